@@ -1,0 +1,335 @@
+//! The one domain error, its kinds, and their total mapping to gRPC, HTTP and the REST code.
+//!
+//! **Invariant:** `Display` is what a caller may see. It names the offending value and never a local
+//! path, an object key, a statement or another library's text; those are in the source, for the log.
+
+use std::fmt;
+
+/// What went wrong, as the interfaces tell it apart.
+///
+/// The mappings below have no wildcard arm: a new kind does not compile until it is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// An argument is malformed, or two arguments contradict each other.
+    InvalidArgument,
+    /// A path is longer or deeper than the store keeps.
+    PathTooLong,
+    /// A top-level name that is reserved by convention.
+    Reserved,
+    /// An upload session id that is not a UUID.
+    InvalidSessionId,
+    /// A range of a chunk that cannot be stored.
+    BadRange,
+    /// A range of a download that begins beyond the end.
+    UnsatisfiableRange,
+    /// A write that a page of another origin asked for.
+    Forbidden,
+    /// The source or the file does not exist.
+    FileNotFound,
+    /// The folder does not exist.
+    FolderNotFound,
+    /// Nothing is at a path.
+    PathNotFound,
+    /// No operation has this id, or no longer.
+    OperationNotFound,
+    /// No upload session has this id, or no longer.
+    SessionNotFound,
+    /// A file or folder is in the way.
+    AlreadyExists,
+    /// The id of an operation was used with other arguments.
+    WriteConflict,
+    /// The upload session belongs to another path.
+    SessionConflict,
+    /// The file is no longer the one that was asked for.
+    Changed,
+    /// The operation has ended, so that it cannot be cancelled.
+    Finished,
+    /// A value exceeds a bound of the store.
+    TooLarge,
+    /// A message exceeds a bound of the interface.
+    MessageTooLarge,
+    /// The server does all it can; the same call succeeds later.
+    Busy,
+    /// The deadline passed.
+    Timeout,
+    /// Cancelled by another client, or by its caller.
+    Cancelled,
+    /// The disk is full but for its reserve.
+    NoSpace,
+    /// Stored bytes are not what was stored.
+    Corrupt,
+    /// A call that does not exist.
+    Unimplemented,
+    /// A fault of the server.
+    Internal,
+}
+
+impl Kind {
+    /// Every kind, for tables and laws.
+    pub const ALL: [Self; 26] = [
+        Self::InvalidArgument,
+        Self::PathTooLong,
+        Self::Reserved,
+        Self::InvalidSessionId,
+        Self::BadRange,
+        Self::UnsatisfiableRange,
+        Self::Forbidden,
+        Self::FileNotFound,
+        Self::FolderNotFound,
+        Self::PathNotFound,
+        Self::OperationNotFound,
+        Self::SessionNotFound,
+        Self::AlreadyExists,
+        Self::WriteConflict,
+        Self::SessionConflict,
+        Self::Changed,
+        Self::Finished,
+        Self::TooLarge,
+        Self::MessageTooLarge,
+        Self::Busy,
+        Self::Timeout,
+        Self::Cancelled,
+        Self::NoSpace,
+        Self::Corrupt,
+        Self::Unimplemented,
+        Self::Internal,
+    ];
+
+    /// The reason of `google.rpc.ErrorInfo`: the join key on the wire.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::PathTooLong => "PATH_TOO_LONG",
+            Self::Reserved => "RESERVED",
+            Self::InvalidSessionId => "INVALID_SESSION_ID",
+            Self::BadRange => "BAD_RANGE",
+            Self::UnsatisfiableRange => "UNSATISFIABLE_RANGE",
+            Self::Forbidden => "FORBIDDEN",
+            Self::FileNotFound => "FILE_NOT_FOUND",
+            Self::FolderNotFound => "FOLDER_NOT_FOUND",
+            Self::PathNotFound => "PATH_NOT_FOUND",
+            Self::OperationNotFound => "OPERATION_NOT_FOUND",
+            Self::SessionNotFound => "SESSION_NOT_FOUND",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::WriteConflict => "WRITE_CONFLICT",
+            Self::SessionConflict => "SESSION_CONFLICT",
+            Self::Changed => "CHANGED",
+            Self::Finished => "FINISHED",
+            Self::TooLarge => "TOO_LARGE",
+            Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
+            Self::Busy => "BUSY",
+            Self::Timeout => "TIMEOUT",
+            Self::Cancelled => "CANCELLED",
+            Self::NoSpace => "NO_SPACE",
+            Self::Corrupt => "CORRUPT",
+            Self::Unimplemented => "UNIMPLEMENTED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// The kind that has this reason.
+    pub fn from_reason(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.reason() == reason)
+    }
+
+    /// The gRPC status code, as its number.
+    pub const fn grpc(self) -> i32 {
+        match self {
+            Self::Cancelled => 1,
+            Self::InvalidArgument | Self::PathTooLong | Self::Reserved | Self::InvalidSessionId => {
+                3
+            }
+            Self::Timeout => 4,
+            Self::FileNotFound
+            | Self::FolderNotFound
+            | Self::PathNotFound
+            | Self::OperationNotFound
+            | Self::SessionNotFound => 5,
+            Self::AlreadyExists | Self::WriteConflict => 6,
+            Self::Forbidden => 7,
+            Self::TooLarge | Self::MessageTooLarge | Self::NoSpace => 8,
+            Self::Finished => 9,
+            Self::SessionConflict | Self::Changed => 10,
+            Self::BadRange | Self::UnsatisfiableRange => 11,
+            Self::Unimplemented => 12,
+            Self::Internal => 13,
+            Self::Busy => 14,
+            Self::Corrupt => 15,
+        }
+    }
+
+    /// The HTTP status code.
+    pub const fn http(self) -> u16 {
+        match self {
+            Self::InvalidArgument
+            | Self::PathTooLong
+            | Self::Reserved
+            | Self::InvalidSessionId
+            | Self::BadRange => 400,
+            Self::Forbidden => 403,
+            Self::FileNotFound
+            | Self::FolderNotFound
+            | Self::PathNotFound
+            | Self::OperationNotFound
+            | Self::SessionNotFound => 404,
+            Self::AlreadyExists
+            | Self::WriteConflict
+            | Self::SessionConflict
+            | Self::Finished
+            | Self::Cancelled => 409,
+            Self::Changed => 412,
+            Self::TooLarge | Self::MessageTooLarge => 413,
+            Self::UnsatisfiableRange => 416,
+            Self::Corrupt | Self::Internal => 500,
+            Self::Unimplemented => 501,
+            Self::Busy => 503,
+            Self::Timeout => 504,
+            Self::NoSpace => 507,
+        }
+    }
+
+    /// `Error.Code` of the REST body (reference, section 7).
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::InvalidArgument | Self::UnsatisfiableRange => "E_INVALIDARG",
+            Self::PathTooLong => "FABRIC_E_PATH_TOO_LONG",
+            Self::Reserved => "FABRIC_E_IMAGEBUILDER_RESERVED_DIRECTORY_ERROR",
+            Self::InvalidSessionId => "FABRIC_E_INVALID_UPLOAD_SESSION_ID",
+            Self::BadRange => "FABRIC_E_UPLOAD_SESSION_RANGE_NOT_SATISFIABLE",
+            Self::Forbidden => "E_ACCESSDENIED",
+            Self::FileNotFound => "FABRIC_E_FILE_NOT_FOUND",
+            Self::FolderNotFound => "FABRIC_E_DIRECTORY_NOT_FOUND",
+            Self::PathNotFound => "FABRIC_E_DOES_NOT_EXIST",
+            Self::OperationNotFound => "FABRIC_E_KEY_NOT_FOUND",
+            Self::SessionNotFound => "NotFound",
+            Self::AlreadyExists => "FABRIC_E_NAME_ALREADY_EXISTS",
+            Self::WriteConflict => "FABRIC_E_WRITE_CONFLICT",
+            Self::SessionConflict => "FABRIC_E_UPLOAD_SESSION_ID_CONFLICT",
+            Self::Changed => "FABRIC_E_SEQUENCE_NUMBER_CHECK_FAILED",
+            Self::Finished => "FABRIC_E_INVALID_OPERATION",
+            Self::TooLarge => "FABRIC_E_VALUE_TOO_LARGE",
+            Self::MessageTooLarge => "FABRIC_E_MESSAGE_TOO_LARGE",
+            Self::Busy => "FABRIC_E_SERVICE_TOO_BUSY",
+            Self::Timeout => "FABRIC_E_TIMEOUT",
+            Self::Cancelled => "E_ABORT",
+            Self::NoSpace => "FABRIC_E_IMAGESTORE_IOERROR",
+            Self::Corrupt => "FABRIC_E_CORRUPTED_IMAGE_STORE_OBJECT_FOUND",
+            Self::Unimplemented => "E_NOTIMPL",
+            Self::Internal => "E_FAIL",
+        }
+    }
+
+    /// Whether the same call can succeed when it is simply repeated.
+    pub const fn retryable(self) -> bool {
+        matches!(self, Self::Busy)
+    }
+}
+
+/// A cause that only the log sees.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    field: Option<&'static str>,
+    metadata: Vec<(&'static str, String)>,
+    source: Option<Source>,
+}
+
+/// What the calls of the domain return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Creates an error; `message` is what the caller sees.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), field: None, metadata: Vec::new(), source: None }
+    }
+
+    /// Creates an error about one argument, named as in the proto.
+    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Kind::InvalidArgument, message).field(field)
+    }
+
+    /// Creates an error for a fault of the server; the caller sees a fixed sentence.
+    pub fn internal(source: impl Into<Source>) -> Self {
+        let mut error = Self::new(Kind::Internal, "the server failed; its log says why");
+        error.source = Some(source.into());
+        error
+    }
+
+    /// Names the argument that is at fault.
+    #[must_use]
+    pub fn field(mut self, field: &'static str) -> Self {
+        self.field = Some(field);
+        self
+    }
+
+    /// Adds a value of the message in a form that programs can read.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((key, value.into()));
+        self
+    }
+
+    /// Adds the cause, for the log.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What the caller sees.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The argument that is at fault, named as in the proto.
+    pub fn violated_field(&self) -> Option<&'static str> {
+        self.field
+    }
+
+    /// The values of the message.
+    pub fn metadata(&self) -> &[(&'static str, String)] {
+        &self.metadata
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_names_one_kind() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_reason(kind.reason()), Some(kind));
+        }
+        assert_eq!(Kind::from_reason("NO_SUCH_REASON"), None);
+    }
+
+    #[test]
+    fn an_internal_error_keeps_its_cause_from_the_caller() {
+        let error = Error::internal("/var/lib/secret is gone");
+        assert!(!error.to_string().contains("secret"));
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}

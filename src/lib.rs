@@ -1,0 +1,5 @@
+//! Image Store: keeps application packages.
+
+pub mod error;
+pub mod limits;
+pub mod wire;

@@ -1,0 +1,151 @@
+//! Every bound of the system in one place.
+
+use std::time::Duration;
+
+/// One kibibyte.
+pub const KIB: usize = 1024;
+/// One mebibyte.
+pub const MIB: usize = 1024 * KIB;
+
+/// The longest path, in bytes of UTF-8.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// The longest name in a path, in bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// The deepest path, in names.
+pub const PATH_DEPTH_MAX: usize = 128;
+
+/// The most files or bytes below a folder: what a double holds exactly, so that JSON readers do.
+pub const TOTAL_MAX: i64 = 1 << 53;
+
+/// The largest part of a file.
+pub const PART_BYTES_MAX: usize = 8 * MIB;
+/// Parts up to this size are kept in the database, in the transaction of their entry.
+pub const INLINE_BYTES_MAX: usize = 16 * KIB;
+/// What every upload may buffer for the part that is being filled.
+pub const UPLOAD_BUFFER_BYTES_MIN: usize = MIB;
+/// What all uploads together may buffer beyond that.
+pub const UPLOAD_BUFFER_POOL_BYTES: usize = 96 * MIB;
+/// Parts of one upload that are written at once.
+pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
+/// Uploads and chunks at once; further ones wait.
+pub const UPLOADS_MAX: usize = 64;
+/// Uploads and chunks that wait; further ones are refused.
+pub const UPLOADS_WAITING_MAX: usize = 1024;
+/// How long an upload waits for its turn.
+pub const UPLOAD_WAIT: Duration = Duration::from_secs(30);
+/// Downloads at once; further ones wait.
+pub const DOWNLOADS_MAX: usize = 64;
+/// How long a download waits for its turn.
+pub const DOWNLOAD_WAIT: Duration = Duration::from_secs(30);
+/// Parts of a download whose rows are read at once.
+pub const DOWNLOAD_PARTS_PAGE: usize = 256;
+/// How long a body may stand still.
+pub const BODY_STALL: Duration = Duration::from_mins(1);
+
+/// The bytes of one message of an upload or a download.
+pub const STREAM_MESSAGE_BYTES: usize = 256 * KIB;
+/// The largest gRPC message that is accepted or sent: every client's default.
+pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
+
+/// Names in a skip list.
+pub const SKIP_FILES_MAX: usize = 10_000;
+/// Entries on a page of a listing when the caller does not say.
+pub const LIST_PAGE_DEFAULT: usize = 1_000;
+/// Entries on a page of a listing.
+pub const LIST_PAGE_MAX: usize = 20_000;
+/// Bytes on a page of a listing: upstream's figure (reference, section 4.4).
+pub const LIST_PAGE_BYTES: usize = 3 * MIB;
+/// Operations or sessions on a page when the caller does not say.
+pub const RECORDS_PAGE_DEFAULT: usize = 100;
+/// Operations or sessions on a page.
+pub const RECORDS_PAGE_MAX: usize = 1_000;
+/// Missing ranges that a session reports.
+pub const SESSION_RANGES_MAX: usize = 10_000;
+/// The parts of one upload session.
+pub const SESSION_PARTS_MAX: usize = 1_000_000;
+
+/// Write jobs that wait for the writer; further callers wait to hand theirs in.
+pub const WRITE_QUEUE_MAX: usize = 1024;
+/// Write jobs in one transaction.
+pub const WRITE_BATCH_MAX: usize = 256;
+/// Threads that read the database.
+pub const READERS: usize = 4;
+/// Read jobs that wait for a reader.
+pub const READ_QUEUE_MAX: usize = 1024;
+/// The write-ahead log is cut back to this size.
+pub const WAL_BYTES_MAX: i64 = 64 * MIB as i64;
+/// The page cache of one database connection.
+pub const DATABASE_CACHE_KIB: i64 = 16 * 1024;
+
+/// How long one step of background work may hold the writer.
+pub const STEP: Duration = Duration::from_millis(5);
+/// Rows that one step of a filtered copy touches at most.
+pub const FILTER_STEP_ROWS: usize = 2_000;
+/// Rows that reclamation looks at before it looks at the clock.
+pub const RECLAIM_CHUNK_ROWS: usize = 64;
+/// How long reclamation sleeps when nothing is due.
+pub const RECLAIM_IDLE: Duration = Duration::from_millis(500);
+/// Objects that are deleted in one round.
+pub const RECLAIM_OBJECTS: usize = 256;
+/// Objects that are deleted at once.
+pub const RECLAIM_OBJECTS_IN_FLIGHT: usize = 8;
+/// How long something let go of stays readable, unless the command line says otherwise.
+pub const RECLAIM_GRACE_DEFAULT: Duration = Duration::from_secs(5);
+/// The age from which an object without a row is taken for a leftover.
+pub const SWEEP_AGE: Duration = Duration::from_hours(1);
+/// How often leftovers are looked for.
+pub const SWEEP_EVERY: Duration = Duration::from_hours(6);
+
+/// How long a pin counts unless it is renewed.
+pub const PIN_LIFE: Duration = Duration::from_mins(5);
+/// How often a living server renews its pins.
+pub const PIN_RENEW: Duration = Duration::from_mins(1);
+
+/// How long an upload session lives after its last chunk: upstream's figure.
+pub const SESSION_LIFE: Duration = Duration::from_mins(30);
+/// How often expired sessions and operations are looked for.
+pub const EXPIRE_EVERY: Duration = Duration::from_mins(1);
+/// Rows of expired sessions or operations that are dropped in one transaction.
+pub const EXPIRE_ROWS: usize = 500;
+/// How long finished operations are kept, unless the command line says otherwise.
+pub const OPERATION_LIFE_DEFAULT: Duration = Duration::from_hours(168);
+
+/// Progress is reported at most so often.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// Operations that run at once; further copies are refused.
+pub const OPERATIONS_RUNNING_MAX: usize = 1024;
+/// Changes that a watcher of all operations may lag behind.
+pub const WATCH_LAG: usize = 1024;
+
+/// The body of a POST or DELETE: upstream's figure (reference, section 1.7).
+pub const REST_BODY_BYTES_MAX: usize = 4 * MIB;
+/// How much of a refused upload is read on, so that its client receives the answer.
+pub const REFUSED_BODY_BYTES: usize = 32 * MIB;
+/// How long a refused upload is read on.
+pub const REFUSED_BODY_TIME: Duration = Duration::from_secs(5);
+/// The time that a REST call has when it does not say: upstream's figure.
+pub const REST_TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
+/// The newest api-version, as in reference 1.4.
+pub const API_VERSION_MAX: f64 = 11.4;
+/// The oldest api-version.
+pub const API_VERSION_MIN: f64 = 1.0;
+/// The version that `GET /$/GetClusterVersion` answers.
+pub const CLUSTER_VERSION: &str = "11.4.0.0";
+/// How often a stream of events says that it lives.
+pub const EVENTS_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Connections at once.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// Calls of one HTTP/2 connection at once.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// How long the head of a request may take.
+pub const HEADER_TIME: Duration = Duration::from_secs(30);
+/// How long a stop may take.
+pub const STOP_TIME: Duration = Duration::from_secs(8);
+
+/// What the server leaves free on the disk, unless the command line says otherwise.
+pub const RESERVE_BYTES_DEFAULT: u64 = 16 * MIB as u64;
+
+const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
+const _: () = assert!(STREAM_MESSAGE_BYTES <= UPLOAD_BUFFER_BYTES_MIN);
+const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);

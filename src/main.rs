@@ -1,0 +1,3 @@
+//! The binary: parse, then serve or a client command.
+
+fn main() {}
