@@ -2,4 +2,6 @@
 
 pub mod error;
 pub mod limits;
+pub mod model;
+pub mod namespace;
 pub mod wire;

@@ -146,6 +146,11 @@ pub const STOP_TIME: Duration = Duration::from_secs(8);
 /// What the server leaves free on the disk, unless the command line says otherwise.
 pub const RESERVE_BYTES_DEFAULT: u64 = 16 * MIB as u64;
 
+/// A time span as the microseconds that the tables hold; more than 64 bits hold is for ever.
+pub fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
 const _: () = assert!(STREAM_MESSAGE_BYTES <= UPLOAD_BUFFER_BYTES_MIN);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);

@@ -1,0 +1,168 @@
+//! What a copy is asked to do.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::SKIP_FILES_MAX,
+    model::{Digest, OperationId, StorePath, folded},
+};
+
+/// What to do where the destination exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfExists {
+    /// Replaces it.
+    #[default]
+    Overwrite,
+    /// Keeps it.
+    Keep,
+}
+
+/// Names of files to leave out, folded; they are compared with the last name of a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SkipFiles(BTreeSet<String>);
+
+impl SkipFiles {
+    /// Folds the names of a list.
+    ///
+    /// # Errors
+    /// `TooLarge` above [`SKIP_FILES_MAX`] names.
+    pub fn new<T: AsRef<str>>(names: &[T]) -> Result<Self> {
+        if names.len() > SKIP_FILES_MAX {
+            let message = format!(
+                "skip_files has {} names; a copy has at most {SKIP_FILES_MAX}",
+                names.len()
+            );
+            return Err(Error::new(Kind::TooLarge, message).field("skip_files"));
+        }
+        Ok(Self(names.iter().map(|name| folded(name.as_ref())).collect()))
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The folded names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+/// A copy, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyRequest {
+    /// What to copy.
+    pub source: StorePath,
+    /// Where to.
+    pub destination: StorePath,
+    /// What to leave out.
+    pub skip_files: SkipFiles,
+    /// Whether a source folder needs its mark file.
+    pub check_mark_file: bool,
+    /// What to do where the destination exists.
+    pub if_exists: IfExists,
+    /// Whether every part is read and checked first.
+    pub verify: bool,
+    /// The caller's id, or a new one.
+    pub id: OperationId,
+}
+
+impl CopyRequest {
+    /// Refuses a destination above or below the source, and a reserved one.
+    ///
+    /// Overlap is judged by names, before anything else.
+    ///
+    /// # Errors
+    /// `InvalidArgument` or `Reserved`.
+    pub fn check(&self) -> Result<()> {
+        let (source, destination) = (&self.source, &self.destination);
+        if destination.is_below(source) || source.is_below(destination) {
+            let message = format!(
+                "source \"{source}\" and destination \"{destination}\" overlap; copy to a path \
+                 beside the source"
+            );
+            return Err(Error::invalid("destination", message)
+                .with("source", source.as_str())
+                .with("destination", destination.as_str()));
+        }
+        if destination.is_reserved() && source != destination {
+            return Err(reserved(destination, "destination"));
+        }
+        Ok(())
+    }
+
+    /// A digest of everything that tells this request from another one of the same id.
+    pub fn fingerprint(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        let mut field = |text: &str| {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        field("copy");
+        field(self.source.as_str());
+        field(self.destination.as_str());
+        for name in self.skip_files.names() {
+            field(name);
+        }
+        hasher.update(&[
+            u8::from(self.check_mark_file),
+            u8::from(self.if_exists == IfExists::Keep),
+            u8::from(self.verify),
+        ]);
+        hasher.finalize().into()
+    }
+}
+
+/// The error for a write onto a reserved top-level folder.
+pub(crate) fn reserved(path: &StorePath, field: &'static str) -> Error {
+    let message = format!("\"{path}\" is reserved; name a path below it or another one");
+    Error::new(Kind::Reserved, message).field(field).with("path", path.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(source: &str, destination: &str) -> CopyRequest {
+        CopyRequest {
+            source: StorePath::parse(source, "source").unwrap(),
+            destination: StorePath::parse(destination, "destination").unwrap(),
+            skip_files: SkipFiles::default(),
+            check_mark_file: false,
+            if_exists: IfExists::Overwrite,
+            verify: false,
+            id: OperationId::new(),
+        }
+    }
+
+    #[test]
+    fn overlap_is_refused_and_the_same_path_is_not() {
+        let kind = |source, destination| request(source, destination).check().map_err(|e| e.kind());
+        assert_eq!(kind("a/b", "a"), Err(Kind::InvalidArgument));
+        assert_eq!(kind("a", "a/b"), Err(Kind::InvalidArgument));
+        assert_eq!(kind("a", "a"), Ok(()));
+        assert_eq!(kind("a", "ab"), Ok(()));
+        assert_eq!(kind("a", "STORE"), Err(Kind::Reserved));
+        assert_eq!(kind("a", "Store/x"), Ok(()));
+    }
+
+    #[test]
+    fn a_fingerprint_tells_requests_apart() {
+        let a = request("a", "b");
+        let mut b = a.clone();
+        b.id = OperationId::new();
+        assert_eq!(a.fingerprint(), b.fingerprint());
+        b.skip_files = SkipFiles::new(&["X"]).unwrap();
+        assert_ne!(a.fingerprint(), b.fingerprint());
+        let mut c = b.clone();
+        c.skip_files = SkipFiles::new(&["x"]).unwrap();
+        assert_eq!(b.fingerprint(), c.fingerprint());
+    }
+
+    #[test]
+    fn a_skip_list_is_bounded() {
+        let names = vec!["n"; SKIP_FILES_MAX + 1];
+        assert_eq!(SkipFiles::new(&names).unwrap_err().kind(), Kind::TooLarge);
+    }
+}

@@ -1,0 +1,17 @@
+//! Pure values: they know no database, no runtime and no wire.
+
+mod copy;
+mod digest;
+mod entry;
+mod operation;
+mod path;
+mod session;
+
+pub use copy::{CopyRequest, IfExists, SkipFiles};
+pub use digest::Digest;
+pub use entry::{Entry, EntryKind, FileVersion, Info, Page, Stat, Totals, Usage};
+pub use operation::{
+    Operation, OperationError, OperationId, OperationKind, OperationState, Progress,
+};
+pub use path::{MARK_FILE, StorePath, folded};
+pub use session::{ByteRange, ChunkRange, Session, SessionId};

@@ -1,0 +1,249 @@
+//! Contents: immutable lists of parts, each stored once.
+
+use bytes::Bytes;
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::DOWNLOAD_PARTS_PAGE,
+    model::{Digest, StorePath, Totals},
+    namespace::{
+        garbage::{Ref, bury},
+        pin::{self, Owner},
+        schema,
+        sql::{Tx, params},
+        tree::{self, File, Target},
+    },
+};
+
+/// A part to store, or one that is stored.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// BLAKE3 of its bytes.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: i64,
+    /// Where its bytes are.
+    pub place: Place,
+}
+
+/// Where the bytes of a part are.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// To be kept in the database, unless the part is there already.
+    Inline(Bytes),
+    /// In an object of this key.
+    Object(String),
+    /// Wherever the stored part of this digest has them.
+    Stored,
+}
+
+/// What a download needs of a part.
+#[derive(Clone, Debug)]
+pub struct PartRow {
+    /// Where it begins in the file.
+    pub start: i64,
+    /// Its id: never used again, so that a stored part is known by it.
+    pub id: i64,
+    /// BLAKE3 of its bytes.
+    pub digest: Digest,
+    /// Its size.
+    pub size: i64,
+    /// Its bytes, if they are in the database.
+    pub bytes: Option<Bytes>,
+    /// Its object, if they are not.
+    pub object: Option<String>,
+}
+
+/// A file to make visible.
+#[derive(Clone, Debug)]
+pub struct NewFile {
+    /// Where.
+    pub path: StorePath,
+    /// Its parts, in order.
+    pub parts: Vec<Part>,
+    /// BLAKE3 of its bytes.
+    pub digest: Option<Digest>,
+}
+
+/// Whether a part is stored. Only a pin, or the transaction of the commit, makes it stay.
+pub fn has_part(tx: &mut Tx<'_>, digest: &Digest) -> Result<bool> {
+    tx.exists("SELECT 1 FROM part WHERE digest = $1", params![digest])
+}
+
+/// Pins the stored part of a digest; `None` if there is none.
+pub fn pin_part(tx: &mut Tx<'_>, owner: &Owner, digest: &Digest) -> Result<Option<i64>> {
+    let Some(row) = tx.first("SELECT id FROM part WHERE digest = $1", params![digest])? else {
+        return Ok(None);
+    };
+    let id = row.int(0)?;
+    pin::pin(tx, owner, Ref::part(id))?;
+    Ok(Some(id))
+}
+
+/// Gives a part its row and pins it, right after its object was put.
+pub fn add_part(tx: &mut Tx<'_>, owner: &Owner, part: &Part) -> Result<i64> {
+    let id = find_or_insert_part(tx, part)?;
+    pin::pin(tx, owner, Ref::part(id))?;
+    Ok(id)
+}
+
+/// The row of a part. Of two uploads of one part, the later one's object is the one to delete.
+pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
+    let found = tx.first("SELECT id, object FROM part WHERE digest = $1", params![&part.digest])?;
+    if let Some(row) = found {
+        if let Place::Object(object) = &part.place
+            && row.opt_text(1)?.as_deref() != Some(object)
+        {
+            bury(tx, object)?;
+        }
+        return row.int(0);
+    }
+    let (bytes, object) = match &part.place {
+        Place::Inline(bytes) => (Some(bytes.as_ref()), None),
+        Place::Object(object) => (None, Some(object)),
+        Place::Stored => {
+            return Err(Error::new(Kind::Busy, "a part was reclaimed meanwhile; try again")
+                .with("part", part.digest.to_string()));
+        }
+    };
+    let sql = "INSERT INTO part (digest, size, bytes, object) VALUES ($1, $2, $3, $4) RETURNING id";
+    tx.one(sql, params![&part.digest, part.size, bytes, object])?.int(0)
+}
+
+/// The digest of a list of parts: what tells contents apart.
+fn etag(parts: &[(i64, i64, Digest)]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for (_, size, digest) in parts {
+        hasher.update(&size.to_le_bytes());
+        hasher.update(&digest.0);
+    }
+    hasher.finalize().into()
+}
+
+/// The content of a list of parts `(id, size, digest)`: the one that is there, or a new one.
+fn find_or_insert_content(
+    tx: &mut Tx<'_>,
+    parts: &[(i64, i64, Digest)],
+    digest: Option<Digest>,
+) -> Result<(i64, i64)> {
+    let etag = etag(parts);
+    let size = parts.iter().map(|(_, size, _)| size).sum();
+    // A content without parts is known to be empty, a single part's digest is the file's.
+    let digest = digest.or(match parts {
+        [] => Some(Digest::of(&[])),
+        [(_, _, digest)] => Some(*digest),
+        _ => None,
+    });
+    if let Some(row) = tx.first("SELECT id, digest FROM content WHERE etag = $1", params![&etag])? {
+        let id = row.int(0)?;
+        if let Some(digest) = digest
+            && row.opt_digest(1)?.is_none()
+        {
+            tx.execute("UPDATE content SET digest = $1 WHERE id = $2", params![&digest, id])?;
+        }
+        return Ok((id, size));
+    }
+    let sql = "INSERT INTO content (size, etag, digest) VALUES ($1, $2, $3) RETURNING id";
+    let id = tx.one(sql, params![size, &etag, digest.as_ref()])?.int(0)?;
+    let mut start = 0;
+    for (part, size, _) in parts {
+        let sql = "INSERT INTO content_part (content, start, part) VALUES ($1, $2, $3)";
+        tx.execute(sql, params![id, start, *part])?;
+        start += size;
+    }
+    Ok((id, size))
+}
+
+/// Makes a file visible, in place of the file that is there.
+///
+/// # Errors
+/// `AlreadyExists` onto a folder or below a file; `Busy` if a part that was thought to be stored is
+/// gone.
+pub fn put_file(tx: &mut Tx<'_>, new: &NewFile) -> Result<File> {
+    tree::check_no_file_above(tx, &new.path, "path")?;
+    tree::check_no_folder_at(tx, &new.path, "path")?;
+    let mut parts = Vec::with_capacity(new.parts.len());
+    for part in &new.parts {
+        parts.push((find_or_insert_part(tx, part)?, part.size, part.digest));
+    }
+    put_content(tx, &new.path, &parts, new.digest)
+}
+
+/// The same for parts that have their rows.
+pub fn put_content(
+    tx: &mut Tx<'_>,
+    path: &StorePath,
+    parts: &[(i64, i64, Digest)],
+    digest: Option<Digest>,
+) -> Result<File> {
+    let (content, size) = find_or_insert_content(tx, parts, digest)?;
+    let version = schema::next_version(tx)?;
+    let file = File { content, size, version, modified: tx.now()? };
+    tree::put(tx, path, &Target::File(file), "path")?;
+    Ok(file)
+}
+
+/// The parts of a content from the one that holds `from` on, at most [`DOWNLOAD_PARTS_PAGE`].
+pub fn parts(tx: &mut Tx<'_>, content: i64, from: i64) -> Result<Vec<PartRow>> {
+    let sql = "SELECT cp.start, p.id, p.digest, p.size, p.bytes, p.object
+               FROM content_part cp JOIN part p ON p.id = cp.part
+               WHERE cp.content = $1 AND cp.start >= (
+                 SELECT COALESCE(MAX(start), 0) FROM content_part WHERE content = $1 AND start <= $2)
+               ORDER BY cp.start LIMIT $3";
+    tx.all(sql, params![content, from, DOWNLOAD_PARTS_PAGE as i64])?
+        .into_iter()
+        .map(|row| {
+            Ok(PartRow {
+                start: row.int(0)?,
+                id: row.int(1)?,
+                digest: row.digest(2)?,
+                size: row.int(3)?,
+                bytes: row.opt_bytes(4)?.map(Bytes::from),
+                object: row.opt_text(5)?,
+            })
+        })
+        .collect()
+}
+
+/// The etag and, once it is known, the digest of a content.
+pub fn digests(tx: &mut Tx<'_>, content: i64) -> Result<(Option<Digest>, Option<Digest>)> {
+    let row = tx.one("SELECT etag, digest FROM content WHERE id = $1", params![content])?;
+    Ok((row.opt_digest(0)?, row.opt_digest(1)?))
+}
+
+/// Pins a content for a download that lasts.
+///
+/// # Errors
+/// `Changed` if it is being taken apart.
+pub fn pin_content(tx: &mut Tx<'_>, owner: &Owner, content: i64) -> Result<()> {
+    let sql = "SELECT 1 FROM content WHERE id = $1 AND etag IS NOT NULL";
+    if !tx.exists(sql, params![content])? {
+        return Err(Error::new(Kind::Changed, "the file was deleted while it was read"));
+    }
+    pin::pin(tx, owner, Ref::content(content))
+}
+
+/// Some contents whose digest is not known yet: those of chunked uploads.
+pub fn without_digest(tx: &mut Tx<'_>) -> Result<Option<(i64, i64)>> {
+    let sql = "SELECT id, size FROM content WHERE digest IS NULL AND etag IS NOT NULL
+               ORDER BY id LIMIT 1";
+    tx.first(sql, &[])?.map(|row| Ok((row.int(0)?, row.int(1)?))).transpose()
+}
+
+/// Fills in the digest of a content.
+pub fn set_digest(tx: &mut Tx<'_>, content: i64, digest: &Digest) -> Result<()> {
+    tx.execute("UPDATE content SET digest = $1 WHERE id = $2", params![digest, content])?;
+    Ok(())
+}
+
+/// Parts and their bytes: all of them, and those in the database.
+pub fn part_totals(tx: &mut Tx<'_>) -> Result<(Totals, Totals)> {
+    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM part";
+    let all = tx.one(sql, &[])?;
+    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM part WHERE object IS NOT NULL";
+    let objects = tx.one(sql, &[])?;
+    Ok((
+        Totals { files: all.int(0)?, bytes: all.int(1)? },
+        Totals { files: objects.int(0)?, bytes: objects.int(1)? },
+    ))
+}

@@ -1,0 +1,166 @@
+//! The transactions of a copy.
+//!
+//! Without skips and without `verify` there is one: [`start`] resolves, checks and replaces the entry.
+//! Otherwise [`start`] pins the source and writes the row as running; what the copy builds beside the
+//! tree is in [`super::filter`]; [`finish`] makes it visible.
+
+use crate::{
+    error::{Error, Kind, Result},
+    model::{
+        CopyRequest, IfExists, Operation, OperationKind, OperationState, Progress, StorePath,
+        Totals,
+    },
+    namespace::{
+        operation,
+        pin::{self, Owner},
+        sql::Tx,
+        tree::{self, Target},
+    },
+};
+
+/// What became of the request of a copy.
+#[derive(Clone, Debug)]
+pub enum Started {
+    /// It is done, by this call or by an earlier one of the same id.
+    Done(Operation),
+    /// An earlier request of the same id runs: it can be followed.
+    Running(Operation),
+    /// The source is pinned, and the work begins.
+    Begun(Operation, Target),
+}
+
+/// The pins that [`start`] makes.
+pub const START_PINS: usize = 1;
+
+/// Begins a copy, and ends it where one transaction is enough.
+///
+/// # Errors
+/// `FileNotFound` for a missing source or mark, `AlreadyExists` below a file, `WriteConflict`,
+/// `TooLarge`; nothing has changed then.
+pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
+    let fingerprint = request.fingerprint();
+    if let Some(operation) = operation::earlier(tx, request.id, &fingerprint)? {
+        return Ok(if operation.state.is_final() {
+            Started::Done(operation)
+        } else {
+            Started::Running(operation)
+        });
+    }
+    request.check()?;
+    let target = source(tx, request)?;
+    let totals = tree::totals(tx, &target)?;
+    let mut operation = running(tx, request, totals)?;
+    let is_filtered = matches!(target, Target::Folder(_)) && !request.skip_files.is_empty();
+    let is_noop = request.source == request.destination || is_kept(tx, request)?;
+    if is_noop || !(is_filtered || request.verify) {
+        if !is_noop {
+            tree::put(tx, &request.destination, &target, "destination")?;
+        }
+        operation.state = OperationState::Succeeded;
+        operation.finished = Some(operation.started);
+        operation.progress = all_done(totals);
+        operation::insert(tx, &operation, &fingerprint, server)?;
+        return Ok(Started::Done(operation));
+    }
+    tree::check_no_file_above(tx, &request.destination, "destination")?;
+    let owner = Owner { id: request.id.to_string(), server: server.to_owned() };
+    pin::pin(tx, &owner, target.as_ref())?;
+    operation::insert(tx, &operation, &fingerprint, server)?;
+    Ok(Started::Begun(operation, target))
+}
+
+fn source(tx: &mut Tx<'_>, request: &CopyRequest) -> Result<Target> {
+    let missing = |what: &str, path: &StorePath| {
+        Error::new(Kind::FileNotFound, format!("{what} \"{path}\" does not exist"))
+            .field("source")
+            .with("path", path.as_str())
+    };
+    let target =
+        tree::resolve(tx, &request.source)?.ok_or_else(|| missing("source", &request.source))?;
+    if request.check_mark_file
+        && let Target::Folder(folder) = target
+        && !tree::has_mark(tx, folder)?
+    {
+        return Err(missing("mark file", &request.source.child(crate::model::MARK_FILE)));
+    }
+    Ok(target)
+}
+
+/// Whether the destination is there and to be kept.
+fn is_kept(tx: &mut Tx<'_>, request: &CopyRequest) -> Result<bool> {
+    if request.if_exists != IfExists::Keep {
+        return Ok(false);
+    }
+    Ok(match tree::resolve(tx, &request.destination)? {
+        None => false,
+        Some(Target::File(_)) => true,
+        Some(Target::Folder(folder)) => !request.check_mark_file || tree::has_mark(tx, folder)?,
+    })
+}
+
+fn running(tx: &mut Tx<'_>, request: &CopyRequest, totals: Totals) -> Result<Operation> {
+    let now = tx.now()?;
+    Ok(Operation {
+        id: request.id,
+        kind: OperationKind::Copy,
+        state: OperationState::Running,
+        source: request.source.clone(),
+        destination: request.destination.clone(),
+        progress: Progress {
+            files_total: totals.files,
+            bytes_total: totals.bytes,
+            ..Progress::default()
+        },
+        started: now,
+        updated: now,
+        finished: None,
+        error: None,
+    })
+}
+
+/// The progress of work that left nothing out.
+pub fn all_done(totals: Totals) -> Progress {
+    Progress {
+        files_done: totals.files,
+        files_total: totals.files,
+        bytes_done: totals.bytes,
+        bytes_total: totals.bytes,
+        ..Progress::default()
+    }
+}
+
+/// Makes a copy visible: the only moment at which anything becomes visible.
+///
+/// `target` is what was built or verified, `pins` how many pins hold it.
+///
+/// # Errors
+/// `Cancelled` if the operation no longer runs or lost a pin; those of [`tree::put`]. Nothing has
+/// changed then.
+pub fn finish(
+    tx: &mut Tx<'_>,
+    request: &CopyRequest,
+    owner: &Owner,
+    (target, pins): (&Target, usize),
+    progress: &Progress,
+) -> Result<Operation> {
+    if !operation::finish(tx, request.id, OperationState::Succeeded, progress, None)? {
+        return Err(Error::new(Kind::Cancelled, format!("the copy {} was cancelled", request.id)));
+    }
+    pin::check(tx, owner, pins)?;
+    if !is_kept(tx, request)? {
+        tree::put(tx, &request.destination, target, "destination")?;
+    }
+    pin::unpin(tx, &owner.id)?;
+    operation::get(tx, request.id)
+}
+
+/// Ends a copy that did not succeed, and drops its pins. `false`: it had ended already.
+pub fn give_up(
+    tx: &mut Tx<'_>,
+    request: &CopyRequest,
+    (state, error): (OperationState, &Error),
+    progress: &Progress,
+) -> Result<bool> {
+    pin::unpin(tx, &request.id.to_string())?;
+    operation::finish(tx, request.id, state, progress, Some(&error.into()))
+}

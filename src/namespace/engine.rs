@@ -1,0 +1,297 @@
+//! The database threads: one writer, some readers; async code sends them jobs.
+//!
+//! The writer takes all waiting jobs into one transaction, with a savepoint each, so that many
+//! callers share one sync. Nothing of a batch is answered before its commit; if the commit fails, all
+//! its jobs fail. A job that fails or panics is undone alone.
+//!
+//! **Invariant:** a job either runs and its caller learns the verdict, or it never begins. A caller
+//! that leaves, or whose deadline passes, takes back a job that still waits and cannot take back one
+//! that has begun.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{READ_QUEUE_MAX, WRITE_BATCH_MAX, WRITE_QUEUE_MAX},
+    namespace::sql::{Connection, Mode, Tx},
+};
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const ABANDONED: u8 = 2;
+
+/// What tells a caller its verdict, once the commit is known.
+type Answer = Box<dyn FnOnce(Option<Error>) + Send>;
+
+/// A job for a database thread. It is given a transaction, or the reason why there is none; it
+/// returns whether its changes are to stay. `None`: it was abandoned before it began.
+type Job = Box<dyn FnOnce(Result<&mut Tx<'_>>) -> Option<(bool, Answer)> + Send>;
+
+/// The database threads. Cheap to clone; they end when the last clone is gone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    writer: mpsc::Sender<Job>,
+    readers: mpsc::Sender<Job>,
+    waiting: Arc<AtomicUsize>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Engine {
+    /// Starts the threads, each on its own connection.
+    ///
+    /// # Errors
+    /// `Internal` if a thread cannot be started.
+    pub fn start(writer: Box<dyn Connection>, readers: Vec<Box<dyn Connection>>) -> Result<Self> {
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let mut threads = Vec::with_capacity(readers.len() + 1);
+        let (write_jobs, jobs) = mpsc::channel(WRITE_QUEUE_MAX);
+        threads.push(spawn("db-writer".to_owned(), move || write_loop(writer, jobs))?);
+        let (read_jobs, jobs) = mpsc::channel(READ_QUEUE_MAX);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for (number, reader) in readers.into_iter().enumerate() {
+            let jobs = Arc::clone(&jobs);
+            threads.push(spawn(format!("db-reader-{number}"), move || read_loop(reader, &jobs))?);
+        }
+        let threads = Arc::new(Mutex::new(threads));
+        Ok(Self { writer: write_jobs, readers: read_jobs, waiting, threads })
+    }
+
+    /// Runs a job in a write transaction and returns its verdict once it is durable.
+    ///
+    /// # Errors
+    /// The job's own; `Timeout` if the deadline passes before it begins; that of the commit.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes the job back if it has not begun.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        deadline: Option<Instant>,
+        job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (job, ticket) = ticket(job);
+        let waiting = Waiting::new(&self.waiting);
+        let counted: Job = Box::new(move |tx| {
+            drop(waiting);
+            job(tx)
+        });
+        ticket.redeem(&self.writer, counted, deadline).await
+    }
+
+    /// Runs a job on one snapshot.
+    ///
+    /// # Errors
+    /// The job's own; `Timeout` if the deadline passes before it begins.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes the job back if it has not begun.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        deadline: Option<Instant>,
+        job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (job, ticket) = ticket(job);
+        ticket.redeem(&self.readers, job, deadline).await
+    }
+
+    /// Whether callers wait for the writer: background work then stops early.
+    pub fn is_pressed(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Ends the threads after the jobs they have, and waits for them. Blocks.
+    pub fn close(self) {
+        let Self { writer, readers, waiting: _, threads } = self;
+        drop((writer, readers));
+        let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a database thread ended by a panic");
+            }
+        }
+    }
+}
+
+/// Counts a job that waits, until it runs or is dropped.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(Error::internal)
+}
+
+/// The caller's end of a job.
+struct Ticket<T> {
+    state: Arc<AtomicU8>,
+    verdict: oneshot::Receiver<Result<T>>,
+}
+
+/// Wraps a job such that it begins only if its caller still waits, and answers after the commit.
+fn ticket<T: Send + 'static>(
+    job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+) -> (Job, Ticket<T>) {
+    let state = Arc::new(AtomicU8::new(WAITING));
+    let (sender, verdict) = oneshot::channel();
+    let mine = Arc::clone(&state);
+    let job: Job = Box::new(move |tx| {
+        mine.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        let result = tx.and_then(|tx| {
+            catch_unwind(AssertUnwindSafe(|| job(tx)))
+                .unwrap_or_else(|_| Err(Error::internal("a database job panicked")))
+        });
+        let good = result.is_ok();
+        let answer: Answer = Box::new(move |commit| {
+            let verdict = match commit {
+                Some(error) if good => Err(error),
+                _ => result,
+            };
+            // A caller that left does not want to know.
+            drop(sender.send(verdict));
+        });
+        Some((good, answer))
+    });
+    (job, Ticket { state, verdict })
+}
+
+impl<T> Ticket<T> {
+    async fn redeem(
+        mut self,
+        queue: &mpsc::Sender<Job>,
+        job: Job,
+        deadline: Option<Instant>,
+    ) -> Result<T> {
+        let gone = || Error::new(Kind::Busy, "the server is stopping; try again");
+        let send = queue.send(job);
+        let Some(deadline) = deadline else {
+            send.await.map_err(|_| gone())?;
+            return (&mut self.verdict).await.map_err(|_| gone())?;
+        };
+        match tokio::time::timeout_at(deadline, send).await {
+            Ok(sent) => sent.map_err(|_| gone())?,
+            Err(_) => return Err(late()),
+        }
+        tokio::select! {
+            biased;
+            verdict = &mut self.verdict => return verdict.map_err(|_| gone())?,
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        if self.take_back() {
+            return Err(late());
+        }
+        // It has begun: its verdict is the answer, even a little late.
+        (&mut self.verdict).await.map_err(|_| gone())?
+    }
+}
+
+impl<T> Ticket<T> {
+    fn take_back(&self) -> bool {
+        self.state.compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+fn late() -> Error {
+    Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
+}
+
+fn write_loop(mut connection: Box<dyn Connection>, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(first) = jobs.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < WRITE_BATCH_MAX
+            && let Ok(job) = jobs.try_recv()
+        {
+            batch.push(job);
+        }
+        let mut answers = Vec::with_capacity(batch.len());
+        let failure = write_batch(connection.as_mut(), batch, &mut answers).err();
+        if let Some(error) = &failure {
+            connection.rollback();
+            tracing::error!(?error, "a batch of writes failed");
+        }
+        for answer in answers {
+            answer(failure.as_ref().map(again));
+        }
+    }
+}
+
+/// Runs the jobs of a batch and commits. An error means that nothing of it has happened.
+fn write_batch(
+    connection: &mut dyn Connection,
+    batch: Vec<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<()> {
+    let mut state = connection.begin(Mode::Write);
+    for job in batch {
+        if state.is_ok() {
+            state = connection.execute("SAVEPOINT job", &[]).map(drop);
+        }
+        let tx = match &state {
+            Ok(()) => Ok(&mut Tx::new(connection)),
+            Err(error) => Err(again(error)),
+        };
+        let (good, answer) = job(tx).map_or((true, None), |(good, answer)| (good, Some(answer)));
+        answers.extend(answer);
+        if state.is_ok() {
+            state = end_job(connection, good);
+        }
+    }
+    state.and_then(|()| connection.commit())
+}
+
+/// Keeps or undoes what one job of a batch did.
+fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
+    if !connection.in_transaction() {
+        return Err(Error::new(Kind::NoSpace, "the disk is full"));
+    }
+    if !good {
+        connection.execute("ROLLBACK TO job", &[])?;
+    }
+    connection.execute("RELEASE job", &[]).map(drop)
+}
+
+/// The same error for one more caller.
+fn again(error: &Error) -> Error {
+    Error::new(error.kind(), error.message()).because(format!("{error:?}"))
+}
+
+fn read_loop(mut connection: Box<dyn Connection>, jobs: &Mutex<mpsc::Receiver<Job>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(job) = job else { return };
+        let begun = connection.begin(Mode::Read);
+        let answer =
+            job(begun.map(|()| Tx::new(connection.as_mut())).as_mut().map_err(|e| again(e)));
+        connection.rollback();
+        if let Some((_, answer)) = answer {
+            answer(None);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Letting go, and taking apart what nothing refers to.
+//!
+//! Whatever removes or repoints a reference calls [`let_go`] in the same transaction. What it puts
+//! aside is looked at again when its time has come, proven unreferenced, and taken apart in steps,
+//! each a transaction that can be the last one before a crash.
+//!
+//! **Invariants:** a content that is being taken apart has no etag, so that no upload finds it half
+//! gone. Only living parts have a row; an object key is in `dead_object` before its object is deleted.
+
+use std::time::Instant;
+
+use crate::{
+    error::Result,
+    limits::{RECLAIM_CHUNK_ROWS, STEP},
+    namespace::{
+        schema::ROOT,
+        sql::{Row, Tx, params},
+    },
+};
+
+/// What can be referred to, as stored in `pin.kind` and `garbage.kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Folder = 1,
+    /// A content.
+    Content = 2,
+    /// A part.
+    Part = 3,
+}
+
+/// Something that can be referred to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ref {
+    /// Which table.
+    pub kind: Kind,
+    /// Which row.
+    pub id: i64,
+}
+
+impl Ref {
+    /// A folder.
+    pub fn folder(id: i64) -> Self {
+        Self { kind: Kind::Folder, id }
+    }
+
+    /// A content.
+    pub fn content(id: i64) -> Self {
+        Self { kind: Kind::Content, id }
+    }
+
+    /// A part.
+    pub fn part(id: i64) -> Self {
+        Self { kind: Kind::Part, id }
+    }
+
+    /// The number that stands for the kind in the tables.
+    pub fn kind_number(self) -> i64 {
+        self.kind as i64
+    }
+}
+
+/// Whether anything refers to it: an entry, a list of parts, a chunk or a pin, expired or not.
+pub fn is_referenced(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
+    let id = target.id;
+    let referenced = match target.kind {
+        Kind::Folder if id == ROOT => true,
+        Kind::Folder => tx.exists("SELECT 1 FROM entry WHERE child = $1 LIMIT 1", params![id])?,
+        Kind::Content => {
+            tx.exists("SELECT 1 FROM entry WHERE content = $1 LIMIT 1", params![id])?
+        }
+        Kind::Part => {
+            tx.exists("SELECT 1 FROM content_part WHERE part = $1 LIMIT 1", params![id])?
+                || tx.exists("SELECT 1 FROM upload_chunk WHERE part = $1 LIMIT 1", params![id])?
+        }
+    };
+    Ok(referenced || is_pinned(tx, target)?)
+}
+
+/// Whether a pin holds it.
+pub fn is_pinned(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
+    let sql = "SELECT 1 FROM pin WHERE kind = $1 AND target = $2 LIMIT 1";
+    tx.exists(sql, params![target.kind_number(), target.id])
+}
+
+/// Puts aside what has just lost a reference, if it was the last one.
+pub fn let_go(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
+    let now = tx.now()?;
+    let_go_since(tx, target, now)
+}
+
+/// The same with a time that is inherited: what lay below a deleted folder waits no longer than it.
+fn let_go_since(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
+    if is_referenced(tx, target)? {
+        return Ok(());
+    }
+    // Being let go of again sets the later time.
+    tx.execute(
+        "INSERT INTO garbage (kind, id, since) VALUES ($1, $2, $3)
+         ON CONFLICT (kind, id) DO UPDATE SET since =
+           CASE WHEN excluded.since > garbage.since THEN excluded.since ELSE garbage.since END",
+        params![target.kind_number(), target.id, since],
+    )?;
+    Ok(())
+}
+
+/// Takes apart what was let go of before `before` (microseconds), for about [`STEP`].
+///
+/// Returns whether more is due. `is_pressed` tells that callers wait; the step then ends early.
+pub fn reclaim(tx: &mut Tx<'_>, grace: i64, is_pressed: &dyn Fn() -> bool) -> Result<bool> {
+    let started = Instant::now();
+    let before = tx.now()?.saturating_sub(grace);
+    loop {
+        let sql = "SELECT kind, id, since FROM garbage WHERE since <= $1 ORDER BY since LIMIT 1";
+        let Some(row) = tx.first(sql, params![before])? else {
+            return Ok(false);
+        };
+        let (kind, id, since) = (row.int(0)?, row.int(1)?, row.int(2)?);
+        match kind {
+            1 => reclaim_folder(tx, id, since)?,
+            2 => reclaim_content(tx, id, since)?,
+            _ => reclaim_part(tx, id)?,
+        }
+        if started.elapsed() >= STEP || is_pressed() {
+            return Ok(true);
+        }
+    }
+}
+
+fn forget(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
+    let sql = "DELETE FROM garbage WHERE kind = $1 AND id = $2";
+    tx.execute(sql, params![target.kind_number(), target.id])?;
+    Ok(())
+}
+
+fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
+    let folder = Ref::folder(id);
+    if is_referenced(tx, folder)? {
+        return forget(tx, folder);
+    }
+    let sql = "SELECT folded, name, child, content FROM entry WHERE folder = $1
+               ORDER BY folded, name LIMIT $2";
+    let rows = tx.all(sql, params![id, RECLAIM_CHUNK_ROWS as i64])?;
+    for row in &rows {
+        let (folded, name) = (row.text(0)?, row.text(1)?);
+        let sql = "DELETE FROM entry WHERE folder = $1 AND folded = $2 AND name = $3";
+        tx.execute(sql, params![id, &folded, &name])?;
+        for target in entry_refs(row, 2)? {
+            let_go_since(tx, target, since)?;
+        }
+    }
+    if rows.len() < RECLAIM_CHUNK_ROWS {
+        tx.execute("DELETE FROM folder WHERE id = $1", params![id])?;
+        forget(tx, folder)?;
+    }
+    Ok(())
+}
+
+/// What an entry refers to: its columns `child` and `content`, from `column` on.
+pub fn entry_refs(row: &Row, column: usize) -> Result<impl Iterator<Item = Ref> + use<>> {
+    let child = row.opt_int(column)?.map(Ref::folder);
+    let content = row.opt_int(column + 1)?.map(Ref::content);
+    Ok(child.into_iter().chain(content))
+}
+
+fn reclaim_content(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
+    let content = Ref::content(id);
+    if is_referenced(tx, content)? {
+        return forget(tx, content);
+    }
+    tx.execute("UPDATE content SET etag = NULL WHERE id = $1", params![id])?;
+    let sql = "SELECT start, part FROM content_part WHERE content = $1 ORDER BY start LIMIT $2";
+    let rows = tx.all(sql, params![id, RECLAIM_CHUNK_ROWS as i64])?;
+    for row in &rows {
+        let sql = "DELETE FROM content_part WHERE content = $1 AND start = $2";
+        tx.execute(sql, params![id, row.int(0)?])?;
+        let_go_since(tx, Ref::part(row.int(1)?), since)?;
+    }
+    if rows.len() < RECLAIM_CHUNK_ROWS {
+        tx.execute("DELETE FROM content WHERE id = $1", params![id])?;
+        forget(tx, content)?;
+    }
+    Ok(())
+}
+
+fn reclaim_part(tx: &mut Tx<'_>, id: i64) -> Result<()> {
+    let part = Ref::part(id);
+    if !is_referenced(tx, part)?
+        && let Some(row) =
+            tx.first("DELETE FROM part WHERE id = $1 RETURNING object", params![id])?
+        && let Some(object) = row.opt_text(0)?
+    {
+        bury(tx, &object)?;
+    }
+    forget(tx, part)
+}
+
+/// Marks an object for deletion.
+pub fn bury(tx: &mut Tx<'_>, object: &str) -> Result<()> {
+    let sql = "INSERT INTO dead_object (object) VALUES ($1) ON CONFLICT (object) DO NOTHING";
+    tx.execute(sql, params![object])?;
+    Ok(())
+}
+
+/// Some objects to delete.
+pub fn dead_objects(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<String>> {
+    let sql = "SELECT object FROM dead_object ORDER BY object LIMIT $1";
+    tx.all(sql, params![limit as i64])?.iter().map(|row| row.text(0)).collect()
+}
+
+/// Forgets objects that are deleted.
+pub fn forget_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<()> {
+    for object in objects {
+        tx.execute("DELETE FROM dead_object WHERE object = $1", params![object])?;
+    }
+    Ok(())
+}
+
+/// Whether an object has a row, living or dead; the sweep removes only those that have none.
+pub fn is_known_object(tx: &mut Tx<'_>, digest: &[u8], object: &str) -> Result<bool> {
+    let sql = "SELECT 1 FROM part WHERE digest = $1 AND object = $2";
+    Ok(tx.exists(sql, params![digest, object])?
+        || tx.exists("SELECT 1 FROM dead_object WHERE object = $1", params![object])?)
+}

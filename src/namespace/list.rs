@@ -1,0 +1,130 @@
+//! Reading: one path, one page of a folder, the space used.
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{LIST_PAGE_BYTES, LIST_PAGE_DEFAULT, LIST_PAGE_MAX},
+    model::{Entry, EntryKind, FileVersion, Info, Page, Stat, StorePath, Totals, Usage, folded},
+    namespace::{
+        content, schema,
+        sql::{Row, Tx, params},
+        tree::{self, File, Target},
+    },
+};
+
+/// What an entry of a page costs beside its path: the other fields of its message.
+const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// Describes one path.
+///
+/// # Errors
+/// `PathNotFound`.
+pub fn stat(tx: &mut Tx<'_>, path: &StorePath) -> Result<Stat> {
+    let target = find(tx, path)?;
+    let totals = tree::totals(tx, &target)?;
+    let (kind, etag, digest, has_mark_file) = match target {
+        Target::Folder(id) => (EntryKind::Folder, None, None, tree::has_mark(tx, id)?),
+        Target::File(file) => {
+            let (etag, digest) = content::digests(tx, file.content)?;
+            (file_kind(tree::file_version(tx, file.version)?, &file), etag, digest, false)
+        }
+    };
+    let entry = Entry { path: path.clone(), kind, totals };
+    Ok(Stat { entry, digest, etag, has_mark_file })
+}
+
+fn find(tx: &mut Tx<'_>, path: &StorePath) -> Result<Target> {
+    tree::resolve(tx, path)?.ok_or_else(|| {
+        let message = format!("\"{path}\" does not exist");
+        Error::new(Kind::PathNotFound, message).field("path").with("path", path.as_str())
+    })
+}
+
+fn file_kind(version: FileVersion, file: &File) -> EntryKind {
+    EntryKind::File { version, modified: file.modified }
+}
+
+/// Lists one level below a folder in the order of folded name, then name; or the one file of a path.
+///
+/// `token` is the name of the first entry; a page begins there even if that entry is gone. A page
+/// ends at `size` entries (0: the default) or at [`LIST_PAGE_BYTES`].
+///
+/// # Errors
+/// `PathNotFound`.
+pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Result<Page<Entry>> {
+    let target = find(tx, path)?;
+    let version = tree::file_version(tx, 0)?;
+    let Target::Folder(folder) = target else {
+        let item = to_entry(path.clone(), &target, Totals::default(), version);
+        return Ok(Page { items: vec![item], next: None });
+    };
+    let size = if size == 0 { LIST_PAGE_DEFAULT } else { size.min(LIST_PAGE_MAX) };
+    let sql = "SELECT e.name, e.child, e.content, e.size, e.version, e.modified, f.files, f.bytes
+               FROM entry e LEFT JOIN folder f ON f.id = e.child
+               WHERE e.folder = $1 AND (e.folded, e.name) >= ($2, $3)
+               ORDER BY e.folded, e.name LIMIT $4";
+    let rows = tx.all(sql, params![folder, &folded(token), token, size as i64 + 1])?;
+    let mut items: Vec<Entry> = Vec::with_capacity(rows.len());
+    let mut bytes = 0;
+    for row in &rows {
+        let name = row.text(0)?;
+        bytes += path.as_str().len() + name.len() + ENTRY_OVERHEAD_BYTES;
+        if items.len() == size || (bytes > LIST_PAGE_BYTES && !items.is_empty()) {
+            return Ok(Page { items, next: Some(name) });
+        }
+        let totals = child_totals(row)?;
+        items.push(to_entry(path.child(&name), &Target::from_row(row, 1)?, totals, version));
+    }
+    Ok(Page { items, next: None })
+}
+
+fn child_totals(row: &Row) -> Result<Totals> {
+    Ok(Totals {
+        files: row.opt_int(6)?.unwrap_or_default(),
+        bytes: row.opt_int(7)?.unwrap_or_default(),
+    })
+}
+
+/// `folder` are the totals where the target is one; `version` has the epoch of the store.
+fn to_entry(path: StorePath, target: &Target, folder: Totals, version: FileVersion) -> Entry {
+    match target {
+        Target::Folder(_) => Entry { path, kind: EntryKind::Folder, totals: folder },
+        Target::File(file) => {
+            let version = FileVersion { number: file.version, ..version };
+            let totals = Totals { files: 1, bytes: file.size };
+            Entry { path, kind: file_kind(version, file), totals }
+        }
+    }
+}
+
+/// The space used, as far as the namespace knows it.
+pub fn info(tx: &mut Tx<'_>) -> Result<Info> {
+    let logical = tree::totals(tx, &Target::Folder(schema::ROOT))?;
+    let registered = match tree::entry(tx, schema::ROOT, "Store")? {
+        Some(target) => tree::totals(tx, &target)?,
+        None => Totals::default(),
+    };
+    let (parts, objects) = content::part_totals(tx)?;
+    let staging = tx.one(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM upload_session
+         WHERE committed = 0",
+        &[],
+    )?;
+    let dead = tx.one("SELECT COUNT(*) FROM dead_object", &[])?.int(0)?;
+    let waiting = tx.one("SELECT COUNT(*) FROM garbage", &[])?.int(0)?;
+    Ok(Info {
+        logical: logical.into(),
+        unique: parts.into(),
+        on_disk: objects.into(),
+        staging: Usage { count: staging.int(0)?, bytes: staging.int(1)? },
+        garbage: Usage { count: dead + waiting, bytes: 0 },
+        registered: registered.into(),
+        folders: tx.one("SELECT COUNT(*) FROM folder", &[])?.int(0)?,
+        ..Info::default()
+    })
+}
+
+impl From<Totals> for Usage {
+    fn from(totals: Totals) -> Self {
+        Self { bytes: totals.bytes, count: totals.files }
+    }
+}

@@ -1,0 +1,282 @@
+//! The rows of operations: copies and other long work, and the audit trail.
+//!
+//! **Invariant:** an operation leaves the state *running* once. Cancel, failure and the final
+//! transaction all change the row only where it is still running, so exactly one wins.
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{EXPIRE_ROWS, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX},
+    model::{
+        Digest, Operation, OperationError, OperationId, OperationKind, OperationState, Page,
+        Progress, StorePath,
+    },
+    namespace::{
+        pin,
+        sql::{Param, Row, Tx, params},
+    },
+};
+
+const COLUMNS: usize = 17;
+
+fn kind_number(kind: OperationKind) -> i64 {
+    match kind {
+        OperationKind::Copy => 1,
+        OperationKind::Delete => 2,
+        OperationKind::CommitUploadSession => 3,
+    }
+}
+
+fn state_number(state: OperationState) -> i64 {
+    match state {
+        OperationState::Running => 1,
+        OperationState::Succeeded => 2,
+        OperationState::Failed => 3,
+        OperationState::Cancelled => 4,
+    }
+}
+
+/// Reads the columns of a row of `operation`, but for `seq`, `owner` and `fingerprint`.
+fn from_row(row: &Row) -> Result<Operation> {
+    let path = |column| -> Result<StorePath> {
+        let mut path = StorePath::root();
+        for name in row.text(column)?.split('/').filter(|name| !name.is_empty()) {
+            path = path.child(name);
+        }
+        Ok(path)
+    };
+    let error = row.opt_text(15)?.map(|reason| -> Result<_> {
+        let kind = Kind::from_reason(&reason).unwrap_or(Kind::Internal);
+        Ok(OperationError { kind, message: row.text(16)? })
+    });
+    Ok(Operation {
+        id: OperationId::parse(&row.text(0)?, "id").map_err(Error::internal)?,
+        kind: match row.int(1)? {
+            2 => OperationKind::Delete,
+            3 => OperationKind::CommitUploadSession,
+            _ => OperationKind::Copy,
+        },
+        state: match row.int(2)? {
+            1 => OperationState::Running,
+            2 => OperationState::Succeeded,
+            3 => OperationState::Failed,
+            _ => OperationState::Cancelled,
+        },
+        source: path(3)?,
+        destination: path(4)?,
+        progress: Progress {
+            files_done: row.int(5)?,
+            files_total: row.int(6)?,
+            bytes_done: row.int(7)?,
+            bytes_total: row.int(8)?,
+            files_skipped: row.int(9)?,
+            bytes_skipped: row.int(10)?,
+            current_path: row.text(11)?,
+        },
+        started: row.int(12)?,
+        updated: row.int(13)?,
+        finished: row.opt_int(14)?,
+        error: error.transpose()?,
+    })
+}
+
+/// Returns an operation and the fingerprint of its request.
+pub fn find(tx: &mut Tx<'_>, id: OperationId) -> Result<Option<(Operation, Digest)>> {
+    let sql = "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
+                 bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
+                 finished, error_reason, error_message, fingerprint
+               FROM operation WHERE id = $1";
+    tx.first(sql, params![&id.to_string()])?
+        .map(|row| Ok((from_row(&row)?, row.digest(COLUMNS)?)))
+        .transpose()
+}
+
+/// Returns an operation.
+///
+/// # Errors
+/// `OperationNotFound`.
+pub fn get(tx: &mut Tx<'_>, id: OperationId) -> Result<Operation> {
+    find(tx, id)?.map(|(operation, _)| operation).ok_or_else(|| unknown(id))
+}
+
+/// The error for an id that no operation has, or no longer.
+pub fn unknown(id: OperationId) -> Error {
+    let message = format!("no operation has the id {id}; it may have expired");
+    Error::new(Kind::OperationNotFound, message).field("id").with("id", id.to_string())
+}
+
+/// Judges a request by the row of its id. Returns the operation of the same request that runs or has
+/// succeeded; one that failed or was cancelled runs again.
+///
+/// # Errors
+/// `WriteConflict` if the id was used with other arguments.
+pub fn earlier(
+    tx: &mut Tx<'_>,
+    id: OperationId,
+    fingerprint: &Digest,
+) -> Result<Option<Operation>> {
+    let Some((operation, other)) = find(tx, id)? else { return Ok(None) };
+    if other != *fingerprint {
+        let message = format!("the operation id {id} was used with other arguments; use a new id");
+        return Err(Error::new(Kind::WriteConflict, message)
+            .field("operation_id")
+            .with("operation_id", id.to_string()));
+    }
+    match operation.state {
+        OperationState::Running | OperationState::Succeeded => Ok(Some(operation)),
+        OperationState::Failed | OperationState::Cancelled => {
+            tx.execute("DELETE FROM operation WHERE id = $1", params![&id.to_string()])?;
+            Ok(None)
+        }
+    }
+}
+
+/// Writes the row of an operation.
+pub fn insert(
+    tx: &mut Tx<'_>,
+    operation: &Operation,
+    fingerprint: &Digest,
+    server: &str,
+) -> Result<()> {
+    let progress = &operation.progress;
+    let (reason, message) = error_columns(operation.error.as_ref());
+    tx.execute(
+        "INSERT INTO operation (id, owner, kind, fingerprint, state, source, destination,
+           files_done, files_total, bytes_done, bytes_total, files_skipped, bytes_skipped,
+           current_path, started, updated, finished, error_reason, error_message)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+        params![
+            &operation.id.to_string(),
+            server,
+            kind_number(operation.kind),
+            fingerprint,
+            state_number(operation.state),
+            operation.source.as_str(),
+            operation.destination.as_str(),
+            progress.files_done,
+            progress.files_total,
+            progress.bytes_done,
+            progress.bytes_total,
+            progress.files_skipped,
+            progress.bytes_skipped,
+            &progress.current_path,
+            operation.started,
+            operation.updated,
+            operation.finished,
+            reason,
+            message,
+        ],
+    )?;
+    Ok(())
+}
+
+fn error_columns(error: Option<&OperationError>) -> (Option<&str>, Option<&str>) {
+    (error.map(|error| error.kind.reason()), error.map(|error| error.message.as_str()))
+}
+
+/// Ends an operation that runs. `false`: it had ended, and nothing is changed.
+pub fn finish(
+    tx: &mut Tx<'_>,
+    id: OperationId,
+    state: OperationState,
+    progress: &Progress,
+    error: Option<&OperationError>,
+) -> Result<bool> {
+    let now = tx.now()?;
+    let (reason, message) = error_columns(error);
+    let changed = tx.execute(
+        "UPDATE operation SET state = $1, files_done = $2, bytes_done = $3, files_skipped = $4,
+           bytes_skipped = $5, current_path = '', updated = $6, finished = $6, error_reason = $7,
+           error_message = $8
+         WHERE id = $9 AND state = 1",
+        params![
+            state_number(state),
+            progress.files_done,
+            progress.bytes_done,
+            progress.files_skipped,
+            progress.bytes_skipped,
+            now,
+            reason,
+            message,
+            &id.to_string(),
+        ],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Cancels an operation and drops its pins.
+///
+/// # Errors
+/// `Finished` if it has ended, `OperationNotFound`.
+pub fn cancel(tx: &mut Tx<'_>, id: OperationId, error: &OperationError) -> Result<Operation> {
+    let operation = get(tx, id)?;
+    if !finish(tx, id, OperationState::Cancelled, &operation.progress, Some(error))? {
+        let message = format!("the operation {id} has ended, so it cannot be cancelled");
+        return Err(Error::new(Kind::Finished, message).field("id").with("id", id.to_string()));
+    }
+    pin::unpin(tx, &id.to_string())?;
+    get(tx, id)
+}
+
+/// Lists operations, the newest first. `token` is where the page begins.
+///
+/// # Errors
+/// `InvalidArgument` for a token that no page gave.
+pub fn list(
+    tx: &mut Tx<'_>,
+    state: Option<OperationState>,
+    size: usize,
+    token: &str,
+) -> Result<Page<Operation>> {
+    let size = if size == 0 { RECORDS_PAGE_DEFAULT } else { size.min(RECORDS_PAGE_MAX) };
+    let from = if token.is_empty() {
+        i64::MAX
+    } else {
+        token.parse().map_err(|_| {
+            Error::invalid("page_token", format!("page_token \"{token}\" is not one of a page"))
+        })?
+    };
+    let limit = Param::from(size as i64 + 1);
+    // Two statements, so that each is served by its index.
+    let rows = match state {
+        None => tx.all(
+            "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
+               bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
+               finished, error_reason, error_message, seq
+             FROM operation WHERE seq <= $1 ORDER BY seq DESC LIMIT $2",
+            &[from.into(), limit],
+        )?,
+        Some(state) => tx.all(
+            "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
+               bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
+               finished, error_reason, error_message, seq
+             FROM operation WHERE seq <= $1 AND state = $3 ORDER BY seq DESC LIMIT $2",
+            &[from.into(), limit, state_number(state).into()],
+        )?,
+    };
+    let next = rows.get(size).map(|row| row.int(COLUMNS)).transpose()?.map(|seq| seq.to_string());
+    let items = rows.iter().take(size).map(from_row).collect::<Result<_>>()?;
+    Ok(Page { items, next })
+}
+
+/// Fails the operations that other instances left running. Called at start.
+pub fn fail_others(tx: &mut Tx<'_>, server: &str, error: &OperationError) -> Result<u64> {
+    let now = tx.now()?;
+    let (reason, message) = error_columns(Some(error));
+    tx.execute(
+        "UPDATE operation SET state = 3, current_path = '', updated = $1, finished = $1,
+           error_reason = $2, error_message = $3
+         WHERE state = 1 AND owner <> $4",
+        params![now, reason, message, server],
+    )
+}
+
+/// Drops some rows of operations that ended before `before`. Returns whether more are due.
+pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
+    let before = tx.now()?.saturating_sub(life);
+    let dropped = tx.execute(
+        "DELETE FROM operation WHERE seq IN (
+           SELECT seq FROM operation WHERE finished <= $1 ORDER BY finished LIMIT $2)",
+        params![before, EXPIRE_ROWS as i64],
+    )?;
+    Ok(dropped == EXPIRE_ROWS as u64)
+}

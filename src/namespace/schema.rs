@@ -1,0 +1,107 @@
+//! The tables, and the format of the store.
+
+use crate::{
+    error::{Error, Kind, Result},
+    namespace::sql::{Tx, params},
+};
+
+/// The format that this program writes. A store of a newer one is refused.
+pub const FORMAT: i64 = 1;
+
+/// The id of the root folder.
+pub const ROOT: i64 = 1;
+
+/// `{id}` is an integer key that is never used again, `{clustered}` a table stored in its key.
+///
+/// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
+/// whether a folder is shared.
+pub const TABLES: &str = "
+CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
+CREATE TABLE folder (id {id}, files BIGINT NOT NULL, bytes BIGINT NOT NULL);
+CREATE TABLE entry (
+  folder BIGINT NOT NULL, folded {text} NOT NULL, name {text} NOT NULL,
+  child BIGINT, content BIGINT, size BIGINT NOT NULL, version BIGINT NOT NULL,
+  modified BIGINT NOT NULL,
+  PRIMARY KEY (folder, folded, name)){clustered};
+CREATE INDEX entry_child ON entry (child) WHERE child IS NOT NULL;
+CREATE INDEX entry_content ON entry (content) WHERE content IS NOT NULL;
+CREATE INDEX entry_subfolder ON entry (folder, folded, name, child) WHERE child IS NOT NULL;
+CREATE TABLE content (id {id}, size BIGINT NOT NULL, etag {bytes} UNIQUE, digest {bytes});
+CREATE INDEX content_no_digest ON content (id) WHERE digest IS NULL;
+CREATE TABLE content_part (
+  content BIGINT NOT NULL, start BIGINT NOT NULL, part BIGINT NOT NULL,
+  PRIMARY KEY (content, start)){clustered};
+CREATE INDEX content_part_part ON content_part (part);
+CREATE TABLE part (
+  id {id}, digest {bytes} NOT NULL UNIQUE, size BIGINT NOT NULL, bytes {bytes}, object {text});
+CREATE TABLE dead_object (object {text} PRIMARY KEY){clustered};
+CREATE TABLE upload_session (
+  id {text} PRIMARY KEY, path {text} NOT NULL, total BIGINT NOT NULL, received BIGINT NOT NULL,
+  modified BIGINT NOT NULL, committed BIGINT NOT NULL){clustered};
+CREATE INDEX upload_session_path ON upload_session (path, id);
+CREATE INDEX upload_session_modified ON upload_session (modified);
+CREATE TABLE upload_chunk (
+  session {text} NOT NULL, start BIGINT NOT NULL, size BIGINT NOT NULL, part BIGINT NOT NULL,
+  PRIMARY KEY (session, start)){clustered};
+CREATE INDEX upload_chunk_part ON upload_chunk (part);
+CREATE TABLE operation (
+  seq {id}, id {text} NOT NULL UNIQUE, owner {text} NOT NULL, kind BIGINT NOT NULL,
+  fingerprint {bytes} NOT NULL, state BIGINT NOT NULL,
+  source {text} NOT NULL, destination {text} NOT NULL,
+  files_done BIGINT NOT NULL, files_total BIGINT NOT NULL,
+  bytes_done BIGINT NOT NULL, bytes_total BIGINT NOT NULL,
+  files_skipped BIGINT NOT NULL, bytes_skipped BIGINT NOT NULL, current_path {text} NOT NULL,
+  started BIGINT NOT NULL, updated BIGINT NOT NULL, finished BIGINT,
+  error_reason {text}, error_message {text});
+CREATE INDEX operation_state ON operation (state, seq);
+CREATE INDEX operation_finished ON operation (finished) WHERE finished IS NOT NULL;
+CREATE TABLE pin (
+  id {id}, kind BIGINT NOT NULL, target BIGINT NOT NULL, owner {text} NOT NULL,
+  server {text} NOT NULL, expires BIGINT NOT NULL);
+CREATE INDEX pin_target ON pin (kind, target);
+CREATE INDEX pin_owner ON pin (owner);
+CREATE INDEX pin_expires ON pin (expires);
+CREATE TABLE garbage (
+  kind BIGINT NOT NULL, id BIGINT NOT NULL, since BIGINT NOT NULL,
+  PRIMARY KEY (kind, id)){clustered};
+CREATE INDEX garbage_since ON garbage (since);
+";
+
+/// Reads a number of the store.
+pub fn meta(tx: &mut Tx<'_>, name: &str) -> Result<i64> {
+    tx.one("SELECT value FROM meta WHERE name = $1", params![name])?.int(0)
+}
+
+/// Fills in a new store: its format, its epoch, the root.
+pub fn found(tx: &mut Tx<'_>) -> Result<()> {
+    let now = tx.now()?;
+    for (name, value) in [
+        ("format", FORMAT),
+        // The epoch numbers are fixed when the store is made; upstream's are times too.
+        ("epoch_data_loss", now),
+        ("epoch_configuration", 1),
+        ("version", 0),
+    ] {
+        tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", params![name, value])?;
+    }
+    tx.execute("INSERT INTO folder (files, bytes) VALUES (0, 0)", &[])?;
+    Ok(())
+}
+
+/// Refuses a store that a newer program wrote.
+pub fn check_format(tx: &mut Tx<'_>) -> Result<()> {
+    let format = meta(tx, "format")?;
+    if format > FORMAT {
+        let message = format!(
+            "the store has format {format} and this program knows {FORMAT}; use a newer imagestore"
+        );
+        return Err(Error::new(Kind::InvalidArgument, message));
+    }
+    Ok(())
+}
+
+/// Takes the next file version.
+pub fn next_version(tx: &mut Tx<'_>) -> Result<i64> {
+    let sql = "UPDATE meta SET value = value + 1 WHERE name = 'version' RETURNING value";
+    tx.one(sql, &[])?.int(0)
+}

@@ -1,0 +1,219 @@
+//! The small synchronous face of an SQL engine that all logic of the namespace is written against.
+//!
+//! One text serves every engine: only what SQLite and PostgreSQL both understand, parameters `$1`,
+//! `$2`…, integers of 64 bits, times as integer microseconds. No statement is built from input.
+
+use crate::error::{Error, Result};
+
+/// A value of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// NULL.
+    Null,
+    /// A 64-bit integer.
+    Int(i64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+/// A parameter of a statement.
+#[derive(Clone, Copy, Debug)]
+pub enum Param<'a> {
+    /// NULL.
+    Null,
+    /// A 64-bit integer.
+    Int(i64),
+    /// Text.
+    Text(&'a str),
+    /// Bytes.
+    Bytes(&'a [u8]),
+}
+
+impl From<i64> for Param<'_> {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl<'a> From<&'a str> for Param<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a> From<&'a String> for Param<'a> {
+    fn from(value: &'a String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Param<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+impl<'a> From<&'a crate::model::Digest> for Param<'a> {
+    fn from(value: &'a crate::model::Digest) -> Self {
+        Self::Bytes(&value.0)
+    }
+}
+
+impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// Makes the parameters of a statement.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => { &[$($crate::namespace::sql::Param::from($value)),*] };
+}
+pub(crate) use params;
+
+/// A row of an answer. A column of another type than asked for is a fault of the program or of the
+/// database file, and an internal error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row(pub Vec<Value>);
+
+impl Row {
+    /// An integer.
+    pub fn int(&self, column: usize) -> Result<i64> {
+        self.opt_int(column)?.ok_or_else(|| mismatch(column, "an integer"))
+    }
+
+    /// An integer or NULL.
+    pub fn opt_int(&self, column: usize) -> Result<Option<i64>> {
+        match self.0.get(column) {
+            Some(Value::Int(value)) => Ok(Some(*value)),
+            Some(Value::Null) => Ok(None),
+            _ => Err(mismatch(column, "an integer")),
+        }
+    }
+
+    /// Text.
+    pub fn text(&self, column: usize) -> Result<String> {
+        self.opt_text(column)?.ok_or_else(|| mismatch(column, "text"))
+    }
+
+    /// Text or NULL.
+    pub fn opt_text(&self, column: usize) -> Result<Option<String>> {
+        match self.0.get(column) {
+            Some(Value::Text(value)) => Ok(Some(value.clone())),
+            Some(Value::Null) => Ok(None),
+            _ => Err(mismatch(column, "text")),
+        }
+    }
+
+    /// Bytes or NULL.
+    pub fn opt_bytes(&self, column: usize) -> Result<Option<Vec<u8>>> {
+        match self.0.get(column) {
+            Some(Value::Bytes(value)) => Ok(Some(value.clone())),
+            Some(Value::Null) => Ok(None),
+            _ => Err(mismatch(column, "bytes")),
+        }
+    }
+
+    /// A digest.
+    pub fn digest(&self, column: usize) -> Result<crate::model::Digest> {
+        self.opt_digest(column)?.ok_or_else(|| mismatch(column, "a digest"))
+    }
+
+    /// A digest or NULL.
+    pub fn opt_digest(&self, column: usize) -> Result<Option<crate::model::Digest>> {
+        self.opt_bytes(column)?
+            .map(|bytes| {
+                bytes.try_into().map(crate::model::Digest).map_err(|_| mismatch(column, "a digest"))
+            })
+            .transpose()
+    }
+}
+
+fn mismatch(column: usize, wanted: &str) -> Error {
+    Error::internal(format!("column {column} of a row is not {wanted}"))
+}
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One snapshot; nothing is written.
+    Read,
+    /// The only writer, from the first statement on.
+    Write,
+}
+
+/// A connection to an engine.
+pub trait Connection: Send {
+    /// Begins a transaction.
+    fn begin(&mut self, mode: Mode) -> Result<()>;
+    /// Commits it; when this returns, it survives a power cut.
+    fn commit(&mut self) -> Result<()>;
+    /// Undoes it. Never fails visibly: what cannot be undone was never done.
+    fn rollback(&mut self);
+    /// Whether a transaction is open. An engine may end one by itself, for example when the disk is
+    /// full.
+    fn in_transaction(&self) -> bool;
+    /// Runs a statement and returns the number of rows it changed.
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64>;
+    /// Runs a statement and returns its rows.
+    fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>>;
+    /// The clock of the database, in microseconds since 1970.
+    fn now(&mut self) -> Result<i64>;
+}
+
+/// A transaction: what the logic of the namespace works with.
+pub struct Tx<'a> {
+    connection: &'a mut dyn Connection,
+    now: Option<i64>,
+}
+
+impl std::fmt::Debug for Tx<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tx").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Tx<'a> {
+    /// Wraps a connection on which a transaction is open.
+    pub fn new(connection: &'a mut dyn Connection) -> Self {
+        Self { connection, now: None }
+    }
+
+    /// Runs a statement and returns the number of rows it changed.
+    pub fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
+        self.connection.execute(sql, params)
+    }
+
+    /// Runs a statement and returns its rows.
+    pub fn all(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        self.connection.query(sql, params)
+    }
+
+    /// Runs a statement and returns its first row.
+    pub fn first(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Option<Row>> {
+        Ok(self.all(sql, params)?.into_iter().next())
+    }
+
+    /// Runs a statement that has exactly one row.
+    pub fn one(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Row> {
+        self.first(sql, params)?
+            .ok_or_else(|| Error::internal(format!("a row is missing for: {sql}")))
+    }
+
+    /// Whether a statement has a row.
+    pub fn exists(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<bool> {
+        Ok(!self.all(sql, params)?.is_empty())
+    }
+
+    /// The time of this transaction by the clock of the database, in microseconds since 1970.
+    pub fn now(&mut self) -> Result<i64> {
+        if let Some(now) = self.now {
+            return Ok(now);
+        }
+        let now = self.connection.now()?;
+        self.now = Some(now);
+        Ok(now)
+    }
+}

@@ -1,0 +1,168 @@
+//! The SQLite driver.
+//!
+//! Write-ahead log and `synchronous=FULL`: a commit is on disk when it returns, and readers never
+//! wait for the writer. There is one writing connection; its transactions begin IMMEDIATE, so that
+//! none fails half-way for want of the lock.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{
+    Connection as Sqlite, ErrorCode, OpenFlags, ToSql,
+    types::{ToSqlOutput, ValueRef},
+};
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{DATABASE_CACHE_KIB, WAL_BYTES_MAX},
+    namespace::sql::{Connection, Mode, Param, Row, Value},
+};
+
+/// How long a connection waits for a lock that only start-up and checkpoints contend for.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Prepared statements that are kept: more than the program has.
+const STATEMENTS: usize = 256;
+
+/// A connection to an SQLite file.
+#[derive(Debug)]
+pub(super) struct SqliteConnection(Sqlite);
+
+impl SqliteConnection {
+    /// Opens a database file, and makes it if it is missing.
+    ///
+    /// # Errors
+    /// `Internal` if it is no database or cannot be opened.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let sqlite = Sqlite::open_with_flags(path, flags).map_err(|e| error(&e))?;
+        sqlite.busy_timeout(BUSY_WAIT).map_err(|e| error(&e))?;
+        sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
+        for (pragma, value) in [
+            ("journal_mode", "WAL".to_owned()),
+            ("synchronous", "FULL".to_owned()),
+            ("journal_size_limit", WAL_BYTES_MAX.to_string()),
+            ("cache_size", format!("-{DATABASE_CACHE_KIB}")),
+            ("temp_store", "MEMORY".to_owned()),
+        ] {
+            sqlite
+                .pragma_update_and_check(None, pragma, value, |_| Ok(()))
+                .or_else(
+                    |e| if e == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(e) },
+                )
+                .map_err(|e| error(&e))?;
+        }
+        Ok(Self(sqlite))
+    }
+
+    /// Runs statements that make tables; `{id}`, `{text}`, `{bytes}` and `{clustered}` stand for what
+    /// the engines spell differently.
+    ///
+    /// # Errors
+    /// `Internal` if a statement fails.
+    pub(super) fn execute_schema(&self, schema: &str) -> Result<()> {
+        let text = schema
+            .replace("{id}", "INTEGER PRIMARY KEY AUTOINCREMENT")
+            .replace("{text}", "TEXT")
+            .replace("{bytes}", "BLOB")
+            .replace("{clustered}", " WITHOUT ROWID");
+        self.0.execute_batch(&text).map_err(|e| error(&e))
+    }
+
+    /// Moves the write-ahead log into the database file.
+    ///
+    /// # Errors
+    /// `Internal` if it fails; nothing is lost then.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|e| error(&e))
+    }
+}
+
+impl Connection for SqliteConnection {
+    fn begin(&mut self, mode: Mode) -> Result<()> {
+        let sql = match mode {
+            Mode::Read => "BEGIN DEFERRED",
+            Mode::Write => "BEGIN IMMEDIATE",
+        };
+        self.execute(sql, &[]).map(drop)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.execute("COMMIT", &[]).map(drop)
+    }
+
+    fn rollback(&mut self) {
+        if self.in_transaction()
+            && let Err(error) = self.execute("ROLLBACK", &[])
+        {
+            tracing::error!(error = ?error, "a transaction cannot be rolled back");
+        }
+    }
+
+    fn in_transaction(&self) -> bool {
+        !self.0.is_autocommit()
+    }
+
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
+        let mut statement = self.0.prepare_cached(sql).map_err(|e| error(&e))?;
+        let changed =
+            statement.execute(rusqlite::params_from_iter(params)).map_err(|e| error(&e))?;
+        Ok(changed as u64)
+    }
+
+    fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let mut statement = self.0.prepare_cached(sql).map_err(|e| error(&e))?;
+        let columns = statement.column_count();
+        let mut rows =
+            statement.query(rusqlite::params_from_iter(params)).map_err(|e| error(&e))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(|e| error(&e))? {
+            let values = (0..columns)
+                .map(|column| row.get_ref(column).map_err(|e| error(&e)).and_then(value))
+                .collect::<Result<_>>()?;
+            found.push(Row(values));
+        }
+        Ok(found)
+    }
+
+    fn now(&mut self) -> Result<i64> {
+        // The milliseconds are all that SQLite's clock has.
+        let row = self.query("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000", &[])?;
+        row.first().ok_or_else(|| Error::internal("the clock has no row"))?.int(0)
+    }
+}
+
+fn value(value: ValueRef<'_>) -> Result<Value> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Int(value),
+        ValueRef::Text(bytes) => {
+            Value::Text(String::from_utf8(bytes.to_vec()).map_err(Error::internal)?)
+        }
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+        ValueRef::Real(_) => return Err(Error::internal("a column holds a floating-point number")),
+    })
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match *self {
+            Param::Null => ValueRef::Null,
+            Param::Int(value) => ValueRef::Integer(value),
+            Param::Text(value) => ValueRef::Text(value.as_bytes()),
+            Param::Bytes(value) => ValueRef::Blob(value),
+        }))
+    }
+}
+
+/// Only a full disk and a busy file mean something to a caller.
+fn error(error: &rusqlite::Error) -> Error {
+    let cause = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::new(Kind::NoSpace, "the disk is full").because(cause),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::new(Kind::Busy, "the database is busy; try again").because(cause)
+        }
+        _ => Error::internal(cause),
+    }
+}

@@ -1,0 +1,305 @@
+//! The copy-on-write tree: looking up, and changing one entry.
+//!
+//! A folder is *shared* when the entries that refer to it and the pins on it are more than one
+//! together. Whoever writes below a shared folder clones that one folder first, its entries and not
+//! its children, and so on down the path.
+//!
+//! **Invariants:** whether a folder is shared is asked after its parent has become unshared, never
+//! before. The totals of a folder change in the transaction of the entry, on folders that are
+//! unshared at that moment. Below the root every folder holds a file. What would change nothing or
+//! is refused clones nothing.
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::TOTAL_MAX,
+    model::{FileVersion, MARK_FILE, StorePath, Totals, folded},
+    namespace::{
+        garbage::{Ref, entry_refs, is_pinned, let_go},
+        schema::{self, ROOT},
+        sql::{Row, Tx, params},
+    },
+};
+
+/// What an entry refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A folder, by its id.
+    Folder(i64),
+    /// A file.
+    File(File),
+}
+
+/// A file as its entry has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// The id of its content.
+    pub content: i64,
+    /// Its size.
+    pub size: i64,
+    /// The number of its version.
+    pub version: i64,
+    /// When it was uploaded, in microseconds since 1970.
+    pub modified: i64,
+}
+
+impl Target {
+    /// What garbage collection knows it as.
+    pub fn as_ref(&self) -> Ref {
+        match self {
+            Self::Folder(id) => Ref::folder(*id),
+            Self::File(file) => Ref::content(file.content),
+        }
+    }
+
+    /// Reads the columns `child, content, size, version, modified`, from `column` on.
+    pub fn from_row(row: &Row, column: usize) -> Result<Self> {
+        if let Some(child) = row.opt_int(column)? {
+            return Ok(Self::Folder(child));
+        }
+        Ok(Self::File(File {
+            content: row.int(column + 1)?,
+            size: row.int(column + 2)?,
+            version: row.int(column + 3)?,
+            modified: row.int(column + 4)?,
+        }))
+    }
+}
+
+/// Looks up one name in one folder.
+pub fn entry(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Option<Target>> {
+    let sql = "SELECT child, content, size, version, modified FROM entry
+               WHERE folder = $1 AND folded = $2 AND name = $3";
+    tx.first(sql, params![folder, &folded(name), name])?
+        .map(|row| Target::from_row(&row, 0))
+        .transpose()
+}
+
+/// Looks up a path; the root is a folder.
+pub fn resolve(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Target>> {
+    let mut target = Target::Folder(ROOT);
+    for name in path.names() {
+        let Target::Folder(folder) = target else { return Ok(None) };
+        match entry(tx, folder, name)? {
+            Some(found) => target = found,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(target))
+}
+
+/// The totals of a folder, or of one file.
+pub fn totals(tx: &mut Tx<'_>, target: &Target) -> Result<Totals> {
+    match target {
+        Target::File(file) => Ok(Totals { files: 1, bytes: file.size }),
+        Target::Folder(id) => {
+            let row = tx.one("SELECT files, bytes FROM folder WHERE id = $1", params![*id])?;
+            Ok(Totals { files: row.int(0)?, bytes: row.int(1)? })
+        }
+    }
+}
+
+/// Whether a folder has its mark file: a file of exactly that name.
+pub fn has_mark(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
+    Ok(matches!(entry(tx, folder, MARK_FILE)?, Some(Target::File(_))))
+}
+
+/// The version that a number stands for in this store.
+pub fn file_version(tx: &mut Tx<'_>, number: i64) -> Result<FileVersion> {
+    Ok(FileVersion {
+        epoch_data_loss: schema::meta(tx, "epoch_data_loss")?,
+        epoch_configuration: schema::meta(tx, "epoch_configuration")?,
+        number,
+    })
+}
+
+/// Refuses a path that has a file where a folder is needed.
+pub fn check_no_file_above(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<()> {
+    let Some((above, _)) = path.split_last() else { return Ok(()) };
+    let mut folder = ROOT;
+    let mut walked = StorePath::root();
+    for name in above {
+        walked = walked.child(name);
+        match entry(tx, folder, name)? {
+            None => return Ok(()),
+            Some(Target::Folder(child)) => folder = child,
+            Some(Target::File(_)) => {
+                let message = format!(
+                    "\"{walked}\" is a file, so nothing can be at \"{path}\"; delete it first"
+                );
+                return Err(Error::new(Kind::AlreadyExists, message)
+                    .field(field)
+                    .with("path", walked.as_str()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a path that is a folder, for writes that only replace files.
+pub fn check_no_folder_at(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<()> {
+    if matches!(resolve(tx, path)?, Some(Target::Folder(_))) {
+        let message = format!("\"{path}\" is a folder, so no file can be there; delete it first");
+        return Err(Error::new(Kind::AlreadyExists, message)
+            .field(field)
+            .with("path", path.as_str()));
+    }
+    Ok(())
+}
+
+/// Puts a target at a path, in place of whatever is there.
+///
+/// # Errors
+/// `AlreadyExists` below a file, `TooLarge` where the totals of the store would pass their bound;
+/// nothing has changed then.
+pub fn put(tx: &mut Tx<'_>, path: &StorePath, target: &Target, field: &'static str) -> Result<()> {
+    let Some((above, name)) = path.split_last() else {
+        return Err(Error::invalid(field, "the root cannot be replaced"));
+    };
+    check_no_file_above(tx, path, field)?;
+    let old = resolve(tx, path)?;
+    let new_totals = totals(tx, target)?;
+    let old_totals = old.as_ref().map(|old| totals(tx, old)).transpose()?.unwrap_or_default();
+    let delta = Totals {
+        files: new_totals.files - old_totals.files,
+        bytes: new_totals.bytes - old_totals.bytes,
+    };
+    check_totals(tx, delta)?;
+    let chain = unshare(tx, &above)?;
+    let folder = chain.last().copied().unwrap_or(ROOT);
+    insert_entry(tx, folder, name, target)?;
+    add_totals(tx, &chain, delta)?;
+    old.map_or(Ok(()), |old| let_go(tx, old.as_ref()))
+}
+
+/// Removes what is at a path, and the folders that it leaves empty. Returns what was there.
+pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
+    let Some((above, name)) = path.split_last() else {
+        return Err(Error::invalid("path", "the root cannot be deleted"));
+    };
+    let Some(target) = resolve(tx, path)? else { return Ok(None) };
+    let gone = totals(tx, &target)?;
+    let chain = unshare(tx, &above)?;
+    add_totals(tx, &chain, Totals { files: -gone.files, bytes: -gone.bytes })?;
+    let mut names: Vec<&str> = above;
+    names.push(name);
+    // From the deepest folder up: an entry goes, and with the last file its folder.
+    for (folder, name) in chain.iter().zip(&names).rev() {
+        delete_entry(tx, *folder, name)?;
+        if *folder == ROOT || totals(tx, &Target::Folder(*folder))?.files > 0 {
+            break;
+        }
+    }
+    Ok(Some(gone))
+}
+
+/// Makes the folders of a path exist and be unshared. Returns their ids, from the root down.
+fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
+    let mut folder = ROOT;
+    let mut chain = vec![ROOT];
+    for name in names {
+        folder = match entry(tx, folder, name)? {
+            None => {
+                let new = new_folder(tx, Totals::default())?;
+                insert_entry(tx, folder, name, &Target::Folder(new))?;
+                new
+            }
+            Some(Target::Folder(child)) if is_shared(tx, child)? => {
+                let clone = clone(tx, child)?;
+                insert_entry(tx, folder, name, &Target::Folder(clone))?;
+                let_go(tx, Ref::folder(child))?;
+                clone
+            }
+            Some(Target::Folder(child)) => child,
+            Some(Target::File(_)) => {
+                return Err(Error::internal("a file stands where a folder was just seen"));
+            }
+        };
+        chain.push(folder);
+    }
+    Ok(chain)
+}
+
+/// Whether more than one entry or pin refers to a folder: a question to the index, not a counter
+/// that can drift.
+fn is_shared(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
+    let rows = tx.all("SELECT 1 FROM entry WHERE child = $1 LIMIT 2", params![folder])?;
+    Ok(rows.len() > 1 || (!rows.is_empty() && is_pinned(tx, Ref::folder(folder))?))
+}
+
+fn clone(tx: &mut Tx<'_>, folder: i64) -> Result<i64> {
+    let sql = "INSERT INTO folder (files, bytes) SELECT files, bytes FROM folder WHERE id = $1
+               RETURNING id";
+    let clone = tx.one(sql, params![folder])?.int(0)?;
+    tx.execute(
+        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+         SELECT $1, folded, name, child, content, size, version, modified FROM entry
+         WHERE folder = $2",
+        params![clone, folder],
+    )?;
+    Ok(clone)
+}
+
+/// Makes a folder that nothing refers to yet.
+pub fn new_folder(tx: &mut Tx<'_>, totals: Totals) -> Result<i64> {
+    let sql = "INSERT INTO folder (files, bytes) VALUES ($1, $2) RETURNING id";
+    tx.one(sql, params![totals.files, totals.bytes])?.int(0)
+}
+
+/// Makes an entry, or repoints it. Whoever repoints lets go of the old target.
+pub fn insert_entry(tx: &mut Tx<'_>, folder: i64, name: &str, target: &Target) -> Result<()> {
+    let (child, file) = match target {
+        Target::Folder(id) => (Some(*id), None),
+        Target::File(file) => (None, Some(*file)),
+    };
+    tx.execute(
+        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (folder, folded, name) DO UPDATE SET
+           child = excluded.child, content = excluded.content, size = excluded.size,
+           version = excluded.version, modified = excluded.modified",
+        params![
+            folder,
+            &folded(name),
+            name,
+            child,
+            file.map(|file| file.content),
+            file.map_or(0, |file| file.size),
+            file.map_or(0, |file| file.version),
+            file.map_or(0, |file| file.modified),
+        ],
+    )?;
+    Ok(())
+}
+
+fn delete_entry(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<()> {
+    let sql = "DELETE FROM entry WHERE folder = $1 AND folded = $2 AND name = $3
+               RETURNING child, content";
+    let row = tx.one(sql, params![folder, &folded(name), name])?;
+    for target in entry_refs(&row, 0)? {
+        let_go(tx, target)?;
+    }
+    Ok(())
+}
+
+/// The root holds everything, so its totals are the largest.
+fn check_totals(tx: &mut Tx<'_>, delta: Totals) -> Result<()> {
+    let root = totals(tx, &Target::Folder(ROOT))?;
+    if root.files + delta.files > TOTAL_MAX || root.bytes + delta.bytes > TOTAL_MAX {
+        let message = format!("the store would hold more than {TOTAL_MAX} files or bytes");
+        return Err(Error::new(Kind::TooLarge, message));
+    }
+    Ok(())
+}
+
+fn add_totals(tx: &mut Tx<'_>, chain: &[i64], delta: Totals) -> Result<()> {
+    if delta == Totals::default() {
+        return Ok(());
+    }
+    for folder in chain {
+        tx.execute(
+            "UPDATE folder SET files = files + $1, bytes = bytes + $2 WHERE id = $3",
+            params![delta.files, delta.bytes, *folder],
+        )?;
+    }
+    Ok(())
+}
