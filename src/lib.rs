@@ -1,5 +1,6 @@
 //! Image Store: keeps application packages.
 
+pub mod blob;
 pub mod error;
 pub mod limits;
 pub mod model;

@@ -1,0 +1,194 @@
+//! Parts in an object store: the only module that knows `object_store`.
+//!
+//! A part is immutable and at most [`PART_BYTES_MAX`](crate::limits::PART_BYTES_MAX) long. It is
+//! put and read whole, and every read is checked against the digest that it was put with.
+//!
+//! **Invariants.** A key is never used twice: it ends in a random suffix, so a late delete hits
+//! nothing alive. A key is made of a digest alone, so no text of a user reaches the object store.
+//! When [`Blobs::put`] returns, the part survives a power failure.
+//!
+//! **Deliberately absent:** which objects are needed. That is the namespace's knowledge; here
+//! equal bytes put twice are two objects.
+
+pub mod durable;
+mod error;
+mod local;
+#[cfg(test)]
+mod suite;
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path as Location};
+use uuid::Uuid;
+
+pub use error::Error;
+use local::Folder;
+
+/// A handle to the parts; clones share it.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    store: Arc<dyn ObjectStore>,
+    /// The folder beneath `store` where it is one, for what the crate leaves behind in a crash.
+    folder: Option<Folder>,
+}
+
+/// What a listing says about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// The name in the object store, as [`Blobs::put`] returned it.
+    pub key: String,
+    /// The length, in bytes.
+    pub size: u64,
+    /// When the object was put, in microseconds since 1970, by the object store's clock.
+    pub modified_micros: i64,
+}
+
+impl Blobs {
+    /// Opens a folder of this machine, and makes it, with its parents, where it is missing.
+    ///
+    /// Blocks for some syncs of the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`] or [`Error::Io`] where the folder cannot be made, read or synced.
+    pub fn local(dir: &Path) -> Result<Self, Error> {
+        let (folder, store) = Folder::open(dir)?;
+        Ok(Self { store: Arc::new(store), folder: Some(folder) })
+    }
+
+    /// Keeps the parts in any object store.
+    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, folder: None }
+    }
+
+    /// Stores a part and returns its key; it is durable by then.
+    ///
+    /// `digest` is the BLAKE3 of `bytes`; the caller has it from cutting the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`] and [`Error::Io`]; nothing is stored under any key that is known.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped may leave an object that no one knows, until the sweep. Await it in a
+    /// task of its own where that matters.
+    pub async fn put(&self, digest: &[u8; 32], bytes: Bytes) -> Result<String, Error> {
+        let key = new_key(digest);
+        // Overwriting is one rename, where creating is a second link whose removal is not synced:
+        // a power failure would bring that link back, and with it the bytes of a deleted part. A
+        // key is new, so there is nothing to overwrite but the same put, repeated by the client of
+        // a remote store.
+        match self.store.put(&Location::from(key.as_str()), bytes.into()).await {
+            Ok(_) => Ok(key),
+            Err(error) => Err(Error::from_store(&key, error)),
+        }
+    }
+
+    /// Reads a whole part and checks its length and its digest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`], [`Error::Corrupt`] where the bytes are not those that were put,
+    /// [`Error::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped at any time.
+    pub async fn get(&self, key: &str, digest: &[u8; 32], size: u64) -> Result<Bytes, Error> {
+        let corrupt = || Error::Corrupt { key: key.to_owned() };
+        let failed = |error| Error::from_store(key, error);
+        let found = self.store.get(&Location::from(key)).await.map_err(failed)?;
+        // Before a byte is read, so that a wrong object cannot fill the memory.
+        if found.meta.size != size {
+            return Err(corrupt());
+        }
+        let bytes = found.bytes().await.map_err(failed)?;
+        // The hash of 8 MiB takes milliseconds.
+        let (bytes, hash) = tokio::task::spawn_blocking(move || {
+            let hash = blake3::hash(&bytes);
+            (bytes, hash)
+        })
+        .await
+        .map_err(|error| Error::Io(error.into()))?;
+        if bytes.len() as u64 == size && hash == blake3::Hash::from_bytes(*digest) {
+            Ok(bytes)
+        } else {
+            Err(corrupt())
+        }
+    }
+
+    /// Deletes an object; one that is missing is deleted already.
+    ///
+    /// Not synced: after a power failure the object can be back, without a row, for the sweep.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped has deleted the object, or will, or not.
+    pub async fn delete(&self, key: &str) -> Result<(), Error> {
+        match self.store.delete(&Location::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(Error::from_store(key, error)),
+        }
+    }
+
+    /// Lists all objects, in no order, while others are put and deleted.
+    ///
+    /// What has no key of ours is left out, so that a sweep cannot touch a stranger's files.
+    pub fn list(&self) -> BoxStream<'static, Result<ObjectInfo, Error>> {
+        let objects = self.store.list(None).filter_map(async |found| match found {
+            Ok(meta) if is_key(meta.location.as_ref()) => Some(Ok(ObjectInfo {
+                key: meta.location.into(),
+                size: meta.size,
+                modified_micros: meta.last_modified.timestamp_micros(),
+            })),
+            Ok(_) => None,
+            Err(error) => Some(Err(Error::from_store("", error))),
+        });
+        objects.boxed()
+    }
+
+    /// Deletes what puts left behind that a crash broke off, where it was last written before
+    /// `before_micros` (microseconds since 1970), and returns how many files that were.
+    ///
+    /// Such files have no key, and [`Blobs::list`] does not show them. A local folder that no other
+    /// process uses can be swept with `i64::MAX` before the first put.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub async fn sweep_staging(&self, before_micros: i64) -> Result<u64, Error> {
+        let Some(folder) = self.folder.clone() else { return Ok(0) };
+        tokio::task::spawn_blocking(move || folder.sweep_staging(before_micros))
+            .await
+            .map_err(|error| Error::Io(error.into()))?
+    }
+}
+
+/// Makes a key that no one has: the digest below a folder of its first two digits, and 122 bits of
+/// chance.
+fn new_key(digest: &[u8; 32]) -> String {
+    let [first, ..] = digest;
+    let digest = blake3::Hash::from_bytes(*digest).to_hex();
+    format!("{first:02x}/{digest}-{}", Uuid::new_v4().simple())
+}
+
+/// Whether [`new_key`] can have made this.
+fn is_key(key: &str) -> bool {
+    let hex = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let parts = key.split_once('/').and_then(|(prefix, name)| {
+        let (digest, suffix) = name.split_once('-')?;
+        Some((prefix, digest, suffix))
+    });
+    parts.is_some_and(|(prefix, digest, suffix)| {
+        hex(prefix, 2) && hex(digest, 64) && hex(suffix, 32) && digest.starts_with(prefix)
+    })
+}

@@ -1,0 +1,113 @@
+//! What every object store must do for us: the same list of cases on each.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Location};
+
+use super::{Blobs, Error, ObjectInfo, is_key};
+
+/// Runs the suite; a store starts empty.
+pub(super) async fn run(blobs: &Blobs) {
+    assert_eq!(listed(blobs).await, []);
+    a_part_comes_back(blobs).await;
+    equal_bytes_get_two_keys(blobs).await;
+    a_key_holds_no_text_of_a_user(blobs).await;
+    a_missing_object_is_missing(blobs).await;
+    other_bytes_are_corrupt(blobs).await;
+    strangers_are_not_listed(blobs).await;
+}
+
+#[tokio::test]
+async fn memory_passes() {
+    run(&Blobs::new(Arc::new(InMemory::new()))).await;
+}
+
+#[tokio::test]
+async fn a_local_folder_passes() {
+    let temp = tempfile::tempdir().expect("a folder");
+    run(&Blobs::local(&temp.path().join("new/blobs")).expect("opened")).await;
+}
+
+async fn a_part_comes_back(blobs: &Blobs) {
+    for bytes in [Bytes::new(), Bytes::from_static(b"part"), Bytes::from(vec![7; 8 << 20])] {
+        let digest = digest(&bytes);
+        let size = bytes.len() as u64;
+        let key = blobs.put(&digest, bytes.clone()).await.expect("put");
+        assert_eq!(blobs.get(&key, &digest, size).await.expect("read"), bytes);
+        let [found] = &listed(blobs).await[..] else { panic!("not one object") };
+        assert_eq!((&found.key, found.size), (&key, size));
+        assert!(found.modified_micros > 1_700_000_000_000_000);
+        blobs.delete(&key).await.expect("deleted");
+        assert_eq!(listed(blobs).await, []);
+    }
+}
+
+async fn equal_bytes_get_two_keys(blobs: &Blobs) {
+    let bytes = Bytes::from_static(b"twice");
+    let digest = digest(&bytes);
+    let first = blobs.put(&digest, bytes.clone()).await.expect("put");
+    let second = blobs.put(&digest, bytes.clone()).await.expect("put again");
+    assert_ne!(first, second);
+    blobs.delete(&first).await.expect("deleted");
+    assert_eq!(blobs.get(&second, &digest, 5).await.expect("still there"), bytes);
+    blobs.delete(&second).await.expect("deleted");
+}
+
+async fn a_key_holds_no_text_of_a_user(blobs: &Blobs) {
+    let bytes = Bytes::from_static(b"../secret");
+    let digest = digest(&bytes);
+    let key = blobs.put(&digest, bytes).await.expect("put");
+    let hex = blake3::Hash::from_bytes(digest).to_hex();
+    assert!(is_key(&key), "{key}");
+    assert!(key.starts_with(&format!("{:02x}/{hex}-", digest[0])), "{key}");
+    blobs.delete(&key).await.expect("deleted");
+}
+
+async fn a_missing_object_is_missing(blobs: &Blobs) {
+    let bytes = Bytes::from_static(b"gone");
+    let digest = digest(&bytes);
+    let key = blobs.put(&digest, bytes).await.expect("put");
+    blobs.delete(&key).await.expect("deleted");
+    blobs.delete(&key).await.expect("deleted already");
+    for key in [key.as_str(), "no such key", "00/a#1", "../x"] {
+        let error = blobs.get(key, &digest, 4).await.expect_err("missing");
+        assert!(matches!(&error, Error::Missing { key: told } if told == key), "{error:?}");
+    }
+}
+
+async fn other_bytes_are_corrupt(blobs: &Blobs) {
+    let digest = digest(b"sound");
+    let key = blobs.put(&digest, Bytes::from_static(b"sound")).await.expect("put");
+    for bytes in [&b"sounD"[..], b"soun", b"", b"sounds"] {
+        overwrite(blobs, &key, bytes).await;
+        let error = blobs.get(&key, &digest, 5).await.expect_err("corrupt");
+        assert!(matches!(&error, Error::Corrupt { key: told } if *told == key), "{error:?}");
+    }
+    overwrite(blobs, &key, b"sound").await;
+    assert!(matches!(blobs.get(&key, &digest, 4).await, Err(Error::Corrupt { .. })));
+    blobs.get(&key, &digest, 5).await.expect("sound again");
+    blobs.delete(&key).await.expect("deleted");
+}
+
+async fn strangers_are_not_listed(blobs: &Blobs) {
+    for key in ["letter.txt", "ab/letter.txt", "ab/cd/ef"] {
+        overwrite(blobs, key, b"dear").await;
+    }
+    assert_eq!(listed(blobs).await, []);
+}
+
+/// Writes past the interface, as a failing disk or a stranger does.
+async fn overwrite(blobs: &Blobs, key: &str, bytes: &'static [u8]) {
+    let store: &Arc<dyn ObjectStore> = &blobs.store;
+    store.put(&Location::from(key), bytes.into()).await.expect("overwritten");
+}
+
+async fn listed(blobs: &Blobs) -> Vec<ObjectInfo> {
+    blobs.list().try_collect().await.expect("a listing")
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
+}
