@@ -5,4 +5,5 @@ pub mod error;
 pub mod limits;
 pub mod model;
 pub mod namespace;
+pub mod server;
 pub mod wire;

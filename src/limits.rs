@@ -138,13 +138,28 @@ pub const EVENTS_KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Calls of one HTTP/2 connection at once.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
-/// How long the head of a request may take.
+/// What a call of an HTTP/2 connection may send before its handler reads it.
+pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// What all calls of an HTTP/2 connection may send: the windows of all, so that calls which wait
+/// for their turn cannot starve those that run.
+pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WINDOW_BYTES;
+/// The head of an HTTP/2 request: the longest path, percent-encoded, and room for headers.
+pub const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// How often an HTTP/2 client is asked whether it is there.
+pub const PING_EVERY: Duration = Duration::from_mins(1);
+/// How long an HTTP/2 client may take to say so.
+pub const PING_TIME: Duration = Duration::from_secs(20);
+/// How long the server waits when it cannot accept a connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the head of a request may take, and the first request of a connection to begin.
 pub const HEADER_TIME: Duration = Duration::from_secs(30);
 /// How long a stop may take.
 pub const STOP_TIME: Duration = Duration::from_secs(8);
 
 /// What the server leaves free on the disk, unless the command line says otherwise.
 pub const RESERVE_BYTES_DEFAULT: u64 = 16 * MIB as u64;
+/// The longest time that the command line may set.
+pub const SETTING_TIME_MAX: Duration = Duration::from_hours(24 * 3650);
 
 /// A time span as the microseconds that the tables hold; more than 64 bits hold is for ever.
 pub fn micros(span: Duration) -> i64 {

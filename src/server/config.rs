@@ -1,0 +1,322 @@
+//! The settings of a server: flags, and an environment variable for each.
+//!
+//! **Invariant:** a [`Config`] is checked as a whole. What contradicts itself, or would open the
+//! store to other machines without being told to, never becomes one.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::builder::FalseyValueParser;
+use percent_encoding::percent_decode_str;
+
+use super::Error;
+use crate::limits;
+
+/// Runs the server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Serve {
+    /// Where to listen, as an IP address and a port; port 0 takes a free one
+    #[arg(long, env = "IMAGESTORE_LISTEN", default_value = "127.0.0.1:19080", value_parser = address)]
+    listen: SocketAddr,
+
+    /// The data folder; made if missing
+    #[arg(long, env = "IMAGESTORE_DATA", default_value = "./imagestore-data", value_name = "DIR")]
+    data: PathBuf,
+
+    #[arg(long, env = "IMAGESTORE_DATABASE", value_name = "URL", value_parser = database)]
+    #[arg(help = "The database, as sqlite:///PATH [default: namespace.sqlite in the data folder]")]
+    database: Option<PathBuf>,
+
+    #[arg(long, env = "IMAGESTORE_BLOBS", value_name = "URL", value_parser = blobs)]
+    #[arg(help = "The blob store, as file:///PATH [default: blobs in the data folder]")]
+    blobs: Option<PathBuf>,
+
+    /// What uploads leave free on the data folder's file system, in bytes or with K, M, G or T
+    #[arg(long, env = "IMAGESTORE_RESERVE", default_value_t = Bytes(limits::RESERVE_BYTES_DEFAULT))]
+    #[arg(value_name = "BYTES", value_parser = bytes)]
+    reserve: Bytes,
+
+    /// How long what is deleted or replaced is kept for readers, in seconds or with ms, s, m, h or d
+    #[arg(long, env = "IMAGESTORE_RECLAIM_GRACE", value_name = "TIME", value_parser = duration)]
+    #[arg(default_value_t = Time(limits::RECLAIM_GRACE_DEFAULT))]
+    reclaim_grace: Time,
+
+    /// How long finished operations are kept, which is how long a copy is safe to repeat
+    #[arg(long, env = "IMAGESTORE_OPERATION_LIFE", value_name = "TIME", value_parser = duration)]
+    #[arg(default_value_t = Time(limits::OPERATION_LIFE_DEFAULT))]
+    operation_life: Time,
+
+    /// Lets --listen name an address that other machines reach, though all may read and write
+    #[arg(long, env = "IMAGESTORE_ALLOW_ANONYMOUS", value_parser = FalseyValueParser::new())]
+    allow_anonymous: bool,
+
+    /// What to log: a level, or directives such as info,imagestore=debug
+    #[arg(long, env = "IMAGESTORE_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+}
+
+/// The checked settings of a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The data folder.
+    pub data: PathBuf,
+    /// The file of the SQLite database.
+    pub database: PathBuf,
+    /// The folder of the blob store.
+    pub blobs: PathBuf,
+    /// What uploads leave free on the data folder's file system, in bytes.
+    pub reserve_bytes: u64,
+    /// How long something let go of stays readable.
+    pub reclaim_grace: Duration,
+    /// How long finished operations are kept.
+    pub operation_life: Duration,
+}
+
+impl Serve {
+    /// What to log, as directives of `tracing_subscriber`.
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    ///
+    /// A listener that other machines reach, without `--allow-anonymous`.
+    pub fn config(self) -> Result<Config, Error> {
+        if !is_loopback(self.listen.ip()) && !self.allow_anonymous {
+            return Err(Error::new(format!(
+                "other machines reach --listen {}, and whoever does can read and write; \
+                 add --allow-anonymous if that is meant",
+                self.listen
+            )));
+        }
+        Ok(Config {
+            database: self.database.unwrap_or_else(|| self.data.join("namespace.sqlite")),
+            blobs: self.blobs.unwrap_or_else(|| self.data.join("blobs")),
+            listen: self.listen,
+            data: self.data,
+            reserve_bytes: self.reserve.0,
+            reclaim_grace: self.reclaim_grace.0,
+            operation_life: self.operation_life.0,
+        })
+    }
+}
+
+impl Config {
+    /// The settings of a server that listens on a free port of this machine and keeps all in one
+    /// folder.
+    pub fn local(data: &Path) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data: data.to_owned(),
+            database: data.join("namespace.sqlite"),
+            blobs: data.join("blobs"),
+            reserve_bytes: limits::RESERVE_BYTES_DEFAULT,
+            reclaim_grace: limits::RECLAIM_GRACE_DEFAULT,
+            operation_life: limits::OPERATION_LIFE_DEFAULT,
+        }
+    }
+}
+
+/// Whether only this machine reaches an address.
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// A number of bytes, as the command line writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bytes(u64);
+
+impl std::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mib = limits::MIB as u64;
+        if self.0 > 0 && self.0.is_multiple_of(mib) {
+            write!(f, "{}M", self.0 / mib)
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
+/// A time, as the command line writes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Time(Duration);
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}s", self.0.as_secs_f64())
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an IP address and a port, such as 127.0.0.1:19080".to_owned())
+}
+
+fn database(url: &str) -> Result<PathBuf, String> {
+    local_path(url, "sqlite")
+}
+
+fn blobs(url: &str) -> Result<PathBuf, String> {
+    local_path(url, "file")
+}
+
+/// The absolute path of a URL of the only scheme that is known. Errors do not repeat the URL, which
+/// may hold a password.
+fn local_path(url: &str, scheme: &str) -> Result<PathBuf, String> {
+    let expected = format!("expected {scheme}:///PATH with an absolute path");
+    let Some((found, rest)) = url.split_once("://") else { return Err(expected) };
+    if found != scheme {
+        return Err(format!("{found}:// is not supported; {expected}"));
+    }
+    let path = percent_decode_str(rest).decode_utf8().map_err(|_| expected.clone())?;
+    if !path.starts_with('/') || path.trim_matches('/').is_empty() || path.contains('\0') {
+        return Err(expected);
+    }
+    Ok(PathBuf::from(path.as_ref()))
+}
+
+fn bytes(text: &str) -> Result<Bytes, String> {
+    let (digits, unit) = split_unit(text);
+    let shift = match unit.to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err("expected a number of bytes, such as 16M".to_owned()),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| "expected a number of bytes, such as 16M".to_owned())?;
+    number.checked_mul(1 << shift).map(Bytes).ok_or_else(|| "too many bytes".to_owned())
+}
+
+fn duration(text: &str) -> Result<Time, String> {
+    let (digits, unit) = split_unit(text);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return Err("expected a time, such as 5, 0.5 or 7d".to_owned()),
+    };
+    let number: f64 =
+        digits.parse().map_err(|_| "expected a time, such as 5, 0.5 or 7d".to_owned())?;
+    match Duration::try_from_secs_f64(number * seconds) {
+        Ok(time) if time <= limits::SETTING_TIME_MAX => Ok(Time(time)),
+        _ => Err(format!("at most {} days", limits::SETTING_TIME_MAX.as_secs() / 86_400)),
+    }
+}
+
+/// Splits a number from the letters behind it.
+fn split_unit(text: &str) -> (&str, &str) {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    (digits, text.strip_prefix(digits).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        serve: Serve,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Serve, String> {
+        let arguments = std::iter::once("imagestore").chain(arguments.iter().copied());
+        Command::try_parse_from(arguments).map(|c| c.serve).map_err(|error| error.to_string())
+    }
+
+    fn config(arguments: &[&str]) -> Config {
+        parse(arguments).expect("parsed").config().expect("checked")
+    }
+
+    #[test]
+    fn without_flags_all_is_on_this_machine() {
+        let config = config(&[]);
+        assert_eq!(config.listen.to_string(), "127.0.0.1:19080");
+        assert_eq!(config.database, Path::new("./imagestore-data/namespace.sqlite"));
+        assert_eq!(config.blobs, Path::new("./imagestore-data/blobs"));
+        assert_eq!(config.reserve_bytes, 16 << 20);
+        assert_eq!(config.reclaim_grace, Duration::from_secs(5));
+        assert_eq!(config.operation_life, Duration::from_hours(168));
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        let command = <Command as clap::CommandFactory>::command();
+        for flag in command.get_arguments().filter(|flag| flag.get_id() != "help") {
+            let name = flag.get_long().expect("a flag").to_uppercase().replace('-', "_");
+            let variable = flag.get_env().expect("a variable").to_str().expect("text");
+            assert_eq!(variable, format!("IMAGESTORE_{name}"));
+        }
+    }
+
+    #[test]
+    fn a_listener_for_others_must_be_meant() {
+        for open in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
+            let error = parse(&["--listen", open]).expect("parsed").config().expect_err("refused");
+            assert!(error.to_string().contains("--allow-anonymous"), "{error}");
+            assert_eq!(config(&["--listen", open, "--allow-anonymous"]).listen.to_string(), open);
+        }
+        for own in ["127.0.0.2:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            config(&["--listen", own]);
+        }
+        assert!(parse(&["--listen", "localhost:1"]).expect_err("a name").contains("IP address"));
+    }
+
+    #[test]
+    fn a_url_names_a_local_path() {
+        let config = config(&["--database", "sqlite:///a/b%20c", "--blobs", "file:///d"]);
+        assert_eq!(config.database, Path::new("/a/b c"));
+        assert_eq!(config.blobs, Path::new("/d"));
+        for (flag, url, why) in [
+            ("--database", "postgres://me:secret@host/db", "postgres:// is not supported"),
+            ("--database", "file:///a", "file:// is not supported"),
+            ("--blobs", "s3://bucket", "s3:// is not supported"),
+            ("--blobs", "file://relative", "file:///PATH"),
+            ("--blobs", "file:///", "file:///PATH"),
+            ("--blobs", "file:///a%ffb", "file:///PATH"),
+            ("--blobs", "/a", "file:///PATH"),
+        ] {
+            let error = parse(&[flag, url]).expect_err("refused");
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        let check = |text: &str, expect: u64| assert_eq!(bytes(text), Ok(Bytes(expect)), "{text}");
+        check("0", 0);
+        check("17", 17);
+        check("1k", 1 << 10);
+        check("16MiB", 16 << 20);
+        check("2GB", 2 << 30);
+        check("1T", 1 << 40);
+        for text in ["", "M", "-1", "1.5M", "1X", "99999999999T", "1 M"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+        let check = |text: &str, ms: u64| {
+            assert_eq!(duration(text), Ok(Time(Duration::from_millis(ms))), "{text}");
+        };
+        check("0", 0);
+        check("0.25", 250);
+        check("5s", 5_000);
+        check("40ms", 40);
+        check("1.5h", 5_400_000);
+        check("7d", 604_800_000);
+        for text in ["", "s", "-1", "nan", "inf", "1e300", "4000d", "1y"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A connection that is closed so that its client receives the answer.
+//!
+//! When a request is refused before its body is read, closing the socket with bytes still unread
+//! makes the kernel reset the connection, and the client may lose the answer that it has not read
+//! yet. So after the last answer the sending side is closed, and what still arrives is read and
+//! dropped, up to [`REFUSED_BODY_BYTES`] or [`REFUSED_BODY_TIME`], until the client closes.
+//!
+//! When the server stops it does not wait for that.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::limits::{KIB, REFUSED_BODY_BYTES, REFUSED_BODY_TIME};
+
+/// A stream whose shutdown lingers.
+pub(super) struct Linger {
+    stream: TcpStream,
+    stop: CancellationToken,
+    /// Set from when the sending side is closed.
+    closing: Option<Closing>,
+}
+
+/// What bounds the lingering.
+struct Closing {
+    bytes_left: usize,
+    time: Pin<Box<Sleep>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Linger {
+    /// Wraps a stream; `stop` ends the lingering.
+    pub(super) fn new(stream: TcpStream, stop: CancellationToken) -> Self {
+        Self { stream, stop, closing: None }
+    }
+}
+
+impl AsyncRead for Linger {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Linger {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, stop, closing } = &mut *self;
+        if closing.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+        }
+        let closing = closing.get_or_insert_with(|| Closing {
+            bytes_left: REFUSED_BODY_BYTES,
+            time: Box::pin(sleep(REFUSED_BODY_TIME)),
+            stop: Box::pin(stop.clone().cancelled_owned()),
+        });
+        if closing.time.as_mut().poll(cx).is_ready() || closing.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        closing.drain(stream, cx).map(Ok)
+    }
+}
+
+impl Closing {
+    /// Reads until the client closes, or its connection breaks, or it has sent too much.
+    fn drain(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 16 * KIB];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+            let count = buffer.filled().len();
+            self.bytes_left = self.bytes_left.saturating_sub(count);
+            if read.is_err() || count == 0 || self.bytes_left == 0 {
+                return Poll::Ready(());
+            }
+        }
+    }
+}

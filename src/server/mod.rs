@@ -1,0 +1,178 @@
+//! The server: configuration, wiring, and a clean stop.
+//!
+//! [`Server::start`] opens the data folder and builds everything on it; [`Server::run`] serves until
+//! it is told to stop. Neither binds a port, reads the environment or knows of signals, so that
+//! tests run the server as the binary does; [`process::serve`] does those.
+//!
+//! **Invariant:** whoever holds a long answer open, such as a watcher, ends it when the token of
+//! the stop is cancelled. So a stop waits for work, never for an audience.
+
+mod app;
+pub mod config;
+pub mod data_folder;
+mod linger;
+pub mod listen;
+pub mod process;
+#[cfg(test)]
+mod tests;
+
+use std::{error::Error as _, fmt, net::SocketAddr};
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tracing::info;
+
+pub use app::app;
+use config::Config;
+use data_folder::DataFolder;
+
+use crate::{blob::Blobs, error::Source, wire};
+
+/// The full name of the gRPC service.
+pub const SERVICE: &str = "imagestore.v1.ImageStore";
+
+/// Why a server cannot start or has ended. `Display` does not print the source;
+/// [`Error::explain`] does.
+#[derive(Debug)]
+pub struct Error {
+    message: String,
+    source: Option<Source>,
+}
+
+impl Error {
+    /// Creates an error; `message` is for the operator.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The message and all its causes, on one line.
+    pub fn explain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text.replace(['\n', '\r'], " ")
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A server that is ready to serve.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Router,
+    health: HealthReporter,
+    stop: CancellationToken,
+    /// Locked until the server has ended.
+    folder: DataFolder,
+}
+
+impl Server {
+    /// Opens the data folder and wires the interfaces; clients that connect wait from the moment
+    /// that the listener was bound.
+    ///
+    /// # Errors
+    ///
+    /// A data folder that another server has open, that cannot be read or written, or that a newer
+    /// format wrote.
+    pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::new("cannot listen").because(error);
+        let address = listener.local_addr().map_err(failed)?;
+        let folder = DataFolder::open(&config.data)?;
+        let stop = CancellationToken::new();
+        let _blobs = open_blobs(config).await?;
+
+        // WIRING: the store is made of `config`, `folder` (for its space) and `_blobs`; the service
+        // and the gateway of it, with `stop` and `config::is_loopback(address.ip())`.
+        let (grpc, health) = grpc().await?;
+        let rest = Router::new();
+
+        let app = app(grpc.into_axum_router(), rest);
+        Ok(Self { listener, address, app, health, stop, folder })
+    }
+
+    /// Where the server listens; with the actual port where port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` resolves, then ends within
+    /// [`STOP_TIME`](crate::limits::STOP_TIME).
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the server ends at once, as if killed.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { listener, app, mut health, stop, folder, .. } = self;
+        let stopping = async {
+            shutdown.await;
+            info!("stopping");
+            stop.cancel();
+            // Ends the streams of those who watch the health.
+            health.clear_service_status(SERVICE).await;
+            health.clear_service_status("").await;
+        };
+        let serving = listen::serve(listener, app, stop.clone(), listen::Bounds::default());
+        tokio::join!(serving, stopping);
+        drop(folder);
+        info!("stopped");
+    }
+}
+
+/// Opens the blob store and drops what a crash left of puts.
+async fn open_blobs(config: &Config) -> Result<Blobs, Error> {
+    let failed = |error| {
+        Error::new(format!("cannot open the blob store {}", config.blobs.display())).because(error)
+    };
+    let blobs = Blobs::local(&config.blobs).map_err(failed)?;
+    // Below the data folder the lock says that no other server is putting anything.
+    if config.blobs.starts_with(&config.data) {
+        let swept = blobs.sweep_staging(i64::MAX).await.map_err(failed)?;
+        if swept > 0 {
+            info!(files = swept, "deleted what broken puts left behind");
+        }
+    }
+    Ok(blobs)
+}
+
+/// The services that every gRPC server has: health, and reflection in both versions, because
+/// Python's client knows only the older one.
+async fn grpc() -> Result<(Routes, HealthReporter), Error> {
+    let (health, service) = tonic_health::server::health_reporter();
+    health.set_service_status(SERVICE, ServingStatus::Serving).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(wire::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let failed = |error| Error::new("the description of the API is broken").because(error);
+    let routes = Routes::new(service)
+        .add_service(reflection().build_v1().map_err(failed)?)
+        .add_service(reflection().build_v1alpha().map_err(failed)?);
+    Ok((routes, health))
+}

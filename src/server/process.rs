@@ -1,0 +1,163 @@
+//! The server as a process: runtime, log, signals, and what is said on the standard error.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    select,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::{error, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    Error, Server,
+    config::{Config, Serve},
+};
+
+/// How long tasks have to end after the server has; they hold nothing that matters.
+const RUNTIME_STOP_TIME: Duration = Duration::from_secs(1);
+
+/// Runs a server until SIGINT or SIGTERM; a second signal ends it at once, with exit code 1.
+///
+/// One line on the standard error says where it listens, whatever the log's filter is. An error is
+/// one line there, and exit code 1.
+pub fn serve(arguments: Serve) -> ExitCode {
+    match try_serve(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("imagestore: {}", error.explain()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
+    init_log(arguments.log())?;
+    let config = arguments.config()?;
+    raise_open_files();
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new("cannot start the runtime").because(error))?;
+    let ended = runtime.block_on(until_ended(config));
+    if let Some(result) = ended {
+        runtime.shutdown_timeout(RUNTIME_STOP_TIME);
+        result.map(|()| ExitCode::SUCCESS)
+    } else {
+        runtime.shutdown_background();
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// Runs the server to its end; `None` is the second signal.
+///
+/// The server runs in a task, so that the second signal need not wait until it is dropped.
+async fn until_ended(config: Config) -> Option<Result<(), Error>> {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return Some(Err(Error::new("cannot handle signals").because(error))),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let mut server = tokio::spawn(run(config, stopped));
+    select! {
+        ended = &mut server => return Some(ended.unwrap_or_else(|error| Err(died(error)))),
+        () = signals.next() => {}
+    }
+    // A server that has just ended does not listen any more.
+    let _ = stop.send(());
+    select! {
+        ended = server => Some(ended.unwrap_or_else(|error| Err(died(error)))),
+        () = signals.next() => {
+            warn!("a second signal, ending at once");
+            None
+        }
+    }
+}
+
+fn died(error: tokio::task::JoinError) -> Error {
+    Error::new("the server died").because(error)
+}
+
+/// Binds, starts, says so, and serves until `stopped`.
+async fn run(config: Config, stopped: oneshot::Receiver<()>) -> Result<(), Error> {
+    let listen = config.listen;
+    let failed = |error: io::Error| Error::new(format!("cannot listen on {listen}")).because(error);
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let server = Server::start(&config, listener).await?;
+    say(&ready(server.address()));
+    server
+        .run(async {
+            // An error is a sender that is gone: a stop as well.
+            let _ = stopped.await;
+        })
+        .await;
+    Ok(())
+}
+
+/// The line that tells people and scripts that the server is ready, and its port.
+fn ready(address: SocketAddr) -> String {
+    format!("listening on http://{address}")
+}
+
+/// The signals that stop.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Logs to the standard error, panics too: a panic in a handler ends one call, and this is its trace.
+fn init_log(filter: &str) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Error::new(format!("--log {filter} is no filter")).because(error))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init()
+        .map_err(|error| Error::new("cannot start the log").because(error))?;
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or_default();
+        error!(place, panic = message, "a thread panicked");
+    }));
+    Ok(())
+}
+
+/// Raises the limit of open files to what is allowed: the usual 1,024 are fewer than the
+/// connections that the server takes.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// Writes a line to the standard error. Where that is closed, there is no one to tell.
+fn say(line: &str) {
+    writeln!(io::stderr(), "{line}").ok();
+}
