@@ -19,20 +19,21 @@ use crate::limits;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
     /// Where to listen, as an IP address and a port; port 0 takes a free one
-    #[arg(long, env = "IMAGESTORE_LISTEN", default_value = "127.0.0.1:19080", value_parser = address)]
+    #[arg(long, env = "IMAGESTORE_LISTEN", default_value = "127.0.0.1:19080")]
+    #[arg(value_name = "ADDRESS", value_parser = address)]
     listen: SocketAddr,
 
     /// The data folder; made if missing
     #[arg(long, env = "IMAGESTORE_DATA", default_value = "./imagestore-data", value_name = "DIR")]
     data: PathBuf,
 
-    #[arg(long, env = "IMAGESTORE_DATABASE", value_name = "URL", value_parser = database)]
+    #[arg(long, env = "IMAGESTORE_DATABASE", value_name = "URL")]
     #[arg(help = "The database, as sqlite:///PATH [default: namespace.sqlite in the data folder]")]
-    database: Option<PathBuf>,
+    database: Option<String>,
 
-    #[arg(long, env = "IMAGESTORE_BLOBS", value_name = "URL", value_parser = blobs)]
+    #[arg(long, env = "IMAGESTORE_BLOBS", value_name = "URL")]
     #[arg(help = "The blob store, as file:///PATH [default: blobs in the data folder]")]
-    blobs: Option<PathBuf>,
+    blobs: Option<String>,
 
     /// What uploads leave free on the data folder's file system, in bytes or with K, M, G or T
     #[arg(long, env = "IMAGESTORE_RESERVE", default_value_t = Bytes(limits::RESERVE_BYTES_DEFAULT))]
@@ -87,7 +88,8 @@ impl Serve {
     ///
     /// # Errors
     ///
-    /// A listener that other machines reach, without `--allow-anonymous`.
+    /// A listener that other machines reach, without `--allow-anonymous`; a URL of a scheme that is
+    /// not supported.
     pub fn config(self) -> Result<Config, Error> {
         if !is_loopback(self.listen.ip()) && !self.allow_anonymous {
             return Err(Error::new(format!(
@@ -96,9 +98,12 @@ impl Serve {
                 self.listen
             )));
         }
+        let own = |name| self.data.join(name);
+        let database = self.database.as_deref().map(|url| local_path("--database", url, "sqlite"));
+        let blobs = self.blobs.as_deref().map(|url| local_path("--blobs", url, "file"));
         Ok(Config {
-            database: self.database.unwrap_or_else(|| self.data.join("namespace.sqlite")),
-            blobs: self.blobs.unwrap_or_else(|| self.data.join("blobs")),
+            database: database.transpose()?.unwrap_or_else(|| own("namespace.sqlite")),
+            blobs: blobs.transpose()?.unwrap_or_else(|| own("blobs")),
             listen: self.listen,
             data: self.data,
             reserve_bytes: self.reserve.0,
@@ -150,7 +155,12 @@ struct Time(Duration);
 
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}s", self.0.as_secs_f64())
+        let (days, day) = (self.0.as_secs() / 86_400, Duration::from_hours(24));
+        if days > 0 && self.0.as_nanos().is_multiple_of(day.as_nanos()) {
+            write!(f, "{days}d")
+        } else {
+            write!(f, "{}s", self.0.as_secs_f64())
+        }
     }
 }
 
@@ -158,25 +168,19 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an IP address and a port, such as 127.0.0.1:19080".to_owned())
 }
 
-fn database(url: &str) -> Result<PathBuf, String> {
-    local_path(url, "sqlite")
-}
-
-fn blobs(url: &str) -> Result<PathBuf, String> {
-    local_path(url, "file")
-}
-
 /// The absolute path of a URL of the only scheme that is known. Errors do not repeat the URL, which
 /// may hold a password.
-fn local_path(url: &str, scheme: &str) -> Result<PathBuf, String> {
-    let expected = format!("expected {scheme}:///PATH with an absolute path");
-    let Some((found, rest)) = url.split_once("://") else { return Err(expected) };
+fn local_path(flag: &str, url: &str, scheme: &str) -> Result<PathBuf, Error> {
+    let refused = |why: &str| {
+        Error::new(format!("{flag}: {why}expected {scheme}:///PATH with an absolute path"))
+    };
+    let (found, rest) = url.split_once("://").ok_or_else(|| refused(""))?;
     if found != scheme {
-        return Err(format!("{found}:// is not supported; {expected}"));
+        return Err(refused(&format!("{found}:// is not supported; ")));
     }
-    let path = percent_decode_str(rest).decode_utf8().map_err(|_| expected.clone())?;
+    let path = percent_decode_str(rest).decode_utf8().map_err(|_| refused(""))?;
     if !path.starts_with('/') || path.trim_matches('/').is_empty() || path.contains('\0') {
-        return Err(expected);
+        return Err(refused(""));
     }
     Ok(PathBuf::from(path.as_ref()))
 }
@@ -289,8 +293,10 @@ mod tests {
             ("--blobs", "file:///a%ffb", "file:///PATH"),
             ("--blobs", "/a", "file:///PATH"),
         ] {
-            let error = parse(&[flag, url]).expect_err("refused");
-            assert!(error.contains(why), "{error}");
+            let error = parse(&[flag, url]).expect("parsed").config().expect_err("refused");
+            let error = error.to_string();
+            assert!(error.starts_with(flag) && error.contains(why), "{error}");
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 

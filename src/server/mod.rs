@@ -60,8 +60,12 @@ impl Error {
         let mut text = self.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let said = error.to_string();
+            // Some errors print their cause themselves.
+            if !text.ends_with(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
             cause = error.source();
         }
         text.replace(['\n', '\r'], " ")
