@@ -6,4 +6,5 @@ pub mod limits;
 pub mod model;
 pub mod namespace;
 pub mod server;
+pub mod store;
 pub mod wire;

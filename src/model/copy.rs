@@ -115,7 +115,7 @@ impl CopyRequest {
 }
 
 /// The error for a write onto a reserved top-level folder.
-pub(crate) fn reserved(path: &StorePath, field: &'static str) -> Error {
+pub fn reserved(path: &StorePath, field: &'static str) -> Error {
     let message = format!("\"{path}\" is reserved; name a path below it or another one");
     Error::new(Kind::Reserved, message).field(field).with("path", path.as_str())
 }

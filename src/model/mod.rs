@@ -7,7 +7,7 @@ mod operation;
 mod path;
 mod session;
 
-pub use copy::{CopyRequest, IfExists, SkipFiles};
+pub use copy::{CopyRequest, IfExists, SkipFiles, reserved};
 pub use digest::Digest;
 pub use entry::{Entry, EntryKind, FileVersion, Info, Page, Stat, Totals, Usage};
 pub use operation::{

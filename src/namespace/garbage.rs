@@ -217,8 +217,13 @@ pub fn forget_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<()> {
 }
 
 /// Whether an object has a row, living or dead; the sweep removes only those that have none.
-pub fn is_known_object(tx: &mut Tx<'_>, digest: &[u8], object: &str) -> Result<bool> {
-    let sql = "SELECT 1 FROM part WHERE digest = $1 AND object = $2";
-    Ok(tx.exists(sql, params![digest, object])?
+pub fn is_known_object(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
+    Ok(tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])?
         || tx.exists("SELECT 1 FROM dead_object WHERE object = $1", params![object])?)
+}
+
+/// Whether something is to be taken apart.
+pub fn is_due(tx: &mut Tx<'_>, grace: i64) -> Result<bool> {
+    let before = tx.now()?.saturating_sub(grace);
+    tx.exists("SELECT 1 FROM garbage WHERE since <= $1 LIMIT 1", params![before])
 }

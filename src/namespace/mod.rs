@@ -16,6 +16,7 @@ pub mod schema;
 pub mod session;
 pub mod sql;
 pub mod tree;
+pub mod walk;
 
 mod engine;
 mod sqlite;

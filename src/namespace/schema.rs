@@ -34,6 +34,7 @@ CREATE TABLE content_part (
 CREATE INDEX content_part_part ON content_part (part);
 CREATE TABLE part (
   id {id}, digest {bytes} NOT NULL UNIQUE, size BIGINT NOT NULL, bytes {bytes}, object {text});
+CREATE UNIQUE INDEX part_object ON part (object) WHERE object IS NOT NULL;
 CREATE TABLE dead_object (object {text} PRIMARY KEY){clustered};
 CREATE TABLE upload_session (
   id {text} PRIMARY KEY, path {text} NOT NULL, total BIGINT NOT NULL, received BIGINT NOT NULL,

@@ -1,0 +1,200 @@
+//! The background work: reclamation, pins, expiry, digests of chunked uploads, leftovers.
+//!
+//! All of it works in steps bounded by time, yields to waiting writers, and stops anywhere without
+//! harm. A fault is logged and tried again; it never ends the work.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    error::Result,
+    limits::{
+        EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
+        SWEEP_AGE, SWEEP_EVERY, micros,
+    },
+    model::{Digest, StorePath},
+    namespace::{
+        content, garbage, operation,
+        pin::{self, Owner},
+        session,
+        sql::Tx,
+    },
+    store::{Store, blob_error},
+};
+
+/// Starts the background work of a store.
+pub(super) fn start(store: &Store) {
+    let tasks = &store.0.tasks;
+    tasks.spawn(store.clone().every(RECLAIM_IDLE, "reclamation", Store::reclaim));
+    tasks.spawn(store.clone().every(RECLAIM_IDLE, "digests", Store::digest));
+    tasks.spawn(store.clone().every(PIN_RENEW, "pins", Store::renew_pins));
+    tasks.spawn(store.clone().every(EXPIRE_EVERY, "expiry", Store::expire));
+    tasks.spawn(store.clone().every(SWEEP_EVERY, "sweep", Store::sweep));
+}
+
+impl Store {
+    /// Repeats a piece of work until the store closes.
+    async fn every(
+        self,
+        pause: Duration,
+        name: &'static str,
+        work: impl AsyncFn(&Self) -> Result<()>,
+    ) {
+        let stop = self.0.stop.clone();
+        let mut failed = false;
+        while timeout(pause, stop.cancelled()).await.is_err() {
+            let result = tokio::select! {
+                result = work(&self) => result,
+                () = stop.cancelled() => return,
+            };
+            // The same fault again and again is said once.
+            match result {
+                Ok(()) => failed = false,
+                Err(error) if failed => {
+                    tracing::debug!(name, ?error, "background work failed again");
+                }
+                Err(error) => {
+                    failed = true;
+                    tracing::warn!(name, ?error, "background work failed; it is tried again");
+                }
+            }
+        }
+    }
+
+    /// Takes apart what is due, and deletes its objects.
+    async fn reclaim(&self) -> Result<()> {
+        let grace = micros(self.0.config.reclaim_grace);
+        while self.0.engine.read(None, move |tx| garbage::is_due(tx, grace)).await? {
+            let engine = self.0.engine.clone();
+            let step = move |tx: &mut Tx<'_>| garbage::reclaim(tx, grace, &|| engine.is_pressed());
+            if !self.0.engine.write(None, step).await? {
+                break;
+            }
+        }
+        loop {
+            let dead = |tx: &mut Tx<'_>| garbage::dead_objects(tx, RECLAIM_OBJECTS);
+            let objects = self.0.engine.read(None, dead).await?;
+            if objects.is_empty() {
+                return Ok(());
+            }
+            self.delete_objects(objects).await?;
+        }
+    }
+
+    async fn delete_objects(&self, objects: Vec<String>) -> Result<()> {
+        let deleted = stream::iter(objects)
+            .map(async |key| self.0.blobs.delete(&key).await.map(|()| key))
+            .buffer_unordered(RECLAIM_OBJECTS_IN_FLIGHT)
+            .collect::<Vec<_>>()
+            .await;
+        let mut failure = None;
+        let mut gone = Vec::with_capacity(deleted.len());
+        for result in deleted {
+            match result {
+                Ok(key) => gone.push(key),
+                Err(error) => failure = Some(blob_error(&StorePath::root(), error)),
+            }
+        }
+        self.0.engine.write(None, move |tx| garbage::forget_objects(tx, &gone)).await?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn renew_pins(&self) -> Result<()> {
+        let server = self.0.server.clone();
+        self.0.engine.write(None, move |tx| pin::renew(tx, &server)).await
+    }
+
+    async fn expire(&self) -> Result<()> {
+        let life = micros(self.0.config.session_life);
+        while self.0.engine.write(None, move |tx| session::expire(tx, life)).await? {}
+        let life = micros(self.0.config.operation_life);
+        while self.0.engine.write(None, move |tx| operation::expire(tx, life)).await? {}
+        Ok(())
+    }
+
+    /// Fills in the digests of files that were uploaded in chunks.
+    async fn digest(&self) -> Result<()> {
+        while let Some((content, size)) = self.0.engine.read(None, content::without_digest).await? {
+            let owner =
+                Owner { id: uuid::Uuid::now_v7().to_string(), server: self.0.server.clone() };
+            let id = owner.id.clone();
+            let pin = move |tx: &mut Tx<'_>| content::pin_content(tx, &owner, content);
+            if self.0.engine.write(None, pin).await.is_err() {
+                // It is being taken apart, and then it needs no digest.
+                return Ok(());
+            }
+            let digest = self.digest_of(content, size).await;
+            let found = digest.as_ref().ok().copied();
+            self.0
+                .engine
+                .write(None, move |tx| {
+                    if let Some(digest) = found {
+                        content::set_digest(tx, content, &digest)?;
+                    }
+                    pin::unpin(tx, &id)
+                })
+                .await?;
+            digest?;
+        }
+        Ok(())
+    }
+
+    async fn digest_of(&self, content: i64, size: i64) -> Result<Digest> {
+        let mut hasher = blake3::Hasher::new();
+        let mut from = 0;
+        while from < size {
+            let parts =
+                self.0.engine.read(None, move |tx| content::parts(tx, content, from)).await?;
+            let Some(last) = parts.last() else {
+                return Err(crate::error::Error::internal(format!(
+                    "content {content} has no parts"
+                )));
+            };
+            from = last.start + last.size;
+            for part in parts {
+                let bytes = self.read_part(&StorePath::root(), part).await?;
+                hasher = tokio::task::spawn_blocking(move || {
+                    hasher.update(&bytes);
+                    hasher
+                })
+                .await
+                .map_err(crate::error::Error::internal)?;
+            }
+        }
+        Ok(hasher.finalize().into())
+    }
+
+    /// Deletes old objects that no row names: what a crash left between an object and its row.
+    async fn sweep(&self) -> Result<()> {
+        let started = Instant::now();
+        let age = |tx: &mut Tx<'_>| Ok(tx.now()?.saturating_sub(micros(SWEEP_AGE)));
+        let before = self.0.engine.read(None, age).await?;
+        let mut removed = 0_u64;
+        let mut objects = self.0.blobs.list();
+        while let Some(object) = objects.next().await {
+            let object = object.map_err(|error| blob_error(&StorePath::root(), error))?;
+            if object.modified_micros > before {
+                continue;
+            }
+            let key = object.key.clone();
+            let known = move |tx: &mut Tx<'_>| garbage::is_known_object(tx, &key);
+            if !self.0.engine.read(None, known).await? {
+                let deleted = self.0.blobs.delete(&object.key).await;
+                deleted.map_err(|error| blob_error(&StorePath::root(), error))?;
+                removed += 1;
+            }
+        }
+        removed += self
+            .0
+            .blobs
+            .sweep_staging(before)
+            .await
+            .map_err(|error| blob_error(&StorePath::root(), error))?;
+        if removed > 0 {
+            tracing::info!(removed, seconds = started.elapsed().as_secs(), "leftovers are swept");
+        }
+        Ok(())
+    }
+}

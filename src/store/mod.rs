@@ -1,0 +1,267 @@
+//! The domain: copy, upload, download, list, delete, operations, reclamation.
+//!
+//! It joins the namespace and the parts, and knows neither tonic nor axum nor prost. Work that must
+//! finish is owned here, in tasks of its own, so that a caller who leaves breaks nothing.
+//!
+//! **Invariants:** a part's object is durable before the row that names it is committed; an object
+//! without a row is buried by the guard that made it. Nothing becomes visible but by one transaction.
+
+mod background;
+mod copy;
+mod download;
+mod operations;
+mod sessions;
+mod space;
+mod upload;
+mod verify;
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+pub use copy::Copying;
+pub use download::Download;
+pub use operations::{AllUpdates, Updates};
+pub use sessions::Chunk;
+pub use upload::{Incoming, Upload};
+
+use crate::{
+    blob::{self, Blobs},
+    error::{Error, Kind, Result},
+    limits::{
+        DOWNLOADS_MAX, KIB, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
+        SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOADS_MAX,
+    },
+    model::{
+        Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
+        StorePath, Totals, reserved,
+    },
+    namespace::{self, Engine, Recovered, list, operation, tree},
+    store::{operations::Hub, space::Space},
+};
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder that holds everything that is local; it exists and is locked.
+    pub data: PathBuf,
+    /// The SQLite file.
+    pub database: PathBuf,
+    /// What is left free on the disk.
+    pub reserve_bytes: u64,
+    /// How long something let go of stays readable.
+    pub reclaim_grace: Duration,
+    /// How long finished operations are kept.
+    pub operation_life: Duration,
+    /// How long an upload session lives after its last chunk.
+    pub session_life: Duration,
+}
+
+impl Config {
+    /// The settings of a store in `data` that the command line says nothing about.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        Self {
+            database: data.join("namespace.sqlite"),
+            data,
+            reserve_bytes: RESERVE_BYTES_DEFAULT,
+            reclaim_grace: RECLAIM_GRACE_DEFAULT,
+            operation_life: OPERATION_LIFE_DEFAULT,
+            session_life: SESSION_LIFE,
+        }
+    }
+}
+
+/// What every call of the store is given beside its arguments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call {
+    /// When the caller no longer waits. What has not begun by then does not happen.
+    pub deadline: Option<Instant>,
+}
+
+/// A store. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    blobs: Blobs,
+    hub: Hub,
+    space: Space,
+    config: Config,
+    /// The instance of this server, which owns its pins and operations.
+    server: String,
+    uploads: Arc<Semaphore>,
+    uploads_waiting: Semaphore,
+    upload_pool: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens a store, clears away what an earlier instance left, and starts the background work.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a store of a newer format, `Internal`.
+    pub async fn open(config: Config, blobs: Blobs) -> Result<(Self, Recovered)> {
+        let server = Uuid::now_v7().to_string();
+        let (file, id) = (config.database.clone(), server.clone());
+        let (engine, recovered) =
+            tokio::task::spawn_blocking(move || namespace::open_sqlite(&file, &id))
+                .await
+                .map_err(Error::internal)??;
+        let store = Self(Arc::new(Inner {
+            engine,
+            blobs,
+            hub: Hub::default(),
+            space: Space::new(&config),
+            config,
+            server,
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            uploads_waiting: Semaphore::new(crate::limits::UPLOADS_WAITING_MAX),
+            upload_pool: Arc::new(Semaphore::new(UPLOAD_BUFFER_POOL_BYTES / KIB)),
+            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }));
+        background::start(&store);
+        Ok((store, recovered))
+    }
+
+    /// Cancels what runs, waits for it, and ends the background work.
+    ///
+    /// What is not waited for is cleared away by the next start.
+    pub async fn close(&self) {
+        self.cancel_all().await;
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// A token that is cancelled when the store closes: streams end then.
+    pub fn stopping(&self) -> CancellationToken {
+        self.0.stop.clone()
+    }
+
+    /// Describes one path.
+    ///
+    /// # Errors
+    /// `PathNotFound`.
+    pub async fn stat(&self, path: &StorePath, call: Call) -> Result<Stat> {
+        let path = path.clone();
+        self.0.engine.read(call.deadline, move |tx| list::stat(tx, &path)).await
+    }
+
+    /// Lists one level below a folder, or the one file of a path. `token` is [`Page::next`] of the
+    /// page before.
+    ///
+    /// # Errors
+    /// `PathNotFound`.
+    pub async fn list(
+        &self,
+        path: &StorePath,
+        size: usize,
+        token: String,
+        call: Call,
+    ) -> Result<Page<Entry>> {
+        let path = path.clone();
+        self.0.engine.read(call.deadline, move |tx| list::list(tx, &path, size, &token)).await
+    }
+
+    /// Deletes what is at a path, whatever is below, at constant cost. Returns what was there.
+    ///
+    /// # Errors
+    /// `Reserved`, `Timeout`; nothing has changed then.
+    pub async fn delete(&self, path: &StorePath, call: Call) -> Result<Totals> {
+        if path.is_reserved() {
+            return Err(reserved(path, "path"));
+        }
+        let (path, server) = (path.clone(), self.0.server.clone());
+        let (gone, operation) = self
+            .0
+            .engine
+            .write(call.deadline, move |tx| {
+                let target = tree::resolve(tx, &path)?;
+                let Some(gone) = tree::remove(tx, &path)? else {
+                    return Ok((Totals::default(), None));
+                };
+                if !matches!(target, Some(tree::Target::Folder(_))) {
+                    return Ok((gone, None));
+                }
+                let operation =
+                    done(tx.now()?, OperationKind::Delete, (path, StorePath::root()), gone);
+                let fingerprint = Digest::of(b"delete");
+                operation::insert(tx, &operation, &fingerprint, &server)?;
+                Ok((gone, Some(operation)))
+            })
+            .await?;
+        if let Some(operation) = operation {
+            self.0.hub.announce(&operation);
+        }
+        Ok(gone)
+    }
+
+    /// The space that the store uses.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn info(&self, call: Call) -> Result<Info> {
+        let mut info = self.0.engine.read(call.deadline, list::info).await?;
+        let space = self.0.space.clone();
+        let disk = tokio::task::spawn_blocking(move || space.disk()).await;
+        let disk = disk.map_err(Error::internal)??;
+        info.metadata_bytes = disk.database_bytes;
+        info.on_disk.bytes += disk.database_bytes as i64;
+        info.disk_capacity = disk.capacity;
+        info.disk_available = disk.available;
+        Ok(info)
+    }
+}
+
+/// An operation that ended in the transaction that began it.
+fn done(
+    now: i64,
+    kind: OperationKind,
+    (source, destination): (StorePath, StorePath),
+    totals: Totals,
+) -> Operation {
+    Operation {
+        id: OperationId::new(),
+        kind,
+        state: OperationState::Succeeded,
+        source,
+        destination,
+        progress: namespace::copy::all_done(totals),
+        started: now,
+        updated: now,
+        finished: Some(now),
+        error: None,
+    }
+}
+
+/// What a failure of the blob store means to the reader or writer of `path`.
+fn blob_error(path: &StorePath, error: blob::Error) -> Error {
+    match error {
+        blob::Error::NoSpace(source) => no_space().because(source),
+        blob::Error::Corrupt { .. } | blob::Error::Missing { .. } => {
+            tracing::error!(%path, %error, "a part cannot be read");
+            let message = format!("the content of \"{path}\" is corrupt; upload it again");
+            Error::new(Kind::Corrupt, message).with("path", path.as_str()).because(error)
+        }
+        blob::Error::Io(_) => Error::internal(error),
+    }
+}
+
+fn no_space() -> Error {
+    let message = "the disk is full but for its reserve; delete something and try again";
+    Error::new(Kind::NoSpace, message)
+}

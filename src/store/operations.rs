@@ -1,0 +1,273 @@
+//! Following operations: the row is the truth, the hub is the short way.
+//!
+//! A running operation of this server publishes its latest state in the hub; a slow watcher gets the
+//! latest and makes nothing grow. An operation that the hub does not have is read from its row.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{OPERATIONS_RUNNING_MAX, PROGRESS_EVERY, WATCH_LAG},
+    model::{Operation, OperationError, OperationId, OperationState, Page},
+    namespace::operation,
+    store::{Call, Store},
+};
+
+/// A running operation of this server.
+struct Live {
+    latest: watch::Sender<Operation>,
+    cancel: CancellationToken,
+}
+
+/// The running operations of this server, and the changes of all.
+pub(super) struct Hub {
+    live: Mutex<HashMap<OperationId, Live>>,
+    changes: broadcast::Sender<Operation>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { live: Mutex::default(), changes: broadcast::Sender::new(WATCH_LAG) }
+    }
+}
+
+impl Hub {
+    fn live(&self) -> MutexGuard<'_, HashMap<OperationId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another operation may run.
+    pub(super) fn check_room(&self) -> Result<()> {
+        if self.live().len() < OPERATIONS_RUNNING_MAX {
+            return Ok(());
+        }
+        let message = format!("{OPERATIONS_RUNNING_MAX} operations run already; try again later");
+        Err(Error::new(Kind::Busy, message))
+    }
+
+    /// Enters an operation that begins. Returns what cancels it.
+    pub(super) fn enter(&self, operation: &Operation) -> CancellationToken {
+        let cancel = CancellationToken::new();
+        let latest = watch::Sender::new(operation.clone());
+        self.live().insert(operation.id, Live { latest, cancel: cancel.clone() });
+        self.announce(operation);
+        cancel
+    }
+
+    /// Publishes the latest state; the last one leaves the hub.
+    pub(super) fn publish(&self, operation: &Operation) {
+        let mut live = self.live();
+        if let Some(entry) = live.get(&operation.id) {
+            entry.latest.send_replace(operation.clone());
+        }
+        if operation.state.is_final() {
+            live.remove(&operation.id);
+        }
+        drop(live);
+        self.announce(operation);
+    }
+
+    /// Tells the watchers of all operations.
+    pub(super) fn announce(&self, operation: &Operation) {
+        // Without watchers there is nobody to tell.
+        drop(self.changes.send(operation.clone()));
+    }
+
+    fn follow(&self, id: OperationId) -> Option<watch::Receiver<Operation>> {
+        self.live().get(&id).map(|live| live.latest.subscribe())
+    }
+
+    fn latest(&self, id: OperationId) -> Option<Operation> {
+        self.live().get(&id).map(|live| live.latest.borrow().clone())
+    }
+
+    fn running(&self) -> Vec<Operation> {
+        self.live().values().map(|live| live.latest.borrow().clone()).collect()
+    }
+
+    fn stop(&self, id: OperationId) {
+        if let Some(live) = self.live().get(&id) {
+            live.cancel.cancel();
+        }
+    }
+}
+
+impl Store {
+    /// Returns an operation.
+    ///
+    /// # Errors
+    /// `OperationNotFound`.
+    pub async fn operation(&self, id: OperationId, call: Call) -> Result<Operation> {
+        if let Some(operation) = self.0.hub.latest(id) {
+            return Ok(operation);
+        }
+        self.0.engine.read(call.deadline, move |tx| operation::get(tx, id)).await
+    }
+
+    /// Lists operations, the newest first; running ones with their latest progress.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a token that no page gave.
+    pub async fn operations(
+        &self,
+        state: Option<OperationState>,
+        size: usize,
+        token: String,
+        call: Call,
+    ) -> Result<Page<Operation>> {
+        let mut page = self
+            .0
+            .engine
+            .read(call.deadline, move |tx| operation::list(tx, state, size, &token))
+            .await?;
+        for operation in page.items.iter_mut().filter(|operation| !operation.state.is_final()) {
+            if let Some(latest) = self.0.hub.latest(operation.id) {
+                operation.progress = latest.progress;
+                operation.updated = latest.updated;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Follows an operation: its state now, then its changes.
+    ///
+    /// # Errors
+    /// `OperationNotFound`.
+    pub async fn watch(&self, id: OperationId, call: Call) -> Result<Updates> {
+        if let Some(mut updates) = self.0.hub.follow(id) {
+            updates.mark_changed();
+            return Ok(Updates { store: self.clone(), id, source: Source::Hub(updates) });
+        }
+        let operation = self.operation(id, call).await?;
+        Ok(Updates { store: self.clone(), id, source: Source::Row(Some(Box::new(operation))) })
+    }
+
+    /// Follows all operations: those that run, then every change.
+    pub fn watch_all(&self) -> AllUpdates {
+        let changes = self.0.hub.changes.subscribe();
+        AllUpdates { store: self.clone(), pending: self.0.hub.running(), changes }
+    }
+
+    /// Cancels a running operation; the row decides who was first.
+    ///
+    /// # Errors
+    /// `Finished` if it has ended, `OperationNotFound`.
+    pub async fn cancel(&self, id: OperationId, why: Error, call: Call) -> Result<Operation> {
+        let error = OperationError::from(&why);
+        let cancelled =
+            self.0.engine.write(call.deadline, move |tx| operation::cancel(tx, id, &error)).await?;
+        self.0.hub.stop(id);
+        self.0.hub.publish(&cancelled);
+        Ok(cancelled)
+    }
+
+    /// Cancels everything that runs here, for a stop.
+    pub(super) async fn cancel_all(&self) {
+        for operation in self.0.hub.running() {
+            let why = Error::new(Kind::Cancelled, "the server stopped while the operation ran");
+            if let Err(error) = self.cancel(operation.id, why, Call::default()).await
+                && error.kind() != Kind::Finished
+            {
+                tracing::warn!(id = %operation.id, %error, "an operation cannot be cancelled");
+            }
+        }
+    }
+}
+
+/// The changes of one operation.
+#[derive(Debug)]
+pub struct Updates {
+    store: Store,
+    id: OperationId,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Hub(watch::Receiver<Operation>),
+    Row(Option<Box<Operation>>),
+    End,
+}
+
+impl Updates {
+    /// The next state; nothing after the last. A caller that is slow gets the latest.
+    ///
+    /// # Errors
+    /// Those of reading the row.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn next(&mut self) -> Result<Option<Operation>> {
+        loop {
+            match &mut self.source {
+                Source::End => return Ok(None),
+                Source::Hub(updates) => {
+                    if updates.changed().await.is_ok() {
+                        let operation = updates.borrow_and_update().clone();
+                        return Ok(Some(self.seen(operation)));
+                    }
+                    self.source = Source::Row(None);
+                }
+                Source::Row(first) => {
+                    if let Some(operation) = first.take() {
+                        return Ok(Some(self.seen(*operation)));
+                    }
+                    if let Some(updates) = self.store.0.hub.follow(self.id) {
+                        self.source = Source::Hub(updates);
+                        continue;
+                    }
+                    // Another server runs it, or it is just about to enter the hub.
+                    tokio::time::sleep(PROGRESS_EVERY).await;
+                    let operation = self.store.operation(self.id, Call::default()).await?;
+                    return Ok(Some(self.seen(operation)));
+                }
+            }
+        }
+    }
+
+    fn seen(&mut self, operation: Operation) -> Operation {
+        if operation.state.is_final() {
+            self.source = Source::End;
+        }
+        operation
+    }
+}
+
+/// The changes of all operations.
+#[derive(Debug)]
+pub struct AllUpdates {
+    store: Store,
+    pending: Vec<Operation>,
+    changes: broadcast::Receiver<Operation>,
+}
+
+impl AllUpdates {
+    /// The next change; nothing when the store closes. A caller that lags is told anew what runs.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn next(&mut self) -> Option<Operation> {
+        loop {
+            if let Some(operation) = self.pending.pop() {
+                return Some(operation);
+            }
+            let change = tokio::select! {
+                change = self.changes.recv() => change,
+                () = self.store.0.stop.cancelled() => return None,
+            };
+            match change {
+                Ok(operation) => return Some(operation),
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    self.pending = self.store.0.hub.running();
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}

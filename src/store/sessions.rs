@@ -1,0 +1,174 @@
+//! Chunked uploads: chunks are stored as parts as they arrive, in any order; the commit is one
+//! metadata transaction, whatever the size.
+
+use bytes::Bytes;
+
+use crate::{
+    error::{Error, Kind, Result},
+    model::{
+        ChunkRange, Digest, Entry, OperationKind, Page, Session, SessionId, StorePath, Totals,
+    },
+    namespace::{
+        list, operation, pin,
+        session::{self, Verdict},
+        sql::Tx,
+    },
+    store::{
+        Call, Store, done,
+        upload::{Cutter, NewObject},
+    },
+};
+
+/// A chunk on its way. Dropped before [`Chunk::finish`], it leaves nothing.
+#[derive(Debug)]
+pub struct Chunk {
+    store: Store,
+    session: SessionId,
+    path: StorePath,
+    range: ChunkRange,
+    verdict: Verdict,
+    received: i64,
+    cutter: Cutter,
+    call: Call,
+}
+
+impl Store {
+    /// Begins a chunk of an upload session.
+    ///
+    /// # Errors
+    /// `SessionConflict`, `BadRange`, `InvalidArgument`, `AlreadyExists`, `NoSpace`, `Busy`.
+    pub async fn chunk(
+        &self,
+        session: SessionId,
+        path: StorePath,
+        range: ChunkRange,
+        call: Call,
+    ) -> Result<Chunk> {
+        let at = path.clone();
+        let check = move |tx: &mut Tx<'_>| session::check_chunk(tx, session, &at, range);
+        let verdict = self.0.engine.read(call.deadline, check).await?;
+        let cutter = self.cut(&path, range.length as u64).await?;
+        Ok(Chunk { store: self.clone(), session, path, range, verdict, received: 0, cutter, call })
+    }
+
+    /// Returns an upload session.
+    ///
+    /// # Errors
+    /// `SessionNotFound`.
+    pub async fn session(&self, id: SessionId, call: Call) -> Result<Session> {
+        self.0.engine.read(call.deadline, move |tx| session::get(tx, id)).await
+    }
+
+    /// Lists the upload sessions of a path, or all.
+    ///
+    /// # Errors
+    /// `Timeout`.
+    pub async fn sessions(
+        &self,
+        path: Option<StorePath>,
+        size: usize,
+        token: String,
+        call: Call,
+    ) -> Result<Page<Session>> {
+        let list = move |tx: &mut Tx<'_>| session::list(tx, path.as_ref(), size, &token);
+        self.0.engine.read(call.deadline, list).await
+    }
+
+    /// Makes the file of a complete session visible. A repeated commit succeeds; it returns nothing
+    /// if the file is gone since.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists`.
+    pub async fn commit_session(&self, id: SessionId, call: Call) -> Result<Option<Entry>> {
+        let server = self.0.server.clone();
+        let commit = move |tx: &mut Tx<'_>| {
+            let (path, file, is_new) = session::commit(tx, id)?;
+            let Some(file) = file else { return Ok((None, None)) };
+            let entry = list::stat(tx, &path)?.entry;
+            if !is_new {
+                return Ok((Some(entry), None));
+            }
+            let totals = Totals { files: 1, bytes: file.size };
+            let kind = OperationKind::CommitUploadSession;
+            let operation = done(file.modified, kind, (StorePath::root(), path), totals);
+            operation::insert(tx, &operation, &Digest::of(b"commit"), &server)?;
+            Ok((Some(entry), Some(operation)))
+        };
+        let (entry, operation) = self.0.engine.write(call.deadline, commit).await?;
+        if let Some(operation) = operation {
+            self.0.hub.announce(&operation);
+        }
+        Ok(entry)
+    }
+
+    /// Forgets an upload session and its chunks.
+    ///
+    /// # Errors
+    /// `SessionNotFound`.
+    pub async fn delete_session(&self, id: SessionId, call: Call) -> Result<()> {
+        self.0.engine.write(call.deadline, move |tx| session::delete(tx, id)).await?;
+        Ok(())
+    }
+}
+
+impl Chunk {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// `BadRange` if there are more than announced, `NoSpace`, `Internal`.
+    pub async fn write(&mut self, data: Bytes) -> Result<()> {
+        self.received += data.len() as i64;
+        if self.received > self.range.length {
+            return Err(self.wrong_length());
+        }
+        match self.verdict {
+            Verdict::Wanted => self.cutter.write(data).await,
+            Verdict::There => Ok(()),
+        }
+    }
+
+    /// Adds the chunk to its session, all of it at once.
+    ///
+    /// # Errors
+    /// `BadRange` if bytes are missing, and those of the session, which may have changed meanwhile.
+    pub async fn finish(mut self) -> Result<()> {
+        if self.received != self.range.length {
+            return Err(self.wrong_length());
+        }
+        let (parts, _, object) = match self.verdict {
+            Verdict::Wanted => self.cutter.finish().await?,
+            Verdict::There => (Vec::new(), Digest::of(&[]), None),
+        };
+        let pins = self.cutter.parts.len();
+        let (owner, path) = (self.cutter.owner.clone(), self.path.clone());
+        let (session, range, verdict) = (self.session, self.range, self.verdict);
+        let add = move |tx: &mut Tx<'_>| {
+            if pins > 0 {
+                pin::check(tx, &owner, pins)?;
+            }
+            // What was there when the chunk began may be gone, and then its bytes are needed.
+            if verdict == Verdict::There
+                && session::check_chunk(tx, session, &path, range)? == Verdict::Wanted
+            {
+                return Err(Error::new(
+                    Kind::Busy,
+                    "the upload session has just expired; try again",
+                ));
+            }
+            session::add_chunk(tx, session, &path, range, &parts)?;
+            pin::unpin(tx, &owner.id)
+        };
+        self.store.0.engine.write(self.call.deadline, add).await?;
+        self.cutter.parts.clear();
+        object.into_iter().for_each(NewObject::keep);
+        Ok(())
+    }
+
+    fn wrong_length(&self) -> Error {
+        let message = format!(
+            "the chunk has another length than its range of {} bytes; nothing is stored",
+            self.range.length
+        );
+        Error::new(Kind::BadRange, message).field("length")
+    }
+}

@@ -1,0 +1,442 @@
+//! Uploads: bytes are cut, hashed and stored while they arrive.
+//!
+//! Memory is bounded whatever the size of the file: one part is filled while a few are written. Above
+//! a guaranteed minimum the buffer grows from a pool that all uploads share; where the pool is empty,
+//! the part is cut early instead of waiting, so that no upload can hold up another.
+//!
+//! **Invariants:** an object is buried by its guard unless a row names it; pins of an upload that
+//! breaks off are dropped. Whatever is dropped half-way leaves nothing but what reclamation finds.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    sync::{OwnedSemaphorePermit, TryAcquireError, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+use uuid::Uuid;
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{
+        INLINE_BYTES_MAX, KIB, PART_BYTES_MAX, TOTAL_MAX, UPLOAD_BUFFER_BYTES_MIN,
+        UPLOAD_PARTS_IN_FLIGHT, UPLOAD_WAIT,
+    },
+    model::{Digest, Stat, StorePath},
+    namespace::{
+        content::{self, NewFile, Part, Place},
+        garbage, list,
+        pin::{self, Owner},
+        sql::Tx,
+        tree,
+    },
+    store::{Call, Store, blob_error},
+};
+
+/// What is known of a file before its bytes.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Where it goes.
+    pub path: StorePath,
+    /// Its size, if the caller says.
+    pub size: Option<u64>,
+    /// BLAKE3 of its bytes, if the caller says.
+    pub digest: Option<Digest>,
+}
+
+/// An upload on its way. Dropped before [`Upload::finish`], it leaves nothing.
+#[derive(Debug)]
+pub struct Upload {
+    store: Store,
+    incoming: Incoming,
+    cutter: Cutter,
+    call: Call,
+}
+
+impl Store {
+    /// Begins an upload.
+    ///
+    /// # Errors
+    /// `AlreadyExists` onto a folder or below a file, `NoSpace`, `TooLarge`, `Busy` if too many
+    /// uploads wait.
+    pub async fn upload(&self, incoming: Incoming, call: Call) -> Result<Upload> {
+        let path = incoming.path.clone();
+        let check = move |tx: &mut Tx<'_>| {
+            tree::check_no_file_above(tx, &path, "path")?;
+            tree::check_no_folder_at(tx, &path, "path")
+        };
+        self.0.engine.read(call.deadline, check).await?;
+        let cutter = self.cut(&incoming.path, incoming.size.unwrap_or(0)).await?;
+        Ok(Upload { store: self.clone(), incoming, cutter, call })
+    }
+
+    /// Waits for a turn and begins to cut `size` expected bytes.
+    pub(super) async fn cut(&self, path: &StorePath, size: u64) -> Result<Cutter> {
+        if size > TOTAL_MAX as u64 {
+            return Err(Error::new(
+                Kind::TooLarge,
+                format!("{size} bytes are more than {TOTAL_MAX}"),
+            )
+            .field("size_bytes"));
+        }
+        self.0.space.check(size)?;
+        let busy = || Error::new(Kind::Busy, "too many uploads run already; try again later");
+        let turn = match Arc::clone(&self.0.uploads).try_acquire_owned() {
+            Ok(turn) => turn,
+            Err(TryAcquireError::Closed) => return Err(busy()),
+            Err(TryAcquireError::NoPermits) => {
+                let _waiting = self.0.uploads_waiting.try_acquire().map_err(|_| busy())?;
+                let turn = timeout(UPLOAD_WAIT, Arc::clone(&self.0.uploads).acquire_owned()).await;
+                turn.map_err(|_| busy())?.map_err(|_| busy())?
+            }
+        };
+        let owner = Owner { id: Uuid::now_v7().to_string(), server: self.0.server.clone() };
+        Ok(Cutter {
+            store: self.clone(),
+            path: path.clone(),
+            owner,
+            buffer: BytesMut::new(),
+            pool: None,
+            received: 0,
+            hasher: Hasher::default(),
+            parts: Vec::new(),
+            settled: 0,
+            _turn: turn,
+        })
+    }
+}
+
+impl Upload {
+    /// Takes the next bytes; waits while enough parts are being written.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there are more bytes than announced, `NoSpace`, `Internal`.
+    pub async fn write(&mut self, data: Bytes) -> Result<()> {
+        if let Some(size) = self.incoming.size
+            && self.cutter.received + data.len() as u64 > size
+        {
+            return Err(Error::invalid("size_bytes", format!("more bytes came than {size}")));
+        }
+        self.cutter.write(data).await
+    }
+
+    /// Makes the file visible, once every byte of it would survive a power cut.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if size or digest are not as announced, those of the commit. Nothing is
+    /// visible then.
+    pub async fn finish(mut self) -> Result<Stat> {
+        let received = self.cutter.received;
+        if let Some(size) = self.incoming.size.filter(|size| *size != received) {
+            let message = format!("{received} bytes came instead of {size}; nothing is stored");
+            return Err(Error::invalid("size_bytes", message));
+        }
+        let (parts, digest, object) = self.cutter.finish().await?;
+        if let Some(expected) = self.incoming.digest.filter(|expected| *expected != digest) {
+            let message = format!("the bytes have the digest {digest}, not {expected}");
+            return Err(Error::invalid("blake3", message));
+        }
+        let pins = self.cutter.parts.len();
+        let file = NewFile { path: self.incoming.path.clone(), parts, digest: Some(digest) };
+        let owner = self.cutter.owner.clone();
+        let commit = move |tx: &mut Tx<'_>| {
+            if pins > 0 {
+                pin::check(tx, &owner, pins)?;
+            }
+            content::put_file(tx, &file)?;
+            pin::unpin(tx, &owner.id)?;
+            list::stat(tx, &file.path)
+        };
+        let stat = self.store.0.engine.write(self.call.deadline, commit).await?;
+        self.cutter.parts.clear();
+        object.into_iter().for_each(NewObject::keep);
+        Ok(stat)
+    }
+}
+
+/// Cuts a stream into parts and stores them.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    store: Store,
+    path: StorePath,
+    /// Holds the pins of the parts.
+    pub(super) owner: Owner,
+    buffer: BytesMut,
+    /// What the buffer has of the pool.
+    pool: Option<OwnedSemaphorePermit>,
+    pub(super) received: u64,
+    hasher: Hasher,
+    /// The parts that are stored or on their way, each pinned.
+    pub(super) parts: Vec<Storing>,
+    /// How many of them are known to be stored.
+    settled: usize,
+    _turn: OwnedSemaphorePermit,
+}
+
+/// A part on its way.
+#[derive(Debug)]
+pub(super) enum Storing {
+    Running(JoinHandle<Result<Part>>),
+    Done(Part),
+}
+
+impl Storing {
+    async fn settle(&mut self) -> Result<()> {
+        if let Self::Running(task) = self {
+            let part = task.await.map_err(Error::internal)??;
+            *self = Self::Done(part);
+        }
+        Ok(())
+    }
+}
+
+impl Cutter {
+    pub(super) async fn write(&mut self, mut data: Bytes) -> Result<()> {
+        self.received += data.len() as u64;
+        while !data.is_empty() {
+            let room = self.room(data.len());
+            if room == 0 {
+                self.flush().await?;
+                continue;
+            }
+            self.buffer.extend_from_slice(&data.split_to(room));
+        }
+        Ok(())
+    }
+
+    /// How many of `wanted` bytes the buffer takes now.
+    fn room(&mut self, wanted: usize) -> usize {
+        let filled = self.buffer.len();
+        let wanted = wanted.min(PART_BYTES_MAX - filled);
+        let held = self.pool.as_ref().map_or(0, |pool| pool.num_permits() * KIB);
+        let free = (UPLOAD_BUFFER_BYTES_MIN + held).saturating_sub(filled);
+        if wanted <= free {
+            return wanted;
+        }
+        let Ok(more) = u32::try_from((wanted - free).div_ceil(KIB)) else { return free };
+        match Arc::clone(&self.store.0.upload_pool).try_acquire_many_owned(more) {
+            Ok(permit) => {
+                match &mut self.pool {
+                    Some(pool) => pool.merge(permit),
+                    None => self.pool = Some(permit),
+                }
+                wanted
+            }
+            Err(_) => free,
+        }
+    }
+
+    /// Sends the buffer on its way as a part.
+    async fn flush(&mut self) -> Result<()> {
+        if self.parts.len() - self.settled >= UPLOAD_PARTS_IN_FLIGHT
+            && let Some(oldest) = self.parts.get_mut(self.settled)
+        {
+            oldest.settle().await?;
+            self.settled += 1;
+        }
+        self.store.0.space.check(self.buffer.len() as u64)?;
+        let bytes = self.buffer.split().freeze();
+        let (before, after) = self.hasher.link();
+        let store = self.store.clone();
+        let (owner, path, pool) = (self.owner.clone(), self.path.clone(), self.pool.take());
+        // A task of its own, not aborted: an object that is put gets its row or is buried.
+        let task = tokio::spawn(async move {
+            let (digest, bytes) = hash(bytes, before, after).await?;
+            let part = store.store_part(&owner, &path, digest, bytes).await;
+            drop(pool);
+            part
+        });
+        self.parts.push(Storing::Running(task));
+        Ok(())
+    }
+
+    /// Stores what is left and waits for all. Returns the parts, the digest of all bytes, and the
+    /// object of a single part, which gets its row with its entry.
+    pub(super) async fn finish(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
+        if self.parts.is_empty() {
+            return self.finish_single().await;
+        }
+        if !self.buffer.is_empty() {
+            self.flush().await?;
+        }
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for storing in &mut self.parts {
+            storing.settle().await?;
+            if let Storing::Done(part) = storing {
+                parts.push(part.clone());
+            }
+        }
+        self.settled = self.parts.len();
+        let digest = self.hasher.finish().await?;
+        Ok((parts, digest, None))
+    }
+
+    /// A file of at most one part: no pin, one transaction.
+    async fn finish_single(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
+        let bytes = self.buffer.split().freeze();
+        let size = bytes.len() as i64;
+        if bytes.is_empty() {
+            return Ok((Vec::new(), Digest::of(&[]), None));
+        }
+        if bytes.len() <= INLINE_BYTES_MAX {
+            let digest = Digest::of(&bytes);
+            return Ok((vec![Part { digest, size, place: Place::Inline(bytes) }], digest, None));
+        }
+        let (digest, bytes) = hash_alone(bytes).await?;
+        let stored =
+            self.store.0.engine.read(None, move |tx| content::has_part(tx, &digest)).await?;
+        // A part that is there may be reclaimed before the commit, unless it is pinned.
+        if stored && self.store.pin_part(&self.owner, digest).await? {
+            let part = Part { digest, size, place: Place::Stored };
+            self.parts.push(Storing::Done(part.clone()));
+            self.settled = self.parts.len();
+            return Ok((vec![part], digest, None));
+        }
+        let object = self.store.put_object(&self.path, digest, bytes).await?;
+        let part = Part { digest, size, place: Place::Object(object.key.clone()) };
+        Ok((vec![part], digest, Some(object)))
+    }
+}
+
+impl Drop for Cutter {
+    /// Drops the pins of what is stored or on its way.
+    fn drop(&mut self) {
+        if self.parts.is_empty() {
+            return;
+        }
+        let parts = std::mem::take(&mut self.parts);
+        let (store, owner) = (self.store.clone(), self.owner.id.clone());
+        self.store.0.tasks.spawn(async move {
+            for mut part in parts {
+                // Why a part failed was told already, or nobody is left to tell.
+                drop(part.settle().await);
+            }
+            if let Err(error) = store.0.engine.write(None, move |tx| pin::unpin(tx, &owner)).await {
+                tracing::warn!(?error, "the pins of an upload are left to expire");
+            }
+        });
+    }
+}
+
+impl Store {
+    /// Stores a part, unless it is there, and pins it.
+    async fn store_part(
+        &self,
+        owner: &Owner,
+        path: &StorePath,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<Part> {
+        let size = bytes.len() as i64;
+        let stored = self.0.engine.read(None, move |tx| content::has_part(tx, &digest)).await?;
+        if stored && self.pin_part(owner, digest).await? {
+            return Ok(Part { digest, size, place: Place::Stored });
+        }
+        let (place, object) = if bytes.len() <= INLINE_BYTES_MAX {
+            (Place::Inline(bytes), None)
+        } else {
+            let object = self.put_object(path, digest, bytes).await?;
+            (Place::Object(object.key.clone()), Some(object))
+        };
+        let (part, owner) = (Part { digest, size, place }, owner.clone());
+        self.0.engine.write(None, move |tx| content::add_part(tx, &owner, &part)).await?;
+        object.into_iter().for_each(NewObject::keep);
+        Ok(Part { digest, size, place: Place::Stored })
+    }
+
+    async fn pin_part(&self, owner: &Owner, digest: Digest) -> Result<bool> {
+        let owner = owner.clone();
+        let pinned = self.0.engine.write(None, move |tx| content::pin_part(tx, &owner, &digest));
+        Ok(pinned.await?.is_some())
+    }
+
+    /// Puts an object, in a task that the caller's leaving does not break off.
+    async fn put_object(
+        &self,
+        path: &StorePath,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<NewObject> {
+        let (reply, answer) = oneshot::channel();
+        let store = self.clone();
+        self.0.tasks.spawn(async move {
+            let put = store.0.blobs.put(&digest.0, bytes).await;
+            // A reply that nobody takes is dropped, and the object with it.
+            drop(reply.send(put.map(|key| NewObject { key, store: Some(store) })));
+        });
+        answer.await.map_err(Error::internal)?.map_err(|error| blob_error(path, error))
+    }
+}
+
+/// An object that no row names yet. Dropped, it is buried.
+#[derive(Debug)]
+pub(super) struct NewObject {
+    key: String,
+    store: Option<Store>,
+}
+
+impl NewObject {
+    /// A row names it now, or it is buried already.
+    pub(super) fn keep(mut self) {
+        self.store = None;
+    }
+}
+
+impl Drop for NewObject {
+    fn drop(&mut self) {
+        let Some(store) = self.store.take() else { return };
+        let key = std::mem::take(&mut self.key);
+        let tasks = store.0.tasks.clone();
+        tasks.spawn(async move {
+            if let Err(error) = store.0.engine.write(None, move |tx| garbage::bury(tx, &key)).await
+            {
+                tracing::warn!(?error, "an object is left to the sweep");
+            }
+        });
+    }
+}
+
+/// The digest of a whole file, passed from part to part in order.
+#[derive(Debug, Default)]
+struct Hasher(Option<oneshot::Receiver<blake3::Hasher>>);
+
+impl Hasher {
+    /// Where the next part takes the state from, and where it leaves it.
+    fn link(
+        &mut self,
+    ) -> (Option<oneshot::Receiver<blake3::Hasher>>, oneshot::Sender<blake3::Hasher>) {
+        let (after, next) = oneshot::channel();
+        (self.0.replace(next), after)
+    }
+
+    async fn finish(&mut self) -> Result<Digest> {
+        let last = self.0.take().ok_or_else(|| Error::internal("no part was hashed"))?;
+        Ok(last.await.map_err(Error::internal)?.finalize().into())
+    }
+}
+
+/// Digests a part, and the file as far as it goes.
+async fn hash(
+    bytes: Bytes,
+    before: Option<oneshot::Receiver<blake3::Hasher>>,
+    after: oneshot::Sender<blake3::Hasher>,
+) -> Result<(Digest, Bytes)> {
+    let mut whole = match before {
+        Some(before) => before.await.map_err(Error::internal)?,
+        None => blake3::Hasher::new(),
+    };
+    let (digest, bytes, whole) = tokio::task::spawn_blocking(move || {
+        whole.update(&bytes);
+        (Digest::of(&bytes), bytes, whole)
+    })
+    .await
+    .map_err(Error::internal)?;
+    // An upload that broke off needs no digest.
+    drop(after.send(whole));
+    Ok((digest, bytes))
+}
+
+async fn hash_alone(bytes: Bytes) -> Result<(Digest, Bytes)> {
+    tokio::task::spawn_blocking(move || (Digest::of(&bytes), bytes)).await.map_err(Error::internal)
+}

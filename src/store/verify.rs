@@ -1,0 +1,147 @@
+//! Reading and checking every distinct part that a copy refers to.
+//!
+//! Some parts are read at once, and their results are taken in order, so that a file is counted when
+//! its last part is good. A part that occurs many times is read once.
+
+use std::collections::{HashSet, VecDeque};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{Error, Kind, Result},
+    model::StorePath,
+    namespace::{
+        content::{self, PartRow},
+        sql::Tx,
+        tree::Target,
+        walk::{self, WalkedFile},
+    },
+    store::{Store, copy::Report},
+};
+
+/// Parts that are read at once: enough to keep two cores hashing while the disk is read.
+const IN_FLIGHT: usize = 4;
+
+/// Checks all content below a target that is pinned.
+///
+/// # Errors
+/// `Corrupt`, naming the file; `Cancelled`.
+pub(super) async fn run(
+    store: &Store,
+    target: &Target,
+    path: &StorePath,
+    report: &mut Report,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let mut check = Check {
+        store,
+        report,
+        cancel,
+        running: VecDeque::new(),
+        contents: HashSet::new(),
+        parts: HashSet::new(),
+    };
+    let mut walk = match walk::begin(target, path) {
+        Ok(walk) => walk,
+        Err(file) => {
+            check.file(file).await?;
+            return check.settle(0).await;
+        }
+    };
+    loop {
+        let step = move |tx: &mut Tx<'_>| walk.step(tx).map(|files| (walk, files));
+        let files;
+        (walk, files) = store.0.engine.read(None, step).await?;
+        let Some(files) = files else { return check.settle(0).await };
+        for file in files {
+            check.file(file).await?;
+        }
+    }
+}
+
+/// A part on its way, or a mark in the queue that counts a file.
+enum Running {
+    Part { task: JoinHandle<Result<Bytes>>, path: StorePath, bytes: i64 },
+    Counted { files: i64, bytes: i64 },
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    report: &'a mut Report,
+    cancel: &'a CancellationToken,
+    running: VecDeque<Running>,
+    contents: HashSet<i64>,
+    parts: HashSet<i64>,
+}
+
+impl Check<'_> {
+    async fn file(&mut self, file: WalkedFile) -> Result<()> {
+        let mut rest = file.size;
+        if self.contents.insert(file.content) {
+            let mut from = 0;
+            while from < file.size {
+                let content = file.content;
+                let read = move |tx: &mut Tx<'_>| content::parts(tx, content, from);
+                let parts = self.store.0.engine.read(None, read).await?;
+                let Some(last) = parts.last() else {
+                    let message = format!("the content of \"{}\" has no parts", file.path);
+                    return Err(Error::new(Kind::Corrupt, message).with("path", file.path.as_str()));
+                };
+                from = last.start + last.size;
+                for part in parts {
+                    if self.parts.insert(part.id) {
+                        rest -= part.size;
+                        self.part(&file, part).await?;
+                    }
+                }
+            }
+        }
+        let times = file.times;
+        let bytes = rest * times;
+        self.running.push_back(Running::Counted { files: times, bytes });
+        self.settle(IN_FLIGHT).await
+    }
+
+    async fn part(&mut self, file: &WalkedFile, part: PartRow) -> Result<()> {
+        let (store, path, bytes) = (self.store.clone(), file.path.clone(), part.size * file.times);
+        let task = tokio::spawn({
+            let path = path.clone();
+            async move { store.read_part(&path, part).await }
+        });
+        self.running.push_back(Running::Part { task, path, bytes });
+        self.settle(IN_FLIGHT).await
+    }
+
+    /// Waits until at most `left` are on their way.
+    async fn settle(&mut self, left: usize) -> Result<()> {
+        while self.running.len() > left
+            || matches!(self.running.front(), Some(Running::Counted { .. }))
+        {
+            match self.running.pop_front() {
+                None => break,
+                Some(Running::Counted { files, bytes }) => {
+                    let progress = self.report.progress();
+                    progress.files_done += files;
+                    progress.bytes_done += bytes;
+                }
+                Some(Running::Part { task, path, bytes }) => {
+                    let abort = task.abort_handle();
+                    tokio::select! {
+                        read = task => drop(read.map_err(Error::internal)??),
+                        () = self.cancel.cancelled() => {
+                            abort.abort();
+                            return Err(Error::new(Kind::Cancelled, "the copy was cancelled"));
+                        }
+                    }
+                    let progress = self.report.progress();
+                    progress.bytes_done += bytes;
+                    path.as_str().clone_into(&mut progress.current_path);
+                }
+            }
+            self.report.tell(&self.store.0.hub);
+        }
+        Ok(())
+    }
+}
