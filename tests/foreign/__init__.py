@@ -1,0 +1,20 @@
+"""Clients that others made, against the real server.
+
+Each test starts its own server process on a free port and an empty data folder, speaks to it with a
+client that is not ours, and stops it by SIGTERM, which must end it in time and with exit code 0.
+
+- `test_sfctl`: the Service Fabric command line, as an operator types it.
+- `test_sdk`: every image store operation of the Python package `azure-servicefabric`.
+- `test_grpc`: a grpcio client that knows nothing but reflection.
+- `test_raw`: bytes on a socket, for what no client library can be made to send.
+
+`tests/run` installs the clients of `requirements.txt` and runs everything. One test alone, after that:
+
+    IMAGESTORE_BINARY=target/debug/imagestore \\
+        tests/.cache/venv/bin/python -m unittest discover -s tests/foreign -t tests -k sample
+"""
+
+import os
+
+# The server is on this machine, whatever proxy the machine uses.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
