@@ -85,14 +85,13 @@ def as_dict(message: Message) -> dict[str, Any]:
     )
 
 
-def details(error: grpc.RpcError) -> dict[type[Message], Message]:
+def details(error: grpc.RpcError) -> dict[type[Message], Any]:
     """Returns the details of an error by their types."""
-    trailers = dict(error.trailing_metadata())
-    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
-    return dict(unpack(status))
+    trailers: dict[str, Any] = dict(error.trailing_metadata())
+    return dict(unpack(status_pb2.Status.FromString(trailers["grpc-status-details-bin"])))
 
 
-def unpack(status: status_pb2.Status) -> Iterator[tuple[type[Message], Message]]:
+def unpack(status: status_pb2.Status) -> Iterator[tuple[type[Message], Any]]:
     """Unpacks the details that the tests know."""
     for packed in status.details:
         for kind in [error_details_pb2.ErrorInfo, error_details_pb2.BadRequest]:
