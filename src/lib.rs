@@ -2,6 +2,7 @@
 
 pub mod blob;
 pub mod error;
+pub mod grpc;
 pub mod limits;
 pub mod model;
 pub mod namespace;

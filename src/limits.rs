@@ -153,6 +153,8 @@ pub const PING_TIME: Duration = Duration::from_secs(20);
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the head of a request may take, and the first request of a connection to begin.
 pub const HEADER_TIME: Duration = Duration::from_secs(30);
+/// How long the store may take to close after its connections have ended.
+pub const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// How long a stop may take.
 pub const STOP_TIME: Duration = Duration::from_secs(8);
 

@@ -19,17 +19,25 @@ mod tests;
 use std::{error::Error as _, fmt, net::SocketAddr};
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tracing::info;
+use tracing::{info, warn};
 
 pub use app::app;
 use config::Config;
 use data_folder::DataFolder;
 
-use crate::{blob::Blobs, error::Source, wire};
+use crate::{
+    blob::Blobs,
+    error::Source,
+    grpc::Service,
+    limits::CLOSE_TIME,
+    namespace::Recovered,
+    store::{self, Store},
+    wire,
+};
 
 /// The full name of the gRPC service.
 pub const SERVICE: &str = "imagestore.v1.ImageStore";
@@ -92,6 +100,7 @@ pub struct Server {
     app: Router,
     health: HealthReporter,
     stop: CancellationToken,
+    store: Store,
     /// Locked until the server has ended.
     folder: DataFolder,
 }
@@ -109,15 +118,14 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let folder = DataFolder::open(&config.data)?;
         let stop = CancellationToken::new();
-        let _blobs = open_blobs(config).await?;
-
-        // WIRING: the store is made of `config`, `folder` (for its space) and `_blobs`; the service
-        // and the gateway of it, with `stop` and `config::is_loopback(address.ip())`.
+        let store = open_store(config).await?;
+        let service = Service::new(store.clone());
         let (grpc, health) = grpc().await?;
+        let grpc = grpc.add_service(service.clone());
         let rest = Router::new();
 
         let app = app(grpc.into_axum_router(), rest);
-        Ok(Self { listener, address, app, health, stop, folder })
+        Ok(Self { listener, address, app, health, stop, store, folder })
     }
 
     /// Where the server listens; with the actual port where port 0 was asked for.
@@ -132,20 +140,49 @@ impl Server {
     ///
     /// When dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, app, mut health, stop, folder, .. } = self;
+        let Self { listener, app, mut health, stop, store, folder, .. } = self;
         let stopping = async {
             shutdown.await;
             info!("stopping");
             stop.cancel();
+            store.drain().await;
             // Ends the streams of those who watch the health.
             health.clear_service_status(SERVICE).await;
             health.clear_service_status("").await;
         };
         let serving = listen::serve(listener, app, stop.clone(), listen::Bounds::default());
         tokio::join!(serving, stopping);
+        // What is not closed in time is cleared away by the next start.
+        if timeout(CLOSE_TIME, store.close()).await.is_err() {
+            warn!("the store did not close in time");
+        }
         drop(folder);
         info!("stopped");
     }
+}
+
+/// Opens the store and says what it cleared away.
+async fn open_store(config: &Config) -> Result<Store, Error> {
+    let blobs = open_blobs(config).await?;
+    let settings = store::Config {
+        data: config.data.clone(),
+        database: config.database.clone(),
+        reserve_bytes: config.reserve_bytes,
+        reclaim_grace: config.reclaim_grace,
+        operation_life: config.operation_life,
+        ..store::Config::new(&config.data)
+    };
+    let (store, recovered) = Store::open(settings, blobs)
+        .await
+        .map_err(|error| Error::new("cannot open the store").because(error))?;
+    if recovered != Recovered::default() {
+        info!(
+            pins = recovered.pins,
+            operations = recovered.operations,
+            "cleared away what an earlier run left unfinished"
+        );
+    }
+    Ok(store)
 }
 
 /// Opens the blob store and drops what a crash left of puts.

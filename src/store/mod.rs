@@ -98,6 +98,7 @@ struct Inner {
     upload_pool: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
     tasks: TaskTracker,
+    draining: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -131,25 +132,32 @@ impl Store {
             upload_pool: Arc::new(Semaphore::new(UPLOAD_BUFFER_POOL_BYTES / KIB)),
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
             tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
             stop: CancellationToken::new(),
         }));
         background::start(&store);
         Ok((store, recovered))
     }
 
-    /// Cancels what runs, waits for it, and ends the background work.
+    /// Cancels the operations that run and ends the streams of those who watch; transfers go on.
+    pub async fn drain(&self) {
+        self.0.draining.cancel();
+        self.cancel_all().await;
+    }
+
+    /// Ends everything and waits for it.
     ///
     /// What is not waited for is cleared away by the next start.
     pub async fn close(&self) {
-        self.cancel_all().await;
+        self.drain().await;
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
 
-    /// A token that is cancelled when the store closes: streams end then.
-    pub fn stopping(&self) -> CancellationToken {
-        self.0.stop.clone()
+    /// A token that is cancelled when the store drains: watchers leave then.
+    pub fn draining(&self) -> CancellationToken {
+        self.0.draining.clone()
     }
 
     /// Describes one path.

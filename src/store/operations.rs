@@ -248,7 +248,7 @@ pub struct AllUpdates {
 }
 
 impl AllUpdates {
-    /// The next change; nothing when the store closes. A caller that lags is told anew what runs.
+    /// The next change; nothing when the store drains. A caller that lags is told anew what runs.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -259,7 +259,7 @@ impl AllUpdates {
             }
             let change = tokio::select! {
                 change = self.changes.recv() => change,
-                () = self.store.0.stop.cancelled() => return None,
+                () = self.store.0.draining.cancelled() => return None,
             };
             match change {
                 Ok(operation) => return Some(operation),

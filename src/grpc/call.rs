@@ -1,0 +1,86 @@
+//! What a call brings beside its message: its deadline.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::{Request, Status, metadata::MetadataMap};
+
+use crate::{
+    error::{Error, Kind, Result},
+    store::Call,
+    wire::status,
+};
+
+/// The header of a deadline, as gRPC over HTTP/2 defines it.
+const TIMEOUT: &str = "grpc-timeout";
+
+/// Reads the deadline of a call.
+///
+/// # Errors
+/// `InvalidArgument` for a header that is not of the form `<up to 8 digits><unit>`.
+pub(super) fn call<T>(request: &Request<T>) -> Result<Call, Status> {
+    let deadline = timeout(request.metadata()).map_err(|error| status::from_error(&error))?;
+    // A time beyond the clock's end is no deadline.
+    Ok(Call { deadline: deadline.and_then(|time| Instant::now().checked_add(time)) })
+}
+
+fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>> {
+    let Some(value) = metadata.get(TIMEOUT) else { return Ok(None) };
+    let bad = || {
+        let shown = String::from_utf8_lossy(value.as_encoded_bytes()).into_owned();
+        Error::invalid(TIMEOUT, format!("{TIMEOUT} \"{shown}\" is not up to 8 digits and a unit"))
+    };
+    let text = value.to_str().map_err(|_| bad())?;
+    let unit = text.chars().last().ok_or_else(bad)?;
+    let digits = text.strip_suffix(unit).ok_or_else(bad)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad());
+    }
+    let count: u64 = digits.parse().map_err(|_| bad())?;
+    Ok(Some(match unit {
+        'H' => Duration::from_secs(count * 3600),
+        'M' => Duration::from_secs(count * 60),
+        'S' => Duration::from_secs(count),
+        'm' => Duration::from_millis(count),
+        'u' => Duration::from_micros(count),
+        'n' => Duration::from_nanos(count),
+        _ => return Err(bad()),
+    }))
+}
+
+/// Awaits work until the deadline. For what changes nothing when it is dropped.
+pub(super) async fn until<T>(call: Call, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = call.deadline else { return work.await };
+    tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        Err(Error::new(Kind::Timeout, "the deadline passed; nothing has changed"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expect: Result<Option<Duration>, Kind>) {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(TIMEOUT, text.parse().unwrap());
+        assert_eq!(timeout(&metadata).map_err(|error| error.kind()), expect, "{text}");
+    }
+
+    #[test]
+    fn a_deadline_is_read_in_every_unit() {
+        check("1H", Ok(Some(Duration::from_hours(1))));
+        check("2M", Ok(Some(Duration::from_mins(2))));
+        check("3S", Ok(Some(Duration::from_secs(3))));
+        check("4m", Ok(Some(Duration::from_millis(4))));
+        check("5u", Ok(Some(Duration::from_micros(5))));
+        check("6n", Ok(Some(Duration::from_nanos(6))));
+        check("99999999H", Ok(Some(Duration::from_secs(99_999_999 * 3600))));
+    }
+
+    #[test]
+    fn a_malformed_deadline_is_refused() {
+        for text in ["", "S", "1", "123456789S", "1s", "-1S", "1.5S", " 1S"] {
+            check(text, Err(Kind::InvalidArgument));
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The rpcs of `imagestore.v1.ImageStore`.
+
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    error::{Error, Kind, Result},
+    grpc::{
+        call::{call, until},
+        messages,
+        streams::{self, Answers},
+        transfers,
+    },
+    limits::MESSAGE_BYTES_MAX,
+    model::{Digest, OperationId, SessionId, StorePath},
+    store::Store,
+    wire::{
+        status,
+        v1::{
+            self, CancelOperationRequest, CommitUploadSessionRequest, CommitUploadSessionResponse,
+            CopyRequest, DeleteRequest, DeleteResponse, DeleteUploadSessionRequest,
+            DeleteUploadSessionResponse, DownloadRequest, GetOperationRequest, GetStoreInfoRequest,
+            GetStoreInfoResponse, GetUploadSessionRequest, ListOperationsRequest,
+            ListOperationsResponse, ListRequest, ListResponse, ListUploadSessionsRequest,
+            ListUploadSessionsResponse, Operation, StatRequest, StatResponse, UploadChunkRequest,
+            UploadChunkResponse, UploadRequest, UploadResponse, WatchOperationRequest,
+            WatchOperationsRequest,
+            image_store_server::{ImageStore, ImageStoreServer},
+        },
+    },
+};
+
+/// The service over a store.
+#[derive(Clone, Debug)]
+pub struct Service(Store);
+
+impl Service {
+    /// Serves a store.
+    pub fn new(store: Store) -> ImageStoreServer<Self> {
+        ImageStoreServer::new(Self(store))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+/// Turns the result of a call into its answer; faults of the server are logged here, once.
+fn answer<T>(result: Result<T>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| {
+        if error.kind() == Kind::Internal {
+            tracing::error!(?error, "a call failed");
+        }
+        status::from_error(&error)
+    })
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl ImageStore for Service {
+    type CopyStream = Answers<Operation>;
+    type WatchOperationStream = Answers<Operation>;
+    type WatchOperationsStream = Answers<Operation>;
+    type DownloadStream = Answers<v1::DownloadResponse>;
+
+    async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
+        let call = call(&request)?;
+        let message = request.into_inner();
+        answer(
+            async {
+                let request = messages::copy_request(&message)?;
+                let mut copying = self.0.copy(request, message.detached, call).await?;
+                let first = copying.next().await?.map(messages::operation);
+                Ok(streams::copy(first, copying))
+            }
+            .await,
+        )
+    }
+
+    async fn watch_operation(
+        &self,
+        request: Request<WatchOperationRequest>,
+    ) -> Answer<Self::WatchOperationStream> {
+        let call = call(&request)?;
+        let id = OperationId::parse(&request.get_ref().id, "id");
+        answer(
+            async {
+                let updates = self.0.watch(id?, call).await?;
+                Ok(streams::watch(updates, call, self.0.draining()))
+            }
+            .await,
+        )
+    }
+
+    async fn watch_operations(
+        &self,
+        request: Request<WatchOperationsRequest>,
+    ) -> Answer<Self::WatchOperationsStream> {
+        let call = call(&request)?;
+        answer(Ok(streams::watch_all(self.0.watch_all(), call)))
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<ListOperationsRequest>,
+    ) -> Answer<ListOperationsResponse> {
+        let call = call(&request)?;
+        let ListOperationsRequest { page_size, page_token, state } = request.into_inner();
+        answer(
+            async {
+                let state = messages::state_filter(state)?;
+                let page = self.0.operations(state, page_size as usize, page_token, call).await?;
+                Ok(ListOperationsResponse {
+                    operations: page.items.into_iter().map(messages::operation).collect(),
+                    next_page_token: page.next.unwrap_or_default(),
+                })
+            }
+            .await,
+        )
+    }
+
+    async fn get_operation(&self, request: Request<GetOperationRequest>) -> Answer<Operation> {
+        let call = call(&request)?;
+        let id = OperationId::parse(&request.get_ref().id, "id");
+        answer(async { self.0.operation(id?, call).await.map(messages::operation) }.await)
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<CancelOperationRequest>,
+    ) -> Answer<Operation> {
+        let call = call(&request)?;
+        let id = OperationId::parse(&request.get_ref().id, "id");
+        let why = || Error::new(Kind::Cancelled, "cancelled by a client; nothing has changed");
+        answer(async { self.0.cancel(id?, why(), call).await.map(messages::operation) }.await)
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
+        let call = call(&request)?;
+        let ListRequest { path, page_size, page_token } = request.into_inner();
+        answer(
+            async {
+                let path = StorePath::parse_or_root(&path, "path")?;
+                let page = self.0.list(&path, page_size as usize, page_token, call).await?;
+                Ok(ListResponse {
+                    entries: page.items.iter().map(messages::entry).collect(),
+                    next_page_token: page.next.unwrap_or_default(),
+                })
+            }
+            .await,
+        )
+    }
+
+    async fn stat(&self, request: Request<StatRequest>) -> Answer<StatResponse> {
+        let call = call(&request)?;
+        answer(
+            async {
+                let path = StorePath::parse_or_root(&request.get_ref().path, "path")?;
+                let stat = self.0.stat(&path, call).await?;
+                let has_mark_file = stat.has_mark_file;
+                Ok(StatResponse { entry: Some(messages::stat(&stat)), has_mark_file })
+            }
+            .await,
+        )
+    }
+
+    async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Answer<UploadResponse> {
+        let call = call(&request)?;
+        answer(transfers::upload(&self.0, request.into_inner(), call).await)
+    }
+
+    async fn download(&self, request: Request<DownloadRequest>) -> Answer<Self::DownloadStream> {
+        let call = call(&request)?;
+        let DownloadRequest { path, offset, length, etag } = request.into_inner();
+        answer(
+            async {
+                let path = StorePath::parse(&path, "path")?;
+                let etag = match etag.as_str() {
+                    "" => None,
+                    text => Some(text.parse::<Digest>().map_err(|_| {
+                        Error::invalid("etag", format!("etag \"{text}\" is not one of Stat"))
+                    })?),
+                };
+                let download = self.0.download(&path, (offset, length), etag, call).await?;
+                Ok(streams::download(download, call))
+            }
+            .await,
+        )
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
+        let call = call(&request)?;
+        answer(
+            async {
+                let path = StorePath::parse(&request.get_ref().path, "path")?;
+                let gone = self.0.delete(&path, call).await?;
+                Ok(DeleteResponse {
+                    files_deleted: gone.files as u64,
+                    bytes_deleted: gone.bytes as u64,
+                })
+            }
+            .await,
+        )
+    }
+
+    async fn upload_chunk(
+        &self,
+        request: Request<Streaming<UploadChunkRequest>>,
+    ) -> Answer<UploadChunkResponse> {
+        let call = call(&request)?;
+        answer(transfers::chunk(&self.0, request.into_inner(), call).await)
+    }
+
+    async fn get_upload_session(
+        &self,
+        request: Request<GetUploadSessionRequest>,
+    ) -> Answer<v1::UploadSession> {
+        let call = call(&request)?;
+        let id = SessionId::parse(&request.get_ref().session_id);
+        answer(async { self.0.session(id?, call).await.map(messages::session) }.await)
+    }
+
+    async fn list_upload_sessions(
+        &self,
+        request: Request<ListUploadSessionsRequest>,
+    ) -> Answer<ListUploadSessionsResponse> {
+        let call = call(&request)?;
+        let ListUploadSessionsRequest { path, page_size, page_token } = request.into_inner();
+        answer(
+            async {
+                let path = StorePath::parse_or_root(&path, "path")?;
+                let path = (!path.is_root()).then_some(path);
+                let page = self.0.sessions(path, page_size as usize, page_token, call).await?;
+                Ok(ListUploadSessionsResponse {
+                    sessions: page.items.into_iter().map(messages::session).collect(),
+                    next_page_token: page.next.unwrap_or_default(),
+                })
+            }
+            .await,
+        )
+    }
+
+    async fn commit_upload_session(
+        &self,
+        request: Request<CommitUploadSessionRequest>,
+    ) -> Answer<CommitUploadSessionResponse> {
+        let call = call(&request)?;
+        let id = SessionId::parse(&request.get_ref().session_id);
+        answer(
+            async {
+                let entry = self.0.commit_session(id?, call).await?;
+                Ok(CommitUploadSessionResponse { entry: entry.as_ref().map(messages::entry) })
+            }
+            .await,
+        )
+    }
+
+    async fn delete_upload_session(
+        &self,
+        request: Request<DeleteUploadSessionRequest>,
+    ) -> Answer<DeleteUploadSessionResponse> {
+        let call = call(&request)?;
+        let id = SessionId::parse(&request.get_ref().session_id);
+        answer(
+            async {
+                self.0.delete_session(id?, call).await?;
+                Ok(DeleteUploadSessionResponse {})
+            }
+            .await,
+        )
+    }
+
+    async fn get_store_info(
+        &self,
+        request: Request<GetStoreInfoRequest>,
+    ) -> Answer<GetStoreInfoResponse> {
+        let call = call(&request)?;
+        answer(until(call, async { Ok(messages::info(&self.0.info(call).await?)) }).await)
+    }
+}

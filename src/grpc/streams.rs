@@ -1,0 +1,83 @@
+//! The streams that a call answers with.
+//!
+//! Each is polled by its caller and buffers nothing of its own: a slow caller slows nobody, and a
+//! caller that leaves drops the stream and what it follows.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    error::{Error, Kind, Result},
+    grpc::{call::until, messages},
+    store::{AllUpdates, Call, Copying, Download, Updates},
+    wire::{status::from_error, v1},
+};
+
+/// A stream of answers.
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn stopping() -> Error {
+    Error::new(Kind::Busy, "the server is stopping; try again")
+}
+
+/// The messages of a copy: what came first, then its progress, then its end.
+pub(super) fn copy(first: Option<v1::Operation>, copying: Copying) -> Answers<v1::Operation> {
+    let first = stream::iter(first.map(Ok));
+    let rest = stream::unfold(Some(copying), async |copying| {
+        let mut copying = copying?;
+        let next = copying.next().await;
+        step(next, copying, messages::operation)
+    });
+    Box::pin(first.chain(rest))
+}
+
+/// The states of one operation.
+pub(super) fn watch(
+    updates: Updates,
+    call: Call,
+    stop: CancellationToken,
+) -> Answers<v1::Operation> {
+    let state = Some((updates, stop));
+    Box::pin(stream::unfold(state, move |state| async move {
+        let (mut updates, stop) = state?;
+        let next = tokio::select! {
+            next = until(call, updates.next()) => next,
+            () = stop.cancelled() => Err(stopping()),
+        };
+        step(next, (updates, stop), messages::operation)
+    }))
+}
+
+/// The changes of all operations.
+pub(super) fn watch_all(updates: AllUpdates, call: Call) -> Answers<v1::Operation> {
+    Box::pin(stream::unfold(Some(updates), move |updates| async move {
+        let mut updates = updates?;
+        let next = until(call, async { updates.next().await.ok_or_else(stopping) }).await;
+        step(next.map(Some), updates, messages::operation)
+    }))
+}
+
+/// The bytes of a download.
+pub(super) fn download(download: Download, call: Call) -> Answers<v1::DownloadResponse> {
+    Box::pin(stream::unfold(Some(download), move |download| async move {
+        let mut download = download?;
+        let next = until(call, async { download.next().await.transpose() }).await;
+        step(next, download, |data| v1::DownloadResponse { data })
+    }))
+}
+
+/// One answer of a stream, and what it goes on with; an error is the last one.
+fn step<T, U, S>(
+    next: Result<Option<T>>,
+    state: S,
+    message: impl FnOnce(T) -> U,
+) -> Option<(Result<U, Status>, Option<S>)> {
+    match next {
+        Ok(Some(value)) => Some((Ok(message(value)), Some(state))),
+        Ok(None) => None,
+        Err(error) => Some((Err(from_error(&error)), None)),
+    }
+}

@@ -1,0 +1,138 @@
+//! Receiving the bytes of uploads and chunks.
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::BODY_STALL,
+    model::{ChunkRange, Digest, SessionId, StorePath},
+    store::{Call, Incoming, Store},
+    wire::v1::{
+        self, UploadChunkHeader, UploadChunkRequest, UploadHeader, UploadRequest,
+        upload_chunk_request::Payload as ChunkPayload, upload_request::Payload,
+    },
+};
+
+/// A stream of messages of which the first is a header and the others are bytes.
+struct Body<T>(Streaming<T>);
+
+/// What a message of such a stream holds.
+enum Piece<H> {
+    Header(H),
+    Data(Bytes),
+}
+
+trait Message {
+    type Header;
+    fn open(self) -> Option<Piece<Self::Header>>;
+}
+
+impl Message for UploadRequest {
+    type Header = UploadHeader;
+
+    fn open(self) -> Option<Piece<UploadHeader>> {
+        Some(match self.payload? {
+            Payload::Header(header) => Piece::Header(header),
+            Payload::Data(data) => Piece::Data(data),
+        })
+    }
+}
+
+impl Message for UploadChunkRequest {
+    type Header = UploadChunkHeader;
+
+    fn open(self) -> Option<Piece<UploadChunkHeader>> {
+        Some(match self.payload? {
+            ChunkPayload::Header(header) => Piece::Header(header),
+            ChunkPayload::Data(data) => Piece::Data(data),
+        })
+    }
+}
+
+impl<T: Message> Body<T> {
+    async fn next(&mut self) -> Result<Option<T>> {
+        match timeout(BODY_STALL, self.0.message()).await {
+            Ok(Ok(message)) => Ok(message),
+            // The caller left or sent what is no message: nobody takes the answer as his own fault.
+            Ok(Err(status)) => Err(broken(&status)),
+            Err(_) => {
+                let seconds = BODY_STALL.as_secs();
+                let message = format!("no bytes came for {seconds} seconds; nothing is stored");
+                Err(Error::new(Kind::Timeout, message))
+            }
+        }
+    }
+
+    async fn header(&mut self) -> Result<T::Header> {
+        match self.next().await?.and_then(Message::open) {
+            Some(Piece::Header(header)) => Ok(header),
+            Some(Piece::Data(_)) | None => {
+                Err(Error::invalid("header", "the first message has no header; send it first"))
+            }
+        }
+    }
+
+    async fn data(&mut self) -> Result<Option<Bytes>> {
+        match self.next().await? {
+            None => Ok(None),
+            Some(message) => match message.open() {
+                Some(Piece::Data(data)) => Ok(Some(data)),
+                Some(Piece::Header(_)) => {
+                    Err(Error::invalid("header", "a header came twice; send it once"))
+                }
+                None => Err(Error::invalid("data", "a message has neither header nor data")),
+            },
+        }
+    }
+}
+
+fn broken(status: &Status) -> Error {
+    let message = "the upload broke off; nothing is stored";
+    // A message above the bound is refused by the transport with this code.
+    let is_too_large = status.code() == tonic::Code::OutOfRange;
+    let kind = if is_too_large { Kind::MessageTooLarge } else { Kind::Cancelled };
+    Error::new(kind, message).because(status.to_string())
+}
+
+/// Receives a file and makes it visible.
+pub(super) async fn upload(
+    store: &Store,
+    messages: Streaming<UploadRequest>,
+    call: Call,
+) -> Result<v1::UploadResponse> {
+    let mut body = Body(messages);
+    let header = body.header().await?;
+    let digest = match header.blake3.as_str() {
+        "" => None,
+        text => Some(text.parse::<Digest>()?),
+    };
+    let path = StorePath::parse(&header.path, "path")?;
+    let incoming = Incoming { path, size: header.size_bytes, digest };
+    let mut upload = store.upload(incoming, call).await?;
+    while let Some(data) = body.data().await? {
+        upload.write(data).await?;
+    }
+    let stat = upload.finish().await?;
+    Ok(v1::UploadResponse { entry: Some(super::messages::stat(&stat)) })
+}
+
+/// Receives a chunk and adds it to its session.
+pub(super) async fn chunk(
+    store: &Store,
+    messages: Streaming<UploadChunkRequest>,
+    call: Call,
+) -> Result<v1::UploadChunkResponse> {
+    let mut body = Body(messages);
+    let header = body.header().await?;
+    let session = SessionId::parse(&header.session_id)?;
+    let path = StorePath::parse(&header.path, "path")?;
+    let range = ChunkRange::new(header.offset, header.length, header.total_bytes)?;
+    let mut chunk = store.chunk(session, path, range, call).await?;
+    while let Some(data) = body.data().await? {
+        chunk.write(data).await?;
+    }
+    chunk.finish().await?;
+    Ok(v1::UploadChunkResponse {})
+}
