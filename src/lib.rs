@@ -1,6 +1,8 @@
 //! Image Store: keeps application packages.
 
 pub mod blob;
+pub mod cli;
+pub mod client;
 pub mod error;
 pub mod grpc;
 pub mod limits;

@@ -158,6 +158,29 @@ pub const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// How long a stop may take.
 pub const STOP_TIME: Duration = Duration::from_secs(8);
 
+/// How long a client waits for a connection.
+pub const CLIENT_CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How often a client asks a silent server whether it lives, and how long it waits for the answer.
+pub const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// What a client lets a server send ahead on one stream.
+pub const CLIENT_STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// What a client lets a server send ahead on one connection.
+pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// How often in a row a client repeats a call whose connection was lost or that was refused as busy.
+pub const RETRIES: u32 = 6;
+/// The pause before the first repeat; each further one is twice as long, 16 s in all.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Messages of a transfer that wait between the disk and the connection.
+pub const TRANSFER_MESSAGES_IN_FLIGHT: usize = 4;
+/// Files of a folder that a client moves at once, unless the command line says otherwise.
+pub const TRANSFER_JOBS_DEFAULT: u8 = 8;
+/// Files of a folder that a client moves at once: as many as the server takes.
+pub const TRANSFER_JOBS_MAX: u8 = 64;
+/// Where progress is told in lines, one comes at most so often.
+pub const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(2);
+/// How long a command that is interrupted waits for the server to confirm.
+pub const INTERRUPT_TIME: Duration = Duration::from_secs(10);
+
 /// What the server leaves free on the disk, unless the command line says otherwise.
 pub const RESERVE_BYTES_DEFAULT: u64 = 16 * MIB as u64;
 /// The longest time that the command line may set.
@@ -171,3 +194,4 @@ pub fn micros(span: Duration) -> i64 {
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
 const _: () = assert!(STREAM_MESSAGE_BYTES <= UPLOAD_BUFFER_BYTES_MIN);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);
+const _: () = assert!(TRANSFER_JOBS_MAX as usize <= UPLOADS_MAX);

@@ -1,0 +1,267 @@
+//! Downloads of files and whole folders.
+//!
+//! The bytes go into a file of another name beside the target, which is renamed when it is whole and
+//! its digest is right; so a target is either complete or not there. A connection that is lost goes on
+//! where it broke, as long as the file in the store is still the same.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::{
+    client::{
+        Client,
+        error::{Error, Result},
+        joined,
+        path::{relative, target},
+        present,
+        retry::Patience,
+        transfer::{Moved, Tally, Try},
+        upload::tell,
+    },
+    limits,
+    wire::v1::{DownloadRequest, Entry, EntryKind},
+};
+
+/// What a download does with a file that exists on this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuses to touch it.
+    Refuse,
+    /// Puts the new file in its place, whole.
+    Overwrite,
+}
+
+/// How a folder is downloaded.
+#[derive(Clone, Copy, Debug)]
+pub struct FolderDownload {
+    /// Files that are fetched at once.
+    pub jobs: usize,
+    /// What to do with files that exist.
+    pub existing: Existing,
+}
+
+impl Client {
+    /// Fetches a file as `local`, whose folder is made if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where `local` exists and may not be overwritten; [`Error::Damaged`] where the
+    /// bytes are not those of the store's digest.
+    ///
+    /// # Cancel safety
+    /// A download that is dropped leaves nothing.
+    pub async fn download(
+        &self,
+        file: &Entry,
+        local: &Path,
+        existing: Existing,
+        tally: &Arc<Tally>,
+    ) -> Result<()> {
+        tally.expect(1, file.size_bytes);
+        self.fetch(file, local, existing, tally).await
+    }
+
+    /// Fetches all files below a folder into the folder `local`, which is made if it is missing.
+    /// Every file that has arrived is sent to `done`.
+    ///
+    /// # Cancel safety
+    /// When it is dropped, the files that have arrived stay.
+    pub async fn download_folder(
+        &self,
+        (folder, local): (&Entry, &Path),
+        options: FolderDownload,
+        tally: &Arc<Tally>,
+        done: &mpsc::Sender<Moved>,
+    ) -> Result<()> {
+        tally.expect(folder.file_count, folder.size_bytes);
+        tokio::fs::create_dir_all(local).await.map_err(Error::local("make", local))?;
+        let found = self.files(&folder.path);
+        found
+            .try_for_each_concurrent(options.jobs, |listed| async move {
+                let local = target(local, relative(&folder.path, &listed.path)?)?;
+                // Only a description has the digest that the bytes are checked against.
+                let entry = present(self.stat(&listed.path).await?.entry)?;
+                self.fetch(&entry, &local, options.existing, tally).await?;
+                tell(done, Moved { entry, local: Some(local) }).await;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn fetch(
+        &self,
+        file: &Entry,
+        local: &Path,
+        existing: Existing,
+        tally: &Arc<Tally>,
+    ) -> Result<()> {
+        if file.kind() != EntryKind::File {
+            return Err(Error::Answer(format!("{:?} became a folder", file.path)));
+        }
+        refuse_existing(local, existing)?;
+        if let Some(folder) = local.parent() {
+            tokio::fs::create_dir_all(folder).await.map_err(Error::local("make", folder))?;
+        }
+        let (partial, created) = Partial::create(local)?;
+        let (sender, data) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
+        let place = local.to_owned();
+        let writer = tokio::task::spawn_blocking(move || write(created, &place, data));
+        let mut this = Try::begin(tally);
+        let received = self.receive(file, &mut this, &sender).await;
+        drop(sender);
+        // What failed on this side is the reason why nobody took the bytes.
+        let digest = joined(writer).await?;
+        received?;
+        if !file.digest.is_empty() && file.digest != digest.to_hex().as_str() {
+            let why = format!("its BLAKE3 is {digest}, not {}; fetch it again", file.digest);
+            return Err(Error::Damaged { path: file.path.clone(), why });
+        }
+        partial.keep(local, existing).await?;
+        this.arrived();
+        Ok(())
+    }
+
+    /// Receives all bytes of a file, across lost connections.
+    async fn receive(
+        &self,
+        file: &Entry,
+        this: &mut Try,
+        sink: &mpsc::Sender<Bytes>,
+    ) -> Result<()> {
+        let mut patience = Patience::default();
+        while this.bytes() < file.size_bytes {
+            let before = this.bytes();
+            let received = self.receive_once(file, this, sink).await;
+            if this.bytes() > before {
+                patience.renew();
+            }
+            match received {
+                Ok(()) if this.bytes() < file.size_bytes && !sink.is_closed() => {
+                    let why = format!("it ended {} after {} bytes", file.path, this.bytes());
+                    patience.after(Error::Lost { server: self.server.clone(), why }).await?;
+                }
+                Ok(()) => break,
+                Err(error) => patience.after(error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn receive_once(
+        &self,
+        file: &Entry,
+        this: &mut Try,
+        sink: &mpsc::Sender<Bytes>,
+    ) -> Result<()> {
+        let request = DownloadRequest {
+            path: file.path.clone(),
+            offset: this.bytes(),
+            length: None,
+            etag: file.etag.clone(),
+        };
+        let mut stream = self.answer(self.stub.clone().download(request).await)?;
+        while let Some(message) = stream.message().await.map_err(|status| self.error(&status))? {
+            this.moved(message.data.len());
+            if this.bytes() > file.size_bytes {
+                let why = format!("more than its {} bytes came", file.size_bytes);
+                return Err(Error::Damaged { path: file.path.clone(), why });
+            }
+            if sink.send(message.data).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses to overwrite.
+fn refuse_existing(local: &Path, existing: Existing) -> Result<()> {
+    if existing == Existing::Refuse && local.symlink_metadata().is_ok() {
+        return Err(Error::Exists(local.to_owned()));
+    }
+    Ok(())
+}
+
+/// Writes and hashes what comes, until there is no more.
+fn write(
+    mut file: fs::File,
+    local: &Path,
+    mut data: mpsc::Receiver<Bytes>,
+) -> Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    while let Some(data) = data.blocking_recv() {
+        hasher.update(&data);
+        file.write_all(&data).map_err(Error::local("write", local))?;
+    }
+    Ok(hasher.finalize())
+}
+
+/// A file that is being filled, beside its target. Dropping it removes it.
+#[derive(Debug)]
+struct Partial {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Partial {
+    /// Makes an empty file beside the target. Its name does not grow with that of the target, which
+    /// may have all the length that the file system allows.
+    fn create(target: &Path) -> Result<(Self, fs::File)> {
+        let path = target.with_file_name(format!(".imagestore-{}.part", Uuid::new_v4().simple()));
+        let file = fs::File::create_new(&path).map_err(Error::local("write", target))?;
+        Ok((Self { path, kept: false }, file))
+    }
+
+    /// Gives the file its name.
+    async fn keep(mut self, target: &Path, existing: Existing) -> Result<()> {
+        refuse_existing(target, existing)?;
+        tokio::fs::rename(&self.path, target).await.map_err(Error::local("write", target))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.kept {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_not_kept_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join("a");
+        let (partial, _) = Partial::create(&target).expect("a file");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        drop(partial);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_force_overwrites() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join("a");
+        fs::write(&target, "old").expect("a file");
+        for (existing, content) in [(Existing::Refuse, "old"), (Existing::Overwrite, "new")] {
+            let (partial, mut file) = Partial::create(&target).expect("a file");
+            file.write_all(b"new").expect("written");
+            assert_eq!(partial.keep(&target, existing).await.is_ok(), content == "new");
+            assert_eq!(fs::read_to_string(&target).expect("a file"), content);
+            assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        }
+    }
+}

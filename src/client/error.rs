@@ -1,0 +1,169 @@
+//! Why a call of the client failed.
+//!
+//! The texts are for the person at the terminal: they name paths of both sides, and the cause stands
+//! in the text, so that one line says all.
+
+use std::{io, path::PathBuf};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{error::Kind, wire::status};
+
+/// What the calls of the client return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call of the client failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server refused the call or failed; the message is its own.
+    #[error("{message}")]
+    Server {
+        /// What went wrong.
+        kind: Kind,
+        /// The server's words.
+        message: String,
+    },
+    /// No answer: the server cannot be reached, or the connection broke.
+    #[error("cannot reach {server}: {why}")]
+    Lost {
+        /// The address of the server.
+        server: String,
+        /// What the network said.
+        why: String,
+    },
+    /// The address of a server is not one.
+    #[error("{address:?} is not the address of a server: {why}; write http://HOST:PORT")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file or folder on this side cannot be read or written.
+    #[error("cannot {action} {}: {why}", path.display())]
+    Local {
+        /// What was tried: a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        why: io::Error,
+    },
+    /// A file or folder on this side that the store cannot keep.
+    #[error("cannot upload {}: {why}", path.display())]
+    Unfit {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// A file on this side that a download would overwrite.
+    #[error("{} exists already; --force overwrites it", .0.display())]
+    Exists(PathBuf),
+    /// The bytes on one side are not those of the other.
+    #[error("{path} was damaged on its way: {why}")]
+    Damaged {
+        /// The path in the store.
+        path: String,
+        /// What differs.
+        why: String,
+    },
+    /// An answer that the server must not give.
+    #[error("the server gave an answer that makes no sense: {0}")]
+    Answer(String),
+}
+
+impl Error {
+    /// Makes the error of a file or folder on this side; `action` is the verb that failed.
+    pub(super) fn local(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |why| Self::Local { action, path, why }
+    }
+
+    /// Makes the error of a status: an answer of the server, or the loss of the connection.
+    ///
+    /// Every error of our service says so in its details. What has none and looks like a broken
+    /// transport was made on this side, or by a proxy, from a broken connection.
+    pub(super) fn from_status(server: &str, status: &Status) -> Self {
+        let ours =
+            status.get_details_error_info().is_some_and(|info| info.domain == status::DOMAIN);
+        let broken = matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
+        );
+        if broken && !ours {
+            return Self::Lost { server: server.to_owned(), why: root_cause(status) };
+        }
+        Self::Server { kind: status::kind(status), message: status.message().to_owned() }
+    }
+
+    /// The server's kind, where the server answered.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Server { kind, .. } => Some(*kind),
+            Self::Lost { .. }
+            | Self::Address { .. }
+            | Self::Local { .. }
+            | Self::Unfit { .. }
+            | Self::Exists(_)
+            | Self::Damaged { .. }
+            | Self::Answer(_) => None,
+        }
+    }
+
+    /// Whether the connection was lost.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
+
+    /// Whether the same call can succeed when it is simply repeated.
+    pub fn retryable(&self) -> bool {
+        self.is_lost() || self.kind().is_some_and(Kind::retryable)
+    }
+}
+
+/// The innermost cause of an error: of "transport error, connection error, connection refused" the
+/// part that says something.
+pub(super) fn root_cause(error: &impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::wire::status::from_error;
+
+    #[test]
+    fn an_answer_of_the_server_keeps_its_kind_and_words() {
+        for kind in Kind::ALL {
+            let status = from_error(&crate::error::Error::new(kind, "words"));
+            let error = Error::from_status("http://there", &status);
+            assert_eq!(error.kind(), Some(kind), "{error:?}");
+            assert_eq!(error.to_string(), "words");
+            assert_eq!(error.retryable(), kind == Kind::Busy);
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_told_from_an_answer() {
+        let mut status = Status::unknown("transport error");
+        status.set_source(Arc::new(io::Error::other("connection reset")));
+        let error = Error::from_status("http://there", &status);
+        assert!(error.is_lost() && error.retryable());
+        assert_eq!(error.to_string(), "cannot reach http://there: connection reset");
+        assert!(!Error::from_status("http://there", &Status::not_found("x")).is_lost());
+    }
+}

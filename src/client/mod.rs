@@ -1,0 +1,255 @@
+//! The Rust client: calls that wait for a server that restarts, transfers that are checked at both
+//! ends, and watches that attach again.
+//!
+//! Every call that is safe to repeat is repeated, a bounded number of times, when the connection is
+//! lost or the server is busy. Copies are among them, because the client gives each an operation id.
+//! Deleting and cancelling are not: their answer tells what *this* call did.
+//!
+//! **Invariant:** a file counts as moved only when the BLAKE3 of what was read equals that of what was
+//! written.
+
+pub mod download;
+pub mod error;
+pub mod path;
+mod retry;
+pub mod transfer;
+mod tree;
+pub mod upload;
+pub mod watch;
+
+use std::collections::VecDeque;
+
+use futures::{Stream, stream};
+use tonic::{
+    Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    client::{
+        error::{Error, Result, root_cause},
+        retry::Patience,
+    },
+    limits,
+    wire::v1::{
+        CancelOperationRequest, DeleteRequest, DeleteResponse, Entry, EntryKind,
+        GetOperationRequest, GetStoreInfoRequest, GetStoreInfoResponse, ListOperationsRequest,
+        ListOperationsResponse, ListRequest, ListResponse, Operation, OperationState, StatRequest,
+        StatResponse, image_store_client::ImageStoreClient,
+    },
+};
+
+/// The generated client over a connection.
+type Stub = ImageStoreClient<Channel>;
+
+/// A connection to a store. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    stub: Stub,
+    server: String,
+}
+
+impl Client {
+    /// Connects to `http://HOST:PORT`; the scheme may be left out.
+    ///
+    /// # Errors
+    /// [`Error::Address`] where that is no address, [`Error::Lost`] where nobody answers within
+    /// [`limits::CLIENT_CONNECT_TIME`].
+    pub async fn connect(address: &str) -> Result<Self> {
+        let server =
+            if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let unfit = |why: String| Error::Address { address: address.to_owned(), why };
+        if !server.starts_with("http://") {
+            return Err(unfit("only http is spoken".to_owned()));
+        }
+        let endpoint = Endpoint::from_shared(server.clone())
+            .map_err(|error| unfit(root_cause(&error)))?
+            .connect_timeout(limits::CLIENT_CONNECT_TIME)
+            .http2_keep_alive_interval(limits::CLIENT_KEEP_ALIVE)
+            .keep_alive_timeout(limits::CLIENT_KEEP_ALIVE)
+            .initial_stream_window_size(limits::CLIENT_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::CLIENT_CONNECTION_WINDOW_BYTES);
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| Error::Lost { server: server.clone(), why: root_cause(&error) })?;
+        let stub = ImageStoreClient::new(channel)
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
+        Ok(Self { stub, server })
+    }
+
+    /// Describes a path; the empty one is the root.
+    pub async fn stat(&self, path: &str) -> Result<StatResponse> {
+        self.patiently(
+            |mut stub| async move { stub.stat(StatRequest { path: path.to_owned() }).await },
+        )
+        .await
+    }
+
+    /// Returns a page of a folder; the empty token asks for the first.
+    pub async fn list(&self, path: &str, page_token: &str) -> Result<ListResponse> {
+        self.patiently(|mut stub| async move {
+            let (path, page_token) = (path.to_owned(), page_token.to_owned());
+            stub.list(ListRequest { path, page_size: 0, page_token }).await
+        })
+        .await
+    }
+
+    /// Finds all files below a folder, named as the server writes it, in any order.
+    ///
+    /// Each page is a snapshot of its own: a folder that changes meanwhile may be seen half old,
+    /// half new.
+    pub fn files(&self, folder: &str) -> impl Stream<Item = Result<Entry>> + Send + use<> {
+        let first = (folder.to_owned(), String::new());
+        let search = Search { client: self.clone(), pages: vec![first], ready: VecDeque::new() };
+        stream::try_unfold(search, |mut search| async move {
+            Ok(search.next().await?.map(|entry| (entry, search)))
+        })
+    }
+
+    /// Deletes a file or a folder with all it holds. It is not repeated when the answer is lost.
+    pub async fn delete(&self, path: &str) -> Result<DeleteResponse> {
+        let request = DeleteRequest { path: path.to_owned() };
+        self.answer(self.stub.clone().delete(request).await)
+    }
+
+    /// Returns a page of operations, the newest first; the empty token asks for the first page.
+    pub async fn operations(
+        &self,
+        state: OperationState,
+        page_token: &str,
+    ) -> Result<ListOperationsResponse> {
+        self.patiently(|mut stub| async move {
+            let page_token = page_token.to_owned();
+            let (page_size, state) = (0, state.into());
+            stub.list_operations(ListOperationsRequest { page_size, page_token, state }).await
+        })
+        .await
+    }
+
+    /// Returns one operation.
+    pub async fn operation(&self, id: &str) -> Result<Operation> {
+        self.patiently(|mut stub| async move {
+            stub.get_operation(GetOperationRequest { id: id.to_owned() }).await
+        })
+        .await
+    }
+
+    /// Cancels an operation and returns it when it is cancelled. It is not repeated when the answer
+    /// is lost.
+    ///
+    /// # Errors
+    /// [`Kind::Finished`](crate::error::Kind::Finished) where it ended first.
+    pub async fn cancel(&self, id: &str) -> Result<Operation> {
+        let request = CancelOperationRequest { id: id.to_owned() };
+        self.answer(self.stub.clone().cancel_operation(request).await)
+    }
+
+    /// Returns the space that the store uses.
+    pub async fn info(&self) -> Result<GetStoreInfoResponse> {
+        self.patiently(|mut stub| async move { stub.get_store_info(GetStoreInfoRequest {}).await })
+            .await
+    }
+
+    /// Calls, and repeats the call while patience helps.
+    async fn patiently<T, F>(&self, call: impl Fn(Stub) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut patience = Patience::default();
+        loop {
+            match self.answer(call(self.stub.clone()).await) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => patience.after(error).await?,
+            }
+        }
+    }
+
+    /// The message of an answer, or its error as this client tells it.
+    fn answer<T>(&self, answer: Result<Response<T>, Status>) -> Result<T> {
+        answer.map(Response::into_inner).map_err(|status| self.error(&status))
+    }
+
+    /// The error of a status.
+    fn error(&self, status: &Status) -> Error {
+        Error::from_status(&self.server, status)
+    }
+}
+
+/// A search for all files below a folder.
+#[derive(Debug)]
+struct Search {
+    client: Client,
+    /// Pages to ask for: folder and page token, the next one last.
+    pages: Vec<(String, String)>,
+    /// Entries of the last page, and its folder.
+    ready: VecDeque<(String, Entry)>,
+}
+
+impl Search {
+    async fn next(&mut self) -> Result<Option<Entry>> {
+        loop {
+            while let Some((folder, entry)) = self.ready.pop_front() {
+                let name = path::relative(&folder, &entry.path)?;
+                if name.contains('/') || name.len() > limits::NAME_BYTES_MAX {
+                    return Err(Error::Answer(format!("{:?} is not in {folder:?}", entry.path)));
+                }
+                if entry.kind() != EntryKind::Folder {
+                    return Ok(Some(entry));
+                }
+                if entry.path.matches('/').count() >= limits::PATH_DEPTH_MAX {
+                    return Err(Error::Answer(format!("{:?} is too deep", entry.path)));
+                }
+                self.pages.push((entry.path, String::new()));
+            }
+            let Some((folder, token)) = self.pages.pop() else { return Ok(None) };
+            let page = self.client.list(&folder, &token).await?;
+            if !page.next_page_token.is_empty() {
+                self.pages.push((folder.clone(), page.next_page_token));
+            }
+            self.ready = page.entries.into_iter().map(|entry| (folder.clone(), entry)).collect();
+        }
+    }
+}
+
+/// The entry of an answer that must have one.
+fn present(entry: Option<Entry>) -> Result<Entry> {
+    entry.ok_or_else(|| Error::Answer("it describes no file".to_owned()))
+}
+
+/// Waits for a thread that reads or writes files.
+async fn joined<T>(work: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    match work.await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime goes away, and this future with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_refused() {
+        for address in ["https://there:1", "http://", "http://a b", "ftp://there"] {
+            let error = Client::connect(address).await.expect_err(address);
+            assert!(matches!(error, Error::Address { .. }), "{address}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address").to_string();
+        drop(listener);
+        let error = Client::connect(&address).await.expect_err("nobody listens");
+        assert!(error.is_lost());
+        assert!(error.to_string().contains(&format!("cannot reach http://{address}: ")), "{error}");
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}

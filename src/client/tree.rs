@@ -1,0 +1,250 @@
+//! A walk through a local folder, for an upload.
+//!
+//! Symbolic links below the folder are refused, not followed and not skipped: following them can
+//! loop or store a file twice, skipping them stores a package that lacks files. So are pipes, sockets
+//! and devices. The walk holds one open folder per level, never the list of all files.
+
+use std::{
+    fs::{self, ReadDir},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    client::{
+        error::{Error, Result},
+        path::{MARK, join, kept_name},
+    },
+    limits,
+};
+
+/// What a step of the walk found. The root of the walk itself is not found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Where it is on this side.
+    pub(super) local: PathBuf,
+    /// Its path relative to the root of the walk, separated by `/`.
+    pub(super) relative: String,
+    /// What it is.
+    pub(super) kind: FoundKind,
+}
+
+/// What a step of the walk found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FoundKind {
+    /// A file and its size in bytes.
+    File(u64),
+    /// The mark file of a folder and its size in bytes.
+    Mark(u64),
+    /// A folder; what it holds comes next.
+    Folder,
+}
+
+/// Walks through a folder, depth first, in the order of the file system.
+#[derive(Debug)]
+pub(super) struct Walk {
+    open: Vec<Level>,
+}
+
+/// A folder that is being read.
+#[derive(Debug)]
+struct Level {
+    entries: ReadDir,
+    local: PathBuf,
+    relative: String,
+}
+
+impl Walk {
+    /// Begins a walk.
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        Ok(Self { open: vec![Level::open(root.to_owned(), String::new())?] })
+    }
+
+    fn step(&mut self) -> Result<Option<Found>> {
+        while let Some(level) = self.open.last_mut() {
+            let Some(entry) = level.entries.next() else {
+                self.open.pop();
+                continue;
+            };
+            let entry = entry.map_err(Error::local("list", &level.local))?;
+            let local = entry.path();
+            let relative = join(&level.relative, kept_name(&local)?);
+            let metadata = fs::symlink_metadata(&local).map_err(Error::local("read", &local))?;
+            let kind = if metadata.is_dir() {
+                FoundKind::Folder
+            } else {
+                regular(&local, &metadata)?;
+                if entry.file_name() == MARK {
+                    FoundKind::Mark(metadata.len())
+                } else {
+                    FoundKind::File(metadata.len())
+                }
+            };
+            if kind == FoundKind::Folder {
+                if self.open.len() >= limits::PATH_DEPTH_MAX {
+                    let why = format!("it lies deeper than {} folders", limits::PATH_DEPTH_MAX);
+                    return Err(Error::Unfit { path: local, why });
+                }
+                self.open.push(Level::open(local.clone(), relative.clone())?);
+            }
+            return Ok(Some(Found { local, relative, kind }));
+        }
+        Ok(None)
+    }
+}
+
+impl Level {
+    fn open(local: PathBuf, relative: String) -> Result<Self> {
+        let entries = fs::read_dir(&local).map_err(Error::local("list", &local))?;
+        Ok(Self { entries, local, relative })
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<Found>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self.step().transpose();
+        if matches!(found, Some(Err(_))) {
+            self.open.clear();
+        }
+        found
+    }
+}
+
+/// Refuses what is neither file nor folder.
+pub(super) fn regular(local: &Path, metadata: &fs::Metadata) -> Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let why = if metadata.is_symlink() {
+        "it is a symbolic link; put the file it points to in its place, or remove it"
+    } else {
+        "it is neither a file nor a folder"
+    };
+    Err(Error::Unfit { path: local.to_owned(), why: why.to_owned() })
+}
+
+/// Which folders get their mark file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// Those that have one on this side.
+    Existing,
+    /// Every folder, also an empty one, which else leaves no trace.
+    Every,
+}
+
+/// What there is to upload from a folder, as a first walk sees it.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Files, marks among them.
+    pub(super) files: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+    /// The marks to write, those of deeper folders first and the root's last.
+    pub(super) marks: Vec<Mark>,
+}
+
+/// A mark file to write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// How deep its folder lies; 0 for the root.
+    pub(super) depth: usize,
+    /// Its path relative to the root.
+    pub(super) relative: String,
+    /// The file to upload as it is; none for an empty one.
+    pub(super) local: Option<PathBuf>,
+}
+
+impl Survey {
+    /// Walks once, so that totals are known and everything unfit is refused before the first byte
+    /// is sent.
+    pub(super) fn take(root: &Path, marks: Marks) -> Result<Self> {
+        let mut survey = Self::default();
+        let mut folders = vec![String::new()];
+        for found in Walk::open(root)? {
+            let found = found?;
+            match found.kind {
+                FoundKind::File(bytes) => {
+                    survey.files += 1;
+                    survey.bytes += bytes;
+                }
+                FoundKind::Mark(bytes) => {
+                    survey.bytes += bytes;
+                    survey.marks.push(Mark::new(found.relative, Some(found.local)));
+                }
+                FoundKind::Folder => folders.push(found.relative),
+            }
+        }
+        if marks == Marks::Every {
+            survey.marks.extend(folders.iter().map(|folder| Mark::new(join(folder, MARK), None)));
+        }
+        // A mark that exists comes before the empty one for the same folder, which then goes.
+        survey.marks.sort_by(|a, b| {
+            b.depth
+                .cmp(&a.depth)
+                .then_with(|| a.relative.cmp(&b.relative))
+                .then_with(|| a.local.is_none().cmp(&b.local.is_none()))
+        });
+        survey.marks.dedup_by(|later, earlier| later.relative == earlier.relative);
+        survey.files += survey.marks.len() as u64;
+        Ok(survey)
+    }
+}
+
+impl Mark {
+    fn new(relative: String, local: Option<PathBuf>) -> Self {
+        Self { depth: relative.matches('/').count(), relative, local }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package() -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(root.path().join("Code/bin")).expect("folders");
+        fs::create_dir(root.path().join("Empty")).expect("a folder");
+        fs::write(root.path().join("Manifest.xml"), "<a/>").expect("a file");
+        fs::write(root.path().join("Code/_.dir"), "kept").expect("a mark");
+        fs::write(root.path().join("Code/bin/run"), "12345").expect("a file");
+        root
+    }
+
+    fn marks(survey: &Survey) -> Vec<(&str, bool)> {
+        survey.marks.iter().map(|mark| (mark.relative.as_str(), mark.local.is_some())).collect()
+    }
+
+    #[test]
+    fn a_survey_counts_all_and_marks_the_root_last() {
+        let root = package();
+        let survey = Survey::take(root.path(), Marks::Every).expect("fit");
+        assert_eq!((survey.files, survey.bytes), (6, 13));
+        assert_eq!(
+            marks(&survey),
+            [
+                ("Code/bin/_.dir", false),
+                ("Code/_.dir", true),
+                ("Empty/_.dir", false),
+                ("_.dir", false)
+            ]
+        );
+    }
+
+    #[test]
+    fn without_asking_only_marks_that_exist_are_uploaded() {
+        let root = package();
+        let survey = Survey::take(root.path(), Marks::Existing).expect("fit");
+        assert_eq!((survey.files, survey.bytes), (3, 13));
+        assert_eq!(marks(&survey), [("Code/_.dir", true)]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symbolic_link_is_refused() {
+        let root = package();
+        std::os::unix::fs::symlink("Manifest.xml", root.path().join("link")).expect("a link");
+        let error = Survey::take(root.path(), Marks::Existing).expect_err("a link").to_string();
+        assert!(error.contains("link: it is a symbolic link"), "{error}");
+    }
+}

@@ -1,0 +1,214 @@
+//! Uploads of files and whole folders.
+//!
+//! A file is read and hashed on a thread of its own, which runs ahead of the connection by
+//! [`limits::TRANSFER_MESSAGES_IN_FLIGHT`] messages, so memory does not depend on its size. A file that
+//! breaks off is not visible in the store, so it is simply sent again from its start.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures::{TryStreamExt as _, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    client::{
+        Client,
+        error::{Error, Result},
+        joined,
+        path::join,
+        present,
+        retry::Patience,
+        transfer::{Moved, Tally, Try},
+        tree::{FoundKind, Mark, Survey, Walk, regular},
+    },
+    limits,
+    wire::v1::{Entry, UploadHeader, UploadRequest, upload_request::Payload},
+};
+
+pub use crate::client::tree::Marks;
+
+/// How a folder is uploaded.
+#[derive(Clone, Copy, Debug)]
+pub struct FolderUpload {
+    /// Files that are sent at once.
+    pub jobs: usize,
+    /// Which folders get their mark file.
+    pub marks: Marks,
+}
+
+impl Client {
+    /// Stores a local file; a link is followed. The caller has told `tally` what to expect.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where the store has other bytes than were read.
+    ///
+    /// # Cancel safety
+    /// An upload that is dropped leaves nothing.
+    pub async fn upload(&self, local: &Path, path: &str, tally: &Arc<Tally>) -> Result<Entry> {
+        self.upload_patiently(Some(local), path, tally).await
+    }
+
+    /// Stores a local folder as `path`: first all files, then the marks of its folders, those of
+    /// deeper folders first and its own last, so that a mark says that all below is there.
+    ///
+    /// Every file that has arrived is sent to `done`. Symbolic links are refused before anything is
+    /// sent.
+    ///
+    /// # Cancel safety
+    /// When it is dropped, the files that have arrived stay.
+    pub async fn upload_folder(
+        &self,
+        (local, path): (&Path, &str),
+        options: FolderUpload,
+        tally: &Arc<Tally>,
+        done: &mpsc::Sender<Moved>,
+    ) -> Result<()> {
+        let root = local.to_owned();
+        let survey =
+            joined(tokio::task::spawn_blocking(move || Survey::take(&root, options.marks))).await?;
+        tally.expect(survey.files, survey.bytes);
+        let (sender, files) = mpsc::channel(options.jobs);
+        let root = local.to_owned();
+        let walk = tokio::task::spawn_blocking(move || send_files(&root, &sender));
+        ReceiverStream::new(files)
+            .try_for_each_concurrent(options.jobs, |(local, relative)| async move {
+                let entry =
+                    self.upload_patiently(Some(&local), &join(path, &relative), tally).await?;
+                tell(done, Moved { entry, local: Some(local) }).await;
+                Ok(())
+            })
+            .await?;
+        joined(walk).await?;
+        for level in survey.marks.chunk_by(|one, other| one.depth == other.depth) {
+            stream::iter(level.iter().map(Ok))
+                .try_for_each_concurrent(options.jobs, |mark: &Mark| async move {
+                    let (local, path) = (mark.local.as_deref(), join(path, &mark.relative));
+                    let entry = self.upload_patiently(local, &path, tally).await?;
+                    tell(done, Moved { entry, local: mark.local.clone() }).await;
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a file until it has arrived; an empty one where there is no local file.
+    async fn upload_patiently(
+        &self,
+        local: Option<&Path>,
+        path: &str,
+        tally: &Arc<Tally>,
+    ) -> Result<Entry> {
+        let mut patience = Patience::default();
+        loop {
+            match self.upload_once(local, path, Try::begin(tally)).await {
+                Ok(entry) => return Ok(entry),
+                Err(error) => patience.after(error).await?,
+            }
+        }
+    }
+
+    async fn upload_once(&self, local: Option<&Path>, path: &str, this: Try) -> Result<Entry> {
+        let (sender, messages) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
+        // While this is held the stream has no end that the server could take for the file's.
+        let open = sender.clone();
+        let mut stub = self.stub.clone();
+        let mut call = pin!(stub.upload(ReceiverStream::new(messages)));
+        let (local, to) = (local.map(Path::to_owned), path.to_owned());
+        let reader = tokio::task::spawn_blocking(move || read(local.as_deref(), to, &sender, this));
+        let (answer, read) = tokio::select! {
+            answer = &mut call => (answer, None),
+            read = joined(reader) => {
+                let read = read?;
+                drop(open);
+                (call.await, read)
+            }
+        };
+        let answer = self.answer(answer);
+        let entry = present(answer?.entry)?;
+        let Some((digest, this)) = read else {
+            let why = "the server took it before it was sent as a whole";
+            return Err(Error::Damaged { path: path.to_owned(), why: why.to_owned() });
+        };
+        if entry.digest != digest.to_hex().as_str() || entry.size_bytes != this.bytes() {
+            let why = format!(
+                "{} bytes with BLAKE3 {digest} were sent, {} bytes with {:?} were stored; upload \
+                 it again",
+                this.bytes(),
+                entry.size_bytes,
+                entry.digest,
+            );
+            return Err(Error::Damaged { path: path.to_owned(), why });
+        }
+        this.arrived();
+        Ok(entry)
+    }
+}
+
+/// Reads a file into messages. None: nobody takes them any more.
+fn read(
+    local: Option<&Path>,
+    path: String,
+    messages: &mpsc::Sender<UploadRequest>,
+    mut this: Try,
+) -> Result<Option<(blake3::Hash, Try)>> {
+    let send = |payload| messages.blocking_send(UploadRequest { payload: Some(payload) }).is_ok();
+    let header = |size| {
+        Payload::Header(UploadHeader { path, size_bytes: Some(size), blake3: String::new() })
+    };
+    let mut hasher = blake3::Hasher::new();
+    let Some(local) = local else {
+        return Ok(send(header(0)).then(|| (hasher.finalize(), this)));
+    };
+    let mut file = fs::File::open(local).map_err(Error::local("read", local))?;
+    let metadata = file.metadata().map_err(Error::local("read", local))?;
+    regular(local, &metadata)?;
+    if !send(header(metadata.len())) {
+        return Ok(None);
+    }
+    loop {
+        let mut data = Vec::with_capacity(limits::STREAM_MESSAGE_BYTES);
+        (&mut file)
+            .take(limits::STREAM_MESSAGE_BYTES as u64)
+            .read_to_end(&mut data)
+            .map_err(Error::local("read", local))?;
+        if data.is_empty() {
+            break;
+        }
+        hasher.update(&data);
+        this.moved(data.len());
+        if this.bytes() > metadata.len() || !send(Payload::Data(Bytes::from(data))) {
+            break;
+        }
+    }
+    if this.bytes() > metadata.len() || (this.bytes() < metadata.len() && !messages.is_closed()) {
+        let why = "it changed while it was read; upload it again when nobody writes it".to_owned();
+        return Err(Error::Unfit { path: local.to_owned(), why });
+    }
+    let whole = this.bytes() == metadata.len();
+    Ok(whole.then(|| (hasher.finalize(), this)))
+}
+
+/// Walks a second time and hands out the files that are not marks.
+fn send_files(root: &Path, files: &mpsc::Sender<Result<(PathBuf, String)>>) -> Result<()> {
+    for found in Walk::open(root)? {
+        let found = found?;
+        let file = matches!(found.kind, FoundKind::File(_));
+        if file && files.blocking_send(Ok((found.local, found.relative))).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Tells of a file; that nobody listens is no failure of the transfer.
+pub(super) async fn tell(done: &mpsc::Sender<Moved>, moved: Moved) {
+    done.send(moved).await.ok();
+}

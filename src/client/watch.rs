@@ -1,0 +1,191 @@
+//! The progress of operations, followed across lost connections.
+//!
+//! A watch attaches again by itself. That of a copy repeats the request: its operation id makes that
+//! safe, and where the server cancelled the copy because its caller was gone, the repeat runs it again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::{Request, Streaming};
+use uuid::Uuid;
+
+use crate::{
+    client::{
+        Client,
+        error::{Error, Result},
+        retry::Patience,
+    },
+    error::Kind,
+    wire::v1::{
+        CopyRequest, Operation, OperationState, WatchOperationRequest, WatchOperationsRequest,
+    },
+};
+
+/// A stream of operations, see [`Watch::next`].
+#[derive(Debug)]
+pub struct Watch {
+    client: Client,
+    subject: Subject,
+    attached: Option<Attached>,
+    /// Whether the server may still be cancelling this copy because it lost its caller.
+    orphaned: bool,
+    ended: bool,
+    patience: Patience,
+}
+
+/// A stream, and whether it has sent more than the state that it begins with.
+#[derive(Debug)]
+struct Attached {
+    stream: Streaming<Operation>,
+    begun: bool,
+}
+
+/// What a watch follows.
+#[derive(Debug)]
+enum Subject {
+    Copy(CopyRequest, Option<Instant>),
+    One(String),
+    All,
+}
+
+impl Client {
+    /// Copies a file or a folder, beginning with the first call of [`Watch::next`]. Dropping the
+    /// watch cancels the copy unless it is `detached`. A copy without operation id gets one.
+    ///
+    /// `timeout` bounds the copy, lost connections included; the server cancels it then.
+    pub fn copy(&self, mut request: CopyRequest, timeout: Option<Duration>) -> Watch {
+        if request.operation_id.is_empty() {
+            request.operation_id = Uuid::now_v7().to_string();
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.follow(Subject::Copy(request, deadline))
+    }
+
+    /// Follows an operation until it ends.
+    pub fn watch(&self, id: &str) -> Watch {
+        self.follow(Subject::One(id.to_owned()))
+    }
+
+    /// Follows all operations, for ever.
+    pub fn watch_all(&self) -> Watch {
+        self.follow(Subject::All)
+    }
+
+    fn follow(&self, subject: Subject) -> Watch {
+        Watch {
+            client: self.clone(),
+            subject,
+            attached: None,
+            orphaned: false,
+            ended: false,
+            patience: Patience::default(),
+        }
+    }
+}
+
+impl Watch {
+    /// The id of the one operation that is followed; empty for all.
+    pub fn id(&self) -> &str {
+        match &self.subject {
+            Subject::Copy(request, _) => &request.operation_id,
+            Subject::One(id) => id,
+            Subject::All => "",
+        }
+    }
+
+    /// Waits for the next state of what is followed; none after the last state of an operation.
+    ///
+    /// After a lost connection the same state may come again.
+    ///
+    /// # Errors
+    /// A copy that fails ends with the server's error. A watched operation that fails does not: its
+    /// last state says so.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Result<Option<Operation>> {
+        while !self.ended {
+            let error = match self.message().await {
+                Ok(operation) => {
+                    let all = matches!(self.subject, Subject::All);
+                    self.ended = !all && is_final(operation.state());
+                    return Ok(Some(operation));
+                }
+                Err(error) => self.orphan(error),
+            };
+            self.attached = None;
+            if let Err(error) = self.patience.after(error).await {
+                self.ended = true;
+                return Err(error);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next message of the stream that there is, or of a new one.
+    async fn message(&mut self) -> Result<Operation> {
+        let attached = match &mut self.attached {
+            Some(attached) => attached,
+            none => {
+                let stream = attach(&self.client, &self.subject).await?;
+                none.insert(Attached { stream, begun: false })
+            }
+        };
+        let message = attached.stream.message().await;
+        let message = message.map_err(|status| self.client.error(&status))?;
+        // The first message proves nothing: a server that breaks after each would be asked for ever.
+        if attached.begun {
+            self.patience.renew();
+        }
+        attached.begun = true;
+        message.ok_or_else(|| Error::Lost {
+            server: self.client.server.clone(),
+            why: "it ended the watch before the operation ended".to_owned(),
+        })
+    }
+
+    /// Notes a lost copy, and takes the first cancellation after that for its echo: the server
+    /// cancels a copy that lost its caller, and a repeat can find that one still running.
+    fn orphan(&mut self, error: Error) -> Error {
+        if !matches!(&self.subject, Subject::Copy(request, _) if !request.detached) {
+            return error;
+        }
+        if error.is_lost() {
+            self.orphaned = true;
+        } else if self.orphaned && error.kind() == Some(Kind::Cancelled) {
+            self.orphaned = false;
+            return Error::Lost { server: self.client.server.clone(), why: error.to_string() };
+        }
+        error
+    }
+}
+
+/// Begins a stream.
+async fn attach(client: &Client, subject: &Subject) -> Result<Streaming<Operation>> {
+    let mut stub = client.stub.clone();
+    let answer = match subject {
+        Subject::Copy(request, deadline) => {
+            let mut request = Request::new(request.clone());
+            if let Some(deadline) = deadline {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                if rest.is_zero() {
+                    let message = "the time of the copy passed while the server was out of reach";
+                    return Err(Error::Server { kind: Kind::Timeout, message: message.to_owned() });
+                }
+                request.set_timeout(rest);
+            }
+            stub.copy(request).await
+        }
+        Subject::One(id) => stub.watch_operation(WatchOperationRequest { id: id.clone() }).await,
+        Subject::All => stub.watch_operations(WatchOperationsRequest {}).await,
+    };
+    client.answer(answer)
+}
+
+/// Whether an operation in this state has ended.
+pub fn is_final(state: OperationState) -> bool {
+    match state {
+        OperationState::Succeeded | OperationState::Failed | OperationState::Cancelled => true,
+        OperationState::Running | OperationState::Unspecified => false,
+    }
+}
