@@ -1,3 +1,40 @@
 //! The binary: parse, then serve or a client command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use imagestore::cli;
+
+/// A store for application packages
+#[derive(Debug, Parser)]
+#[command(name = "imagestore", version, about)]
+struct Arguments {
+    #[command(flatten)]
+    global: cli::Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Client(cli::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Where the stream is closed there is nobody to tell.
+            error.print().ok();
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    match arguments.command {
+        Some(Command::Client(command)) => cli::run(&arguments.global, command),
+        None => {
+            Arguments::command().print_help().ok();
+            ExitCode::SUCCESS
+        }
+    }
+}

@@ -1,1 +1,100 @@
-//! x
+//! The client commands of the command line.
+//!
+//! Results go to standard output, progress and errors to standard error; an error is one line. The
+//! exit code is 0 or 1. When the reader of standard output leaves, a command that only shows something
+//! ends quietly, and one that does something goes on.
+
+mod args;
+mod copy;
+mod interrupt;
+mod json;
+mod operations;
+mod output;
+mod progress;
+mod show;
+mod text;
+mod transfer;
+
+use std::{io, process::ExitCode};
+
+pub use args::{Command, Global};
+
+use crate::{
+    cli::output::{Output, Style},
+    client::{self, Client},
+};
+
+/// Runs a client command to its end, and says how it ended.
+pub fn run(global: &Global, command: Command) -> ExitCode {
+    let style = if global.json { Style::Json } else { Style::Lines };
+    let mut output = Output::standard(style);
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| {
+            let result = runtime.block_on(execute(&global.server, command, &mut output));
+            // A thread that still walks through a folder is not waited for.
+            runtime.shutdown_background();
+            result
+        })
+        .and_then(|()| output.flush().map_err(Failure::from));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Stream(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            output.note(format_args!("imagestore: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The client's reason.
+    #[error("{0}")]
+    Client(client::error::Error),
+    /// Standard output, or the system.
+    #[error("{0}")]
+    Stream(io::Error),
+    /// The command's own words.
+    #[error("{0}")]
+    Said(String),
+}
+
+impl From<client::error::Error> for Failure {
+    fn from(error: client::error::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Stream(error)
+    }
+}
+
+async fn execute(server: &str, command: Command, output: &mut Output) -> Result<(), Failure> {
+    let client = Client::connect(server).await.map_err(|error| {
+        if error.is_lost() {
+            let hint = "is it running? --server or IMAGESTORE_SERVER says where it is";
+            return Failure::Said(format!("{error}; {hint}"));
+        }
+        error.into()
+    })?;
+    match command {
+        Command::Copy(args) => copy::copy(&client, args, output).await,
+        Command::Upload(args) => transfer::upload(&client, args, output).await,
+        Command::Download(args) => transfer::download(&client, args, output).await,
+        Command::List(args) => show::list(&client, &args, output).await,
+        Command::Stat(args) => show::stat(&client, &args.path, output).await,
+        Command::Delete(args) => show::delete(&client, &args.path, output).await,
+        Command::Info => show::info(&client, output).await,
+        Command::Watch(args) => operations::watch(&client, args.id.as_deref(), output).await,
+        Command::Operations(args) => operations::list(&client, args.state, output).await,
+        Command::Cancel(args) => operations::cancel(&client, &args.id, output).await,
+    }
+}

@@ -21,7 +21,7 @@ use crate::{
         Client,
         error::{Error, Result},
         joined,
-        path::{relative, target},
+        path::{name, relative, target},
         present,
         retry::Patience,
         transfer::{Moved, Tally, Try},
@@ -50,7 +50,8 @@ pub struct FolderDownload {
 }
 
 impl Client {
-    /// Fetches a file as `local`, whose folder is made if it is missing.
+    /// Fetches a file as `local`, whose folder is made if it is missing. Where `local` is a folder
+    /// the file goes into it, under its own name.
     ///
     /// # Errors
     /// [`Error::Exists`] where `local` exists and may not be overwritten; [`Error::Damaged`] where the
@@ -64,9 +65,12 @@ impl Client {
         local: &Path,
         existing: Existing,
         tally: &Arc<Tally>,
-    ) -> Result<()> {
+    ) -> Result<Moved> {
+        let local =
+            if local.is_dir() { target(local, name(&file.path))? } else { local.to_owned() };
         tally.expect(1, file.size_bytes);
-        self.fetch(file, local, existing, tally).await
+        self.fetch(file, &local, existing, tally).await?;
+        Ok(Moved { entry: file.clone(), local: Some(local) })
     }
 
     /// Fetches all files below a folder into the folder `local`, which is made if it is missing.

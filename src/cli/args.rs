@@ -1,0 +1,215 @@
+//! The arguments of the client commands.
+//!
+//! Every flag has an environment variable, except those that belong to one call only: names to skip,
+//! an operation id, and overwriting.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum, builder::FalseyValueParser};
+
+use crate::{limits, wire::v1::OperationState};
+
+/// What every client command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Address of the store
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "IMAGESTORE_SERVER",
+        default_value = "http://127.0.0.1:19080"
+    )]
+    pub server: String,
+    /// Print one JSON object per line
+    #[arg(long, global = true, env = "IMAGESTORE_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+}
+
+/// The client commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Copy a file or a folder within the store
+    #[command(visible_alias = "cp")]
+    Copy(Copy),
+    /// Upload a file or a whole folder
+    #[command(visible_alias = "put")]
+    Upload(Upload),
+    /// Download a file or a whole folder
+    #[command(visible_alias = "get")]
+    Download(Download),
+    /// List a folder
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Describe a file or a folder
+    Stat(Stat),
+    /// Delete a file or a folder with all it holds
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
+    /// Follow one operation until it ends, or all
+    Watch(Watch),
+    /// List operations, the newest first
+    Operations(Operations),
+    /// Cancel a running operation
+    Cancel(Cancel),
+    /// Show the space that the store uses
+    Info,
+}
+
+/// Arguments of `copy`.
+#[derive(Args, Clone, Debug)]
+pub struct Copy {
+    /// Path to copy
+    #[arg(value_name = "SRC")]
+    pub source: String,
+    /// Path to copy to; what is there is replaced as a whole
+    #[arg(value_name = "DST")]
+    pub destination: String,
+    /// Name of files to leave out, at every depth, in any case; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub skip: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub switches: CopySwitches,
+    /// UUID that makes the copy safe to repeat
+    #[arg(long, value_name = "UUID")]
+    pub operation_id: Option<String>,
+    /// Give up after so many seconds; nothing has changed then
+    #[arg(
+        long,
+        value_name = "SECS",
+        env = "IMAGESTORE_TIMEOUT",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub timeout: Option<u32>,
+}
+
+/// What can be switched on for a copy.
+#[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct CopySwitches {
+    /// Refuse a source folder without its mark file _.dir
+    #[arg(long, env = "IMAGESTORE_CHECK_MARK", value_parser = FalseyValueParser::new())]
+    pub check_mark: bool,
+    /// Keep what is at the destination
+    #[arg(long, env = "IMAGESTORE_KEEP", value_parser = FalseyValueParser::new())]
+    pub keep: bool,
+    /// Read and check every byte before the copy is visible
+    #[arg(long, env = "IMAGESTORE_VERIFY", value_parser = FalseyValueParser::new())]
+    pub verify: bool,
+    /// Leave when the copy has begun; it goes on
+    #[arg(long, env = "IMAGESTORE_DETACH", value_parser = FalseyValueParser::new())]
+    pub detach: bool,
+}
+
+/// Arguments of `upload`.
+#[derive(Args, Clone, Debug)]
+pub struct Upload {
+    /// File or folder on this machine; a folder may hold no symbolic links
+    pub local: PathBuf,
+    /// Path of that file or folder in the store; "" or / is the root
+    pub path: String,
+    /// Write the mark file _.dir of every folder, after all files, the root's last
+    #[arg(long, env = "IMAGESTORE_MARK", value_parser = FalseyValueParser::new())]
+    pub mark: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub jobs: Jobs,
+}
+
+/// Arguments of `download`.
+#[derive(Args, Clone, Debug)]
+pub struct Download {
+    /// File or folder in the store; "" or / is the root
+    pub path: String,
+    /// Path of that file or folder on this machine; a file also goes into a folder that exists
+    pub local: PathBuf,
+    /// Overwrite files that exist
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub jobs: Jobs,
+}
+
+/// How many files move at once.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Jobs {
+    /// Files of a folder that move at once
+    #[arg(
+        long,
+        value_name = "N",
+        env = "IMAGESTORE_JOBS",
+        default_value_t = limits::TRANSFER_JOBS_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(limits::TRANSFER_JOBS_MAX))
+    )]
+    pub jobs: u8,
+}
+
+/// Arguments of `list`.
+#[derive(Args, Clone, Debug)]
+pub struct List {
+    /// Folder, or file; the root if it is left out
+    #[arg(default_value = "")]
+    pub path: String,
+    /// Show sizes, numbers of files, and times
+    #[arg(short, long, env = "IMAGESTORE_LONG", value_parser = FalseyValueParser::new())]
+    pub long: bool,
+}
+
+/// Arguments of `stat`.
+#[derive(Args, Clone, Debug)]
+pub struct Stat {
+    /// File or folder; "" or / is the root
+    pub path: String,
+}
+
+/// Arguments of `delete`.
+#[derive(Args, Clone, Debug)]
+pub struct Delete {
+    /// File or folder
+    pub path: String,
+}
+
+/// Arguments of `watch`.
+#[derive(Args, Clone, Debug)]
+pub struct Watch {
+    /// Operation to follow; all of them if it is left out
+    pub id: Option<String>,
+}
+
+/// Arguments of `operations`.
+#[derive(Args, Clone, Debug)]
+pub struct Operations {
+    /// Only those in this state
+    #[arg(long, value_enum, env = "IMAGESTORE_STATE")]
+    pub state: Option<State>,
+}
+
+/// Arguments of `cancel`.
+#[derive(Args, Clone, Debug)]
+pub struct Cancel {
+    /// Operation to cancel
+    pub id: String,
+}
+
+/// The state of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it, and clap would show it as help")]
+pub enum State {
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl From<State> for OperationState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Running => Self::Running,
+            State::Succeeded => Self::Succeeded,
+            State::Failed => Self::Failed,
+            State::Cancelled => Self::Cancelled,
+        }
+    }
+}

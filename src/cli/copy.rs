@@ -1,0 +1,175 @@
+//! The command `copy`.
+//!
+//! Ctrl-C cancels the copy by its id and waits for the outcome, because the copy may have succeeded a
+//! moment before. Where the server does not answer, leaving drops the stream, which cancels as well.
+
+use std::{fmt::Write as _, time::Duration};
+
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    cli::{
+        Failure,
+        args::Copy,
+        interrupt::Interrupt,
+        json,
+        output::Output,
+        progress::{self, Meter},
+        text::{self, bytes, files, path},
+    },
+    client::{
+        Client,
+        watch::{Watch, is_final},
+    },
+    error::Kind,
+    limits,
+    wire::v1::{CopyRequest, IfExists, Operation, OperationState},
+};
+
+/// Copies, and follows the copy until it ends.
+pub(super) async fn copy(client: &Client, args: Copy, output: &mut Output) -> Result<(), Failure> {
+    let detached = args.switches.detach;
+    let until = if detached { Until::Begun } else { Until::Ended };
+    let label = format!("copying {} to {}", path(&args.source), path(&args.destination));
+    let mut interrupt = Interrupt::listen()?;
+    let mut watch = client.copy(
+        CopyRequest {
+            source: args.source,
+            destination: args.destination,
+            skip_files: args.skip,
+            check_mark_file: args.switches.check_mark,
+            if_exists: if args.switches.keep { IfExists::Keep } else { IfExists::Overwrite }.into(),
+            operation_id: args.operation_id.unwrap_or_default(),
+            verify: args.switches.verify,
+            detached,
+        },
+        args.timeout.map(|seconds| Duration::from_secs(seconds.into())),
+    );
+    let mut meter = Meter::new(label, output);
+    let result = tokio::select! {
+        result = follow(&mut watch, &mut meter, until, output) => result.map(Some),
+        () = interrupt.heard() => Ok(None),
+    };
+    meter.end(output);
+    match result? {
+        Some(operation) => tell(&operation, output),
+        None => cancel(client, watch, interrupt, output).await,
+    }
+}
+
+/// How long a copy is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Until the server has it.
+    Begun,
+    /// Until its last state.
+    Ended,
+}
+
+/// Follows the copy.
+async fn follow(
+    watch: &mut Watch,
+    meter: &mut Meter,
+    until: Until,
+    output: &mut Output,
+) -> Result<Operation, Failure> {
+    while let Some(operation) = watch.next().await? {
+        if until == Until::Begun || is_final(operation.state()) {
+            return Ok(operation);
+        }
+        if output.is_json() {
+            output.tell(&json::operation(&operation), "")?;
+        }
+        meter.show(progress::of(&operation), Instant::now(), output);
+    }
+    Err(Failure::Said(format!("the copy {} ended without a last state", watch.id())))
+}
+
+/// Tells how the copy ended, or that it has begun.
+fn tell(operation: &Operation, output: &mut Output) -> Result<(), Failure> {
+    match operation.state() {
+        OperationState::Succeeded | OperationState::Running => {
+            Ok(output.tell(&json::operation(operation), summary(operation))?)
+        }
+        OperationState::Failed | OperationState::Cancelled | OperationState::Unspecified => {
+            let state = text::state(operation.state());
+            Err(Failure::Said(format!("the copy {} is {state}", operation.id)))
+        }
+    }
+}
+
+/// The result of a copy as a line.
+fn summary(operation: &Operation) -> String {
+    let (source, destination) = (path(&operation.source), path(&operation.destination));
+    if operation.state() == OperationState::Running {
+        return format!(
+            "copying {source} to {destination} as operation {}; follow it with: imagestore watch {}",
+            operation.id, operation.id
+        );
+    }
+    let (done, size) = (files(operation.files_done), bytes(operation.bytes_done));
+    let mut line = format!("copied {source} to {destination}: {done}, {size}");
+    if operation.files_skipped > 0 {
+        let (skipped, size) = (files(operation.files_skipped), bytes(operation.bytes_skipped));
+        write!(line, "; left out {skipped}, {size}").ok();
+    }
+    line
+}
+
+/// Cancels the copy and tells the outcome. A second signal, or a server that does not answer, ends
+/// the wait; dropping the watch then cancels, unless the copy is detached.
+async fn cancel(
+    client: &Client,
+    mut watch: Watch,
+    mut interrupt: Interrupt,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    output.note("imagestore: cancelling the copy");
+    let id = watch.id().to_owned();
+    let outcome = tokio::select! {
+        outcome = timeout(limits::INTERRUPT_TIME, client.cancel(&id)) => outcome,
+        () = interrupt.heard() => {
+            return Err(Failure::Said(format!("left the copy {id} without waiting for its end")));
+        }
+    };
+    match outcome {
+        Ok(Ok(operation)) => {
+            if output.is_json() {
+                output.tell(&json::operation(&operation), "")?;
+            }
+            Err(Failure::Said(format!("cancelled the copy {id}; nothing has changed")))
+        }
+        Ok(Err(error)) if error.kind() == Some(Kind::Finished) => {
+            output.note("imagestore: the copy had ended before");
+            let mut last = Meter::new(String::new(), output);
+            let ended = follow(&mut watch, &mut last, Until::Ended, output).await;
+            last.end(output);
+            tell(&ended?, output)
+        }
+        Ok(Err(error)) => Err(Failure::Said(format!("left the copy {id}: {error}"))),
+        Err(_) => Err(Failure::Said(format!("left the copy {id}: the server does not answer"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_tells_what_was_left_out() {
+        let mut operation = Operation {
+            id: "7".to_owned(),
+            state: OperationState::Succeeded.into(),
+            source: "a".to_owned(),
+            destination: "b".to_owned(),
+            files_done: 2,
+            bytes_done: 2048,
+            ..Operation::default()
+        };
+        assert_eq!(summary(&operation), "copied a to b: 2 files, 2.00 KiB");
+        operation.files_skipped = 1;
+        assert_eq!(summary(&operation), "copied a to b: 2 files, 2.00 KiB; left out 1 file, 0 B");
+        operation.state = OperationState::Running.into();
+        assert!(summary(&operation).contains("imagestore watch 7"));
+    }
+}

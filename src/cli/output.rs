@@ -1,0 +1,205 @@
+//! Where a command writes: results to standard output, progress and errors to standard error.
+//!
+//! **Invariant:** what comes from the server or the file system cannot steer the terminal: control
+//! characters are replaced in every line for people, and JSON escapes them by itself.
+
+use std::{
+    fmt,
+    io::{self, BufWriter, Write},
+};
+
+use indicatif::{MultiProgress, ProgressBar};
+use serde::Serialize;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Lines for people.
+    Lines,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The two streams of a command, and how it speaks on them.
+pub(super) struct Output {
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+    style: Style,
+    bars: Option<MultiProgress>,
+}
+
+impl Output {
+    /// Writes to the process's own streams, with bars if standard error is a terminal.
+    pub(super) fn standard(style: Style) -> Self {
+        let bars = MultiProgress::new();
+        Self {
+            out: Box::new(BufWriter::new(io::stdout())),
+            err: Box::new(io::stderr()),
+            style,
+            bars: (style == Style::Lines && !bars.is_hidden()).then_some(bars),
+        }
+    }
+
+    /// Whether results are JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.style == Style::Json
+    }
+
+    /// A new bar, where there are bars.
+    pub(super) fn bar(&self) -> Option<ProgressBar> {
+        self.bars.as_ref().map(|bars| bars.add(ProgressBar::no_length()))
+    }
+
+    /// Removes a bar.
+    pub(super) fn remove_bar(&self, bar: &ProgressBar) {
+        bar.finish_and_clear();
+        if let Some(bars) = &self.bars {
+            bars.remove(bar);
+        }
+    }
+
+    /// Writes one result, as JSON or as a line for people, for a command whose work is to show it.
+    ///
+    /// # Errors
+    /// What the stream says; `BrokenPipe` where its reader has seen enough.
+    pub(super) fn print(
+        &mut self,
+        value: &impl Serialize,
+        line: impl fmt::Display,
+    ) -> io::Result<()> {
+        let Self { out, style, bars, .. } = self;
+        let mut write = || {
+            if *style == Style::Json {
+                serde_json::to_writer(&mut *out, value)?;
+                out.write_all(b"\n")
+            } else {
+                writeln!(out, "{}", tame(&line.to_string()))
+            }
+        };
+        let Some(bars) = bars else { return write() };
+        bars.suspend(write)?;
+        // A line that waits in the buffer would come among the bars.
+        bars.suspend(|| out.flush())
+    }
+
+    /// Hands on what was printed.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// Writes one result at once, for a command whose work goes on when nobody reads it.
+    pub(super) fn tell(
+        &mut self,
+        value: &impl Serialize,
+        line: impl fmt::Display,
+    ) -> io::Result<()> {
+        match self.print(value, line).and_then(|()| self.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            told => told,
+        }
+    }
+
+    /// Writes a line to standard error. Where that is closed there is nobody to tell.
+    pub(super) fn note(&mut self, line: impl fmt::Display) {
+        let line = tame(&line.to_string());
+        let err = &mut self.err;
+        match &self.bars {
+            Some(bars) => bars.suspend(|| writeln!(err, "{line}")).ok(),
+            None => writeln!(err, "{line}").ok(),
+        };
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("style", &self.style)
+            .field("bars", &self.bars.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Replaces control characters.
+fn tame(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use super::*;
+
+    /// A stream that tests read.
+    #[derive(Clone, Default)]
+    pub(in crate::cli) struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink {
+        pub(in crate::cli) fn text(&self) -> String {
+            let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            String::from_utf8(bytes).expect("UTF-8")
+        }
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// An output without a terminal, with what it writes to either stream.
+    pub(in crate::cli) fn output(style: Style) -> (Output, Sink, Sink) {
+        let (out, err) = (Sink::default(), Sink::default());
+        let output =
+            Output { out: Box::new(out.clone()), err: Box::new(err.clone()), style, bars: None };
+        (output, out, err)
+    }
+
+    /// A stream that nobody reads.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_result_is_a_line_or_an_object() {
+        for (style, expected) in [(Style::Lines, "one: 1\n"), (Style::Json, "{\"one\":1}\n")] {
+            let (mut output, out, err) = output(style);
+            output
+                .print(&serde_json::json!({ "one": 1 }), format_args!("one: {}", 1))
+                .expect("out");
+            assert_eq!((out.text().as_str(), err.text().as_str()), (expected, ""));
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        let (mut output, _, err) = output(Style::Lines);
+        output.note("a\u{1b}[2Jb\nc");
+        assert_eq!(err.text(), "a\u{fffd}[2Jb\u{fffd}c\n");
+    }
+
+    #[test]
+    fn work_goes_on_when_nobody_reads() {
+        let mut output = Output {
+            out: Box::new(Closed),
+            err: Box::new(Closed),
+            style: Style::Lines,
+            bars: None,
+        };
+        assert!(output.print(&(), "x").is_err());
+        assert!(output.tell(&(), "x").is_ok());
+        output.note("x");
+    }
+}

@@ -1,0 +1,197 @@
+//! How far a piece of work is: a bar on a terminal, a line now and then elsewhere, nothing with
+//! `--json`, whose records are the progress.
+//!
+//! The rate is the mean since the first look, so that an operation that was found half done is not
+//! taken for a fast one.
+
+use std::fmt::Write as _;
+
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use tokio::time::{Duration, Instant};
+
+use crate::{
+    cli::{
+        output::Output,
+        text::{bytes, files},
+    },
+    client::transfer::Progress,
+    limits,
+    wire::v1::Operation,
+};
+
+/// The bar; the text behind it is [`line`].
+const BAR: &str = "{prefix} [{bar:24}] {percent:>3}% {wide_msg}";
+
+/// The steps of a bar that counts neither bytes nor files yet.
+const NO_STEPS: u64 = 1;
+
+/// Shows how far one piece of work is.
+#[derive(Debug)]
+pub(super) struct Meter {
+    label: String,
+    first: Option<(Instant, Progress)>,
+    shown: Option<Instant>,
+    bar: Option<ProgressBar>,
+}
+
+impl Meter {
+    /// Begins to show; `label` says what the work is.
+    pub(super) fn new(label: String, output: &Output) -> Self {
+        let bar = output.bar().inspect(|bar| {
+            if let Ok(style) = ProgressStyle::with_template(BAR) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(label.clone());
+        });
+        Self { label, first: None, shown: None, bar }
+    }
+
+    /// Shows the progress at a time.
+    pub(super) fn show(&mut self, progress: Progress, now: Instant, output: &mut Output) {
+        let (since, before) = *self.first.get_or_insert((now, progress));
+        if let Some(bar) = &self.bar {
+            let (done, total) = steps(progress);
+            bar.set_length(total.max(NO_STEPS));
+            bar.set_position(done);
+            bar.set_message(line(progress, before, now.duration_since(since)));
+        } else if !output.is_json()
+            && self
+                .shown
+                .is_none_or(|shown| now.duration_since(shown) >= limits::PROGRESS_LINE_EVERY)
+        {
+            self.shown = Some(now);
+            let line = line(progress, before, now.duration_since(since));
+            output.note(format_args!("{}: {line}", self.label));
+        }
+    }
+
+    /// Ends the showing.
+    pub(super) fn end(&mut self, output: &Output) {
+        if let Some(bar) = self.bar.take() {
+            output.remove_bar(&bar);
+        }
+    }
+}
+
+/// The progress of an operation; what it leaves out is done as well.
+pub(super) fn of(operation: &Operation) -> Progress {
+    Progress {
+        files_done: operation.files_done.saturating_add(operation.files_skipped),
+        files_total: operation.files_total,
+        bytes_done: operation.bytes_done.saturating_add(operation.bytes_skipped),
+        bytes_total: operation.bytes_total,
+    }
+}
+
+/// What a bar counts: bytes, or files where there are no bytes.
+fn steps(progress: Progress) -> (u64, u64) {
+    if progress.bytes_total > 0 {
+        (progress.bytes_done.min(progress.bytes_total), progress.bytes_total)
+    } else {
+        (progress.files_done.min(progress.files_total), progress.files_total)
+    }
+}
+
+/// The progress as a line, with rate and time left once they can be told. `before` is the progress at
+/// the first look, `elapsed` the time since.
+fn line(progress: Progress, before: Progress, elapsed: Duration) -> String {
+    let mut line = format!(
+        "{} of {}, {} of {}",
+        indicatif::HumanCount(progress.files_done.min(progress.files_total)),
+        files(progress.files_total),
+        bytes(progress.bytes_done.min(progress.bytes_total)),
+        bytes(progress.bytes_total),
+    );
+    let seconds = elapsed.as_secs_f64();
+    let moved = progress.bytes_done.saturating_sub(before.bytes_done) as f64;
+    let ((done, total), (done_before, _)) = (steps(progress), steps(before));
+    let steps_done = done.saturating_sub(done_before);
+    if seconds > 0.0 && moved > 0.0 {
+        write!(line, ", {}/s", bytes(whole(moved / seconds))).ok();
+    }
+    if seconds > 0.0 && steps_done > 0 && done < total {
+        let left = seconds * total.saturating_sub(done) as f64 / steps_done as f64;
+        let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
+        write!(line, ", {} left", HumanDuration(left)).ok();
+    }
+    line
+}
+
+/// A rate as a whole number.
+#[allow(clippy::cast_possible_truncation, reason = "a cast from a float saturates")]
+fn whole(rate: f64) -> u64 {
+    rate as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::{Style, tests::output};
+
+    const NOTHING: Progress =
+        Progress { files_done: 0, files_total: 0, bytes_done: 0, bytes_total: 0 };
+
+    fn progress(files_done: u64, files_total: u64, bytes_done: u64, bytes_total: u64) -> Progress {
+        Progress { files_done, files_total, bytes_done, bytes_total }
+    }
+
+    #[test]
+    fn a_line_tells_rate_and_time_left() {
+        let mib = limits::MIB as u64;
+        for (now, before, seconds, expected) in [
+            (NOTHING, NOTHING, 0, "0 of 0 files, 0 B of 0 B"),
+            (progress(1, 4, mib, 4 * mib), NOTHING, 0, "1 of 4 files, 1.00 MiB of 4.00 MiB"),
+            (
+                progress(1, 4, mib, 4 * mib),
+                NOTHING,
+                2,
+                "1 of 4 files, 1.00 MiB of 4.00 MiB, 512.00 KiB/s, 6 seconds left",
+            ),
+            // Found half done: the rate is that of the second half.
+            (
+                progress(3, 4, 3 * mib, 4 * mib),
+                progress(2, 4, 2 * mib, 4 * mib),
+                2,
+                "3 of 4 files, 3.00 MiB of 4.00 MiB, 512.00 KiB/s, 2 seconds left",
+            ),
+            (
+                progress(4, 4, 4 * mib, 4 * mib),
+                NOTHING,
+                4,
+                "4 of 4 files, 4.00 MiB of 4.00 MiB, 1.00 MiB/s",
+            ),
+            // Without bytes the files tell the time.
+            (progress(1, 3, 0, 0), NOTHING, 5, "1 of 3 files, 0 B of 0 B, 10 seconds left"),
+            // A tree that grew since it was counted.
+            (progress(5, 4, 9, 8), NOTHING, 0, "4 of 4 files, 8 B of 8 B"),
+        ] {
+            assert_eq!(line(now, before, Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_come_now_and_then() {
+        let (mut output, out, err) = output(Style::Lines);
+        let mut meter = Meter::new("copying a".to_owned(), &output);
+        let start = Instant::now();
+        for millis in [0, 100, 1_999, 2_000, 2_100] {
+            meter.show(progress(1, 2, 0, 0), start + Duration::from_millis(millis), &mut output);
+        }
+        meter.end(&output);
+        assert_eq!(err.text().lines().count(), 2, "{}", err.text());
+        assert!(err.text().starts_with("copying a: 1 of 2 files, 0 B of 0 B\n"), "{}", err.text());
+        assert_eq!(out.text(), "");
+    }
+
+    #[tokio::test]
+    async fn json_has_no_progress_beside_its_records() {
+        let (mut output, out, err) = output(Style::Json);
+        Meter::new("copying a".to_owned(), &output).show(NOTHING, Instant::now(), &mut output);
+        assert_eq!((out.text(), err.text()), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn the_bar_is_well_formed() {
+        assert!(ProgressStyle::with_template(BAR).is_ok());
+    }
+}

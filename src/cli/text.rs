@@ -1,0 +1,76 @@
+//! Values as people read them.
+
+use indicatif::{HumanBytes, HumanCount};
+use prost_types::Timestamp;
+
+use crate::wire::v1::{Operation, OperationKind, OperationState};
+
+/// A number of files.
+pub(super) fn files(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} file{plural}", HumanCount(count))
+}
+
+/// A number of bytes.
+pub(super) fn bytes(count: u64) -> String {
+    HumanBytes(count).to_string()
+}
+
+/// A time to the second, in UTC; `-` where there is none.
+pub(super) fn second(time: Option<&Timestamp>) -> String {
+    time.and_then(|time| jiff::Timestamp::from_second(time.seconds).ok())
+        .map_or_else(|| "-".to_owned(), |time| time.to_string())
+}
+
+/// A time with all its digits, in UTC.
+pub(super) fn instant(time: &Timestamp) -> Option<String> {
+    jiff::Timestamp::new(time.seconds, time.nanos).ok().map(|time| time.to_string())
+}
+
+/// A path, where the empty one is the root.
+pub(super) fn path(path: &str) -> &str {
+    if path.is_empty() { "/" } else { path }
+}
+
+/// The state of an operation.
+pub(super) fn state(state: OperationState) -> &'static str {
+    match state {
+        OperationState::Unspecified => "unknown",
+        OperationState::Running => "running",
+        OperationState::Succeeded => "succeeded",
+        OperationState::Failed => "failed",
+        OperationState::Cancelled => "cancelled",
+    }
+}
+
+/// What an operation does, with its paths.
+pub(super) fn work(operation: &Operation) -> String {
+    let (source, destination) = (path(&operation.source), path(&operation.destination));
+    match operation.kind() {
+        OperationKind::Copy => format!("copy {source} to {destination}"),
+        OperationKind::Delete => format!("delete {source}"),
+        OperationKind::CommitUploadSession => format!("commit {destination}"),
+        OperationKind::Unspecified => format!("unknown work on {source}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(files(1), "1 file");
+        assert_eq!(files(1_234_567), "1,234,567 files");
+        assert_eq!(bytes(1_572_864), "1.50 MiB");
+    }
+
+    #[test]
+    fn times_are_in_utc() {
+        let time = Timestamp { seconds: 1_700_000_000, nanos: 123_000_000 };
+        assert_eq!(second(Some(&time)), "2023-11-14T22:13:20Z");
+        assert_eq!(instant(&time).as_deref(), Some("2023-11-14T22:13:20.123Z"));
+        assert_eq!(second(None), "-");
+        assert_eq!(instant(&Timestamp { seconds: i64::MAX, nanos: 0 }), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! The commands `upload` and `download`.
+//!
+//! Ctrl-C stops them: files that have arrived stay, a file that is under way leaves nothing.
+
+use std::{pin::pin, sync::Arc};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval},
+};
+
+use crate::{
+    cli::{
+        Failure,
+        args::{Download, Upload},
+        interrupt::Interrupt,
+        json,
+        output::Output,
+        progress::Meter,
+        text::{bytes, files, path},
+    },
+    client::{
+        Client,
+        download::{Existing, FolderDownload},
+        error::Error,
+        transfer::{Moved, Tally},
+        upload::{FolderUpload, Marks},
+    },
+    limits,
+    wire::v1::EntryKind,
+};
+
+/// Uploads a file or a folder.
+pub(super) async fn upload(
+    client: &Client,
+    args: Upload,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let metadata = tokio::fs::metadata(&args.local).await.map_err(|why| Error::Local {
+        action: "read",
+        path: args.local.clone(),
+        why,
+    })?;
+    let tally = Arc::new(Tally::default());
+    let (sender, done) = mpsc::channel(args.jobs.jobs.into());
+    let to = args.path.trim_matches(' ').trim_matches(['/', '\\']);
+    let work = async {
+        if metadata.is_dir() {
+            let marks = if args.mark { Marks::Every } else { Marks::Existing };
+            let options = FolderUpload { jobs: args.jobs.jobs.into(), marks };
+            client.upload_folder((&args.local, to), options, &tally, &sender).await?;
+        } else if args.mark {
+            let local = args.local.display();
+            return Err(Failure::Said(format!("--mark is for folders, and {local} is a file")));
+        } else {
+            let entry = client.upload(&args.local, to, &tally).await?;
+            sender.send(Moved { entry, local: Some(args.local.clone()) }).await.ok();
+        }
+        Ok(())
+    };
+    let label = format!("uploading {}", args.local.display());
+    drive(work, done, &tally, Meter::new(label, output), output).await?;
+    conclude("uploaded", path(to), &tally, output)
+}
+
+/// Downloads a file or a folder.
+pub(super) async fn download(
+    client: &Client,
+    args: Download,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let found = client.stat(&args.path).await?.entry.unwrap_or_default();
+    let existing = if args.force { Existing::Overwrite } else { Existing::Refuse };
+    let tally = Arc::new(Tally::default());
+    let (sender, done) = mpsc::channel(args.jobs.jobs.into());
+    let work = async {
+        if found.kind() == EntryKind::Folder {
+            let options = FolderDownload { jobs: args.jobs.jobs.into(), existing };
+            client.download_folder((&found, &args.local), options, &tally, &sender).await?;
+        } else {
+            let moved = client.download(&found, &args.local, existing, &tally).await?;
+            sender.send(moved).await.ok();
+        }
+        Ok(())
+    };
+    let label = format!("downloading {}", path(&found.path));
+    drive(work, done, &tally, Meter::new(label, output), output).await?;
+    conclude("downloaded", path(&found.path), &tally, output)
+}
+
+/// Runs a transfer to its end, while it shows how far it is and tells what has arrived.
+async fn drive(
+    work: impl Future<Output = Result<(), Failure>>,
+    mut done: mpsc::Receiver<Moved>,
+    tally: &Tally,
+    mut meter: Meter,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::listen()?;
+    let mut look = interval(limits::PROGRESS_EVERY);
+    let mut work = pin!(work);
+    let result = loop {
+        tokio::select! {
+            Some(moved) = done.recv() => arrived(&moved, output)?,
+            result = &mut work => break result,
+            _ = look.tick(), if tally.progress().files_total > 0 => {
+                meter.show(tally.progress(), Instant::now(), output);
+            }
+            () = interrupt.heard() => break Err(Failure::Said(format!(
+                "stopped; {} had arrived and stay", files(tally.progress().files_done)
+            ))),
+        }
+    };
+    meter.end(output);
+    while let Ok(moved) = done.try_recv() {
+        arrived(&moved, output)?;
+    }
+    result
+}
+
+/// Tells of a file. For people the sum at the end is enough.
+fn arrived(moved: &Moved, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        output.tell(&json::moved(moved), "")?;
+    }
+    Ok(())
+}
+
+/// Tells the sum of a transfer.
+fn conclude(verb: &str, path: &str, tally: &Tally, output: &mut Output) -> Result<(), Failure> {
+    if !output.is_json() {
+        let done = tally.progress();
+        let (files, bytes) = (files(done.files_done), bytes(done.bytes_done));
+        output.tell(&(), format_args!("{verb} {path}: {files}, {bytes}"))?;
+    }
+    Ok(())
+}
