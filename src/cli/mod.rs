@@ -77,6 +77,9 @@ impl From<io::Error> for Failure {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 async fn execute(server: &str, command: Command, output: &mut Output) -> Result<(), Failure> {
     let client = Client::connect(server).await.map_err(|error| {
         if error.is_lost() {

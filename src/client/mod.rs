@@ -231,25 +231,4 @@ async fn joined<T>(work: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_address_that_is_none_is_refused() {
-        for address in ["https://there:1", "http://", "http://a b", "ftp://there"] {
-            let error = Client::connect(address).await.expect_err(address);
-            assert!(matches!(error, Error::Address { .. }), "{address}: {error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_server_that_is_not_there_is_named() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address").to_string();
-        drop(listener);
-        let error = Client::connect(&address).await.expect_err("nobody listens");
-        assert!(error.is_lost());
-        assert!(error.to_string().contains(&format!("cannot reach http://{address}: ")), "{error}");
-        assert!(error.to_string().contains("refused"), "{error}");
-    }
-}
+pub(crate) mod tests;

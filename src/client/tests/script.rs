@@ -1,0 +1,283 @@
+//! A server that follows a script: it keeps files in a map, and fails when it is told to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
+
+use crate::{
+    client::Client,
+    error::{Error, Kind},
+    limits,
+    wire::{
+        status::from_error,
+        v1::{image_store_server::ImageStore, image_store_server::ImageStoreServer, *},
+    },
+};
+
+/// What a server answers.
+type Answer<T> = Result<Response<T>, Status>;
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What goes wrong with the next transfer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// The connection breaks after so many messages.
+    Break(usize),
+    /// One byte changes.
+    Flip,
+}
+
+/// The server.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    /// The files by path.
+    pub(crate) files: Mutex<BTreeMap<String, Bytes>>,
+    /// Paths in the order of their uploads, and offsets of downloads.
+    pub(crate) log: Mutex<Vec<String>>,
+    /// What goes wrong with the next transfers.
+    pub(crate) faults: Mutex<VecDeque<Fault>>,
+    /// What the next calls of copy and watch stream.
+    pub(crate) streams: Mutex<VecDeque<Vec<Result<Operation, Status>>>>,
+    /// The copies that were asked for.
+    pub(crate) copies: Mutex<Vec<CopyRequest>>,
+}
+
+/// Locks, also after another test's panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The status of a connection that broke: none of our details.
+pub(crate) fn broken() -> Status {
+    Status::unavailable("the connection broke")
+}
+
+/// Starts a server and connects to it.
+pub(super) async fn start() -> (Arc<Script>, Client) {
+    let (script, address) = listen().await;
+    (script, Client::connect(&address).await.expect("a connection"))
+}
+
+/// Starts a server and returns its address.
+pub(crate) async fn listen() -> (Arc<Script>, String) {
+    let script = Arc::new(Script::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let service = ImageStoreServer::from_arc(Arc::clone(&script))
+        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpIncoming::from(listener)),
+    );
+    (script, address)
+}
+
+impl Script {
+    fn entry(&self, path: &str) -> Option<Entry> {
+        let files = lock(&self.files);
+        if let Some(bytes) = files.get(path) {
+            let digest = blake3::hash(bytes).to_hex().to_string();
+            return Some(Entry {
+                path: path.to_owned(),
+                kind: EntryKind::File.into(),
+                size_bytes: bytes.len() as u64,
+                file_count: 1,
+                etag: digest.clone(),
+                digest,
+                ..Entry::default()
+            });
+        }
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let below: Vec<_> = files.iter().filter(|(path, _)| path.starts_with(&prefix)).collect();
+        (!below.is_empty()).then(|| Entry {
+            path: path.to_owned(),
+            kind: EntryKind::Folder.into(),
+            size_bytes: below.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
+            file_count: below.len() as u64,
+            ..Entry::default()
+        })
+    }
+
+    fn next_stream(&self) -> Response<Answers<Operation>> {
+        let next = lock(&self.streams).pop_front().expect("one stream more than the script has");
+        Response::new(Box::pin(stream::iter(next)))
+    }
+}
+
+fn unscripted<T>() -> Answer<T> {
+    Err(Status::unimplemented("not in the script"))
+}
+
+#[tonic::async_trait]
+impl ImageStore for Script {
+    type CopyStream = Answers<Operation>;
+    type WatchOperationStream = Answers<Operation>;
+    type WatchOperationsStream = Answers<Operation>;
+    type DownloadStream = Answers<DownloadResponse>;
+
+    async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
+        lock(&self.copies).push(request.into_inner());
+        Ok(self.next_stream())
+    }
+
+    async fn watch_operation(
+        &self,
+        _: Request<WatchOperationRequest>,
+    ) -> Answer<Self::WatchOperationStream> {
+        Ok(self.next_stream())
+    }
+
+    async fn watch_operations(
+        &self,
+        _: Request<WatchOperationsRequest>,
+    ) -> Answer<Self::WatchOperationsStream> {
+        Ok(self.next_stream())
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
+        // One entry a page, so that every listing takes many.
+        let ListRequest { path, page_token, .. } = request.into_inner();
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let paths: Vec<String> = lock(&self.files).keys().cloned().collect();
+        let children: BTreeSet<String> = paths
+            .iter()
+            .filter_map(|path| path.strip_prefix(&prefix))
+            .map(|rest| format!("{prefix}{}", rest.split('/').next().unwrap_or(rest)))
+            .collect();
+        let mut rest = children.into_iter().filter(|child| *child > page_token);
+        let entries: Vec<Entry> =
+            rest.next().and_then(|path| self.entry(&path)).into_iter().collect();
+        let more = rest.next().is_some();
+        let last = entries.first().map(|entry| entry.path.clone());
+        let next_page_token = last.filter(|_| more).unwrap_or_default();
+        Ok(Response::new(ListResponse { entries, next_page_token }))
+    }
+
+    async fn stat(&self, request: Request<StatRequest>) -> Answer<StatResponse> {
+        let entry = self.entry(&request.into_inner().path);
+        Ok(Response::new(StatResponse { entry, has_mark_file: false }))
+    }
+
+    async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Answer<UploadResponse> {
+        let mut messages = request.into_inner();
+        let (mut header, mut bytes) = (UploadHeader::default(), Vec::new());
+        let fault = lock(&self.faults).pop_front();
+        let mut count = 0;
+        while let Some(message) = messages.message().await? {
+            count += 1;
+            if matches!(fault, Some(Fault::Break(after)) if count > after) {
+                return Err(broken());
+            }
+            match message.payload.expect("a payload") {
+                upload_request::Payload::Header(first) if first.path == "refused" => {
+                    let error = Error::new(Kind::AlreadyExists, "refused is a folder");
+                    return Err(from_error(&error));
+                }
+                upload_request::Payload::Header(first) => header = first,
+                upload_request::Payload::Data(data) => bytes.extend_from_slice(&data),
+            }
+        }
+        if header.size_bytes != Some(bytes.len() as u64) {
+            return Err(from_error(&Error::invalid("size_bytes", "too short or too long")));
+        }
+        if let (Some(Fault::Flip), Some(byte)) = (fault, bytes.first_mut()) {
+            *byte ^= 1;
+        }
+        lock(&self.log).push(header.path.clone());
+        lock(&self.files).insert(header.path.clone(), bytes.into());
+        Ok(Response::new(UploadResponse { entry: self.entry(&header.path) }))
+    }
+
+    async fn download(&self, request: Request<DownloadRequest>) -> Answer<Self::DownloadStream> {
+        let request = request.into_inner();
+        lock(&self.log).push(format!("{} {}", request.path, request.offset));
+        let bytes = lock(&self.files).get(&request.path).expect("a file").clone();
+        assert_eq!(request.etag, blake3::hash(&bytes).to_hex().as_str());
+        let offset = usize::try_from(request.offset).expect("an offset");
+        let mut bytes = bytes[offset..].to_vec();
+        let fault = lock(&self.faults).pop_front();
+        if let (Some(Fault::Flip), Some(byte)) = (fault, bytes.first_mut()) {
+            *byte ^= 1;
+        }
+        let mut messages: Vec<Result<DownloadResponse, Status>> = bytes
+            .chunks(limits::STREAM_MESSAGE_BYTES)
+            .map(|data| Ok(DownloadResponse { data: Bytes::copy_from_slice(data) }))
+            .collect();
+        if let Some(Fault::Break(after)) = fault {
+            messages.truncate(after);
+            messages.push(Err(broken()));
+        }
+        Ok(Response::new(Box::pin(stream::iter(messages))))
+    }
+
+    async fn list_operations(
+        &self,
+        _: Request<ListOperationsRequest>,
+    ) -> Answer<ListOperationsResponse> {
+        unscripted()
+    }
+
+    async fn get_operation(&self, _: Request<GetOperationRequest>) -> Answer<Operation> {
+        unscripted()
+    }
+
+    async fn cancel_operation(&self, _: Request<CancelOperationRequest>) -> Answer<Operation> {
+        unscripted()
+    }
+
+    async fn delete(&self, _: Request<DeleteRequest>) -> Answer<DeleteResponse> {
+        unscripted()
+    }
+
+    async fn upload_chunk(
+        &self,
+        _: Request<Streaming<UploadChunkRequest>>,
+    ) -> Answer<UploadChunkResponse> {
+        unscripted()
+    }
+
+    async fn get_upload_session(
+        &self,
+        _: Request<GetUploadSessionRequest>,
+    ) -> Answer<UploadSession> {
+        unscripted()
+    }
+
+    async fn list_upload_sessions(
+        &self,
+        _: Request<ListUploadSessionsRequest>,
+    ) -> Answer<ListUploadSessionsResponse> {
+        unscripted()
+    }
+
+    async fn commit_upload_session(
+        &self,
+        _: Request<CommitUploadSessionRequest>,
+    ) -> Answer<CommitUploadSessionResponse> {
+        unscripted()
+    }
+
+    async fn delete_upload_session(
+        &self,
+        _: Request<DeleteUploadSessionRequest>,
+    ) -> Answer<DeleteUploadSessionResponse> {
+        unscripted()
+    }
+
+    async fn get_store_info(
+        &self,
+        _: Request<GetStoreInfoRequest>,
+    ) -> Answer<GetStoreInfoResponse> {
+        unscripted()
+    }
+}
