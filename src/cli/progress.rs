@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use tokio::time::{Duration, Instant};
 
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
     wire::v1::Operation,
 };
 
-/// The bar; the text behind it is [`line`].
-const BAR: &str = "{prefix} [{bar:24}] {percent:>3}% {wide_msg}";
+/// The bar. What matters most comes first in the text behind it, because the terminal's width ends it.
+const BAR: &str = "[{bar:24}] {percent:>3}% {wide_msg}";
 
 /// The steps of a bar that counts neither bytes nor files yet.
 const NO_STEPS: u64 = 1;
@@ -41,7 +41,6 @@ impl Meter {
             if let Ok(style) = ProgressStyle::with_template(BAR) {
                 bar.set_style(style.progress_chars("=> "));
             }
-            bar.set_prefix(label.clone());
         });
         Self { label, first: None, shown: None, bar }
     }
@@ -49,19 +48,20 @@ impl Meter {
     /// Shows the progress at a time.
     pub(super) fn show(&mut self, progress: Progress, now: Instant, output: &mut Output) {
         let (since, before) = *self.first.get_or_insert((now, progress));
+        let (counts, pace) = (counts(progress), pace(progress, before, now.duration_since(since)));
         if let Some(bar) = &self.bar {
             let (done, total) = steps(progress);
             bar.set_length(total.max(NO_STEPS));
             bar.set_position(done);
-            bar.set_message(line(progress, before, now.duration_since(since)));
+            bar.set_message(format!("{pace}  {}  {counts}", self.label).trim_start().to_owned());
         } else if !output.is_json()
             && self
                 .shown
                 .is_none_or(|shown| now.duration_since(shown) >= limits::PROGRESS_LINE_EVERY)
         {
             self.shown = Some(now);
-            let line = line(progress, before, now.duration_since(since));
-            output.note(format_args!("{}: {line}", self.label));
+            let pause = if pace.is_empty() { "" } else { ", " };
+            output.note(format_args!("{}: {counts}{pause}{pace}", self.label));
         }
     }
 
@@ -92,29 +92,35 @@ fn steps(progress: Progress) -> (u64, u64) {
     }
 }
 
-/// The progress as a line, with rate and time left once they can be told. `before` is the progress at
-/// the first look, `elapsed` the time since.
-fn line(progress: Progress, before: Progress, elapsed: Duration) -> String {
-    let mut line = format!(
+/// What is done, of how much.
+fn counts(progress: Progress) -> String {
+    format!(
         "{} of {}, {} of {}",
-        indicatif::HumanCount(progress.files_done.min(progress.files_total)),
+        HumanCount(progress.files_done.min(progress.files_total)),
         files(progress.files_total),
         bytes(progress.bytes_done.min(progress.bytes_total)),
         bytes(progress.bytes_total),
-    );
+    )
+}
+
+/// The rate and the time left, as soon as they can be told. `before` is the progress at the first look,
+/// `elapsed` the time since.
+fn pace(progress: Progress, before: Progress, elapsed: Duration) -> String {
+    let mut pace = String::new();
     let seconds = elapsed.as_secs_f64();
     let moved = progress.bytes_done.saturating_sub(before.bytes_done) as f64;
-    let ((done, total), (done_before, _)) = (steps(progress), steps(before));
-    let steps_done = done.saturating_sub(done_before);
     if seconds > 0.0 && moved > 0.0 {
-        write!(line, ", {}/s", bytes(whole(moved / seconds))).ok();
+        write!(pace, "{}/s", bytes(whole(moved / seconds))).ok();
     }
-    if seconds > 0.0 && steps_done > 0 && done < total {
-        let left = seconds * total.saturating_sub(done) as f64 / steps_done as f64;
+    let ((done, total), (done_before, _)) = (steps(progress), steps(before));
+    let stepped = done.saturating_sub(done_before);
+    if seconds > 0.0 && stepped > 0 && done < total {
+        let left = seconds * total.saturating_sub(done) as f64 / stepped as f64;
         let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
-        write!(line, ", {} left", HumanDuration(left)).ok();
+        let pause = if pace.is_empty() { "" } else { ", " };
+        write!(pace, "{pause}{:#} left", HumanDuration(left)).ok();
     }
-    line
+    pace
 }
 
 /// A rate as a whole number.
@@ -136,36 +142,32 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_rate_and_time_left() {
+    fn counts_never_pass_their_totals() {
         let mib = limits::MIB as u64;
-        for (now, before, seconds, expected) in [
-            (NOTHING, NOTHING, 0, "0 of 0 files, 0 B of 0 B"),
-            (progress(1, 4, mib, 4 * mib), NOTHING, 0, "1 of 4 files, 1.00 MiB of 4.00 MiB"),
-            (
-                progress(1, 4, mib, 4 * mib),
-                NOTHING,
-                2,
-                "1 of 4 files, 1.00 MiB of 4.00 MiB, 512.00 KiB/s, 6 seconds left",
-            ),
-            // Found half done: the rate is that of the second half.
-            (
-                progress(3, 4, 3 * mib, 4 * mib),
-                progress(2, 4, 2 * mib, 4 * mib),
-                2,
-                "3 of 4 files, 3.00 MiB of 4.00 MiB, 512.00 KiB/s, 2 seconds left",
-            ),
-            (
-                progress(4, 4, 4 * mib, 4 * mib),
-                NOTHING,
-                4,
-                "4 of 4 files, 4.00 MiB of 4.00 MiB, 1.00 MiB/s",
-            ),
-            // Without bytes the files tell the time.
-            (progress(1, 3, 0, 0), NOTHING, 5, "1 of 3 files, 0 B of 0 B, 10 seconds left"),
+        for (now, expected) in [
+            (NOTHING, "0 of 0 files, 0 B of 0 B"),
+            (progress(1, 4, mib, 4 * mib), "1 of 4 files, 1.00 MiB of 4.00 MiB"),
             // A tree that grew since it was counted.
-            (progress(5, 4, 9, 8), NOTHING, 0, "4 of 4 files, 8 B of 8 B"),
+            (progress(5, 4, 9, 8), "4 of 4 files, 8 B of 8 B"),
         ] {
-            assert_eq!(line(now, before, Duration::from_secs(seconds)), expected);
+            assert_eq!(counts(now), expected);
+        }
+    }
+
+    #[test]
+    fn the_pace_is_that_since_the_first_look() {
+        let mib = limits::MIB as u64;
+        let half = progress(2, 4, 2 * mib, 4 * mib);
+        for (now, before, seconds, expected) in [
+            (half, NOTHING, 0, ""),
+            (half, half, 2, ""),
+            (half, NOTHING, 4, "512.00 KiB/s, 4s left"),
+            (progress(3, 4, 3 * mib, 4 * mib), half, 2, "512.00 KiB/s, 2s left"),
+            (progress(4, 4, 4 * mib, 4 * mib), NOTHING, 4, "1.00 MiB/s"),
+            // Without bytes the files tell the time.
+            (progress(1, 3, 0, 0), NOTHING, 5, "10s left"),
+        ] {
+            assert_eq!(pace(now, before, Duration::from_secs(seconds)), expected);
         }
     }
 

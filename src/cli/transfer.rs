@@ -107,7 +107,7 @@ async fn drive(
                 meter.show(tally.progress(), Instant::now(), output);
             }
             () = interrupt.heard() => break Err(Failure::Said(format!(
-                "stopped; {} had arrived and stay", files(tally.progress().files_done)
+                "stopped; what has arrived stays: {}", files(tally.progress().files_done)
             ))),
         }
     };
