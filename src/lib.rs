@@ -10,4 +10,5 @@ pub mod model;
 pub mod namespace;
 pub mod server;
 pub mod store;
+pub mod rest;
 pub mod wire;

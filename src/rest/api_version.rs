@@ -1,0 +1,113 @@
+//! The `api-version` of a request (reference, section 1.4).
+//!
+//! Every call takes every version in range. A version only chooses the shape of some answers.
+
+use crate::{error::Error, limits};
+
+/// The versions whose listings are not paged.
+const UNPAGED: [f64; 3] = [1.0, 2.0, 3.0];
+/// The first version that writes dates as ISO 8601.
+const ISO_DATES: f64 = 3.0;
+
+/// A version in range.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct ApiVersion(f64);
+
+impl ApiVersion {
+    /// The newest one: the shape of calls that need no version.
+    pub const NEWEST: Self = Self(limits::API_VERSION_MAX);
+
+    /// Whether listings come whole.
+    pub fn unpaged(self) -> bool {
+        UNPAGED.contains(&self.0)
+    }
+
+    /// Whether dates are ticks.
+    pub fn ticks(self) -> bool {
+        self.0 < ISO_DATES
+    }
+}
+
+/// Parses the value of `api-version`: a number, with an optional `-preview` after it.
+///
+/// # Errors
+/// `Kind::InvalidArgument` where it is not a number or out of range.
+pub fn parse(value: &str) -> Result<ApiVersion, Error> {
+    let number = value.strip_suffix("-preview").unwrap_or(value).parse::<f64>().ok();
+    let range = limits::API_VERSION_MIN..=limits::API_VERSION_MAX;
+    number.filter(|number| range.contains(number)).map(ApiVersion).ok_or_else(|| refused(value))
+}
+
+/// The error for a call that needs a version and has none.
+pub fn missing() -> Error {
+    let (min, max) = (limits::API_VERSION_MIN, limits::API_VERSION_MAX);
+    let message = format!("the query has no api-version; give one from {min:.1} to {max:.1}");
+    Error::invalid("api-version", message)
+}
+
+/// The error for a version out of range.
+fn refused(value: &str) -> Error {
+    let (min, max) = (limits::API_VERSION_MIN, limits::API_VERSION_MAX);
+    let message = format!("the api-version '{value}' is not a number from {min:.1} to {max:.1}");
+    Error::invalid("api-version", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(value: &str, unpaged: bool, ticks: bool) {
+        let version = parse(value).expect(value);
+        assert_eq!((version.unpaged(), version.ticks()), (unpaged, ticks), "{value}");
+    }
+
+    #[test]
+    fn a_version_chooses_the_shapes() {
+        check("1.0", true, true);
+        check("1", true, true);
+        check("1.0-preview", true, true);
+        check("1.5", false, true);
+        check("2.0", true, true);
+        check("3.0", true, false);
+        check("3.1", false, false);
+        check("6.0", false, false);
+        check("6.25", false, false);
+        check("11.4", false, false);
+        check("1e1", false, false);
+    }
+
+    #[test]
+    fn other_values_are_refused() {
+        for value in [
+            "",
+            "0.9",
+            "0",
+            "-1",
+            "11.41",
+            "12",
+            "x",
+            "6.0x",
+            "NaN",
+            "inf",
+            "-preview",
+            "6,0",
+            "6.0-preview-preview",
+            "6.0-Preview",
+            "1.0.0",
+            " 6.0",
+        ] {
+            let error = parse(value).expect_err(value);
+            assert!(error.message().contains(&format!("'{value}'")), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_version_panics(value in ".*") {
+            drop(parse(&value));
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The body of `POST /ImageStore/$/Copy`, read leniently.
+//!
+//! **Why it is so.** The documented sample sends single backslashes, which is not JSON, and the
+//! documented schema has spaces around keys and a comma before the closing brace. `serde_json`
+//! reads every value; only the object around them is walked here, and the two paths are read a
+//! second time, with every backslash literal, where the strict reading fails or finds one of the
+//! escapes `\b \f \n \r \t` in them. `\uXXXX` always is an escape.
+//!
+//! **Invariant:** a body that is valid JSON and names legal paths means what JSON says.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Deserializer, Value};
+
+use crate::{
+    error::Error,
+    limits,
+    wire::v1::{CopyRequest, IfExists},
+};
+
+/// How much of a body an error message repeats.
+const SNIPPET_CHARS: usize = 40;
+/// The value of `CopyFlag` that replaces the destination; every other one keeps it.
+const OVERWRITE: i64 = 2;
+
+/// Parses the body of a copy into the request for it.
+///
+/// # Errors
+/// `Kind::InvalidArgument`, with a message that says where the body is wrong.
+pub fn parse(body: &[u8]) -> Result<CopyRequest, Error> {
+    let strict = read(body, Paths::Json);
+    let request = match strict {
+        Ok(request) if !has_control(&request.source) && !has_control(&request.destination) => {
+            request
+        }
+        strict => read(body, Paths::Literal).or(strict)?,
+    };
+    for (path, key, field) in [
+        (&request.source, "RemoteSource", "source"),
+        (&request.destination, "RemoteDestination", "destination"),
+    ] {
+        if path.is_empty() {
+            return Err(Error::invalid(field, format!("the body has no {key}; give a path")));
+        }
+    }
+    Ok(request)
+}
+
+/// How the backslashes of the two paths are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paths {
+    /// As JSON escapes.
+    Json,
+    /// As separators.
+    Literal,
+}
+
+/// Whether a path has what the escapes `\b \f \n \r \t` stand for.
+fn has_control(path: &str) -> bool {
+    path.contains(['\u{8}', '\u{c}', '\n', '\r', '\t'])
+}
+
+/// Reads the object. What follows its closing brace is ignored, as upstream does.
+fn read(body: &[u8], paths: Paths) -> Result<CopyRequest, Error> {
+    let mut reader = Reader { body, at: 0 };
+    let mut request =
+        CopyRequest { if_exists: IfExists::Overwrite.into(), ..CopyRequest::default() };
+    reader.expect(b"{")?;
+    while reader.peek() != Some(b'}') {
+        let key = reader.value::<String>()?;
+        reader.expect(b":")?;
+        let value = match key.trim() {
+            "RemoteSource" | "RemoteDestination"
+                if paths == Paths::Literal && reader.peek() == Some(b'"') =>
+            {
+                Value::String(reader.literal()?)
+            }
+            "RemoteSource" | "RemoteDestination" | "SkipFiles" | "CheckMarkFile" | "CopyFlag"
+            | "Verify" | "OperationId" => reader.value::<Value>()?,
+            _ => {
+                reader.value::<IgnoredAny>()?;
+                Value::Null
+            }
+        };
+        assign(&mut request, key.trim(), value)?;
+        if reader.expect(b",}")? == b'}' {
+            break;
+        }
+    }
+    Ok(request)
+}
+
+/// Puts a value in its place. `null` is the default; a repeated scalar replaces the one before.
+fn assign(request: &mut CopyRequest, key: &str, value: Value) -> Result<(), Error> {
+    match key {
+        "RemoteSource" => request.source = text(key, "source", value)?,
+        "RemoteDestination" => request.destination = text(key, "destination", value)?,
+        "OperationId" => request.operation_id = text(key, "operation_id", value)?,
+        "CheckMarkFile" => request.check_mark_file = flag(key, "check_mark_file", &value)?,
+        "Verify" => request.verify = flag(key, "verify", &value)?,
+        "CopyFlag" => request.if_exists = if_exists(&value)?.into(),
+        "SkipFiles" => skip(&mut request.skip_files, value)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A string. A number counts as its text.
+fn text(key: &str, field: &'static str, value: Value) -> Result<String, Error> {
+    match value {
+        Value::Null => Ok(String::new()),
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err(Error::invalid(
+            field,
+            format!("{key} is {}; give a string", snippet(value.to_string().as_bytes())),
+        )),
+    }
+}
+
+/// `true` or `false`.
+fn flag(key: &str, field: &'static str, value: &Value) -> Result<bool, Error> {
+    if value.is_null() {
+        return Ok(false);
+    }
+    value.as_bool().ok_or_else(|| {
+        let value = snippet(value.to_string().as_bytes());
+        Error::invalid(field, format!("{key} is {value}; give true or false"))
+    })
+}
+
+/// What `CopyFlag` asks for.
+fn if_exists(value: &Value) -> Result<IfExists, Error> {
+    let number = match value {
+        Value::Null => Some(OVERWRITE),
+        Value::Number(number) => number.as_i64(),
+        Value::String(name) => match name.as_str() {
+            "Invalid" => Some(0),
+            "Echo" => Some(1),
+            "Overwrite" => Some(OVERWRITE),
+            digits => digits.parse().ok(),
+        },
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    match number {
+        Some(OVERWRITE) => Ok(IfExists::Overwrite),
+        Some(_) => Ok(IfExists::Keep),
+        None => {
+            let value = snippet(value.to_string().as_bytes());
+            let message = format!("CopyFlag is {value}; give 'Overwrite', 'Echo' or a number");
+            Err(Error::invalid("if_exists", message))
+        }
+    }
+}
+
+/// Adds the names of a skip list; a repeated key adds to the one before.
+fn skip(names: &mut Vec<String>, value: Value) -> Result<(), Error> {
+    let refused = |value: &Value| {
+        let value = snippet(value.to_string().as_bytes());
+        Error::invalid("skip_files", format!("SkipFiles has {value}; give an array of strings"))
+    };
+    match value {
+        Value::Null => return Ok(()),
+        Value::Array(values) => {
+            for value in values {
+                if value.is_null() {
+                    return Err(refused(&value));
+                }
+                names.push(text("an element of SkipFiles", "skip_files", value)?);
+            }
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            return Err(refused(&value));
+        }
+    }
+    if names.len() > limits::SKIP_FILES_MAX {
+        let (count, most) = (names.len(), limits::SKIP_FILES_MAX);
+        let message = format!("SkipFiles has {count} names, at most {most} are allowed");
+        return Err(Error::invalid("skip_files", message));
+    }
+    Ok(())
+}
+
+/// Walks a body.
+struct Reader<'a> {
+    body: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    /// What is not read yet.
+    fn rest(&self) -> &[u8] {
+        self.body.get(self.at..).unwrap_or_default()
+    }
+
+    /// Skips white space; the byte after it.
+    fn peek(&mut self) -> Option<u8> {
+        let space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        self.at += self.rest().iter().take_while(space).count();
+        self.rest().first().copied()
+    }
+
+    /// Takes one of some bytes.
+    fn expect(&mut self, any: &[u8]) -> Result<u8, Error> {
+        let found = self.peek().filter(|byte| any.contains(byte));
+        let byte = found.ok_or_else(|| {
+            let expected: Vec<_> = any.iter().map(|&byte| char::from(byte).to_string()).collect();
+            self.refused(&format!("'{}'", expected.join("' or '")))
+        })?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    /// Takes a JSON value.
+    fn value<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
+        let mut values = Deserializer::from_slice(self.rest()).into_iter::<T>();
+        let value = values.next().and_then(Result::ok);
+        let length = values.byte_offset();
+        let value = value.ok_or_else(|| self.refused("a JSON value"))?;
+        self.at += length;
+        Ok(value)
+    }
+
+    /// Takes a string in which a backslash is a backslash, unless it begins a `\uXXXX`.
+    fn literal(&mut self) -> Result<String, Error> {
+        let inside = self.rest().get(1..).unwrap_or_default();
+        let end = inside.iter().position(|&byte| byte == b'"');
+        let bytes = end.and_then(|end| inside.get(..end));
+        let raw = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let text = raw.and_then(unescape).ok_or_else(|| self.refused("a string"))?;
+        self.at += raw.map_or(0, |raw| raw.len() + 2);
+        Ok(text)
+    }
+
+    /// The error for something else than what is expected.
+    fn refused(&self, expected: &str) -> Error {
+        let (at, found) = (self.at, snippet(self.rest()));
+        Error::invalid("body", format!("the body has {found} at byte {at}, not {expected}"))
+    }
+}
+
+/// Replaces each well-formed `\uXXXX`; `None` where one is half of a pair.
+fn unescape(raw: &str) -> Option<String> {
+    let mut pieces = raw.split("\\u");
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    let mut high = None;
+    for piece in pieces {
+        let digits = piece.get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+        let unit = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let units = match (high.take(), unit) {
+            (Some(high), unit) => vec![high, unit?],
+            (None, Some(unit)) if (0xd800..0xdc00).contains(&unit) && piece.len() == 4 => {
+                high = Some(unit);
+                continue;
+            }
+            (None, Some(unit)) => vec![unit],
+            (None, None) => {
+                text.push_str("\\u");
+                text.push_str(piece);
+                continue;
+            }
+        };
+        text.push_str(&String::from_utf16(&units).ok()?);
+        text.push_str(piece.get(4..).unwrap_or_default());
+    }
+    high.is_none().then_some(text)
+}
+
+/// The beginning of a text, as a message may show it.
+fn snippet(bytes: &[u8]) -> String {
+    let beginning = bytes.get(..SNIPPET_CHARS).unwrap_or(bytes);
+    if beginning.is_empty() {
+        return "its end".to_owned();
+    }
+    String::from_utf8_lossy(beginning).escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests;

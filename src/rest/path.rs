@@ -1,0 +1,183 @@
+//! The path of a request, split into the content it names and the call on it.
+//!
+//! axum matches literals before it decodes, so that `%24/Copy` and `a%2Fb` would go wrong: this
+//! parser stands behind one catch-all. Segments are split on `/` first and decoded after, so that
+//! an encoded separator belongs to the content path and never makes a call.
+
+use crate::error::{Error, Kind};
+
+/// The first segment of every call on the store.
+const PREFIX: &str = "ImageStore";
+
+/// What a request's path names below `/ImageStore`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The decoded content path; `None` where the path has none. Never empty.
+    pub content: Option<String>,
+    /// The decoded segments from the first `$` on, that one included.
+    pub call: Vec<String>,
+}
+
+/// Parses the raw path of a request; `None` where it is not below `/ImageStore`.
+///
+/// # Errors
+/// `Kind::InvalidArgument` where the prefix is written in another case, an escape is malformed, the
+/// bytes are not UTF-8, or the content path has nothing but separators and spaces.
+pub fn parse(raw: &str) -> Result<Option<Target>, Error> {
+    let mut segments = raw.split('/').filter(|segment| !segment.is_empty());
+    match segments.next() {
+        Some(PREFIX) => {}
+        Some(first) if first.eq_ignore_ascii_case(PREFIX) => {
+            return Err(Error::invalid("path", format!("'{first}' is written '{PREFIX}'")));
+        }
+        Some(_) | None => return Ok(None),
+    }
+    let mut content = Vec::new();
+    let mut call = Vec::new();
+    for segment in segments {
+        let segment = decode(segment)?;
+        let target = if call.is_empty() && segment != "$" { &mut content } else { &mut call };
+        target.push(segment);
+    }
+    let content = (!content.is_empty()).then(|| content.join("/"));
+    if let Some(content) = &content
+        && normalize(content).is_empty()
+    {
+        return Err(Error::invalid("path", format!("the path '{content}' names nothing")));
+    }
+    Ok(Some(Target { content, call }))
+}
+
+/// Decodes percent escapes.
+///
+/// # Errors
+/// `Kind::InvalidArgument` where an escape is malformed or the bytes are not UTF-8.
+pub fn decode(text: &str) -> Result<String, Error> {
+    let malformed = || {
+        Error::new(
+            Kind::InvalidArgument,
+            format!("'{text}' is not percent-encoded UTF-8; write '%' as '%25'"),
+        )
+    };
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits = bytes.next().and_then(hex).zip(bytes.next().and_then(hex));
+            let (high, low) = digits.ok_or_else(malformed)?;
+            decoded.push(high << 4 | low);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| malformed())
+}
+
+/// The value of a hexadecimal digit.
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// What an escape is written for: everything but the unreserved characters and `/`.
+const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// Encodes a text so that it stands in a query as it is.
+pub fn encode(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+/// Brings a path to the form in which answers have it: spaces at both ends and empty segments
+/// dropped, `/` between the rest.
+pub fn normalize(path: &str) -> String {
+    let names = path.trim_matches(' ').split(['/', '\\']).filter(|name| !name.is_empty());
+    names.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(raw: &str, content: Option<&str>, call: &[&str]) {
+        let target = parse(raw).expect("a path").expect("below the prefix");
+        assert_eq!(target.content.as_deref(), content, "{raw}");
+        assert_eq!(target.call, call, "{raw}");
+    }
+
+    #[test]
+    fn a_path_names_content_and_a_call() {
+        check("/ImageStore", None, &[]);
+        check("//ImageStore//", None, &[]);
+        check("/ImageStore/a/b", Some("a/b"), &[]);
+        check("/ImageStore//a///b/", Some("a/b"), &[]);
+        check("/ImageStore/$/Copy", None, &["$", "Copy"]);
+        check("/ImageStore/%24/Copy", None, &["$", "Copy"]);
+        check("/ImageStore/%24/%43opy", None, &["$", "Copy"]);
+        check("/ImageStore/a/b/$/UploadChunk", Some("a/b"), &["$", "UploadChunk"]);
+        check("/ImageStore/a/$", Some("a"), &["$"]);
+        check(
+            "/ImageStore/$/Operations/7/$/Cancel",
+            None,
+            &["$", "Operations", "7", "$", "Cancel"],
+        );
+    }
+
+    #[test]
+    fn an_encoded_separator_belongs_to_the_content() {
+        check("/ImageStore/a%2Fb", Some("a/b"), &[]);
+        check("/ImageStore/a%5Cb", Some("a\\b"), &[]);
+        check("/ImageStore/a\\b", Some("a\\b"), &[]);
+        check("/ImageStore/%24%2FCopy", Some("$/Copy"), &[]);
+        check("/ImageStore/a%20b+c", Some("a b+c"), &[]);
+        check("/ImageStore/%C3%A4", Some("ä"), &[]);
+        check("/ImageStore/%252F", Some("%2F"), &[]);
+    }
+
+    #[test]
+    fn a_malformed_path_is_refused() {
+        for raw in ["%", "%4", "%zz", "%+1", "a%2", "%ff", "%C3", "%20", "%5C%2F", "%20/%20"] {
+            let error = parse(&format!("/ImageStore/{raw}")).expect_err(raw);
+            assert_eq!(error.kind(), Kind::InvalidArgument, "{raw}");
+        }
+        assert!(parse("/imagestore/a").is_err());
+        assert!(parse("/IMAGESTORE").is_err());
+    }
+
+    #[test]
+    fn other_prefixes_are_not_ours() {
+        for raw in ["", "/", "/health", "/ImageStores", "/$/GetClusterVersion", "/a/ImageStore"] {
+            assert_eq!(parse(raw).expect("no error"), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn paths_are_normalized_as_in_answers() {
+        for (path, normal) in
+            [("", ""), ("a", "a"), (" \\a\\\\b/ ", "a/b"), ("/a b/c", "a b/c"), ("//", "")]
+        {
+            assert_eq!(normalize(path), normal, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_panics(raw in ".*") {
+            drop(parse(&raw));
+            drop(parse(&format!("/ImageStore/{raw}")));
+        }
+
+        #[test]
+        fn an_encoded_text_decodes_to_itself(text in ".*") {
+            let encoded = encode(&text);
+            prop_assert!(encoded.is_ascii() && !encoded.contains(['=', '&', '+', '#', ' ', '\\']));
+            prop_assert_eq!(decode(&encoded).expect("it was encoded"), text);
+        }
+    }
+}
