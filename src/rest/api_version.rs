@@ -59,24 +59,26 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(value: &str, unpaged: bool, ticks: bool) {
+    fn check(value: &str, shapes: &str) {
         let version = parse(value).expect(value);
-        assert_eq!((version.unpaged(), version.ticks()), (unpaged, ticks), "{value}");
+        let list = if version.unpaged() { "whole" } else { "paged" };
+        let dates = if version.ticks() { "ticks" } else { "iso" };
+        assert_eq!(format!("{list} {dates}"), shapes, "{value}");
     }
 
     #[test]
     fn a_version_chooses_the_shapes() {
-        check("1.0", true, true);
-        check("1", true, true);
-        check("1.0-preview", true, true);
-        check("1.5", false, true);
-        check("2.0", true, true);
-        check("3.0", true, false);
-        check("3.1", false, false);
-        check("6.0", false, false);
-        check("6.25", false, false);
-        check("11.4", false, false);
-        check("1e1", false, false);
+        check("1.0", "whole ticks");
+        check("1", "whole ticks");
+        check("1.0-preview", "whole ticks");
+        check("1.5", "paged ticks");
+        check("2.0", "whole ticks");
+        check("3.0", "whole iso");
+        check("3.1", "paged iso");
+        check("6.0", "paged iso");
+        check("6.25", "paged iso");
+        check("11.4", "paged iso");
+        check("1e1", "paged iso");
     }
 
     #[test]

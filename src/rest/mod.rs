@@ -1,7 +1,175 @@
-//! The axum gateway.
+//! The REST gateway: turns each call of a REST client into the gRPC request for it.
+//!
+//! **Why it is so.** The documented calls do not fit a router: literals are matched after decoding,
+//! `$` ends a path, a wrong verb is 400, and every answer has upstream's body and reason phrase. So
+//! one catch-all parses the path itself.
+//!
+//! **Invariants:** the gateway knows only the generated client, never the store, so that it can stand
+//! before a remote backend as well; a REST request that is dropped drops its call; every error is
+//! the documented JSON.
 
 pub mod api_version;
 pub mod content_range;
 pub mod copy_body;
 pub mod path;
 pub mod query;
+
+mod answer;
+mod byte_range;
+mod call;
+mod content;
+mod copy;
+mod digests;
+mod events;
+mod guard;
+mod info;
+mod json;
+mod list;
+mod operations;
+mod payload;
+mod route;
+mod sessions;
+mod upload;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use futures::FutureExt;
+use http::{Method, request::Parts};
+use tokio::{sync::watch, time::Instant};
+use tower::{ServiceExt, util::BoxCloneSyncService};
+
+pub use self::guard::Hosts;
+use self::{
+    answer::Failure,
+    api_version::ApiVersion,
+    call::{Call, Client},
+    payload::Payload,
+    route::Route,
+};
+use crate::error::Error;
+
+/// The gRPC service behind the gateway: in process or remote.
+pub type Backend = BoxCloneSyncService<
+    http::Request<tonic::body::Body>,
+    http::Response<tonic::body::Body>,
+    tower::BoxError,
+>;
+
+/// What the gateway is told by the server around it.
+#[derive(Debug)]
+pub struct Config {
+    /// Which names a `Host` header may have.
+    pub hosts: Hosts,
+    /// Whether the server takes calls, for `GET /health`.
+    pub ready: watch::Receiver<bool>,
+    /// Answers every path that is none of the gateway's: `GET /`, and what its page needs. Its
+    /// requests have no body.
+    pub page: Router,
+}
+
+/// Makes the router that answers every request which is not gRPC.
+pub fn router(backend: Backend, config: Config) -> Router {
+    let client = call::client(backend);
+    Router::new().fallback(handle).with_state(Arc::new(Gateway { client, config }))
+}
+
+/// The gateway.
+struct Gateway {
+    client: Client,
+    config: Config,
+}
+
+/// Answers a request. The body is left only when the answer is known.
+async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let mut payload = Payload::new(body, &head.headers);
+    let answer = gateway.answer(head, &mut payload).boxed().await;
+    payload.leave();
+    answer.unwrap_or_else(Failure::into_response)
+}
+
+impl Gateway {
+    /// Finds out what a request asks for, and answers it.
+    async fn answer(
+        self: Arc<Self>,
+        head: Parts,
+        payload: &mut Payload,
+    ) -> Result<Response, Failure> {
+        guard::check(self.config.hosts, &head)?;
+        let Some(target) = path::parse(head.uri.path())? else {
+            return self.elsewhere(head).await;
+        };
+        let route = route::find(&head.method, target)?;
+        let query = query::parse(head.uri.query().unwrap_or_default());
+        let version = match version(&query)? {
+            Some(version) => version,
+            None if route.documented() => return Err(api_version::missing().into()),
+            None => ApiVersion::NEWEST,
+        };
+        let arrived = Instant::now();
+        let call = Call { client: self.client.clone(), head, query, version, arrived };
+        dispatch(call, route, payload).await
+    }
+
+    /// Answers what is not below `/ImageStore`.
+    async fn elsewhere(&self, head: Parts) -> Result<Response, Failure> {
+        if let Some(answer) = self.known(&head) {
+            return answer;
+        }
+        let request = Request::from_parts(head, axum::body::Body::empty());
+        let page = self.config.page.clone().oneshot(request).await;
+        Ok(page.unwrap_or_else(|never| match never {}))
+    }
+
+    /// Answers the two paths outside of `/ImageStore` that are known here.
+    fn known(&self, head: &Parts) -> Option<Result<Response, Failure>> {
+        let names: Vec<&str> = head.uri.path().split('/').filter(|name| !name.is_empty()).collect();
+        let answer = match (&head.method, names.as_slice()) {
+            (&Method::GET | &Method::HEAD, ["health"]) => info::health(&self.config.ready),
+            (&Method::GET, ["$", "GetClusterVersion"]) => {
+                version(&query::parse(head.uri.query().unwrap_or_default()))
+                    .map(|_| info::cluster_version())
+                    .map_err(Failure::from)
+            }
+            (method, ["health"] | ["$", "GetClusterVersion"]) => {
+                let message = format!("there is no call '{method} {}'", head.uri.path());
+                Err(Error::invalid("path", message).into())
+            }
+            _ => return None,
+        };
+        Some(answer)
+    }
+}
+
+/// The version of a call, if it has one.
+fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
+    query.value("api-version").map(api_version::parse).transpose()
+}
+
+/// Makes the call. The bodies of POST and DELETE are read whole before.
+async fn dispatch(call: Call, route: Route, payload: &mut Payload) -> Result<Response, Failure> {
+    let small = matches!(call.head.method, Method::POST | Method::DELETE);
+    let body = if small { payload.whole(call.deadline()).await? } else { Vec::new() };
+    match route {
+        Route::List(path) => list::list(call, path.unwrap_or_default()).await,
+        Route::Upload(path) => upload::upload(call, path, payload).await,
+        Route::Delete(path) => info::delete(call, path).await,
+        Route::Copy => copy::copy(call, &body).await,
+        Route::UploadChunk(path) => upload::chunk(call, path, payload).await,
+        Route::Session => sessions::get(call).await,
+        Route::Sessions(path) => sessions::list(call, path).await,
+        Route::DeleteSession => sessions::delete(call).await,
+        Route::CommitSession => sessions::commit(call).await,
+        Route::FolderSize(path) => info::folder_size(call, path.unwrap_or_default()).await,
+        Route::Info => info::info(call).await,
+        Route::Content(path) => content::content(call, path).await,
+        Route::Operations => operations::list(call).await,
+        Route::Operation(id) => operations::get(call, id).await,
+        Route::CancelOperation(id) => operations::cancel(call, id).await,
+    }
+}

@@ -1,0 +1,164 @@
+//! The answers: success, and the one shape of every error (reference, section 7).
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use hyper::ext::ReasonPhrase;
+use serde::Serialize;
+use tonic::Status;
+
+use crate::{
+    error::{Error, Kind},
+    wire::status,
+};
+
+/// The type of every JSON answer, and of empty ones.
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// Keeps browsers from guessing another type.
+pub(super) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// Why a call has no success to answer.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Chooses the status, the code and the reason phrase.
+    pub(super) kind: Kind,
+    /// What the caller sees.
+    pub(super) message: String,
+}
+
+impl Failure {
+    /// Creates a failure.
+    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// Tells a failure as another kind.
+    pub(super) fn told_as(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error.message())
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::new(status::kind(&status), status.message())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let error = ErrorBody { code: self.kind.code(), message: &self.message };
+        let status =
+            StatusCode::from_u16(self.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = json(status, &ErrorAnswer { error });
+        response.extensions_mut().insert(ReasonPhrase::from_static(reason(self.kind)));
+        if self.kind.retryable() {
+            let seconds = HeaderValue::from(status::RETRY_AFTER.as_secs());
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// The body of an error.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ErrorAnswer<'a> {
+    error: ErrorBody<'a>,
+}
+
+/// An error as JSON, in answers and in operations.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ErrorBody<'a> {
+    /// The symbol of the kind.
+    pub(super) code: &'static str,
+    /// What was wrong.
+    pub(super) message: &'a str,
+}
+
+/// The reason phrase of HTTP/1: the code, but for three of them.
+fn reason(kind: Kind) -> &'static [u8] {
+    match kind.code() {
+        "E_INVALIDARG" if kind.http() == 400 => b"Bad Request",
+        "E_ACCESSDENIED" => b"Access Denied",
+        "E_NOTIMPL" => b"Not Implemented",
+        code => code.as_bytes(),
+    }
+}
+
+/// A JSON answer.
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => with_body(status, Body::from(body)),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot write an answer");
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    }
+}
+
+/// An answer whose body is JSON that is written elsewhere.
+pub(super) fn with_body(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    response
+}
+
+/// The empty 200, which has upstream's JSON type all the same.
+pub(super) fn empty() -> Response {
+    with_body(StatusCode::OK, Body::empty())
+}
+
+/// The empty 204.
+pub(super) fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_has_its_code_three_times() {
+        for (kind, status, phrase) in [
+            (Kind::InvalidArgument, 400, "Bad Request"),
+            (Kind::BadRange, 400, "FABRIC_E_UPLOAD_SESSION_RANGE_NOT_SATISFIABLE"),
+            (Kind::Forbidden, 403, "Access Denied"),
+            (Kind::FileNotFound, 404, "FABRIC_E_FILE_NOT_FOUND"),
+            (Kind::Unimplemented, 501, "Not Implemented"),
+            (Kind::Busy, 503, "FABRIC_E_SERVICE_TOO_BUSY"),
+            (Kind::Timeout, 504, "FABRIC_E_TIMEOUT"),
+        ] {
+            let response = Failure::new(kind, "why \"x\"").into_response();
+            assert_eq!(response.status(), status);
+            let extension = response.extensions().get::<ReasonPhrase>().expect("a phrase");
+            assert_eq!(extension.as_bytes(), phrase.as_bytes());
+            assert_eq!(response.headers().contains_key("retry-after"), kind == Kind::Busy);
+            let body = response.into_body().collect().await.expect("a body").to_bytes();
+            let code = kind.code();
+            let expected = format!(r#"{{"Error":{{"Code":"{code}","Message":"why \"x\""}}}}"#);
+            assert_eq!(body, expected);
+        }
+    }
+
+    #[test]
+    fn an_empty_success_has_the_type_of_json() {
+        let response = empty();
+        assert_eq!(response.headers()["content-type"], "application/json; charset=utf-8");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    }
+}

@@ -1,0 +1,123 @@
+//! The `Range` of a download, and the entity tags of its conditions (RFC 9110).
+
+use super::content_range::number;
+
+/// What to send of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Requested {
+    /// All of it.
+    Whole,
+    /// Some of it; at least one byte, and within the file.
+    Part {
+        /// Where it begins.
+        offset: u64,
+        /// How many bytes it has.
+        length: u64,
+    },
+    /// Nothing: the range begins beyond the end.
+    Unsatisfiable,
+}
+
+/// Parses the value of `Range` for a file of a size. What is malformed, has another unit or more
+/// than one range asks for the whole file, as RFC 9110 allows.
+pub(super) fn parse(value: &str, size: u64) -> Requested {
+    let Some((unit, range)) = value.trim().split_once('=') else { return Requested::Whole };
+    let Some((start, end)) = range.trim().split_once('-') else { return Requested::Whole };
+    if !unit.trim_end().eq_ignore_ascii_case("bytes") {
+        return Requested::Whole;
+    }
+    let (start, end) = match (start, end, number(start), number(end)) {
+        ("", _, _, Some(0)) => return Requested::Unsatisfiable,
+        ("", _, _, Some(_)) if size == 0 => return Requested::Whole,
+        ("", _, _, Some(suffix)) => (size.saturating_sub(suffix), size - 1),
+        (_, "", Some(start), _) => (start, u64::MAX),
+        (_, _, Some(start), Some(end)) if start <= end => (start, end),
+        _ => return Requested::Whole,
+    };
+    if start >= size {
+        return Requested::Unsatisfiable;
+    }
+    Requested::Part { offset: start, length: end.min(size - 1) - start + 1 }
+}
+
+/// Whether a list of entity tags has this one; `*` has every one. Weak tags count as strong: the
+/// bytes of a file never change under its tag.
+pub(super) fn has_tag(list: &str, tag: &str) -> bool {
+    let mut tags = list.split(',').map(str::trim);
+    tags.any(|found| found == "*" || found.strip_prefix("W/").unwrap_or(found) == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Requested::*, *};
+
+    #[track_caller]
+    fn check(value: &str, size: u64, expected: Requested) {
+        assert_eq!(parse(value, size), expected, "{value} of {size}");
+    }
+
+    #[test]
+    fn one_range_is_served() {
+        check("bytes=0-9", 100, Part { offset: 0, length: 10 });
+        check("bytes=90-", 100, Part { offset: 90, length: 10 });
+        check("bytes=90-1000", 100, Part { offset: 90, length: 10 });
+        check("bytes=-10", 100, Part { offset: 90, length: 10 });
+        check("bytes=-1000", 100, Part { offset: 0, length: 100 });
+        check("BYTES = 0-0", 100, Part { offset: 0, length: 1 });
+        check("bytes=0-18446744073709551615", 100, Part { offset: 0, length: 100 });
+    }
+
+    #[test]
+    fn a_range_beyond_the_end_is_refused() {
+        check("bytes=100-", 100, Unsatisfiable);
+        check("bytes=100-200", 100, Unsatisfiable);
+        check("bytes=-0", 100, Unsatisfiable);
+        check("bytes=0-", 0, Unsatisfiable);
+    }
+
+    #[test]
+    fn everything_else_asks_for_the_whole() {
+        for value in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=9-0",
+            "bytes=0-1,5-6",
+            "bytes=a-b",
+            "bytes=0",
+            "bytes=+0-1",
+            "items=0-1",
+            "bytes=99999999999999999999-",
+        ] {
+            check(value, 100, Whole);
+        }
+        check("bytes=-5", 0, Whole);
+    }
+
+    #[test]
+    fn tags_are_compared() {
+        for (list, has) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", \"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+            ("a", false),
+            ("", false),
+        ] {
+            assert_eq!(has_tag(list, "\"a\""), has, "{list}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_is_within_the_file(value in "bytes=[0-9]{0,4}-[0-9]{0,4}|.*", size in 0..10_000_u64) {
+            if let Part { offset, length } = parse(&value, size) {
+                prop_assert!(length > 0 && offset + length <= size);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `POST /ImageStore/$/Copy`: waited for, watched by events, or left to run.
+//!
+//! The copy belongs to its caller: a REST request that is dropped drops the stream of the backend,
+//! and that cancels the copy.
+
+use axum::response::Response;
+use futures::{Stream, StreamExt, stream};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use prost::Message;
+use tonic::{Status, codec::Streaming};
+
+use super::{
+    answer::{self, Failure},
+    call::{Call, Client, broken, first},
+    copy_body, events, json,
+};
+use crate::{
+    error::{Error, Kind},
+    wire::{
+        status,
+        v1::{CopyRequest, GetOperationRequest, Operation, OperationState},
+    },
+};
+
+/// Copies as the body says.
+pub(super) async fn copy(call: Call, body: &[u8]) -> Result<Response, Failure> {
+    let request = copy_body::parse(body)?;
+    if call.wants_events() {
+        watched(call, request).await
+    } else if call.wants_async() {
+        left(call, request).await
+    } else {
+        waited(call, request).await
+    }
+}
+
+/// Answers when the copy has ended.
+async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
+    let mut stream = call.client.clone().copy(call.plain(request)).await?.into_inner();
+    let mut last = first(&mut stream).await?;
+    while let Some(operation) = stream.message().await? {
+        last = operation;
+    }
+    if last.state() == OperationState::Succeeded { Ok(answer::empty()) } else { Err(broken()) }
+}
+
+/// Answers with events. A copy that is refused answers as a plain one.
+async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> {
+    let mut stream = call.client.clone().copy(call.watched(request)).await?.into_inner();
+    let begun = first(&mut stream).await?;
+    let operations = follow(call.client, begun, stream);
+    Ok(events::answer(&call.head.headers, operations))
+}
+
+/// The operations of a copy's stream; where that fails, the last one says how.
+fn follow(
+    client: Client,
+    begun: Operation,
+    stream: Streaming<Operation>,
+) -> impl Stream<Item = Result<Operation, Failure>> + Send {
+    let rest = stream::unfold(Some((stream, client, begun.clone())), |state| async move {
+        let (mut stream, client, last) = state?;
+        match stream.message().await {
+            Ok(Some(operation)) => Some((Ok(operation.clone()), Some((stream, client, operation)))),
+            Ok(None) => None,
+            Err(error) => Some((Ok(outcome(client, last, &error).await), None)),
+        }
+    });
+    stream::once(async { Ok(begun) }).chain(rest)
+}
+
+/// The last state of an operation whose stream failed: as the backend keeps it, or, where it has
+/// not yet noticed or cannot be asked, as the stream said.
+async fn outcome(mut client: Client, last: Operation, error: &Status) -> Operation {
+    let kept = client.get_operation(GetOperationRequest { id: last.id.clone() }).await;
+    if let Ok(kept) = kept
+        && events::has_ended(kept.get_ref())
+    {
+        return kept.into_inner();
+    }
+    let cancelled = matches!(status::kind(error), Kind::Cancelled | Kind::Timeout);
+    let state = if cancelled { OperationState::Cancelled } else { OperationState::Failed };
+    let mut error_status = tonic_types::Status::decode(error.details()).unwrap_or_default();
+    error_status.code = error.code() as i32;
+    error.message().clone_into(&mut error_status.message);
+    Operation { state: state.into(), error: Some(error_status), ..last }
+}
+
+/// Answers where to find the copy, which goes on by itself.
+async fn left(call: Call, mut request: CopyRequest) -> Result<Response, Failure> {
+    let limited = call.query.timeout().is_some();
+    request.detached = !limited;
+    let mut stream = call.client.clone().copy(call.watched(request)).await?.into_inner();
+    let begun = first(&mut stream).await?;
+    if limited {
+        // The caller's time limit is that of the backend's call, so somebody has to hold that.
+        tokio::spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
+    }
+    let mut response = answer::json(StatusCode::ACCEPTED, &json::Operation::new(&begun));
+    let location = format!("/ImageStore/$/Operations/{}", begun.id);
+    let location = HeaderValue::try_from(location).map_err(Error::internal)?;
+    response.headers_mut().insert(header::LOCATION, location);
+    let (name, value) = ("preference-applied", "respond-async");
+    response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    Ok(response)
+}

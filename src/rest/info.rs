@@ -1,0 +1,50 @@
+//! Small answers: sizes, the store's space, the version of the cluster, health, deletion.
+
+use axum::response::Response;
+use http::StatusCode;
+use tokio::sync::watch;
+
+use super::{
+    answer::{self, Failure},
+    call::{Call, present},
+    json::{ClusterVersion, FolderSize, Info, Text},
+};
+use crate::{
+    error::Kind,
+    limits,
+    wire::v1::{DeleteRequest, GetStoreInfoRequest, StatRequest},
+};
+
+/// Deletes a path. What does not exist is deleted already.
+pub(super) async fn delete(call: Call, path: String) -> Result<Response, Failure> {
+    call.client.clone().delete(call.plain(DeleteRequest { path })).await?;
+    Ok(answer::empty())
+}
+
+/// The size of a folder; an empty path is the root.
+pub(super) async fn folder_size(call: Call, path: String) -> Result<Response, Failure> {
+    let found = call.client.clone().stat(call.plain(StatRequest { path })).await?;
+    let entry = present(found.into_inner().entry)?;
+    let size = FolderSize { store_relative_path: entry.path, folder_size: Text(entry.size_bytes) };
+    Ok(answer::json(StatusCode::OK, &size))
+}
+
+/// The space that the store uses.
+pub(super) async fn info(call: Call) -> Result<Response, Failure> {
+    let info = call.client.clone().get_store_info(call.plain(GetStoreInfoRequest {})).await?;
+    Ok(answer::json(StatusCode::OK, &Info::new(info.get_ref())))
+}
+
+/// The version that `sfctl` asks for.
+pub(super) fn cluster_version() -> Response {
+    answer::json(StatusCode::OK, &ClusterVersion { version: limits::CLUSTER_VERSION })
+}
+
+/// Whether the server takes calls.
+pub(super) fn health(ready: &watch::Receiver<bool>) -> Result<Response, Failure> {
+    if *ready.borrow() {
+        Ok(answer::empty())
+    } else {
+        Err(Failure::new(Kind::Busy, "the server is not ready; try again"))
+    }
+}

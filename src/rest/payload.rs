@@ -1,0 +1,140 @@
+//! The body of a request.
+//!
+//! **Invariant:** what a call leaves unread is read on for a while after its answer, so that a
+//! client that first writes and then reads receives it. This is the one place that does so.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::answer::Failure;
+use crate::{error::Kind, limits};
+
+/// A body that is read piece by piece.
+pub(super) struct Payload {
+    body: Body,
+    /// Whether the client waits for `100 Continue`, which the first read sends.
+    waits: bool,
+}
+
+impl Payload {
+    /// Takes the body of a request.
+    pub(super) fn new(body: Body, headers: &HeaderMap) -> Self {
+        Self { body, waits: headers.contains_key(header::EXPECT) }
+    }
+
+    /// The size of the body, where its client said it.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// `Kind::Timeout` where the body stands still, `Kind::InvalidArgument` where it breaks off.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        self.waits = false;
+        loop {
+            let frame = timeout(limits::BODY_STALL, self.body.frame()).await.map_err(|_| {
+                let seconds = limits::BODY_STALL.as_secs();
+                let message = format!("no byte of the body came for {seconds} s");
+                Failure::new(Kind::Timeout, message)
+            })?;
+            match frame {
+                None => {
+                    self.body = Body::empty();
+                    return Ok(None);
+                }
+                Some(Err(error)) => {
+                    self.body = Body::empty();
+                    let message = format!("the body broke off: {error}");
+                    return Err(Failure::new(Kind::InvalidArgument, message));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                    Ok(_) | Err(_) => {}
+                },
+            }
+        }
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// `Kind::MessageTooLarge`, and `Kind::Timeout` where it is not there by the deadline.
+    pub(super) async fn whole(&mut self, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let too_large = || {
+            let most = limits::REST_BODY_BYTES_MAX;
+            let message = format!("the body has more than {most} bytes");
+            Failure::new(Kind::MessageTooLarge, message)
+        };
+        if self.size().is_some_and(|size| size > limits::REST_BODY_BYTES_MAX as u64) {
+            return Err(too_large());
+        }
+        let mut whole = Vec::new();
+        let read = async {
+            while let Some(bytes) = self.next().await? {
+                if whole.len() + bytes.len() > limits::REST_BODY_BYTES_MAX {
+                    return Err(too_large());
+                }
+                whole.extend_from_slice(&bytes);
+            }
+            Ok(())
+        };
+        timeout_at(deadline, read).await.map_err(|_| {
+            Failure::new(Kind::Timeout, "the time of the call passed before its body was there")
+        })??;
+        Ok(whole)
+    }
+
+    /// Leaves the body, when the answer is known. A client that still waits for `100 Continue` has
+    /// not sent it; any other is read on in the background, within bounds.
+    pub(super) fn leave(self) {
+        if self.waits || self.body.is_end_stream() {
+            return;
+        }
+        let mut body = self.body;
+        tokio::spawn(timeout(limits::REFUSED_BODY_TIME, async move {
+            let mut left = limits::REFUSED_BODY_BYTES;
+            while left > 0
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            }
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    fn payload(pieces: Vec<Result<Bytes, std::io::Error>>) -> Payload {
+        Payload::new(Body::from_stream(stream::iter(pieces)), &HeaderMap::new())
+    }
+
+    #[tokio::test]
+    async fn a_body_within_the_bound_is_read_whole() {
+        let deadline = Instant::now() + limits::REST_TIMEOUT_DEFAULT;
+        let half = Bytes::from(vec![7; limits::REST_BODY_BYTES_MAX / 2]);
+        let mut exact = payload(vec![Ok(half.clone()), Ok(Bytes::new()), Ok(half.clone())]);
+        let whole = exact.whole(deadline).await.expect("a body");
+        assert_eq!(whole.len(), limits::REST_BODY_BYTES_MAX);
+        let mut more = payload(vec![Ok(half.clone()), Ok(half), Ok(Bytes::from_static(b"x"))]);
+        let failure = more.whole(deadline).await.expect_err("too large");
+        assert_eq!(failure.kind, Kind::MessageTooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_no_body() {
+        let broken = std::io::Error::other("reset");
+        let mut payload = payload(vec![Ok(Bytes::from_static(b"a")), Err(broken)]);
+        assert_eq!(payload.next().await.expect("a piece"), Some(Bytes::from_static(b"a")));
+        assert_eq!(payload.next().await.expect_err("broken").kind, Kind::InvalidArgument);
+    }
+}

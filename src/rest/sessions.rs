@@ -1,0 +1,125 @@
+//! The calls on upload sessions (reference, sections 3.4 to 3.6).
+
+use axum::response::Response;
+use http::StatusCode;
+use uuid::Uuid;
+
+use super::{
+    answer::{self, Failure},
+    call::Call,
+    json::{UploadSession, UploadSessions},
+};
+use crate::{
+    error::{Error, Kind},
+    limits,
+    wire::v1::{
+        CommitUploadSessionRequest, DeleteUploadSessionRequest, GetUploadSessionRequest,
+        ListUploadSessionsRequest,
+    },
+};
+
+/// The length of a UUID with its four hyphens.
+const HYPHENATED: usize = 36;
+
+/// The session that the query names, in lower case.
+///
+/// # Errors
+/// `Kind::InvalidSessionId` where it is absent, not a UUID with hyphens, or zero.
+pub(super) fn id(call: &Call) -> Result<String, Error> {
+    parse_id(call.query.value("session-id").unwrap_or_default())
+}
+
+/// Parses the id of a session.
+fn parse_id(text: &str) -> Result<String, Error> {
+    let id = Uuid::try_parse(text).ok();
+    let id = id.filter(|id| text.len() == HYPHENATED && !id.is_nil());
+    id.map(|id| id.hyphenated().to_string()).ok_or_else(|| {
+        let message =
+            format!("the session-id '{text}' is not a UUID of 36 characters other than zero");
+        Error::new(Kind::InvalidSessionId, message).field("session_id")
+    })
+}
+
+/// Describes the session that the query names; 204 where there is none.
+pub(super) async fn get(call: Call) -> Result<Response, Failure> {
+    let request = call.plain(GetUploadSessionRequest { session_id: id(&call)? });
+    match call.client.clone().get_upload_session(request).await.map_err(Failure::from) {
+        Ok(session) => Ok(sessions(vec![UploadSession::new(session.into_inner(), call.version)])),
+        Err(Failure { kind: Kind::SessionNotFound, .. }) => Ok(answer::no_content()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Lists the sessions of a path; 204 where there are none.
+pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> {
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page_size = limits::RECORDS_PAGE_MAX.try_into().unwrap_or_default();
+        let request = ListUploadSessionsRequest { path: path.clone(), page_size, page_token };
+        let page = call.client.clone().list_upload_sessions(call.plain(request)).await?;
+        let page = page.into_inner();
+        found.extend(page.sessions.into_iter().map(|s| UploadSession::new(s, call.version)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    Ok(if found.is_empty() { answer::no_content() } else { sessions(found) })
+}
+
+/// The answer with some sessions.
+fn sessions(upload_sessions: Vec<UploadSession>) -> Response {
+    answer::json(StatusCode::OK, &UploadSessions { upload_sessions })
+}
+
+/// Forgets the session that the query names.
+pub(super) async fn delete(call: Call) -> Result<Response, Failure> {
+    let session_id = id(&call).map_err(as_argument)?;
+    let request = call.plain(DeleteUploadSessionRequest { session_id });
+    call.client.clone().delete_upload_session(request).await?;
+    Ok(answer::empty())
+}
+
+/// Commits the session that the query names.
+pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
+    let session_id = id(&call).map_err(as_argument)?;
+    let request = call.plain(CommitUploadSessionRequest { session_id });
+    // Upstream tells an unknown session and an incomplete one alike.
+    call.client.clone().commit_upload_session(request).await.map_err(as_argument)?;
+    Ok(answer::empty())
+}
+
+/// Tells what is wrong with a session as an invalid argument.
+fn as_argument(failure: impl Into<Failure>) -> Failure {
+    let failure = failure.into();
+    if matches!(failure.kind, Kind::InvalidSessionId | Kind::SessionNotFound | Kind::BadRange) {
+        return failure.told_as(Kind::InvalidArgument);
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_named_by_a_uuid_with_hyphens() {
+        let id = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
+        assert_eq!(parse_id(id).expect(id), id);
+        assert_eq!(parse_id(&id.to_uppercase()).expect(id), id);
+        for text in [
+            "",
+            "00000000-0000-0000-0000-000000000000",
+            "d7d3d8c84d2a4b8e9c060e2f8f0f8b11",
+            "{d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11}",
+            "urn:uuid:d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11",
+            "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b1g",
+            "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b1",
+            "d7d3d8c8-4d2a4b8e-9c06-0e2f8f0f8b-11",
+            "%64d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11",
+        ] {
+            assert_eq!(parse_id(text).expect_err(text).kind(), Kind::InvalidSessionId, "{text}");
+        }
+    }
+}

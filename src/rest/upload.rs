@@ -1,0 +1,217 @@
+//! The calls that carry a file's bytes in: `PUT /ImageStore/{path}` and `$/UploadChunk` (reference,
+//! sections 3.1 and 3.3).
+//!
+//! **Invariant:** a stream of messages that ends is a whole upload for the backend, in process as
+//! well as remote. So the stream ends only when the body is whole and its digests hold; in every
+//! other case it never ends, and the call is dropped, of which nothing is left.
+
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use axum::response::Response;
+use bytes::Bytes;
+use futures::Stream;
+use http::header;
+use tokio::sync::mpsc;
+use tonic::{Request, Status};
+
+use super::{
+    answer::{self, Failure},
+    call::Call,
+    content_range::{self, ContentRange},
+    digests::Digests,
+    payload::Payload,
+    sessions,
+};
+use crate::{
+    error::{Error, Kind},
+    limits,
+    wire::v1::{
+        UploadChunkHeader, UploadChunkRequest, UploadHeader, UploadRequest, upload_chunk_request,
+        upload_request,
+    },
+};
+
+/// Messages of one upload that wait for the backend.
+const MESSAGES: usize = 4;
+
+/// Stores a file.
+pub(super) async fn upload(
+    call: Call,
+    path: String,
+    payload: &mut Payload,
+) -> Result<Response, Failure> {
+    // Upstream refuses a malformed range here, and ignores a well-formed one.
+    content_range(&call)?;
+    let digests = Digests::parse(&call.head.headers)?;
+    let message = |payload| UploadRequest { payload: Some(payload) };
+    let header = UploadHeader { path, size_bytes: payload.size(), blake3: String::new() };
+    let header = message(upload_request::Payload::Header(header));
+    let data = move |bytes| message(upload_request::Payload::Data(bytes));
+    let mut client = call.client;
+    transfer(payload, digests, header, data, |messages| async move {
+        client.upload(Request::new(messages)).await.map(drop)
+    })
+    .await
+}
+
+/// Stores a chunk.
+pub(super) async fn chunk(
+    call: Call,
+    path: String,
+    payload: &mut Payload,
+) -> Result<Response, Failure> {
+    let session_id = sessions::id(&call)?;
+    let range = content_range(&call)?.unwrap_or_default();
+    if let Some(size) = payload.size()
+        && size != range.length
+    {
+        let length = range.length;
+        let message = format!("the body has {size} bytes, the Content-Range has {length}");
+        return Err(Failure::new(Kind::BadRange, message));
+    }
+    let digests = Digests::parse(&call.head.headers)?;
+    let message = |payload| UploadChunkRequest { payload: Some(payload) };
+    let ContentRange { offset, length, total: total_bytes } = range;
+    let header = UploadChunkHeader { session_id, path, offset, length, total_bytes };
+    let header = message(upload_chunk_request::Payload::Header(header));
+    let data = move |bytes| message(upload_chunk_request::Payload::Data(bytes));
+    let mut client = call.client;
+    transfer(payload, digests, header, data, |messages| async move {
+        client.upload_chunk(Request::new(messages)).await.map(drop)
+    })
+    .await
+}
+
+/// The range of the request, if it has one.
+fn content_range(call: &Call) -> Result<Option<ContentRange>, Error> {
+    let value = call.head.headers.get(header::CONTENT_RANGE);
+    value.map(|value| content_range::parse(&String::from_utf8_lossy(value.as_bytes()))).transpose()
+}
+
+/// Sends a body to the backend and answers what that says. Its answer comes early where it refuses.
+async fn transfer<M, C, F>(
+    payload: &mut Payload,
+    digests: Digests,
+    header: M,
+    data: impl Fn(Bytes) -> M,
+    call: C,
+) -> Result<Response, Failure>
+where
+    C: FnOnce(Messages<M>) -> F,
+    F: Future<Output = Result<(), Status>>,
+{
+    let (sender, receiver) = mpsc::channel(MESSAGES);
+    let mut call = pin!(call(Messages(receiver)));
+    tokio::select! {
+        biased;
+        answered = &mut call => answered?,
+        sent = send(payload, digests, header, data, sender) => {
+            sent?;
+            call.await?;
+        }
+    }
+    Ok(answer::empty())
+}
+
+/// Sends a body as messages, and at last the end, if it is whole and its digests hold.
+async fn send<M>(
+    payload: &mut Payload,
+    mut digests: Digests,
+    header: M,
+    data: impl Fn(Bytes) -> M,
+    sender: mpsc::Sender<Option<M>>,
+) -> Result<(), Failure> {
+    let mut sent = sender.send(Some(header)).await;
+    while sent.is_ok()
+        && let Some(mut bytes) = payload.next().await?
+    {
+        digests.update(&bytes);
+        while sent.is_ok() && !bytes.is_empty() {
+            let message = bytes.split_to(bytes.len().min(limits::STREAM_MESSAGE_BYTES));
+            sent = sender.send(Some(data(message))).await;
+        }
+    }
+    // Where the backend has dropped the stream, its answer says why.
+    if sent.is_ok() {
+        digests.verify()?;
+        drop(sender.send(None).await);
+    }
+    Ok(())
+}
+
+/// The messages that are sent. They end with `None`; a sender that is gone does not end them.
+struct Messages<M>(mpsc::Receiver<Option<M>>);
+
+impl<M> Stream for Messages<M> {
+    type Item = M;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<M>> {
+        match ready!(self.0.poll_recv(cx)) {
+            Some(message) => Poll::Ready(message),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use futures::{FutureExt, StreamExt, stream};
+    use http::HeaderMap;
+
+    use super::*;
+
+    /// Sends pieces to a backend that reads to the end; what it got, if it saw the end.
+    async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<usize> {
+        let mut payload = Payload::new(Body::from_stream(stream::iter(pieces)), &HeaderMap::new());
+        let headers = HeaderMap::from_iter([(
+            header::HeaderName::from_static("content-md5"),
+            md5.parse().expect("md5"),
+        )]);
+        let digests = Digests::parse(&headers).expect("digests");
+        let mut got = None;
+        let stored = transfer(
+            &mut payload,
+            digests,
+            Bytes::new(),
+            |bytes| bytes,
+            async |stream| {
+                let bytes: Vec<Bytes> = stream.collect().await;
+                got = Some(bytes.iter().map(Bytes::len).sum());
+                Ok(())
+            },
+        );
+        assert_eq!(stored.await.is_ok(), got.is_some());
+        got
+    }
+
+    const HELLO: &str = "XUFAKrxLKna5cZ2REBfFkg==";
+
+    #[tokio::test]
+    async fn only_a_whole_body_ends_the_messages() {
+        assert_eq!(sent(vec![Ok(b"hel"), Ok(b"lo")], HELLO).await, Some(5));
+        assert_eq!(sent(vec![Ok(b"hel"), Ok(b"lO")], HELLO).await, None);
+        let reset = std::io::Error::other("reset");
+        assert_eq!(sent(vec![Ok(b"hello"), Err(reset)], HELLO).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_is_gone_does_not_end_the_messages() {
+        let (sender, receiver) = mpsc::channel::<Option<u8>>(1);
+        drop(sender);
+        assert!(Messages(receiver).next().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_early_refusal_is_the_answer() {
+        let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let mut payload = Payload::new(body, &HeaderMap::new());
+        let refused = transfer(&mut payload, Digests::default(), (), drop, async |_| {
+            Err(Status::invalid_argument("no"))
+        });
+        assert_eq!(refused.await.expect_err("a refusal").kind, Kind::InvalidArgument);
+    }
+}
