@@ -38,7 +38,6 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use futures::FutureExt;
 use http::{Method, request::Parts};
 use tokio::{sync::watch, time::Instant};
 use tower::{ServiceExt, util::BoxCloneSyncService};
@@ -84,13 +83,11 @@ struct Gateway {
     config: Config,
 }
 
-/// Answers a request. The body is left only when the answer is known.
+/// Answers a request. Its body lives as long as its answer takes.
 async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let mut payload = Payload::new(body, &head.headers);
-    let answer = gateway.answer(head, &mut payload).boxed().await;
-    payload.leave();
-    answer.unwrap_or_else(Failure::into_response)
+    let mut payload = Payload::new(body);
+    gateway.answer(head, &mut payload).await.unwrap_or_else(Failure::into_response)
 }
 
 impl Gateway {

@@ -1,11 +1,10 @@
 //! The body of a request.
 //!
-//! **Invariant:** what a call leaves unread is read on for a while after its answer, so that a
-//! client that first writes and then reads receives it. This is the one place that does so.
+//! What a call leaves unread is not read on here: the server's connections linger, so that a client
+//! that first writes and then reads receives the answer all the same.
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -14,21 +13,17 @@ use super::answer::Failure;
 use crate::{error::Kind, limits};
 
 /// A body that is read piece by piece.
-pub(super) struct Payload {
-    body: Body,
-    /// Whether the client waits for `100 Continue`, which the first read sends.
-    waits: bool,
-}
+pub(super) struct Payload(Body);
 
 impl Payload {
     /// Takes the body of a request.
-    pub(super) fn new(body: Body, headers: &HeaderMap) -> Self {
-        Self { body, waits: headers.contains_key(header::EXPECT) }
+    pub(super) fn new(body: Body) -> Self {
+        Self(body)
     }
 
     /// The size of the body, where its client said it.
     pub(super) fn size(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        self.0.size_hint().exact()
     }
 
     /// The next bytes; `None` at the end.
@@ -36,20 +31,15 @@ impl Payload {
     /// # Errors
     /// `Kind::Timeout` where the body stands still, `Kind::InvalidArgument` where it breaks off.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        self.waits = false;
         loop {
-            let frame = timeout(limits::BODY_STALL, self.body.frame()).await.map_err(|_| {
+            let frame = timeout(limits::BODY_STALL, self.0.frame()).await.map_err(|_| {
                 let seconds = limits::BODY_STALL.as_secs();
                 let message = format!("no byte of the body came for {seconds} s");
                 Failure::new(Kind::Timeout, message)
             })?;
             match frame {
-                None => {
-                    self.body = Body::empty();
-                    return Ok(None);
-                }
+                None => return Ok(None),
                 Some(Err(error)) => {
-                    self.body = Body::empty();
                     let message = format!("the body broke off: {error}");
                     return Err(Failure::new(Kind::InvalidArgument, message));
                 }
@@ -89,23 +79,6 @@ impl Payload {
         })??;
         Ok(whole)
     }
-
-    /// Leaves the body, when the answer is known. A client that still waits for `100 Continue` has
-    /// not sent it; any other is read on in the background, within bounds.
-    pub(super) fn leave(self) {
-        if self.waits || self.body.is_end_stream() {
-            return;
-        }
-        let mut body = self.body;
-        tokio::spawn(timeout(limits::REFUSED_BODY_TIME, async move {
-            let mut left = limits::REFUSED_BODY_BYTES;
-            while left > 0
-                && let Some(Ok(frame)) = body.frame().await
-            {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            }
-        }));
-    }
 }
 
 #[cfg(test)]
@@ -115,7 +88,7 @@ mod tests {
     use super::*;
 
     fn payload(pieces: Vec<Result<Bytes, std::io::Error>>) -> Payload {
-        Payload::new(Body::from_stream(stream::iter(pieces)), &HeaderMap::new())
+        Payload::new(Body::from_stream(stream::iter(pieces)))
     }
 
     #[tokio::test]

@@ -166,7 +166,7 @@ mod tests {
 
     /// Sends pieces to a backend that reads to the end; what it got, if it saw the end.
     async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<usize> {
-        let mut payload = Payload::new(Body::from_stream(stream::iter(pieces)), &HeaderMap::new());
+        let mut payload = Payload::new(Body::from_stream(stream::iter(pieces)));
         let headers = HeaderMap::from_iter([(
             header::HeaderName::from_static("content-md5"),
             md5.parse().expect("md5"),
@@ -208,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn an_early_refusal_is_the_answer() {
         let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let mut payload = Payload::new(body, &HeaderMap::new());
+        let mut payload = Payload::new(body);
         let refused = transfer(&mut payload, Digests::default(), (), drop, async |_| {
             Err(Status::invalid_argument("no"))
         });
