@@ -8,7 +8,7 @@ pub mod grpc;
 pub mod limits;
 pub mod model;
 pub mod namespace;
+pub mod rest;
 pub mod server;
 pub mod store;
-pub mod rest;
 pub mod wire;

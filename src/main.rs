@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use imagestore::cli;
+use imagestore::{
+    cli,
+    server::{config::Serve, process::serve},
+};
 
 /// A store for application packages
 #[derive(Debug, Parser)]
@@ -17,6 +20,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve the store over gRPC and REST on one port
+    Serve(Serve),
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -31,6 +36,7 @@ fn main() -> ExitCode {
         }
     };
     match arguments.command {
+        Some(Command::Serve(arguments)) => serve(arguments),
         Some(Command::Client(command)) => cli::run(&arguments.global, command),
         None => {
             Arguments::command().print_help().ok();

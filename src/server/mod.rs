@@ -19,10 +19,11 @@ mod tests;
 use std::{error::Error as _, fmt, net::SocketAddr};
 
 use axum::Router;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::{ServiceExt, util::BoxCloneSyncService};
 use tracing::{info, warn};
 
 pub use app::app;
@@ -35,6 +36,7 @@ use crate::{
     grpc::Service,
     limits::CLOSE_TIME,
     namespace::Recovered,
+    rest::{self, Hosts},
     store::{self, Store},
     wire,
 };
@@ -99,6 +101,7 @@ pub struct Server {
     address: SocketAddr,
     app: Router,
     health: HealthReporter,
+    ready: watch::Sender<bool>,
     stop: CancellationToken,
     store: Store,
     /// Locked until the server has ended.
@@ -122,10 +125,20 @@ impl Server {
         let service = Service::new(store.clone());
         let (grpc, health) = grpc().await?;
         let grpc = grpc.add_service(service.clone());
-        let rest = Router::new();
-
-        let app = app(grpc.into_axum_router(), rest);
-        Ok(Self { listener, address, app, health, stop, store, folder })
+        let (ready, is_ready) = watch::channel(true);
+        let gateway = rest::Config {
+            hosts: if config::is_loopback(address.ip()) { Hosts::Loopback } else { Hosts::Any },
+            ready: is_ready,
+            page: Router::new().route("/", axum::routing::get(async || "Image Store\n")),
+        };
+        // The gateway calls the service in process: the true request and answer, without a socket.
+        let backend =
+            BoxCloneSyncService::new(ServiceExt::<http::Request<tonic::body::Body>>::map_err(
+                service,
+                |never| match never {},
+            ));
+        let app = app(grpc.into_axum_router(), rest::router(backend, gateway));
+        Ok(Self { listener, address, app, health, ready, stop, store, folder })
     }
 
     /// Where the server listens; with the actual port where port 0 was asked for.
@@ -140,10 +153,11 @@ impl Server {
     ///
     /// When dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, app, mut health, stop, store, folder, .. } = self;
+        let Self { listener, app, mut health, ready, stop, store, folder, .. } = self;
         let stopping = async {
             shutdown.await;
             info!("stopping");
+            ready.send_replace(false);
             stop.cancel();
             store.drain().await;
             // Ends the streams of those who watch the health.

@@ -10,7 +10,6 @@ use tokio::{
     net::TcpStream,
     sync::{Notify, oneshot},
     task::JoinHandle,
-    time::timeout,
 };
 use tokio_stream::StreamExt;
 use tonic::{Code, transport::Channel};
