@@ -1,4 +1,72 @@
-//! Image Store: keeps application packages.
+//! Image Store: keeps application packages, folders and files addressed by a relative path.
+//!
+//! # Bird's eye
+//!
+//! Data flows one way: request → [`rest`] (for REST) → [`grpc`] → [`store`] → [`namespace`] and
+//! [`blob`]. There is one backend. What REST can do, gRPC can do, because the gateway has no other way
+//! to the store than the generated client.
+//!
+//! # Code map
+//!
+//! | module | is | may import, beside [`model`], [`error`], [`limits`] |
+//! |---|---|---|
+//! | [`model`], [`error`], [`limits`] | pure values, the one error and its mappings, every bound | nobody |
+//! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | nobody |
+//! | [`blob`] | immutable parts in an object store | nobody |
+//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob` |
+//! | [`wire`] | generated messages, error ↔ status | nobody |
+//! | [`grpc`] | the service | `store`, `wire` |
+//! | [`rest`] | the gateway | `wire` |
+//! | [`client`], [`cli`] | the Rust client and the command line | `wire` |
+//! | [`server`] | configuration, wiring, shutdown | all of these |
+//!
+//! A test keeps these rules (`tests/spec/tidy.rs`).
+//!
+//! # Invariants
+//!
+//! 1. **Content never changes.** A part is named by its digest; ids and object keys are never used
+//!    twice.
+//! 2. **Folders are copy-on-write.** Whoever writes below a folder that is referred to twice clones
+//!    it first; whether it is shared is asked after its parent has become unshared.
+//! 3. **One transaction makes a change visible.** Nothing is answered before its commit.
+//! 4. **Durable before visible.** An object and its folder are synced before the row that names it is
+//!    committed.
+//! 5. **Letting go.** Whatever removes a reference hands the old target to
+//!    [`namespace::garbage::let_go`] in the same transaction.
+//! 6. **No blocking call on the runtime.** SQL runs on database threads, hashing of parts and files on
+//!    the blocking pool.
+//!
+//! # Life of an upload
+//!
+//! [`store::Store::upload`] looks at the path and waits for a turn. Bytes fill a part of at most
+//! 8 MiB; a full part is hashed, put as an object unless it is stored already, and given its row and a
+//! pin, while the next one is filled. At the end one transaction makes the content and the entry and
+//! drops the pins. A file of up to [`limits::INLINE_BYTES_MAX`] is kept in the database, in that one
+//! transaction.
+//!
+//! # Life of a copy
+//!
+//! [`store::Store::copy`] is one transaction where nothing is skipped and nothing verified: the
+//! destination's entry comes to refer to the source's folder. Otherwise the source is pinned, a
+//! filtered folder is built beside the tree in bounded steps ([`namespace::filter`]), its parts are
+//! read and checked, and one last transaction makes it visible. Watchers follow the latest state.
+//!
+//! # Failure and recovery
+//!
+//! A caller that leaves before a job has begun takes it back; what has begun gives its verdict.
+//! Objects without a row are buried by the guard that put them, or swept when they are old. A start
+//! drops the pins of earlier runs and fails what they left running.
+//!
+//! # Glossary
+//!
+//! *part*: at most 8 MiB of bytes, stored once. *content*: a list of parts. *entry*: a name in a folder.
+//! *mark*: a file `_.dir`, by which other tools know that a folder is complete. *pin*: a reference held
+//! by running work. *garbage*: what is to be proven unreferenced and taken apart.
+//!
+//! # To add a call
+//!
+//! The proto; a [`error::Kind`] if it fails in a new way; [`store`]; [`grpc`]; [`rest`] and its JSON;
+//! [`cli`]; a scenario in `tests/spec` over every interface.
 
 pub mod blob;
 pub mod cli;
