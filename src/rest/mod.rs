@@ -38,7 +38,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{Method, request::Parts};
+use http::{Method, Version, request::Parts};
 use tokio::{sync::watch, time::Instant};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
@@ -83,11 +83,16 @@ struct Gateway {
     config: Config,
 }
 
-/// Answers a request. Its body lives as long as its answer takes.
+/// Answers a request.
 async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let mut payload = Payload::new(body);
-    gateway.answer(head, &mut payload).await.unwrap_or_else(Failure::into_response)
+    let is_http2 = head.version == Version::HTTP_2;
+    let answer = gateway.answer(head, &mut payload).await;
+    if is_http2 {
+        payload.leave();
+    }
+    answer.unwrap_or_else(Failure::into_response)
 }
 
 impl Gateway {

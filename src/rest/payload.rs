@@ -1,7 +1,9 @@
 //! The body of a request.
 //!
-//! What a call leaves unread is not read on here: the server's connections linger, so that a client
-//! that first writes and then reads receives the answer all the same.
+//! A call that is refused leaves its body unread, and a client that first writes and then reads
+//! must receive the answer all the same. With HTTP/1 the server's connections linger for that. With
+//! HTTP/2 the stream of an unread body is reset, which clients take for the answer, so it is read
+//! on here.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -78,6 +80,22 @@ impl Payload {
             Failure::new(Kind::Timeout, "the time of the call passed before its body was there")
         })??;
         Ok(whole)
+    }
+
+    /// Reads on, within bounds, what a call of HTTP/2 has left of its body.
+    pub(super) fn leave(self) {
+        let mut body = self.0;
+        if body.is_end_stream() {
+            return;
+        }
+        tokio::spawn(timeout(limits::REFUSED_BODY_TIME, async move {
+            let mut left = limits::REFUSED_BODY_BYTES;
+            while left > 0
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            }
+        }));
     }
 }
 

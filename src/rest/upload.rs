@@ -64,17 +64,20 @@ pub(super) async fn chunk(
     payload: &mut Payload,
 ) -> Result<Response, Failure> {
     let session_id = sessions::id(&call)?;
-    let range = content_range(&call)?.unwrap_or_default();
+    let range = content_range(&call)?;
+    let length = range.unwrap_or_default().length;
     if let Some(size) = payload.size()
-        && size != range.length
+        && size != length
     {
-        let length = range.length;
-        let message = format!("the body has {size} bytes, the Content-Range has {length}");
+        let message = match range {
+            Some(_) => format!("the body has {size} bytes, its Content-Range has {length}"),
+            None => format!("the body has {size} bytes and no Content-Range; say which they are"),
+        };
         return Err(Failure::new(Kind::BadRange, message));
     }
     let digests = Digests::parse(&call.head.headers)?;
     let message = |payload| UploadChunkRequest { payload: Some(payload) };
-    let ContentRange { offset, length, total: total_bytes } = range;
+    let ContentRange { offset, total: total_bytes, .. } = range.unwrap_or_default();
     let header = UploadChunkHeader { session_id, path, offset, length, total_bytes };
     let header = message(upload_chunk_request::Payload::Header(header));
     let data = move |bytes| message(upload_chunk_request::Payload::Data(bytes));
