@@ -203,13 +203,20 @@ pub fn finish(
     Ok(changed == 1)
 }
 
-/// Cancels an operation and drops its pins.
+/// Cancels an operation and drops its pins. `progress` is how far it is, if that is known better than
+/// by its row.
 ///
 /// # Errors
 /// `Finished` if it has ended, `OperationNotFound`.
-pub fn cancel(tx: &mut Tx<'_>, id: OperationId, error: &OperationError) -> Result<Operation> {
+pub fn cancel(
+    tx: &mut Tx<'_>,
+    id: OperationId,
+    progress: Option<&Progress>,
+    error: &OperationError,
+) -> Result<Operation> {
     let operation = get(tx, id)?;
-    if !finish(tx, id, OperationState::Cancelled, &operation.progress, Some(error))? {
+    let progress = progress.unwrap_or(&operation.progress);
+    if !finish(tx, id, OperationState::Cancelled, progress, Some(error))? {
         let message = format!("the operation {id} has ended, so it cannot be cancelled");
         return Err(Error::new(Kind::Finished, message).field("id").with("id", id.to_string()));
     }

@@ -19,6 +19,11 @@ use crate::{
 
 /// How long a connection waits for a lock that only start-up and checkpoints contend for.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// The names of parameters; no statement has more.
+const NAMES: [&str; 20] = [
+    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15",
+    "$16", "$17", "$18", "$19", "$20",
+];
 /// Prepared statements that are kept: more than the program has.
 const STATEMENTS: usize = 256;
 
@@ -105,16 +110,15 @@ impl Connection for SqliteConnection {
 
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
         let mut statement = self.0.prepare_cached(sql).map_err(|e| error(&e))?;
-        let changed =
-            statement.execute(rusqlite::params_from_iter(params)).map_err(|e| error(&e))?;
-        Ok(changed as u64)
+        bind(&mut statement, params).map_err(|e| error(&e))?;
+        Ok(statement.raw_execute().map_err(|e| error(&e))? as u64)
     }
 
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let mut statement = self.0.prepare_cached(sql).map_err(|e| error(&e))?;
         let columns = statement.column_count();
-        let mut rows =
-            statement.query(rusqlite::params_from_iter(params)).map_err(|e| error(&e))?;
+        bind(&mut statement, params).map_err(|e| error(&e))?;
+        let mut rows = statement.raw_query();
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(|e| error(&e))? {
             let values = (0..columns)
@@ -130,6 +134,16 @@ impl Connection for SqliteConnection {
         let row = self.query("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000", &[])?;
         row.first().ok_or_else(|| Error::internal("the clock has no row"))?.int(0)
     }
+}
+
+/// Binds `$1`, `$2`… by name: SQLite itself numbers them in the order of their appearance.
+fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Param<'_>]) -> rusqlite::Result<()> {
+    for (name, param) in NAMES.iter().zip(params) {
+        if let Some(index) = statement.parameter_index(name)? {
+            statement.raw_bind_parameter(index, param)?;
+        }
+    }
+    Ok(())
 }
 
 fn value(value: ValueRef<'_>) -> Result<Value> {

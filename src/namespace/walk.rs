@@ -65,7 +65,7 @@ impl Walk {
         }
     }
 
-    /// Goes on for about [`STEP`] or [`STEP_FILES`]. `None`: there are no more files.
+    /// Goes on for about [`STEP`] or 512 files. `None`: there are no more files.
     ///
     /// # Errors
     /// Those of the engine.

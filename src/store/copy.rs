@@ -247,15 +247,11 @@ impl Work {
             }
             Target::Folder(_) | Target::File(_) => (target, START_PINS),
         };
-        let mut progress = self.report.progress().clone();
         if self.request.verify {
-            progress.files_done = 0;
-            progress.bytes_done = 0;
-            *self.report.progress() = progress;
             let source = self.request.source.clone();
             verify::run(&self.store, &target, &source, &mut self.report, &self.cancel).await?;
-            progress = self.report.progress().clone();
         }
+        let mut progress = self.report.progress().clone();
         progress.files_done = progress.files_total - progress.files_skipped;
         progress.bytes_done = progress.bytes_total - progress.bytes_skipped;
         self.check_cancelled()?;
@@ -298,10 +294,12 @@ impl Work {
             };
             let (next, progress, root) = self.store.0.engine.write(None, step).await?;
             build = next;
-            // With `verify` it is bytes that count, and they come later.
-            if !self.request.verify || root.is_some() {
-                *self.report.progress() = progress;
-            }
+            *self.report.progress() = if self.request.verify {
+                // What is built is not done before it is read.
+                Progress { files_done: 0, bytes_done: 0, ..progress }
+            } else {
+                progress
+            };
             self.report.tell(&self.store.0.hub);
             if let Some(root) = root {
                 return Ok((Target::Folder(root), BUILD_PINS));

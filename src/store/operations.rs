@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{OPERATIONS_RUNNING_MAX, PROGRESS_EVERY, WATCH_LAG},
     model::{Operation, OperationError, OperationId, OperationState, Page},
-    namespace::operation,
+    namespace::{operation, sql::Tx},
     store::{Call, Store},
 };
 
@@ -60,12 +60,11 @@ impl Hub {
         cancel
     }
 
-    /// Publishes the latest state; the last one leaves the hub.
+    /// Publishes the latest state; the last one leaves the hub. What comes after it is not told.
     pub(super) fn publish(&self, operation: &Operation) {
         let mut live = self.live();
-        if let Some(entry) = live.get(&operation.id) {
-            entry.latest.send_replace(operation.clone());
-        }
+        let Some(entry) = live.get(&operation.id) else { return };
+        entry.latest.send_replace(operation.clone());
         if operation.state.is_final() {
             live.remove(&operation.id);
         }
@@ -160,8 +159,12 @@ impl Store {
     /// `Finished` if it has ended, `OperationNotFound`.
     pub async fn cancel(&self, id: OperationId, why: Error, call: Call) -> Result<Operation> {
         let error = OperationError::from(&why);
-        let cancelled =
-            self.0.engine.write(call.deadline, move |tx| operation::cancel(tx, id, &error)).await?;
+        let store = self.clone();
+        let cancel = move |tx: &mut Tx<'_>| {
+            let latest = store.0.hub.latest(id);
+            operation::cancel(tx, id, latest.as_ref().map(|latest| &latest.progress), &error)
+        };
+        let cancelled = self.0.engine.write(call.deadline, cancel).await?;
         self.0.hub.stop(id);
         self.0.hub.publish(&cancelled);
         Ok(cancelled)
