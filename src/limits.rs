@@ -21,14 +21,14 @@ pub const TOTAL_MAX: i64 = 1 << 53;
 pub const PART_BYTES_MAX: usize = 8 * MIB;
 /// Parts up to this size are kept in the database, in the transaction of their entry.
 pub const INLINE_BYTES_MAX: usize = 16 * KIB;
-/// What every upload may buffer for the part that is being filled.
-pub const UPLOAD_BUFFER_BYTES_MIN: usize = MIB;
+/// What every upload may buffer whatever the others do.
+pub const UPLOAD_BUFFER_BYTES_MIN: usize = 256 * KIB;
 /// What all uploads together may buffer beyond that.
 pub const UPLOAD_BUFFER_POOL_BYTES: usize = 96 * MIB;
 /// Parts of one upload that are written at once.
 pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
 /// Uploads and chunks at once; further ones wait.
-pub const UPLOADS_MAX: usize = 64;
+pub const UPLOADS_MAX: usize = 1024;
 /// Uploads and chunks that wait; further ones are refused.
 pub const UPLOADS_WAITING_MAX: usize = 1024;
 /// How long an upload waits for its turn.

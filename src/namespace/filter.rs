@@ -331,33 +331,29 @@ fn copy_run(tx: &mut Tx<'_>, inside: &Inside, before: Option<&Key>) -> Result<Op
         .map(|row| key(&row))
         .transpose()?
         .filter(|last| before.is_none_or(|before| last < before));
-    match last.as_ref().map(|key| (key, true)).or(before.map(|key| (key, false))) {
-        None => {
-            tx.execute(
-                "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
-                 SELECT $1, folded, name, child, content, size, version, modified FROM entry
-                 WHERE folder = $2 AND (folded, name) > ($3, $4)",
-                params![inside.to, inside.from, &after.0, &after.1],
-            )?;
+    // One statement for each kind of end, so that each is a range of the index.
+    let sql = match (&last, before) {
+        (Some(_), _) => {
+            "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+             SELECT $1, folded, name, child, content, size, version, modified FROM entry
+             WHERE folder = $2 AND (folded, name) > ($3, $4) AND (folded, name) <= ($5, $6)"
         }
-        Some((end, is_included)) => {
-            tx.execute(
-                "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
-                 SELECT $1, folded, name, child, content, size, version, modified FROM entry
-                 WHERE folder = $2 AND (folded, name) > ($3, $4)
-                   AND ((folded, name) < ($5, $6) OR ($7 = 1 AND folded = $5 AND name = $6))",
-                params![
-                    inside.to,
-                    inside.from,
-                    &after.0,
-                    &after.1,
-                    &end.0,
-                    &end.1,
-                    i64::from(is_included)
-                ],
-            )?;
+        (None, Some(_)) => {
+            "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+             SELECT $1, folded, name, child, content, size, version, modified FROM entry
+             WHERE folder = $2 AND (folded, name) > ($3, $4) AND (folded, name) < ($5, $6)"
         }
-    }
+        (None, None) => {
+            "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+             SELECT $1, folded, name, child, content, size, version, modified FROM entry
+             WHERE folder = $2 AND (folded, name) > ($3, $4)"
+        }
+    };
+    let (to, from) = (inside.to, inside.from);
+    match last.as_ref().or(before) {
+        None => tx.execute(sql, params![to, from, &after.0, &after.1])?,
+        Some(end) => tx.execute(sql, params![to, from, &after.0, &after.1, &end.0, &end.1])?,
+    };
     Ok(last)
 }
 

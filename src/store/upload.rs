@@ -1,8 +1,9 @@
 //! Uploads: bytes are cut, hashed and stored while they arrive.
 //!
 //! Memory is bounded whatever the size of the file: one part is filled while a few are written. Above
-//! a guaranteed minimum the buffer grows from a pool that all uploads share; where the pool is empty,
-//! the part is cut early instead of waiting, so that no upload can hold up another.
+//! a guaranteed minimum the buffer grows from a pool that all uploads share, and what is being written
+//! is covered by the pool; where it is empty, the part is cut early and awaited. So no upload can
+//! hold up another, and all of them together hold at most the pool and a minimum each.
 //!
 //! **Invariants:** an object is buried by its guard unless a row names it; pins of an upload that
 //! breaks off are dropped. Whatever is dropped half-way leaves nothing but what reclamation finds.
@@ -240,14 +241,26 @@ impl Cutter {
         let (before, after) = self.hasher.link();
         let store = self.store.clone();
         let (owner, path, pool) = (self.owner.clone(), self.path.clone(), self.pool.take());
+        let minimum = u32::try_from(UPLOAD_BUFFER_BYTES_MIN / KIB).unwrap_or(u32::MAX);
+        let cover = Arc::clone(&self.store.0.upload_pool).try_acquire_many_owned(minimum).ok();
+        let is_covered = cover.is_some();
         // A task of its own, not aborted: an object that is put gets its row or is buried.
         let task = tokio::spawn(async move {
             let (digest, bytes) = hash(bytes, before, after).await?;
             let part = store.store_part(&owner, &path, digest, bytes).await;
-            drop(pool);
+            drop((pool, cover));
             part
         });
         self.parts.push(Storing::Running(task));
+        if is_covered { Ok(()) } else { self.settle().await }
+    }
+
+    /// Waits for every part that is on its way.
+    async fn settle(&mut self) -> Result<()> {
+        while let Some(oldest) = self.parts.get_mut(self.settled) {
+            oldest.settle().await?;
+            self.settled += 1;
+        }
         Ok(())
     }
 
@@ -260,14 +273,14 @@ impl Cutter {
         if !self.buffer.is_empty() {
             self.flush().await?;
         }
-        let mut parts = Vec::with_capacity(self.parts.len());
-        for storing in &mut self.parts {
-            storing.settle().await?;
-            if let Storing::Done(part) = storing {
-                parts.push(part.clone());
-            }
-        }
-        self.settled = self.parts.len();
+        self.settle().await?;
+        let stored = self.parts.iter();
+        let parts = stored
+            .filter_map(|storing| match storing {
+                Storing::Done(part) => Some(part.clone()),
+                Storing::Running(_) => None,
+            })
+            .collect();
         let digest = self.hasher.finish().await?;
         Ok((parts, digest, None))
     }
@@ -389,7 +402,8 @@ impl Drop for NewObject {
         let key = std::mem::take(&mut self.key);
         let tasks = store.0.tasks.clone();
         tasks.spawn(async move {
-            if let Err(error) = store.0.engine.write(None, move |tx| garbage::bury(tx, &key)).await
+            if let Err(error) =
+                store.0.engine.write(None, move |tx| garbage::bury_unless_used(tx, &key)).await
             {
                 tracing::warn!(?error, "an object is left to the sweep");
             }
