@@ -117,11 +117,36 @@ impl Server {
     /// A data folder that another server has open, that cannot be read or written, or that a newer
     /// format wrote.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Error> {
+        // Locked first: until then another server may be putting parts.
+        let folder = DataFolder::open(&config.data)?;
+        let blobs = open_blobs(config).await?;
+        Self::build(config, folder, blobs, listener).await
+    }
+
+    /// The same over parts that are kept elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub async fn start_with(
+        config: &Config,
+        blobs: Blobs,
+        listener: TcpListener,
+    ) -> Result<Self, Error> {
+        let folder = DataFolder::open(&config.data)?;
+        Self::build(config, folder, blobs, listener).await
+    }
+
+    async fn build(
+        config: &Config,
+        folder: DataFolder,
+        blobs: Blobs,
+        listener: TcpListener,
+    ) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::new("cannot listen").because(error);
         let address = listener.local_addr().map_err(failed)?;
-        let folder = DataFolder::open(&config.data)?;
         let stop = CancellationToken::new();
-        let store = open_store(config).await?;
+        let store = open_store(config, blobs).await?;
         let service = Service::new(store.clone());
         let (grpc, health) = grpc().await?;
         let grpc = grpc.add_service(service.clone());
@@ -176,8 +201,7 @@ impl Server {
 }
 
 /// Opens the store and says what it cleared away.
-async fn open_store(config: &Config) -> Result<Store, Error> {
-    let blobs = open_blobs(config).await?;
+async fn open_store(config: &Config, blobs: Blobs) -> Result<Store, Error> {
     let settings = store::Config {
         data: config.data.clone(),
         database: config.database.clone(),
