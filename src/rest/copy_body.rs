@@ -13,7 +13,6 @@ use serde_json::{Deserializer, Value};
 
 use crate::{
     error::Error,
-    limits,
     wire::v1::{CopyRequest, IfExists},
 };
 
@@ -171,11 +170,6 @@ fn skip(names: &mut Vec<String>, value: Value) -> Result<(), Error> {
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
             return Err(refused(&value));
         }
-    }
-    if names.len() > limits::SKIP_FILES_MAX {
-        let (count, most) = (names.len(), limits::SKIP_FILES_MAX);
-        let message = format!("SkipFiles has {count} names, at most {most} are allowed");
-        return Err(Error::invalid("skip_files", message));
     }
     Ok(())
 }

@@ -172,16 +172,6 @@ fn malformed_bodies_are_refused() {
     refused(br#"{"OperationId":{}}"#, "OperationId is {");
 }
 
-#[test]
-fn a_skip_list_is_bounded() {
-    let body = |count: usize| {
-        let names = vec!["1"; count].join(",");
-        format!(r#"{{"RemoteSource":"a","RemoteDestination":"b","SkipFiles":[{names}]}}"#)
-    };
-    check(&body(limits::SKIP_FILES_MAX), "a", "b");
-    refused(body(limits::SKIP_FILES_MAX + 1).as_bytes(), "10001 names");
-}
-
 proptest! {
     #[test]
     fn no_body_panics(body: Vec<u8>) {

@@ -1,0 +1,210 @@
+//! One interface as a scenario sees it, and the comparison of both.
+
+use std::{collections::BTreeMap, fmt};
+
+use imagestore::error::Kind;
+
+use super::{Grpc, Rest, Server};
+
+/// Why a call failed, as either interface tells it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) kind: Kind,
+    pub(crate) message: String,
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.message)
+    }
+}
+
+/// What a call of a driver returns.
+pub(crate) type Outcome<T> = Result<T, Fault>;
+
+/// The kind alone of an outcome.
+pub(crate) fn of<T>(outcome: Outcome<T>) -> Result<(), Kind> {
+    outcome.map(drop).map_err(|fault| fault.kind)
+}
+
+/// An entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) path: String,
+    pub(crate) is_folder: bool,
+    /// 0 for a folder: REST does not say.
+    pub(crate) size: u64,
+    pub(crate) files: u64,
+    /// Of a file: its version and its date in milliseconds since 1970.
+    pub(crate) version: u64,
+    pub(crate) modified: i64,
+}
+
+/// A copy to be asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Copy {
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    pub(crate) skip: Vec<String>,
+    pub(crate) check_mark: bool,
+    pub(crate) keep: bool,
+    pub(crate) verify: bool,
+    pub(crate) id: String,
+}
+
+/// A copy that overwrites and does not look at marks.
+pub(crate) fn copy(source: &str, destination: &str) -> Copy {
+    Copy { source: source.to_owned(), destination: destination.to_owned(), ..Copy::default() }
+}
+
+impl Copy {
+    /// With `CheckMarkFile`.
+    pub(crate) fn checked(self) -> Self {
+        Self { check_mark: true, ..self }
+    }
+
+    /// With `CopyFlag` Echo, which is `KEEP`.
+    pub(crate) fn keep(self) -> Self {
+        Self { keep: true, ..self }
+    }
+
+    /// Reading all parts first.
+    pub(crate) fn verify(self) -> Self {
+        Self { verify: true, ..self }
+    }
+
+    /// With a skip list.
+    pub(crate) fn skip(self, names: &[&str]) -> Self {
+        Self { skip: names.iter().map(|&name| name.to_owned()).collect(), ..self }
+    }
+
+    /// With an operation id.
+    pub(crate) fn id(self, id: &str) -> Self {
+        Self { id: id.to_owned(), ..self }
+    }
+}
+
+/// What both interfaces can do.
+#[tonic::async_trait]
+pub(crate) trait Driver: Sync {
+    /// Stores a file.
+    async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()>;
+    /// Returns the bytes of a file.
+    async fn download(&self, path: &str) -> Outcome<Vec<u8>>;
+    /// Copies, and waits for the end.
+    async fn copy(&self, copy: &Copy) -> Outcome<()>;
+    /// Deletes a path.
+    async fn delete(&self, path: &str) -> Outcome<()>;
+    /// Lists one level, all of its pages.
+    async fn list(&self, path: &str) -> Outcome<Vec<Item>>;
+    /// The bytes below a folder.
+    async fn size(&self, path: &str) -> Outcome<u64>;
+    /// Stores a chunk at an offset of a file with a total size.
+    async fn chunk(&self, session: &str, path: &str, at: (u64, u64), bytes: &[u8]) -> Outcome<()>;
+    /// What an upload session misses; nothing where there is no such session.
+    async fn session(&self, session: &str) -> Outcome<Option<Vec<(u64, u64)>>>;
+    /// Commits an upload session.
+    async fn commit(&self, session: &str) -> Outcome<()>;
+    /// Forgets an upload session.
+    async fn forget(&self, session: &str) -> Outcome<()>;
+    /// The state of an operation and its counters, as text.
+    async fn operation(&self, id: &str) -> Outcome<String>;
+    /// Cancels an operation.
+    async fn cancel(&self, id: &str) -> Outcome<()>;
+}
+
+/// Stores the files of a text such as `a/b=1 a/_.dir`, in its order.
+pub(crate) async fn fill(store: &dyn Driver, files: &str) {
+    for file in files.split_whitespace() {
+        let (path, content) = file.split_once('=').unwrap_or((file, ""));
+        store.upload(path, content.as_bytes()).await.expect(path);
+    }
+}
+
+/// All files of a store in the form that [`fill`] takes, sorted; looks at every folder's count, too.
+pub(crate) async fn tree(store: &dyn Driver) -> String {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![(String::new(), None)];
+    let mut counts = BTreeMap::new();
+    while let Some((folder, count)) = folders.pop() {
+        counts.insert(folder.clone(), count);
+        for item in store.list(&folder).await.expect("a listing") {
+            if item.is_folder {
+                folders.push((item.path, Some(item.files)));
+            } else {
+                let bytes = store.download(&item.path).await.expect("the bytes");
+                assert_eq!(bytes.len() as u64, item.size, "{}", item.path);
+                files.insert(item.path, String::from_utf8(bytes).expect("text"));
+            }
+        }
+    }
+    for (folder, count) in counts {
+        let below = files.keys().filter(|path| path.starts_with(&format!("{folder}/"))).count();
+        assert!(count.is_none_or(|count| count == below as u64), "the count of {folder}");
+    }
+    let line = |(path, content): (&String, &String)| match content.as_str() {
+        "" => path.clone(),
+        content => format!("{path}={content}"),
+    };
+    let mut lines: Vec<String> = files.iter().map(line).collect();
+    lines.sort_unstable();
+    lines.join(" ")
+}
+
+/// Sorts the files of a text.
+pub(crate) fn sorted(files: &str) -> String {
+    let mut files: Vec<&str> = files.split_whitespace().collect();
+    files.sort_unstable();
+    files.join(" ")
+}
+
+/// Two servers: one is driven over REST, the other over gRPC.
+pub(crate) struct Pair {
+    over_rest: Server,
+    over_grpc: Server,
+}
+
+impl Pair {
+    /// Starts both.
+    pub(crate) async fn start() -> Self {
+        Self { over_rest: Server::start().await, over_grpc: Server::start().await }
+    }
+
+    /// Runs a scenario over each interface, each on an empty store. Both must tell the same and leave
+    /// the same, seen through either. Returns what they tell and the files that they leave.
+    pub(crate) async fn run<T: PartialEq + fmt::Debug>(
+        &self,
+        scenario: impl AsyncFn(&dyn Driver) -> T,
+    ) -> (T, String) {
+        let (rest, grpc): (Rest, Grpc) = (self.over_rest.rest(), self.over_grpc.grpc().await);
+        clear(&rest).await;
+        clear(&grpc).await;
+        let told_rest = scenario(&rest).await;
+        let told_grpc = scenario(&grpc).await;
+        assert_eq!(told_rest, told_grpc, "REST tells something else than gRPC");
+        let left_rest = tree(&self.over_rest.grpc().await).await;
+        let left_grpc = tree(&self.over_grpc.rest()).await;
+        assert_eq!(left_rest, left_grpc, "REST leaves something else than gRPC");
+        assert_eq!(tree(&rest).await, left_rest, "gRPC sees something else than REST");
+        (told_rest, left_rest)
+    }
+}
+
+/// Deletes all that is in a store.
+async fn clear(store: &dyn Driver) {
+    for item in store.list("").await.expect("a listing") {
+        // The reserved folders themselves cannot be deleted, what is in them can.
+        if store.delete(&item.path).await.is_err() {
+            for item in store.list(&item.path).await.expect("a listing") {
+                store.delete(&item.path).await.expect("deleted");
+            }
+        }
+    }
+}
+
+/// Runs one scenario on a pair of its own.
+pub(crate) async fn both<T: PartialEq + fmt::Debug>(
+    scenario: impl AsyncFn(&dyn Driver) -> T,
+) -> (T, String) {
+    Pair::start().await.run(scenario).await
+}

@@ -1,0 +1,215 @@
+//! The driver over gRPC, through the generated client.
+
+use imagestore::wire::{
+    convert::micros,
+    status,
+    v1::{
+        CancelOperationRequest, CommitUploadSessionRequest, CopyRequest, DeleteRequest,
+        DeleteUploadSessionRequest, DownloadRequest, Entry, EntryKind, GetOperationRequest,
+        GetUploadSessionRequest, IfExists, ListRequest, Operation, OperationKind, OperationState,
+        StatRequest, UploadChunkHeader, UploadChunkRequest, UploadHeader, UploadRequest,
+        upload_chunk_request, upload_request,
+    },
+};
+use tonic::Status;
+
+use super::{Client, Copy, Driver, Fault, Item, Outcome};
+
+/// Drives a server over gRPC.
+#[derive(Clone, Debug)]
+pub(crate) struct Grpc(Client);
+
+impl Grpc {
+    pub(crate) fn new(client: Client) -> Self {
+        Self(client)
+    }
+}
+
+impl From<Status> for Fault {
+    fn from(status: Status) -> Self {
+        Self { kind: status::kind(&status), message: status.message().to_owned() }
+    }
+}
+
+impl From<&Copy> for CopyRequest {
+    fn from(copy: &Copy) -> Self {
+        let if_exists = if copy.keep { IfExists::Keep } else { IfExists::Unspecified };
+        Self {
+            source: copy.source.clone(),
+            destination: copy.destination.clone(),
+            skip_files: copy.skip.clone(),
+            check_mark_file: copy.check_mark,
+            if_exists: if_exists.into(),
+            operation_id: copy.id.clone(),
+            verify: copy.verify,
+            detached: false,
+        }
+    }
+}
+
+/// The messages of an upload, its bytes in two pieces.
+pub(crate) fn upload(path: &str, bytes: &[u8]) -> Vec<UploadRequest> {
+    let header = UploadHeader { path: path.to_owned(), ..UploadHeader::default() };
+    let message = |payload| UploadRequest { payload: Some(payload) };
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    let data = |bytes: &[u8]| message(upload_request::Payload::Data(bytes.to_vec().into()));
+    vec![message(upload_request::Payload::Header(header)), data(first), data(second)]
+}
+
+/// The messages of a chunk.
+pub(crate) fn chunk(header: UploadChunkHeader, bytes: &[u8]) -> Vec<UploadChunkRequest> {
+    let message = |payload| UploadChunkRequest { payload: Some(payload) };
+    let data = upload_chunk_request::Payload::Data(bytes.to_vec().into());
+    vec![message(upload_chunk_request::Payload::Header(header)), message(data)]
+}
+
+#[tonic::async_trait]
+impl Driver for Grpc {
+    async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()> {
+        let messages = tokio_stream::iter(upload(path, bytes));
+        let stored = self.0.clone().upload(messages).await?.into_inner().entry.expect("an entry");
+        assert_eq!(stored.size_bytes, bytes.len() as u64);
+        assert_eq!(stored.digest, blake3::hash(bytes).to_hex().as_str());
+        Ok(())
+    }
+
+    async fn download(&self, path: &str) -> Outcome<Vec<u8>> {
+        let request = DownloadRequest { path: path.to_owned(), ..DownloadRequest::default() };
+        let mut stream = self.0.clone().download(request).await?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(message) = stream.message().await? {
+            bytes.extend(message.data);
+        }
+        Ok(bytes)
+    }
+
+    async fn copy(&self, copy: &Copy) -> Outcome<()> {
+        let mut stream = self.0.clone().copy(CopyRequest::from(copy)).await?.into_inner();
+        let mut last: Option<Operation> = None;
+        while let Some(operation) = stream.message().await? {
+            if let Some(last) = &last {
+                assert_eq!(last.id, operation.id);
+                assert_ne!(last.state(), OperationState::Succeeded);
+            }
+            last = Some(operation);
+        }
+        assert_eq!(last.expect("a message").state(), OperationState::Succeeded);
+        Ok(())
+    }
+
+    async fn delete(&self, path: &str) -> Outcome<()> {
+        self.0.clone().delete(DeleteRequest { path: path.to_owned() }).await?;
+        Ok(())
+    }
+
+    async fn list(&self, path: &str) -> Outcome<Vec<Item>> {
+        let mut items = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = ListRequest { path: path.to_owned(), page_size: 0, page_token };
+            let page = self.0.clone().list(request).await?.into_inner();
+            items.extend(page.entries.into_iter().map(item));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                items.sort_by(|a, b| a.path.cmp(&b.path));
+                return Ok(items);
+            }
+        }
+    }
+
+    async fn size(&self, path: &str) -> Outcome<u64> {
+        let found = self.0.clone().stat(StatRequest { path: path.to_owned() }).await?;
+        Ok(found.into_inner().entry.expect("an entry").size_bytes)
+    }
+
+    async fn chunk(
+        &self,
+        session: &str,
+        path: &str,
+        (offset, total_bytes): (u64, u64),
+        bytes: &[u8],
+    ) -> Outcome<()> {
+        let header = UploadChunkHeader {
+            session_id: session.to_owned(),
+            path: path.to_owned(),
+            offset,
+            length: bytes.len() as u64,
+            total_bytes,
+        };
+        self.0.clone().upload_chunk(tokio_stream::iter(chunk(header, bytes))).await?;
+        Ok(())
+    }
+
+    async fn session(&self, session: &str) -> Outcome<Option<Vec<(u64, u64)>>> {
+        let request = GetUploadSessionRequest { session_id: session.to_owned() };
+        match self.0.clone().get_upload_session(request).await.map_err(Fault::from) {
+            Ok(found) => {
+                let ranges = found.into_inner().expected_ranges.into_iter();
+                Ok(Some(ranges.map(|range| (range.start, range.end)).collect()))
+            }
+            Err(Fault { kind: imagestore::error::Kind::SessionNotFound, .. }) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn commit(&self, session: &str) -> Outcome<()> {
+        let request = CommitUploadSessionRequest { session_id: session.to_owned() };
+        self.0.clone().commit_upload_session(request).await?;
+        Ok(())
+    }
+
+    async fn forget(&self, session: &str) -> Outcome<()> {
+        let request = DeleteUploadSessionRequest { session_id: session.to_owned() };
+        self.0.clone().delete_upload_session(request).await?;
+        Ok(())
+    }
+
+    async fn operation(&self, id: &str) -> Outcome<String> {
+        let request = GetOperationRequest { id: id.to_owned() };
+        Ok(line(self.0.clone().get_operation(request).await?.get_ref()))
+    }
+
+    async fn cancel(&self, id: &str) -> Outcome<()> {
+        let request = CancelOperationRequest { id: id.to_owned() };
+        self.0.clone().cancel_operation(request).await?;
+        Ok(())
+    }
+}
+
+/// An operation in one line.
+pub(crate) fn line(operation: &Operation) -> String {
+    let kind = match operation.kind() {
+        OperationKind::Unspecified => panic!("an operation has a kind"),
+        OperationKind::Copy => "Copy",
+        OperationKind::Delete => "Delete",
+        OperationKind::CommitUploadSession => "CommitUploadSession",
+    };
+    let state = match operation.state() {
+        OperationState::Unspecified => panic!("an operation has a state"),
+        OperationState::Running => "Running",
+        OperationState::Succeeded => "Succeeded",
+        OperationState::Failed => "Failed",
+        OperationState::Cancelled => "Cancelled",
+    };
+    format!(
+        "{kind} {state} {}+{}/{} {}+{}/{}",
+        operation.files_done,
+        operation.files_skipped,
+        operation.files_total,
+        operation.bytes_done,
+        operation.bytes_skipped,
+        operation.bytes_total,
+    )
+}
+
+fn item(entry: Entry) -> Item {
+    let is_folder = entry.kind() == EntryKind::Folder;
+    Item {
+        is_folder,
+        size: if is_folder { 0 } else { entry.size_bytes },
+        files: entry.file_count,
+        version: entry.version.map_or(0, |version| version.version_number),
+        modified: entry.modified_at.map_or(0, |time| micros(&time).div_euclid(1000)),
+        path: entry.path,
+    }
+}

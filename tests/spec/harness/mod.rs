@@ -1,0 +1,119 @@
+//! What the tests share: a server of its own for each, and a driver for each interface.
+
+mod driver;
+mod grpc;
+mod http;
+mod rest;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use imagestore::{
+    server::{Server as Real, config::Config},
+    wire::v1::image_store_client::ImageStoreClient,
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::transport::Channel;
+
+pub(crate) use self::{
+    driver::{Copy, Driver, Fault, Item, Outcome, Pair, both, copy, fill, of, sorted, tree},
+    grpc::Grpc,
+    http::{Answer, Connection, Http},
+    rest::Rest,
+};
+
+/// What memory must have free to hold the data folders.
+const MEMORY_BYTES_MIN: u64 = 1 << 30;
+
+/// An empty folder, in memory where the machine has such a file system: whether bytes survive a power
+/// cut is tested elsewhere, and syncs are most of the time of a test.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let free = rustix::fs::statvfs(memory).map_or(0, |found| found.f_bavail * found.f_frsize);
+    if free >= MEMORY_BYTES_MIN {
+        return tempfile::tempdir_in(memory).expect("a folder");
+    }
+    tempfile::tempdir().expect("a folder")
+}
+
+/// The generated client over a socket.
+pub(crate) type Client = ImageStoreClient<Channel>;
+
+/// A server on a folder of its own and a free port. Dropped, it ends as if killed.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    folder: TempDir,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts a server on an empty folder.
+    pub(crate) async fn start() -> Self {
+        Self::start_in(folder()).await
+    }
+
+    async fn start_in(folder: TempDir) -> Self {
+        let config = Config::local(folder.path());
+        let listener = TcpListener::bind(config.listen).await.expect("a port");
+        let server = Real::start(&config, listener).await.expect("started");
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel();
+        // A server whose handle is dropped is not stopped, but goes with its runtime.
+        let running = tokio::spawn(server.run(async {
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }));
+        Self { address, folder, stop, running }
+    }
+
+    /// Stops the server and starts another one on the same folder.
+    pub(crate) async fn restart(self) -> Self {
+        self.stop.send(()).expect("it runs");
+        self.running.await.expect("stopped");
+        Self::start_in(self.folder).await
+    }
+
+    /// Speaks HTTP/1.1 to it.
+    pub(crate) fn http(&self) -> Http {
+        Http::new(self.address)
+    }
+
+    /// Drives it over REST.
+    pub(crate) fn rest(&self) -> Rest {
+        Rest::new(self.http())
+    }
+
+    /// The generated client, connected.
+    pub(crate) async fn client(&self) -> Client {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("a URI");
+        Client::new(endpoint.connect().await.expect("connected"))
+    }
+
+    /// Drives it over gRPC.
+    pub(crate) async fn grpc(&self) -> Grpc {
+        Grpc::new(self.client().await)
+    }
+
+    /// The objects of the blob store.
+    pub(crate) fn objects(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.folder.path().join("blobs")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() { folders.push(path) } else { found.push(path) }
+            }
+        }
+        found
+    }
+
+    /// The data folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}

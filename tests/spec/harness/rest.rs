@@ -1,0 +1,189 @@
+//! The driver over REST: the documented calls, and the extensions where those have none.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Copy, Driver, Http, Item, Outcome};
+
+/// Drives a server over REST.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest(Http);
+
+impl Rest {
+    pub(crate) fn new(http: Http) -> Self {
+        Self(http)
+    }
+}
+
+/// The target of a call on a path.
+pub(crate) fn target(path: &str, call: &str) -> String {
+    let path: String = path.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let slash = if path.is_empty() { "" } else { "/" };
+    format!("/ImageStore{slash}{path}{call}")
+}
+
+const VERSION: &str = "?api-version=6.0";
+
+/// An empty success, or the error.
+fn empty(answer: &Answer) -> Outcome<()> {
+    ok(answer)?;
+    answer.assert_empty_ok();
+    Ok(())
+}
+
+/// A 200, or the error.
+fn ok(answer: &Answer) -> Outcome<()> {
+    if answer.status >= 400 { Err(answer.fault()) } else { Ok(()) }
+}
+
+/// A number that is written as a string.
+fn number(value: &Value) -> u64 {
+    value.as_str().expect("a string").parse().expect("a number")
+}
+
+#[tonic::async_trait]
+impl Driver for Rest {
+    async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()> {
+        empty(&self.0.put(&target(path, VERSION), bytes).await)
+    }
+
+    async fn download(&self, path: &str) -> Outcome<Vec<u8>> {
+        let answer = self.0.get(&target(path, "/$/Content")).await;
+        ok(&answer)?;
+        Ok(answer.body)
+    }
+
+    async fn copy(&self, copy: &Copy) -> Outcome<()> {
+        let mut body = json!({
+            "RemoteSource": copy.source,
+            "RemoteDestination": copy.destination,
+            "SkipFiles": copy.skip,
+            "CheckMarkFile": copy.check_mark,
+        });
+        if copy.keep {
+            body["CopyFlag"] = "Echo".into();
+        }
+        if copy.verify {
+            body["Verify"] = true.into();
+        }
+        if !copy.id.is_empty() {
+            body["OperationId"] = copy.id.as_str().into();
+        }
+        let target = target("", &format!("/$/Copy{VERSION}"));
+        empty(&self.0.post(&target, body.to_string().as_bytes()).await)
+    }
+
+    async fn delete(&self, path: &str) -> Outcome<()> {
+        empty(&self.0.delete(&target(path, VERSION)).await)
+    }
+
+    async fn list(&self, path: &str) -> Outcome<Vec<Item>> {
+        let mut items = Vec::new();
+        let mut token = String::new();
+        loop {
+            let call = format!("{VERSION}&ContinuationToken={token}");
+            let answer = self.0.get(&target(path, &call)).await;
+            ok(&answer)?;
+            let page = answer.json();
+            items.extend(page["StoreFiles"].as_array().expect("files").iter().map(file));
+            items.extend(page["StoreFolders"].as_array().expect("folders").iter().map(folder));
+            page["ContinuationToken"].as_str().expect("a token").clone_into(&mut token);
+            if token.is_empty() {
+                items.sort_by(|a, b| a.path.cmp(&b.path));
+                return Ok(items);
+            }
+        }
+    }
+
+    async fn size(&self, path: &str) -> Outcome<u64> {
+        let answer = self.0.get(&target(path, &format!("/$/FolderSize{VERSION}"))).await;
+        ok(&answer)?;
+        Ok(number(&answer.json()["FolderSize"]))
+    }
+
+    async fn chunk(
+        &self,
+        session: &str,
+        path: &str,
+        (offset, total): (u64, u64),
+        bytes: &[u8],
+    ) -> Outcome<()> {
+        let end = (offset + bytes.len() as u64).saturating_sub(1);
+        let call = format!("/$/UploadChunk{VERSION}&session-id={session}");
+        let request = self.0.request("PUT", &target(path, &call));
+        let range = format!("bytes {offset}-{end}/{total}");
+        empty(&request.header("Content-Range", &range).body(bytes).send().await)
+    }
+
+    async fn session(&self, session: &str) -> Outcome<Option<Vec<(u64, u64)>>> {
+        let call = format!("/$/GetUploadSession{VERSION}&session-id={session}");
+        let answer = self.0.get(&target("", &call)).await;
+        ok(&answer)?;
+        if answer.status == 204 {
+            return Ok(None);
+        }
+        let body = answer.json();
+        let [session] = body["UploadSessions"].as_array().expect("sessions").as_slice() else {
+            panic!("one session is asked for: {body}");
+        };
+        let ranges = session["ExpectedRanges"].as_array().expect("ranges").iter();
+        let range =
+            |range: &Value| (number(&range["StartPosition"]), number(&range["EndPosition"]));
+        Ok(Some(ranges.map(range).collect()))
+    }
+
+    async fn commit(&self, session: &str) -> Outcome<()> {
+        let call = format!("/$/CommitUploadSession{VERSION}&session-id={session}");
+        empty(&self.0.post(&target("", &call), b"").await)
+    }
+
+    async fn forget(&self, session: &str) -> Outcome<()> {
+        let call = format!("/$/DeleteUploadSession{VERSION}&session-id={session}");
+        empty(&self.0.delete(&target("", &call)).await)
+    }
+
+    async fn operation(&self, id: &str) -> Outcome<String> {
+        let answer = self.0.get(&format!("/ImageStore/$/Operations/{id}")).await;
+        ok(&answer)?;
+        let body = answer.json();
+        let text = |key: &str| body[key].as_str().expect(key).to_owned();
+        Ok(format!(
+            "{} {} {}+{}/{} {}+{}/{}",
+            text("Kind"),
+            text("State"),
+            text("FilesDone"),
+            text("FilesSkipped"),
+            text("FilesTotal"),
+            text("BytesDone"),
+            text("BytesSkipped"),
+            text("BytesTotal"),
+        ))
+    }
+
+    async fn cancel(&self, id: &str) -> Outcome<()> {
+        ok(&self.0.post(&format!("/ImageStore/$/Operations/{id}/$/Cancel"), b"").await)
+    }
+}
+
+fn file(file: &Value) -> Item {
+    let date: jiff::Timestamp =
+        file["ModifiedDate"].as_str().expect("a date").parse().expect("ISO 8601");
+    Item {
+        path: file["StoreRelativePath"].as_str().expect("a path").to_owned(),
+        is_folder: false,
+        size: number(&file["FileSize"]),
+        files: 1,
+        version: number(&file["FileVersion"]["VersionNumber"]),
+        modified: date.as_millisecond(),
+    }
+}
+
+fn folder(folder: &Value) -> Item {
+    Item {
+        path: folder["StoreRelativePath"].as_str().expect("a path").to_owned(),
+        is_folder: true,
+        size: 0,
+        files: number(&folder["FileCount"]),
+        version: 0,
+        modified: 0,
+    }
+}

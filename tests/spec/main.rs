@@ -1,0 +1,13 @@
+//! The specification of the image store: each test reads as given, when, then, and speaks to a whole
+//! server over a real socket. What both interfaces can do is asked of both, and must end in the same
+//! state and the same error.
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod copy;
+#[cfg(test)]
+mod skip;
+#[cfg(test)]
+mod sample;
