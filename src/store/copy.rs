@@ -76,12 +76,13 @@ impl Store {
         if !request.skip_files.is_empty() {
             self.0.space.check(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)?;
         }
-        let (asked, server) = (Arc::clone(&request), self.0.server.clone());
+        let owner = Owner::new(&self.0.server);
+        let (asked, run) = (Arc::clone(&request), owner.clone());
         let start = move |tx: &mut Tx<'_>| {
             if left.is_cancelled() && !detached {
                 return Err(Error::new(Kind::Cancelled, "the caller left; nothing has changed"));
             }
-            copy::start(tx, &asked, &server)
+            copy::start(tx, &asked, &run)
         };
         let started = self.0.engine.write(call.deadline, start).await?;
         let is_owner = !detached && matches!(started, Started::Begun(..));
@@ -92,13 +93,13 @@ impl Store {
             }
             Started::Running(_) => Source::Running(self.watch(request.id, call).await?),
             Started::Begun(operation, target) => {
-                let cancel = self.0.hub.enter(&operation);
+                let cancel = self.0.hub.enter(&owner.id, &operation);
                 let updates = self.watch(request.id, call).await?;
                 let work = Work {
                     store: self.clone(),
                     request: Arc::clone(&request),
-                    owner: Owner { id: request.id.to_string(), server: self.0.server.clone() },
-                    report: Report::new(operation),
+                    report: Report::new(&owner.id, operation),
+                    owner,
                     cancel,
                 };
                 self.0.tasks.spawn(work.run(target));
@@ -185,20 +186,31 @@ impl Drop for Copying {
 
 /// The progress of an operation, told at most every [`PROGRESS_EVERY`].
 pub(super) struct Report {
+    run: String,
     operation: Operation,
     begun: Instant,
     told: Instant,
+    is_untold: bool,
 }
 
 impl Report {
-    fn new(operation: Operation) -> Self {
+    fn new(run: &str, operation: Operation) -> Self {
         let now = Instant::now();
-        Self { operation, begun: now, told: now }
+        Self { run: run.to_owned(), operation, begun: now, told: now, is_untold: false }
     }
 
-    /// What is counted so far.
+    /// What is counted so far, to be changed.
     pub(super) fn progress(&mut self) -> &mut Progress {
+        self.is_untold = true;
         &mut self.operation.progress
+    }
+
+    /// Resolves when something is to be told: work that waits long tells what it had counted.
+    pub(super) async fn due(&self) {
+        if !self.is_untold {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep_until(self.told + PROGRESS_EVERY).await;
     }
 
     /// Tells the watchers, if it is time.
@@ -206,10 +218,11 @@ impl Report {
         if self.told.elapsed() < PROGRESS_EVERY {
             return;
         }
+        self.is_untold = false;
         self.told = Instant::now();
         // The clock of the database set the start; the steady clock adds what has passed.
         self.operation.updated = self.operation.started + micros(self.begun.elapsed());
-        hub.publish(&self.operation);
+        hub.publish(&self.run, &self.operation);
     }
 }
 
@@ -229,13 +242,13 @@ impl Work {
             Err(error) => self.give_up(error).await,
         };
         match outcome {
-            Ok(operation) => self.store.0.hub.publish(&operation),
+            Ok(operation) => self.store.0.hub.publish(&self.owner.id, &operation),
             Err(error) => {
                 tracing::error!(id = %self.request.id, ?error, "a copy cannot be ended");
                 let mut operation = self.report.operation;
                 operation.state = OperationState::Failed;
                 operation.error = Some((&error).into());
-                self.store.0.hub.publish(&operation);
+                self.store.0.hub.publish(&self.owner.id, &operation);
             }
         }
     }
@@ -314,10 +327,11 @@ impl Work {
         }
         let is_cancelled = error.kind() == Kind::Cancelled;
         let state = if is_cancelled { OperationState::Cancelled } else { OperationState::Failed };
-        let (request, progress) = (Arc::clone(&self.request), self.report.progress().clone());
+        let (id, owner) = (self.request.id, self.owner.clone());
+        let progress = self.report.progress().clone();
         let end = move |tx: &mut Tx<'_>| {
-            copy::give_up(tx, &request, (state, &error), &progress)?;
-            operation::get(tx, request.id)
+            copy::give_up(tx, &owner, (state, &error), &progress)?;
+            operation::get(tx, id)
         };
         self.store.0.engine.write(None, end).await
     }

@@ -114,6 +114,20 @@ impl Check<'_> {
         self.settle(IN_FLIGHT).await
     }
 
+    /// Waits for a part, and tells meanwhile what was counted before.
+    async fn wait(&mut self, task: &mut JoinHandle<Result<Bytes>>) -> Result<()> {
+        loop {
+            tokio::select! {
+                read = &mut *task => return read.map_err(Error::internal)?.map(drop),
+                () = self.report.due() => self.report.tell(&self.store.0.hub),
+                () = self.cancel.cancelled() => {
+                    task.abort();
+                    return Err(Error::new(Kind::Cancelled, "the copy was cancelled"));
+                }
+            }
+        }
+    }
+
     /// Waits until at most `left` are on their way.
     async fn settle(&mut self, left: usize) -> Result<()> {
         while self.running.len() > left
@@ -126,15 +140,8 @@ impl Check<'_> {
                     progress.files_done += files;
                     progress.bytes_done += bytes;
                 }
-                Some(Running::Part { task, path, bytes }) => {
-                    let abort = task.abort_handle();
-                    tokio::select! {
-                        read = task => drop(read.map_err(Error::internal)??),
-                        () = self.cancel.cancelled() => {
-                            abort.abort();
-                            return Err(Error::new(Kind::Cancelled, "the copy was cancelled"));
-                        }
-                    }
+                Some(Running::Part { mut task, path, bytes }) => {
+                    self.wait(&mut task).await?;
                     let progress = self.report.progress();
                     progress.bytes_done += bytes;
                     path.as_str().clone_into(&mut progress.current_path);

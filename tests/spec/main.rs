@@ -8,6 +8,8 @@ mod harness;
 #[cfg(test)]
 mod copy;
 #[cfg(test)]
-mod skip;
+mod live;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod skip;

@@ -1,6 +1,7 @@
 //! What the tests share: a server of its own for each, and a driver for each interface.
 
 mod driver;
+mod gate;
 mod grpc;
 mod http;
 mod rest;
@@ -8,9 +9,11 @@ mod rest;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use imagestore::{
+    blob::Blobs,
     server::{Server as Real, config::Config},
     wire::v1::image_store_client::ImageStoreClient,
 };
@@ -20,6 +23,7 @@ use tonic::transport::Channel;
 
 pub(crate) use self::{
     driver::{Copy, Driver, Fault, Item, Outcome, Pair, both, copy, fill, of, sorted, tree},
+    gate::Gate,
     grpc::Grpc,
     http::{Answer, Connection, Http},
     rest::Rest,
@@ -56,10 +60,24 @@ impl Server {
         Self::start_in(folder()).await
     }
 
+    /// Starts a server on an empty folder whose objects are behind a gate.
+    pub(crate) async fn start_behind(gate: &Gate) -> Self {
+        let folder = folder();
+        let config = Config::local(folder.path());
+        let listener = TcpListener::bind(config.listen).await.expect("a port");
+        let blobs = Blobs::new(Arc::new(gate.clone()));
+        let server = Real::start_with(&config, blobs, listener).await.expect("started");
+        Self::serve(server, folder)
+    }
+
     async fn start_in(folder: TempDir) -> Self {
         let config = Config::local(folder.path());
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let server = Real::start(&config, listener).await.expect("started");
+        Self::serve(server, folder)
+    }
+
+    fn serve(server: Real, folder: TempDir) -> Self {
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         // A server whose handle is dropped is not stopped, but goes with its runtime.
