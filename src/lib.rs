@@ -79,4 +79,5 @@ pub mod namespace;
 pub mod rest;
 pub mod server;
 pub mod store;
+pub mod web;
 pub mod wire;

@@ -1,0 +1,100 @@
+//! The web page: a store in a browser, embedded in the binary.
+//!
+//! **Why it is so.** The page is plain files that a browser reads as they are: there is no build
+//! step, and nothing comes from another host. It makes only the REST calls that everyone can make,
+//! so whoever serves these routes decides which store it shows.
+//!
+//! **Invariants:** names of files are hostile, so the policy lets no markup, style or script in
+//! that is not one of these files; an asset is asked for again each time, and its tag says whether
+//! it has changed, so that a page never runs with the scripts of another version.
+
+use axum::{
+    Router,
+    body::Body,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+/// What a page may do: use the files of this server, and nothing else. Trusted types keep its own
+/// scripts from making markup out of text.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// The headers that every asset has.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CACHE_CONTROL, "no-cache"),
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// The path, the type and the text of each asset.
+const ASSETS: [(&str, &str, &str); 13] = [
+    ("/", HTML, include_str!("page/page.html")),
+    ("/page/style.css", CSS, include_str!("page/style.css")),
+    ("/page/icon.svg", SVG, include_str!("page/icon.svg")),
+    ("/page/main.js", JS, include_str!("page/main.js")),
+    ("/page/api.js", JS, include_str!("page/api.js")),
+    ("/page/dialogs.js", JS, include_str!("page/dialogs.js")),
+    ("/page/dom.js", JS, include_str!("page/dom.js")),
+    ("/page/folder.js", JS, include_str!("page/folder.js")),
+    ("/page/operations.js", JS, include_str!("page/operations.js")),
+    ("/page/rows.js", JS, include_str!("page/rows.js")),
+    ("/page/text.js", JS, include_str!("page/text.js")),
+    ("/page/tree.js", JS, include_str!("page/tree.js")),
+    ("/page/uploads.js", JS, include_str!("page/uploads.js")),
+];
+
+/// Makes the router of `GET` and `HEAD` for `/` and the page's files, which are below `/page/`.
+/// Everything else is 404 with an empty body.
+pub fn router() -> Router {
+    ASSETS.into_iter().fold(Router::new(), |router, (path, content_type, text)| {
+        let tag = format!("\"{}\"", blake3::hash(text.as_bytes()).to_hex());
+        let handler = async move |headers: HeaderMap| answer(&headers, content_type, text, &tag);
+        router.route(path, get(handler))
+    })
+}
+
+/// Answers an asset, or that the client has it already.
+fn answer(
+    headers: &HeaderMap,
+    content_type: &'static str,
+    text: &'static str,
+    tag: &str,
+) -> Response {
+    let mut response = if is_known(headers, tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, content_type)], Body::from(text)).into_response()
+    };
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// Whether the client named the tag in `If-None-Match`.
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).into_iter();
+    let mut tags = values.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
+    tags.any(|known| {
+        let known = known.trim();
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+// The REST calls that the page makes: the documented ones and nothing else.
+
+const VERSION = 'api-version=6.0';
+const ROOT = '/ImageStore';
+
+/** What a call was refused with: the status, and the code and message of the answer's body. */
+export class ApiError extends Error {
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** The segments of a path. Both separators count; empty segments do not. */
+export const segments = (path) => path.split(/[/\\]/).filter((segment) => segment !== '');
+
+/** A path as one string without needless separators. */
+export const normal = (path) => segments(path).join('/');
+
+/** The last name of a path. */
+export const nameOf = (path) => path.slice(path.lastIndexOf('/') + 1);
+
+/** The path of the folder that holds a path; empty for the root. */
+export const parentOf = (path) => path.slice(0, Math.max(path.lastIndexOf('/'), 0));
+
+/** Joins a folder and a name below it. */
+export const join = (folder, name) => (folder === '' ? name : `${folder}/${name}`);
+
+/** A path for use in a URL: a name may hold whatever a URL gives a meaning to. */
+export const encode = (path) => segments(path).map(encodeURIComponent).join('/');
+
+function address(path, call = '', query = '') {
+  const content = path === '' ? '' : `/${encode(path)}`;
+  return `${ROOT}${content}${call}?${VERSION}${query}`;
+}
+
+/** Where the bytes of a file are. */
+export const contentAddress = (path) => address(path, '/$/Content');
+
+/** Where the events of all operations are. */
+export const eventsAddress = () => address('', '/$/Operations');
+
+/** Makes the error of an answer. Its body may be anything: a proxy can stand between. */
+function failure(status, text) {
+  try {
+    const { Code, Message } = JSON.parse(text).Error;
+    return new ApiError(status, Code, Message);
+  } catch {
+    return new ApiError(status, '', `The server answered with status ${status}.`);
+  }
+}
+
+async function call(method, url, options = {}) {
+  let response;
+  let text;
+  try {
+    response = await fetch(url, { method, cache: 'no-store', ...options });
+    text = await response.text();
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new ApiError(0, '', 'The server cannot be reached.');
+  }
+  if (!response.ok) throw failure(response.status, text);
+  return text === '' ? null : JSON.parse(text);
+}
+
+/**
+ * One page of a folder: its entries in the store's order, and the token of the next page, which is
+ * empty after the last. The answer has files and folders apart; both are sorted.
+ */
+export async function list(path, token, signal) {
+  const query = token === '' ? '' : `&ContinuationToken=${token}`;
+  const page = await call('GET', address(path, '', query), { signal });
+  const folders = page.StoreFolders.map((folder) => entry(folder.StoreRelativePath, true, {
+    count: Number(folder.FileCount),
+  }));
+  const files = page.StoreFiles.map((file) => entry(file.StoreRelativePath, false, {
+    size: Number(file.FileSize), modified: file.ModifiedDate,
+  }));
+  return { entries: merge(folders, files), token: page.ContinuationToken };
+}
+
+function entry(path, folder, more) {
+  const name = nameOf(path);
+  return { path, name, folder, folded: name.toLowerCase(), ...more };
+}
+
+function merge(left, right) {
+  const merged = [];
+  let [l, r] = [0, 0];
+  while (l < left.length && r < right.length) {
+    merged.push(left[l].folded <= right[r].folded ? left[l++] : right[r++]);
+  }
+  return merged.concat(left.slice(l), right.slice(r));
+}
+
+/** The bytes of all files below a folder. */
+export async function folderSize(path, signal) {
+  return Number((await call('GET', address(path, '/$/FolderSize'), { signal })).FolderSize);
+}
+
+/** The space that the store uses. */
+export const info = () => call('GET', address('', '/$/Info'));
+
+/** Deletes a file, or a folder with all it holds. */
+export const remove = (path) => call('DELETE', address(path));
+
+/** Starts a copy and answers its operation, which goes on by itself. */
+export function copy(body) {
+  const headers = { 'Content-Type': 'application/json', Prefer: 'respond-async' };
+  return call('POST', address('', '/$/Copy'), { headers, body: JSON.stringify(body) });
+}
+
+/** One page of the operations, the newest first. */
+export async function operations(token) {
+  const query = token === '' ? '' : `&ContinuationToken=${token}`;
+  const page = await call('GET', address('', '/$/Operations', query));
+  return { operations: page.Operations, token: page.ContinuationToken };
+}
+
+/** Cancels an operation; answers when its outcome is known. */
+export const cancel = (id) =>
+  call('POST', address('', `/$/Operations/${encodeURIComponent(id)}/$/Cancel`));
+
+/**
+ * Stores a file. `progress` is told the bytes that have left; `signal` breaks the upload off, and
+ * then nothing is stored. Only XMLHttpRequest tells how far an upload is.
+ */
+export function put(path, blob, progress, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const stop = () => request.abort();
+    const end = (settle, value) => {
+      signal.removeEventListener('abort', stop);
+      settle(value);
+    };
+    request.upload.onprogress = (event) => progress(event.loaded);
+    request.onload = () => {
+      if (request.status >= 200 && request.status < 300) end(resolve);
+      else end(reject, failure(request.status, request.responseText));
+    };
+    request.onerror = () => end(reject, new ApiError(0, '', 'The connection broke off.'));
+    request.onabort = () => end(reject, new DOMException('cancelled', 'AbortError'));
+    request.open('PUT', address(path));
+    request.setRequestHeader('Content-Type', 'application/octet-stream');
+    signal.addEventListener('abort', stop);
+    request.send(blob);
+  });
+}
+
+/** A new UUID. `crypto.randomUUID` is missing where the page comes by plain http from afar. */
+export function uuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}

@@ -1,0 +1,278 @@
+// The folder that is shown: its pages, its filter, the sizes of the folders in view.
+
+import * as api from './api.js';
+import { byId, icon, iconButton, make, setText } from './dom.js';
+import { Rows } from './rows.js';
+import * as text from './text.js';
+
+/** How near to the last loaded entry a view comes before the next page is loaded. */
+const AHEAD = 500;
+/** Sizes of folders that are asked for at once. */
+const SIZES_AT_ONCE = 2;
+
+export class Folder {
+  /** The path of the folder; empty for the root. */
+  path = '';
+  #entries = [];
+  #shown = [];
+  #token = '';
+  #filter = '';
+  #loading = false;
+  #stale = false;
+  #wanted = [];
+  #asking = 0;
+  #stop = new AbortController();
+  #rows;
+  #actions;
+
+  /** `actions` has the functions `copy`, `remove` and `gone`; each gets an entry or a path. */
+  constructor(actions) {
+    this.#actions = actions;
+    this.#rows = new Rows(byId('entries'), byId('rows'),
+      (entry) => this.#row(entry), (seen, last) => this.#seen(seen, last));
+    byId('filter').addEventListener('input', (event) => this.#sift(event.target.value));
+    byId('rows').addEventListener('keydown', (event) => this.#key(event));
+  }
+
+  /** Shows another folder; `name` is the entry that becomes the active one. */
+  async open(path, name) {
+    this.#stop.abort();
+    this.#stop = new AbortController();
+    Object.assign(this, { path });
+    this.#entries = [];
+    this.#token = '';
+    this.#filter = '';
+    this.#loading = false;
+    this.#wanted = [];
+    byId('filter').value = '';
+    crumbs(path);
+    problem(null);
+    this.#show(false);
+    setText(byId('shown'), 'Loading…');
+    byId('empty').hidden = true;
+    await this.#load(false);
+    if (name !== undefined) this.#rows.choose(name);
+  }
+
+  /** Reads the folder again, as far as it was read, and keeps the place. */
+  async refresh() {
+    if (this.#loading) this.#stale = true;
+    else await this.#load(true);
+  }
+
+  /** Whether a loaded entry has a name. */
+  has = (name) => this.#entries.some((entry) => entry.name === name);
+
+  /** Puts the focus on the active entry. */
+  focus = () => this.#rows.focus();
+
+  /** Reads from the first page on, until as many entries are there as were before. */
+  async #load(again) {
+    const signal = this.#stop.signal;
+    const [path, wanted] = [this.path, again ? this.#entries.length : 1];
+    this.#loading = true;
+    byId('entries').setAttribute('aria-busy', 'true');
+    try {
+      let page = await api.list(path, '', signal);
+      const entries = page.entries;
+      while (page.token !== '' && entries.length < wanted) {
+        page = await api.list(path, page.token, signal);
+        for (const entry of page.entries) entries.push(entry);
+      }
+      if (entries.length === 1 && entries[0].path === path && path !== '') {
+        this.#actions.isFile(path);
+        return;
+      }
+      if (again) remember(this.#entries, entries);
+      [this.#entries, this.#token] = [entries, page.token];
+      problem(null);
+      this.#show(again);
+      this.#total(signal);
+    } catch (error) {
+      this.#failed(error, again, signal);
+    } finally {
+      this.#loaded(signal);
+    }
+  }
+
+  #failed(error, again, signal) {
+    if (signal.aborted) return;
+    if (again && error.status === 404 && this.path !== '') {
+      this.#actions.gone(this.path);
+      return;
+    }
+    if (!again) {
+      setText(byId('shown'), '');
+      setText(byId('total'), '');
+    }
+    problem(error.message, () => this.refresh());
+  }
+
+  #loaded(signal) {
+    if (signal.aborted) return;
+    this.#loading = false;
+    byId('entries').removeAttribute('aria-busy');
+    if (this.#stale) {
+      this.#stale = false;
+      this.refresh();
+    } else if (this.#filter !== '' && this.#token !== '') {
+      this.#more();
+    }
+  }
+
+  /** Reads the next page. */
+  async #more() {
+    if (this.#loading || this.#token === '') return;
+    const signal = this.#stop.signal;
+    this.#loading = true;
+    try {
+      const page = await api.list(this.path, this.#token, signal);
+      for (const entry of page.entries) this.#entries.push(entry);
+      this.#token = page.token;
+      this.#shown = this.#sifted();
+      this.#rows.extend(this.#shown);
+      this.#count();
+    } catch (error) {
+      if (signal.aborted) return;
+      // What is there stays; only a retry goes on.
+      this.#token = '';
+      problem(error.message, () => this.refresh());
+    } finally {
+      this.#loaded(signal);
+    }
+  }
+
+  #show(keep) {
+    this.#shown = this.#sifted();
+    this.#rows.show(this.#shown, keep);
+    this.#count();
+  }
+
+  #sift(filter) {
+    this.#filter = filter.trim().toLowerCase();
+    this.#show(false);
+    // A filter that leaves out what is not loaded yet would lie.
+    if (this.#filter !== '') this.#more();
+  }
+
+  #sifted() {
+    if (this.#filter === '') return this.#entries;
+    return this.#entries.filter((entry) => entry.folded.includes(this.#filter));
+  }
+
+  #count() {
+    const all = text.things(this.#entries.length, 'entry', 'entries');
+    const more = this.#token === '' ? '' : ', more below';
+    const some = this.#filter === '' ? '' : `${text.count(this.#shown.length)} of `;
+    setText(byId('shown'), `${some}${all}${more}`);
+    const empty = byId('empty');
+    empty.hidden = this.#shown.length > 0;
+    setText(empty, this.#filter === ''
+      ? 'Nothing is stored here. Drop files or folders to upload them.'
+      : `No name contains “${this.#filter}”.`);
+  }
+
+  async #total(signal) {
+    try {
+      setText(byId('total'), `${text.bytes(await api.folderSize(this.path, signal))} in all`);
+    } catch {
+      if (!signal.aborted) setText(byId('total'), '');
+    }
+  }
+
+  #seen(entries, last) {
+    if (last + AHEAD >= this.#shown.length) this.#more();
+    this.#wanted = entries.filter((entry) => entry.folder && !entry.sized);
+    while (this.#asking < SIZES_AT_ONCE && this.#asking < this.#wanted.length) this.#size();
+  }
+
+  /** Asks for the sizes of folders in view until all are known. A listing does not have them. */
+  async #size() {
+    this.#asking += 1;
+    for (let entry = this.#wanted.shift(); entry; entry = this.#wanted.shift()) {
+      entry.sized = true;
+      try {
+        entry.size = await api.folderSize(entry.path, this.#stop.signal);
+      } catch {
+        // The folder is gone, or another one is shown. The next listing tells.
+        continue;
+      }
+      const cell = this.#rows.rowOf(entry)?.querySelector('.size');
+      if (cell) setText(cell, text.bytes(entry.size));
+    }
+    this.#asking -= 1;
+  }
+
+  #row(entry) {
+    const { copy, remove } = this.#actions;
+    const size = entry.size === undefined ? '…' : text.bytes(entry.size);
+    const modified = entry.modified === undefined ? '' : text.date(entry.modified);
+    return make('tr', {},
+      make('th', { scope: 'row' }, make('span', { className: 'name' }, picture(entry), link(entry))),
+      make('td', { className: 'number size', textContent: size }),
+      make('td', {
+        className: 'number count', textContent: entry.folder ? text.count(entry.count) : '',
+      }),
+      make('td', { className: 'date', textContent: modified }),
+      make('td', { className: 'actions' },
+        entry.folder ? null : download(entry),
+        iconButton('copy', `Copy ${entry.name}`, () => copy(entry.path)),
+        iconButton('delete', `Delete ${entry.name}`, () => remove(entry))));
+  }
+
+  #key(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const index = Number(event.target.closest('tr')?.dataset.index);
+    if (event.key === 'Delete' && this.#shown[index]) this.#actions.remove(this.#shown[index]);
+    if (event.key === 'Backspace' && this.path !== '') this.#actions.up();
+  }
+}
+
+/** The address of a folder in this page. */
+export const place = (path) => `#/${api.encode(path)}`;
+
+function picture(entry) {
+  if (entry.folder) return icon('folder');
+  return icon(entry.name === '_.dir' ? 'mark' : 'file');
+}
+
+function link(entry) {
+  const properties = { textContent: entry.name, title: entry.name };
+  if (entry.folder) return make('a', { ...properties, href: place(entry.path) });
+  return make('a', { ...properties, href: api.contentAddress(entry.path), download: entry.name });
+}
+
+function download(entry) {
+  const label = `Download ${entry.name}`;
+  return make('a', {
+    className: 'quiet', title: label, href: api.contentAddress(entry.path), download: entry.name,
+    attributes: { 'aria-label': label },
+  }, icon('download'));
+}
+
+/** Takes over the sizes that were known, until they are asked for again. */
+function remember(before, after) {
+  const sizes = new Map();
+  for (const entry of before) if (entry.folder) sizes.set(entry.path, entry.size);
+  for (const entry of after) if (entry.folder) entry.size = sizes.get(entry.path);
+}
+
+function crumbs(path) {
+  const items = [['Store', '']];
+  for (const name of api.segments(path)) items.push([name, api.join(items.at(-1)[1], name)]);
+  byId('crumbs').replaceChildren(...items.map(([name, below], index) => {
+    const here = index === items.length - 1;
+    const attributes = here ? { 'aria-current': 'page' } : {};
+    return make('li', {}, make('a', { textContent: name, href: place(below), attributes }));
+  }));
+}
+
+function problem(message, retry) {
+  const box = byId('problem');
+  box.hidden = message === null;
+  if (message === null) box.replaceChildren();
+  else {
+    box.replaceChildren(message,
+      make('button', { type: 'button', textContent: 'Try again', on: { click: retry } }));
+  }
+}

@@ -1,0 +1,159 @@
+// Joins the parts of the page: where it is, what its buttons do, what is dropped on it.
+
+import * as api from './api.js';
+import { askCopy, askDelete, askUpload } from './dialogs.js';
+import { byId, setText, tell } from './dom.js';
+import { Folder, place } from './folder.js';
+import { Operations } from './operations.js';
+import * as text from './text.js';
+import { dropped, picked } from './tree.js';
+import { upload } from './uploads.js';
+
+/** The entry that becomes the active one in the folder that is opened next. */
+let next;
+
+const folder = new Folder({
+  copy: startCopy,
+  remove: askRemove,
+  up: () => {
+    next = api.nameOf(folder.path);
+    location.hash = place(api.parentOf(folder.path));
+  },
+  isFile: leave,
+  gone: leave,
+});
+const operations = new Operations(ended);
+
+/** Goes to the folder above a path, to its entry there. */
+function leave(path) {
+  next = api.nameOf(path);
+  location.replace(place(api.parentOf(path)));
+}
+
+/** Shows the folder that the address names. */
+function route() {
+  let path;
+  try {
+    path = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent).join('/');
+  } catch {
+    path = '';
+  }
+  path = api.normal(path);
+  document.title = path === '' ? 'Image Store' : `${api.nameOf(path)} · Image Store`;
+  folder.open(path, next);
+  next = undefined;
+}
+
+/** Reads the folder again where a change at a path can be seen in it. */
+function changed(path) {
+  const here = folder.path === '' ? '' : `${folder.path}/`;
+  if (`${path}/`.startsWith(here) || here.startsWith(`${path}/`)) folder.refresh();
+  space();
+}
+
+function ended(operation) {
+  if (operation.State !== 'Succeeded') return;
+  const { RemoteSource, RemoteDestination } = operation;
+  changed(RemoteDestination === '' ? RemoteSource : RemoteDestination);
+}
+
+async function startCopy(source) {
+  let asked = {};
+  const operation = await askCopy(source, async (body) => {
+    // The id makes the copy safe to ask for again where the answer was lost, and only there.
+    const same = asked.lost && JSON.stringify(body) === asked.body;
+    const OperationId = same ? asked.id : api.uuid();
+    try {
+      return await api.copy({ ...body, OperationId });
+    } catch (error) {
+      asked = { lost: error.status === 0, body: JSON.stringify(body), id: OperationId };
+      throw error;
+    }
+  });
+  if (operation === null) return;
+  operations.take(operation);
+  tell('Copy started');
+  if (operation.State !== 'Running') ended(operation);
+}
+
+async function askRemove(entry) {
+  const title = entry.folder ? 'Delete the folder' : 'Delete the file';
+  const words = entry.folder
+    ? `The folder and its ${text.things(entry.count, 'file')} are deleted. This cannot be undone.`
+    : `The file of ${text.bytes(entry.size)} is deleted. This cannot be undone.`;
+  const done = await askDelete(title, words, entry.path, () => api.remove(entry.path));
+  if (done === null) return;
+  tell(`${entry.name} is deleted`);
+  changed(entry.path);
+}
+
+async function startUpload(find) {
+  const words = ({ files, folders }) => {
+    const bytes = files.reduce((sum, { file }) => sum + file.size, 0);
+    const below = folders.length === 0 ? '' : ` in ${text.things(folders.length, 'folder')}`;
+    return `${text.things(files.length, 'file')}${below}, ${text.bytes(bytes)}`;
+  };
+  const plan = await askUpload(folder.path, find, words);
+  if (plan !== null) upload({ ...plan, target: api.normal(plan.target), stored: changed });
+}
+
+/** Lets a button open a file input, and uploads what is picked. */
+function pick(button, input) {
+  byId(button).addEventListener('click', () => byId(input).click());
+  byId(input).addEventListener('change', (event) => {
+    const found = picked(event.target);
+    // The same files can be picked again.
+    event.target.value = '';
+    startUpload(async () => found);
+  });
+}
+
+/** Takes what is dropped anywhere: a page that the browser leaves for a file is never wanted. */
+function drop() {
+  const holdsFiles = (event) => event.dataTransfer.types.includes('Files');
+  const over = (yes) => byId('browser').classList.toggle('over', yes);
+  addEventListener('dragover', (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    const free = document.querySelector('dialog[open]') === null;
+    event.dataTransfer.dropEffect = free ? 'copy' : 'none';
+    if (free) setText(byId('drop-text'), `Upload to ${folder.path === '' ? 'the root' : folder.path}`);
+    over(free);
+  });
+  addEventListener('dragleave', (event) => {
+    if (event.relatedTarget === null) over(false);
+  });
+  addEventListener('drop', (event) => {
+    over(false);
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    if (document.querySelector('dialog[open]') !== null) return;
+    const { dataTransfer } = event;
+    // `dropped` takes the entries before it first waits, that is within this event.
+    startUpload((told, signal) => dropped(dataTransfer, told, signal));
+  });
+}
+
+/** Shows how full the disk is. */
+async function space() {
+  try {
+    const { Capacity, AvailableSpace } = (await api.info()).DiskInfo;
+    const [all, free] = [Number(Capacity), Number(AvailableSpace)];
+    setText(byId('space'), `${text.bytes(free)} free of ${text.bytes(all)}`);
+  } catch {
+    setText(byId('space'), '');
+  }
+}
+
+setText(byId('host'), location.host);
+byId('refresh').addEventListener('click', () => {
+  folder.refresh();
+  space();
+});
+byId('new-copy').addEventListener('click', () => startCopy(folder.path));
+pick('upload-files', 'pick-files');
+pick('upload-folder', 'pick-folder');
+drop();
+addEventListener('hashchange', route);
+route();
+space();

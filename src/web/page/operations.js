@@ -1,0 +1,294 @@
+// All operations of the store: those that run, live, and those that have ended.
+//
+// One stream of events feeds the list. What a stream may have missed, because it was not there, is
+// read from the list whenever it begins anew.
+
+import * as api from './api.js';
+import { byId, make, setText, tell } from './dom.js';
+import * as text from './text.js';
+
+/** Ended operations that are shown at most, so that a page may stay open for weeks. */
+const SHOWN_MAX = 1000;
+/** How long the page waits before it connects again where the browser does not by itself. */
+const RECONNECT_MS = 3000;
+/** How often "2 min ago" is written anew. */
+const AGO_MS = 20_000;
+
+const VERBS = { Copy: 'Copy', Delete: 'Delete', CommitUploadSession: 'Upload' };
+
+export class Operations {
+  #known = new Map();
+  #cards = new Map();
+  #dirty = new Set();
+  #token = null;
+  #events = null;
+  #timer = 0;
+  #ended;
+
+  /** `ended` is told of each operation that ends while the page looks on. */
+  constructor(ended) {
+    this.#ended = ended;
+    byId('older').addEventListener('click', () => this.#older());
+    document.addEventListener('visibilitychange', () => this.#connect());
+    setInterval(() => this.#rewrite(), AGO_MS);
+    this.#connect();
+  }
+
+  /** Takes in what is known of an operation. What has ended stays as it is. */
+  take(operation) {
+    const before = this.#known.get(operation.Id);
+    if (before !== undefined && !isNewer(operation, before)) return;
+    this.#known.set(operation.Id, operation);
+    if (this.#dirty.size === 0) requestAnimationFrame(() => this.#draw());
+    this.#dirty.add(operation.Id);
+    if (operation.State !== 'Running' && before?.State === 'Running') {
+      tell(`${title(operation)}: ${operation.State.toLowerCase()}`);
+    }
+  }
+
+  /**
+   * Follows the events while the page is seen. A hidden page lets go: over HTTP/1.1 a browser has
+   * six connections to a server for all its pages, and each stream holds one.
+   */
+  #connect() {
+    clearTimeout(this.#timer);
+    this.#events?.close();
+    this.#events = null;
+    if (document.hidden) return;
+    live('waiting', 'connecting');
+    const events = new EventSource(api.eventsAddress());
+    const change = (event) => this.#change(JSON.parse(event.data));
+    events.addEventListener('progress', change);
+    events.addEventListener('done', change);
+    events.onopen = () => {
+      live('open', 'live');
+      this.#read();
+    };
+    events.onerror = () => {
+      live('closed', 'no connection');
+      if (events.readyState !== EventSource.CLOSED) return;
+      this.#timer = setTimeout(() => this.#connect(), RECONNECT_MS);
+    };
+    this.#events = events;
+  }
+
+  #change(operation) {
+    const before = this.#known.get(operation.Id);
+    this.take(operation);
+    const news = before === undefined || before.State === 'Running';
+    if (news && operation.State !== 'Running') this.#ended(operation);
+  }
+
+  async #read() {
+    try {
+      const page = await api.operations('');
+      if (this.#token === null) this.#token = page.token;
+      for (const operation of page.operations) this.#change(operation);
+      this.#buttons();
+    } catch (error) {
+      live('closed', error.message);
+    }
+  }
+
+  async #older() {
+    const button = byId('older');
+    button.disabled = true;
+    try {
+      const page = await api.operations(this.#token);
+      this.#token = page.token;
+      for (const operation of page.operations) this.take(operation);
+    } catch (error) {
+      tell(error.message);
+    } finally {
+      button.disabled = false;
+      this.#buttons();
+    }
+  }
+
+  #buttons() {
+    byId('older').hidden = !this.#token || this.#known.size >= SHOWN_MAX;
+    byId('no-operations').hidden = this.#known.size > 0;
+  }
+
+  #draw() {
+    const list = byId('operation-list');
+    for (const id of this.#dirty) {
+      const operation = this.#known.get(id);
+      let card = this.#cards.get(id);
+      if (card === undefined) {
+        card = new Card(operation);
+        this.#cards.set(id, card);
+        list.insertBefore(card.element, this.#follower(operation));
+      }
+      card.show(operation);
+    }
+    this.#dirty.clear();
+    this.#forget();
+    this.#buttons();
+  }
+
+  /** The card before which an operation stands: the newest is first. */
+  #follower(operation) {
+    const cards = byId('operation-list').children;
+    for (const card of cards) if (card.dataset.started < operation.StartedAt) return card;
+    return null;
+  }
+
+  /** Forgets the oldest that have ended. */
+  #forget() {
+    const cards = byId('operation-list').children;
+    for (let index = cards.length - 1; this.#cards.size > SHOWN_MAX && index > 0; index -= 1) {
+      const { id } = cards[index].dataset;
+      if (this.#known.get(id).State === 'Running') continue;
+      cards[index].remove();
+      this.#known.delete(id);
+      this.#cards.delete(id);
+    }
+  }
+
+  #rewrite() {
+    if (document.hidden) return;
+    for (const [id, card] of this.#cards) card.show(this.#known.get(id));
+  }
+}
+
+/** One operation in the list. */
+class Card {
+  #head = make('p', { className: 'head' });
+  #state = make('span', { className: 'state' });
+  #bar = make('progress', {});
+  #figures = make('p', { className: 'figures' });
+  #note = make('p', { className: 'error' });
+  #cancel;
+  #details = make('dl', {});
+
+  constructor(operation) {
+    this.#cancel = make('button', { type: 'button', textContent: 'Cancel', className: 'small',
+      attributes: { 'aria-label': `Cancel: ${title(operation)}` } });
+    this.#cancel.addEventListener('click', () => this.#stop(operation.Id));
+    this.#bar.setAttribute('aria-label', title(operation));
+    this.#head.append(...heading(operation));
+    this.element = make('li', { className: 'card' },
+      make('div', { className: 'top' }, this.#head, this.#state),
+      this.#bar,
+      make('div', { className: 'top' }, this.#figures, this.#cancel),
+      this.#note,
+      make('details', {}, make('summary', { textContent: 'Details' }), this.#details));
+    Object.assign(this.element.dataset, { id: operation.Id, started: operation.StartedAt });
+  }
+
+  show(operation) {
+    const running = operation.State === 'Running';
+    this.element.dataset.state = operation.State;
+    setText(this.#state, operation.State);
+    this.#bar.hidden = !running;
+    this.#cancel.hidden = !running;
+    const done = share(operation);
+    // Without totals nobody knows how far it is: the bar has no value then.
+    if (done === null) this.#bar.removeAttribute('value');
+    else this.#bar.value = done;
+    setText(this.#figures, running ? pace(operation, done) : result(operation));
+    this.#figures.title = running ? operation.CurrentPath : text.date(operation.FinishedAt);
+    this.#note.hidden = operation.Error === null;
+    setText(this.#note, operation.Error?.Message ?? '');
+    this.#details.replaceChildren(...facts(operation).flatMap(([name, value]) => [
+      make('dt', { textContent: name }), make('dd', { textContent: value })]));
+  }
+
+  async #stop(id) {
+    this.#cancel.disabled = true;
+    try {
+      await api.cancel(id);
+    } catch (error) {
+      // It ended first, and its last event says how; or the call failed and can be made again.
+      tell(error.message);
+      this.#note.hidden = false;
+      setText(this.#note, error.message);
+    } finally {
+      this.#cancel.disabled = false;
+    }
+  }
+}
+
+/** Whether one report of an operation says more than another. */
+function isNewer(next, before) {
+  if (before.State !== 'Running') return false;
+  return next.State !== 'Running' || next.UpdatedAt >= before.UpdatedAt;
+}
+
+function title({ Kind, RemoteSource, RemoteDestination }) {
+  const paths = [RemoteSource, RemoteDestination].filter((path) => path !== '').join(' to ');
+  return `${VERBS[Kind] ?? Kind} ${paths}`;
+}
+
+function heading({ Kind, RemoteSource, RemoteDestination }) {
+  const parts = [make('b', { textContent: VERBS[Kind] ?? Kind })];
+  if (RemoteSource !== '') parts.push(path(RemoteSource));
+  if (RemoteSource !== '' && RemoteDestination !== '') {
+    parts.push(make('span', { className: 'arrow', textContent: '→' }));
+  }
+  if (RemoteDestination !== '') parts.push(path(RemoteDestination));
+  return parts;
+}
+
+const path = (value) => make('span', { className: 'path', textContent: value, title: value });
+
+/** How much is done, from 0 to 1; null where there are no totals yet. */
+function share(operation) {
+  const [total, files] = [Number(operation.BytesTotal), Number(operation.FilesTotal)];
+  if (total > 0) return (Number(operation.BytesDone) + Number(operation.BytesSkipped)) / total;
+  if (files > 0) return (Number(operation.FilesDone) + Number(operation.FilesSkipped)) / files;
+  return null;
+}
+
+function seconds(operation) {
+  const end = operation.FinishedAt ?? operation.UpdatedAt;
+  return Math.max(0, (new Date(end) - new Date(operation.StartedAt)) / 1000);
+}
+
+/** How far it is, how fast, and how long it takes yet. */
+function pace(operation, done) {
+  if (done === null) return 'Starting';
+  const spent = seconds(operation);
+  const parts = [`${Math.floor(done * 100)} %`,
+    `${text.bytes(Number(operation.BytesDone))} of ${text.bytes(Number(operation.BytesTotal))}`];
+  if (spent >= 1 && done > 0) {
+    parts.push(`${text.bytes(Math.round(Number(operation.BytesDone) / spent))}/s`);
+    parts.push(`${text.span((spent / done) * (1 - done))} left`);
+  }
+  return parts.join(' · ');
+}
+
+/** What came of it. */
+function result(operation) {
+  const parts = [text.ago(operation.FinishedAt)];
+  if (operation.State === 'Succeeded') {
+    parts.unshift(text.things(Number(operation.FilesDone), 'file'),
+      text.bytes(Number(operation.BytesDone)));
+    const skipped = Number(operation.FilesSkipped);
+    if (skipped > 0) parts.splice(2, 0, `${text.count(skipped)} left out`);
+  }
+  return parts.join(' · ');
+}
+
+function facts(operation) {
+  const files = `${text.count(Number(operation.FilesDone))} of `
+    + `${text.things(Number(operation.FilesTotal), 'file')}, `
+    + `${text.count(Number(operation.FilesSkipped))} left out`;
+  const size = `${text.bytes(Number(operation.BytesDone))} of `
+    + `${text.bytes(Number(operation.BytesTotal))}, `
+    + `${text.bytes(Number(operation.BytesSkipped))} left out`;
+  const rows = [['Started', text.date(operation.StartedAt)]];
+  if (operation.FinishedAt) rows.push(['Took', text.span(seconds(operation))]);
+  if (operation.CurrentPath) rows.push(['At', operation.CurrentPath]);
+  rows.push(['Files', files], ['Size', size]);
+  if (operation.Error) rows.push(['Code', operation.Error.Code]);
+  rows.push(['Id', operation.Id]);
+  return rows;
+}
+
+function live(state, words) {
+  const element = byId('live');
+  element.dataset.state = state;
+  setText(element, words);
+}

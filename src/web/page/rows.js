@@ -1,0 +1,194 @@
+// A table body that holds only the rows that can be seen, so that a folder of 100,000 entries scrolls
+// like one of ten. Two empty rows stand for all others.
+//
+// One row at a time takes part in the order of the Tab key; the arrow keys move that place.
+
+import { make } from './dom.js';
+
+/** Rows that are there beyond either edge, so that a scroll shows no gap. */
+const SPARE = 12;
+
+/** Keys that move, and by how much: in rows, or in pages of rows. */
+const MOVES = {
+  ArrowDown: { rows: 1 }, ArrowUp: { rows: -1 }, PageDown: { pages: 1 }, PageUp: { pages: -1 },
+  Home: { rows: -Infinity }, End: { rows: Infinity },
+};
+
+export class Rows {
+  #scroller;
+  #body;
+  #make;
+  #seen;
+  #entries = [];
+  #rows = new Map();
+  #active = 0;
+  #height = 0;
+  #above = spacer();
+  #below = spacer();
+
+  /**
+   * `makeRow(entry)` makes the row of an entry; `seen(entries, last)` is told which entries are
+   * in view and the index of the last, whenever that may have changed.
+   */
+  constructor(scroller, body, makeRow, seen) {
+    this.#scroller = scroller;
+    this.#body = body;
+    this.#make = makeRow;
+    this.#seen = seen;
+    body.append(this.#above, this.#below);
+    scroller.addEventListener('scroll', () => this.#draw(), { passive: true });
+    scroller.addEventListener('keydown', (event) => this.#key(event));
+    body.addEventListener('focusin', (event) => this.#focused(event));
+    new ResizeObserver(() => this.#measure()).observe(scroller);
+    this.#measure();
+  }
+
+  /** Shows other entries. The place is kept where `keep` says so, else it is the first one. */
+  show(entries, keep) {
+    const hadFocus = this.#body.contains(document.activeElement);
+    const active = keep ? this.#after(entries) : 0;
+    this.#entries = entries;
+    for (const row of this.#rows.values()) row.remove();
+    this.#rows.clear();
+    this.#active = active;
+    if (!keep) this.#scroller.scrollTop = 0;
+    this.#body.closest('table').setAttribute('aria-rowcount', String(entries.length + 1));
+    this.#draw();
+    if (hadFocus && entries.length > 0) this.focus();
+  }
+
+  /** Shows more entries behind those that are there. */
+  extend(entries) {
+    this.#entries = entries;
+    this.#body.closest('table').setAttribute('aria-rowcount', String(entries.length + 1));
+    this.#draw();
+  }
+
+  /** The row of an entry, if it is there. */
+  rowOf(entry) {
+    for (const [index, row] of this.#rows) if (this.#entries[index] === entry) return row;
+    return undefined;
+  }
+
+  /** Puts the focus on the active entry. */
+  focus() {
+    this.#rows.get(this.#active)?.querySelector('a')?.focus();
+  }
+
+  /** Makes the entry of a name the active one. */
+  choose(name) {
+    const index = this.#entries.findIndex((entry) => entry.name === name);
+    if (index >= 0) this.#move(index);
+  }
+
+  /** Where the active entry is among other entries, or what stands in its place there. */
+  #after(entries) {
+    const name = this.#entries[this.#active]?.name;
+    const index = entries.findIndex((entry) => entry.name === name);
+    return index >= 0 ? index : Math.max(0, Math.min(this.#active, entries.length - 1));
+  }
+
+  #measure() {
+    const height = getComputedStyle(this.#scroller).getPropertyValue('--row');
+    this.#height = parseFloat(height);
+    this.#draw();
+  }
+
+  #visible() {
+    const head = this.#body.offsetTop;
+    const top = Math.max(0, this.#scroller.scrollTop);
+    const first = Math.floor(top / this.#height);
+    const last = Math.ceil((top + this.#scroller.clientHeight - head) / this.#height);
+    return [first, Math.min(last, this.#entries.length)];
+  }
+
+  #draw() {
+    const [first, last] = this.#visible();
+    const from = Math.max(0, first - SPARE);
+    const to = Math.min(this.#entries.length, last + SPARE);
+    if (this.#active < from || this.#active >= to) this.#adopt(Math.min(first, to - 1));
+    this.#drop(from, to);
+    let before = this.#above;
+    for (let index = from; index < to; index += 1) {
+      let row = this.#rows.get(index);
+      if (row === undefined) {
+        row = this.#row(index);
+        this.#rows.set(index, row);
+        before.after(row);
+      }
+      before = row;
+    }
+    stretch(this.#above, from * this.#height);
+    stretch(this.#below, (this.#entries.length - to) * this.#height);
+    this.#seen(this.#entries.slice(first, last), last);
+  }
+
+  /** Takes away the rows outside of a range. Focus that was there stays with the table. */
+  #drop(from, to) {
+    for (const [index, row] of this.#rows) {
+      if (index >= from && index < to) continue;
+      if (row.contains(document.activeElement)) this.#scroller.focus({ preventScroll: true });
+      row.remove();
+      this.#rows.delete(index);
+    }
+  }
+
+  #row(index) {
+    const row = this.#make(this.#entries[index]);
+    row.dataset.index = String(index);
+    row.setAttribute('aria-rowindex', String(index + 2));
+    reachable(row, index === this.#active);
+    return row;
+  }
+
+  /** Makes an entry the one that Tab reaches. */
+  #adopt(index) {
+    const [old, next] = [this.#rows.get(this.#active), this.#rows.get(index)];
+    if (old) reachable(old, false);
+    this.#active = Math.max(0, index);
+    if (next) reachable(next, true);
+  }
+
+  #move(index) {
+    const last = this.#entries.length - 1;
+    const target = Math.max(0, Math.min(last, index));
+    if (last < 0) return;
+    const top = target * this.#height;
+    const room = this.#scroller.clientHeight - this.#body.offsetTop - this.#height;
+    const scroll = this.#scroller.scrollTop;
+    if (top < scroll) this.#scroller.scrollTop = top;
+    else if (top > scroll + room) this.#scroller.scrollTop = top - room;
+    this.#adopt(target);
+    this.#draw();
+    this.focus();
+  }
+
+  #key(event) {
+    const move = MOVES[event.key];
+    if (move === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    const page = Math.max(1, Math.floor(this.#scroller.clientHeight / this.#height) - 2);
+    this.#move(this.#active + (move.rows ?? move.pages * page));
+  }
+
+  #focused(event) {
+    const row = event.target.closest('tr');
+    if (row?.dataset.index !== undefined) this.#adopt(Number(row.dataset.index));
+  }
+}
+
+/** An empty row in place of those that are not there. */
+function spacer() {
+  return make('tr', { className: 'spacer', attributes: { 'aria-hidden': 'true' } },
+    make('td', { colSpan: 5 }));
+}
+
+function stretch(row, height) {
+  row.hidden = height === 0;
+  row.firstChild.style.height = `${height}px`;
+}
+
+/** Puts the links and buttons of a row into the order of the Tab key, or takes them out. */
+function reachable(row, yes) {
+  for (const element of row.querySelectorAll('a, button')) element.tabIndex = yes ? 0 : -1;
+}

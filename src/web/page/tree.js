@@ -1,0 +1,61 @@
+// Finds out what was dropped or picked: the files of whole folders, and the folders themselves.
+
+/**
+ * What an upload is made of: `files` as `{ file, path }`, `folders` as paths, both below the place
+ * of the upload. `told` hears how many files were found so far.
+ */
+export async function dropped(transfer, told, signal) {
+  const found = { files: [], folders: [] };
+  // All entries must be taken before the event ends: after that the transfer is empty.
+  const items = Array.from(transfer.items).filter((item) => item.kind === 'file');
+  const entries = items.map((item) => item.webkitGetAsEntry() ?? item.getAsFile());
+  for (const entry of entries) {
+    if (entry instanceof File) found.files.push({ file: entry, path: entry.name });
+    else if (entry !== null) await walk(entry, found, told, signal);
+  }
+  told(found.files.length);
+  return found;
+}
+
+/** What a file input holds. */
+export function picked(input) {
+  const files = Array.from(input.files, (file) => ({
+    file, path: file.webkitRelativePath || file.name,
+  }));
+  const folders = new Set();
+  for (const { path } of files) {
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      folders.add(path.slice(0, end));
+    }
+  }
+  return { files, folders: [...folders] };
+}
+
+/** Walks with a list of its own, because a deep folder must not exhaust the stack. */
+async function walk(root, found, told, signal) {
+  const waiting = [root];
+  for (let entry = waiting.pop(); entry; entry = waiting.pop()) {
+    signal.throwIfAborted();
+    const path = entry.fullPath.replace(/^\//, '');
+    if (entry.isFile) {
+      found.files.push({ file: await fileOf(entry), path });
+      continue;
+    }
+    found.folders.push(path);
+    for (const child of await childrenOf(entry)) waiting.push(child);
+    told(found.files.length);
+  }
+}
+
+const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
+
+/** The children of a folder. The reader gives some at a time, and none at the end. */
+async function childrenOf(entry) {
+  const reader = entry.createReader();
+  const children = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) return children;
+    children.push(...some);
+  }
+}

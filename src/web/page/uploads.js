@@ -1,0 +1,191 @@
+// Uploads from this page: one card for each drop, a few files at a time.
+
+import * as api from './api.js';
+import { byId, make, setText, tell } from './dom.js';
+import * as text from './text.js';
+
+/** Files of one upload that are sent at once. A browser has six connections to a server. */
+const AT_ONCE = 3;
+/** Failures that are shown; further ones are counted. */
+const FAILURES_SHOWN = 10;
+/** How often a card is written anew. */
+const DRAW_MS = 100;
+
+const MARK = '_.dir';
+
+let running = 0;
+addEventListener('beforeunload', (event) => {
+  if (running > 0) event.preventDefault();
+});
+
+/**
+ * Uploads files below a folder. With `mark`, each of the uploaded folders gets its mark, but only
+ * after all its files: the mark says that the folder is complete. `stored` is told when it is over.
+ */
+export function upload({ files, folders, target, mark, stored }) {
+  const job = new Job(target, files, mark ? folders : [], stored);
+  byId('uploads').hidden = false;
+  byId('upload-list').prepend(job.element);
+  job.run();
+}
+
+class Job {
+  #target;
+  #waiting;
+  #position = 0;
+  #marks;
+  #stored;
+  #total = { files: 0, bytes: 0 };
+  #done = { files: 0, bytes: 0 };
+  #sending = new Map();
+  #failed = [];
+  #stop = new AbortController();
+  #started = 0;
+  #drawn = 0;
+  #state = make('span', { className: 'state' });
+  #bar = make('progress', { max: 1 });
+  #figures = make('p', { className: 'figures' });
+  #failures = make('ul', { className: 'failures' });
+  #cancel = make('button', { type: 'button', className: 'small', textContent: 'Cancel' });
+  #retry = make('button', { type: 'button', className: 'small', textContent: 'Retry' });
+  #close = make('button', { type: 'button', className: 'small', textContent: 'Clear' });
+
+  constructor(target, files, marks, stored) {
+    [this.#target, this.#waiting, this.#marks, this.#stored] = [target, files, marks, stored];
+    this.#count();
+    const name = `${text.things(files.length, 'file')} to ${target === '' ? 'the root' : target}`;
+    this.#bar.setAttribute('aria-label', `Upload of ${name}`);
+    this.#cancel.addEventListener('click', () => this.#stop.abort());
+    this.#retry.addEventListener('click', () => this.#again());
+    this.#close.addEventListener('click', () => this.#clear());
+    this.element = make('li', { className: 'card' },
+      make('div', { className: 'top' },
+        make('p', { className: 'head' }, make('b', { textContent: 'Upload' }),
+          make('span', { className: 'path', textContent: name, title: name })), this.#state),
+      this.#bar,
+      make('div', { className: 'top' }, this.#figures, this.#cancel, this.#retry, this.#close),
+      this.#failures);
+  }
+
+  /** Uploads what waits. */
+  async run() {
+    running += 1;
+    this.#started = performance.now();
+    this.#enter('Running');
+    tell(`Upload of ${text.things(this.#waiting.length, 'file')} started`);
+    const lines = Array.from({ length: AT_ONCE }, () => this.#send());
+    await Promise.all(lines);
+    if (this.#failed.length === 0 && !this.#stop.signal.aborted) await this.#mark();
+    running -= 1;
+    this.#end();
+  }
+
+  #count() {
+    this.#total.files = this.#done.files + this.#waiting.length;
+    this.#total.bytes = this.#done.bytes
+      + this.#waiting.reduce((sum, { file }) => sum + file.size, 0);
+  }
+
+  async #send() {
+    for (let at = this.#next(); at; at = this.#next()) {
+      await this.#put(at);
+      this.#draw(false);
+    }
+  }
+
+  #next() {
+    if (this.#stop.signal.aborted || this.#position >= this.#waiting.length) return null;
+    const item = this.#waiting[this.#position];
+    this.#position += 1;
+    return item;
+  }
+
+  async #put(item) {
+    const progress = (sent) => {
+      this.#sending.set(item, Math.min(sent, item.file.size));
+      this.#draw(false);
+    };
+    try {
+      const path = api.join(this.#target, item.path);
+      await api.put(path, item.file, progress, this.#stop.signal);
+      this.#done.files += 1;
+      this.#done.bytes += item.file.size;
+    } catch (error) {
+      if (error.name !== 'AbortError') this.#failed.push({ item, message: error.message });
+    } finally {
+      this.#sending.delete(item);
+    }
+  }
+
+  async #mark() {
+    const empty = new Blob([]);
+    for (const folder of this.#marks) {
+      const item = { file: empty, path: api.join(folder, MARK) };
+      this.#total.files += 1;
+      await this.#put(item);
+      if (this.#stop.signal.aborted) return;
+    }
+  }
+
+  #end() {
+    const state = this.#stop.signal.aborted ? 'Cancelled'
+      : this.#failed.length > 0 ? 'Failed' : 'Succeeded';
+    this.#enter(state);
+    tell(`Upload: ${state.toLowerCase()}, ${text.things(this.#done.files, 'file')} stored`);
+    this.#stored(this.#target);
+  }
+
+  #enter(state) {
+    const busy = state === 'Running';
+    this.element.dataset.state = state;
+    setText(this.#state, state);
+    this.#bar.hidden = !busy;
+    this.#cancel.hidden = !busy;
+    this.#retry.hidden = state !== 'Failed';
+    this.#close.hidden = busy;
+    this.#failures.replaceChildren(...this.#reasons());
+    this.#draw(true);
+  }
+
+  #reasons() {
+    const shown = this.#failed.slice(0, FAILURES_SHOWN).map(({ item, message }) =>
+      make('li', {}, make('span', { className: 'path', textContent: item.path }), ` ${message}`));
+    const more = this.#failed.length - shown.length;
+    if (more > 0) shown.push(make('li', { textContent: `and ${text.things(more, 'file')} more` }));
+    return shown;
+  }
+
+  /** Writes how far it is, but not for every event. */
+  #draw(always) {
+    const now = performance.now();
+    if (!always && now - this.#drawn < DRAW_MS) return;
+    this.#drawn = now;
+    let sent = this.#done.bytes;
+    for (const part of this.#sending.values()) sent += part;
+    const { files, bytes } = this.#total;
+    this.#bar.value = bytes > 0 ? sent / bytes : this.#done.files / Math.max(files, 1);
+    const seconds = (now - this.#started) / 1000;
+    const parts = [`${text.count(this.#done.files)} of ${text.things(files, 'file')}`,
+      `${text.bytes(sent)} of ${text.bytes(bytes)}`];
+    if (this.element.dataset.state === 'Running' && seconds >= 1 && sent > 0) {
+      parts.push(`${text.bytes(Math.round(sent / seconds))}/s`,
+        `${text.span((seconds / sent) * (bytes - sent))} left`);
+    }
+    setText(this.#figures, parts.join(' · '));
+  }
+
+  /** Uploads again what failed. A mark that failed is written again after the files. */
+  #again() {
+    const marks = new Set(this.#marks.map((folder) => api.join(folder, MARK)));
+    this.#waiting = this.#failed.map(({ item }) => item).filter(({ path }) => !marks.has(path));
+    this.#failed = [];
+    this.#position = 0;
+    this.#count();
+    this.run();
+  }
+
+  #clear() {
+    this.element.remove();
+    byId('uploads').hidden = byId('upload-list').children.length === 0;
+  }
+}
