@@ -157,7 +157,7 @@ class Card {
   #head = make('p', { className: 'head' });
   #state = make('span', { className: 'state' });
   #bar = make('progress', {});
-  #figures = make('p', { className: 'figures' });
+  #figures = make('summary', { className: 'figures' });
   #note = make('p', { className: 'error' });
   #cancel;
   #details = make('dl', {});
@@ -170,10 +170,9 @@ class Card {
     this.#head.append(...heading(operation));
     this.element = make('li', { className: 'card' },
       make('div', { className: 'top' }, this.#head, this.#state),
-      this.#bar,
-      make('div', { className: 'top' }, this.#figures, this.#cancel),
-      this.#note,
-      make('details', {}, make('summary', { textContent: 'Details' }), this.#details));
+      make('div', { className: 'top' }, this.#bar, this.#cancel),
+      make('details', {}, this.#figures, this.#details),
+      this.#note);
     Object.assign(this.element.dataset, { id: operation.Id, started: operation.StartedAt });
   }
 

@@ -62,8 +62,8 @@ class Job {
       make('div', { className: 'top' },
         make('p', { className: 'head' }, make('b', { textContent: 'Upload' }),
           make('span', { className: 'path', textContent: name, title: name })), this.#state),
-      this.#bar,
-      make('div', { className: 'top' }, this.#figures, this.#cancel, this.#retry, this.#close),
+      make('div', { className: 'top' }, this.#bar, this.#cancel),
+      make('div', { className: 'top' }, this.#figures, this.#retry, this.#close),
       this.#failures);
   }
 
