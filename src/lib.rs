@@ -17,6 +17,7 @@
 //! | [`wire`] | generated messages, error ↔ status | nobody |
 //! | [`grpc`] | the service | `store`, `wire` |
 //! | [`rest`] | the gateway | `wire` |
+//! | [`web`] | the embedded page | nobody |
 //! | [`client`], [`cli`] | the Rust client and the command line | `wire` |
 //! | [`server`] | configuration, wiring, shutdown | all of these |
 //!

@@ -38,7 +38,7 @@ use crate::{
     namespace::Recovered,
     rest::{self, Hosts},
     store::{self, Store},
-    wire,
+    web, wire,
 };
 
 /// The full name of the gRPC service.
@@ -154,7 +154,7 @@ impl Server {
         let gateway = rest::Config {
             hosts: if config::is_loopback(address.ip()) { Hosts::Loopback } else { Hosts::Any },
             ready: is_ready,
-            page: Router::new().route("/", axum::routing::get(async || "Image Store\n")),
+            page: web::router(),
         };
         // The gateway calls the service in process: the true request and answer, without a socket.
         let backend =

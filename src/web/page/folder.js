@@ -36,9 +36,10 @@ export class Folder {
 
   /** Shows another folder; `name` is the entry that becomes the active one. */
   async open(path, name) {
+    const hadFocus = byId('entries').contains(document.activeElement);
     this.#stop.abort();
     this.#stop = new AbortController();
-    Object.assign(this, { path });
+    this.path = path;
     this.#entries = [];
     this.#token = '';
     this.#filter = '';
@@ -51,7 +52,9 @@ export class Folder {
     setText(byId('shown'), 'Loading…');
     byId('empty').hidden = true;
     await this.#load(false);
+    if (path !== this.path) return;
     if (name !== undefined) this.#rows.choose(name);
+    else if (hadFocus) this.#rows.focus();
   }
 
   /** Reads the folder again, as far as it was read, and keeps the place. */
@@ -59,12 +62,6 @@ export class Folder {
     if (this.#loading) this.#stale = true;
     else await this.#load(true);
   }
-
-  /** Whether a loaded entry has a name. */
-  has = (name) => this.#entries.some((entry) => entry.name === name);
-
-  /** Puts the focus on the active entry. */
-  focus = () => this.#rows.focus();
 
   /** Reads from the first page on, until as many entries are there as were before. */
   async #load(again) {

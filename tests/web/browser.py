@@ -1,0 +1,162 @@
+"""Headless Chromium as the reader of the page."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from foreign.server import ServerCase
+
+CHROMIUM = "/usr/bin/chromium"
+CHROMEDRIVER = "/usr/bin/chromedriver"
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WAIT_SECONDS = 60
+SCREENSHOTS = Path(__file__).parent.parent / ".cache" / "screenshots"
+# What the browser says when a call is refused or the server is gone. The page says it itself.
+NETWORK = "network"
+
+T = TypeVar("T")
+
+
+class BrowserCase(ServerCase):
+    """A test with an empty store and a browser that is not on the page yet."""
+
+    driver: webdriver.Chrome
+
+    def setUp(self) -> None:
+        # The browser outlives the server, which must stop in time although the page follows it.
+        folder = tempfile.TemporaryDirectory(prefix="imagestore-browser-", ignore_cleanup_errors=True)
+        self.addCleanup(folder.cleanup)
+        self.downloads = Path(folder.name) / "downloads"
+        self.driver = start(Path(folder.name) / "profile", self.downloads)
+        self.addCleanup(self.driver.quit)
+        self.resize(1280, 800)
+        super().setUp()
+        self.addCleanup(self.assert_clean_console)
+
+    def open(self, path: str = "") -> None:
+        """Opens the page at a folder, and waits until it is shown and the page is live."""
+        self.driver.get(f"{self.server.url}/#/{path}")
+        self.wait(lambda: self.text("#live") == "live")
+        self.wait(lambda: self.text("#shown") not in ("", "Loading…"))
+
+    def resize(self, width: int, height: int) -> None:
+        """Sets the size of the page."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def prefer(self, scheme: str) -> None:
+        """Sets whether the reader prefers light or dark."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def wait(self, condition: Callable[[], T]) -> T:
+        """Waits for a condition and returns what it gave. An element that is redrawn is read again."""
+        wait = WebDriverWait(
+            self.driver, WAIT_SECONDS, 0.02, [StaleElementReferenceException]
+        )
+        return wait.until(lambda _: condition(), f"{self.id()}: the page never came to be as expected")
+
+    def all(self, selector: str) -> list[WebElement]:
+        """The elements of a selector."""
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str) -> WebElement:
+        """The one element of a selector; waits for it."""
+        return self.wait(lambda: next(iter(self.all(selector)), None))
+
+    def text(self, selector: str) -> str:
+        """The visible text of the one element of a selector."""
+        return self.one(selector).text
+
+    def script(self, script: str, *arguments: Any) -> Any:
+        """Runs a script in the page and returns what it returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def click(self, selector: str) -> None:
+        """Clicks an element."""
+        self.one(selector).click()
+
+    def fill(self, selector: str, value: str) -> None:
+        """Types a value over what a field holds."""
+        field = self.one(selector)
+        field.clear()
+        field.send_keys(value)
+
+    def keys(self, *keys: str) -> None:
+        """Types on whatever has the focus."""
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def focused(self) -> str:
+        """The text or the name of what has the focus."""
+        return self.script(
+            "const it = document.activeElement;"
+            "return it.getAttribute('aria-label') ?? (it.textContent.trim() || it.name);"
+        )
+
+    def rows(self) -> dict[str, list[str]]:
+        """The rows that are there: name, then size, number of files and date."""
+        rows = self.script(
+            "return [...document.querySelectorAll('#rows tr:not(.spacer)')].map((row) =>"
+            " [...row.cells].slice(0, 4).map((cell) => cell.textContent));"
+        )
+        return {name: rest for name, *rest in rows}
+
+    def wait_names(self, *names: str) -> None:
+        """Waits until these are the entries that are shown."""
+        self.wait(lambda: list(self.rows()) == list(names))
+
+    def wait_card(self, state: str, *words: str) -> WebElement:
+        """Waits for an operation or upload in a state whose card has all these words."""
+
+        def found() -> WebElement | None:
+            cards = self.all(f".card[data-state={state}]")
+            return next((card for card in cards if all(word in card.text for word in words)), None)
+
+        return self.wait(found)
+
+    def drop(self, *files: Path) -> None:
+        """Drops files and folders on the page, as the browser does for a hand."""
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            event = {"type": kind, "x": 300, "y": 400, "data": data}
+            self.driver.execute_cdp_cmd("Input.dispatchDragEvent", event)
+
+    def screenshot(self, name: str) -> None:
+        """Keeps what the page looks like."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.driver.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+
+    def assert_clean_console(self) -> None:
+        """Sees that no script failed and the policy refused nothing."""
+        log = [line for line in self.driver.get_log("browser") if line["source"] != NETWORK]
+        self.assertEqual(log, [])
+
+
+def start(profile: Path, downloads: Path) -> webdriver.Chrome:
+    """Starts a browser that nobody used before."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    return webdriver.Chrome(options, Service(CHROMEDRIVER))

@@ -1,0 +1,112 @@
+"""The page as a place to start copies, and to watch those of everyone."""
+
+import json
+import os
+
+from .browser import BrowserCase
+
+# Every byte of it is read by a copy that verifies, so that there is something to watch.
+LARGE_BYTES = 384 << 20
+PACKAGE = {
+    "App/_.dir": b"",
+    "App/Code/app.so": b"a" * 1000,
+    "App/Code/app.pdb": b"p" * 500,
+    "App/Config/Settings.xml": b"x",
+}
+
+
+class OperationsCase(BrowserCase):
+    """Copies, and all operations."""
+
+    def copy(self, **body: object) -> None:
+        """Copies by REST, as another client."""
+        self.rest.call("POST", "$/Copy", json.dumps(body).encode()).raise_for_status()
+
+    def test_a_copy_leaves_out_what_the_list_names(self) -> None:
+        self.rest.put_all(PACKAGE)
+        self.open()
+        self.click("[aria-label='Copy App']")
+        self.assertEqual(self.one("#copy-dialog [name=source]").get_attribute("value"), "App")
+        self.fill("#copy-dialog [name=destination]", "App2")
+        self.fill("#copy-dialog [name=skip]", "APP.PDB\nnone.such")
+        self.click("#copy-dialog [name=mark]")
+        self.screenshot("copy")
+        self.click("#copy-dialog [type=submit]")
+        card = self.wait_card("Succeeded", "App", "App2", "3 files", "1 left out")
+        self.wait_names("App", "App2")
+        kept = {path.replace("App/", "App2/", 1): data for path, data in PACKAGE.items()}
+        del kept["App2/Code/app.pdb"]
+        self.assertEqual(self.rest.tree("App2"), kept)
+        card.find_element("css selector", "summary").click()
+        self.wait(lambda: "501 B" not in card.text and "500 B left out" in card.text)
+
+    def test_a_copy_that_is_refused_says_why_and_can_be_corrected(self) -> None:
+        self.rest.put_all(PACKAGE)
+        self.open("App")
+        self.click("#new-copy")
+        self.fill("#copy-dialog [name=destination]", "App/Code/below")
+        self.click("#copy-dialog [type=submit]")
+        self.wait(lambda: "App/Code/below" in self.text("#copy-dialog .error"))
+        self.screenshot("copy-refused")
+        self.fill("#copy-dialog [name=destination]", "Kept")
+        self.click("#copy-dialog [value=Echo]")
+        self.click("#copy-dialog [type=submit]")
+        self.wait_card("Succeeded", "Kept", "4 files")
+        self.assertFalse(self.one("#copy-dialog").is_displayed())
+
+    def test_the_bar_of_a_copy_moves_and_cancel_ends_it(self) -> None:
+        self.rest.put("Large/data.bin", os.urandom(LARGE_BYTES))
+        self.open()
+        # The bar is faster than a driver: the page itself notes where it was.
+        self.script(
+            "window.seen = [];"
+            "new MutationObserver(() => {"
+            " const bar = document.querySelector('[data-state=Running] progress[value]');"
+            " if (bar) seen.push(bar.value);"
+            " if (window.ending && bar) document.querySelector('[data-state=Running] button').click();"
+            "}).observe(document.getElementById('operation-list'),"
+            " { subtree: true, childList: true, attributes: true });"
+        )
+        self.verify_to("Copied")
+        self.wait(lambda: self.script("return seen.some((value) => value > 0 && value < 1)"))
+        self.screenshot("running")
+        self.wait_card("Succeeded", "Copied", "384 MiB")
+        seen = self.script("return seen")
+        self.assertEqual(seen, sorted(seen))
+
+        self.script("window.ending = true")
+        self.verify_to("Ended")
+        self.wait_card("Cancelled", "Ended")
+        self.assertFalse(self.rest.exists("Ended"))
+        self.wait_names("Copied", "Large")
+        self.screenshot("cancelled")
+
+    def verify_to(self, destination: str) -> None:
+        """Starts a copy of the large file that reads all of it."""
+        self.click("[aria-label='Copy Large']")
+        self.fill("#copy-dialog [name=destination]", destination)
+        self.click("#copy-dialog [name=verify]")
+        self.click("#copy-dialog [type=submit]")
+
+    def test_operations_of_other_clients_appear_by_themselves(self) -> None:
+        self.rest.put_all(PACKAGE)
+        self.open()
+        self.assertTrue(self.one("#no-operations").is_displayed())
+        self.copy(RemoteSource="App", RemoteDestination="Other")
+        self.wait_card("Succeeded", "App", "Other", "4 files")
+        self.wait_names("App", "Other")
+        self.rest.call("DELETE", "Other").raise_for_status()
+        self.wait_card("Succeeded", "Delete", "Other")
+        self.wait_names("App")
+
+    def test_past_operations_are_listed_the_newest_first(self) -> None:
+        self.rest.put_all(PACKAGE)
+        for number in range(105):
+            self.copy(RemoteSource="App", RemoteDestination=f"Copies/{number}")
+        self.open()
+        self.wait(lambda: len(self.all("#operation-list > li")) == 100)
+        self.assertIn("Copies/104", self.text("#operation-list > li:first-child"))
+        self.click("#older")
+        self.wait(lambda: len(self.all("#operation-list > li")) == 105)
+        self.assertIn("Copies/0", self.text("#operation-list > li:last-child"))
+        self.assertFalse(self.one("#older").is_displayed())
