@@ -40,17 +40,29 @@ class BrowserCase(ServerCase):
     """A test with an empty store and a browser that is not on the page yet."""
 
     driver: webdriver.Chrome
+    downloads: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        folder = tempfile.TemporaryDirectory(prefix="imagestore-browser-", ignore_cleanup_errors=True)
+        cls.addClassCleanup(folder.cleanup)
+        cls.downloads = Path(folder.name) / "downloads"
+        cls.driver = start(Path(folder.name) / "profile", cls.downloads)
+        cls.addClassCleanup(cls.driver.quit)
 
     def setUp(self) -> None:
-        # The browser outlives the server, which must stop in time although the page follows it.
-        folder = tempfile.TemporaryDirectory(prefix="imagestore-browser-", ignore_cleanup_errors=True)
-        self.addCleanup(folder.cleanup)
-        self.downloads = Path(folder.name) / "downloads"
-        self.driver = start(Path(folder.name) / "profile", self.downloads)
-        self.addCleanup(self.driver.quit)
-        self.resize(1280, 800)
+        # The page is left after the server: that must stop in time although the page follows it.
+        self.addCleanup(self.leave)
         super().setUp()
         self.addCleanup(self.assert_clean_console)
+        self.resize(1280, 800)
+        self.prefer("light")
+
+    def leave(self) -> None:
+        """Leaves the page, and forgets what the browser said about it."""
+        self.driver.get("about:blank")
+        self.driver.get_log("browser")
 
     def open(self, path: str = "") -> None:
         """Opens the page at a folder, and waits until it is shown and the page is live."""

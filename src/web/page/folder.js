@@ -25,7 +25,10 @@ export class Folder {
   #rows;
   #actions;
 
-  /** `actions` has the functions `copy`, `remove` and `gone`; each gets an entry or a path. */
+  /**
+   * `actions` are what the folder asks for: `copy(path)`, `remove(entry)`, `up()`, and what is to be
+   * done where the path is a file's, `isFile(path)`, or its folder was deleted, `gone(path)`.
+   */
   constructor(actions) {
     this.#actions = actions;
     this.#rows = new Rows(byId('entries'), byId('rows'),
@@ -94,7 +97,7 @@ export class Folder {
 
   #failed(error, again, signal) {
     if (signal.aborted) return;
-    if (again && error.status === 404 && this.path !== '') {
+    if (error.status === 404 && this.path !== '' && this.#entries.length > 0) {
       this.#actions.gone(this.path);
       return;
     }
@@ -180,7 +183,7 @@ export class Folder {
   #seen(entries, last) {
     if (last + AHEAD >= this.#shown.length) this.#more();
     this.#wanted = entries.filter((entry) => entry.folder && !entry.sized);
-    while (this.#asking < SIZES_AT_ONCE && this.#asking < this.#wanted.length) this.#size();
+    while (this.#asking < SIZES_AT_ONCE && this.#wanted.length > 0) this.#size();
   }
 
   /** Asks for the sizes of folders in view until all are known. A listing does not have them. */

@@ -9,6 +9,9 @@ import * as text from './text.js';
 import { dropped, picked } from './tree.js';
 import { upload } from './uploads.js';
 
+/** The least time from one reading of the folder to the next where others change it. */
+const REFRESH_MS = 500;
+
 /** The entry that becomes the active one in the folder that is opened next. */
 let next;
 
@@ -44,17 +47,37 @@ function route() {
   next = undefined;
 }
 
-/** Reads the folder again where a change at a path can be seen in it. */
-function changed(path) {
-  const here = folder.path === '' ? '' : `${folder.path}/`;
-  if (`${path}/`.startsWith(here) || here.startsWith(`${path}/`)) folder.refresh();
-  space();
-}
+const refresh = () => Promise.all([folder.refresh(), space()]);
+const refreshPaced = paced(refresh, REFRESH_MS);
 
+/** Reads the folder again where what an operation changed can be seen in it. */
 function ended(operation) {
   if (operation.State !== 'Succeeded') return;
   const { RemoteSource, RemoteDestination } = operation;
-  changed(RemoteDestination === '' ? RemoteSource : RemoteDestination);
+  const path = `${RemoteDestination === '' ? RemoteSource : RemoteDestination}/`;
+  const here = folder.path === '' ? '' : `${folder.path}/`;
+  if (path.startsWith(here) || here.startsWith(path)) refreshPaced();
+}
+
+/**
+ * An action that is done at once, and not again before some time has passed, at least five times as
+ * long as it took: a large folder that others keep changing must not keep everyone busy.
+ */
+function paced(action, least) {
+  let [resting, again] = [false, false];
+  const run = async () => {
+    [resting, again] = [true, false];
+    const started = performance.now();
+    await action();
+    setTimeout(() => {
+      resting = false;
+      if (again) run();
+    }, Math.max(least, 5 * (performance.now() - started)));
+  };
+  return () => {
+    if (resting) again = true;
+    else run();
+  };
 }
 
 async function startCopy(source) {
@@ -84,7 +107,7 @@ async function askRemove(entry) {
   const done = await askDelete(title, words, entry.path, () => api.remove(entry.path));
   if (done === null) return;
   tell(`${entry.name} is deleted`);
-  changed(entry.path);
+  refresh();
 }
 
 async function startUpload(find) {
@@ -94,7 +117,7 @@ async function startUpload(find) {
     return `${text.things(files.length, 'file')}${below}, ${text.bytes(bytes)}`;
   };
   const plan = await askUpload(folder.path, find, words);
-  if (plan !== null) upload({ ...plan, target: api.normal(plan.target), stored: changed });
+  if (plan !== null) upload({ ...plan, target: api.normal(plan.target), stored: refresh });
 }
 
 /** Lets a button open a file input, and uploads what is picked. */
@@ -146,10 +169,7 @@ async function space() {
 }
 
 setText(byId('host'), location.host);
-byId('refresh').addEventListener('click', () => {
-  folder.refresh();
-  space();
-});
+byId('refresh').addEventListener('click', refresh);
 byId('new-copy').addEventListener('click', () => startCopy(folder.path));
 pick('upload-files', 'pick-files');
 pick('upload-folder', 'pick-folder');

@@ -82,8 +82,13 @@ export class Operations {
   async #read() {
     try {
       const page = await api.operations('');
-      if (this.#token === null) this.#token = page.token;
-      for (const operation of page.operations) this.#change(operation);
+      // What had ended before the page came is no news.
+      const first = this.#token === null;
+      if (first) this.#token = page.token;
+      for (const operation of page.operations) {
+        if (first) this.take(operation);
+        else this.#change(operation);
+      }
       this.#buttons();
     } catch (error) {
       live('closed', error.message);

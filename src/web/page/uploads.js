@@ -132,7 +132,7 @@ class Job {
       : this.#failed.length > 0 ? 'Failed' : 'Succeeded';
     this.#enter(state);
     tell(`Upload: ${state.toLowerCase()}, ${text.things(this.#done.files, 'file')} stored`);
-    this.#stored(this.#target);
+    this.#stored();
   }
 
   #enter(state) {
