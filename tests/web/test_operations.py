@@ -76,7 +76,8 @@ class OperationsCase(BrowserCase):
 
         self.script("window.ending = true")
         self.verify_to("Ended")
-        self.wait_card("Cancelled", "Ended")
+        card = self.wait_card("Cancelled", "Ended")
+        self.assertNotIn("cannot be cancelled", card.text)
         self.assertFalse(self.rest.exists("Ended"))
         self.wait_names("Copied", "Large")
         self.screenshot("cancelled")

@@ -121,7 +121,7 @@ export class Operations {
       const operation = this.#known.get(id);
       let card = this.#cards.get(id);
       if (card === undefined) {
-        card = new Card(operation);
+        card = new Card(operation, (ended) => this.#change(ended));
         this.#cards.set(id, card);
         list.insertBefore(card.element, this.#follower(operation));
       }
@@ -167,10 +167,11 @@ class Card {
   #cancel;
   #details = make('dl', {});
 
-  constructor(operation) {
+  /** `changed` is told what a cancel has made of the operation. */
+  constructor(operation, changed) {
     this.#cancel = make('button', { type: 'button', textContent: 'Cancel', className: 'small',
       attributes: { 'aria-label': `Cancel: ${title(operation)}` } });
-    this.#cancel.addEventListener('click', () => this.#stop(operation.Id));
+    this.#cancel.addEventListener('click', () => this.#stop(operation.Id, changed));
     this.#bar.setAttribute('aria-label', title(operation));
     this.#head.append(...heading(operation));
     this.element = make('li', { className: 'card' },
@@ -199,17 +200,17 @@ class Card {
       make('dt', { textContent: name }), make('dd', { textContent: value })]));
   }
 
-  async #stop(id) {
+  async #stop(id, changed) {
     this.#cancel.disabled = true;
     try {
-      await api.cancel(id);
+      changed(await api.cancel(id));
     } catch (error) {
-      // It ended first, and its last event says how; or the call failed and can be made again.
       tell(error.message);
+      this.#cancel.disabled = false;
+      // It ended first, and its last event says how.
+      if (error.status === 409) return;
       this.#note.hidden = false;
       setText(this.#note, error.message);
-    } finally {
-      this.#cancel.disabled = false;
     }
   }
 }
