@@ -83,9 +83,8 @@ pub(super) async fn cancel(client: &Client, id: &str, output: &mut Output) -> Re
 
 /// An operation as a line: id, state, start, work, and what came of it.
 fn line(operation: &Operation) -> String {
-    let done = progress::of(operation);
     let outcome = operation.error.as_ref().map_or_else(
-        || format!("{}, {}", files(done.files_done), bytes(done.bytes_done)),
+        || format!("{}, {}", files(operation.files_done), bytes(operation.bytes_done)),
         |error| error.message.clone(),
     );
     format!(
@@ -112,6 +111,7 @@ mod tests {
             destination: "b".to_owned(),
             files_done: 1,
             bytes_done: 5,
+            files_skipped: 2,
             ..Operation::default()
         };
         assert_eq!(line(&operation), "7  succeeded  -  copy a to b: 1 file, 5 B");
