@@ -1,7 +1,6 @@
 """The real server as a process of a test."""
 
 import os
-import queue
 import re
 import signal
 import subprocess
@@ -12,59 +11,73 @@ from pathlib import Path
 
 from .rest import Rest
 
-READY = re.compile(r"http://[0-9.:]+")
-READY_SECONDS = 30
+READY = re.compile(r"http://([0-9.]+):([0-9]+)")
+ANY_PORT = "127.0.0.1:0"
+LINE_SECONDS = 30
 STOP_SECONDS = 10
 
 
 class Server:
     """A server process on a free port of this machine.
 
-    It can be stopped and started again on the same data folder; the port then is another one.
+    It can be ended and started again on the same data folder; the port then is another one, unless
+    `start` is told otherwise.
     """
 
     def __init__(self, data: Path) -> None:
-        self._data = data
-        self.log: list[str] = []
+        self.data = data
         self.start()
 
-    def start(self) -> None:
+    def start(self, listen: str = ANY_PORT) -> None:
         """Starts the process and waits for its ready line, which tells the port."""
-        command = [binary(), "serve", "--listen", "127.0.0.1:0", "--data", str(self._data)]
-        # Flags have environment variables; none of the caller's may reach the server.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("IMAGESTORE_")}
+        self.log: list[str] = []
+        self._ended = False
+        self._said = threading.Condition()
         self._process = subprocess.Popen(
-            command,
-            env=environment,
+            [binary(), "serve", "--listen", listen, "--data", str(self.data)],
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             encoding="utf-8",
         )
-        addresses: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, args=[addresses], daemon=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            address = addresses.get(timeout=READY_SECONDS)
-        except queue.Empty:
-            address = None
-        if address is None:
+            found = self.line(READY)
+        except AssertionError:
             self.kill()
-            raise AssertionError(f"the server printed no ready line: {self.log}")
-        self.url = address
-        self.address = address.removeprefix("http://")
-        host, _, port = self.address.rpartition(":")
-        self.endpoint = (host, int(port))
+            raise
+        self.url = found.group()
+        self.endpoint = (found[1], int(found[2]))
+        self.address = f"{found[1]}:{found[2]}"
 
-    def stop(self) -> None:
-        """Stops the process by SIGTERM, and sees that it ends in time, well and without a panic."""
-        self._process.send_signal(signal.SIGTERM)
+    def line(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """Waits until a line of the log matches, and returns the match."""
+        with self._said:
+            self._said.wait_for(lambda: self._ended or self._find(pattern), timeout=LINE_SECONDS)
+            found = self._find(pattern)
+            if found is None:
+                raise AssertionError(f"the server did not say {pattern.pattern!r}: {self.log}")
+            return found
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal."""
+        self._process.send_signal(number)
+
+    def ended(self, seconds: float = STOP_SECONDS) -> int:
+        """Waits until the process has ended, and returns its exit code."""
         try:
-            code = self._process.wait(timeout=STOP_SECONDS)
+            return self._process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"SIGTERM did not end it in {STOP_SECONDS} s: {self.log}") from None
+            raise AssertionError(f"the server did not end in {seconds} s: {self.log}") from None
         finally:
             self.kill()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stops the process by a signal, and sees that it ends in time, well and without a panic."""
+        self.send(number)
+        code = self.ended()
         if code != 0 or any("panicked" in line for line in self.log):
             raise AssertionError(f"the server ended with exit code {code}: {self.log}")
 
@@ -76,14 +89,20 @@ class Server:
         assert self._process.stderr is not None
         self._process.stderr.close()
 
-    def _read(self, addresses: "queue.Queue[str | None]") -> None:
+    def _find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Finds the first line that matches."""
+        return next(filter(None, map(pattern.search, self.log)), None)
+
+    def _read(self) -> None:
         """Reads the log to its end, so that the server never waits for its reader."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self.log.append(line.rstrip())
-            if found := READY.search(line):
-                addresses.put(found.group().rstrip(".:"))
-        addresses.put(None)
+            with self._said:
+                self.log.append(line.rstrip())
+                self._said.notify_all()
+        with self._said:
+            self._ended = True
+            self._said.notify_all()
 
 
 class ServerCase(unittest.TestCase):
@@ -102,7 +121,11 @@ class ServerCase(unittest.TestCase):
     def restart(self) -> None:
         """Stops the server and starts it on the same data folder."""
         self.server.stop()
-        self.server.start()
+        self.start_again()
+
+    def start_again(self, listen: str = ANY_PORT) -> None:
+        """Starts the server, which has ended, on the same data folder."""
+        self.server.start(listen)
         self._connect()
 
     def _connect(self) -> None:
@@ -111,8 +134,13 @@ class ServerCase(unittest.TestCase):
 
 
 def binary() -> str:
-    """Returns the path of the server that is tested."""
+    """Returns the path of the program that is tested."""
     path = os.environ.get("IMAGESTORE_BINARY")
     if path is None:
         raise AssertionError("IMAGESTORE_BINARY is not set; tests/run sets it to the built server")
     return path
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment for the program: none of the caller's settings may reach it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("IMAGESTORE_")}

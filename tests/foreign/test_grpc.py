@@ -271,6 +271,9 @@ class Copies(GrpcCase):
         self.assertEqual([as_dict(message) for message in watched], [as_dict(last)])
         newest = self.store.call("ListOperations", page_size=1).operations
         self.assertEqual([operation.id for operation in newest], [last.id])
+        for state, ids in [("SUCCEEDED", [last.id]), ("FAILED", []), ("RUNNING", [])]:
+            found = self.store.call("ListOperations", state=f"OPERATION_STATE_{state}").operations
+            self.assertEqual([operation.id for operation in found], ids, state)
 
     def test_a_copy_leaves_out_and_verifies(self) -> None:
         last = self.copy(source="V1", destination="V3", skip_files=["a.dll"], verify=True)[-1]
