@@ -44,6 +44,8 @@ pub(super) fn watch(
     Box::pin(stream::unfold(state, move |state| async move {
         let (mut updates, stop) = state?;
         let next = tokio::select! {
+            // The last state comes before the end.
+            biased;
             next = until(call, updates.next()) => next,
             () = stop.cancelled() => Err(stopping()),
         };

@@ -139,10 +139,11 @@ impl Store {
         Ok((store, recovered))
     }
 
-    /// Cancels the operations that run and ends the streams of those who watch; transfers go on.
+    /// Cancels the operations that run and ends the streams of those who watch, who have heard of it
+    /// by then; transfers go on.
     pub async fn drain(&self) {
-        self.0.draining.cancel();
         self.cancel_all().await;
+        self.0.draining.cancel();
     }
 
     /// Ends everything and waits for it.

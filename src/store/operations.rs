@@ -265,6 +265,8 @@ impl AllUpdates {
                 return Some(operation);
             }
             let change = tokio::select! {
+                // What has been told comes before the end.
+                biased;
                 change = self.changes.recv() => change,
                 () = self.store.0.draining.cancelled() => return None,
             };
