@@ -1,12 +1,14 @@
-"""Clients that others made, against the real server.
+"""Clients that others made, and our own command line, against the real server.
 
-Each test starts its own server process on a free port and an empty data folder, speaks to it with a
-client that is not ours, and stops it by SIGTERM, which must end it in time and with exit code 0.
+Each test starts its own server process on a free port and an empty data folder, speaks to it as
+somebody outside does, and stops it by SIGTERM, which must end it in time and with exit code 0.
 
 - `test_sfctl`: the Service Fabric command line, as an operator types it.
 - `test_sdk`: every image store operation of the Python package `azure-servicefabric`.
 - `test_grpc`: a grpcio client that knows nothing but reflection.
 - `test_raw`: bytes on a socket, for what no client library can be made to send.
+- `test_cli`, `test_cli_copy`: our own command line, as a user or a script types it.
+- `test_serve`: the server as a process: how it starts, ends, is killed, and what is there afterwards.
 
 `tests/run` installs the clients of `requirements.txt` and runs everything. One test alone, after that:
 

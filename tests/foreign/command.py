@@ -1,0 +1,134 @@
+"""Our own command line as a process of a test."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import threading
+import types
+from pathlib import Path
+from typing import IO, Any, Self
+
+from .server import ServerCase, binary, environment
+
+COMMAND_SECONDS = 120
+
+
+class Running:
+    """A command that runs. What reads from it fails, rather than waits for ever, when it hangs."""
+
+    def __init__(self, arguments: list[str], **options: Any) -> None:
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(
+            [binary(), *arguments],
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
+            **streams | options,
+        )
+        self._watchdog = threading.Timer(COMMAND_SECONDS, self.process.kill)
+        self._watchdog.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watchdog.cancel()
+        # Ends it, reaps it and closes its streams.
+        self.process.kill()
+        with self.process:
+            pass
+
+    def record(self) -> dict[str, Any]:
+        """Waits for the next line of `--json`."""
+        line = self._line(self.process.stdout)
+        return dict(json.loads(line))
+
+    def note(self) -> str:
+        """Waits for the next line of the standard error."""
+        return self._line(self.process.stderr).rstrip("\n")
+
+    def interrupt(self) -> None:
+        """Presses Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """Waits for the end, and returns what was not read yet."""
+        out, err = self.process.communicate()
+        return subprocess.CompletedProcess(
+            self.process.args, self.process.returncode, out or "", err or ""
+        )
+
+    def _line(self, stream: IO[str] | None) -> str:
+        assert stream is not None
+        line = stream.readline()
+        if not line:
+            raise AssertionError(f"{self.process.args} ended: {self.end()}")
+        return line
+
+
+class CommandCase(ServerCase):
+    """A test that runs commands against its server."""
+
+    def start(self, *arguments: str, **options: Any) -> Running:
+        """Starts a command."""
+        variables = {"IMAGESTORE_SERVER": self.server.url} | options.pop("env", {})
+        return Running(list(arguments), env=environment() | variables, **options)
+
+    def run_command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end."""
+        with self.start(*arguments, **options) as running:
+            return running.end()
+
+    def command(self, *arguments: str, **options: Any) -> str:
+        """Runs a command, which must succeed, and returns what it printed."""
+        done = self.run_command(*arguments, **options)
+        self.assertEqual(done.returncode, 0, f"{arguments}: {done.stdout}{done.stderr}")
+        self.assertNotIn("imagestore: ", done.stderr)
+        return done.stdout
+
+    def records(self, *arguments: str) -> list[dict[str, Any]]:
+        """Runs a command with `--json`, which must succeed and say nothing else."""
+        done = self.run_command(*arguments, "--json")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), f"{arguments}: {done.stdout}")
+        return [dict(json.loads(line)) for line in done.stdout.splitlines()]
+
+    def assert_error(self, done: subprocess.CompletedProcess[str], *words: str) -> None:
+        """Sees that a command failed and ended with one clear line. Before it may be progress."""
+        self.assertEqual(done.returncode, 1, f"{done.args}: {done.stdout}{done.stderr}")
+        lines = done.stderr.splitlines()
+        errors = [line for line in lines if line.startswith("imagestore: ")]
+        self.assertEqual(errors, lines[-1:])
+        for word in words:
+            self.assertIn(word, errors[0])
+
+    def assert_fails(self, *arguments: str, says: list[str]) -> None:
+        """Sees that a command fails, prints nothing, and says why."""
+        done = self.run_command(*arguments)
+        self.assert_error(done, *says)
+        self.assertEqual(done.stdout, "")
+
+
+class StalledDisk:
+    """A disk that does not answer: whoever opens the one object of a store waits for ever.
+
+    So a copy that verifies it runs as long as the test likes. The object is as before at the end.
+    """
+
+    def __init__(self, data: Path) -> None:
+        (self._object,) = (path for path in (data / "blobs").rglob("*") if path.is_file())
+        self._kept = data / "kept-by-the-test"
+
+    def __enter__(self) -> Self:
+        self._object.rename(self._kept)
+        os.mkfifo(self._object)
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: types.TracebackType | None,
+    ) -> None:
+        assert stat.S_ISFIFO(self._object.stat().st_mode)
+        self._kept.rename(self._object)

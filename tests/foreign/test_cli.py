@@ -1,0 +1,246 @@
+"""Our own command line: files and folders, as a user or a script types it."""
+
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+from .command import CommandCase
+
+MARK = "_.dir"
+BIG_BYTES = 20 * 1024 * 1024
+COMMANDS = {
+    "serve": "", "copy": "cp", "upload": "put", "download": "get", "list": "ls", "stat": "",
+    "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "",
+}
+PACKAGE = {
+    "manifest.xml": b"<manifest/>",
+    "code/calc.dll": random.Random(1).randbytes(BIG_BYTES),
+    "code/empty.cfg": b"",
+    "data/a b+c&d.txt": b"spaces and signs",
+    "data/größe 数 🎉.txt": "größe".encode(),
+    "data/100%.txt": b"a percent sign",
+    "data/deep/er/-n": b"a dash",
+}
+MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/er/{MARK}"}
+
+
+def write_tree(root: Path, files: dict[str, bytes]) -> Path:
+    """Writes files below a folder of this machine."""
+    for path, data in files.items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return root
+
+
+def read_tree(root: Path) -> dict[str, bytes]:
+    """Reads every file below a folder of this machine."""
+    found = (path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
+
+
+class Usage(CommandCase):
+    """What the program says of itself, and of what it does not understand."""
+
+    def test_without_a_command_it_prints_help(self) -> None:
+        text = self.command()
+
+        found = re.findall(r"^  ([a-z]+) .*?(?: \[alias(?:es)?: (\w+)\])?$", text, re.MULTILINE)
+        self.assertEqual(dict(found) | {"help": ""}, COMMANDS | {"help": ""})
+        self.assertEqual(self.command("--help").splitlines()[0], text.splitlines()[0])
+
+    def test_every_command_has_help(self) -> None:
+        for command in [*COMMANDS, *filter(None, COMMANDS.values())]:
+            with self.subTest(command=command):
+                self.assertIn("Usage: imagestore ", self.command(command, "--help"))
+        self.assertRegex(self.command("--version"), r"^imagestore \d+\.\d+\.\d+\n$")
+
+    def test_a_wrong_command_line_is_exit_code_2(self) -> None:
+        for arguments in [
+            ["bogus"], ["cp", "a"], ["ls", "--bogus"], ["operations", "--state", "odd"],
+            ["put", "a", "b", "--jobs", "0"], ["serve", "--listen", "nowhere"],
+        ]:
+            with self.subTest(arguments=arguments):
+                done = self.run_command(*arguments)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertTrue(done.stderr.startswith("error: "), done.stderr)
+
+    def test_a_server_out_of_reach_is_one_clear_line(self) -> None:
+        self.assert_fails(
+            "ls", "--server", "http://127.0.0.1:1",
+            says=["cannot reach http://127.0.0.1:1", "IMAGESTORE_SERVER"],
+        )
+        self.assert_fails("ls", "--server", "ftp://x", says=["ftp://x", "http://HOST:PORT"])
+
+
+class Transfers(CommandCase):
+    """Uploading and downloading."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.package = write_tree(self.folder / "package", PACKAGE)
+
+    def put(self, path: str, *flags: str) -> None:
+        """Uploads the package."""
+        self.command("put", str(self.package), path, *flags)
+
+    def test_a_folder_goes_up_and_comes_back_as_it_was(self) -> None:
+        out = self.folder / "out"
+
+        self.put("Calc/V1")
+        self.command("get", "Calc/V1", str(out))
+
+        self.assertEqual(sorted(self.rest.tree()), sorted(f"Calc/V1/{path}" for path in PACKAGE))
+        self.assertTrue(read_tree(out) == PACKAGE)
+
+    def test_marks_are_written_after_all_files_the_root_last(self) -> None:
+        self.put("V1", "--mark")
+
+        versions = {
+            path: self.records("stat", f"V1/{path}")[0]["entry"]["version"]["version_number"]
+            for path in [*PACKAGE, *MARKS]
+        }
+        self.assertEqual(len(self.rest.tree()), len(versions))
+        self.assertLess(
+            max(versions[path] for path in PACKAGE), min(versions[mark] for mark in MARKS)
+        )
+        self.assertEqual(max(versions, key=lambda path: versions[path]), MARK)
+
+    def test_a_file_goes_up_and_comes_back(self) -> None:
+        file = self.package / "code/calc.dll"
+        folder = self.folder / "folder"
+        folder.mkdir()
+
+        said = self.command("upload", str(file), "bin/calc.dll")
+        self.command("download", "bin/calc.dll", str(self.folder / "new/copy.dll"))
+        self.command("download", "bin/calc.dll", str(folder))
+
+        self.assertEqual(said, "uploaded bin/calc.dll: 1 file, 20.00 MiB\n")
+        for copy in [self.folder / "new/copy.dll", folder / "calc.dll"]:
+            self.assertTrue(copy.read_bytes() == PACKAGE["code/calc.dll"])
+
+    def test_each_file_is_a_record(self) -> None:
+        up = self.records("put", str(self.package), "V1")
+        down = self.records("get", "V1", str(self.folder / "out"))
+
+        self.assertEqual({record["path"] for record in up}, {f"V1/{path}" for path in PACKAGE})
+        for record in up + down:
+            self.assertEqual(record["kind"], "ENTRY_KIND_FILE")
+            self.assertEqual(record["size_bytes"], Path(record["local"]).stat().st_size)
+        digests = [{each["path"]: each["digest"] for each in records} for records in (up, down)]
+        self.assertEqual(*digests)
+
+    def test_only_force_overwrites(self) -> None:
+        self.put("V1")
+        out = write_tree(self.folder / "out", {"manifest.xml": b"mine"})
+
+        self.assert_fails("get", "V1/manifest.xml", str(out), says=["manifest.xml", "--force"])
+        self.assert_fails("get", "V1", str(out), says=["manifest.xml", "--force"])
+        self.assertEqual((out / "manifest.xml").read_bytes(), b"mine")
+        self.command("get", "V1", str(out), "--force")
+
+        self.assertTrue(read_tree(out) == PACKAGE)
+
+    def test_what_cannot_be_uploaded_is_refused_by_name(self) -> None:
+        nowhere = str(self.folder / "nowhere")
+        manifest = str(self.package / "manifest.xml")
+        self.rest.put("V0/a")
+
+        self.assert_fails("put", nowhere, "V1", says=[nowhere, "No such file"])
+        self.assert_fails("put", manifest, "V1", "--mark", says=["--mark", manifest])
+        self.assert_fails("put", manifest, "V1/../x", says=["..", "V1/../x"])
+        self.assert_fails("put", manifest, "V0", says=["V0", "folder"])
+        (self.package / "link").symlink_to("manifest.xml")
+        self.assert_fails("put", str(self.package), "V1", says=["link", "symbolic link"])
+
+        self.assertEqual(self.rest.tree(), {"V0/a": b""})
+
+    def test_a_missing_path_is_not_downloaded(self) -> None:
+        self.assert_fails("get", "no/such", str(self.folder / "out"), says=['"no/such"'])
+        self.assertFalse((self.folder / "out").exists())
+
+
+class Looking(CommandCase):
+    """Listing, describing, deleting."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.rest.put_all({
+            "App/_.dir": b"", "App/B.txt": b"12345", "App/a.txt": b"", "App/sub/x/y": b"12",
+        })
+
+    def test_a_folder_is_listed(self) -> None:
+        self.assertEqual(self.command("ls"), "App/\n")
+        self.assertEqual(self.command("list", "App"), "_.dir\na.txt\nB.txt\nsub/\n")
+        self.assertEqual(self.command("ls", "App/B.txt"), "B.txt\n")
+        long = [line.split() for line in self.command("ls", "-l", "App").splitlines()]
+        self.assertEqual([(line[0], line[1], line[-1]) for line in long], [
+            ("0", "B", "_.dir"), ("0", "B", "a.txt"), ("5", "B", "B.txt"), ("2", "B", "sub/"),
+        ])
+        found = [(each["path"], each["size_bytes"]) for each in self.records("ls", "App")]
+        self.assertEqual(found, [
+            ("App/_.dir", 0), ("App/a.txt", 0), ("App/B.txt", 5), ("App/sub", 2),
+        ])
+        self.assert_fails("ls", "App/nothing", says=['"App/nothing"'])
+
+    def test_a_path_is_described(self) -> None:
+        folder = dict(line.split(None, 1) for line in self.command("stat", "App").splitlines())
+        self.assertEqual(folder["path"], "App")
+        self.assertEqual(folder["size"], "7 B (7 bytes)")
+        self.assertEqual((folder["files"], folder["mark"]), ("4", "file  yes"))
+        self.assertIn("kind       file", self.command("stat", "App/B.txt"))
+        (described,) = self.records("stat", "/")
+        self.assertEqual(described["entry"]["file_count"], 4)
+        self.assertFalse(described["has_mark_file"])
+        self.assert_fails("stat", "app", says=['"app"'])
+
+    def test_the_space_is_told(self) -> None:
+        self.command("cp", "App", "Again")
+
+        (info,) = self.records("info")
+
+        self.assertEqual(info["logical"], {"used_bytes": 14, "file_count": 8})
+        self.assertLess(info["disk_available_bytes"], info["disk_capacity_bytes"])
+        self.assertRegex(self.command("info"), r"(?m)^logical +14 B  8 files")
+
+    def test_a_path_is_deleted(self) -> None:
+        self.assertEqual(self.command("rm", "App/sub"), "deleted App/sub: 1 file, 2 B\n")
+        self.assertEqual(self.command("rm", "App/sub"), "nothing is at App/sub\n")
+        self.assertEqual(
+            self.records("delete", "App/B.txt"), [{"files_deleted": 1, "bytes_deleted": 5}]
+        )
+        for bad in ["", "/", "App/..", "App/a|b"]:
+            self.assert_fails("rm", bad, says=["path"])
+
+        self.assertEqual(self.rest.tree(), {"App/_.dir": b"", "App/a.txt": b""})
+
+    def test_a_reader_that_leaves_ends_what_only_shows(self) -> None:
+        for arguments in [["ls"], ["ls", "--json"], ["stat", "App"], ["info"], ["operations"]]:
+            with self.subTest(arguments=arguments):
+                done = self.run_command(*arguments, stdout=self.closed_pipe())
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_a_reader_that_leaves_does_not_end_what_works(self) -> None:
+        package = write_tree(self.folder / "package", {"a": b"1", "b": b"2"})
+
+        for arguments in [["put", str(package), "New"], ["cp", "New", "Newer"], ["rm", "App"]]:
+            done = self.run_command(*arguments, "--json", stdout=self.closed_pipe())
+            self.assertEqual((done.returncode, done.stderr), (0, ""), arguments)
+
+        self.assertEqual(self.rest.tree(), {
+            "New/a": b"1", "New/b": b"2", "Newer/a": b"1", "Newer/b": b"2",
+        })
+
+    def test_a_flag_has_an_environment_variable(self) -> None:
+        listed: Any = self.command("ls", "App", env={"IMAGESTORE_JSON": "1"})
+        self.assertIn('"path":"App/B.txt"', listed)
+        self.assertIn("5 B", self.command("ls", "App", env={"IMAGESTORE_LONG": "true"}))
+
+    def closed_pipe(self) -> int:
+        """A pipe whose reader has left."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        self.addCleanup(os.close, writer)
+        return writer

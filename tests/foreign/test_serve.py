@@ -1,0 +1,267 @@
+"""The server as a process: how it starts, how it ends, and what is there afterwards."""
+
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+import uuid
+from http.client import HTTPResponse
+
+import grpc
+
+from .command import CommandCase, StalledDisk
+from .reflection import Reflection
+from .test_grpc import SERVICE
+
+SOCKET_SECONDS = 30
+SOON_SECONDS = 4
+READY_LINE = re.compile(r"^listening on http://127\.0\.0\.1:[1-9][0-9]*$")
+BIG = bytes(range(256)) * 1000
+
+
+class ServeCase(CommandCase):
+    """A test that starts servers which may not start."""
+
+    def serve(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs a server to its end."""
+        return self.run_command("serve", *arguments)
+
+    def assert_refused(self, *arguments: str, says: list[str]) -> None:
+        """Sees that a server does not start and says why, in one line and nothing else."""
+        done = self.serve("--listen", "127.0.0.1:0", *arguments)
+        self.assert_error(done, *says)
+        self.assertEqual((done.stdout, len(done.stderr.splitlines())), ("", 1), done.stderr)
+
+    def send(self, request: str) -> socket.socket:
+        """Opens a connection and sends a request, or a part of one."""
+        connection = socket.create_connection(self.server.endpoint, timeout=SOCKET_SECONDS)
+        self.addCleanup(connection.close)
+        connection.sendall(request.encode())
+        return connection
+
+    def events(self, call: str) -> socket.socket:
+        """Opens a stream of events, and waits until it has begun."""
+        connection = self.send(
+            f"GET /ImageStore/$/{call} HTTP/1.1\r\nHost: {self.server.address}\r\n"
+            "Accept: text/event-stream\r\n\r\n"
+        )
+        self.assertIn(b"text/event-stream", connection.recv(4096))
+        return connection
+
+
+class Starting(ServeCase):
+    """What a server needs, and what it says."""
+
+    def test_it_says_that_it_is_ready_in_one_line(self) -> None:
+        self.assertEqual(len(self.server.log), 1)
+        self.assertRegex(self.server.log[0], READY_LINE)
+        self.assertEqual({path.name for path in self.server.data.iterdir()}, {
+            "blobs", "lock", "namespace.sqlite", "namespace.sqlite-shm", "namespace.sqlite-wal",
+        })
+        # Without clients it ends as well.
+        self.restart()
+
+    def test_its_settings_can_come_from_the_environment(self) -> None:
+        data = self.folder / "from" / "environment"
+        env = {"IMAGESTORE_LISTEN": "127.0.0.1:0", "IMAGESTORE_DATA": str(data)}
+        with self.start("serve", env=env) as server:
+            self.assertRegex(server.note(), READY_LINE)
+            self.assertTrue((data / "namespace.sqlite").exists())
+            server.interrupt()
+            self.assertEqual(server.end().returncode, 0)
+
+    def test_a_second_server_on_the_same_folder_is_refused(self) -> None:
+        self.rest.put("a", b"1")
+        data = str(self.server.data)
+
+        self.assert_refused("--data", data, says=["another server", data, "--data"])
+
+        self.assertEqual(self.rest.tree(), {"a": b"1"})
+
+    def test_a_port_that_is_taken_is_refused(self) -> None:
+        done = self.serve("--listen", self.server.address, "--data", str(self.folder / "other"))
+
+        self.assert_error(done, f"cannot listen on {self.server.address}", "in use")
+
+    def test_other_machines_are_let_in_only_when_it_is_meant(self) -> None:
+        data = self.folder / "open"
+        for address in ["0.0.0.0:0", "[::]:0"]:
+            done = self.serve("--listen", address, "--data", str(data))
+            self.assert_error(done, f"--listen {address}", "--allow-anonymous")
+        self.assertFalse(data.exists())
+
+    def test_a_folder_that_cannot_be_one_is_refused(self) -> None:
+        file = self.folder / "file"
+        file.write_bytes(b"")
+
+        self.assert_refused("--data", str(file), says=["cannot open the data folder", str(file)])
+
+    def test_a_store_of_a_newer_format_is_refused_and_not_touched(self) -> None:
+        self.rest.put("a", b"1")
+        self.server.stop()
+        newer = self.change_format(+1)
+        data = str(self.server.data)
+
+        self.assert_refused("--data", data, says=[f"format {newer}", "newer imagestore"])
+        self.change_format(-1)
+
+        self.start_again()
+        self.assertEqual(self.rest.tree(), {"a": b"1"})
+
+    def test_a_database_that_is_none_is_refused(self) -> None:
+        data = self.folder / "broken"
+        data.mkdir()
+        (data / "namespace.sqlite").write_bytes(b"this is not a database" * 100)
+
+        self.assert_refused(
+            "--data", str(data), says=["cannot open the store", "not a database"]
+        )
+
+    def change_format(self, by: int) -> int:
+        """Changes the format that a stopped store says it has, and returns it."""
+        database = sqlite3.connect(self.server.data / "namespace.sqlite")
+        with database:
+            database.execute("UPDATE meta SET value = value + ? WHERE name = 'format'", [by])
+        ((value,),) = database.execute("SELECT value FROM meta WHERE name = 'format'")
+        database.close()
+        return int(value)
+
+
+class Stopping(ServeCase):
+    """SIGTERM and SIGINT end it in time, whoever is connected."""
+
+    def test_idle_connections_and_watchers_do_not_delay_sigterm(self) -> None:
+        self.stop_with_an_audience(signal.SIGTERM)
+
+    def test_idle_connections_and_watchers_do_not_delay_sigint(self) -> None:
+        self.stop_with_an_audience(signal.SIGINT)
+
+    def stop_with_an_audience(self, number: signal.Signals) -> None:
+        """Stops the server while everyone who can wait for something waits."""
+        keep_alive = self.send(f"GET /health HTTP/1.1\r\nHost: {self.server.address}\r\n\r\n")
+        answer = HTTPResponse(keep_alive)
+        answer.begin()
+        self.assertEqual((answer.status, bool(answer.read())), (200, False))
+        silent = self.send("")
+        half = self.send("PUT /ImageStore/a?api-version=6.0 HTTP/1.1\r\nHost: ")
+        events = self.events("Operations")
+        reflection = Reflection(self.server.address)
+        self.addCleanup(reflection.close)
+        watch = reflection.service(SERVICE).call("WatchOperations")
+        health = reflection.service("grpc.health.v1.Health").call("Watch", service=SERVICE)
+        next(health)
+        watch.initial_metadata()
+
+        self.server.stop(number)
+
+        with self.assertRaises(grpc.RpcError) as ended:
+            list(watch)
+        self.assertEqual(ended.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        for connection in [keep_alive, silent, half, events]:
+            self.assertEqual(rest_of(connection), b"")
+        self.start_again()
+
+    def test_a_second_signal_ends_it_at_once(self) -> None:
+        self.rest.put("a", b"1")
+        # An upload that stands still keeps the server as long as a stop may take.
+        head = "PUT /ImageStore/b?api-version=6.0 HTTP/1.1\r\nHost: {}\r\nContent-Length: 9\r\n\r\n"
+        upload = self.send(head.format(self.server.address) + "b")
+        self.rest.tree()
+        self.server.send(signal.SIGTERM)
+        self.server.line(re.compile("stopping"))
+        begun = time.monotonic()
+
+        self.server.send(signal.SIGINT)
+
+        self.assertEqual(self.server.ended(), 1)
+        self.assertLess(time.monotonic() - begun, SOON_SECONDS)
+        self.assertEqual(rest_of(upload), b"")
+        self.start_again()
+        self.assertEqual(self.rest.tree(), {"a": b"1"})
+
+    def test_a_running_copy_is_cancelled(self) -> None:
+        self.rest.put_all({"V1/big": BIG, "V2/old": b"old"})
+        with StalledDisk(self.server.data):
+            copy = self.enterContext(self.start("cp", "V1", "V2", "--verify", "--json"))
+            operation = copy.record()["id"]
+            detached = self.enterContext(
+                self.start("cp", "V1", "V3", "--verify", "--detach", "--json")
+            )
+            self.assertEqual(detached.end().returncode, 0)
+            watch = self.enterContext(self.start("watch", operation, "--json"))
+            watch.record()
+            events = self.events(f"Operations/{operation}")
+
+            self.server.stop()
+
+            self.assert_error(copy.end(), "the server stopped")
+            watched = watch.end()
+            self.assertIn("OPERATION_STATE_CANCELLED", watched.stdout)
+            self.assert_error(watched, operation, "the server stopped")
+            self.assertRegex(rest_of(events), rb'event: done\n(?s:.*)"State":"Cancelled"')
+
+        self.start_again()
+        states = {each["state"] for each in self.records("operations")}
+        self.assertEqual(states, {"OPERATION_STATE_CANCELLED"})
+        self.assertEqual(self.rest.tree(), {"V1/big": BIG, "V2/old": b"old"})
+        self.command("cp", "V1", "V2", "--verify")
+        self.assertEqual(self.rest.tree("V2"), {"V2/big": BIG})
+
+
+class Killed(ServeCase):
+    """SIGKILL loses nothing that was acknowledged."""
+
+    def kill_and_start(self) -> None:
+        """Kills the server and starts it again."""
+        self.server.kill()
+        self.start_again()
+
+    def test_everything_acknowledged_is_there(self) -> None:
+        session = str(uuid.uuid4())
+        self.rest.put_all({"V1/big": BIG, "V1/small": b"1", "V1/gone": b"2", "Old/a": b"3"})
+        self.command("cp", "V1", "V2", "--skip", "small")
+        self.command("rm", "Old")
+        self.command("rm", "V1/gone")
+        self.assertTrue(self.rest.put_chunk("V1/chunks", session, "bytes 2-3/4", b"cd").ok)
+        before = self.records("operations")
+
+        self.kill_and_start()
+
+        self.assertEqual(self.rest.tree(), {
+            "V1/big": BIG, "V1/small": b"1", "V2/big": BIG, "V2/gone": b"2",
+        })
+        self.assertEqual(self.records("operations"), before)
+        self.assertTrue(self.rest.put_chunk("V1/chunks", session, "bytes 0-1/4", b"ab").ok)
+        commit = self.rest.call("POST", "$/CommitUploadSession", query={"session-id": session})
+        self.assertEqual(commit.status_code, 200)
+        self.kill_and_start()
+        self.assertEqual(self.rest.content("V1/chunks"), b"abcd")
+
+    def test_a_copy_that_ran_has_failed_and_changed_nothing(self) -> None:
+        self.rest.put_all({"V1/big": BIG, "V2/old": b"old"})
+        with StalledDisk(self.server.data):
+            arguments = ["cp", "V1", "V2", "--verify", "--detach"]
+            (begun,) = self.records(*arguments)
+            self.server.kill()
+
+        self.start_again()
+
+        ((operation, state, error),) = [
+            (each["id"], each["state"], each["error"]) for each in self.records("operations")
+        ]
+        self.assertEqual((operation, state), (begun["id"], "OPERATION_STATE_FAILED"))
+        self.assertTrue(error["message"])
+        self.assertEqual(self.rest.tree("V2"), {"V2/old": b"old"})
+        # The same operation can be asked for again.
+        self.command("cp", "V1", "V2", "--verify", "--operation-id", operation)
+        self.assertEqual(self.rest.tree("V2"), {"V2/big": BIG})
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """Reads to the end; a reset is an end as well."""
+    try:
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+    except ConnectionResetError:
+        return b""
