@@ -41,8 +41,14 @@ class Running:
 
     def record(self) -> dict[str, Any]:
         """Waits for the next line of `--json`."""
-        line = self._line(self.process.stdout)
-        return dict(json.loads(line))
+        return dict(json.loads(self._line(self.process.stdout)))
+
+    def last_record(self) -> dict[str, Any]:
+        """Waits for the record of an operation that has ended."""
+        record = self.record()
+        while record["state"] == "OPERATION_STATE_RUNNING":
+            record = self.record()
+        return record
 
     def note(self) -> str:
         """Waits for the next line of the standard error."""

@@ -158,7 +158,7 @@ class LongCopies(CopyCase):
     def test_another_client_sees_it_run_and_cancels_it(self) -> None:
         copy, operation = self.begin_json()
         watch = self.enterContext(self.start("watch", operation))
-        self.assertIn("copy V1 to V2: 0 of 4 files", watch.note())
+        self.assertRegex(watch.note(), "^copy V1 to V2: [0-3] of 4 files")
         self.assertEqual(self.operations("--state", "running"), [(operation, RUNNING)])
 
         said = self.command("cancel", operation)
@@ -190,7 +190,7 @@ class LongCopies(CopyCase):
 
         copy.process.kill()
 
-        self.assertEqual(watch.record()["state"], CANCELLED)
+        self.assertEqual(watch.last_record()["state"], CANCELLED)
         self.assert_unchanged(operation)
 
     def test_a_detached_one_outlives_its_client(self) -> None:
@@ -216,7 +216,7 @@ class LongCopies(CopyCase):
 
         drawn = read_terminal(master, re.compile(rb"\[ *\] +0%.*copying V1 to V2"))
 
-        self.assertIn(b"0 of 4 files", drawn)
+        self.assertRegex(drawn, rb"[0-3] of 4 files")
         copy.interrupt()
         read_terminal(master, re.compile(rb"cancelled the copy \S+; nothing has changed"))
         self.assertEqual(copy.process.wait(), 1)
@@ -230,11 +230,9 @@ class LongCopies(CopyCase):
         self.start_again(self.server.address)
         _, second = self.begin_json()
 
-        states: dict[str, list[str]] = {first: [], second: []}
-        while not states[second]:
-            record = watch.record()
-            states[record["id"]].append(record["state"])
-        self.assertEqual(states, {first: [CANCELLED], second: [RUNNING]})
+        ended = watch.last_record()
+        self.assertEqual((ended["id"], ended["state"]), (first, CANCELLED))
+        self.assertEqual(watch.record()["id"], second)
 
 
 def read_terminal(master: int, pattern: re.Pattern[bytes]) -> bytes:

@@ -166,9 +166,11 @@ class Stopping(ServeCase):
     def test_a_second_signal_ends_it_at_once(self) -> None:
         self.rest.put("a", b"1")
         # An upload that stands still keeps the server as long as a stop may take.
-        head = "PUT /ImageStore/b?api-version=6.0 HTTP/1.1\r\nHost: {}\r\nContent-Length: 9\r\n\r\n"
-        upload = self.send(head.format(self.server.address) + "b")
-        self.rest.tree()
+        upload = self.send(
+            f"PUT /ImageStore/b?api-version=6.0 HTTP/1.1\r\nHost: {self.server.address}\r\n"
+            "Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        )
+        self.assertIn(b"100 Continue", upload.recv(4096))
         self.server.send(signal.SIGTERM)
         self.server.line(re.compile("stopping"))
         begun = time.monotonic()
