@@ -8,7 +8,8 @@ somebody outside does, and stops it by SIGTERM, which must end it in time and wi
 - `test_grpc`: a grpcio client that knows nothing but reflection.
 - `test_raw`: bytes on a socket, for what no client library can be made to send.
 - `test_cli`, `test_cli_copy`: our own command line, as a user or a script types it.
-- `test_serve`: the server as a process: how it starts, ends, is killed, and what is there afterwards.
+- `test_serve`: the server as a process: how it starts and ends, and what is there afterwards.
+- `test_watch`: copies that run while others follow and cancel them, over both interfaces.
 
 `tests/run` installs the clients of `requirements.txt` and runs everything. One test alone, after that:
 

@@ -21,6 +21,7 @@ class Service:
     def __init__(self, channel: grpc.Channel, pool: descriptor_pool.DescriptorPool, name: str):
         self._channel = channel
         self._descriptor = pool.FindServiceByName(name)
+        self.deadline_seconds = CALL_SECONDS
 
     def methods(self) -> set[str]:
         """Returns the names of all methods."""
@@ -42,7 +43,7 @@ class Service:
             response_deserializer=message_factory.GetMessageClass(descriptor.output_type).FromString,
         )
         argument = (make(**message) for message in request) if client else make(**fields)
-        return stub(argument, timeout=CALL_SECONDS)
+        return stub(argument, timeout=self.deadline_seconds)
 
 
 class Reflection:

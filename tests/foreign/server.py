@@ -75,7 +75,7 @@ class Server:
             self.kill()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Stops the process by a signal, and sees that it ends in time, well and without a panic."""
+        """Stops the process by a signal, and sees that it ends in time and well."""
         self.send(number)
         code = self.ended()
         if code != 0 or any("panicked" in line for line in self.log):
