@@ -37,7 +37,7 @@ pub const START_PINS: usize = 1;
 /// # Errors
 /// `FileNotFound` for a missing source or mark, `AlreadyExists` below a file, `WriteConflict`,
 /// `TooLarge`; nothing has changed then.
-pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, owner: &Owner) -> Result<Started> {
+pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
     let fingerprint = request.fingerprint();
     if let Some(operation) = operation::earlier(tx, request.id, &fingerprint)? {
         return Ok(if operation.state.is_final() {
@@ -59,12 +59,13 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, owner: &Owner) -> Result<St
         operation.state = OperationState::Succeeded;
         operation.finished = Some(operation.started);
         operation.progress = all_done(totals);
-        operation::insert(tx, &operation, &fingerprint, owner)?;
+        operation::insert(tx, &operation, &fingerprint, server)?;
         return Ok(Started::Done(operation));
     }
     tree::check_no_file_above(tx, &request.destination, "destination")?;
-    pin::pin(tx, owner, target.as_ref())?;
-    operation::insert(tx, &operation, &fingerprint, owner)?;
+    let owner = Owner { id: request.id.to_string(), server: server.to_owned() };
+    pin::pin(tx, &owner, target.as_ref())?;
+    operation::insert(tx, &operation, &fingerprint, server)?;
     Ok(Started::Begun(operation, target))
 }
 
@@ -142,7 +143,7 @@ pub fn finish(
     (target, pins): (&Target, usize),
     progress: &Progress,
 ) -> Result<Operation> {
-    if !operation::finish(tx, &owner.id, OperationState::Succeeded, progress, None)? {
+    if !operation::finish(tx, request.id, OperationState::Succeeded, progress, None)? {
         return Err(Error::new(Kind::Cancelled, format!("the copy {} was cancelled", request.id)));
     }
     pin::check(tx, owner, pins)?;
@@ -156,10 +157,10 @@ pub fn finish(
 /// Ends a copy that did not succeed, and drops its pins. `false`: it had ended already.
 pub fn give_up(
     tx: &mut Tx<'_>,
-    owner: &Owner,
+    request: &CopyRequest,
     (state, error): (OperationState, &Error),
     progress: &Progress,
 ) -> Result<bool> {
-    pin::unpin(tx, &owner.id)?;
-    operation::finish(tx, &owner.id, state, progress, Some(&error.into()))
+    pin::unpin(tx, &request.id.to_string())?;
+    operation::finish(tx, request.id, state, progress, Some(&error.into()))
 }

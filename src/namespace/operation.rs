@@ -11,7 +11,7 @@ use crate::{
         Progress, StorePath,
     },
     namespace::{
-        pin::{self, Owner},
+        pin,
         sql::{Param, Row, Tx, params},
     },
 };
@@ -135,19 +135,18 @@ pub fn insert(
     tx: &mut Tx<'_>,
     operation: &Operation,
     fingerprint: &Digest,
-    owner: &Owner,
+    server: &str,
 ) -> Result<()> {
     let progress = &operation.progress;
     let (reason, message) = error_columns(operation.error.as_ref());
     tx.execute(
         "INSERT INTO operation (id, owner, kind, fingerprint, state, source, destination,
            files_done, files_total, bytes_done, bytes_total, files_skipped, bytes_skipped,
-           current_path, started, updated, finished, error_reason, error_message, run)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-           $20)",
+           current_path, started, updated, finished, error_reason, error_message)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
         params![
             &operation.id.to_string(),
-            &owner.server,
+            server,
             kind_number(operation.kind),
             fingerprint,
             state_number(operation.state),
@@ -165,7 +164,6 @@ pub fn insert(
             operation.finished,
             reason,
             message,
-            &owner.id,
         ],
     )?;
     Ok(())
@@ -175,10 +173,10 @@ fn error_columns(error: Option<&OperationError>) -> (Option<&str>, Option<&str>)
     (error.map(|error| error.kind.reason()), error.map(|error| error.message.as_str()))
 }
 
-/// Ends the run of an operation. `false`: it had ended, and nothing is changed.
+/// Ends an operation that runs. `false`: it had ended, and nothing is changed.
 pub fn finish(
     tx: &mut Tx<'_>,
-    run: &str,
+    id: OperationId,
     state: OperationState,
     progress: &Progress,
     error: Option<&OperationError>,
@@ -189,7 +187,7 @@ pub fn finish(
         "UPDATE operation SET state = $1, files_done = $2, bytes_done = $3, files_skipped = $4,
            bytes_skipped = $5, current_path = '', updated = $6, finished = $6, error_reason = $7,
            error_message = $8
-         WHERE run = $9 AND state = 1",
+         WHERE id = $9 AND state = 1",
         params![
             state_number(state),
             progress.files_done,
@@ -199,14 +197,14 @@ pub fn finish(
             now,
             reason,
             message,
-            run,
+            &id.to_string(),
         ],
     )?;
     Ok(changed == 1)
 }
 
 /// Cancels an operation and drops its pins. `progress` is how far it is, if that is known better than
-/// by its row. Returns the operation and its run.
+/// by its row.
 ///
 /// # Errors
 /// `Finished` if it has ended, `OperationNotFound`.
@@ -215,17 +213,15 @@ pub fn cancel(
     id: OperationId,
     progress: Option<&Progress>,
     error: &OperationError,
-) -> Result<(Operation, String)> {
+) -> Result<Operation> {
     let operation = get(tx, id)?;
-    let sql = "SELECT run FROM operation WHERE id = $1";
-    let run = tx.one(sql, params![&id.to_string()])?.text(0)?;
     let progress = progress.unwrap_or(&operation.progress);
-    if !finish(tx, &run, OperationState::Cancelled, progress, Some(error))? {
+    if !finish(tx, id, OperationState::Cancelled, progress, Some(error))? {
         let message = format!("the operation {id} has ended, so it cannot be cancelled");
         return Err(Error::new(Kind::Finished, message).field("id").with("id", id.to_string()));
     }
-    pin::unpin(tx, &run)?;
-    Ok((get(tx, id)?, run))
+    pin::unpin(tx, &id.to_string())?;
+    get(tx, id)
 }
 
 /// Lists operations, the newest first. `token` is where the page begins.

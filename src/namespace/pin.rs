@@ -12,23 +12,13 @@ use crate::{
     },
 };
 
-/// Who holds pins: one run of an operation, an upload or a download, and the server it runs on.
-///
-/// The id is a new one for each run, so that a cancelled copy that runs again under its id and what
-/// is left of its first run never touch each other.
+/// Who holds pins: the id of an operation, upload or download, and the server it runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The run.
+    /// The operation, upload or download.
     pub id: String,
     /// The instance of the server.
     pub server: String,
-}
-
-impl Owner {
-    /// Makes the owner of something that begins.
-    pub fn new(server: &str) -> Self {
-        Self { id: uuid::Uuid::now_v7().to_string(), server: server.to_owned() }
-    }
 }
 
 /// Pins something.

@@ -46,7 +46,7 @@ CREATE TABLE upload_chunk (
   PRIMARY KEY (session, start)){clustered};
 CREATE INDEX upload_chunk_part ON upload_chunk (part);
 CREATE TABLE operation (
-  seq {id}, id {text} NOT NULL UNIQUE, run {text} NOT NULL, owner {text} NOT NULL, kind BIGINT NOT NULL,
+  seq {id}, id {text} NOT NULL UNIQUE, owner {text} NOT NULL, kind BIGINT NOT NULL,
   fingerprint {bytes} NOT NULL, state BIGINT NOT NULL,
   source {text} NOT NULL, destination {text} NOT NULL,
   files_done BIGINT NOT NULL, files_total BIGINT NOT NULL,
@@ -54,7 +54,6 @@ CREATE TABLE operation (
   files_skipped BIGINT NOT NULL, bytes_skipped BIGINT NOT NULL, current_path {text} NOT NULL,
   started BIGINT NOT NULL, updated BIGINT NOT NULL, finished BIGINT,
   error_reason {text}, error_message {text});
-CREATE UNIQUE INDEX operation_run ON operation (run);
 CREATE INDEX operation_state ON operation (state, seq);
 CREATE INDEX operation_finished ON operation (finished) WHERE finished IS NOT NULL;
 CREATE TABLE pin (

@@ -117,7 +117,8 @@ impl Store {
     /// Fills in the digests of files that were uploaded in chunks.
     async fn digest(&self) -> Result<()> {
         while let Some((content, size)) = self.0.engine.read(None, content::without_digest).await? {
-            let owner = Owner::new(&self.0.server);
+            let owner =
+                Owner { id: uuid::Uuid::now_v7().to_string(), server: self.0.server.clone() };
             let id = owner.id.clone();
             let pin = move |tx: &mut Tx<'_>| content::pin_content(tx, &owner, content);
             if self.0.engine.write(None, pin).await.is_err() {

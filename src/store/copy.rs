@@ -76,13 +76,12 @@ impl Store {
         if !request.skip_files.is_empty() {
             self.0.space.check(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)?;
         }
-        let owner = Owner::new(&self.0.server);
-        let (asked, run) = (Arc::clone(&request), owner.clone());
+        let (asked, server) = (Arc::clone(&request), self.0.server.clone());
         let start = move |tx: &mut Tx<'_>| {
             if left.is_cancelled() && !detached {
                 return Err(Error::new(Kind::Cancelled, "the caller left; nothing has changed"));
             }
-            copy::start(tx, &asked, &run)
+            copy::start(tx, &asked, &server)
         };
         let started = self.0.engine.write(call.deadline, start).await?;
         let is_owner = !detached && matches!(started, Started::Begun(..));
@@ -93,13 +92,13 @@ impl Store {
             }
             Started::Running(_) => Source::Running(self.watch(request.id, call).await?),
             Started::Begun(operation, target) => {
-                let cancel = self.0.hub.enter(&owner.id, &operation);
+                let cancel = self.0.hub.enter(&operation);
                 let updates = self.watch(request.id, call).await?;
                 let work = Work {
                     store: self.clone(),
                     request: Arc::clone(&request),
-                    report: Report::new(&owner.id, operation),
-                    owner,
+                    owner: Owner { id: request.id.to_string(), server: self.0.server.clone() },
+                    report: Report::new(operation),
                     cancel,
                 };
                 self.0.tasks.spawn(work.run(target));
@@ -186,7 +185,6 @@ impl Drop for Copying {
 
 /// The progress of an operation, told at most every [`PROGRESS_EVERY`].
 pub(super) struct Report {
-    run: String,
     operation: Operation,
     begun: Instant,
     told: Instant,
@@ -194,9 +192,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    fn new(run: &str, operation: Operation) -> Self {
+    fn new(operation: Operation) -> Self {
         let now = Instant::now();
-        Self { run: run.to_owned(), operation, begun: now, told: now, is_untold: false }
+        Self { operation, begun: now, told: now, is_untold: false }
     }
 
     /// What is counted so far, to be changed.
@@ -222,7 +220,7 @@ impl Report {
         self.told = Instant::now();
         // The clock of the database set the start; the steady clock adds what has passed.
         self.operation.updated = self.operation.started + micros(self.begun.elapsed());
-        hub.publish(&self.run, &self.operation);
+        hub.publish(&self.operation);
     }
 }
 
@@ -242,13 +240,13 @@ impl Work {
             Err(error) => self.give_up(error).await,
         };
         match outcome {
-            Ok(operation) => self.store.0.hub.publish(&self.owner.id, &operation),
+            Ok(operation) => self.store.0.hub.publish(&operation),
             Err(error) => {
                 tracing::error!(id = %self.request.id, ?error, "a copy cannot be ended");
                 let mut operation = self.report.operation;
                 operation.state = OperationState::Failed;
                 operation.error = Some((&error).into());
-                self.store.0.hub.publish(&self.owner.id, &operation);
+                self.store.0.hub.publish(&operation);
             }
         }
     }
@@ -327,11 +325,10 @@ impl Work {
         }
         let is_cancelled = error.kind() == Kind::Cancelled;
         let state = if is_cancelled { OperationState::Cancelled } else { OperationState::Failed };
-        let (id, owner) = (self.request.id, self.owner.clone());
-        let progress = self.report.progress().clone();
+        let (request, progress) = (Arc::clone(&self.request), self.report.progress().clone());
         let end = move |tx: &mut Tx<'_>| {
-            copy::give_up(tx, &owner, (state, &error), &progress)?;
-            operation::get(tx, id)
+            copy::give_up(tx, &request, (state, &error), &progress)?;
+            operation::get(tx, request.id)
         };
         self.store.0.engine.write(None, end).await
     }

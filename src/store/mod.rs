@@ -38,7 +38,7 @@ use crate::{
         Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
         StorePath, Totals, reserved,
     },
-    namespace::{self, Engine, Recovered, list, operation, pin::Owner, tree},
+    namespace::{self, Engine, Recovered, list, operation, tree},
     store::{operations::Hub, space::Space},
 };
 
@@ -194,7 +194,7 @@ impl Store {
         if path.is_reserved() {
             return Err(reserved(path, "path"));
         }
-        let (path, owner) = (path.clone(), Owner::new(&self.0.server));
+        let (path, server) = (path.clone(), self.0.server.clone());
         let (gone, operation) = self
             .0
             .engine
@@ -209,7 +209,7 @@ impl Store {
                 let operation =
                     done(tx.now()?, OperationKind::Delete, (path, StorePath::root()), gone);
                 let fingerprint = Digest::of(b"delete");
-                operation::insert(tx, &operation, &fingerprint, &owner)?;
+                operation::insert(tx, &operation, &fingerprint, &server)?;
                 Ok((gone, Some(operation)))
             })
             .await?;

@@ -21,7 +21,6 @@ use crate::{
 
 /// A running operation of this server.
 struct Live {
-    run: String,
     latest: watch::Sender<Operation>,
     cancel: CancellationToken,
 }
@@ -53,20 +52,18 @@ impl Hub {
     }
 
     /// Enters an operation that begins. Returns what cancels it.
-    pub(super) fn enter(&self, run: &str, operation: &Operation) -> CancellationToken {
+    pub(super) fn enter(&self, operation: &Operation) -> CancellationToken {
         let cancel = CancellationToken::new();
         let latest = watch::Sender::new(operation.clone());
-        self.live()
-            .insert(operation.id, Live { run: run.to_owned(), latest, cancel: cancel.clone() });
+        self.live().insert(operation.id, Live { latest, cancel: cancel.clone() });
         self.announce(operation);
         cancel
     }
 
-    /// Publishes the latest state of a run; with the last one it leaves the hub. What a run says after
-    /// its end is not told.
-    pub(super) fn publish(&self, run: &str, operation: &Operation) {
+    /// Publishes the latest state; the last one leaves the hub. What comes after it is not told.
+    pub(super) fn publish(&self, operation: &Operation) {
         let mut live = self.live();
-        let Some(entry) = live.get(&operation.id).filter(|entry| entry.run == run) else { return };
+        let Some(entry) = live.get(&operation.id) else { return };
         entry.latest.send_replace(operation.clone());
         if operation.state.is_final() {
             live.remove(&operation.id);
@@ -93,12 +90,10 @@ impl Hub {
         self.live().values().map(|live| live.latest.borrow().clone()).collect()
     }
 
-    /// Tells a run that was cancelled to end, and its watchers that it has.
-    fn cancelled(&self, run: &str, operation: &Operation) {
-        if let Some(live) = self.live().get(&operation.id).filter(|live| live.run == run) {
+    fn stop(&self, id: OperationId) {
+        if let Some(live) = self.live().get(&id) {
             live.cancel.cancel();
         }
-        self.publish(run, operation);
     }
 }
 
@@ -169,8 +164,9 @@ impl Store {
             let latest = store.0.hub.latest(id);
             operation::cancel(tx, id, latest.as_ref().map(|latest| &latest.progress), &error)
         };
-        let (cancelled, run) = self.0.engine.write(call.deadline, cancel).await?;
-        self.0.hub.cancelled(&run, &cancelled);
+        let cancelled = self.0.engine.write(call.deadline, cancel).await?;
+        self.0.hub.stop(id);
+        self.0.hub.publish(&cancelled);
         Ok(cancelled)
     }
 

@@ -9,8 +9,7 @@ use crate::{
         ChunkRange, Digest, Entry, OperationKind, Page, Session, SessionId, StorePath, Totals,
     },
     namespace::{
-        list, operation,
-        pin::{self, Owner},
+        list, operation, pin,
         session::{self, Verdict},
         sql::Tx,
     },
@@ -81,7 +80,7 @@ impl Store {
     /// # Errors
     /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists`.
     pub async fn commit_session(&self, id: SessionId, call: Call) -> Result<Option<Entry>> {
-        let owner = Owner::new(&self.0.server);
+        let server = self.0.server.clone();
         let commit = move |tx: &mut Tx<'_>| {
             let (path, file, is_new) = session::commit(tx, id)?;
             let Some(file) = file else { return Ok((None, None)) };
@@ -92,7 +91,7 @@ impl Store {
             let totals = Totals { files: 1, bytes: file.size };
             let kind = OperationKind::CommitUploadSession;
             let operation = done(file.modified, kind, (StorePath::root(), path), totals);
-            operation::insert(tx, &operation, &Digest::of(b"commit"), &owner)?;
+            operation::insert(tx, &operation, &Digest::of(b"commit"), &server)?;
             Ok((Some(entry), Some(operation)))
         };
         let (entry, operation) = self.0.engine.write(call.deadline, commit).await?;

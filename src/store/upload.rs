@@ -16,6 +16,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -91,7 +92,7 @@ impl Store {
                 turn.map_err(|_| busy())?.map_err(|_| busy())?
             }
         };
-        let owner = Owner::new(&self.0.server);
+        let owner = Owner { id: Uuid::now_v7().to_string(), server: self.0.server.clone() };
         Ok(Cutter {
             store: self.clone(),
             path: path.clone(),
