@@ -63,8 +63,15 @@ impl Store {
         }
     }
 
-    /// Takes apart what is due, and deletes its objects.
-    async fn reclaim(&self) -> Result<()> {
+    /// Takes apart everything that is due, and deletes its objects. The background does the same all
+    /// the time; a caller who needs the space at once need not wait for it.
+    ///
+    /// # Errors
+    /// `Internal` if an object cannot be deleted; it stays due.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again: it works in steps.
+    pub async fn reclaim(&self) -> Result<()> {
         let grace = micros(self.0.config.reclaim_grace);
         while self.0.engine.read(None, move |tx| garbage::is_due(tx, grace)).await? {
             let engine = self.0.engine.clone();

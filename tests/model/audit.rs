@@ -1,0 +1,117 @@
+//! The laws of the tables, checked on a connection of its own: every row has a reason to be there,
+//! and everything that is needed is there.
+
+use std::collections::BTreeSet;
+
+use futures::TryStreamExt;
+use object_store::{ObjectStore, memory::InMemory};
+use rusqlite::Connection;
+
+/// The folders that the root leads to.
+const LIVE: &str = "WITH RECURSIVE live (id) AS (
+  SELECT 1 UNION SELECT e.child FROM entry e JOIN live ON e.folder = live.id
+  WHERE e.child IS NOT NULL) ";
+
+/// What must have no row.
+const LAWS: [(&str, &str); 12] = [
+    (
+        "totals of a folder are the sums of its entries",
+        "SELECT f.id FROM live JOIN folder f ON f.id = live.id
+         LEFT JOIN entry e ON e.folder = f.id LEFT JOIN folder c ON c.id = e.child
+         GROUP BY f.id
+         HAVING f.files <> COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.name IS NOT NULL
+                                             ELSE c.files END), 0)
+             OR f.bytes <> COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.size ELSE c.bytes END), 0)",
+    ),
+    (
+        "every folder below the root holds a file",
+        "SELECT f.id FROM live JOIN folder f ON f.id = live.id WHERE f.files <= 0 AND f.id <> 1",
+    ),
+    (
+        "every folder of the tree has its row",
+        "SELECT id FROM live WHERE id NOT IN (SELECT id FROM folder)",
+    ),
+    (
+        "every file of the tree has its whole content",
+        "SELECT e.content FROM live JOIN entry e ON e.folder = live.id
+         LEFT JOIN content c ON c.id = e.content
+         WHERE e.content IS NOT NULL AND (c.id IS NULL OR c.etag IS NULL OR c.size <> e.size)",
+    ),
+    (
+        "a living content has its parts without a gap",
+        "SELECT c.id FROM content c LEFT JOIN content_part cp ON cp.content = c.id
+         LEFT JOIN part p ON p.id = cp.part WHERE c.etag IS NOT NULL
+         GROUP BY c.id HAVING COALESCE(SUM(p.size), 0) <> c.size OR COUNT(cp.part) <> COUNT(p.id)",
+    ),
+    (
+        "a living part has no dead object",
+        "SELECT p.id FROM part p JOIN dead_object d ON d.object = p.object",
+    ),
+    (
+        "a folder that nothing refers to waits for reclamation",
+        "SELECT id FROM folder f WHERE id <> 1
+         AND NOT EXISTS (SELECT 1 FROM entry WHERE child = f.id)
+         AND NOT EXISTS (SELECT 1 FROM pin WHERE kind = 1 AND target = f.id)
+         AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 1 AND g.id = f.id)",
+    ),
+    (
+        "a content that nothing refers to waits for reclamation",
+        "SELECT id FROM content c WHERE NOT EXISTS (SELECT 1 FROM entry WHERE content = c.id)
+         AND NOT EXISTS (SELECT 1 FROM pin WHERE kind = 2 AND target = c.id)
+         AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 2 AND g.id = c.id)",
+    ),
+    (
+        "a part that nothing refers to waits for reclamation",
+        "SELECT id FROM part p WHERE NOT EXISTS (SELECT 1 FROM content_part WHERE part = p.id)
+         AND NOT EXISTS (SELECT 1 FROM upload_chunk WHERE part = p.id)
+         AND NOT EXISTS (SELECT 1 FROM pin WHERE kind = 3 AND target = p.id)
+         AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 3 AND g.id = p.id)",
+    ),
+    (
+        "an entry is in a folder",
+        "SELECT folder FROM entry WHERE folder NOT IN (SELECT id FROM folder)",
+    ),
+    (
+        "a session has received what its chunks hold",
+        "SELECT s.id FROM upload_session s LEFT JOIN upload_chunk c ON c.session = s.id
+         LEFT JOIN part p ON p.id = c.part
+         GROUP BY s.id HAVING (s.committed = 0 AND s.received <> COALESCE(SUM(p.size), 0))
+                           OR COUNT(c.part) <> COUNT(p.id)",
+    ),
+    ("no operation runs", "SELECT seq FROM operation WHERE state = 1"),
+];
+
+/// Checks the laws, and that every part's object is there.
+pub(crate) async fn check(database: &Connection, objects: &InMemory) {
+    laws(database);
+    let named = objects_named(database);
+    let stored: Vec<_> = objects.list(None).try_collect().await.unwrap();
+    let stored: BTreeSet<String> =
+        stored.into_iter().map(|meta| meta.location.to_string()).collect();
+    // A part may have been reclaimed between the two looks.
+    let lost: Vec<_> = named.difference(&stored).collect();
+    if !lost.is_empty() {
+        let named = objects_named(database);
+        assert!(lost.iter().all(|object| !named.contains(*object)), "objects are lost: {lost:?}");
+    }
+}
+
+/// Checks the laws of the tables.
+pub(crate) fn laws(database: &Connection) {
+    for (law, sql) in LAWS {
+        let sql = format!("{LIVE}{sql}");
+        let mut statement = database.prepare_cached(&sql).unwrap();
+        let broken: Vec<String> = statement
+            .query_map([], |row| row.get_ref(0).map(|value| format!("{value:?}")))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(broken.is_empty(), "{law}, but not {broken:?}");
+    }
+}
+
+fn objects_named(database: &Connection) -> BTreeSet<String> {
+    let sql = "SELECT object FROM part WHERE object IS NOT NULL";
+    let mut statement = database.prepare_cached(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}

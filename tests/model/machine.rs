@@ -1,0 +1,470 @@
+//! The state machine: every operation is done to the real store and to the plain one, and after
+//! every step both must be the same.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use imagestore::{
+    error::{Kind, Result},
+    model::{
+        ChunkRange, CopyRequest, EntryKind, IfExists, OperationId, OperationState, SessionId,
+        SkipFiles,
+    },
+    store::{Call, Incoming},
+};
+use object_store::memory::InMemory;
+use rusqlite::Connection;
+
+use crate::{
+    audit,
+    harness::{Fixture, digest, path},
+    plain::{File, Listed, Plain, Session},
+};
+
+/// More files than this make a history slow and show nothing new.
+const FILES_MAX: i64 = 400;
+/// The bytes that a session of the machine cuts its chunks at.
+pub(crate) const CUTS: usize = 4;
+/// Sessions at once.
+pub(crate) const SESSIONS: usize = 3;
+
+/// One step of a history. Paths are what they say; contents are numbers into [`contents`].
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Upload { path: String, content: usize, claim: Claim },
+    Abandon { path: String, content: usize },
+    Chunk { session: usize, path: String, content: usize, from: usize, to: usize, short: bool },
+    Commit { session: usize },
+    DeleteSession { session: usize },
+    Copy { source: String, destination: String, skip: Vec<&'static str>, how: How },
+    CopyAgain { is_changed: bool },
+    Delete { path: String },
+    Read { path: String, from: usize, length: Option<usize> },
+    Stat { path: String },
+    Reclaim,
+    Restart,
+}
+
+/// What an upload says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Nothing,
+    Right,
+    WrongSize,
+    WrongDigest,
+}
+
+/// The flags of a copy.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    pub(crate) keep: bool,
+    pub(crate) check_mark: bool,
+    pub(crate) verify: bool,
+}
+
+/// The contents of all histories: empty, inline, at the bound of what is inline, objects, and one of
+/// several parts.
+pub(crate) fn contents() -> &'static [Bytes] {
+    static CONTENTS: std::sync::LazyLock<Vec<Bytes>> = std::sync::LazyLock::new(|| {
+        use imagestore::limits::{INLINE_BYTES_MAX, MIB, PART_BYTES_MAX};
+        let mut large = vec![5_u8; PART_BYTES_MAX + MIB];
+        large[PART_BYTES_MAX - 1] = 6;
+        vec![
+            Bytes::new(),
+            Bytes::from_static(b"x"),
+            Bytes::from_static(b"some bytes"),
+            Bytes::from_static(b"same bytes"),
+            vec![1; INLINE_BYTES_MAX].into(),
+            vec![2; INLINE_BYTES_MAX + 1].into(),
+            vec![3; 5 * INLINE_BYTES_MAX].into(),
+            large.into(),
+        ]
+    });
+    &CONTENTS
+}
+
+/// The last copy, so that it can be sent again.
+#[derive(Clone, Debug)]
+struct Sent {
+    request: CopyRequest,
+    /// Whether there is a row, and whether it says that the copy succeeded.
+    row: Option<bool>,
+}
+
+/// The real store and the plain one.
+pub(crate) struct Machine {
+    pub(crate) fixture: Fixture,
+    database: Connection,
+    memory: Arc<InMemory>,
+    plain: Plain,
+    sessions: Vec<(SessionId, Option<Session>)>,
+    last: Option<Sent>,
+    last_version: i64,
+    steps: usize,
+}
+
+fn new_session() -> (SessionId, Option<Session>) {
+    (SessionId::parse(&uuid::Uuid::new_v4().to_string()).unwrap(), None)
+}
+
+impl Machine {
+    pub(crate) async fn new() -> Self {
+        let memory = Arc::new(InMemory::new());
+        let fixture = Fixture::with(|_| {}, memory.clone()).await;
+        let database = fixture.database();
+        let sessions = (0..SESSIONS).map(|_| new_session()).collect();
+        Self {
+            fixture,
+            database,
+            memory,
+            plain: Plain::default(),
+            sessions,
+            last: None,
+            last_version: 0,
+            steps: 0,
+        }
+    }
+
+    /// Does a history, and checks after each step. Ends with an empty store, for the next one.
+    pub(crate) async fn run(&mut self, history: &[Step]) {
+        for step in history {
+            self.step(step).await;
+            self.compare().await;
+            audit::check(&self.database, &self.memory).await;
+        }
+        self.read_all().await;
+        self.clear().await;
+    }
+
+    async fn step(&mut self, step: &Step) {
+        self.steps += 1;
+        match step {
+            Step::Upload { path, content, claim } => self.upload(path, *content, *claim).await,
+            Step::Abandon { path, content } => self.abandon(path, *content).await,
+            Step::Chunk { session, path, content, from, to, short } => {
+                self.chunk(*session, path, *content, (*from, *to, *short)).await;
+            }
+            Step::Commit { session } => self.commit(*session).await,
+            Step::DeleteSession { session } => self.delete_session(*session).await,
+            Step::Copy { source, destination, skip, how } => {
+                let request = CopyRequest {
+                    source: path(source),
+                    destination: path(destination),
+                    skip_files: SkipFiles::new(skip).unwrap(),
+                    check_mark_file: how.check_mark,
+                    if_exists: if how.keep { IfExists::Keep } else { IfExists::Overwrite },
+                    verify: how.verify,
+                    id: OperationId::new(),
+                };
+                self.copy(request, None).await;
+            }
+            Step::CopyAgain { is_changed } => self.copy_again(*is_changed).await,
+            Step::Delete { path: at } => {
+                let gone = self.fixture.store.delete(&path(at), Call::default()).await.unwrap();
+                assert_eq!((gone.files, gone.bytes), self.plain.remove(at), "what a delete deletes");
+            }
+            Step::Read { path, from, length } => self.read(path, *from, *length).await,
+            Step::Stat { path } => self.stat(path).await,
+            Step::Reclaim => self.fixture.store.reclaim().await.unwrap(),
+            Step::Restart => self.restart().await,
+        }
+    }
+
+    async fn restart(&mut self) {
+        self.fixture.restart().await;
+        assert_eq!(self.fixture.recovered.operations, 0, "no operation was running");
+        self.database = self.fixture.database();
+    }
+
+    async fn upload(&mut self, at: &str, content: usize, claim: Claim) {
+        let bytes = contents()[content].clone();
+        let size = bytes.len() as u64;
+        let incoming = Incoming {
+            path: path(at),
+            size: match claim {
+                Claim::Nothing => None,
+                Claim::WrongSize => Some(size + 1),
+                Claim::Right | Claim::WrongDigest => Some(size),
+            },
+            digest: match claim {
+                Claim::Nothing | Claim::WrongSize => None,
+                Claim::Right => Some(digest(&bytes)),
+                Claim::WrongDigest => Some(digest(b"other bytes")),
+            },
+        };
+        let result = send(&self.fixture, incoming, bytes.clone()).await;
+        let expected = self.plain.check_put(at).and(match claim {
+            Claim::Nothing | Claim::Right => Ok(()),
+            Claim::WrongSize | Claim::WrongDigest => Err(Kind::InvalidArgument),
+        });
+        assert_eq!(result.as_ref().map(|_| ()).map_err(|e| e.kind()), expected, "upload of {at}");
+        let Ok(stat) = result else { return };
+        assert_eq!(stat.digest, Some(digest(&bytes)), "digest of {at}");
+        self.put(at, bytes, stat.entry.kind);
+    }
+
+    /// Enters a file that the real store has taken, with the version that it got.
+    fn put(&mut self, at: &str, bytes: Bytes, kind: EntryKind) {
+        let EntryKind::File { version, modified } = kind else { panic!("{at} is no file") };
+        assert!(version.number > self.last_version, "versions rise");
+        self.last_version = version.number;
+        let file = File { bytes, version: version.number, modified };
+        self.plain.files.insert(at.to_owned(), file);
+    }
+
+    async fn abandon(&mut self, at: &str, content: usize) {
+        let incoming = Incoming { path: path(at), size: None, digest: None };
+        let begun = self.fixture.store.upload(incoming, Call::default()).await;
+        let expected = self.plain.check_put(at);
+        assert_eq!(begun.as_ref().map(|_| ()).map_err(|e| e.kind()), expected, "upload of {at}");
+        if let Ok(mut upload) = begun {
+            upload.write(contents()[content].clone()).await.unwrap();
+        }
+    }
+
+    async fn chunk(
+        &mut self,
+        session: usize,
+        at: &str,
+        content: usize,
+        (from, to, short): (usize, usize, bool),
+    ) {
+        let bytes = &contents()[content];
+        let cut = |number: usize| bytes.len() * number / CUTS;
+        let (start, end) = (cut(from), cut(to));
+        let Ok(range) = ChunkRange::new(start as u64, (end - start) as u64, bytes.len() as u64)
+        else {
+            return;
+        };
+        let short = short && end > start;
+        let sent = bytes.slice(start..end - usize::from(short));
+        let (id, known) = &mut self.sessions[session];
+        let length = end - start;
+        let expected = match known {
+            Some(session) => session.check_chunk(at, (start, length, bytes.len())),
+            None => self.plain.check_put(at).map(|()| true),
+        };
+        let expected = if short { expected.and(Err(Kind::BadRange)) } else { expected };
+        let result = send_chunk(&self.fixture, *id, at, range, sent.clone()).await;
+        assert_eq!(
+            result.map_err(|e| e.kind()),
+            expected.map(|_| ()),
+            "chunk {start}..{end} of {at}"
+        );
+        if expected == Ok(true) {
+            let session = known.get_or_insert_with(|| Session {
+                path: at.to_owned(),
+                total: bytes.len(),
+                pieces: std::collections::BTreeMap::new(),
+                committed: false,
+            });
+            if !sent.is_empty() {
+                session.pieces.insert(start, sent);
+            }
+        }
+    }
+
+    async fn commit(&mut self, session: usize) {
+        let (id, known) = self.sessions[session].clone();
+        let result = self.fixture.store.commit_session(id, Call::default()).await;
+        let found = result.as_ref().map(Option::is_some).map_err(|e| e.kind());
+        let Some(session_before) = known else {
+            return assert_eq!(found, Err(Kind::InvalidArgument), "commit of an unknown session");
+        };
+        let at = &session_before.path;
+        if session_before.committed {
+            let is_there = self.plain.files.contains_key(at);
+            return assert_eq!(found, Ok(is_there), "repeated commit of {at}");
+        }
+        let Some(bytes) = session_before.bytes() else {
+            return assert_eq!(found, Err(Kind::InvalidArgument), "commit of an incomplete session");
+        };
+        let expected = self.plain.check_put(at).map(|()| true);
+        assert_eq!(found, expected, "commit of {at}");
+        let Ok(Some(entry)) = result else { return };
+        self.put(at, bytes, entry.kind);
+        if let Some(session) = &mut self.sessions[session].1 {
+            session.committed = true;
+            session.pieces.clear();
+        }
+    }
+
+    async fn delete_session(&mut self, session: usize) {
+        let (id, known) = &mut self.sessions[session];
+        let result = self.fixture.store.delete_session(*id, Call::default()).await;
+        let expected = known.take().map(drop).ok_or(Kind::SessionNotFound);
+        assert_eq!(result.map_err(|e| e.kind()), expected, "delete of a session");
+    }
+
+    async fn copy_again(&mut self, is_changed: bool) {
+        let Some(Sent { mut request, row }) = self.last.clone() else { return };
+        if is_changed {
+            request.verify = !request.verify;
+        }
+        match row {
+            Some(_) if is_changed => {
+                let error = self.fixture.copy(request).await.expect_err("a conflict");
+                assert_eq!(error.kind(), Kind::WriteConflict);
+            }
+            Some(true) => {
+                let operation = self.fixture.copy(request).await.unwrap();
+                assert_eq!(operation.state, OperationState::Succeeded, "a repeated copy");
+            }
+            Some(false) | None => self.copy(request, row).await,
+        }
+    }
+
+    /// `row`: that of an earlier request of the same id.
+    async fn copy(&mut self, request: CopyRequest, row: Option<bool>) {
+        let (files, _) = self.plain.totals(request.source.as_str());
+        if files + self.plain.totals("").0 > FILES_MAX {
+            return;
+        }
+        let expected = self.plain.copy(&request);
+        let what = format!("{request:?}");
+        let result = self.fixture.copy(request.clone()).await;
+        let row = match (&expected, &result) {
+            (Ok(copied), Ok(operation)) => {
+                assert_eq!(operation.state, OperationState::Succeeded, "{what}");
+                let progress = &operation.progress;
+                assert_eq!(
+                    (progress.files_done, progress.bytes_done),
+                    (copied.files, copied.bytes),
+                    "done of {what}"
+                );
+                assert_eq!(
+                    (progress.files_skipped, progress.bytes_skipped),
+                    (copied.files_skipped, copied.bytes_skipped),
+                    "skipped of {what}"
+                );
+                assert_eq!(progress.files_total, copied.files + copied.files_skipped, "{what}");
+                assert_eq!(progress.bytes_total, copied.bytes + copied.bytes_skipped, "{what}");
+                Some(true)
+            }
+            (Err((kind, begun)), Err(error)) => {
+                assert_eq!(error.kind(), *kind, "{what}: {error}");
+                if *begun { Some(false) } else { row }
+            }
+            (expected, result) => panic!("{what}: {result:?}, not {expected:?}"),
+        };
+        self.last = Some(Sent { request, row });
+    }
+
+    async fn read(&mut self, at: &str, from: usize, length: Option<usize>) {
+        let range = (from as u64, length.map(|length| length as u64));
+        let result = self.fixture.read_range(at, range).await.map_err(|e| e.kind());
+        let expected = match self.plain.files.get(at) {
+            None => Err(Kind::FileNotFound),
+            Some(file) if from > file.bytes.len() => Err(Kind::UnsatisfiableRange),
+            Some(file) => {
+                let to = length.map_or(file.bytes.len(), |l| (from + l).min(file.bytes.len()));
+                Ok(file.bytes.slice(from..to))
+            }
+        };
+        assert!(
+            result.as_deref().map_err(|kind| *kind) == expected.as_deref().map_err(|kind| *kind),
+            "bytes of {at} from {from}: {:?}, not {:?}",
+            result.map(|bytes| bytes.len()),
+            expected.map(|bytes| bytes.len())
+        );
+    }
+
+    async fn stat(&mut self, at: &str) {
+        let result = self.fixture.store.stat(&path(at), Call::default()).await;
+        if !self.plain.exists(at) {
+            assert_eq!(result.map(drop).map_err(|e| e.kind()), Err(Kind::PathNotFound), "{at}");
+            return;
+        }
+        let stat = result.unwrap();
+        assert_eq!((stat.entry.totals.files, stat.entry.totals.bytes), self.plain.totals(at));
+        match self.plain.files.get(at) {
+            Some(file) => {
+                let expected = digest(&file.bytes);
+                assert!(stat.digest.is_none_or(|found| found == expected), "digest of {at}");
+                assert!(stat.etag.is_some(), "etag of {at}");
+            }
+            None => {
+                let has_mark = self.plain.files.contains_key(&crate::plain::join(at, "_.dir"));
+                assert_eq!(stat.has_mark_file, has_mark, "mark of {at}");
+            }
+        }
+    }
+
+    /// Compares the whole tree, its totals, every listing, and the sessions.
+    async fn compare(&self) {
+        // Any size of a page shows the same.
+        let size = 1 + self.steps % 5;
+        for folder in self.plain.folders() {
+            let found: Vec<Listed> =
+                self.fixture.list(folder, size).await.unwrap().into_iter().map(listed).collect();
+            assert_eq!(found, self.plain.list(folder), "listing of \"{folder}\"");
+        }
+        for (id, known) in &self.sessions {
+            let found = self.fixture.store.session(*id, Call::default()).await;
+            match known {
+                None => assert_eq!(found.map_err(|e| e.kind()), Err(Kind::SessionNotFound)),
+                Some(session) => {
+                    let found = found.unwrap();
+                    let gaps: Vec<_> = found.expected.iter().map(|g| (g.start, g.end)).collect();
+                    assert_eq!(gaps, session.gaps(), "gaps");
+                    assert_eq!(found.committed, session.committed, "committed");
+                }
+            }
+        }
+    }
+
+    /// Reads every file back.
+    async fn read_all(&mut self) {
+        let paths: Vec<String> = self.plain.files.keys().cloned().collect();
+        for at in paths {
+            self.read(&at, 0, None).await;
+        }
+    }
+
+    /// Deletes everything, reclaims, and finds nothing left.
+    async fn clear(&mut self) {
+        for session in 0..self.sessions.len() {
+            self.delete_session(session).await;
+        }
+        self.sessions = (0..SESSIONS).map(|_| new_session()).collect();
+        self.plain = Plain::default();
+        self.last = None;
+        self.fixture.empty().await;
+        assert_eq!(self.fixture.object_keys().await, [""; 0], "objects are left");
+    }
+}
+
+fn listed(entry: imagestore::model::Entry) -> Listed {
+    let file = match entry.kind {
+        EntryKind::Folder => None,
+        EntryKind::File { version, modified } => Some((version.number, modified)),
+    };
+    Listed {
+        path: entry.path.as_str().to_owned(),
+        file,
+        files: entry.totals.files,
+        bytes: entry.totals.bytes,
+    }
+}
+
+async fn send(
+    fixture: &Fixture,
+    incoming: Incoming,
+    bytes: Bytes,
+) -> Result<imagestore::model::Stat> {
+    let mut upload = fixture.store.upload(incoming, Call::default()).await?;
+    upload.write(bytes).await?;
+    upload.finish().await
+}
+
+pub(crate) async fn send_chunk(
+    fixture: &Fixture,
+    id: SessionId,
+    at: &str,
+    range: ChunkRange,
+    bytes: Bytes,
+) -> Result<()> {
+    let mut chunk = fixture.store.chunk(id, path(at), range, Call::default()).await?;
+    chunk.write(bytes).await?;
+    chunk.finish().await
+}

@@ -1,0 +1,14 @@
+//! The engine, proven against a plain map that copies everything the slow way, and rule by rule.
+//!
+//! `TEST_LONG=1` runs the long histories; `TEST_SEED=<number>` repeats a failed run.
+
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod plain;
+#[cfg(test)]
+mod random;

@@ -1,0 +1,245 @@
+//! The plain store: a map from paths to bytes that copies everything the slow way.
+//!
+//! It says what every call must answer. It knows no folders: a folder is what a path lies below.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use imagestore::{
+    error::Kind,
+    model::{CopyRequest, IfExists, MARK_FILE, folded},
+};
+
+/// A file: its bytes, and what its entry carries along when it is copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    pub(crate) bytes: Bytes,
+    pub(crate) version: i64,
+    pub(crate) modified: i64,
+}
+
+/// An upload session: pieces that do not overlap.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) path: String,
+    pub(crate) total: usize,
+    pub(crate) pieces: BTreeMap<usize, Bytes>,
+    pub(crate) committed: bool,
+}
+
+/// What a copy did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Copied {
+    pub(crate) files: i64,
+    pub(crate) bytes: i64,
+    pub(crate) files_skipped: i64,
+    pub(crate) bytes_skipped: i64,
+}
+
+/// Why a copy fails, and whether its operation had begun by then.
+pub(crate) type Refused = (Kind, bool);
+
+/// The store as a map.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plain {
+    pub(crate) files: BTreeMap<String, File>,
+}
+
+impl Plain {
+    /// What lies below a folder: the rest of the path, and the file.
+    pub(crate) fn below<'a>(
+        &'a self,
+        folder: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a File)> {
+        self.files.iter().filter_map(move |(path, file)| {
+            if folder.is_empty() {
+                return Some((path.as_str(), file));
+            }
+            let rest = path.strip_prefix(folder)?.strip_prefix('/')?;
+            Some((rest, file))
+        })
+    }
+
+    pub(crate) fn is_folder(&self, path: &str) -> bool {
+        path.is_empty() || self.below(path).next().is_some()
+    }
+
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.files.contains_key(path) || self.is_folder(path)
+    }
+
+    /// Files and bytes of a file or folder.
+    pub(crate) fn totals(&self, path: &str) -> (i64, i64) {
+        let size = |file: &File| file.bytes.len() as i64;
+        if let Some(file) = self.files.get(path) {
+            return (1, size(file));
+        }
+        self.below(path).fold((0, 0), |(files, bytes), (_, file)| (files + 1, bytes + size(file)))
+    }
+
+    fn is_file_above(&self, path: &str) -> bool {
+        path.match_indices('/').any(|(at, _)| self.files.contains_key(&path[..at]))
+    }
+
+    /// Whether a file can be put at a path.
+    pub(crate) fn check_put(&self, path: &str) -> Result<(), Kind> {
+        if self.is_file_above(path) || self.is_folder(path) {
+            return Err(Kind::AlreadyExists);
+        }
+        Ok(())
+    }
+
+    /// Removes a file or folder. Returns its files and bytes.
+    pub(crate) fn remove(&mut self, path: &str) -> (i64, i64) {
+        let gone = self.totals(path);
+        let below: BTreeSet<String> = self.below(path).map(|(rest, _)| join(path, rest)).collect();
+        self.files.retain(|at, _| at != path && !below.contains(at));
+        gone
+    }
+
+    /// Copies as it is asked to, or says why not and changes nothing.
+    pub(crate) fn copy(&mut self, request: &CopyRequest) -> Result<Copied, Refused> {
+        let (source, destination) = (request.source.as_str(), request.destination.as_str());
+        let is_below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|r| r.starts_with('/'));
+        if is_below(source, destination) || is_below(destination, source) {
+            return Err((Kind::InvalidArgument, false));
+        }
+        let has_mark = |folder: &str| self.files.contains_key(&join(folder, MARK_FILE));
+        let is_file = self.files.contains_key(source);
+        if !self.exists(source) || (!is_file && request.check_mark_file && !has_mark(source)) {
+            return Err((Kind::FileNotFound, false));
+        }
+        let (files, bytes) = self.totals(source);
+        let all = Copied { files, bytes, ..Copied::default() };
+        let is_kept = request.if_exists == IfExists::Keep
+            && self.exists(destination)
+            && (self.files.contains_key(destination)
+                || !request.check_mark_file
+                || has_mark(destination));
+        if source == destination || is_kept {
+            return Ok(all);
+        }
+        if self.is_file_above(destination) {
+            return Err((Kind::AlreadyExists, false));
+        }
+        let skip: BTreeSet<&str> = request.skip_files.names().collect();
+        let is_skipped = |rest: &str| {
+            let name = rest.rsplit('/').next().unwrap_or(rest);
+            rest != MARK_FILE && skip.contains(folded(name).as_str())
+        };
+        let mut copied = Copied::default();
+        let mut new = Vec::new();
+        if let Some(file) = self.files.get(source) {
+            new.push((destination.to_owned(), file.clone()));
+            copied = all;
+        }
+        for (rest, file) in self.below(source) {
+            let size = file.bytes.len() as i64;
+            if is_skipped(rest) {
+                copied.files_skipped += 1;
+                copied.bytes_skipped += size;
+            } else {
+                copied.files += 1;
+                copied.bytes += size;
+                new.push((join(destination, rest), file.clone()));
+            }
+        }
+        if new.is_empty() {
+            return Err((Kind::FileNotFound, true));
+        }
+        self.remove(destination);
+        self.files.extend(new);
+        Ok(copied)
+    }
+
+    /// What a listing of a folder must show, in its order: name, whether it is a folder, files, bytes.
+    pub(crate) fn list(&self, folder: &str) -> Vec<Listed> {
+        let mut names: BTreeMap<(String, String), Listed> = BTreeMap::new();
+        for (rest, file) in self.below(folder) {
+            let (name, below) = rest.split_once('/').map_or((rest, None), |(n, b)| (n, Some(b)));
+            let listed = names.entry((folded(name), name.to_owned())).or_insert_with(|| Listed {
+                path: join(folder, name),
+                file: below.is_none().then(|| (file.version, file.modified)),
+                files: 0,
+                bytes: 0,
+            });
+            listed.files += 1;
+            listed.bytes += file.bytes.len() as i64;
+        }
+        names.into_values().collect()
+    }
+
+    /// All folders, the root first.
+    pub(crate) fn folders(&self) -> BTreeSet<&str> {
+        let above = |path: &'_ String| path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
+        let mut folders: BTreeSet<&str> = self
+            .files
+            .keys()
+            .flat_map(|path| above(path).into_iter().map(move |at| &path[..at]))
+            .collect();
+        folders.insert("");
+        folders
+    }
+}
+
+/// An entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) path: String,
+    /// Version and time of a file; nothing for a folder.
+    pub(crate) file: Option<(i64, i64)>,
+    pub(crate) files: i64,
+    pub(crate) bytes: i64,
+}
+
+impl Session {
+    /// Whether a chunk is to be stored, as [`Ok`] of true, or is there already.
+    pub(crate) fn check_chunk(&self, path: &str, range: (usize, usize, usize)) -> Result<bool, Kind> {
+        let (start, length, total) = range;
+        if self.path != path {
+            return Err(Kind::SessionConflict);
+        }
+        if self.total != total {
+            return Err(Kind::InvalidArgument);
+        }
+        let covered: usize = self
+            .pieces
+            .iter()
+            .map(|(at, piece)| {
+                (at + piece.len()).min(start + length).saturating_sub((*at).max(start))
+            })
+            .sum();
+        match covered {
+            _ if self.committed => Ok(false),
+            covered if covered == length => Ok(false),
+            0 => Ok(true),
+            _ => Err(Kind::BadRange),
+        }
+    }
+
+    /// The bytes, once they are all there.
+    pub(crate) fn bytes(&self) -> Option<Bytes> {
+        let all: Vec<u8> = self.pieces.values().flatten().copied().collect();
+        (all.len() == self.total).then(|| all.into())
+    }
+
+    /// What is missing, both ends included.
+    pub(crate) fn gaps(&self) -> Vec<(i64, i64)> {
+        let (mut next, mut gaps) = (0, Vec::new());
+        for (at, piece) in &self.pieces {
+            if *at > next {
+                gaps.push((next as i64, *at as i64 - 1));
+            }
+            next = at + piece.len();
+        }
+        if next < self.total && !self.committed {
+            gaps.push((next as i64, self.total as i64 - 1));
+        }
+        if self.committed { Vec::new() } else { gaps }
+    }
+}
+
+/// Joins a folder and what lies below it.
+pub(crate) fn join(folder: &str, rest: &str) -> String {
+    if folder.is_empty() { rest.to_owned() } else { format!("{folder}/{rest}") }
+}
