@@ -110,6 +110,12 @@ impl Engine {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
+    /// How many jobs wait for the writer.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Ends the threads after the jobs they have, and waits for them. Blocks.
     pub fn close(self) {
         let Self { writer, readers, waiting: _, threads } = self;

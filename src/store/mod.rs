@@ -274,3 +274,6 @@ fn no_space() -> Error {
     let message = "the disk is full but for its reserve; delete something and try again";
     Error::new(Kind::NoSpace, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! The laws of the tables, checked on a connection of its own: every row has a reason to be there,
 //! and everything that is needed is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use object_store::{ObjectStore, memory::InMemory};
 use rusqlite::Connection;
+
+use crate::{harness::Fixture, plain::Entry};
 
 /// The folders that the root leads to.
 const LIVE: &str = "WITH RECURSIVE live (id) AS (
@@ -82,16 +84,16 @@ const LAWS: [(&str, &str); 12] = [
 ];
 
 /// Checks the laws, and that every part's object is there.
-pub(crate) async fn check(database: &Connection, objects: &InMemory) {
-    laws(database);
-    let named = objects_named(database);
+pub(crate) async fn check(fixture: &Fixture, objects: &InMemory) {
+    laws(&fixture.database());
+    let named = objects_named(&fixture.database());
     let stored: Vec<_> = objects.list(None).try_collect().await.unwrap();
     let stored: BTreeSet<String> =
         stored.into_iter().map(|meta| meta.location.to_string()).collect();
     // A part may have been reclaimed between the two looks.
     let lost: Vec<_> = named.difference(&stored).collect();
     if !lost.is_empty() {
-        let named = objects_named(database);
+        let named = objects_named(&fixture.database());
         assert!(lost.iter().all(|object| !named.contains(*object)), "objects are lost: {lost:?}");
     }
 }
@@ -114,4 +116,22 @@ fn objects_named(database: &Connection) -> BTreeSet<String> {
     let sql = "SELECT object FROM part WHERE object IS NOT NULL";
     let mut statement = database.prepare_cached(sql).unwrap();
     statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// Every path of the tree, by the tables.
+pub(crate) fn tree(database: &Connection) -> BTreeMap<String, Entry> {
+    let sql = "WITH RECURSIVE tree (path, child, version, files, bytes) AS (
+        SELECT '', 1, NULL, NULL, NULL
+        UNION ALL
+        SELECT CASE WHEN t.path = '' THEN e.name ELSE t.path || '/' || e.name END, e.child,
+          CASE WHEN e.child IS NULL THEN e.version END, 1, e.size
+        FROM tree t JOIN entry e ON e.folder = t.child)
+      SELECT t.path, t.version, COALESCE(f.files, t.files), COALESCE(f.bytes, t.bytes)
+      FROM tree t LEFT JOIN folder f ON f.id = t.child";
+    let mut statement = database.prepare_cached(sql).unwrap();
+    let entry = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(String, Entry)> {
+        let entry = Entry { version: row.get(1)?, files: row.get(2)?, bytes: row.get(3)? };
+        Ok((row.get(0)?, entry))
+    };
+    statement.query_map([], entry).unwrap().map(Result::unwrap).collect()
 }

@@ -1,6 +1,10 @@
 //! A store in a folder of its own, and short ways to call it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -27,6 +31,7 @@ pub(crate) struct Fixture {
     pub(crate) objects: Arc<dyn ObjectStore>,
     config: Config,
     blobs: Blobs,
+    reader: Mutex<Connection>,
     _dir: TempDir,
 }
 
@@ -45,7 +50,8 @@ impl Fixture {
         set(&mut config);
         let blobs = Blobs::new(Arc::clone(&objects));
         let (store, recovered) = Store::open(config.clone(), blobs.clone()).await.unwrap();
-        Self { store, recovered, objects, config, blobs, _dir: dir }
+        let reader = Mutex::new(open_reader(&config.database));
+        Self { store, recovered, objects, config, blobs, reader, _dir: dir }
     }
 
     /// Closes the store and opens it again.
@@ -55,6 +61,7 @@ impl Fixture {
             Store::open(self.config.clone(), self.blobs.clone()).await.unwrap();
         self.store = store;
         self.recovered = recovered;
+        self.reader = Mutex::new(open_reader(&self.config.database));
     }
 
     /// The SQLite file.
@@ -62,9 +69,9 @@ impl Fixture {
         &self.config.database
     }
 
-    /// A connection that only reads.
-    pub(crate) fn database(&self) -> Connection {
-        Connection::open_with_flags(self.file(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+    /// A connection of the test's own, that only reads.
+    pub(crate) fn database(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap()
     }
 
     /// Counts what a statement counts.
@@ -196,11 +203,18 @@ impl Fixture {
         ]
         .into_iter()
         .map(|(table, sql)| {
-            (table, database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap())
+            let mut statement = database.prepare_cached(sql).unwrap();
+            (table, statement.query_row([], |row| row.get::<_, i64>(0)).unwrap())
         })
         .filter(|(_, rows)| *rows > 0)
         .collect()
     }
+}
+
+fn open_reader(file: &Path) -> Connection {
+    let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    reader.set_prepared_statement_cache_capacity(64);
+    reader
 }
 
 /// A path, or the root.

@@ -169,6 +169,22 @@ impl Plain {
         names.into_values().collect()
     }
 
+    /// Every path with its version and totals.
+    pub(crate) fn tree(&self) -> BTreeMap<String, Entry> {
+        let mut tree: BTreeMap<&str, Entry> = BTreeMap::from([("", Entry::default())]);
+        for (path, file) in &self.files {
+            let bytes = file.bytes.len() as i64;
+            tree.insert(path, Entry { version: Some(file.version), files: 1, bytes });
+            for folder in [""].into_iter().chain(path.match_indices('/').map(|(at, _)| &path[..at]))
+            {
+                let folder = tree.entry(folder).or_default();
+                folder.files += 1;
+                folder.bytes += bytes;
+            }
+        }
+        tree.into_iter().map(|(path, entry)| (path.to_owned(), entry)).collect()
+    }
+
     /// All folders, the root first.
     pub(crate) fn folders(&self) -> BTreeSet<&str> {
         let above = |path: &'_ String| path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
@@ -180,6 +196,15 @@ impl Plain {
         folders.insert("");
         folders
     }
+}
+
+/// What an entry of the tree says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The version of a file; nothing for a folder.
+    pub(crate) version: Option<i64>,
+    pub(crate) files: i64,
+    pub(crate) bytes: i64,
 }
 
 /// An entry of a listing.

@@ -20,7 +20,7 @@ const HISTORIES_LONG: u32 = 100_000;
 /// The longest random history; they are half as long on average.
 const STEPS_MAX: usize = 100;
 /// Threads that run histories.
-const WORKERS: u32 = 2;
+const WORKERS: u32 = 4;
 
 const NAMES: [&str; 6] = ["a", "b", "c", "C", "_.dir", "x"];
 const SKIPS: [&str; 5] = ["a", "B", "c", "_.DIR", "X"];
@@ -34,7 +34,7 @@ fn path(depth: usize) -> impl Strategy<Value = String> {
 /// A content; the large one is rare.
 fn content() -> impl Strategy<Value = usize> {
     let large = contents().len() - 1;
-    prop_oneof![200 => 0..large, 1 => Just(large)]
+    prop_oneof![1_000 => 0..large, 1 => Just(large)]
 }
 
 fn claim() -> impl Strategy<Value = Claim> {

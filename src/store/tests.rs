@@ -1,0 +1,159 @@
+//! The store from inside: what happens between the moments that a caller sees.
+//!
+//! The writer is held up by a job of the test, so that the jobs behind it wait in the order in which
+//! the test queued them and run in one batch.
+
+mod copies;
+mod gate;
+mod uploads;
+
+use std::{
+    sync::mpsc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    model::{CopyRequest, IfExists, SkipFiles},
+    namespace::sql::{Row, Tx},
+    store::tests::gate::Gate,
+};
+
+/// Longer than anything here takes.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A store whose parts are behind a gate.
+struct Fixture {
+    store: Store,
+    gate: Arc<Gate>,
+    /// The tasks of the background, which run for ever.
+    background: usize,
+    _dir: TempDir,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        Self::with_grace(Duration::ZERO).await
+    }
+
+    async fn with_grace(grace: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new(dir.path());
+        config.reclaim_grace = grace;
+        config.reserve_bytes = 0;
+        let gate = Arc::new(Gate::default());
+        let blobs = Blobs::new(Arc::<Gate>::clone(&gate));
+        let (store, _) = Store::open(config, blobs).await.unwrap();
+        let background = store.0.tasks.len();
+        Self { store, gate, background, _dir: dir }
+    }
+
+    async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
+        let incoming = Incoming { path: path(at), size: None, digest: None };
+        let mut upload = self.store.upload(incoming, Call::default()).await?;
+        upload.write(bytes.into()).await?;
+        upload.finish().await
+    }
+
+    async fn read(&self, at: &str) -> Result<Vec<u8>> {
+        let mut download =
+            self.store.download(&path(at), (0, None), None, Call::default()).await?;
+        let mut all = Vec::new();
+        while let Some(piece) = download.next().await {
+            all.extend_from_slice(&piece?);
+        }
+        Ok(all)
+    }
+
+    /// The number that a statement finds.
+    async fn number(&self, sql: &'static str) -> i64 {
+        self.rows(sql).await.first().unwrap().int(0).unwrap()
+    }
+
+    async fn rows(&self, sql: &'static str) -> Vec<Row> {
+        self.store.0.engine.read(None, move |tx: &mut Tx<'_>| tx.all(sql, &[])).await.unwrap()
+    }
+
+    /// Holds up the writer until the answer is dropped or used.
+    async fn hold_writer(&self) -> mpsc::Sender<()> {
+        let (go_on, wait) = mpsc::channel::<()>();
+        let (begun, began) = tokio::sync::oneshot::channel();
+        let engine = self.store.0.engine.clone();
+        tokio::spawn(async move {
+            engine
+                .write(None, move |_| {
+                    begun.send(()).unwrap();
+                    wait.recv_timeout(SOON).ok();
+                    Ok(())
+                })
+                .await
+        });
+        began.await.unwrap();
+        go_on
+    }
+
+    /// Waits until the store does nothing for anybody.
+    async fn idle(&self) {
+        let tasks = &self.store.0.tasks;
+        until("no task is left", async || tasks.len() <= self.background).await;
+    }
+
+    /// Waits until so many jobs wait for the writer.
+    async fn waiting(&self, jobs: usize) {
+        let engine = &self.store.0.engine;
+        until("jobs wait for the writer", async || engine.waiting() >= jobs).await;
+    }
+
+    /// Reclaims until no table but the given ones has a row, and no object is left.
+    async fn expect_nothing_left(&self) {
+        until("everything is reclaimed", async || {
+            self.store.reclaim().await.unwrap();
+            let rows = "SELECT (SELECT COUNT(*) FROM pin) + (SELECT COUNT(*) FROM part)
+                + (SELECT COUNT(*) FROM content) + (SELECT COUNT(*) FROM garbage)
+                + (SELECT COUNT(*) FROM dead_object) + (SELECT COUNT(*) FROM folder) - 1";
+            self.number(rows).await == 0 && self.gate.keys().await.is_empty()
+        })
+        .await;
+    }
+}
+
+fn path(text: &str) -> StorePath {
+    StorePath::parse(text, "path").unwrap()
+}
+
+fn request(source: &str, destination: &str) -> CopyRequest {
+    CopyRequest {
+        source: path(source),
+        destination: path(destination),
+        skip_files: SkipFiles::default(),
+        check_mark_file: false,
+        if_exists: IfExists::Overwrite,
+        verify: false,
+        id: OperationId::new(),
+    }
+}
+
+/// Bytes of an object: too many to be kept in the database.
+fn object(byte: u8) -> Bytes {
+    vec![byte; crate::limits::INLINE_BYTES_MAX + 1].into()
+}
+
+async fn finish(mut copying: Copying) -> Result<Operation> {
+    let mut last = None;
+    while let Some(operation) = copying.next().await? {
+        last = Some(operation);
+    }
+    Ok(last.unwrap())
+}
+
+/// Waits for what must become true soon.
+async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !is_true().await {
+        assert!(started.elapsed() < SOON, "waited in vain until {what}");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,231 @@
+//! Copies that are cancelled, repeated, or both.
+
+use super::*;
+use crate::{limits::INLINE_BYTES_MAX, model::Progress};
+
+fn why() -> Error {
+    Error::new(Kind::Cancelled, "cancelled by a test")
+}
+
+/// A copy that verifies, and waits at the gate.
+async fn begun(fixture: &Fixture, request: &CopyRequest) -> Copying {
+    fixture.gate.close();
+    let reads = fixture.gate.reads();
+    let copying = fixture.store.copy(request.clone(), false, Call::default()).await.unwrap();
+    until("the copy reads", async || fixture.gate.reads() > reads).await;
+    copying
+}
+
+#[tokio::test]
+async fn a_copy_dropped_by_its_caller_is_cancelled() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    let request = CopyRequest { verify: true, ..request("a", "b") };
+    drop(begun(&fixture, &request).await);
+    let mut updates = fixture.store.watch(request.id, Call::default()).await.unwrap();
+    let mut last = None;
+    while let Some(operation) = updates.next().await.unwrap() {
+        last = Some(operation);
+    }
+    assert_eq!(last.unwrap().state, OperationState::Cancelled);
+    fixture.gate.open();
+    let missing = fixture.store.stat(&path("b"), Call::default()).await.unwrap_err();
+    assert_eq!(missing.kind(), Kind::PathNotFound);
+    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.expect_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_detached_copy_goes_on_without_its_caller() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    let request = CopyRequest { verify: true, ..request("a", "b") };
+    fixture.gate.close();
+    drop(fixture.store.copy(request.clone(), true, Call::default()).await.unwrap());
+    fixture.gate.open();
+    let mut updates = fixture.store.watch(request.id, Call::default()).await.unwrap();
+    let mut last = None;
+    while let Some(operation) = updates.next().await.unwrap() {
+        last = Some(operation);
+    }
+    assert_eq!(last.unwrap().state, OperationState::Succeeded);
+    assert_eq!(fixture.read("b/f").await.unwrap(), object(1));
+}
+
+/// The new request is in the same batch as the cancel, so that the first run has not ended yet.
+#[tokio::test]
+async fn a_cancelled_copy_that_is_sent_again_runs_again() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    let request = CopyRequest { verify: true, ..request("a", "b") };
+    let first = begun(&fixture, &request).await;
+    let held = fixture.hold_writer().await;
+    let cancel = {
+        let (store, id) = (fixture.store.clone(), request.id);
+        tokio::spawn(async move { store.cancel(id, why(), Call::default()).await })
+    };
+    fixture.waiting(1).await;
+    let again = {
+        let (store, request) = (fixture.store.clone(), request.clone());
+        tokio::spawn(async move { store.copy(request, false, Call::default()).await })
+    };
+    fixture.waiting(2).await;
+    drop(held);
+    assert_eq!(cancel.await.unwrap().unwrap().state, OperationState::Cancelled);
+    let again = again.await.unwrap().unwrap();
+    until("the first run has ended", async || {
+        fixture.number("SELECT COUNT(*) FROM pin").await <= 1
+    })
+    .await;
+    drop(first);
+    fixture.gate.open();
+    assert_eq!(finish(again).await.unwrap().state, OperationState::Succeeded);
+    assert_eq!(fixture.read("b/f").await.unwrap(), object(1));
+}
+
+/// Runs the final transaction of a copy and a cancel in one batch, in this order or the other.
+async fn cancel_and_finish(cancel_first: bool) {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    let request = CopyRequest { verify: true, ..request("a", "b") };
+    let copying = begun(&fixture, &request).await;
+    let held = fixture.hold_writer().await;
+    let cancel = || {
+        let (store, id) = (fixture.store.clone(), request.id);
+        tokio::spawn(async move { store.cancel(id, why(), Call::default()).await })
+    };
+    let cancelled = if cancel_first {
+        let cancelled = cancel();
+        fixture.waiting(1).await;
+        fixture.gate.open();
+        fixture.waiting(2).await;
+        cancelled
+    } else {
+        fixture.gate.open();
+        fixture.waiting(1).await;
+        let cancelled = cancel();
+        fixture.waiting(2).await;
+        cancelled
+    };
+    drop(held);
+    let (cancelled, copied) = (cancelled.await.unwrap(), finish(copying).await);
+    let exists = fixture.store.stat(&path("b"), Call::default()).await.is_ok();
+    let row = fixture.store.operation(request.id, Call::default()).await.unwrap().state;
+    if cancel_first {
+        assert_eq!(cancelled.unwrap().state, OperationState::Cancelled);
+        assert_eq!(copied.unwrap_err().kind(), Kind::Cancelled);
+        assert_eq!((exists, row), (false, OperationState::Cancelled));
+    } else {
+        assert_eq!(cancelled.unwrap_err().kind(), Kind::Finished);
+        assert_eq!(copied.unwrap().state, OperationState::Succeeded);
+        assert_eq!((exists, row), (true, OperationState::Succeeded));
+    }
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+}
+
+#[tokio::test]
+async fn a_cancel_before_the_final_transaction_wins() {
+    cancel_and_finish(true).await;
+}
+
+#[tokio::test]
+async fn a_cancel_after_the_final_transaction_is_too_late() {
+    cancel_and_finish(false).await;
+}
+
+#[tokio::test]
+async fn the_same_id_follows_a_copy_that_runs_and_other_arguments_conflict() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    let request = CopyRequest { verify: true, ..request("a", "b") };
+    let first = begun(&fixture, &request).await;
+    let second = fixture.store.copy(request.clone(), false, Call::default()).await.unwrap();
+    let other = CopyRequest { destination: path("c"), ..request.clone() };
+    let conflict = fixture.store.copy(other, false, Call::default()).await.unwrap_err();
+    assert_eq!(conflict.kind(), Kind::WriteConflict);
+    // Who only follows may leave without harm.
+    drop(fixture.store.copy(request.clone(), false, Call::default()).await.unwrap());
+    fixture.gate.open();
+    let (first, second) = tokio::join!(finish(first), finish(second));
+    assert_eq!(first.unwrap(), second.unwrap());
+    let third = fixture.store.copy(request, false, Call::default()).await.unwrap();
+    assert_eq!(finish(third).await.unwrap().state, OperationState::Succeeded);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM operation WHERE kind = 1").await, 1);
+}
+
+#[tokio::test]
+async fn a_deadline_cancels_a_copy_and_nothing_has_changed() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    fixture.gate.close();
+    let request = CopyRequest { verify: true, ..request("a", "b") };
+    let deadline = Some(Instant::now() + Duration::from_millis(50));
+    let copying = fixture.store.copy(request.clone(), false, Call { deadline }).await.unwrap();
+    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Timeout);
+    let row = fixture.store.operation(request.id, Call::default()).await.unwrap();
+    assert_eq!(row.state, OperationState::Cancelled);
+    assert!(fixture.store.stat(&path("b"), Call::default()).await.is_err());
+}
+
+/// Whoever watches all copies is told of each change once.
+#[tokio::test]
+async fn a_cancelled_copy_is_told_to_watchers_of_all_once() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    let request = CopyRequest { verify: true, ..request("a", "b") };
+    let mut all = fixture.store.watch_all();
+    let copying = begun(&fixture, &request).await;
+    fixture.store.cancel(request.id, why(), Call::default()).await.unwrap();
+    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
+    fixture.idle().await;
+    fixture.upload("c/f", object(2)).await.unwrap();
+    fixture.store.delete(&path("c"), Call::default()).await.unwrap();
+    let mut states = Vec::new();
+    loop {
+        let operation = all.next().await.unwrap();
+        if operation.kind == OperationKind::Delete {
+            break;
+        }
+        states.push(operation.state);
+    }
+    assert_eq!(states, [OperationState::Running, OperationState::Cancelled]);
+}
+
+/// The counters of every state that a watcher sees.
+async fn progress_of(fixture: &Fixture, request: CopyRequest) -> Vec<Progress> {
+    let mut copying = fixture.store.copy(request, false, Call::default()).await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(operation) = copying.next().await.unwrap() {
+        seen.push(operation.progress);
+    }
+    seen
+}
+
+#[tokio::test]
+async fn counters_never_fall_and_never_pass_their_totals() {
+    let fixture = Fixture::new().await;
+    for number in 0..8_u8 {
+        fixture.upload(&format!("a/{number}/keep"), object(number)).await.unwrap();
+        fixture.upload(&format!("a/{number}/skip"), Bytes::from_static(b"skip")).await.unwrap();
+    }
+    let skip_files = SkipFiles::new(&["skip"]).unwrap();
+    let request = CopyRequest { verify: true, skip_files, ..request("a", "b") };
+    let seen = progress_of(&fixture, request).await;
+    let counters = |progress: &Progress| {
+        [
+            progress.files_done,
+            progress.bytes_done,
+            progress.files_skipped,
+            progress.bytes_skipped,
+        ]
+    };
+    for pair in seen.windows(2) {
+        for (before, after) in counters(&pair[0]).iter().zip(counters(&pair[1])) {
+            assert!(*before <= after, "{seen:?}");
+        }
+    }
+    let last = seen.last().unwrap();
+    assert_eq!((last.files_done, last.files_skipped, last.files_total), (8, 8, 16));
+    let bytes = 8 * (INLINE_BYTES_MAX as i64 + 1);
+    assert_eq!((last.bytes_done, last.bytes_skipped), (bytes, 32));
+}

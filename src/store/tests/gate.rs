@@ -1,0 +1,161 @@
+//! An object store in memory whose reads can be held up and whose writes can fail.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use futures::{TryStreamExt, stream::BoxStream};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+};
+use tokio::sync::watch;
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// The gate. It is open at first.
+#[derive(Debug)]
+pub(super) struct Gate {
+    objects: InMemory,
+    is_open: watch::Sender<bool>,
+    /// Reads that wait at the gate, or have.
+    reads: AtomicUsize,
+    puts_left: AtomicUsize,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            objects: InMemory::new(),
+            is_open: watch::Sender::new(true),
+            reads: AtomicUsize::new(0),
+            puts_left: AtomicUsize::new(usize::MAX),
+        }
+    }
+}
+
+impl Gate {
+    /// Holds up reads.
+    pub(super) fn close(&self) {
+        self.is_open.send_replace(false);
+    }
+
+    /// Lets reads go on.
+    pub(super) fn open(&self) {
+        self.is_open.send_replace(true);
+    }
+
+    /// How many reads came so far.
+    pub(super) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    /// Lets so many puts succeed, and no others.
+    pub(super) fn fail_after(&self, puts: usize) {
+        self.puts_left.store(puts, Ordering::SeqCst);
+    }
+
+    pub(super) async fn keys(&self) -> Vec<String> {
+        let objects: Vec<_> = self.objects.list(None).try_collect().await.unwrap();
+        objects.into_iter().map(|meta| meta.location.to_string()).collect()
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("gate")
+    }
+}
+
+impl ObjectStore for Gate {
+    fn put_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Answer<'c, PutResult>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(async move {
+            let take = |left: usize| left.checked_sub(1);
+            if self.puts_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
+                let source = "no more puts".into();
+                return Err(object_store::Error::Generic { store: "gate", source });
+            }
+            self.objects.put_opts(location, payload, options).await
+        })
+    }
+
+    fn put_multipart_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        options: PutMultipartOptions,
+    ) -> Answer<'c, Box<dyn MultipartUpload>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        self.objects.put_multipart_opts(location, options)
+    }
+
+    fn get_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        options: GetOptions,
+    ) -> Answer<'c, GetResult>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(async move {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            self.is_open.subscribe().wait_for(|is_open| *is_open).await.unwrap();
+            self.objects.get_opts(location, options).await
+        })
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.objects.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    fn list_with_delimiter<'a, 'b, 'c>(
+        &'a self,
+        prefix: Option<&'b Path>,
+    ) -> Answer<'c, ListResult>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        self.objects.list_with_delimiter(prefix)
+    }
+
+    fn copy_opts<'a, 'b, 'c, 'd>(
+        &'a self,
+        from: &'b Path,
+        to: &'c Path,
+        options: CopyOptions,
+    ) -> Answer<'d, ()>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+        Self: 'd,
+    {
+        self.objects.copy_opts(from, to, options)
+    }
+}

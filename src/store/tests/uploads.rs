@@ -1,0 +1,105 @@
+//! Uploads that break off, and what they leave: nothing.
+
+use super::*;
+use crate::{
+    limits::{MIB, PART_BYTES_MAX},
+    model::{ChunkRange, SessionId},
+};
+
+/// The commit has run and is not answered yet when the caller leaves.
+#[tokio::test]
+async fn an_upload_whose_caller_leaves_during_the_commit_keeps_its_object() {
+    let fixture = Fixture::new().await;
+    let held = fixture.hold_writer().await;
+    let incoming = Incoming { path: path("a"), size: None, digest: None };
+    let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+    upload.write(object(1)).await.unwrap();
+    let finish = tokio::spawn(upload.finish());
+    fixture.waiting(1).await;
+    // It runs in one batch with the commit, after it.
+    let engine = fixture.store.0.engine.clone();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (begun, began) = tokio::sync::oneshot::channel();
+    let second = tokio::spawn(async move {
+        engine
+            .write(None, move |_| {
+                begun.send(()).unwrap();
+                wait.recv_timeout(SOON).ok();
+                Ok(())
+            })
+            .await
+    });
+    fixture.waiting(2).await;
+    drop(held);
+    began.await.unwrap();
+    finish.abort();
+    assert!(finish.await.unwrap_err().is_cancelled());
+    drop(go_on);
+    second.await.unwrap().unwrap();
+    fixture.idle().await;
+    fixture.store.reclaim().await.unwrap();
+    assert_eq!(fixture.read("a").await.unwrap(), object(1));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    let held = fixture.hold_writer().await;
+    let incoming = Incoming { path: path("a"), size: None, digest: None };
+    let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+    upload.write(object(1)).await.unwrap();
+    let finish = tokio::spawn(upload.finish());
+    fixture.waiting(1).await;
+    finish.abort();
+    drop(held);
+    fixture.expect_nothing_left().await;
+    let missing = fixture.store.stat(&path("a"), Call::default()).await.unwrap_err();
+    assert_eq!(missing.kind(), Kind::PathNotFound);
+}
+
+#[tokio::test]
+async fn an_upload_dropped_half_way_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    let incoming = Incoming { path: path("a"), size: None, digest: None };
+    let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+    upload.write(vec![1; PART_BYTES_MAX + MIB].into()).await.unwrap();
+    until("a part is stored", async || fixture.number("SELECT COUNT(*) FROM pin").await > 0).await;
+    drop(upload);
+    fixture.expect_nothing_left().await;
+}
+
+#[tokio::test]
+async fn an_upload_whose_part_cannot_be_stored_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.gate.fail_after(1);
+    let mut bytes = vec![1; PART_BYTES_MAX];
+    bytes.resize(PART_BYTES_MAX + MIB, 2);
+    let error = fixture.upload("a", bytes).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal);
+    fixture.expect_nothing_left().await;
+}
+
+/// Both chunks begin before the first of them is there.
+#[tokio::test]
+async fn of_two_equal_chunks_at_once_one_is_stored_and_nothing_else() {
+    let fixture = Fixture::new().await;
+    let id = SessionId::parse("00000000-0000-4000-8000-000000000001").unwrap();
+    let bytes = object(1);
+    let range = ChunkRange::new(0, bytes.len() as u64, bytes.len() as u64).unwrap();
+    let store = &fixture.store;
+    let mut first = store.chunk(id, path("a"), range, Call::default()).await.unwrap();
+    let mut second = store.chunk(id, path("a"), range, Call::default()).await.unwrap();
+    first.write(bytes.clone()).await.unwrap();
+    second.write(object(2)).await.unwrap();
+    first.finish().await.unwrap();
+    second.finish().await.unwrap();
+    until("the loser's object is deleted", async || {
+        store.reclaim().await.unwrap();
+        fixture.gate.keys().await.len() == 1
+    })
+    .await;
+    store.commit_session(id, Call::default()).await.unwrap();
+    assert_eq!(fixture.read("a").await.unwrap(), bytes);
+    store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.expect_nothing_left().await;
+}
