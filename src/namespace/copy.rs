@@ -21,12 +21,12 @@ use crate::{
 /// What became of the request of a copy.
 #[derive(Clone, Debug)]
 pub enum Started {
-    /// It is done, by this call or by an earlier one of the same id.
+    /// It is done.
     Done(Operation),
-    /// An earlier request of the same id runs: it can be followed.
-    Running(Operation),
-    /// The source is pinned, and the work begins.
-    Begun(Operation, Target),
+    /// An earlier request of the same id has succeeded, or runs and can be followed.
+    Earlier(Operation),
+    /// The source is pinned, and the work begins: this run of it.
+    Begun(Operation, Target, i64),
 }
 
 /// The pins that [`start`] makes.
@@ -40,11 +40,7 @@ pub const START_PINS: usize = 1;
 pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
     let fingerprint = request.fingerprint();
     if let Some(operation) = operation::earlier(tx, request.id, &fingerprint)? {
-        return Ok(if operation.state.is_final() {
-            Started::Done(operation)
-        } else {
-            Started::Running(operation)
-        });
+        return Ok(Started::Earlier(operation));
     }
     request.check()?;
     let target = source(tx, request)?;
@@ -63,10 +59,9 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
         return Ok(Started::Done(operation));
     }
     tree::check_no_file_above(tx, &request.destination, "destination")?;
-    let owner = Owner { id: request.id.to_string(), server: server.to_owned() };
-    pin::pin(tx, &owner, target.as_ref())?;
-    operation::insert(tx, &operation, &fingerprint, server)?;
-    Ok(Started::Begun(operation, target))
+    let run = operation::insert(tx, &operation, &fingerprint, server)?;
+    pin::pin(tx, &operation::owner(run, server), target.as_ref())?;
+    Ok(Started::Begun(operation, target, run))
 }
 
 fn source(tx: &mut Tx<'_>, request: &CopyRequest) -> Result<Target> {
@@ -139,11 +134,11 @@ pub fn all_done(totals: Totals) -> Progress {
 pub fn finish(
     tx: &mut Tx<'_>,
     request: &CopyRequest,
-    owner: &Owner,
+    (run, owner): (i64, &Owner),
     (target, pins): (&Target, usize),
     progress: &Progress,
 ) -> Result<Operation> {
-    if !operation::finish(tx, request.id, OperationState::Succeeded, progress, None)? {
+    if !operation::finish(tx, run, OperationState::Succeeded, progress, None)? {
         return Err(Error::new(Kind::Cancelled, format!("the copy {} was cancelled", request.id)));
     }
     pin::check(tx, owner, pins)?;
@@ -157,10 +152,10 @@ pub fn finish(
 /// Ends a copy that did not succeed, and drops its pins. `false`: it had ended already.
 pub fn give_up(
     tx: &mut Tx<'_>,
-    request: &CopyRequest,
+    (run, owner): (i64, &Owner),
     (state, error): (OperationState, &Error),
     progress: &Progress,
 ) -> Result<bool> {
-    pin::unpin(tx, &request.id.to_string())?;
-    operation::finish(tx, request.id, state, progress, Some(&error.into()))
+    pin::unpin(tx, &owner.id)?;
+    operation::finish(tx, run, state, progress, Some(&error.into()))
 }

@@ -195,9 +195,12 @@ fn reclaim_part(tx: &mut Tx<'_>, id: i64) -> Result<()> {
     forget(tx, part)
 }
 
-/// Marks an object for deletion.
+/// Marks an object for deletion, unless a part lives in it: whoever buries what it has put cannot
+/// know whether the transaction that names it has run.
 pub fn bury(tx: &mut Tx<'_>, object: &str) -> Result<()> {
-    let sql = "INSERT INTO dead_object (object) VALUES ($1) ON CONFLICT (object) DO NOTHING";
+    let sql = "INSERT INTO dead_object (object)
+               SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM part WHERE object = $1)
+               ON CONFLICT (object) DO NOTHING";
     tx.execute(sql, params![object])?;
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The rows of operations: copies and other long work, and the audit trail.
 //!
 //! **Invariant:** an operation leaves the state *running* once. Cancel, failure and the final
-//! transaction all change the row only where it is still running, so exactly one wins.
+//! transaction all change the row only where it is still running, so exactly one wins. What failed or
+//! was cancelled can run again under its id, in a row of its own: a run is known by the row's `seq`, and
+//! an earlier run that has not noticed its end cannot touch a later one.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -11,7 +13,7 @@ use crate::{
         Progress, StorePath,
     },
     namespace::{
-        pin,
+        pin::{self, Owner},
         sql::{Param, Row, Tx, params},
     },
 };
@@ -79,14 +81,28 @@ fn from_row(row: &Row) -> Result<Operation> {
     })
 }
 
-/// Returns an operation and the fingerprint of its request.
-pub fn find(tx: &mut Tx<'_>, id: OperationId) -> Result<Option<(Operation, Digest)>> {
+/// A row of `operation`.
+#[derive(Debug)]
+pub struct Found {
+    /// The operation.
+    pub operation: Operation,
+    /// The digest of its request.
+    pub fingerprint: Digest,
+    /// Which run it is.
+    pub run: i64,
+}
+
+/// Returns the latest run of an operation.
+pub fn find(tx: &mut Tx<'_>, id: OperationId) -> Result<Option<Found>> {
     let sql = "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
                  bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
-                 finished, error_reason, error_message, fingerprint
+                 finished, error_reason, error_message, fingerprint, seq
                FROM operation WHERE id = $1";
     tx.first(sql, params![&id.to_string()])?
-        .map(|row| Ok((from_row(&row)?, row.digest(COLUMNS)?)))
+        .map(|row| {
+            let operation = from_row(&row)?;
+            Ok(Found { operation, fingerprint: row.digest(COLUMNS)?, run: row.int(COLUMNS + 1)? })
+        })
         .transpose()
 }
 
@@ -95,7 +111,7 @@ pub fn find(tx: &mut Tx<'_>, id: OperationId) -> Result<Option<(Operation, Diges
 /// # Errors
 /// `OperationNotFound`.
 pub fn get(tx: &mut Tx<'_>, id: OperationId) -> Result<Operation> {
-    find(tx, id)?.map(|(operation, _)| operation).ok_or_else(|| unknown(id))
+    find(tx, id)?.map(|found| found.operation).ok_or_else(|| unknown(id))
 }
 
 /// The error for an id that no operation has, or no longer.
@@ -114,7 +130,9 @@ pub fn earlier(
     id: OperationId,
     fingerprint: &Digest,
 ) -> Result<Option<Operation>> {
-    let Some((operation, other)) = find(tx, id)? else { return Ok(None) };
+    let Some(Found { operation, fingerprint: other, .. }) = find(tx, id)? else {
+        return Ok(None);
+    };
     if other != *fingerprint {
         let message = format!("the operation id {id} was used with other arguments; use a new id");
         return Err(Error::new(Kind::WriteConflict, message)
@@ -130,20 +148,30 @@ pub fn earlier(
     }
 }
 
-/// Writes the row of an operation.
+/// Who holds the pins of a run.
+pub fn owner(run: i64, server: &str) -> Owner {
+    Owner { id: owner_id(run), server: server.to_owned() }
+}
+
+fn owner_id(run: i64) -> String {
+    format!("operation {run}")
+}
+
+/// Writes the row of an operation. Returns which run it is.
 pub fn insert(
     tx: &mut Tx<'_>,
     operation: &Operation,
     fingerprint: &Digest,
     server: &str,
-) -> Result<()> {
+) -> Result<i64> {
     let progress = &operation.progress;
     let (reason, message) = error_columns(operation.error.as_ref());
-    tx.execute(
+    let row = tx.one(
         "INSERT INTO operation (id, owner, kind, fingerprint, state, source, destination,
            files_done, files_total, bytes_done, bytes_total, files_skipped, bytes_skipped,
            current_path, started, updated, finished, error_reason, error_message)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+         RETURNING seq",
         params![
             &operation.id.to_string(),
             server,
@@ -166,17 +194,17 @@ pub fn insert(
             message,
         ],
     )?;
-    Ok(())
+    row.int(0)
 }
 
 fn error_columns(error: Option<&OperationError>) -> (Option<&str>, Option<&str>) {
     (error.map(|error| error.kind.reason()), error.map(|error| error.message.as_str()))
 }
 
-/// Ends an operation that runs. `false`: it had ended, and nothing is changed.
+/// Ends a run of an operation. `false`: it had ended, and nothing is changed.
 pub fn finish(
     tx: &mut Tx<'_>,
-    id: OperationId,
+    run: i64,
     state: OperationState,
     progress: &Progress,
     error: Option<&OperationError>,
@@ -187,7 +215,7 @@ pub fn finish(
         "UPDATE operation SET state = $1, files_done = $2, bytes_done = $3, files_skipped = $4,
            bytes_skipped = $5, current_path = '', updated = $6, finished = $6, error_reason = $7,
            error_message = $8
-         WHERE id = $9 AND state = 1",
+         WHERE seq = $9 AND state = 1",
         params![
             state_number(state),
             progress.files_done,
@@ -197,31 +225,34 @@ pub fn finish(
             now,
             reason,
             message,
-            &id.to_string(),
+            run,
         ],
     )?;
     Ok(changed == 1)
 }
 
-/// Cancels an operation and drops its pins. `progress` is how far it is, if that is known better than
-/// by its row.
+/// Cancels an operation, or only a certain run of it, and drops its pins. `progress` is how far it is,
+/// if that is known better than by its row. Returns what became of it and which run it was.
 ///
 /// # Errors
 /// `Finished` if it has ended, `OperationNotFound`.
 pub fn cancel(
     tx: &mut Tx<'_>,
     id: OperationId,
+    only: Option<i64>,
     progress: Option<&Progress>,
     error: &OperationError,
-) -> Result<Operation> {
-    let operation = get(tx, id)?;
+) -> Result<(Operation, i64)> {
+    let Found { operation, run, .. } = find(tx, id)?.ok_or_else(|| unknown(id))?;
     let progress = progress.unwrap_or(&operation.progress);
-    if !finish(tx, id, OperationState::Cancelled, progress, Some(error))? {
+    if only.is_some_and(|only| only != run)
+        || !finish(tx, run, OperationState::Cancelled, progress, Some(error))?
+    {
         let message = format!("the operation {id} has ended, so it cannot be cancelled");
         return Err(Error::new(Kind::Finished, message).field("id").with("id", id.to_string()));
     }
-    pin::unpin(tx, &id.to_string())?;
-    get(tx, id)
+    pin::unpin(tx, &owner_id(run))?;
+    Ok((get(tx, id)?, run))
 }
 
 /// Lists operations, the newest first. `token` is where the page begins.

@@ -134,7 +134,8 @@ fn judge_range(tx: &mut Tx<'_>, id: SessionId, chunk: ChunkRange) -> Result<Verd
     Err(Error::new(Kind::BadRange, message).field("offset").with("session_id", id.to_string()))
 }
 
-/// Adds the parts of a chunk to its session, all or none; the first chunk makes the session.
+/// Adds the parts of a chunk to its session, all or none; the first chunk makes the session. Returns
+/// whether they were wanted.
 ///
 /// # Errors
 /// As [`check_chunk`]; the session may have changed while the bytes arrived. `TooLarge` if it would
@@ -145,7 +146,7 @@ pub fn add_chunk(
     path: &StorePath,
     chunk: ChunkRange,
     parts: &[Part],
-) -> Result<()> {
+) -> Result<Verdict> {
     let verdict = check_chunk(tx, id, path, chunk)?;
     let now = tx.now()?;
     tx.execute(
@@ -177,7 +178,7 @@ pub fn add_chunk(
         "UPDATE upload_session SET received = received + $1, modified = $2 WHERE id = $3",
         params![added, now, &id.to_string()],
     )?;
-    Ok(())
+    Ok(verdict)
 }
 
 /// Returns a session.

@@ -32,7 +32,8 @@ pub struct Copying {
     request: Arc<CopyRequest>,
     source: Source,
     deadline: Option<Instant>,
-    is_owner: bool,
+    /// The run that this caller began and takes along when it leaves.
+    mine: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -84,28 +85,32 @@ impl Store {
             copy::start(tx, &asked, &server)
         };
         let started = self.0.engine.write(call.deadline, start).await?;
-        let is_owner = !detached && matches!(started, Started::Begun(..));
+        let mut mine = None;
         let source = match started {
             Started::Done(operation) => {
                 self.0.hub.announce(&operation);
                 Source::Done(Some(Box::new(operation)))
             }
-            Started::Running(_) => Source::Running(self.watch(request.id, call).await?),
-            Started::Begun(operation, target) => {
-                let cancel = self.0.hub.enter(&operation);
-                let updates = self.watch(request.id, call).await?;
+            Started::Earlier(operation) if operation.state.is_final() => {
+                Source::Done(Some(Box::new(operation)))
+            }
+            Started::Earlier(_) => Source::Running(self.watch(request.id, call).await?),
+            Started::Begun(operation, target, run) => {
+                mine = Some(run).filter(|_| !detached);
+                let cancel = self.0.hub.enter(run, &operation);
                 let work = Work {
                     store: self.clone(),
                     request: Arc::clone(&request),
-                    owner: Owner { id: request.id.to_string(), server: self.0.server.clone() },
-                    report: Report::new(operation),
+                    run,
+                    owner: operation::owner(run, &self.0.server),
+                    report: Report::new(run, operation),
                     cancel,
                 };
                 self.0.tasks.spawn(work.run(target));
-                Source::Running(updates)
+                Source::Running(self.watch(request.id, Call::default()).await?)
             }
         };
-        Ok(Copying { store: self.clone(), request, source, deadline: call.deadline, is_owner })
+        Ok(Copying { store: self.clone(), request, source, deadline: call.deadline, mine })
     }
 }
 
@@ -151,11 +156,11 @@ impl Copying {
     async fn time_out(&mut self) -> Result<Option<Operation>> {
         self.deadline = None;
         let late = || Error::new(Kind::Timeout, "the deadline passed; nothing has changed");
-        if !self.is_owner {
+        let Some(run) = self.mine else {
             let message = "the deadline passed; the copy goes on for the caller that began it";
             return Err(Error::new(Kind::Timeout, message));
-        }
-        match self.store.cancel(self.request.id, late(), Call::default()).await {
+        };
+        match self.store.cancel_run(self.request.id, Some(run), late(), Call::default()).await {
             Ok(_) => {
                 self.source = Source::Done(None);
                 Err(late())
@@ -169,11 +174,11 @@ impl Copying {
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        if self.is_owner && matches!(self.source, Source::Running(_)) {
+        if let (Some(run), Source::Running(_)) = (self.mine, &self.source) {
             let (store, id) = (self.store.clone(), self.request.id);
             self.store.0.tasks.spawn(async move {
                 let why = Error::new(Kind::Cancelled, "the caller left; nothing has changed");
-                if let Err(error) = store.cancel(id, why, Call::default()).await
+                if let Err(error) = store.cancel_run(id, Some(run), why, Call::default()).await
                     && error.kind() != Kind::Finished
                 {
                     tracing::warn!(%id, %error, "a copy cannot be cancelled");
@@ -185,6 +190,7 @@ impl Drop for Copying {
 
 /// The progress of an operation, told at most every [`PROGRESS_EVERY`].
 pub(super) struct Report {
+    run: i64,
     operation: Operation,
     begun: Instant,
     told: Instant,
@@ -192,9 +198,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    fn new(operation: Operation) -> Self {
+    fn new(run: i64, operation: Operation) -> Self {
         let now = Instant::now();
-        Self { operation, begun: now, told: now, is_untold: false }
+        Self { run, operation, begun: now, told: now, is_untold: false }
     }
 
     /// What is counted so far, to be changed.
@@ -220,7 +226,7 @@ impl Report {
         self.told = Instant::now();
         // The clock of the database set the start; the steady clock adds what has passed.
         self.operation.updated = self.operation.started + micros(self.begun.elapsed());
-        hub.publish(&self.operation);
+        hub.publish(self.run, &self.operation);
     }
 }
 
@@ -228,6 +234,7 @@ impl Report {
 struct Work {
     store: Store,
     request: Arc<CopyRequest>,
+    run: i64,
     owner: Owner,
     report: Report,
     cancel: CancellationToken,
@@ -239,16 +246,14 @@ impl Work {
             Ok(operation) => Ok(operation),
             Err(error) => self.give_up(error).await,
         };
-        match outcome {
-            Ok(operation) => self.store.0.hub.publish(&operation),
-            Err(error) => {
-                tracing::error!(id = %self.request.id, ?error, "a copy cannot be ended");
-                let mut operation = self.report.operation;
-                operation.state = OperationState::Failed;
-                operation.error = Some((&error).into());
-                self.store.0.hub.publish(&operation);
-            }
-        }
+        let operation = outcome.unwrap_or_else(|error| {
+            tracing::error!(id = %self.request.id, ?error, "a copy cannot be ended");
+            let mut operation = self.report.operation;
+            operation.state = OperationState::Failed;
+            operation.error = Some((&error).into());
+            operation
+        });
+        self.store.0.hub.publish(self.run, &operation);
     }
 
     async fn work(&mut self, target: Target) -> Result<Operation> {
@@ -266,9 +271,10 @@ impl Work {
         progress.files_done = progress.files_total - progress.files_skipped;
         progress.bytes_done = progress.bytes_total - progress.bytes_skipped;
         self.check_cancelled()?;
-        let (request, owner) = (Arc::clone(&self.request), self.owner.clone());
-        let finish =
-            move |tx: &mut Tx<'_>| copy::finish(tx, &request, &owner, (&target, pins), &progress);
+        let (request, run, owner) = (Arc::clone(&self.request), self.run, self.owner.clone());
+        let finish = move |tx: &mut Tx<'_>| {
+            copy::finish(tx, &request, (run, &owner), (&target, pins), &progress)
+        };
         self.store.0.engine.write(None, finish).await
     }
 
@@ -305,12 +311,14 @@ impl Work {
             };
             let (next, progress, root) = self.store.0.engine.write(None, step).await?;
             build = next;
-            *self.report.progress() = if self.request.verify {
-                // What is built is not done before it is read.
-                Progress { files_done: 0, bytes_done: 0, ..progress }
+            // With `verify`, done is what is read and checked, and that comes later.
+            let reported = self.report.progress();
+            if self.request.verify {
+                reported.files_skipped = progress.files_skipped;
+                reported.bytes_skipped = progress.bytes_skipped;
             } else {
-                progress
-            };
+                *reported = progress;
+            }
             self.report.tell(&self.store.0.hub);
             if let Some(root) = root {
                 return Ok((Target::Folder(root), BUILD_PINS));
@@ -325,10 +333,11 @@ impl Work {
         }
         let is_cancelled = error.kind() == Kind::Cancelled;
         let state = if is_cancelled { OperationState::Cancelled } else { OperationState::Failed };
-        let (request, progress) = (Arc::clone(&self.request), self.report.progress().clone());
+        let progress = self.report.progress().clone();
+        let (id, run, owner) = (self.request.id, self.run, self.owner.clone());
         let end = move |tx: &mut Tx<'_>| {
-            copy::give_up(tx, &request, (state, &error), &progress)?;
-            operation::get(tx, request.id)
+            copy::give_up(tx, (run, &owner), (state, &error), &progress)?;
+            operation::get(tx, id)
         };
         self.store.0.engine.write(None, end).await
     }

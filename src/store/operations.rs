@@ -21,6 +21,7 @@ use crate::{
 
 /// A running operation of this server.
 struct Live {
+    run: i64,
     latest: watch::Sender<Operation>,
     cancel: CancellationToken,
 }
@@ -51,22 +52,43 @@ impl Hub {
         Err(Error::new(Kind::Busy, message))
     }
 
-    /// Enters an operation that begins. Returns what cancels it.
-    pub(super) fn enter(&self, operation: &Operation) -> CancellationToken {
+    /// Enters a run of an operation that begins. Returns what cancels it.
+    pub(super) fn enter(&self, run: i64, operation: &Operation) -> CancellationToken {
         let cancel = CancellationToken::new();
         let latest = watch::Sender::new(operation.clone());
-        self.live().insert(operation.id, Live { latest, cancel: cancel.clone() });
+        let entry = Live { run, latest, cancel: cancel.clone() };
+        if let Some(earlier) = self.live().insert(operation.id, entry) {
+            earlier.cancel.cancel();
+        }
         self.announce(operation);
         cancel
     }
 
-    /// Publishes the latest state; the last one leaves the hub. What comes after it is not told.
-    pub(super) fn publish(&self, operation: &Operation) {
+    /// Publishes the latest state of a run; the last one leaves the hub. A run that has left it says
+    /// nothing any more.
+    pub(super) fn publish(&self, run: i64, operation: &Operation) {
         let mut live = self.live();
-        let Some(entry) = live.get(&operation.id) else { return };
+        let Some(entry) = live.get(&operation.id).filter(|entry| entry.run == run) else { return };
         entry.latest.send_replace(operation.clone());
         if operation.state.is_final() {
             live.remove(&operation.id);
+        }
+        drop(live);
+        self.announce(operation);
+    }
+
+    /// Ends a run that was cancelled in its row, whether it is in the hub or another server's.
+    fn end(&self, run: i64, operation: &Operation) {
+        let mut live = self.live();
+        match live.get(&operation.id) {
+            // It runs again already.
+            Some(entry) if entry.run != run => return,
+            Some(entry) => {
+                entry.cancel.cancel();
+                entry.latest.send_replace(operation.clone());
+                live.remove(&operation.id);
+            }
+            None => {}
         }
         drop(live);
         self.announce(operation);
@@ -88,12 +110,6 @@ impl Hub {
 
     fn running(&self) -> Vec<Operation> {
         self.live().values().map(|live| live.latest.borrow().clone()).collect()
-    }
-
-    fn stop(&self, id: OperationId) {
-        if let Some(live) = self.live().get(&id) {
-            live.cancel.cancel();
-        }
     }
 }
 
@@ -158,15 +174,26 @@ impl Store {
     /// # Errors
     /// `Finished` if it has ended, `OperationNotFound`.
     pub async fn cancel(&self, id: OperationId, why: Error, call: Call) -> Result<Operation> {
+        self.cancel_run(id, None, why, call).await
+    }
+
+    /// The same, but only if it is still this run of it.
+    pub(super) async fn cancel_run(
+        &self,
+        id: OperationId,
+        only: Option<i64>,
+        why: Error,
+        call: Call,
+    ) -> Result<Operation> {
         let error = OperationError::from(&why);
         let store = self.clone();
         let cancel = move |tx: &mut Tx<'_>| {
             let latest = store.0.hub.latest(id);
-            operation::cancel(tx, id, latest.as_ref().map(|latest| &latest.progress), &error)
+            let progress = latest.as_ref().map(|latest| &latest.progress);
+            operation::cancel(tx, id, only, progress, &error)
         };
-        let cancelled = self.0.engine.write(call.deadline, cancel).await?;
-        self.0.hub.stop(id);
-        self.0.hub.publish(&cancelled);
+        let (cancelled, run) = self.0.engine.write(call.deadline, cancel).await?;
+        self.0.hub.end(run, &cancelled);
         Ok(cancelled)
     }
 

@@ -155,12 +155,16 @@ impl Chunk {
                     "the upload session has just expired; try again",
                 ));
             }
-            session::add_chunk(tx, session, &path, range, &parts)?;
-            pin::unpin(tx, &owner.id)
+            let verdict = session::add_chunk(tx, session, &path, range, &parts)?;
+            pin::unpin(tx, &owner.id)?;
+            Ok(verdict)
         };
-        self.store.0.engine.write(self.call.deadline, add).await?;
+        let verdict = self.store.0.engine.write(self.call.deadline, add).await?;
         self.cutter.parts.clear();
-        object.into_iter().for_each(NewObject::keep);
+        // The same chunk may have come twice at once; then this one's object is dropped.
+        if verdict == Verdict::Wanted {
+            object.into_iter().for_each(NewObject::keep);
+        }
         Ok(())
     }
 

@@ -180,13 +180,17 @@ pub(super) struct Cutter {
 pub(super) enum Storing {
     Running(JoinHandle<Result<Part>>),
     Done(Part),
+    /// Why was told once.
+    Failed,
 }
 
 impl Storing {
     async fn settle(&mut self) -> Result<()> {
         if let Self::Running(task) = self {
-            let part = task.await.map_err(Error::internal)??;
-            *self = Self::Done(part);
+            let part = task.await.map_err(Error::internal).flatten();
+            // A task answers once.
+            *self = part.as_ref().map_or(Self::Failed, |part| Self::Done(part.clone()));
+            part?;
         }
         Ok(())
     }
@@ -390,7 +394,7 @@ pub(super) struct NewObject {
 }
 
 impl NewObject {
-    /// A row names it now, or it is buried already.
+    /// A row names it now.
     pub(super) fn keep(mut self) {
         self.store = None;
     }

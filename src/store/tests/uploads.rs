@@ -51,6 +51,7 @@ async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
     let finish = tokio::spawn(upload.finish());
     fixture.waiting(1).await;
     finish.abort();
+    assert!(finish.await.unwrap_err().is_cancelled());
     drop(held);
     fixture.expect_nothing_left().await;
     let missing = fixture.store.stat(&path("a"), Call::default()).await.unwrap_err();
