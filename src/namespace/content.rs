@@ -223,11 +223,11 @@ pub fn pin_content(tx: &mut Tx<'_>, owner: &Owner, content: i64) -> Result<()> {
     pin::pin(tx, owner, Ref::content(content))
 }
 
-/// Some contents whose digest is not known yet: those of chunked uploads.
-pub fn without_digest(tx: &mut Tx<'_>) -> Result<Option<(i64, i64)>> {
-    let sql = "SELECT id, size FROM content WHERE digest IS NULL AND etag IS NOT NULL
+/// The first content above an id whose digest is not known yet, and its size: one of a chunked upload.
+pub fn without_digest(tx: &mut Tx<'_>, above: i64) -> Result<Option<(i64, i64)>> {
+    let sql = "SELECT id, size FROM content WHERE digest IS NULL AND etag IS NOT NULL AND id > $1
                ORDER BY id LIMIT 1";
-    tx.first(sql, &[])?.map(|row| Ok((row.int(0)?, row.int(1)?))).transpose()
+    tx.first(sql, params![above])?.map(|row| Ok((row.int(0)?, row.int(1)?))).transpose()
 }
 
 /// Fills in the digest of a content.

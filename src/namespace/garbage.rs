@@ -1,8 +1,11 @@
 //! Letting go, and taking apart what nothing refers to.
 //!
-//! Whatever removes or repoints a reference calls [`let_go`] in the same transaction. What it puts
+//! Whatever removes or repoints a reference lets go of its target in the same transaction. What is put
 //! aside is looked at again when its time has come, proven unreferenced, and taken apart in steps,
 //! each a transaction that can be the last one before a crash.
+//!
+//! A path that is removed lets go even of what others refer to, because those may be garbage already,
+//! which would hand down their earlier time: the grace counts from the last path.
 //!
 //! **Invariants:** a content that is being taken apart has no etag, so that no upload finds it half
 //! gone. Only living parts have a row; an object key is in `dead_object` before its object is deleted.
@@ -83,8 +86,14 @@ pub fn is_pinned(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
     tx.exists(sql, params![target.kind_number(), target.id])
 }
 
-/// Puts aside what has just lost a reference, if it was the last one.
+/// Puts aside what a path no longer leads to.
 pub fn let_go(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
+    let now = tx.now()?;
+    put_aside(tx, target, now)
+}
+
+/// Puts aside what has just lost a reference that is no path, if it was the last one.
+pub fn let_go_if_last(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
     let now = tx.now()?;
     let_go_since(tx, target, now)
 }
@@ -94,6 +103,10 @@ fn let_go_since(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     if is_referenced(tx, target)? {
         return Ok(());
     }
+    put_aside(tx, target, since)
+}
+
+fn put_aside(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     // Being let go of again sets the later time.
     tx.execute(
         "INSERT INTO garbage (kind, id, since) VALUES ($1, $2, $3)

@@ -1,13 +1,13 @@
 //! Pins: what a running operation, upload or download holds.
 //!
 //! A pin counts as a reference until its row is gone, expired or not. It is dropped through
-//! [`let_go`], so that what it held last is reclaimed.
+//! [`let_go_if_last`], so that what it held last is reclaimed.
 
 use crate::{
     error::{Error, Kind, Result},
     limits::{EXPIRE_ROWS, PIN_LIFE, micros},
     namespace::{
-        garbage::{Ref, let_go},
+        garbage::{Ref, let_go_if_last},
         sql::{Row, Tx, params},
     },
 };
@@ -79,7 +79,7 @@ fn release(tx: &mut Tx<'_>, rows: &[Row]) -> Result<()> {
             2 => Ref::content(id),
             _ => Ref::part(id),
         };
-        let_go(tx, target)?;
+        let_go_if_last(tx, target)?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
     model::{ByteRange, ChunkRange, Digest, Page, Session, SessionId, StorePath},
     namespace::{
         content::{self, Part},
-        garbage::{Ref, let_go},
+        garbage::{Ref, let_go_if_last},
         sql::{Row, Tx, params},
         tree::{self, File, Target},
     },
@@ -318,7 +318,7 @@ fn chunk_parts(tx: &mut Tx<'_>, id: SessionId) -> Result<Vec<(i64, i64, Digest)>
 fn drop_chunks(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
     let sql = "DELETE FROM upload_chunk WHERE session = $1 RETURNING part";
     for row in tx.all(sql, params![&id.to_string()])? {
-        let_go(tx, Ref::part(row.int(0)?))?;
+        let_go_if_last(tx, Ref::part(row.int(0)?))?;
     }
     Ok(())
 }
@@ -350,7 +350,7 @@ pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
         params![&id.to_string(), EXPIRE_ROWS as i64],
     )?;
     for row in &rows {
-        let_go(tx, Ref::part(row.int(0)?))?;
+        let_go_if_last(tx, Ref::part(row.int(0)?))?;
         let sql = "UPDATE upload_session SET received = received - $1 WHERE id = $2";
         tx.execute(sql, params![row.int(1)?, &id.to_string()])?;
     }

@@ -14,7 +14,7 @@ use crate::{
     limits::TOTAL_MAX,
     model::{FileVersion, MARK_FILE, StorePath, Totals, folded},
     namespace::{
-        garbage::{Ref, entry_refs, is_pinned, let_go},
+        garbage::{Ref, entry_refs, is_pinned, let_go, let_go_if_last},
         schema::{self, ROOT},
         sql::{Row, Tx, params},
     },
@@ -206,7 +206,8 @@ fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
             Some(Target::Folder(child)) if is_shared(tx, child)? => {
                 let clone = clone(tx, child)?;
                 insert_entry(tx, folder, name, &Target::Folder(clone))?;
-                let_go(tx, Ref::folder(child))?;
+                // Paths lead to what is below through the clone now.
+                let_go_if_last(tx, Ref::folder(child))?;
                 clone
             }
             Some(Target::Folder(child)) => child,

@@ -3,13 +3,13 @@
 //! All of it works in steps bounded by time, yields to waiting writers, and stops anywhere without
 //! harm. A fault is logged and tried again; it never ends the work.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    error::Result,
+    error::{Error, Kind, Result},
     limits::{
         EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
         SWEEP_AGE, SWEEP_EVERY, micros,
@@ -121,31 +121,40 @@ impl Store {
         Ok(())
     }
 
-    /// Fills in the digests of files that were uploaded in chunks.
+    /// Fills in the digests of files that were uploaded in chunks. What is corrupt or taken apart gets
+    /// none; other failures are tried again.
     async fn digest(&self) -> Result<()> {
-        while let Some((content, size)) = self.0.engine.read(None, content::without_digest).await? {
-            let owner =
-                Owner { id: uuid::Uuid::now_v7().to_string(), server: self.0.server.clone() };
-            let id = owner.id.clone();
-            let pin = move |tx: &mut Tx<'_>| content::pin_content(tx, &owner, content);
-            if self.0.engine.write(None, pin).await.is_err() {
-                // It is being taken apart, and then it needs no digest.
+        loop {
+            let above = self.0.digested.load(Ordering::Relaxed);
+            let next = move |tx: &mut Tx<'_>| content::without_digest(tx, above);
+            let Some((content, size)) = self.0.engine.read(None, next).await? else {
                 return Ok(());
+            };
+            match self.digest_content(content, size).await {
+                Err(error) if !matches!(error.kind(), Kind::Changed | Kind::Corrupt) => {
+                    return Err(error);
+                }
+                // Ids rise, so the next one is above.
+                _ => self.0.digested.store(content, Ordering::Relaxed),
             }
-            let digest = self.digest_of(content, size).await;
-            let found = digest.as_ref().ok().copied();
-            self.0
-                .engine
-                .write(None, move |tx| {
-                    if let Some(digest) = found {
-                        content::set_digest(tx, content, &digest)?;
-                    }
-                    pin::unpin(tx, &id)
-                })
-                .await?;
-            digest?;
         }
-        Ok(())
+    }
+
+    async fn digest_content(&self, content: i64, size: i64) -> Result<()> {
+        let owner = Owner { id: uuid::Uuid::now_v7().to_string(), server: self.0.server.clone() };
+        let id = owner.id.clone();
+        let pin = move |tx: &mut Tx<'_>| content::pin_content(tx, &owner, content);
+        self.0.engine.write(None, pin).await?;
+        let digest = self.digest_of(content, size).await;
+        let found = digest.as_ref().ok().copied();
+        let end = move |tx: &mut Tx<'_>| {
+            if let Some(digest) = found {
+                content::set_digest(tx, content, &digest)?;
+            }
+            pin::unpin(tx, &id)
+        };
+        self.0.engine.write(None, end).await?;
+        digest.map(drop)
     }
 
     async fn digest_of(&self, content: i64, size: i64) -> Result<Digest> {
@@ -155,7 +164,7 @@ impl Store {
             let parts =
                 self.0.engine.read(None, move |tx| content::parts(tx, content, from)).await?;
             let Some(last) = parts.last() else {
-                return Err(crate::error::Error::internal(format!(
+                return Err(Error::internal(format!(
                     "content {content} has no parts"
                 )));
             };
@@ -167,7 +176,7 @@ impl Store {
                     hasher
                 })
                 .await
-                .map_err(crate::error::Error::internal)?;
+                .map_err(Error::internal)?;
             }
         }
         Ok(hasher.finalize().into())

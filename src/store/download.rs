@@ -126,11 +126,16 @@ impl Store {
             let content = plan.content;
             let parts =
                 self.0.engine.read(None, move |tx| content::parts(tx, content, from)).await?;
+            // What is being taken apart loses its first parts first.
+            let has = |part: &PartRow| (part.start..part.start + part.size).contains(&from);
+            if !parts.first().is_some_and(has) {
+                let message = format!("\"{}\" was deleted while it was read", plan.path);
+                return Err(Error::new(Kind::Changed, message).with("path", plan.path.as_str()));
+            }
             let wanted = parts.into_iter().filter(|part| part.start < plan.to);
             let mut read = stream::iter(wanted)
                 .map(|part| self.spawn_read(plan.path.clone(), part))
                 .buffered(READ_AHEAD);
-            let begun = from;
             while let Some(part) = read.next().await {
                 let (start, bytes) = part?;
                 let mut bytes = cut(&bytes, from - start, plan.to - start);
@@ -142,10 +147,6 @@ impl Store {
                         Err(_) => return Err(left()),
                     }
                 }
-            }
-            if from == begun {
-                let message = format!("\"{}\" was deleted while it was read", plan.path);
-                return Err(Error::new(Kind::Changed, message).with("path", plan.path.as_str()));
             }
         }
         Ok(())

@@ -15,7 +15,12 @@ mod space;
 mod upload;
 mod verify;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -97,6 +102,8 @@ struct Inner {
     uploads_waiting: Semaphore,
     upload_pool: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
+    /// The last content that was looked at for its digest.
+    digested: AtomicI64,
     tasks: TaskTracker,
     draining: CancellationToken,
     stop: CancellationToken,
@@ -131,6 +138,7 @@ impl Store {
             uploads_waiting: Semaphore::new(crate::limits::UPLOADS_WAITING_MAX),
             upload_pool: Arc::new(Semaphore::new(UPLOAD_BUFFER_POOL_BYTES / KIB)),
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+            digested: AtomicI64::new(0),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),

@@ -4,6 +4,7 @@
 //! the test queued them and run in one batch.
 
 mod copies;
+mod downloads;
 mod gate;
 mod uploads;
 
@@ -58,9 +59,12 @@ impl Fixture {
         upload.finish().await
     }
 
+    async fn download(&self, at: &str) -> Download {
+        self.store.download(&path(at), (0, None), None, Call::default()).await.unwrap()
+    }
+
     async fn read(&self, at: &str) -> Result<Vec<u8>> {
-        let mut download =
-            self.store.download(&path(at), (0, None), None, Call::default()).await?;
+        let mut download = self.download(at).await;
         let mut all = Vec::new();
         while let Some(piece) = download.next().await {
             all.extend_from_slice(&piece?);

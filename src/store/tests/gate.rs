@@ -6,9 +6,10 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use bytes::Bytes;
 use futures::{TryStreamExt, stream::BoxStream};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
 use tokio::sync::watch;
@@ -55,6 +56,13 @@ impl Gate {
     /// Lets so many puts succeed, and no others.
     pub(super) fn fail_after(&self, puts: usize) {
         self.puts_left.store(puts, Ordering::SeqCst);
+    }
+
+    /// Puts other bytes in the place of every object.
+    pub(super) async fn spoil(&self, bytes: &Bytes) {
+        for key in self.keys().await {
+            self.objects.put(&Path::from(key), bytes.clone().into()).await.unwrap();
+        }
     }
 
     pub(super) async fn keys(&self) -> Vec<String> {

@@ -1,0 +1,174 @@
+//! Downloads of what is deleted meanwhile, and of what is no longer what was stored.
+
+use super::*;
+use crate::{
+    limits::{DOWNLOAD_PARTS_PAGE, RECLAIM_CHUNK_ROWS, micros},
+    model::{ChunkRange, SessionId},
+    namespace::{
+        content::{Part, Place},
+        garbage, session,
+    },
+};
+
+/// The bytes of one piece of a file in many pieces.
+const PIECE: usize = 8;
+
+/// Makes a file of many small parts, and returns its bytes.
+async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
+    let id = SessionId::parse("00000000-0000-4000-8000-000000000002").unwrap();
+    let (at, total) = (path(at), (parts * PIECE) as u64);
+    let bytes: Vec<u8> = (0..parts).flat_map(|part| part.to_be_bytes()).collect();
+    let sent = bytes.clone();
+    let add = move |tx: &mut Tx<'_>| {
+        for (number, piece) in sent.chunks(PIECE).enumerate() {
+            let range = ChunkRange::new((number * PIECE) as u64, PIECE as u64, total)?;
+            let place = Place::Inline(Bytes::copy_from_slice(piece));
+            let part = Part { digest: Digest::of(piece), size: PIECE as i64, place };
+            session::add_chunk(tx, id, &at, range, &[part])?;
+        }
+        session::commit(tx, id)
+    };
+    fixture.store.0.engine.write(None, add).await.unwrap();
+    bytes
+}
+
+/// Takes apart what was let go of, as if its time had come, in so many of the smallest steps.
+async fn reclaim_early(fixture: &Fixture, steps: usize) {
+    for _ in 0..steps {
+        let step = |tx: &mut Tx<'_>| garbage::reclaim(tx, 0, &|| true);
+        fixture.store.0.engine.write(None, step).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_loses_its_content_fails_and_never_skips() {
+    let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
+    let bytes = many_parts(&fixture, "a", 3 * DOWNLOAD_PARTS_PAGE).await;
+    let mut download = fixture.download("a").await;
+    let mut found = download.next().await.unwrap().unwrap().to_vec();
+    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    // Its first parts are gone, and some of the second page of rows.
+    reclaim_early(&fixture, DOWNLOAD_PARTS_PAGE / RECLAIM_CHUNK_ROWS + 1).await;
+    let error = loop {
+        match download.next().await.unwrap() {
+            Ok(piece) => found.extend_from_slice(&piece),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), Kind::Changed);
+    assert!(bytes.starts_with(&found), "other bytes than the file's");
+}
+
+#[tokio::test]
+async fn a_download_within_the_grace_of_a_delete_is_whole() {
+    let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
+    let bytes = many_parts(&fixture, "a", 2 * DOWNLOAD_PARTS_PAGE).await;
+    let mut download = fixture.download("a").await;
+    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.reclaim().await.unwrap();
+    let mut found = Vec::new();
+    while let Some(piece) = download.next().await {
+        found.extend_from_slice(&piece.unwrap());
+    }
+    assert_eq!(found, bytes);
+}
+
+/// Without a grace, half of it has passed at once.
+#[tokio::test]
+async fn a_download_that_lasts_pins_its_content() {
+    let fixture = Fixture::new().await;
+    let bytes = many_parts(&fixture, "a", 3 * DOWNLOAD_PARTS_PAGE).await;
+    let mut download = fixture.download("a").await;
+    let mut found = download.next().await.unwrap().unwrap().to_vec();
+    let pins = "SELECT COUNT(*) FROM pin WHERE kind = 2";
+    until("it is pinned", async || fixture.number(pins).await == 1).await;
+    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.reclaim().await.unwrap();
+    while let Some(piece) = download.next().await {
+        found.extend_from_slice(&piece.unwrap());
+    }
+    assert_eq!(found, bytes);
+    until("the pin is dropped", async || fixture.number(pins).await == 0).await;
+    let forget = |tx: &mut Tx<'_>| tx.execute("DELETE FROM upload_session", &[]);
+    fixture.store.0.engine.write(None, forget).await.unwrap();
+    fixture.expect_nothing_left().await;
+}
+
+/// A content of an old folder that waits for reclamation has been let go of again just now.
+#[tokio::test]
+async fn the_grace_counts_from_the_last_path_that_led_to_a_content() {
+    let grace = Duration::from_hours(1);
+    let fixture = Fixture::with_grace(grace).await;
+    fixture.upload("a/f", "old").await.unwrap();
+    finish(fixture.store.copy(request("a", "b"), false, Call::default()).await.unwrap())
+        .await
+        .unwrap();
+    // The folder of "b" is its own from here on.
+    fixture.upload("a/g", "new").await.unwrap();
+    fixture.store.delete(&path("b"), Call::default()).await.unwrap();
+    let age = move |tx: &mut Tx<'_>| {
+        let sql = "UPDATE garbage SET since = since - $1";
+        tx.execute(sql, crate::namespace::sql::params![micros(grace)])
+    };
+    fixture.store.0.engine.write(None, age).await.unwrap();
+    let download = fixture.download("a/f").await;
+    fixture.store.delete(&path("a/f"), Call::default()).await.unwrap();
+    fixture.store.reclaim().await.unwrap();
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM content").await, 2);
+    drop(download);
+}
+
+#[tokio::test]
+async fn a_corrupt_object_is_named_by_its_path_to_readers_and_to_verify() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/b/f", object(1)).await.unwrap();
+    fixture.gate.spoil(&object(2)).await;
+    let read = fixture.read("a/b/f").await.unwrap_err();
+    let verify = CopyRequest { verify: true, ..request("a", "c") };
+    let copying = fixture.store.copy(verify.clone(), false, Call::default()).await.unwrap();
+    let copied = finish(copying).await.unwrap_err();
+    for error in [read, copied] {
+        assert_eq!(error.kind(), Kind::Corrupt);
+        assert!(error.message().contains("\"a/b/f\""), "{error}");
+        let key = &fixture.gate.keys().await[0];
+        assert!(!error.message().contains(key), "{error}");
+    }
+    let row = fixture.store.operation(verify.id, Call::default()).await.unwrap();
+    assert_eq!(row.state, OperationState::Failed);
+    assert!(fixture.store.stat(&path("c"), Call::default()).await.is_err());
+    // Without `verify` nothing is read.
+    let plain = fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap();
+    assert_eq!(finish(plain).await.unwrap().state, OperationState::Succeeded);
+}
+
+#[tokio::test]
+async fn one_corrupt_file_does_not_keep_others_from_their_digests() {
+    let fixture = Fixture::new().await;
+    let upload = async |at: &str, byte: u8| {
+        let id = SessionId::parse(&format!("00000000-0000-4000-8000-0000000000{byte:02}")).unwrap();
+        let piece = object(byte);
+        let total = 2 * piece.len() as u64;
+        for start in [0, piece.len() as u64] {
+            let range = ChunkRange::new(start, piece.len() as u64, total).unwrap();
+            let begin = fixture.store.chunk(id, path(at), range, Call::default());
+            let mut chunk = begin.await.unwrap();
+            chunk.write(piece.clone()).await.unwrap();
+            chunk.finish().await.unwrap();
+        }
+        if byte == 1 {
+            fixture.gate.spoil(&object(9)).await;
+        }
+        fixture.store.commit_session(id, Call::default()).await.unwrap();
+        Digest::of(&[piece.clone(), piece].concat())
+    };
+    fixture.gate.close();
+    upload("bad", 1).await;
+    let expected = upload("good", 2).await;
+    fixture.gate.open();
+    let digest = async |at: &str| {
+        fixture.store.stat(&path(at), Call::default()).await.unwrap().digest
+    };
+    until("the good file has its digest", async || digest("good").await.is_some()).await;
+    assert_eq!(digest("good").await, Some(expected));
+    assert_eq!(digest("bad").await, None);
+}
