@@ -164,9 +164,7 @@ impl Store {
             let parts =
                 self.0.engine.read(None, move |tx| content::parts(tx, content, from)).await?;
             let Some(last) = parts.last() else {
-                return Err(Error::internal(format!(
-                    "content {content} has no parts"
-                )));
+                return Err(Error::internal(format!("content {content} has no parts")));
             };
             from = last.start + last.size;
             for part in parts {

@@ -8,10 +8,7 @@ mod downloads;
 mod gate;
 mod uploads;
 
-use std::{
-    sync::mpsc,
-    time::Duration,
-};
+use std::{sync::mpsc, time::Duration};
 
 use bytes::Bytes;
 use tempfile::TempDir;

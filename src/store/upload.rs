@@ -278,13 +278,13 @@ impl Cutter {
             self.flush().await?;
         }
         self.settle().await?;
-        let stored = self.parts.iter();
-        let parts = stored
-            .filter_map(|storing| match storing {
-                Storing::Done(part) => Some(part.clone()),
-                Storing::Running(_) => None,
-            })
-            .collect();
+        let stored = self.parts.iter().map(|storing| match storing {
+            Storing::Done(part) => Ok(part.clone()),
+            Storing::Running(_) | Storing::Failed => {
+                Err(Error::internal("a part of the upload was not stored"))
+            }
+        });
+        let parts = stored.collect::<Result<_>>()?;
         let digest = self.hasher.finish().await?;
         Ok((parts, digest, None))
     }

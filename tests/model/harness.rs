@@ -105,11 +105,7 @@ impl Fixture {
         self.read_range(at, (0, None)).await
     }
 
-    pub(crate) async fn read_range(
-        &self,
-        at: &str,
-        range: (u64, Option<u64>),
-    ) -> Result<Vec<u8>> {
+    pub(crate) async fn read_range(&self, at: &str, range: (u64, Option<u64>)) -> Result<Vec<u8>> {
         let mut download = self.store.download(&path(at), range, None, Call::default()).await?;
         let mut all = Vec::new();
         while let Some(piece) = download.next().await {

@@ -162,7 +162,11 @@ impl Machine {
             Step::CopyAgain { is_changed } => self.copy_again(*is_changed).await,
             Step::Delete { path: at } => {
                 let gone = self.fixture.store.delete(&path(at), Call::default()).await.unwrap();
-                assert_eq!((gone.files, gone.bytes), self.plain.remove(at), "what a delete deletes");
+                assert_eq!(
+                    (gone.files, gone.bytes),
+                    self.plain.remove(at),
+                    "what a delete deletes"
+                );
             }
             Step::Read { path, from, length } => self.read(path, *from, *length).await,
             Step::Stat { path } => self.stat(path).await,
@@ -277,7 +281,11 @@ impl Machine {
             return assert_eq!(found, Ok(is_there), "repeated commit of {at}");
         }
         let Some(bytes) = session_before.bytes() else {
-            return assert_eq!(found, Err(Kind::InvalidArgument), "commit of an incomplete session");
+            return assert_eq!(
+                found,
+                Err(Kind::InvalidArgument),
+                "commit of an incomplete session"
+            );
         };
         let expected = self.plain.check_put(at).map(|()| true);
         assert_eq!(found, expected, "commit of {at}");

@@ -187,7 +187,8 @@ impl Plain {
 
     /// All folders, the root first.
     pub(crate) fn folders(&self) -> BTreeSet<&str> {
-        let above = |path: &'_ String| path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
+        let above =
+            |path: &'_ String| path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
         let mut folders: BTreeSet<&str> = self
             .files
             .keys()
@@ -219,7 +220,11 @@ pub(crate) struct Listed {
 
 impl Session {
     /// Whether a chunk is to be stored, as [`Ok`] of true, or is there already.
-    pub(crate) fn check_chunk(&self, path: &str, range: (usize, usize, usize)) -> Result<bool, Kind> {
+    pub(crate) fn check_chunk(
+        &self,
+        path: &str,
+        range: (usize, usize, usize),
+    ) -> Result<bool, Kind> {
         let (start, length, total) = range;
         if self.path != path {
             return Err(Kind::SessionConflict);

@@ -150,8 +150,7 @@ fn worker(seed: u64, histories: u32) -> Result<(), String> {
     let bench = Bench::new();
     let mut runner = TestRunner::new_with_rng(config, rng);
     let histories = prop::collection::vec(step(), 1..STEPS_MAX);
-    let run = runner
-        .run(&histories, |history| bench.run(&history).map_err(TestCaseError::fail));
+    let run = runner.run(&histories, |history| bench.run(&history).map_err(TestCaseError::fail));
     run.map_err(|error| match error {
         TestError::Fail(why, history) => {
             let steps: Vec<String> = history.iter().map(|step| format!("  {step:?}")).collect();

@@ -212,12 +212,7 @@ async fn counters_never_fall_and_never_pass_their_totals() {
     let request = CopyRequest { verify: true, skip_files, ..request("a", "b") };
     let seen = progress_of(&fixture, request).await;
     let counters = |progress: &Progress| {
-        [
-            progress.files_done,
-            progress.bytes_done,
-            progress.files_skipped,
-            progress.bytes_skipped,
-        ]
+        [progress.files_done, progress.bytes_done, progress.files_skipped, progress.bytes_skipped]
     };
     for pair in seen.windows(2) {
         for (before, after) in counters(&pair[0]).iter().zip(counters(&pair[1])) {

@@ -165,9 +165,8 @@ async fn one_corrupt_file_does_not_keep_others_from_their_digests() {
     upload("bad", 1).await;
     let expected = upload("good", 2).await;
     fixture.gate.open();
-    let digest = async |at: &str| {
-        fixture.store.stat(&path(at), Call::default()).await.unwrap().digest
-    };
+    let digest =
+        async |at: &str| fixture.store.stat(&path(at), Call::default()).await.unwrap().digest;
     until("the good file has its digest", async || digest("good").await.is_some()).await;
     assert_eq!(digest("good").await, Some(expected));
     assert_eq!(digest("bad").await, None);
