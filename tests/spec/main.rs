@@ -9,6 +9,11 @@ mod harness;
 mod copy;
 #[cfg(test)]
 mod live;
+mod operations;
+#[cfg(test)]
+mod rest_paths;
+#[cfg(test)]
+mod rest_routes;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
