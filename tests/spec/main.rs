@@ -9,11 +9,18 @@ mod harness;
 mod copy;
 #[cfg(test)]
 mod live;
+#[cfg(test)]
 mod operations;
+#[cfg(test)]
+mod rest_guard;
+#[cfg(test)]
+mod rest_paging;
 #[cfg(test)]
 mod rest_paths;
 #[cfg(test)]
 mod rest_routes;
+#[cfg(test)]
+mod rest_shapes;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tonic::transport::Channel;
 pub(crate) use self::{
     driver::{Copy, Driver, Fault, Item, Outcome, Pair, both, copy, fill, of, sorted, tree},
     gate::Gate,
-    grpc::Grpc,
+    grpc::{Grpc, chunk, line, upload},
     http::{Answer, Connection, Http},
     rest::Rest,
 };

@@ -1,0 +1,66 @@
+//! What keeps a web page of elsewhere from acting on a store of this machine (DESIGN 5.2).
+
+use imagestore::error::Kind;
+
+use crate::harness::{Driver, Server, tree};
+
+const PUT: &str = "/ImageStore/a?api-version=6.0";
+
+#[tokio::test]
+async fn a_write_from_another_origin_is_forbidden() {
+    let server = Server::start().await;
+    let host = server.address.to_string();
+    let other_port = format!("http://127.0.0.1:{}", server.address.port() ^ 1);
+    for origin in ["http://evil.example", "https://127.0.0.1", "null", "file://", "", &other_port] {
+        for (method, target) in [
+            ("PUT", PUT),
+            ("DELETE", PUT),
+            ("POST", "/ImageStore/$/Copy?api-version=6.0"),
+            ("PUT", "/ImageStore/a/$/UploadChunk?api-version=6.0"),
+            ("POST", "/ImageStore/$/Operations/x/$/Cancel"),
+        ] {
+            let request = server.http().request(method, target).header("Origin", origin);
+            let message = request.body(b"x").send().await.assert_fault(Kind::Forbidden);
+            assert!(message.contains(&format!("'{origin}'")), "{message}");
+        }
+        let request = server.http().request("GET", "/ImageStore?api-version=6.0");
+        assert_eq!(request.header("Origin", origin).send().await.status, 200);
+    }
+    assert_eq!(tree(&server.rest()).await, "");
+    let request = server.http().request("PUT", PUT).header("Origin", &format!("http://{host}"));
+    request.body(b"1").send().await.assert_empty_ok();
+    assert_eq!(tree(&server.rest()).await, "a=1");
+}
+
+#[tokio::test]
+async fn a_write_from_another_site_is_forbidden() {
+    let server = Server::start().await;
+    let request = server.http().request("PUT", PUT).header("Sec-Fetch-Site", "cross-site");
+    request.body(b"1").send().await.assert_fault(Kind::Forbidden);
+    assert_eq!(tree(&server.rest()).await, "");
+    for site in ["same-origin", "same-site", "none"] {
+        let request = server.http().request("PUT", PUT).header("Sec-Fetch-Site", site);
+        request.body(b"1").send().await.assert_empty_ok();
+    }
+    let request = server.http().request("GET", "/ImageStore?api-version=6.0");
+    assert_eq!(request.header("Sec-Fetch-Site", "cross-site").send().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_foreign_host_name_is_forbidden_even_to_read() {
+    let server = Server::start().await;
+    server.rest().upload("a", b"1").await.expect("stored");
+    for host in ["evil.example", "localhost.evil.example:80", "192.0.2.1", "a b", ""] {
+        for (method, target) in
+            [("GET", "/ImageStore?api-version=6.0"), ("GET", "/health"), ("PUT", PUT)]
+        {
+            let request = server.http().request(method, target).header("Host", host);
+            request.body(b"").send().await.assert_fault(Kind::Forbidden);
+        }
+    }
+    for host in ["localhost", "LOCALHOST:1", "127.0.0.1", "127.8.9.1:80", "[::1]:19080"] {
+        let request = server.http().request("GET", "/ImageStore?api-version=6.0");
+        assert_eq!(request.header("Host", host).send().await.status, 200, "{host}");
+    }
+    assert_eq!(tree(&server.rest()).await, "a=1");
+}
