@@ -29,7 +29,8 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// A store with a folder `app` of distinct files, and a file that is to be overwritten.
 async fn stage() -> (Gate, Server) {
-    let gate = Gate::closed();
+    let gate = Gate::new();
+    gate.close();
     let server = Server::start_behind(&gate).await;
     let grpc = server.grpc().await;
     for number in 0..FILES {
@@ -341,7 +342,7 @@ async fn a_copy_can_be_watched_as_events_by_its_caller() {
 #[tokio::test]
 async fn a_corrupt_part_fails_the_copy_and_names_the_file() {
     let (gate, server) = stage().await;
-    gate.flip().await;
+    gate.spoil();
     gate.open();
     let client = server.client().await;
     let (stream, first) = begin(&client, request()).await;

@@ -12,6 +12,8 @@ mod live;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod rest_content;
+#[cfg(test)]
 mod rest_guard;
 #[cfg(test)]
 mod rest_paging;
@@ -20,8 +22,14 @@ mod rest_paths;
 #[cfg(test)]
 mod rest_routes;
 #[cfg(test)]
+mod rest_sessions;
+#[cfg(test)]
 mod rest_shapes;
 #[cfg(test)]
+mod rest_upload;
+#[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod sessions;
 #[cfg(test)]
 mod skip;

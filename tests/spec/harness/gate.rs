@@ -1,53 +1,65 @@
-//! A blob store whose reads wait for the test: work that takes its time, without any.
+//! A blob store in memory whose reads wait at a gate, so that a test decides how long an operation
+//! that reads parts runs, and one whose bytes go bad when a test says so.
 
-use std::{fmt, sync::Arc};
-
-use futures::{TryStreamExt, stream::BoxStream};
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-    memory::InMemory, path::Path,
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
-use tokio::sync::Semaphore;
 
-/// Objects in memory behind a gate.
+use futures::{StreamExt, stream, stream::BoxStream};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
+    path::Path,
+};
+use tokio::sync::{Semaphore, watch};
+
+/// The gate of a store; it is open at first. Clones are one gate.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate {
-    objects: Arc<InMemory>,
-    open: Arc<Semaphore>,
+pub(crate) struct Gate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: InMemory,
+    is_open: watch::Sender<bool>,
+    passes: Semaphore,
+    is_bad: AtomicBool,
 }
 
 impl Gate {
-    /// Nothing can be read until the gate lets it.
-    pub(crate) fn closed() -> Self {
-        Self { objects: Arc::default(), open: Arc::new(Semaphore::new(0)) }
+    pub(crate) fn new() -> Self {
+        let is_open = watch::Sender::new(true);
+        let (parts, passes) = (InMemory::new(), Semaphore::new(0));
+        Self(Arc::new(Inner { parts, is_open, passes, is_bad: AtomicBool::new(false) }))
     }
 
-    /// Lets some reads pass.
+    /// Lets no read begin any more.
+    pub(crate) fn close(&self) {
+        self.0.is_open.send_replace(false);
+    }
+
+    /// Lets some reads through a closed gate.
     pub(crate) fn pass(&self, reads: usize) {
-        self.open.add_permits(reads);
+        self.0.passes.add_permits(reads);
     }
 
-    /// Lets every read pass.
+    /// Lets all reads through.
     pub(crate) fn open(&self) {
-        self.pass(Semaphore::MAX_PERMITS / 2);
+        self.0.is_open.send_replace(true);
     }
 
-    /// Flips a bit in every object.
-    pub(crate) async fn flip(&self) {
-        let objects: Vec<_> = self.objects.list(None).try_collect().await.expect("listed");
-        for object in objects {
-            let found = self.objects.get(&object.location).await.expect("an object");
-            let mut bytes = found.bytes().await.expect("bytes").to_vec();
-            bytes[0] ^= 1;
-            self.objects.put(&object.location, bytes.into()).await.expect("put");
-        }
+    /// Flips a bit of all that is read from now on.
+    pub(crate) fn spoil(&self) {
+        self.0.is_bad.store(true, SeqCst);
     }
 }
 
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a gate")
+        f.write_str("gate")
     }
 }
 
@@ -55,42 +67,56 @@ impl fmt::Display for Gate {
 impl ObjectStore for Gate {
     async fn put_opts(
         &self,
-        location: &Path,
-        payload: PutPayload,
+        to: &Path,
+        bytes: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        self.objects.put_opts(location, payload, options).await
+        self.0.parts.put_opts(to, bytes, options).await
     }
 
     async fn put_multipart_opts(
         &self,
-        location: &Path,
+        to: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.objects.put_multipart_opts(location, options).await
+        self.0.parts.put_multipart_opts(to, options).await
     }
 
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.open.acquire().await.expect("never closed").forget();
-        self.objects.get_opts(location, options).await
+    async fn get_opts(&self, from: &Path, options: GetOptions) -> Result<GetResult> {
+        let mut is_open = self.0.is_open.subscribe();
+        tokio::select! {
+            open = is_open.wait_for(|is_open| *is_open) => drop(open.expect("the gate is there")),
+            pass = self.0.passes.acquire() => pass.expect("the gate is there").forget(),
+        }
+        let found = self.0.parts.get_opts(from, options).await?;
+        if !self.0.is_bad.load(SeqCst) {
+            return Ok(found);
+        }
+        let (meta, range, attributes) =
+            (found.meta.clone(), found.range.clone(), found.attributes.clone());
+        let extensions = found.extensions.clone();
+        let mut bytes = found.bytes().await?.to_vec();
+        bytes[0] ^= 1;
+        let payload = GetResultPayload::Stream(stream::iter([Ok(bytes.into())]).boxed());
+        Ok(GetResult { payload, meta, range, attributes, extensions })
     }
 
     fn delete_stream(
         &self,
-        locations: BoxStream<'static, Result<Path>>,
+        paths: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.objects.delete_stream(locations)
+        self.0.parts.delete_stream(paths)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.objects.list(prefix)
+        self.0.parts.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.objects.list_with_delimiter(prefix).await
+        self.0.parts.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.objects.copy_opts(from, to, options).await
+        self.0.parts.copy_opts(from, to, options).await
     }
 }

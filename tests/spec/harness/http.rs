@@ -134,6 +134,18 @@ impl Connection {
         self.0.shutdown().await.expect("finished");
     }
 
+    /// Breaks the connection without a word.
+    pub(crate) fn reset(self) {
+        self.0.get_ref().set_zero_linger().expect("an option");
+    }
+
+    /// Reads until the server closes the connection, however it does.
+    pub(crate) async fn rest(mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).await.ok();
+        bytes
+    }
+
     async fn line(&mut self) -> String {
         let mut line = String::new();
         self.0.read_line(&mut line).await.expect("a line");

@@ -60,24 +60,24 @@ impl Server {
         Self::start_in(folder()).await
     }
 
-    /// Starts a server on an empty folder whose objects are behind a gate.
+    /// Starts a server that keeps its parts behind a gate, in memory.
     pub(crate) async fn start_behind(gate: &Gate) -> Self {
         let folder = folder();
         let config = Config::local(folder.path());
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let blobs = Blobs::new(Arc::new(gate.clone()));
         let server = Real::start_with(&config, blobs, listener).await.expect("started");
-        Self::serve(server, folder)
+        Self::run(server, folder)
     }
 
     async fn start_in(folder: TempDir) -> Self {
         let config = Config::local(folder.path());
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let server = Real::start(&config, listener).await.expect("started");
-        Self::serve(server, folder)
+        Self::run(server, folder)
     }
 
-    fn serve(server: Real, folder: TempDir) -> Self {
+    fn run(server: Real, folder: TempDir) -> Self {
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         // A server whose handle is dropped is not stopped, but goes with its runtime.
@@ -128,10 +128,5 @@ impl Server {
             }
         }
         found
-    }
-
-    /// The data folder.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
     }
 }
