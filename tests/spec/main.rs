@@ -16,6 +16,8 @@ mod rest_content;
 #[cfg(test)]
 mod rest_guard;
 #[cfg(test)]
+mod rest_operations;
+#[cfg(test)]
 mod rest_paging;
 #[cfg(test)]
 mod rest_paths;
@@ -27,6 +29,8 @@ mod rest_sessions;
 mod rest_shapes;
 #[cfg(test)]
 mod rest_upload;
+#[cfg(test)]
+mod running;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]

@@ -1,0 +1,288 @@
+//! Operations over REST: lists, events, and copies that are left to run (DESIGN 5.2).
+
+use imagestore::error::Kind;
+use serde_json::Value;
+
+use crate::harness::{Connection, Driver, Gate, Server, copy, fill};
+
+const COPY: &str = "/ImageStore/$/Copy?api-version=6.0";
+const BODY: &str = r#"{"RemoteSource":"a","RemoteDestination":"b","Verify":true,"OperationId":"0190a9f0-1234-7abc-8def-0123456789ab"}"#;
+const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
+const OPERATION: &str = "/ImageStore/$/Operations/0190a9f0-1234-7abc-8def-0123456789ab";
+
+/// An event: its name, its id, and its operation.
+#[derive(Debug)]
+struct Event {
+    name: String,
+    id: String,
+    data: Value,
+}
+
+/// Reads the next event of an answer whose head was read; nothing at its end.
+async fn event(connection: &mut Connection) -> Option<Event> {
+    let piece = connection.piece().await?;
+    let text = String::from_utf8(piece).expect("text");
+    let lines: Vec<&str> = text.split('\n').collect();
+    let [name, id, data, "", ""] = lines.as_slice() else { panic!("an event: {text:?}") };
+    Some(Event {
+        name: name.strip_prefix("event: ").expect("a name").to_owned(),
+        id: id.strip_prefix("id: ").expect("an id").to_owned(),
+        data: serde_json::from_str(data.strip_prefix("data: ").expect("data")).expect("JSON"),
+    })
+}
+
+/// Opens a stream of events and sees the head of its answer.
+async fn events(
+    server: &Server,
+    target: &str,
+    body: Option<&str>,
+    headers: &[(&str, &str)],
+) -> Connection {
+    let method = if body.is_some() { "POST" } else { "GET" };
+    let mut request = server.http().request(method, target).header("Accept", "text/event-stream");
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let mut connection = request.body(body.unwrap_or_default().as_bytes()).open().await;
+    let head = connection.head().await;
+    assert_eq!(head.status, 200, "{head:?}");
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    assert_eq!(head.header("cache-control"), Some("no-store"));
+    assert_eq!(head.header("x-content-type-options"), Some("nosniff"));
+    connection
+}
+
+async fn behind() -> (Gate, Server) {
+    let gate = Gate::new();
+    let server = Server::start_behind(&gate).await;
+    server.rest().upload("a/f", &b"0123456789".repeat(5_000)).await.expect("stored");
+    gate.close();
+    (gate, server)
+}
+
+#[tokio::test]
+async fn a_copy_tells_its_progress_as_events() {
+    let (gate, server) = behind().await;
+    let mut connection = events(&server, COPY, Some(BODY), &[]).await;
+    let first = event(&mut connection).await.expect("an event");
+    assert_eq!((first.name.as_str(), first.id.as_str()), ("progress", &*format!("{ID}-1")));
+    assert_eq!(first.data["State"], "Running");
+    assert_eq!(first.data["BytesTotal"], "50000");
+    gate.open();
+    let mut counter = 1;
+    let last = loop {
+        let event = event(&mut connection).await.expect("an event");
+        counter += 1;
+        assert_eq!(event.id, format!("{ID}-{counter}"));
+        if event.name == "done" {
+            break event;
+        }
+        assert_eq!((event.name.as_str(), &event.data["State"]), ("progress", &"Running".into()));
+    };
+    assert_eq!(last.data["State"], "Succeeded");
+    assert_eq!((&last.data["FilesDone"], &last.data["BytesDone"]), (&"1".into(), &"50000".into()));
+    assert_eq!(last.data["Error"], Value::Null);
+    assert!(event(&mut connection).await.is_none(), "done is the last one");
+    // The same as the operation says.
+    assert_eq!(server.http().get(OPERATION).await.json(), last.data);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_refused_answers_no_events() {
+    let server = Server::start().await;
+    let post = async |body: &str| {
+        let request = server.http().request("POST", COPY).header("Accept", "text/event-stream");
+        request.body(body.as_bytes()).send().await
+    };
+    post(BODY).await.assert_fault(Kind::FileNotFound);
+    post("{}").await.assert_fault(Kind::InvalidArgument);
+    let request = server.http().request("POST", COPY).header("Prefer", "respond-async");
+    request.body(BODY.as_bytes()).send().await.assert_fault(Kind::FileNotFound);
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_later_is_done_with_its_error() {
+    let gate = Gate::new();
+    let server = Server::start_behind(&gate).await;
+    server.rest().upload("a/f", &b"0123456789".repeat(5_000)).await.expect("stored");
+    gate.spoil();
+    let mut connection = events(&server, COPY, Some(BODY), &[]).await;
+    let last = loop {
+        let event = event(&mut connection).await.expect("an event");
+        if event.name == "done" {
+            break event;
+        }
+    };
+    assert_eq!(last.data["State"], "Failed");
+    assert_eq!(last.data["Error"]["Code"], "FABRIC_E_CORRUPTED_IMAGE_STORE_OBJECT_FOUND");
+    let message = last.data["Error"]["Message"].as_str().expect("a message");
+    assert!(message.contains("\"a/f\""), "{message}");
+    assert!(event(&mut connection).await.is_none());
+}
+
+#[tokio::test]
+async fn a_copy_whose_time_passes_is_done_as_cancelled() {
+    let (_gate, server) = behind().await;
+    let mut connection = events(&server, &format!("{COPY}&timeout=1"), Some(BODY), &[]).await;
+    let last = loop {
+        let event = event(&mut connection).await.expect("an event");
+        if event.name == "done" {
+            break event;
+        }
+    };
+    assert_eq!(last.data["State"], "Cancelled");
+    assert_eq!(last.data["Error"]["Code"], "FABRIC_E_TIMEOUT");
+}
+
+#[tokio::test]
+async fn an_operation_is_followed_and_followed_again() {
+    let (gate, server) = behind().await;
+    let request = server.http().request("POST", COPY).header("Prefer", "respond-async");
+    assert_eq!(request.body(BODY.as_bytes()).send().await.status, 202);
+    let mut connection = events(&server, OPERATION, None, &[]).await;
+    let first = event(&mut connection).await.expect("an event");
+    assert_eq!((first.name.as_str(), first.id.as_str()), ("progress", &*format!("{ID}-1")));
+    // A browser comes again with the last id that it saw, and gets the current state.
+    let again = [("Last-Event-ID", &*first.id)];
+    let mut connection = events(&server, OPERATION, None, &again).await;
+    let second = event(&mut connection).await.expect("an event");
+    assert_eq!((second.name.as_str(), second.id.as_str()), ("progress", &*format!("{ID}-2")));
+    assert_eq!(second.data["State"], "Running");
+    gate.open();
+    while event(&mut connection).await.is_some_and(|event| event.name != "done") {}
+    // One that has ended is told once.
+    let mut connection = events(&server, OPERATION, None, &[]).await;
+    assert_eq!(event(&mut connection).await.expect("an event").name, "done");
+    assert!(event(&mut connection).await.is_none());
+}
+
+#[tokio::test]
+async fn all_operations_are_followed() {
+    let server = Server::start().await;
+    fill(&server.rest(), "a/f=1").await;
+    let mut connection = events(&server, "/ImageStore/$/Operations", None, &[]).await;
+    let mut ids = Vec::new();
+    for destination in ["b", "c"] {
+        server.rest().copy(&copy("a", destination)).await.expect("copied");
+        let event = event(&mut connection).await.expect("an event");
+        assert_eq!(event.name, "done");
+        assert_eq!(event.data["RemoteDestination"], destination);
+        ids.push(event.id);
+    }
+    assert!(ids[0].ends_with("-1") && ids[1].ends_with("-2"), "{ids:?}");
+}
+
+#[tokio::test]
+async fn a_copy_that_is_left_to_run_says_where_to_find_it() {
+    let (gate, server) = behind().await;
+    let request = server.http().request("POST", COPY).header("Prefer", "wait=1, respond-async");
+    let answer = request.body(BODY.as_bytes()).send().await;
+    assert_eq!(answer.status, 202);
+    answer.assert_json();
+    assert_eq!(answer.header("preference-applied"), Some("respond-async"));
+    let location = answer.header("location").expect("a location").to_owned();
+    assert!(location.ends_with(OPERATION), "{location}");
+    assert_eq!(answer.json()["State"], "Running");
+    assert_eq!(answer.json()["Id"], ID);
+    // It works as it stands, and the copy goes on without its caller.
+    let mut connection = events(&server, &location, None, &[]).await;
+    gate.open();
+    while event(&mut connection).await.is_some_and(|event| event.name != "done") {}
+    assert_eq!(server.http().get(&location).await.json()["State"], "Succeeded");
+    // One that ends at once is told in the same way.
+    let body = r#"{"RemoteSource":"a","RemoteDestination":"c"}"#;
+    let request = server.http().request("POST", COPY).header("Prefer", "respond-async");
+    let answer = request.body(body.as_bytes()).send().await;
+    assert_eq!((answer.status, &answer.json()["State"]), (202, &"Succeeded".into()));
+    let location = answer.header("location").expect("a location");
+    assert_eq!(server.http().get(location).await.json(), answer.json());
+}
+
+#[tokio::test]
+async fn a_copy_that_is_left_to_run_keeps_its_time_limit() {
+    let (_gate, server) = behind().await;
+    let target = format!("{COPY}&timeout=1");
+    let request = server.http().request("POST", &target).header("Prefer", "respond-async");
+    assert_eq!(request.body(BODY.as_bytes()).send().await.status, 202);
+    let mut connection = events(&server, OPERATION, None, &[]).await;
+    let last = loop {
+        let event = event(&mut connection).await.expect("an event");
+        if event.name == "done" {
+            break event;
+        }
+    };
+    assert_eq!(last.data["State"], "Cancelled");
+    assert_eq!(last.data["Error"]["Code"], "FABRIC_E_TIMEOUT");
+}
+
+#[tokio::test]
+async fn a_cancel_answers_the_operation() {
+    let (_gate, server) = behind().await;
+    let request = server.http().request("POST", COPY).header("Prefer", "respond-async");
+    assert_eq!(request.body(BODY.as_bytes()).send().await.status, 202);
+    let answer = server.http().post(&format!("{OPERATION}/$/Cancel"), b"").await;
+    assert_eq!(answer.status, 200);
+    answer.assert_json();
+    assert_eq!((&answer.json()["State"], &answer.json()["Id"]), (&"Cancelled".into(), &ID.into()));
+    assert_eq!(answer.json()["Error"]["Code"], "E_ABORT");
+    let again = server.http().post(&format!("{OPERATION}/$/Cancel"), b"").await;
+    again.assert_fault(Kind::Finished);
+    assert_eq!(again.status, 409);
+}
+
+#[tokio::test]
+async fn operations_are_listed_newest_first_in_pages() {
+    let server = Server::start().await;
+    let store = server.rest();
+    store.upload("a/f", b"1").await.expect("stored");
+    for index in 0..150 {
+        store.copy(&copy("a", &format!("b{index}"))).await.expect("copied");
+    }
+    let mut found = Vec::new();
+    let mut token = String::new();
+    let mut pages = 0;
+    while pages == 0 || !token.is_empty() {
+        let target = format!("/ImageStore/$/Operations?State=Succeeded&ContinuationToken={token}");
+        let page = server.http().get(&target).await.json();
+        for operation in page["Operations"].as_array().expect("operations") {
+            found.push(operation["RemoteDestination"].as_str().expect("a path").to_owned());
+        }
+        page["ContinuationToken"].as_str().expect("a token").clone_into(&mut token);
+        pages += 1;
+    }
+    assert_eq!(pages, 2);
+    assert_eq!(found, (0..150).rev().map(|index| format!("b{index}")).collect::<Vec<_>>());
+    let target = "/ImageStore/$/Operations?ContinuationToken=x";
+    server.http().get(target).await.assert_fault(Kind::InvalidArgument);
+}
+
+#[tokio::test]
+async fn operations_are_listed_by_state() {
+    let server = Server::start().await;
+    fill(&server.rest(), "a/f=1").await;
+    server.rest().copy(&copy("a", "b")).await.expect("copied");
+    for (state, count) in [("Succeeded", 1), ("Running", 0), ("Failed", 0), ("Cancelled", 0)] {
+        let target = format!("/ImageStore/$/Operations?State={state}");
+        let list = server.http().get(&target).await.json();
+        assert_eq!(list["Operations"].as_array().expect("operations").len(), count, "{state}");
+    }
+    for state in ["running", "Done", "1"] {
+        let target = format!("/ImageStore/$/Operations?State={state}");
+        let message = server.http().get(&target).await.assert_fault(Kind::InvalidArgument);
+        assert!(message.contains(&format!("'{state}'")), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_is_not_there_is_told_so_as_json_and_as_events() {
+    let server = Server::start().await;
+    for (target, kind) in [
+        (OPERATION, Kind::OperationNotFound),
+        ("/ImageStore/$/Operations/x", Kind::InvalidArgument),
+    ] {
+        server.http().get(target).await.assert_fault(kind);
+        let request = server.http().request("GET", target).header("Accept", "text/event-stream");
+        request.send().await.assert_fault(kind);
+        server.http().post(&format!("{target}/$/Cancel"), b"").await.assert_fault(kind);
+    }
+}
