@@ -9,6 +9,7 @@ mod harness;
 mod copy;
 #[cfg(test)]
 mod live;
+mod grpc;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
