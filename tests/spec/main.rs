@@ -8,8 +8,9 @@ mod harness;
 #[cfg(test)]
 mod copy;
 #[cfg(test)]
-mod live;
 mod grpc;
+#[cfg(test)]
+mod live;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
