@@ -178,7 +178,8 @@ impl Search {
 struct Inside {
     from: i64,
     to: i64,
-    after: Key,
+    /// The first key that is still to do.
+    next: Key,
     special: usize,
 }
 
@@ -227,7 +228,7 @@ impl Build {
             let inside = self.inside.take().unwrap_or_else(|| Inside {
                 from,
                 to,
-                after: Key::default(),
+                next: Key::default(),
                 special: 0,
             });
             if let Some(unfinished) = self.fill(tx, inside, started)? {
@@ -267,14 +268,14 @@ impl Build {
                 .and_then(|seen| seen.special.get(inside.special))
                 .cloned();
             let before = special.as_ref().map(|(key, _)| key);
-            if let Some(last) = copy_run(tx, &inside, before)? {
-                inside.after = last;
+            if let Some(next) = copy_run(tx, &inside, before)? {
+                inside.next = next;
             } else {
                 let Some((key, child)) = special else { return Ok(None) };
                 if let Some(child) = child {
                     self.refer(tx, inside.to, &key.1, child)?;
                 }
-                inside.after = key;
+                inside.next = above(key);
                 inside.special += 1;
             }
             if started.elapsed() >= STEP {
@@ -319,42 +320,35 @@ impl Build {
     }
 }
 
-/// Copies the entries between two keys, both left out, at most [`FILTER_STEP_ROWS`]. Returns the last
-/// key if there may be more.
+/// Copies the entries from where the building stands up to a key, which is left out, or to the last one;
+/// at most [`FILTER_STEP_ROWS`]. Returns the first key that is still to do.
+///
+/// Both ends are bounds of the one index, whatever else the folder holds.
 fn copy_run(tx: &mut Tx<'_>, inside: &Inside, before: Option<&Key>) -> Result<Option<Key>> {
-    let after = &inside.after;
-    // A name is never empty, so the empty key is before every entry.
-    let sql = "SELECT folded, name FROM entry WHERE folder = $1 AND (folded, name) > ($2, $3)
-               ORDER BY folded, name LIMIT 1 OFFSET $4";
-    let last = tx
-        .first(sql, params![inside.from, &after.0, &after.1, FILTER_STEP_ROWS as i64])?
+    let from = &inside.next;
+    let after_all = Key::default();
+    let (folder, end) = before.map_or((inside.from + 1, &after_all), |key| (inside.from, key));
+    let sql = "SELECT folded, name FROM entry
+               WHERE (folder, folded, name) >= ($1, $2, $3) AND (folder, folded, name) < ($4, $5, $6)
+               ORDER BY folder, folded, name LIMIT 1 OFFSET $7";
+    let rows = FILTER_STEP_ROWS as i64;
+    let next = tx
+        .first(sql, params![inside.from, &from.0, &from.1, folder, &end.0, &end.1, rows])?
         .map(|row| key(&row))
-        .transpose()?
-        .filter(|last| before.is_none_or(|before| last < before));
-    // One statement for each kind of end, so that each is a range of the index.
-    let sql = match (&last, before) {
-        (Some(_), _) => {
-            "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
-             SELECT $1, folded, name, child, content, size, version, modified FROM entry
-             WHERE folder = $2 AND (folded, name) > ($3, $4) AND (folded, name) <= ($5, $6)"
-        }
-        (None, Some(_)) => {
-            "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
-             SELECT $1, folded, name, child, content, size, version, modified FROM entry
-             WHERE folder = $2 AND (folded, name) > ($3, $4) AND (folded, name) < ($5, $6)"
-        }
-        (None, None) => {
-            "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
-             SELECT $1, folded, name, child, content, size, version, modified FROM entry
-             WHERE folder = $2 AND (folded, name) > ($3, $4)"
-        }
-    };
-    let (to, from) = (inside.to, inside.from);
-    match last.as_ref().or(before) {
-        None => tx.execute(sql, params![to, from, &after.0, &after.1])?,
-        Some(end) => tx.execute(sql, params![to, from, &after.0, &after.1, &end.0, &end.1])?,
-    };
-    Ok(last)
+        .transpose()?;
+    let (folder, end) = next.as_ref().map_or((folder, end), |key| (inside.from, key));
+    tx.execute(
+        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+         SELECT $1, folded, name, child, content, size, version, modified FROM entry
+         WHERE (folder, folded, name) >= ($2, $3, $4) AND (folder, folded, name) < ($5, $6, $7)",
+        params![inside.to, inside.from, &from.0, &from.1, folder, &end.0, &end.1],
+    )?;
+    Ok(next)
+}
+
+/// The smallest key that is above another one: no name has a control character.
+fn above(key: Key) -> Key {
+    (key.0, key.1 + "\u{1}")
 }
 
 fn key(row: &Row) -> Result<Key> {

@@ -113,7 +113,14 @@ impl Store {
         self.0.engine.write(None, move |tx| pin::renew(tx, &server)).await
     }
 
-    async fn expire(&self) -> Result<()> {
+    /// Forgets the upload sessions and operations whose life is over. The background does the same.
+    ///
+    /// # Errors
+    /// `Internal`; what is left stays due.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again: it works in steps.
+    pub async fn expire(&self) -> Result<()> {
         let life = micros(self.0.config.session_life);
         while self.0.engine.write(None, move |tx| session::expire(tx, life)).await? {}
         let life = micros(self.0.config.operation_life);

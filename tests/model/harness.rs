@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use imagestore::{
     blob::Blobs,
     error::{Kind, Result},
+    limits::UPLOADS_MAX,
     model::{
         CopyRequest, Digest, Entry, IfExists, Operation, OperationId, SkipFiles, Stat, StorePath,
     },
@@ -64,11 +65,6 @@ impl Fixture {
         self.reader = Mutex::new(open_reader(&self.config.database));
     }
 
-    /// The SQLite file.
-    pub(crate) fn file(&self) -> &Path {
-        &self.config.database
-    }
-
     /// A connection of the test's own, that only reads.
     pub(crate) fn database(&self) -> MutexGuard<'_, Connection> {
         self.reader.lock().unwrap()
@@ -99,6 +95,13 @@ impl Fixture {
         for at in paths {
             self.upload(at, (*at).to_owned()).await.unwrap();
         }
+    }
+
+    /// Uploads many files of the same bytes.
+    pub(crate) async fn fill_with(&self, bytes: &'static str, paths: Vec<String>) {
+        let uploads = futures::stream::iter(paths).map(async |at| self.upload(&at, bytes).await);
+        let all: Result<Vec<Stat>> = uploads.buffer_unordered(UPLOADS_MAX).try_collect().await;
+        all.unwrap();
     }
 
     pub(crate) async fn read(&self, at: &str) -> Result<Vec<u8>> {

@@ -5,6 +5,10 @@
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod decision;
+#[cfg(test)]
+mod filter;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod machine;
@@ -12,3 +16,7 @@ mod machine;
 mod plain;
 #[cfg(test)]
 mod random;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod sessions;

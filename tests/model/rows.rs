@@ -1,0 +1,90 @@
+//! What a copy costs, counted in rows.
+
+use std::collections::BTreeMap;
+
+use crate::harness::{Fixture, copy, copy_without};
+
+const TABLES: [&str; 8] =
+    ["folder", "entry", "content", "content_part", "part", "pin", "garbage", "operation"];
+
+/// The last id, or the number of rows, of every table.
+fn rows(fixture: &Fixture) -> BTreeMap<&'static str, i64> {
+    TABLES
+        .into_iter()
+        .map(|table| {
+            // Ids are never used again, so they count what was written and deleted since, too.
+            let sql = if matches!(table, "entry" | "content_part" | "garbage") {
+                format!("SELECT COUNT(*) FROM {table}")
+            } else {
+                format!("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = '{table}'")
+            };
+            (table, fixture.count(&sql))
+        })
+        .collect()
+}
+
+async fn written_by(
+    fixture: &Fixture,
+    request: imagestore::model::CopyRequest,
+) -> BTreeMap<&'static str, i64> {
+    let before = rows(fixture);
+    fixture.copy(request).await.unwrap();
+    rows(fixture).into_iter().map(|(table, rows)| (table, rows - before[table])).collect()
+}
+
+/// A store with a folder of so many files in folders of a hundred.
+async fn with(files: usize) -> Fixture {
+    // The background must not change what is counted.
+    let memory = std::sync::Arc::new(object_store::memory::InMemory::new());
+    let long = std::time::Duration::from_hours(1);
+    let fixture = Fixture::with(|config| config.reclaim_grace = long, memory).await;
+    let path = |number: usize| format!("source/{}/{number}", number / 100);
+    fixture.fill_with("same bytes", (0..files).map(path).collect()).await;
+    fixture
+}
+
+#[tokio::test]
+async fn a_copy_writes_as_many_rows_for_a_thousand_files_as_for_one() {
+    let (one, thousand) = (with(1).await, with(1_000).await);
+    // To a new place, over what is there, and into a folder that is shared.
+    for (source, destination) in
+        [("source", "a/b"), ("source", "a/b"), ("a", "c"), ("source/0", "c/b/new")]
+    {
+        let few = written_by(&one, copy(source, destination)).await;
+        let many = written_by(&thousand, copy(source, destination)).await;
+        // A folder on the way to the destination is cloned with its own entries, ten here.
+        let cloned = if destination == "c/b/new" { 9 } else { 0 };
+        assert_eq!(many["entry"], few["entry"] + cloned, "{source} to {destination}");
+        for table in TABLES.iter().filter(|table| **table != "entry") {
+            assert_eq!(many[table], few[table], "{table}, {source} to {destination}");
+        }
+        assert_eq!((many["content"], many["part"]), (0, 0), "a copy moves no bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_delete_writes_as_many_rows_for_a_thousand_files_as_for_one() {
+    let (one, thousand) = (with(1).await, with(1_000).await);
+    let mut garbage = Vec::new();
+    for fixture in [&one, &thousand] {
+        let before = rows(fixture);
+        fixture.delete("source").await.unwrap();
+        let after = rows(fixture);
+        assert_eq!(after["entry"], before["entry"] - 1);
+        garbage.push(after["garbage"] - before["garbage"]);
+    }
+    assert_eq!(garbage, [1, 1]);
+}
+
+#[tokio::test]
+async fn a_filtered_copy_writes_the_folders_that_have_a_skipped_file_and_no_others() {
+    let fixture = with(1_000).await;
+    fixture.upload("source/3/extra", "x").await.unwrap();
+    let written = written_by(&fixture, copy_without("source", "copy", &["EXTRA"])).await;
+    // The source itself and its folder "3".
+    assert_eq!(written["folder"], 2);
+    // Ten folders in one, a hundred files in the other, and the destination.
+    assert_eq!(written["entry"], 10 + 100 + 1);
+    let nothing = written_by(&fixture, copy_without("source", "other", &["absent"])).await;
+    assert_eq!((nothing["folder"], nothing["entry"]), (0, 1));
+}
