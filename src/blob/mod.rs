@@ -13,6 +13,7 @@
 pub mod durable;
 mod error;
 mod local;
+mod reading;
 #[cfg(test)]
 mod suite;
 
@@ -20,11 +21,12 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
-use object_store::{ObjectStore, ObjectStoreExt, path::Path as Location};
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, path::Path as Location};
 use uuid::Uuid;
 
 pub use error::Error;
 use local::Folder;
+use reading::Reading;
 
 /// A handle to the parts; clones share it.
 #[derive(Clone, Debug)]
@@ -98,26 +100,52 @@ impl Blobs {
     ///
     /// Can be dropped at any time.
     pub async fn get(&self, key: &str, digest: &[u8; 32], size: u64) -> Result<Bytes, Error> {
-        let corrupt = || Error::Corrupt { key: key.to_owned() };
+        let kept = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        let kept = self.read(key, (digest, size), Some(kept)).await?;
+        Ok(Bytes::from(kept.unwrap_or_default()))
+    }
+
+    /// Checks a part as [`Blobs::get`] does, and keeps none of its bytes: much faster, because a
+    /// small buffer stays in the processor's cache where 8 MiB do not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Blobs::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped at any time.
+    pub async fn check(&self, key: &str, digest: &[u8; 32], size: u64) -> Result<(), Error> {
+        self.read(key, (digest, size), None).await.map(drop)
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        (digest, size): (&[u8; 32], u64),
+        kept: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, Error> {
         let failed = |error| Error::from_store(key, error);
         let found = self.store.get(&Location::from(key)).await.map_err(failed)?;
         // Before a byte is read, so that a wrong object cannot fill the memory.
         if found.meta.size != size {
-            return Err(corrupt());
+            return Err(Error::Corrupt { key: key.to_owned() });
         }
-        let bytes = found.bytes().await.map_err(failed)?;
-        // The hash of 8 MiB takes milliseconds.
-        let (bytes, hash) = tokio::task::spawn_blocking(move || {
-            let hash = blake3::hash(&bytes);
-            (bytes, hash)
-        })
-        .await
-        .map_err(|error| Error::Io(error.into()))?;
-        if bytes.len() as u64 == size && hash == blake3::Hash::from_bytes(*digest) {
-            Ok(bytes)
-        } else {
-            Err(corrupt())
-        }
+        let mut reading = Reading::new(kept);
+        reading = match found.payload {
+            GetResultPayload::File(file, _) => {
+                tokio::task::spawn_blocking(move || reading.file(file))
+                    .await
+                    .map_err(|error| Error::Io(error.into()))??
+            }
+            GetResultPayload::Stream(mut pieces) => {
+                while let Some(piece) = pieces.next().await {
+                    reading.piece(&piece.map_err(failed)?);
+                }
+                reading
+            }
+        };
+        reading.finish(digest).ok_or_else(|| Error::Corrupt { key: key.to_owned() })
     }
 
     /// Deletes an object; one that is missing is deleted already.

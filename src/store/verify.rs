@@ -5,7 +5,6 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +17,7 @@ use crate::{
         tree::Target,
         walk::{self, WalkedFile},
     },
-    store::{Store, copy::Report},
+    store::{Store, blob_error, copy::Report},
 };
 
 /// Parts that are read at once: enough to keep two cores hashing while the disk is read.
@@ -63,7 +62,7 @@ pub(super) async fn run(
 
 /// A part on its way, or a mark in the queue that counts a file.
 enum Running {
-    Part { task: JoinHandle<Result<Bytes>>, path: StorePath, bytes: i64 },
+    Part { task: JoinHandle<Result<()>>, path: StorePath, bytes: i64 },
     Counted { files: i64, bytes: i64 },
 }
 
@@ -74,6 +73,19 @@ struct Check<'a> {
     running: VecDeque<Running>,
     contents: HashSet<i64>,
     parts: HashSet<i64>,
+}
+
+impl Store {
+    /// Checks a part, and keeps none of its bytes.
+    async fn check_part(&self, path: &StorePath, part: PartRow) -> Result<()> {
+        match &part.object {
+            Some(object) => {
+                let checked = self.0.blobs.check(object, &part.digest.0, part.size as u64).await;
+                checked.map_err(|error| blob_error(path, error))
+            }
+            None => self.read_part(path, part).await.map(drop),
+        }
+    }
 }
 
 impl Check<'_> {
@@ -108,17 +120,17 @@ impl Check<'_> {
         let (store, path, bytes) = (self.store.clone(), file.path.clone(), part.size * file.times);
         let task = tokio::spawn({
             let path = path.clone();
-            async move { store.read_part(&path, part).await }
+            async move { store.check_part(&path, part).await }
         });
         self.running.push_back(Running::Part { task, path, bytes });
         self.settle(IN_FLIGHT).await
     }
 
     /// Waits for a part, and tells meanwhile what was counted before.
-    async fn wait(&mut self, task: &mut JoinHandle<Result<Bytes>>) -> Result<()> {
+    async fn wait(&mut self, task: &mut JoinHandle<Result<()>>) -> Result<()> {
         loop {
             tokio::select! {
-                read = &mut *task => return read.map_err(Error::internal)?.map(drop),
+                checked = &mut *task => return checked.map_err(Error::internal)?,
                 () = self.report.due() => self.report.tell(&self.store.0.hub),
                 () = self.cancel.cancelled() => {
                     task.abort();
