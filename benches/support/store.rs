@@ -1,0 +1,77 @@
+//! The store in this process, and folders that are loaded through its own upload path.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use imagestore::{
+    blob::Blobs,
+    limits::UPLOADS_MAX,
+    model::{CopyRequest, IfExists, OperationId, SkipFiles, StorePath},
+    server::data_folder::DataFolder,
+    store::{Call, Config, Incoming, Store},
+};
+
+use super::Result;
+
+/// A store that is open in this process.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    /// Locked as long as the store is open.
+    _folder: DataFolder,
+}
+
+impl Opened {
+    /// Opens a store as the server does.
+    pub(crate) async fn open(data: &Path) -> Result<Self> {
+        let folder = DataFolder::open(data)?;
+        let blobs = Blobs::local(&data.join("blobs"))?;
+        let (store, _) = Store::open(Config::new(data), blobs).await?;
+        Ok(Self { store, _folder: folder })
+    }
+
+    /// Uploads `files` small files of different contents below a folder, `in_folder` to a
+    /// sub-folder, as many at once as the store takes.
+    pub(crate) async fn load(&self, folder: &str, files: u64, in_folder: u64) -> Result<()> {
+        stream::iter(0..files)
+            .map(|number| async move {
+                let path = format!("{folder}/d{:05}/f{number:07}", number / in_folder);
+                self.upload(&path, format!("{path}: a small file of a package\n").into()).await
+            })
+            .buffer_unordered(UPLOADS_MAX)
+            .try_collect()
+            .await
+    }
+
+    /// Uploads one file.
+    pub(crate) async fn upload(&self, path: &str, bytes: Bytes) -> Result<()> {
+        let path = StorePath::parse(path, "path")?;
+        let incoming = Incoming { path, size: Some(bytes.len() as u64), digest: None };
+        let mut upload = self.store.upload(incoming, Call::default()).await?;
+        upload.write(bytes).await?;
+        upload.finish().await?;
+        Ok(())
+    }
+
+    /// Copies, and follows the copy to its end.
+    pub(crate) async fn copy(&self, source: &str, destination: &str, skip: &[&str]) -> Result<()> {
+        let request = CopyRequest {
+            source: StorePath::parse(source, "source")?,
+            destination: StorePath::parse(destination, "destination")?,
+            skip_files: SkipFiles::new(skip)?,
+            check_mark_file: false,
+            if_exists: IfExists::Overwrite,
+            verify: false,
+            id: OperationId::new(),
+        };
+        let mut copying = self.store.copy(request, false, Call::default()).await?;
+        while copying.next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Closes the store, so that a server can open it.
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+    }
+}
