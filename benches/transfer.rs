@@ -99,34 +99,37 @@ impl Load {
 }
 
 async fn small(server: &Server, dir: &Path, load: &Load, runs: usize) -> Result<()> {
-    let mut found = [Vec::new(), Vec::new(), Vec::new()];
+    let names = ["peer: written and synced by threads", "upload, gRPC", "upload, REST"];
+    let mut ways = names.map(Way::new);
     for run in 0..runs {
-        for (way, times) in ["files", "grpc", "rest"].into_iter().zip(&mut found) {
-            let folder = format!("small{}-{way}{run}", load.size);
+        for way in &mut ways {
+            let folder = format!("{}{run}-{}", way.name.replace(' ', ""), load.size);
             let bytes = noise(&folder, load.files * load.size);
             let shares = (0..load.connections).map(|c| load.share(&folder, &bytes, c)).collect();
-            times.push(match way {
-                "files" => write_files(dir, shares)?,
-                "grpc" => upload_grpc(server.address(), shares).await?,
-                _ => upload_rest(server.address(), shares).await?,
+            let before = server.cpu()?;
+            way.times.push(match way.name {
+                "upload, gRPC" => upload_grpc(server.address(), shares).await?,
+                "upload, REST" => upload_rest(server.address(), shares).await?,
+                _ => write_files(dir, shares)?,
             });
+            way.cpu.push(server.cpu()? - before);
         }
     }
-    let [peer, grpc, rest] = found.map(|times| median(&times));
     let head = format!(
         "{} files of {} bytes over {} connections",
         count(load.files as u64),
         count(load.size as u64),
         load.connections
     );
-    let mut table = Table::new(&[&head, "time", "files/s", "to the peer"]);
-    let row = |name: &str, took: Duration| {
+    let mut table = Table::new(&[&head, "time", "files/s", "to the peer", "server's CPU"]);
+    let peer = ways.first().map(|way| median(&way.times)).unwrap_or_default();
+    for way in &ways {
+        let took = median(&way.times);
         let rate = load.files as f64 / took.as_secs_f64();
-        [name.to_owned(), time(took), format!("{rate:.0}"), times(ratio(took, peer))]
-    };
-    table.row(row("upload, gRPC", grpc));
-    table.row(row("upload, REST", rest));
-    table.row(row("peer: written and synced by threads", peer));
+        let rate = format!("{rate:.0}");
+        let cpu = time(median(&way.cpu));
+        table.row([way.name.to_owned(), time(took), rate, times(ratio(took, peer)), cpu]);
+    }
     Ok(table.print()?)
 }
 
@@ -189,11 +192,18 @@ async fn at_once(work: Vec<impl Future<Output = Result<()>> + Send + 'static>) -
     Ok(())
 }
 
-/// A way to move a large file, and what it took.
+/// A way to move bytes, and what it took.
 struct Way {
     name: &'static str,
     times: Vec<Duration>,
+    cpu: Vec<Duration>,
     peak: u64,
+}
+
+impl Way {
+    fn new(name: &'static str) -> Self {
+        Self { name, times: Vec::new(), cpu: Vec::new(), peak: 0 }
+    }
 }
 
 async fn large(server: &Server, dir: &Path, size: usize, runs: usize) -> Result<()> {
@@ -206,7 +216,7 @@ async fn large(server: &Server, dir: &Path, size: usize, runs: usize) -> Result<
         "peer: BLAKE3 in memory",
         "peer: plain socket",
     ];
-    let mut ways = names.map(|name| Way { name, times: Vec::new(), peak: 0 });
+    let mut ways = names.map(Way::new);
     let mut grpc = Grpc::connect(server.address()).await?;
     let mut http = Http::connect(server.address()).await?;
     for run in 0..runs {
@@ -214,6 +224,7 @@ async fn large(server: &Server, dir: &Path, size: usize, runs: usize) -> Result<
         let (first, second) = (noise(&one, size), noise(&two, size));
         for way in &mut ways {
             server.forget_peak()?;
+            let before = server.cpu()?;
             let begun = Instant::now();
             match way.name {
                 "upload, gRPC" => grpc.upload(&one, first.clone()).await?,
@@ -225,12 +236,14 @@ async fn large(server: &Server, dir: &Path, size: usize, runs: usize) -> Result<
                 _ => socket(first.clone()).await?,
             }
             way.times.push(begun.elapsed());
+            way.cpu.push(server.cpu()? - before);
             way.peak = way.peak.max(server.peak_bytes()?);
         }
     }
     let size = size as u64;
     let head = format!("a file of {}", mib(size));
-    let mut table = Table::new(&[&head, "time", "speed", "to its slowest peer", "server's memory"]);
+    let columns = [&head, "time", "speed", "to its slowest peer", "server's CPU", "its memory"];
+    let mut table = Table::new(&columns);
     let took = |at: usize| ways.get(at).map(|way| median(&way.times)).unwrap_or_default();
     let (disk, hash, socket) = (took(4), took(5), took(6));
     for (at, way) in ways.iter().enumerate() {
@@ -238,7 +251,7 @@ async fn large(server: &Server, dir: &Path, size: usize, runs: usize) -> Result<
         let mut cells = vec![way.name.to_owned(), time(took), speed(size, took)];
         if at < 4 {
             let slowest = if at < 2 { disk.max(hash).max(socket) } else { hash.max(socket) };
-            cells.extend([times(ratio(took, slowest)), mib(way.peak)]);
+            cells.extend([times(ratio(took, slowest)), time(median(&way.cpu)), mib(way.peak)]);
         }
         table.row(cells);
     }
