@@ -256,8 +256,7 @@ async fn a_copy_is_a_snapshot() {
     fixture.upload("s/g/h", "new").await.unwrap();
     fixture.upload("d/g/i", "mine").await.unwrap();
     fixture.delete("s/f").await.unwrap();
-    let expected =
-        [("d/f", "s/f"), ("d/g/h", "s/g/h"), ("d/g/i", "mine"), ("s/g/h", "new")];
+    let expected = [("d/f", "s/f"), ("d/g/h", "s/g/h"), ("d/g/i", "mine"), ("s/g/h", "new")];
     let found = tree(&fixture).await;
     let found: Vec<_> = found.iter().map(|(at, from)| (at.as_str(), from.as_str())).collect();
     assert_eq!(found, expected);

@@ -20,7 +20,8 @@ fn counts(operation: &Operation) -> (i64, i64) {
 
 #[tokio::test]
 async fn a_name_is_left_out_at_every_depth_and_in_every_case() {
-    let fixture = with(&["s/a.txt", "s/b", "s/x/A.TXT", "s/x/y/a.Txt", "s/x/y/b", "s/a.txt.x"]).await;
+    let fixture =
+        with(&["s/a.txt", "s/b", "s/x/A.TXT", "s/x/y/a.Txt", "s/x/y/b", "s/a.txt.x"]).await;
     let operation = fixture.copy(copy_without("s", "d", &["A.txt"])).await.unwrap();
     assert_eq!(counts(&operation), (3, 3));
     assert_eq!(fixture.files("d").await, ["d/a.txt.x", "d/b", "d/x/y/b"]);
@@ -118,8 +119,7 @@ async fn a_folder_of_more_entries_than_a_step_takes_is_copied_whole() {
     let count = 2 * FILTER_STEP_ROWS + FILTER_STEP_ROWS / 2;
     fixture.fill_with("same", (0..count).map(|number| format!("s/{number:06}")).collect()).await;
     // Skipped files at both ends, side by side, and at the bound of a step.
-    let skipped =
-        [0, 1, FILTER_STEP_ROWS - 1, FILTER_STEP_ROWS, FILTER_STEP_ROWS + 1, count - 1];
+    let skipped = [0, 1, FILTER_STEP_ROWS - 1, FILTER_STEP_ROWS, FILTER_STEP_ROWS + 1, count - 1];
     let names: Vec<String> = skipped.iter().map(|number| format!("{number:06}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let operation = fixture.copy(copy_without("s", "d", &names)).await.unwrap();

@@ -21,7 +21,13 @@ fn id(number: u32) -> SessionId {
 }
 
 /// Sends a range of bytes to a session.
-async fn send(fixture: &Fixture, session: u32, at: &str, bytes: &[u8], range: (usize, usize)) -> Result<()> {
+async fn send(
+    fixture: &Fixture,
+    session: u32,
+    at: &str,
+    bytes: &[u8],
+    range: (usize, usize),
+) -> Result<()> {
     let (start, end) = range;
     let chunk = ChunkRange::new(start as u64, (end - start) as u64, bytes.len() as u64)?;
     let piece = Bytes::copy_from_slice(&bytes[start..end]);
@@ -169,7 +175,8 @@ async fn a_first_chunk_for_a_folder_or_below_a_file_is_refused() {
 async fn a_commit_replaces_a_file_with_a_new_version() {
     let fixture = Fixture::new().await;
     fixture.fill(&["a"]).await;
-    let version = async || fixture.store.stat(&path("a"), Call::default()).await.unwrap().entry.kind;
+    let version =
+        async || fixture.store.stat(&path("a"), Call::default()).await.unwrap().entry.kind;
     let before = version().await;
     send(&fixture, 1, "a", BYTES, (0, 10)).await.unwrap();
     commit(&fixture, 1).await.unwrap();
