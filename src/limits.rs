@@ -96,6 +96,19 @@ pub const SWEEP_AGE: Duration = Duration::from_hours(1);
 /// How often leftovers are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_hours(6);
 
+/// Rows that a check reads before it looks at the clock.
+pub const CHECK_PAGE_ROWS: i64 = 256;
+/// Findings in one report of a check, and parts or objects that it takes up at once.
+pub const CHECK_FINDINGS_MAX: usize = 16;
+/// Parts that a check reads at once.
+pub const CHECK_IN_FLIGHT: usize = 4;
+/// Paths that a finding names.
+pub const CHECK_PATHS_MAX: usize = 16;
+/// Entries that are followed upward for the paths of one finding.
+pub const CHECK_CLIMB_MAX: usize = 10_000;
+/// Rows that one repair removes at most.
+pub const CHECK_REPAIR_ROWS: i64 = 500;
+
 /// How long a pin counts unless it is renewed.
 pub const PIN_LIFE: Duration = Duration::from_mins(5);
 /// How often a living server renews its pins.
@@ -194,4 +207,6 @@ pub fn micros(span: Duration) -> i64 {
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
 const _: () = assert!(STREAM_MESSAGE_BYTES <= UPLOAD_BUFFER_BYTES_MIN);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);
+const _: () =
+    assert!(2 * CHECK_FINDINGS_MAX * (CHECK_PATHS_MAX + 1) * PATH_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(TRANSFER_JOBS_MAX as usize <= UPLOADS_MAX);

@@ -1,11 +1,14 @@
 //! The binary: parse, then serve or a client command.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use imagestore::{
     cli,
-    server::{config::Serve, process::serve},
+    server::{
+        config::Serve,
+        process::{serve, with_stopped},
+    },
 };
 
 /// A store for application packages
@@ -37,10 +40,20 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Some(Command::Serve(arguments)) => serve(arguments),
-        Some(Command::Client(command)) => cli::run(&arguments.global, command),
+        Some(Command::Client(command)) => run(&arguments.global, command),
         None => {
             Arguments::command().print_help().ok();
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// Runs a client command against its server, or against a private one where it names a data folder.
+fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
+    match command.data().map(Path::to_owned) {
+        None => cli::run(global, command),
+        Some(data) => with_stopped(&data, |server| {
+            cli::run(&cli::Global { server, ..global.clone() }, command)
+        }),
     }
 }

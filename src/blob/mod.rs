@@ -148,6 +148,23 @@ impl Blobs {
         reading.finish(digest).ok_or_else(|| Error::Corrupt { key: key.to_owned() })
     }
 
+    /// Looks whether an object is there and has a length, without reading it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`], [`Error::Corrupt`] where it has another length, [`Error::Io`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Can be dropped at any time.
+    pub async fn look(&self, key: &str, size: u64) -> Result<(), Error> {
+        match self.store.head(&Location::from(key)).await {
+            Ok(found) if found.size == size => Ok(()),
+            Ok(_) => Err(Error::Corrupt { key: key.to_owned() }),
+            Err(error) => Err(Error::from_store(key, error)),
+        }
+    }
+
     /// Deletes an object; one that is missing is deleted already.
     ///
     /// Not synced: after a power failure the object can be back, without a row, for the sweep.

@@ -1,9 +1,9 @@
 //! The arguments of the client commands.
 //!
 //! Every flag has an environment variable, except those that belong to one call only: names to skip,
-//! an operation id, and overwriting.
+//! an operation id, overwriting, repairing, and the folder of a stopped server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum, builder::FalseyValueParser};
 
@@ -54,6 +54,8 @@ pub enum Command {
     Cancel(Cancel),
     /// Show the space that the store uses
     Info,
+    /// Look for damage; the exit code is 0 where nothing is found
+    Check(Check),
 }
 
 /// Arguments of `copy`.
@@ -191,6 +193,28 @@ pub struct Operations {
 pub struct Cancel {
     /// Operation to cancel
     pub id: String,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct Check {
+    /// Read every part and compare its digest
+    #[arg(long, env = "IMAGESTORE_DEEP", value_parser = FalseyValueParser::new())]
+    pub deep: bool,
+    /// Repair what can be repaired without losing anything that has a path
+    #[arg(long)]
+    pub repair: bool,
+    /// Check the data folder of a server that is stopped, instead of asking a server
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+impl Command {
+    /// The data folder that the command works on where no server runs.
+    pub fn data(&self) -> Option<&Path> {
+        let Self::Check(check) = self else { return None };
+        check.data.as_deref()
+    }
 }
 
 /// The state of an operation.

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     cli::text::instant,
     client::transfer::Moved,
-    wire::v1::{DeleteResponse, Entry, GetStoreInfoResponse, Operation, StatResponse, Usage},
+    wire::v1::{
+        CheckResponse, DeleteResponse, Entry, Finding, GetStoreInfoResponse, Operation,
+        StatResponse, Usage,
+    },
 };
 
 /// A file or a folder.
@@ -96,6 +99,30 @@ pub(super) fn info(info: &GetStoreInfoResponse) -> Value {
     })
 }
 
+/// How far a check is; what it found are objects of their own.
+pub(super) fn check(report: &CheckResponse) -> Value {
+    json!({
+        "rows_checked": report.rows_checked,
+        "objects_checked": report.objects_checked,
+        "bytes_read": report.bytes_read,
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+        "findings_total": report.findings_total,
+        "findings_repaired": report.findings_repaired,
+        "done": report.done,
+    })
+}
+
+/// What a check found.
+pub(super) fn finding(finding: &Finding) -> Value {
+    json!({
+        "kind": finding.kind().as_str_name(),
+        "message": finding.message,
+        "paths": finding.paths,
+        "more_paths": finding.more_paths,
+        "repaired": finding.repaired,
+    })
+}
+
 fn usage(usage: &Usage) -> Value {
     json!({ "used_bytes": usage.used_bytes, "file_count": usage.file_count })
 }
@@ -128,6 +155,8 @@ mod tests {
         assert_eq!(keys(&description(&StatResponse::default())), fields("StatResponse"));
         assert_eq!(keys(&operation(&Operation::default())), fields("Operation"));
         assert_eq!(keys(&info(&GetStoreInfoResponse::default())), fields("GetStoreInfoResponse"));
+        assert_eq!(keys(&check(&CheckResponse::default())), fields("CheckResponse"));
+        assert_eq!(keys(&finding(&Finding::default())), fields("Finding"));
         let deleted = deleted(&DeleteResponse::default());
         assert_eq!(keys(&deleted), fields("DeleteResponse"));
     }

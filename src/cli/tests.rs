@@ -140,6 +140,22 @@ async fn a_folder_goes_there_is_listed_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_check_fails_where_something_is_found() {
+    let (script, server) = listen().await;
+    let (out, err) = run(&server, Style::Lines, &["check"]).await.expect("clean");
+    assert_eq!((out.as_str(), err.as_str()), ("clean: 1,234 rows, 1 objects, 0 B read\n", ""));
+    lock(&script.files).insert("damaged".to_owned(), "x".into());
+    let (failure, out) = run(&server, Style::Lines, &["check"]).await.expect_err("damaged");
+    assert!(out.starts_with("entry_target: \"damaged\": its content is missing\n"), "{out}");
+    assert_eq!(failure.to_string(), "the store is damaged: 1 findings, 0 repaired");
+    let (_, out) = run(&server, Style::Json, &["check", "--repair"]).await.expect_err("damaged");
+    let lines: Vec<Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines[0]["repaired"], true);
+    assert_eq!((&lines[1]["findings_repaired"], &lines[1]["done"]), (&1.into(), &true.into()));
+}
+
+#[tokio::test]
 async fn a_file_has_no_mark() {
     let (_script, server) = listen().await;
     let file = tempfile::NamedTempFile::new().expect("a file");

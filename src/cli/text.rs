@@ -11,6 +11,11 @@ pub(super) fn files(count: u64) -> String {
     format!("{} file{plural}", HumanCount(count))
 }
 
+/// A number.
+pub(super) fn count(count: u64) -> String {
+    HumanCount(count).to_string()
+}
+
 /// A number of bytes.
 pub(super) fn bytes(count: u64) -> String {
     HumanBytes(count).to_string()

@@ -6,8 +6,9 @@ use tonic_types::Status as RpcStatus;
 use crate::{
     error::{Error, Result},
     model::{
-        CopyRequest, Entry, EntryKind, IfExists, Info, Operation, OperationError, OperationId,
-        OperationKind, OperationState, Session, SkipFiles, Stat, StorePath, Usage,
+        CheckReport, CopyRequest, Entry, EntryKind, Finding, FindingKind, IfExists, Info,
+        Operation, OperationError, OperationId, OperationKind, OperationState, Session, SkipFiles,
+        Stat, StorePath, Usage,
     },
     wire::{
         convert::timestamp,
@@ -168,5 +169,47 @@ pub(super) fn info(info: &Info) -> v1::GetStoreInfoResponse {
         disk_available_bytes: info.disk_available,
         folder_count: info.folders as u64,
         registered: usage(info.registered),
+    }
+}
+
+/// How far a check is, and what it found.
+pub(super) fn check_report(report: CheckReport) -> v1::CheckResponse {
+    v1::CheckResponse {
+        rows_checked: report.rows,
+        objects_checked: report.objects,
+        bytes_read: report.bytes,
+        findings: report.findings.into_iter().map(finding).collect(),
+        findings_total: report.total,
+        findings_repaired: report.repaired,
+        done: report.done,
+    }
+}
+
+fn finding(finding: Finding) -> v1::Finding {
+    use v1::FindingKind as Wire;
+    let kind = match finding.kind {
+        FindingKind::EntryTarget => Wire::EntryTarget,
+        FindingKind::EntrySize => Wire::EntrySize,
+        FindingKind::EntryFolded => Wire::EntryFolded,
+        FindingKind::EntryOrphan => Wire::EntryOrphan,
+        FindingKind::FolderTotals => Wire::FolderTotals,
+        FindingKind::FolderEmpty => Wire::FolderEmpty,
+        FindingKind::ContentParts => Wire::ContentParts,
+        FindingKind::ContentOrphan => Wire::ContentOrphan,
+        FindingKind::Unreferenced => Wire::Unreferenced,
+        FindingKind::PartPlace => Wire::PartPlace,
+        FindingKind::PartMissing => Wire::PartMissing,
+        FindingKind::PartDamaged => Wire::PartDamaged,
+        FindingKind::ObjectUnknown => Wire::ObjectUnknown,
+        FindingKind::SessionReceived => Wire::SessionReceived,
+        FindingKind::SessionChunks => Wire::SessionChunks,
+        FindingKind::ChunkOrphan => Wire::ChunkOrphan,
+    };
+    v1::Finding {
+        kind: kind.into(),
+        message: finding.message,
+        paths: finding.paths.iter().map(ToString::to_string).collect(),
+        more_paths: finding.more_paths,
+        repaired: finding.repaired,
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         transfers,
     },
     limits::MESSAGE_BYTES_MAX,
-    model::{Digest, OperationId, SessionId, StorePath},
+    model::{CheckRequest, Digest, OperationId, SessionId, StorePath},
     store::Store,
     wire::{
         status,
@@ -60,6 +60,7 @@ impl ImageStore for Service {
     type WatchOperationStream = Answers<Operation>;
     type WatchOperationsStream = Answers<Operation>;
     type DownloadStream = Answers<v1::DownloadResponse>;
+    type CheckStream = Answers<v1::CheckResponse>;
 
     async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
         let call = call(&request)?;
@@ -274,5 +275,12 @@ impl ImageStore for Service {
     ) -> Answer<GetStoreInfoResponse> {
         let call = call(&request)?;
         answer(until(call, async { Ok(messages::info(&self.0.info(call).await?)) }).await)
+    }
+
+    async fn check(&self, request: Request<v1::CheckRequest>) -> Answer<Self::CheckStream> {
+        let call = call(&request)?;
+        let v1::CheckRequest { deep, repair } = request.into_inner();
+        let checking = self.0.check(CheckRequest { deep, repair });
+        answer(checking.map(|checking| streams::check(checking, call, self.0.draining())))
     }
 }

@@ -12,7 +12,7 @@ use tonic::Status;
 use crate::{
     error::{Error, Kind, Result},
     grpc::{call::until, messages},
-    store::{AllUpdates, Call, Copying, Download, Updates},
+    store::{AllUpdates, Call, Checking, Copying, Download, Updates},
     wire::{status::from_error, v1},
 };
 
@@ -59,6 +59,25 @@ pub(super) fn watch_all(updates: AllUpdates, call: Call) -> Answers<v1::Operatio
         let mut updates = updates?;
         let next = until(call, async { updates.next().await.ok_or_else(stopping) }).await;
         step(next.map(Some), updates, messages::operation)
+    }))
+}
+
+/// The reports of a check.
+pub(super) fn check(
+    checking: Checking,
+    call: Call,
+    stop: CancellationToken,
+) -> Answers<v1::CheckResponse> {
+    Box::pin(stream::unfold(Some(checking), move |checking| {
+        let stop = stop.clone();
+        async move {
+            let mut checking = checking?;
+            let next = tokio::select! {
+                next = until(call, checking.next()) => next,
+                () = stop.cancelled() => Err(stopping()),
+            };
+            step(next, checking, messages::check_report)
+        }
     }))
 }
 

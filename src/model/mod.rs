@@ -1,5 +1,6 @@
 //! Pure values: they know no database, no runtime and no wire.
 
+mod check;
 mod copy;
 mod digest;
 mod entry;
@@ -7,6 +8,7 @@ mod operation;
 mod path;
 mod session;
 
+pub use check::{CheckReport, CheckRequest, Finding, FindingKind};
 pub use copy::{CopyRequest, IfExists, SkipFiles, reserved};
 pub use digest::Digest;
 pub use entry::{Entry, EntryKind, FileVersion, Info, Page, Stat, Totals, Usage};

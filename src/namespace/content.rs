@@ -114,10 +114,15 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
 fn etag(parts: &[(i64, i64, Digest)]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for (_, size, digest) in parts {
-        hasher.update(&size.to_le_bytes());
-        hasher.update(&digest.0);
+        hash_part(&mut hasher, *size, digest);
     }
     hasher.finalize().into()
+}
+
+/// Adds a part to the digest of a list of parts.
+pub(super) fn hash_part(hasher: &mut blake3::Hasher, size: i64, digest: &Digest) {
+    hasher.update(&size.to_le_bytes());
+    hasher.update(&digest.0);
 }
 
 /// The content of a list of parts `(id, size, digest)`: the one that is there, or a new one.

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -10,7 +11,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
-    runtime::Builder,
+    runtime::{Builder, Runtime},
     select,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -25,6 +26,8 @@ use super::{
 
 /// How long tasks have to end after the server has; they hold nothing that matters.
 const RUNTIME_STOP_TIME: Duration = Duration::from_secs(1);
+/// What a private server logs: its command speaks for it.
+const PRIVATE_LOG: &str = "warn";
 
 /// Runs a server until SIGINT or SIGTERM; a second signal ends it at once, with exit code 1.
 ///
@@ -44,10 +47,7 @@ fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
     init_log(arguments.log())?;
     let config = arguments.config()?;
     raise_open_files();
-    let runtime = Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::new("cannot start the runtime").because(error))?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(until_ended(config));
     if let Some(result) = ended {
         runtime.shutdown_timeout(RUNTIME_STOP_TIME);
@@ -56,6 +56,53 @@ fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
         runtime.shutdown_background();
         Ok(ExitCode::FAILURE)
     }
+}
+
+/// Runs a client command against a private server over the data folder of a server that is stopped.
+///
+/// The lock of the folder keeps every other server away meanwhile. `command` is given the address.
+pub fn with_stopped(data: &Path, command: impl FnOnce(String) -> ExitCode) -> ExitCode {
+    match try_with_stopped(data, command) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("imagestore: {}", error.explain()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_with_stopped(
+    data: &Path,
+    command: impl FnOnce(String) -> ExitCode,
+) -> Result<ExitCode, Error> {
+    // Nobody else writes, so no object can still be waiting for its row.
+    let config = Config { unknown_object_age: Duration::ZERO, ..Config::local(data) };
+    if !config.database.exists() {
+        return Err(Error::new(format!("no store is in {}; name its data folder", data.display())));
+    }
+    init_log(PRIVATE_LOG)?;
+    let runtime = runtime()?;
+    let failed = |error: io::Error| Error::new("cannot listen on this machine").because(error);
+    let server = runtime.block_on(async {
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        Server::start(&config, listener).await
+    })?;
+    let address = format!("http://{}", server.address());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = runtime.spawn(server.run(async {
+        // An error is a sender that is gone: a stop as well.
+        let _ = stopped.await;
+    }));
+    let code = command(address);
+    drop(stop);
+    runtime.block_on(serving).map_err(died)?;
+    runtime.shutdown_timeout(RUNTIME_STOP_TIME);
+    Ok(code)
+}
+
+fn runtime() -> Result<Runtime, Error> {
+    let failed = |error| Error::new("cannot start the runtime").because(error);
+    Builder::new_multi_thread().enable_all().build().map_err(failed)
 }
 
 /// Runs the server to its end; `None` is the second signal.

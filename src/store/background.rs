@@ -90,7 +90,8 @@ impl Store {
         }
     }
 
-    async fn delete_objects(&self, objects: Vec<String>) -> Result<()> {
+    /// Deletes objects that are marked for it, and forgets them.
+    pub(super) async fn delete_objects(&self, objects: Vec<String>) -> Result<()> {
         let deleted = stream::iter(objects)
             .map(async |key| self.0.blobs.delete(&key).await.map(|()| key))
             .buffer_unordered(RECLAIM_OBJECTS_IN_FLIGHT)

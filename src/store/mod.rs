@@ -7,6 +7,7 @@
 //! without a row is buried by the guard that made it. Nothing becomes visible but by one transaction.
 
 mod background;
+mod check;
 mod copy;
 mod download;
 mod operations;
@@ -26,6 +27,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
+pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
 pub use operations::{AllUpdates, Updates};
@@ -37,7 +39,7 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{
         DOWNLOADS_MAX, KIB, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
-        SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOADS_MAX,
+        SESSION_LIFE, SWEEP_AGE, UPLOAD_BUFFER_POOL_BYTES, UPLOADS_MAX,
     },
     model::{
         Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
@@ -62,6 +64,9 @@ pub struct Config {
     pub operation_life: Duration,
     /// How long an upload session lives after its last chunk.
     pub session_life: Duration,
+    /// The age from which a check takes an object without a row for a leftover. Zero where nobody
+    /// writes meanwhile.
+    pub unknown_object_age: Duration,
 }
 
 impl Config {
@@ -75,6 +80,7 @@ impl Config {
             reclaim_grace: RECLAIM_GRACE_DEFAULT,
             operation_life: OPERATION_LIFE_DEFAULT,
             session_life: SESSION_LIFE,
+            unknown_object_age: SWEEP_AGE,
         }
     }
 }
@@ -104,6 +110,7 @@ struct Inner {
     downloads: Arc<Semaphore>,
     /// The last content that was looked at for its digest.
     digested: AtomicI64,
+    checks: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: CancellationToken,
     stop: CancellationToken,
@@ -139,6 +146,7 @@ impl Store {
             upload_pool: Arc::new(Semaphore::new(UPLOAD_BUFFER_POOL_BYTES / KIB)),
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
             digested: AtomicI64::new(0),
+            checks: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),

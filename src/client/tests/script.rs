@@ -124,6 +124,7 @@ impl ImageStore for Script {
     type WatchOperationStream = Answers<Operation>;
     type WatchOperationsStream = Answers<Operation>;
     type DownloadStream = Answers<DownloadResponse>;
+    type CheckStream = Answers<CheckResponse>;
 
     async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
         lock(&self.copies).push(request.into_inner());
@@ -272,6 +273,32 @@ impl ImageStore for Script {
         _: Request<DeleteUploadSessionRequest>,
     ) -> Answer<DeleteUploadSessionResponse> {
         unscripted()
+    }
+
+    async fn check(&self, request: Request<CheckRequest>) -> Answer<Self::CheckStream> {
+        // A file of this name is the damage that there is.
+        let found = Finding {
+            kind: FindingKind::EntryTarget.into(),
+            message: "\"damaged\": its content is missing".to_owned(),
+            paths: vec!["damaged".to_owned()],
+            more_paths: false,
+            repaired: request.into_inner().repair,
+        };
+        let findings: Vec<_> =
+            lock(&self.files).contains_key("damaged").then_some(found).into_iter().collect();
+        let (total, repaired) =
+            (findings.len() as u64, findings.iter().filter(|found| found.repaired).count() as u64);
+        let begun = CheckResponse { rows_checked: 1, ..CheckResponse::default() };
+        let last = CheckResponse {
+            rows_checked: 1_234,
+            objects_checked: 1,
+            findings,
+            findings_total: total,
+            findings_repaired: repaired,
+            done: true,
+            ..CheckResponse::default()
+        };
+        Ok(Response::new(Box::pin(stream::iter([Ok(begun), Ok(last)]))))
     }
 
     async fn get_store_info(

@@ -1,0 +1,52 @@
+//! A check of the store, report by report.
+
+use tonic::Streaming;
+
+use crate::{
+    client::{
+        Client,
+        error::{Error, Result},
+    },
+    wire::v1::{CheckRequest, CheckResponse},
+};
+
+/// A check on its way. Dropped, it ends.
+#[derive(Debug)]
+pub struct Check {
+    client: Client,
+    reports: Streaming<CheckResponse>,
+    is_done: bool,
+}
+
+impl Client {
+    /// Begins a check. It is not begun again when the connection is lost.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`](crate::error::Kind::Busy) where another check runs.
+    pub async fn check(&self, request: CheckRequest) -> Result<Check> {
+        let reports = self.answer(self.stub.clone().check(request).await)?;
+        Ok(Check { client: self.clone(), reports, is_done: false })
+    }
+}
+
+impl Check {
+    /// Waits for the next report; none after the last.
+    ///
+    /// # Errors
+    /// Those of the server; [`Error::Lost`] where the reports end before the check does.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Result<Option<CheckResponse>> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let report = self.reports.message().await.map_err(|status| self.client.error(&status))?;
+        let report = report.ok_or_else(|| Error::Lost {
+            server: self.client.server.clone(),
+            why: "it ended the check before its last report".to_owned(),
+        })?;
+        self.is_done = report.done;
+        Ok(Some(report))
+    }
+}

@@ -1,0 +1,110 @@
+//! The scan of folders and their entries.
+
+use crate::{
+    error::Result,
+    limits::CHECK_PAGE_ROWS,
+    model::{Totals, folded},
+    namespace::{
+        check::{At, Looked, Suspect, is_last, page, suspects},
+        sql::{Row, Tx, params},
+    },
+};
+
+/// The sums of the entries of one folder.
+#[derive(Debug)]
+pub(super) struct Tally {
+    folder: i64,
+    totals: Totals,
+}
+
+impl Tally {
+    fn close(self, tx: &mut Tx<'_>, looked: &mut Looked) -> Result<()> {
+        if totals(tx, self.folder)? != Some(self.totals) {
+            looked.suspects.push(Suspect::Folder(self.folder));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn entries(
+    tx: &mut Tx<'_>,
+    mut after: (i64, String, String),
+    mut tally: Option<Tally>,
+    looked: &mut Looked,
+) -> Result<At> {
+    let rows = tx.all(
+        "SELECT e.folder, e.folded, e.name, e.child, e.content, e.size, e.version, e.modified,
+           f.files, f.bytes, c.size, c.etag
+         FROM entry e LEFT JOIN folder f ON f.id = e.child LEFT JOIN content c ON c.id = e.content
+         WHERE (e.folder, e.folded, e.name) > ($1, $2, $3)
+         ORDER BY e.folder, e.folded, e.name LIMIT $4",
+        params![after.0, &after.1, &after.2, CHECK_PAGE_ROWS],
+    )?;
+    looked.rows += rows.len() as u64;
+    for row in &rows {
+        after = (row.int(0)?, row.text(1)?, row.text(2)?);
+        if tally.as_ref().is_none_or(|tally| tally.folder != after.0) {
+            let next = Tally { folder: after.0, totals: Totals::default() };
+            if let Some(last) = tally.replace(next) {
+                last.close(tx, looked)?;
+            }
+        }
+        let (is_good, totals) = entry(row)?;
+        if let Some(tally) = &mut tally {
+            tally.totals.files += totals.files;
+            tally.totals.bytes += totals.bytes;
+        }
+        if !is_good || folded(&after.2) != after.1 {
+            let (folder, folded, name) = after.clone();
+            looked.suspects.push(Suspect::Entry(folder, folded, name));
+        }
+    }
+    if !is_last(&rows) {
+        return Ok(At::Entries { after, tally });
+    }
+    if let Some(last) = tally {
+        last.close(tx, looked)?;
+    }
+    Ok(At::Folders(0))
+}
+
+/// Whether the target of an entry is there, and what it counts for.
+fn entry(row: &Row) -> Result<(bool, Totals)> {
+    let (child, content) = (row.opt_int(3)?, row.opt_int(4)?);
+    let size = row.int(5)?;
+    if child.is_some() {
+        let (files, bytes) = (row.opt_int(8)?, row.opt_int(9)?);
+        let totals = Totals { files: files.unwrap_or(0), bytes: bytes.unwrap_or(0) };
+        return Ok((content.is_none() && files.is_some(), totals));
+    }
+    // A content without an etag is being taken apart.
+    let is_good = row.opt_int(10)? == Some(size) && row.opt_digest(11)?.is_some();
+    Ok((is_good, Totals { files: 1, bytes: size }))
+}
+
+/// Folders that hold nothing, or that nothing refers to.
+pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Result<At> {
+    let ids = "SELECT MAX(id), COUNT(*) FROM (
+                 SELECT id FROM folder WHERE id > $1 ORDER BY id LIMIT $2) AS page";
+    let Some((last, count)) = page(tx, ids, after)? else {
+        return Ok(At::Lists { after: Default::default(), list: None });
+    };
+    looked.rows += count;
+    let rows = tx.all(
+        "SELECT f.id FROM folder f WHERE f.id > $1 AND f.id <= $2 AND (
+           NOT EXISTS (SELECT 1 FROM entry e WHERE e.folder = f.id)
+           OR (NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = f.id)
+               AND NOT EXISTS (SELECT 1 FROM pin p WHERE p.kind = 1 AND p.target = f.id)
+               AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 1 AND g.id = f.id)))",
+        params![after, last],
+    )?;
+    suspects(&rows, looked, Suspect::Folder)?;
+    Ok(At::Folders(last))
+}
+
+/// The totals that a folder says it has; nothing if it is gone.
+pub(super) fn totals(tx: &mut Tx<'_>, folder: i64) -> Result<Option<Totals>> {
+    tx.first("SELECT files, bytes FROM folder WHERE id = $1", params![folder])?
+        .map(|row| Ok(Totals { files: row.int(0)?, bytes: row.int(1)? }))
+        .transpose()
+}

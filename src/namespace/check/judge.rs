@@ -1,0 +1,364 @@
+//! The verdict on one row: what is wrong with it, in one transaction, and the repair where that is
+//! safe.
+//!
+//! **Invariants:** a repair never touches what has a path. Totals are recounted only on folders that
+//! the root leads to, because a copy on its way builds folders whose totals are ahead of their
+//! entries. What nothing refers to is handed to [`let_go`], whose reclamation proves it again before
+//! it takes anything apart.
+
+use crate::{
+    error::Result,
+    limits::{CHECK_PAGE_ROWS, CHECK_REPAIR_ROWS},
+    model::{Finding, FindingKind, Totals, folded},
+    namespace::{
+        check::{List, Run, Suspect, folders, places::Places},
+        garbage::{self, Kind, Ref, is_referenced, let_go},
+        schema::ROOT,
+        sql::{Tx, params},
+    },
+};
+
+/// What a verdict leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It is told.
+    Tell,
+    /// It is told, and repaired where that is safe.
+    Repair,
+}
+
+/// What became of the bytes of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// They are not there.
+    Missing,
+    /// They are not what was stored.
+    Damaged,
+    /// They cannot be read.
+    Unreadable,
+}
+
+/// Looks at a suspect again and says what is wrong with it; nothing for one that is well.
+///
+/// # Errors
+/// Those of the engine; nothing is repaired then.
+pub fn judge(tx: &mut Tx<'_>, suspect: &Suspect, then: Then) -> Result<Vec<Finding>> {
+    match suspect {
+        Suspect::Entry(folder, folded, name) => entry(tx, (*folder, folded, name), then),
+        Suspect::Folder(id) => folder(tx, *id, then),
+        Suspect::Content(id) => content(tx, *id, then),
+        Suspect::Part(id) => part(tx, *id, then),
+        Suspect::Session(id) => session(tx, id, then),
+    }
+}
+
+fn finding(kind: FindingKind, places: Places, text: &str) -> Finding {
+    let message = format!("{places}: {text}");
+    Finding { kind, message, paths: places.paths, more_paths: places.more, repaired: false }
+}
+
+/// A finding about what has no path.
+fn finding_aside(kind: FindingKind, message: String) -> Finding {
+    Finding { kind, message, paths: Vec::new(), more_paths: false, repaired: false }
+}
+
+fn is_garbage(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
+    let sql = "SELECT 1 FROM garbage WHERE kind = $1 AND id = $2";
+    tx.exists(sql, params![target.kind_number(), target.id])
+}
+
+/// Judges what nothing refers to and what does not wait to be freed.
+fn unreferenced(
+    tx: &mut Tx<'_>,
+    target: Ref,
+    kind: FindingKind,
+    message: String,
+    then: Then,
+) -> Result<Option<Finding>> {
+    if is_referenced(tx, target)? || is_garbage(tx, target)? {
+        return Ok(None);
+    }
+    let mut finding = finding_aside(kind, message);
+    if then == Then::Repair {
+        let_go(tx, target)?;
+        finding.repaired = true;
+    }
+    Ok(Some(finding))
+}
+
+fn lonely(tx: &mut Tx<'_>, target: Ref, then: Then) -> Result<Option<Finding>> {
+    let what = match target.kind {
+        Kind::Folder => "folder",
+        Kind::Content => "content",
+        Kind::Part => "part",
+    };
+    let message = format!("a {what} that nothing refers to takes up space");
+    unreferenced(tx, target, FindingKind::Unreferenced, message, then)
+}
+
+fn entry(tx: &mut Tx<'_>, key: (i64, &str, &str), then: Then) -> Result<Vec<Finding>> {
+    let (folder, filed, name) = key;
+    let row = tx.first(
+        "SELECT e.child, e.content, e.size, f.id, c.size, c.etag
+         FROM entry e LEFT JOIN folder f ON f.id = e.child LEFT JOIN content c ON c.id = e.content
+         WHERE e.folder = $1 AND e.folded = $2 AND e.name = $3",
+        params![folder, filed, name],
+    )?;
+    let Some(row) = row else { return Ok(Vec::new()) };
+    let (child, content, size) = (row.opt_int(0)?, row.opt_int(1)?, row.int(2)?);
+    let (found_folder, found_size) = (row.opt_int(3)?, row.opt_int(4)?);
+    let mut wrong = Vec::new();
+    let target = match (child, content) {
+        (Some(_), None) if found_folder.is_none() => {
+            Some("the record of this folder is missing; restore it from a backup, or delete it")
+        }
+        (None, Some(_)) if row.opt_digest(5)?.is_none() => {
+            Some("the content of this file is missing; upload it again, or delete it")
+        }
+        (Some(_), None) | (None, Some(_)) => None,
+        (None, None) | (Some(_), Some(_)) => {
+            Some("this is neither a file nor a folder; delete it and upload it again")
+        }
+    };
+    if let Some(text) = target {
+        wrong.push((FindingKind::EntryTarget, text.to_owned(), false));
+    } else if let Some(found) = found_size
+        && found != size
+    {
+        let text = format!("the file has {size} bytes and its content {found}; upload it again");
+        wrong.push((FindingKind::EntrySize, text, false));
+    }
+    let is_misfiled = folded(name) != filed;
+    if wrong.is_empty() && !is_misfiled || !Places::of_entry(tx, folder, name)?.is_live() {
+        return Ok(Vec::new());
+    }
+    if is_misfiled {
+        let repaired = then == Then::Repair && refile(tx, key)?;
+        let text = "the name is filed under another one, so that it is not found".to_owned();
+        wrong.push((FindingKind::EntryFolded, text, repaired));
+    }
+    let mut findings = Vec::with_capacity(wrong.len());
+    for (kind, text, repaired) in wrong {
+        let places = Places::of_entry(tx, folder, name)?;
+        findings.push(Finding { repaired, ..finding(kind, places, &text) });
+    }
+    Ok(findings)
+}
+
+/// Files an entry under the folded form of its name, unless that name is there already.
+fn refile(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<bool> {
+    let right = folded(name);
+    let sql = "SELECT 1 FROM entry WHERE folder = $1 AND folded = $2 AND name = $3";
+    if tx.exists(sql, params![folder, &right, name])? {
+        return Ok(false);
+    }
+    let sql = "UPDATE entry SET folded = $1 WHERE folder = $2 AND folded = $3 AND name = $4";
+    tx.execute(sql, params![&right, folder, filed, name])?;
+    Ok(true)
+}
+
+fn folder(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
+    let Some(stored) = folders::totals(tx, id)? else {
+        let message = "a folder is gone and its entries are not".to_owned();
+        let orphan = FindingKind::EntryOrphan;
+        return Ok(unreferenced(tx, Ref::folder(id), orphan, message, then)?.into_iter().collect());
+    };
+    if let Some(finding) = lonely(tx, Ref::folder(id), then)? {
+        return Ok(vec![finding]);
+    }
+    let row = tx.one(
+        "SELECT COUNT(*),
+           CAST(COALESCE(SUM(CASE WHEN e.child IS NULL THEN 1 ELSE f.files END), 0) AS BIGINT),
+           CAST(COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.size ELSE f.bytes END), 0) AS BIGINT),
+           CAST(COALESCE(SUM(CASE WHEN e.child IS NOT NULL AND f.id IS NULL THEN 1 ELSE 0 END), 0)
+             AS BIGINT)
+         FROM entry e LEFT JOIN folder f ON f.id = e.child WHERE e.folder = $1",
+        params![id],
+    )?;
+    let counted = Totals { files: row.int(1)?, bytes: row.int(2)? };
+    let is_empty = row.int(0)? == 0 && id != ROOT;
+    // With a folder below that is lost a recount would be short of it; that one is told.
+    let is_wrong = counted != stored && row.int(3)? == 0;
+    let mut findings = Vec::new();
+    if is_wrong || is_empty {
+        let places = Places::of_folder(tx, id)?;
+        if is_wrong && places.is_live() {
+            let text = format!(
+                "the folder says {} files of {} bytes and holds {} of {}",
+                stored.files, stored.bytes, counted.files, counted.bytes
+            );
+            let repaired = then == Then::Repair;
+            if repaired {
+                let sql = "UPDATE folder SET files = $1, bytes = $2 WHERE id = $3";
+                tx.execute(sql, params![counted.files, counted.bytes, id])?;
+            }
+            findings
+                .push(Finding { repaired, ..finding(FindingKind::FolderTotals, places, &text) });
+        }
+        let places = Places::of_folder(tx, id)?;
+        if is_empty && places.is_live() {
+            let text = "the folder holds nothing; delete it";
+            findings.push(finding(FindingKind::FolderEmpty, places, text));
+        }
+    }
+    Ok(findings)
+}
+
+fn content(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
+    let target = Ref::content(id);
+    let sql = "SELECT size, etag, digest FROM content WHERE id = $1";
+    let Some(row) = tx.first(sql, params![id])? else {
+        if !tx.exists("SELECT 1 FROM content_part WHERE content = $1 LIMIT 1", params![id])? {
+            return Ok(Vec::new());
+        }
+        let message = "a content is gone and its list of parts is not".to_owned();
+        let orphan = FindingKind::ContentOrphan;
+        return Ok(unreferenced(tx, target, orphan, message, then)?.into_iter().collect());
+    };
+    let mut findings: Vec<Finding> = lonely(tx, target, then)?.into_iter().collect();
+    let mut list = List::new(id);
+    let mut after = -1;
+    loop {
+        let rows = tx.all(
+            "SELECT cp.start, p.size, p.digest
+             FROM content_part cp LEFT JOIN part p ON p.id = cp.part
+             WHERE cp.content = $1 AND cp.start > $2 ORDER BY cp.start LIMIT $3",
+            params![id, after, CHECK_PAGE_ROWS],
+        )?;
+        for row in &rows {
+            after = row.int(0)?;
+            list.add(row, 0)?;
+        }
+        if (rows.len() as i64) < CHECK_PAGE_ROWS {
+            break;
+        }
+    }
+    if !list.is_of(&row, 0)? {
+        let text = "parts of the content are missing or are not its own; upload it again";
+        findings.push(finding(FindingKind::ContentParts, Places::of_content(tx, id)?, text));
+    }
+    Ok(findings)
+}
+
+fn part(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
+    let sql = "SELECT size, CAST(LENGTH(bytes) AS BIGINT), object FROM part WHERE id = $1";
+    let Some(row) = tx.first(sql, params![id])? else { return Ok(Vec::new()) };
+    let mut findings: Vec<Finding> = lonely(tx, Ref::part(id), then)?.into_iter().collect();
+    let wrong = match (row.opt_int(1)?, row.opt_text(2)?) {
+        (None, None) => Some((FindingKind::PartPlace, "bytes of it are nowhere; upload it again")),
+        (Some(_), Some(_)) => Some((FindingKind::PartPlace, "bytes of it are in two places")),
+        (Some(length), None) if length != row.int(0)? => {
+            Some((FindingKind::PartDamaged, "bytes of it are damaged; upload it again"))
+        }
+        (Some(_), None) | (None, Some(_)) => None,
+    };
+    if let Some((kind, text)) = wrong {
+        findings.push(finding(kind, Places::of_part(tx, id)?, text));
+    }
+    Ok(findings)
+}
+
+/// Says what the loss of a part's bytes means, unless the part is gone since or has other ones.
+///
+/// # Errors
+/// Those of the engine.
+pub fn judge_lost(
+    tx: &mut Tx<'_>,
+    id: i64,
+    object: Option<&str>,
+    lost: Lost,
+) -> Result<Option<Finding>> {
+    let row = tx.first("SELECT object FROM part WHERE id = $1", params![id])?;
+    let Some(row) = row else { return Ok(None) };
+    if row.opt_text(0)?.as_deref() != object {
+        return Ok(None);
+    }
+    let (kind, text) = match lost {
+        Lost::Missing => (FindingKind::PartMissing, "bytes of it are lost"),
+        Lost::Damaged => (FindingKind::PartDamaged, "bytes of it are damaged"),
+        Lost::Unreadable => (FindingKind::PartDamaged, "bytes of it cannot be read"),
+    };
+    let text = format!("{text}; restore the blob store from a backup, or delete it");
+    Ok(Some(finding(kind, Places::of_part(tx, id)?, &text)))
+}
+
+/// Says that no row knows an object, and marks it for deletion.
+///
+/// # Errors
+/// Those of the engine; nothing is marked then.
+pub fn judge_object(
+    tx: &mut Tx<'_>,
+    object: &str,
+    size: u64,
+    then: Then,
+) -> Result<Option<Finding>> {
+    if garbage::is_known_object(tx, object)? {
+        return Ok(None);
+    }
+    let message = format!("an object of {size} bytes in the blob store belongs to nothing");
+    let mut finding = finding_aside(FindingKind::ObjectUnknown, message);
+    if then == Then::Repair {
+        garbage::bury(tx, object)?;
+        finding.repaired = true;
+    }
+    Ok(Some(finding))
+}
+
+fn session(tx: &mut Tx<'_>, id: &str, then: Then) -> Result<Vec<Finding>> {
+    let mut run = Run::new(id.to_owned());
+    let mut after = -1;
+    loop {
+        let rows = tx.all(
+            "SELECT c.start, c.size, p.size FROM upload_chunk c LEFT JOIN part p ON p.id = c.part
+             WHERE c.session = $1 AND c.start > $2 ORDER BY c.start LIMIT $3",
+            params![id, after, CHECK_PAGE_ROWS],
+        )?;
+        for row in &rows {
+            after = row.int(0)?;
+            run.add(row, 0)?;
+        }
+        if (rows.len() as i64) < CHECK_PAGE_ROWS {
+            break;
+        }
+    }
+    let sql = "SELECT total, received, committed, path FROM upload_session WHERE id = $1";
+    let Some(row) = tx.first(sql, params![id])? else {
+        return Ok(if after < 0 { Vec::new() } else { vec![chunk_orphan(tx, id, then)?] });
+    };
+    let (received, is_committed) = (row.int(1)?, row.int(2)? != 0);
+    let name = format!("the upload session {id} of \"{}\"", row.text(3)?);
+    if !run.is_good || run.end > row.int(0)? || (is_committed && after >= 0) {
+        let message = format!("{name} has chunks that are damaged or not its own; delete it");
+        return Ok(vec![finding_aside(FindingKind::SessionChunks, message)]);
+    }
+    if is_committed || received == run.sum {
+        return Ok(Vec::new());
+    }
+    let message = format!("{name} says that it has {received} bytes and has {}", run.sum);
+    let mut finding = finding_aside(FindingKind::SessionReceived, message);
+    if then == Then::Repair {
+        let sql = "UPDATE upload_session SET received = $1 WHERE id = $2";
+        tx.execute(sql, params![run.sum, id])?;
+        finding.repaired = true;
+    }
+    Ok(vec![finding])
+}
+
+/// Removes chunks of a session that is gone; all of them if they are few enough for one step.
+fn chunk_orphan(tx: &mut Tx<'_>, id: &str, then: Then) -> Result<Finding> {
+    let message = "an upload session is gone and its chunks are not".to_owned();
+    let mut finding = finding_aside(FindingKind::ChunkOrphan, message);
+    if then == Then::Repair {
+        let rows = tx.all(
+            "DELETE FROM upload_chunk WHERE session = $1 AND start IN (
+               SELECT start FROM upload_chunk WHERE session = $1 ORDER BY start LIMIT $2)
+             RETURNING part",
+            params![id, CHECK_REPAIR_ROWS],
+        )?;
+        for row in &rows {
+            let_go(tx, Ref::part(row.int(0)?))?;
+        }
+        finding.repaired = (rows.len() as i64) < CHECK_REPAIR_ROWS;
+    }
+    Ok(finding)
+}

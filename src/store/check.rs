@@ -1,0 +1,277 @@
+//! The check of the whole store, while it serves or on a private server over a stopped one.
+//!
+//! It goes through the tables, then through the parts and their objects, then through the listing of
+//! the blob store. Whoever asks for the next report moves it on: a caller that leaves ends it, and one
+//! that is slow slows nobody. What looks wrong in one snapshot is told only if one later transaction
+//! agrees, because writers and reclamation go on meanwhile.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::{
+    blob::{self, ObjectInfo},
+    error::{Error, Kind, Result},
+    limits::{CHECK_FINDINGS_MAX, CHECK_IN_FLIGHT, PATH_DEPTH_MAX, PROGRESS_EVERY, micros},
+    model::{CheckReport, CheckRequest, Digest, Finding, FindingKind, StorePath},
+    namespace::{
+        check::{self, Lost, Scan, Suspect, Then},
+        content::PartRow,
+        garbage,
+        sql::Tx,
+    },
+    store::{Store, blob_error},
+};
+
+/// A check on its way. Dropped, it ends; what it has repaired stays.
+pub struct Checking {
+    store: Store,
+    request: CheckRequest,
+    report: CheckReport,
+    at: At,
+    suspects: VecDeque<Suspect>,
+    /// Whether they are the folders above those that were recounted, which were told.
+    is_repeat: bool,
+    _turn: OwnedSemaphorePermit,
+}
+
+enum At {
+    Rows { scan: Scan, round: usize, recounted: bool },
+    Parts(i64),
+    Objects { list: BoxStream<'static, Result<ObjectInfo, blob::Error>>, before: i64 },
+    Done,
+    Over,
+}
+
+impl std::fmt::Debug for Checking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checking").field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Begins a check; [`Checking::next`] moves it on.
+    ///
+    /// # Errors
+    /// `Busy` if another check runs.
+    pub fn check(&self, request: CheckRequest) -> Result<Checking> {
+        let turn = Arc::clone(&self.0.checks).try_acquire_owned();
+        let turn = turn
+            .map_err(|_| Error::new(Kind::Busy, "another check runs; try again when it is over"))?;
+        Ok(Checking {
+            store: self.clone(),
+            request,
+            report: CheckReport::default(),
+            at: At::Rows { scan: Scan::default(), round: 0, recounted: false },
+            suspects: VecDeque::new(),
+            is_repeat: false,
+            _turn: turn,
+        })
+    }
+}
+
+impl Checking {
+    /// Goes on for about [`PROGRESS_EVERY`], or until something is found; nothing after the last
+    /// report.
+    ///
+    /// # Errors
+    /// Those of the engine and of the listing of the blob store; the check is over then.
+    ///
+    /// # Cancel safety
+    /// Not to be called again once dropped: the check is over.
+    pub async fn next(&mut self) -> Result<Option<CheckReport>> {
+        if matches!(self.at, At::Over) {
+            return Ok(None);
+        }
+        let until = Instant::now() + PROGRESS_EVERY;
+        while self.report.findings.len() < CHECK_FINDINGS_MAX && Instant::now() < until {
+            if let Some(suspect) = self.suspects.pop_front() {
+                self.judge(suspect).await?;
+                continue;
+            }
+            self.at = match std::mem::replace(&mut self.at, At::Over) {
+                At::Rows { scan, round, recounted } => self.rows(scan, round, recounted).await?,
+                At::Parts(after) => self.parts(after).await?,
+                At::Objects { list, before } => self.objects(list, before).await?,
+                At::Done | At::Over => {
+                    self.report.done = true;
+                    break;
+                }
+            };
+        }
+        let findings = std::mem::take(&mut self.report.findings);
+        Ok(Some(CheckReport { findings, ..self.report.clone() }))
+    }
+
+    fn then(&self) -> Then {
+        if self.request.repair { Then::Repair } else { Then::Tell }
+    }
+
+    fn tell(&mut self, finding: Finding) {
+        self.report.total += 1;
+        self.report.repaired += u64::from(finding.repaired);
+        self.report.findings.push(finding);
+    }
+
+    /// Runs a verdict, in a transaction that can write only where it may repair.
+    async fn run<T: Send + 'static>(
+        &mut self,
+        verdict: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self.then() {
+            Then::Tell => self.store.0.engine.read(None, verdict).await,
+            Then::Repair => self.store.0.engine.write(None, verdict).await,
+        }
+    }
+
+    async fn judge(&mut self, suspect: Suspect) -> Result<()> {
+        let then = self.then();
+        let again = suspect.clone();
+        let findings = self.run(move |tx| check::judge(tx, &suspect, then)).await?;
+        if let At::Rows { recounted, .. } = &mut self.at {
+            *recounted |= findings.iter().any(is_recounted);
+        }
+        if self.is_repeat {
+            return Ok(());
+        }
+        for finding in findings {
+            if finding.kind == FindingKind::ChunkOrphan && self.request.repair && !finding.repaired
+            {
+                // There are more of them than one step takes.
+                self.suspects.push_front(again.clone());
+                continue;
+            }
+            self.tell(finding);
+        }
+        Ok(())
+    }
+
+    /// Looks at some rows. Where totals were recounted, the folders above them are wrong now, and the
+    /// scan of folders begins anew; a tree is no deeper than its paths, so that ends.
+    async fn rows(&mut self, mut scan: Scan, round: usize, recounted: bool) -> Result<At> {
+        if recounted && scan.is_past_folders() && round < PATH_DEPTH_MAX {
+            return Ok(At::Rows { scan: Scan::default(), round: round + 1, recounted: false });
+        }
+        self.is_repeat = round > 0 && !scan.is_past_folders();
+        let step = move |tx: &mut Tx<'_>| scan.step(tx).map(|looked| (scan, looked));
+        let (scan, looked) = self.store.0.engine.read(None, step).await?;
+        let Some(looked) = looked else { return Ok(At::Parts(0)) };
+        self.report.rows += looked.rows;
+        self.suspects.extend(looked.suspects);
+        Ok(At::Rows { scan, round, recounted })
+    }
+
+    /// Looks at the bytes of some parts.
+    async fn parts(&mut self, after: i64) -> Result<At> {
+        let request = self.request;
+        let page = move |tx: &mut Tx<'_>| check::stored_parts(tx, after, &request);
+        let Some((last, parts)) = self.store.0.engine.read(None, page).await? else {
+            let age = micros(self.store.0.config.unknown_object_age);
+            let now = self.store.0.engine.read(None, |tx: &mut Tx<'_>| tx.now()).await?;
+            let before = now.saturating_sub(age);
+            return Ok(At::Objects { list: self.store.0.blobs.list(), before });
+        };
+        let store = self.store.clone();
+        let looked = stream::iter(parts)
+            .map(|part| store.look_at(part, request))
+            .buffered(CHECK_IN_FLIGHT)
+            .collect::<Vec<_>>()
+            .await;
+        for (part, lost) in looked {
+            self.report.objects += u64::from(part.object.is_some());
+            if request.deep {
+                self.report.bytes += part.size as u64;
+            }
+            let Some(lost) = lost else { continue };
+            let verdict =
+                move |tx: &mut Tx<'_>| check::judge_lost(tx, part.id, part.object.as_deref(), lost);
+            if let Some(finding) = self.store.0.engine.read(None, verdict).await? {
+                self.tell(finding);
+            }
+        }
+        Ok(At::Parts(last))
+    }
+
+    /// Looks at some objects of the listing.
+    async fn objects(
+        &mut self,
+        mut list: BoxStream<'static, Result<ObjectInfo, blob::Error>>,
+        before: i64,
+    ) -> Result<At> {
+        let mut old = Vec::with_capacity(CHECK_FINDINGS_MAX);
+        while old.len() < CHECK_FINDINGS_MAX
+            && let Some(object) = list.next().await
+        {
+            let object = object.map_err(|error| blob_error(&StorePath::root(), error))?;
+            if object.modified_micros <= before {
+                old.push(object);
+            }
+        }
+        let is_last = old.len() < CHECK_FINDINGS_MAX;
+        let unknown = move |tx: &mut Tx<'_>| {
+            let mut unknown = Vec::new();
+            for object in old {
+                if !garbage::is_known_object(tx, &object.key)? {
+                    unknown.push(object);
+                }
+            }
+            Ok(unknown)
+        };
+        for object in self.store.0.engine.read(None, unknown).await? {
+            self.unknown(object).await?;
+        }
+        Ok(if is_last { At::Done } else { At::Objects { list, before } })
+    }
+
+    async fn unknown(&mut self, object: ObjectInfo) -> Result<()> {
+        // A dead object is forgotten after it is deleted, so one that is still there was never known.
+        let looked = self.store.0.blobs.look(&object.key, object.size).await;
+        if matches!(looked, Err(blob::Error::Missing { .. })) {
+            return Ok(());
+        }
+        let (then, key) = (self.then(), object.key.clone());
+        let verdict =
+            move |tx: &mut Tx<'_>| check::judge_object(tx, &object.key, object.size, then);
+        let Some(finding) = self.run(verdict).await? else { return Ok(()) };
+        tracing::warn!(object = key, repaired = finding.repaired, "an object belongs to nothing");
+        if finding.repaired {
+            self.store.delete_objects(vec![key]).await?;
+        }
+        self.tell(finding);
+        Ok(())
+    }
+}
+
+fn is_recounted(finding: &Finding) -> bool {
+    finding.kind == FindingKind::FolderTotals && finding.repaired
+}
+
+impl Store {
+    /// Looks whether the bytes of a part are there, and in a deep check whether they are its own.
+    async fn look_at(&self, part: PartRow, request: CheckRequest) -> (PartRow, Option<Lost>) {
+        let (digest, size) = (part.digest.0, part.size as u64);
+        let result = match (&part.bytes, &part.object) {
+            (Some(bytes), _) if Digest::of(bytes) == part.digest => Ok(()),
+            (Some(_), _) => return (part, Some(Lost::Damaged)),
+            (None, Some(object)) if request.deep => {
+                self.0.blobs.get(object, &digest, size).await.map(drop)
+            }
+            (None, Some(object)) => self.0.blobs.look(object, size).await,
+            (None, None) => Ok(()),
+        };
+        let lost = match &result {
+            Ok(()) => return (part, None),
+            Err(blob::Error::Missing { .. }) => Lost::Missing,
+            Err(blob::Error::Corrupt { .. }) => Lost::Damaged,
+            Err(blob::Error::Io(_) | blob::Error::NoSpace(_)) => Lost::Unreadable,
+        };
+        if let Err(error) = result {
+            tracing::warn!(?error, part = part.id, "the bytes of a part are not well");
+        }
+        (part, Some(lost))
+    }
+}
