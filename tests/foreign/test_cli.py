@@ -12,7 +12,7 @@ MARK = "_.dir"
 BIG_BYTES = 20 * 1024 * 1024
 COMMANDS = {
     "serve": "", "copy": "cp", "upload": "put", "download": "get", "list": "ls", "stat": "",
-    "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "",
+    "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "", "check": "",
 }
 PACKAGE = {
     "manifest.xml": b"<manifest/>",
