@@ -301,3 +301,7 @@ fn read_loop(mut connection: Box<dyn Connection>, jobs: &Mutex<mpsc::Receiver<Jo
         }
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -160,7 +160,7 @@ impl Chunk {
             Ok(verdict)
         };
         let verdict = self.store.0.engine.write(self.call.deadline, add).await?;
-        self.cutter.parts.clear();
+        self.cutter.has_pins = false;
         // The same chunk may have come twice at once; then this one's object is dropped.
         if verdict == Verdict::Wanted {
             object.into_iter().for_each(NewObject::keep);

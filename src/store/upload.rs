@@ -103,6 +103,7 @@ impl Store {
             hasher: Hasher::default(),
             parts: Vec::new(),
             settled: 0,
+            has_pins: false,
             _turn: turn,
         })
     }
@@ -150,7 +151,7 @@ impl Upload {
             list::stat(tx, &file.path)
         };
         let stat = self.store.0.engine.write(self.call.deadline, commit).await?;
-        self.cutter.parts.clear();
+        self.cutter.has_pins = false;
         object.into_iter().for_each(NewObject::keep);
         Ok(stat)
     }
@@ -172,6 +173,8 @@ pub(super) struct Cutter {
     pub(super) parts: Vec<Storing>,
     /// How many of them are known to be stored.
     settled: usize,
+    /// Whether it has pins, or may have: a job that began takes effect whether its answer comes or not.
+    pub(super) has_pins: bool,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -255,6 +258,7 @@ impl Cutter {
             drop((pool, cover));
             part
         });
+        self.has_pins = true;
         self.parts.push(Storing::Running(task));
         if is_covered { Ok(()) } else { self.settle().await }
     }
@@ -303,6 +307,7 @@ impl Cutter {
         let (digest, bytes) = hash_alone(bytes).await?;
         let stored =
             self.store.0.engine.read(None, move |tx| content::has_part(tx, &digest)).await?;
+        self.has_pins = stored;
         // A part that is there may be reclaimed before the commit, unless it is pinned.
         if stored && self.store.pin_part(&self.owner, digest).await? {
             let part = Part { digest, size, place: Place::Stored };
@@ -319,7 +324,7 @@ impl Cutter {
 impl Drop for Cutter {
     /// Drops the pins of what is stored or on its way.
     fn drop(&mut self) {
-        if self.parts.is_empty() {
+        if !self.has_pins {
             return;
         }
         let parts = std::mem::take(&mut self.parts);

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod concurrent;
+#[cfg(test)]
 mod decision;
 #[cfg(test)]
 mod filter;

@@ -103,6 +103,15 @@ fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
+pub(crate) fn is_long() -> bool {
+    environment("TEST_LONG").is_some_and(|value| value > 0)
+}
+
+/// The seed of this run.
+pub(crate) fn seed() -> u64 {
+    environment("TEST_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64)
+}
+
 /// Runs histories on one store, and on a new one after a failure.
 struct Bench {
     runtime: Runtime,
@@ -160,11 +169,70 @@ fn worker(seed: u64, histories: u32) -> Result<(), String> {
     })
 }
 
+/// The steps whose every sequence is tried: few paths, so that all of them meet.
+fn small_steps() -> Vec<Step> {
+    let upload = |path: &str, content| Step::Upload {
+        path: path.to_owned(),
+        content,
+        claim: Claim::Nothing,
+    };
+    let copy = |source: &str, destination: &str, skip: &[&'static str]| Step::Copy {
+        source: source.to_owned(),
+        destination: destination.to_owned(),
+        skip: skip.to_vec(),
+        how: How::default(),
+    };
+    vec![
+        upload("a", 1),
+        upload("a/x", 2),
+        upload("a/y/x", 5),
+        upload("b/y", 2),
+        copy("a", "b", &[]),
+        copy("b", "a/y", &[]),
+        copy("a", "c", &["x"]),
+        copy("c", "b/y", &[]),
+        Step::Delete { path: "a".to_owned() },
+        Step::Delete { path: "b/y".to_owned() },
+    ]
+}
+
+/// Runs every sequence of the small steps of a length whose first step is one of a worker's.
+fn all_histories(worker: usize, length: u32) -> Result<(), String> {
+    let steps = small_steps();
+    let bench = Bench::new();
+    for number in 0..steps.len().pow(length) {
+        let mut rest = number;
+        let history: Vec<Step> = (0..length)
+            .map(|_| {
+                let step = steps[rest % steps.len()].clone();
+                rest /= steps.len();
+                step
+            })
+            .collect();
+        if number % WORKERS as usize == worker {
+            bench.run(&history).map_err(|why| format!("{why}\n{history:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_small_history_ends_as_in_a_plain_map() {
+    let length = if is_long() { 4 } else { 3 };
+    let started = Instant::now();
+    let workers: Vec<_> = (0..WORKERS as usize)
+        .map(|worker| std::thread::spawn(move || all_histories(worker, length)))
+        .collect();
+    for worker in workers {
+        worker.join().unwrap().unwrap();
+    }
+    println!("all histories of {length} steps in {:?}", started.elapsed());
+}
+
 #[test]
 fn random_histories_end_as_in_a_plain_map() {
-    let is_long = environment("TEST_LONG").is_some_and(|value| value > 0);
-    let histories = if is_long { HISTORIES_LONG } else { HISTORIES };
-    let seed = environment("TEST_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64);
+    let histories = if is_long() { HISTORIES_LONG } else { HISTORIES };
+    let seed = seed();
     let started = Instant::now();
     let workers: Vec<_> = (0..WORKERS)
         .map(|number| {

@@ -6,17 +6,15 @@ use crate::{
     model::{ChunkRange, SessionId},
 };
 
-/// The commit has run and is not answered yet when the caller leaves.
-#[tokio::test]
-async fn an_upload_whose_caller_leaves_during_the_commit_keeps_its_object() {
-    let fixture = Fixture::new().await;
+/// Uploads an object, and leaves when its first job of the writer has run and is not answered yet.
+async fn leave_during_the_first_job(fixture: &Fixture, at: &str) {
     let held = fixture.hold_writer().await;
-    let incoming = Incoming { path: path("a"), size: None, digest: None };
+    let incoming = Incoming { path: path(at), size: None, digest: None };
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
     fixture.waiting(1).await;
-    // It runs in one batch with the commit, after it.
+    // It runs in one batch with that job, after it.
     let engine = fixture.store.0.engine.clone();
     let (go_on, wait) = mpsc::channel::<()>();
     let (begun, began) = tokio::sync::oneshot::channel();
@@ -37,8 +35,24 @@ async fn an_upload_whose_caller_leaves_during_the_commit_keeps_its_object() {
     drop(go_on);
     second.await.unwrap().unwrap();
     fixture.idle().await;
+}
+
+#[tokio::test]
+async fn an_upload_whose_caller_leaves_during_the_commit_keeps_its_object() {
+    let fixture = Fixture::new().await;
+    leave_during_the_first_job(&fixture, "a").await;
     fixture.store.reclaim().await.unwrap();
     assert_eq!(fixture.read("a").await.unwrap(), object(1));
+}
+
+/// The part is stored already, so the first job is the one that pins it.
+#[tokio::test]
+async fn an_upload_whose_caller_leaves_while_its_part_is_pinned_leaves_no_pin() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    leave_during_the_first_job(&fixture, "b").await;
+    assert!(fixture.store.stat(&path("b"), Call::default()).await.is_err());
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,174 @@
+//! Many callers at once on the same few paths, some of whom leave in the middle.
+//!
+//! What each of them sees is whole; and when all have left, the tables obey their laws and nothing is
+//! left over.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use imagestore::{
+    error::{Error, Kind, Result},
+    model::{ChunkRange, CopyRequest, IfExists, SessionId},
+    store::Call,
+};
+use object_store::memory::InMemory;
+
+use crate::{
+    audit,
+    harness::{Fixture, copy, copy_without, path, until},
+    machine::{contents, send_chunk},
+    random::{is_long, seed},
+};
+
+const CALLERS: u64 = 12;
+const CALLS: u32 = 150;
+const CALLS_LONG: u32 = 10_000;
+
+/// A generator of numbers (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % sides as u64) as usize
+    }
+
+    fn path(&mut self, depth: usize) -> String {
+        let names = ["a", "b", "c", "x"];
+        let depth = 1 + self.roll(depth);
+        (0..depth).map(|_| names[self.roll(names.len())]).collect::<Vec<_>>().join("/")
+    }
+
+    fn content(&mut self) -> Bytes {
+        let large = contents().len() - 1;
+        let content = if self.roll(500) == 0 { large } else { self.roll(large) };
+        contents()[content].clone()
+    }
+}
+
+fn session(number: usize) -> SessionId {
+    SessionId::parse(&format!("00000000-0000-4000-8000-{number:012}")).unwrap()
+}
+
+/// Does one thing. What may go wrong, because others do something at the same time, is no error.
+async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
+    match dice.roll(100) {
+        0..30 => {
+            let (at, bytes) = (dice.path(4), dice.content());
+            fixture.upload(&at, bytes).await.map(drop)
+        }
+        30..55 => {
+            let (from, to) = (dice.path(3), dice.path(3));
+            let mut request: CopyRequest = match dice.roll(3) {
+                0 => copy_without(&from, &to, &["x"]),
+                _ => copy(&from, &to),
+            };
+            request.verify = dice.roll(5) == 0;
+            if dice.roll(5) == 0 {
+                request.if_exists = IfExists::Keep;
+            }
+            if dice.roll(2) == 0 {
+                // Somebody sends it twice at once.
+                let twice = tokio::join!(fixture.copy(request.clone()), fixture.copy(request));
+                return twice.0.and(twice.1).map(drop);
+            }
+            fixture.copy(request).await.map(drop)
+        }
+        55..65 => fixture.delete(&dice.path(3)).await,
+        65..80 => {
+            let at = dice.path(3);
+            let found = fixture.read(&at).await?;
+            let is_whole = contents().iter().any(|content| *content == found);
+            assert!(is_whole, "{} bytes of \"{at}\" that nobody uploaded", found.len());
+            Ok(())
+        }
+        80..88 => {
+            let number = dice.roll(3);
+            let bytes = &contents()[4 + number % 3];
+            let half = bytes.len() / 2;
+            let (start, end) = if dice.roll(2) == 0 { (0, half) } else { (half, bytes.len()) };
+            let chunk = ChunkRange::new(start as u64, (end - start) as u64, bytes.len() as u64)?;
+            let at = format!("a/{number}");
+            send_chunk(fixture, session(number), &at, chunk, bytes.slice(start..end)).await
+        }
+        88..92 => {
+            let id = session(dice.roll(3));
+            fixture.store.commit_session(id, Call::default()).await.map(drop)
+        }
+        92..94 => {
+            let id = session(dice.roll(3));
+            fixture.store.delete_session(id, Call::default()).await
+        }
+        94..98 => fixture.list(&dice.path(2), 2).await.map(drop),
+        _ => fixture.store.reclaim().await,
+    }
+}
+
+/// Whether an error can come from what others do.
+fn is_expected(error: &Error) -> bool {
+    match error.kind() {
+        Kind::AlreadyExists
+        | Kind::BadRange
+        | Kind::Busy
+        | Kind::Changed
+        | Kind::FileNotFound
+        | Kind::InvalidArgument
+        | Kind::PathNotFound
+        | Kind::SessionNotFound => true,
+        // Only where a copy of the same id by another caller was dropped.
+        Kind::Cancelled => true,
+        _ => false,
+    }
+}
+
+async fn caller(fixture: Arc<Fixture>, seed: u64, calls: u32) {
+    let mut dice = Dice(seed);
+    for _ in 0..calls {
+        // Some callers leave at once, some a little later, most stay.
+        let patience = match dice.roll(6) {
+            0 => Duration::from_micros(dice.roll(300) as u64),
+            1 => Duration::from_micros(dice.roll(5_000) as u64),
+            _ => Duration::MAX,
+        };
+        match tokio::time::timeout(patience, act(&fixture, &mut dice)).await {
+            Ok(Err(error)) if !is_expected(&error) => panic!("TEST_SEED: {error:?}"),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_at_once_see_whole_files_and_leave_nothing() {
+    let (seed, calls) = (seed(), if is_long() { CALLS_LONG } else { CALLS });
+    println!("TEST_SEED={seed}");
+    // A grace that outlasts every read here, and then none.
+    let memory = Arc::new(InMemory::new());
+    let grace = Duration::from_secs(2);
+    let fixture = Fixture::with(|config| config.reclaim_grace = grace, memory.clone()).await;
+    let fixture = Arc::new(fixture);
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|number| tokio::spawn(caller(Arc::clone(&fixture), seed.wrapping_add(number), calls)))
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let running = "SELECT (SELECT COUNT(*) FROM operation WHERE state = 1)
+                   + (SELECT COUNT(*) FROM pin)";
+    until("all work has ended", async || fixture.count(running) == 0).await;
+    audit::check(&fixture, &memory).await;
+    for file in fixture.files("").await {
+        let found = fixture.read(&file).await.unwrap();
+        assert!(contents().iter().any(|content| *content == found), "{file}");
+    }
+    for number in 0..3 {
+        let delete = fixture.store.delete_session(session(number), Call::default()).await;
+        assert!(delete.is_ok() || delete.unwrap_err().kind() == Kind::SessionNotFound);
+    }
+    let root = fixture.store.stat(&path(""), Call::default()).await.unwrap().entry.totals;
+    assert_eq!(root.files, fixture.files("").await.len() as i64);
+    fixture.empty().await;
+    assert_eq!(fixture.object_keys().await, [""; 0]);
+}
