@@ -159,6 +159,9 @@ fn refile(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<b
 
 fn folder(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
     let Some(stored) = folders::totals(tx, id)? else {
+        if !tx.exists("SELECT 1 FROM entry WHERE folder = $1 LIMIT 1", params![id])? {
+            return Ok(Vec::new());
+        }
         let message = "a folder is gone and its entries are not".to_owned();
         let orphan = FindingKind::EntryOrphan;
         return Ok(unreferenced(tx, Ref::folder(id), orphan, message, then)?.into_iter().collect());

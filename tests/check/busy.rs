@@ -1,0 +1,103 @@
+//! A store that is well gives no finding while many write to it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use imagestore::{
+    error::{Kind, Result},
+    limits::SWEEP_AGE,
+    model::{CheckRequest, SessionId},
+    store::{Call, Store},
+};
+
+use crate::harness::{Folder, check, chunk, copy, noise, path, put};
+
+const WRITERS: u64 = 8;
+/// What they do together before the test ends.
+const WRITES: u64 = 3_000;
+/// The same with `TEST_LONG=1`.
+const WRITES_LONG: u64 = 100_000;
+
+/// A small source of chance, so that a failure can be replayed from its seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+async fn one(store: &Store, chance: &mut Chance) -> Result<()> {
+    let folder = |chance: &mut Chance| format!("top/{}", chance.below(5));
+    let (from, to) = (folder(chance), folder(chance));
+    let file = format!("{from}/{}/{}", chance.below(3), chance.below(20));
+    match chance.below(10) {
+        0..4 => {
+            let size = [0, 100, 20_000, 400_000][usize::try_from(chance.below(4)).unwrap()];
+            put(store, &file, &noise(&chance.below(30).to_string(), size)).await
+        }
+        4 => copy(store, &from, &to, &[]).await,
+        5..7 => copy(store, &from, &format!("{to}/3"), &["1", "2", "3"]).await,
+        7 => store.delete(&path(&from), Call::default()).await.map(drop),
+        8 => store.delete(&path(&file), Call::default()).await.map(drop),
+        _ => {
+            let session = uuid::Uuid::new_v4().to_string();
+            chunk(store, &session, &file, (20_000, 20_000, 40_000)).await?;
+            chunk(store, &session, &file, (0, 20_000, 40_000)).await?;
+            let id = SessionId::parse(&session)?;
+            match chance.below(3) {
+                0 => store.delete_session(id, Call::default()).await,
+                1 => Ok(()),
+                _ => store.commit_session(id, Call::default()).await.map(drop),
+            }
+        }
+    }
+}
+
+async fn write(store: Store, left: Arc<AtomicU64>, mut chance: Chance) {
+    while left.load(Ordering::Relaxed) > 0 {
+        match one(&store, &mut chance).await.map_err(|error| error.kind()) {
+            Ok(()) => drop(
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)),
+            ),
+            Err(Kind::FileNotFound | Kind::AlreadyExists | Kind::InvalidArgument | Kind::Busy) => {}
+            Err(kind) => panic!("{kind:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_store_gives_no_finding() {
+    let folder = Folder::new();
+    let store = folder.open_with(Duration::ZERO, SWEEP_AGE).await;
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let writes = if std::env::var_os("TEST_LONG").is_some() { WRITES_LONG } else { WRITES };
+    let left = Arc::new(AtomicU64::new(writes));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            let chance = Chance(seed.wrapping_mul(WRITERS).wrapping_add(number) << 20 | 1);
+            tokio::spawn(write(store.clone(), Arc::clone(&left), chance))
+        })
+        .collect();
+    let mut number = 0;
+    while left.load(Ordering::Relaxed) > 0 {
+        number += 1;
+        let request = CheckRequest { deep: number % 3 == 1, repair: number % 3 == 2 };
+        let report = check(&store, request).await;
+        assert_eq!(report.findings, [], "seed {seed}, {request:?}");
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(check(&store, CheckRequest { deep: true, repair: false }).await.findings, []);
+    store.close().await;
+}

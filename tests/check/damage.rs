@@ -1,0 +1,499 @@
+//! One kind of damage each: found, named by its paths, and repaired where that is safe.
+
+use std::{fs, time::Duration};
+
+use imagestore::{
+    model::{CheckRequest, Digest, FindingKind as K, StorePath},
+    store::Call,
+};
+
+use crate::harness::{BIG, DEEP, Folder, LAST, LOOK, REPAIR, RUN, check, fill, kinds, path, put};
+
+/// What is let go of stays.
+const FOR_EVER: Duration = Duration::from_hours(1);
+
+/// A damage and what a check makes of it.
+struct Case {
+    name: &'static str,
+    damage: fn(&Folder),
+    /// What is found, in the order of the names.
+    found: &'static [K],
+    /// The paths of the first of these.
+    paths: &'static [&'static str],
+    /// What is left after a repair.
+    left: &'static [K],
+}
+
+const CONF: &[&str] = &["app/conf", "app2/conf"];
+const BIGS: &[&str] = &["app/big", "app2/big"];
+const RUNS: &[&str] = &["app/bin/run", "app2/bin/run"];
+
+async fn try_all(cases: &[Case]) {
+    for case in cases {
+        let folder = Folder::new();
+        let store = folder.open(FOR_EVER).await;
+        fill(&store).await;
+        let clean = check(&store, DEEP).await;
+        assert_eq!(clean.findings, [], "before {}", case.name);
+        store.close().await;
+        drop(store);
+        (case.damage)(&folder);
+
+        let store = folder.open(FOR_EVER).await;
+        let report = check(&store, LOOK).await;
+        assert_eq!(kinds(&report), case.found, "{}: {:?}", case.name, report.findings);
+        let first = report.findings.iter().find(|finding| finding.kind == case.found[0]);
+        let paths: Vec<_> = first.unwrap().paths.iter().map(StorePath::as_str).collect();
+        assert_eq!(paths, case.paths, "{}", case.name);
+        assert_eq!(report.repaired, 0, "{}", case.name);
+
+        let repair = check(&store, REPAIR).await;
+        assert_eq!(kinds(&repair), case.found, "{}: {:?}", case.name, repair.findings);
+        let after = check(&store, LOOK).await;
+        assert_eq!(kinds(&after), case.left, "{} repaired: {:?}", case.name, after.findings);
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_without_a_target_are_found() {
+    try_all(&[
+        Case {
+            name: "a file without its content",
+            damage: |store| store.sql("UPDATE entry SET content = 999 WHERE name = 'conf'"),
+            found: &[K::EntryTarget, K::Unreferenced],
+            paths: CONF,
+            left: &[K::EntryTarget],
+        },
+        Case {
+            name: "a file whose content is being taken apart",
+            damage: |store| {
+                store.sql(
+                    "UPDATE content SET etag = NULL WHERE id =
+                       (SELECT content FROM entry WHERE name = 'conf')",
+                );
+            },
+            found: &[K::EntryTarget],
+            paths: CONF,
+            left: &[K::EntryTarget],
+        },
+        Case {
+            name: "a folder without its row",
+            damage: |store| {
+                store.sql(
+                    "DELETE FROM folder WHERE id = (SELECT child FROM entry WHERE name = 'deep')",
+                );
+            },
+            found: &[K::EntryTarget],
+            paths: &["app/deep", "app2/deep"],
+            left: &[K::EntryTarget],
+        },
+        Case {
+            name: "an entry that is nothing",
+            damage: |store| store.sql("UPDATE entry SET content = NULL WHERE name = 'conf'"),
+            found: &[K::EntryTarget, K::Unreferenced],
+            paths: CONF,
+            left: &[K::EntryTarget],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_are_wrong_are_found() {
+    try_all(&[
+        Case {
+            name: "a file of another size than its content",
+            damage: |store| store.sql("UPDATE entry SET size = 11 WHERE name = 'conf'"),
+            found: &[K::EntrySize, K::FolderTotals],
+            paths: CONF,
+            left: &[K::EntrySize],
+        },
+        Case {
+            name: "a name that is filed wrong",
+            damage: |store| store.sql("UPDATE entry SET folded = 'zzz' WHERE name = 'conf'"),
+            found: &[K::EntryFolded],
+            paths: CONF,
+            left: &[],
+        },
+        Case {
+            name: "a name that is there twice",
+            damage: |store| {
+                store.sql(
+                    "INSERT INTO entry SELECT folder, 'zzz', name, child, content, size, version,
+                       modified FROM entry WHERE name = 'conf'",
+                );
+            },
+            found: &[K::EntryFolded, K::FolderTotals],
+            paths: CONF,
+            left: &[K::EntryFolded],
+        },
+        Case {
+            name: "entries of a folder that is gone",
+            damage: |store| {
+                store.sql(
+                    "INSERT INTO entry SELECT 777, folded, name, child, content, size, version,
+                       modified FROM entry WHERE name = 'conf'",
+                );
+            },
+            found: &[K::EntryOrphan],
+            paths: &[],
+            left: &[],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_folders_is_found() {
+    try_all(&[
+        Case {
+            name: "totals of a folder deep down",
+            damage: |store| {
+                store.sql(
+                    "UPDATE folder SET files = files + 1, bytes = bytes - 1 WHERE id =
+                       (SELECT child FROM entry WHERE name = 'x')",
+                );
+            },
+            found: &[K::FolderTotals],
+            paths: &["app/deep", "app2/deep"],
+            left: &[],
+        },
+        Case {
+            name: "totals that are wrong all the way up",
+            damage: |store| store.sql("UPDATE folder SET bytes = bytes + 5"),
+            found: &[K::FolderTotals],
+            paths: &[""],
+            left: &[],
+        },
+        Case {
+            name: "a folder that holds nothing",
+            damage: |store| store.sql("DELETE FROM entry WHERE name = 'y'"),
+            found: &[K::FolderEmpty, K::FolderTotals, K::Unreferenced],
+            paths: &["app/deep/x", "app2/deep/x"],
+            left: &[K::FolderEmpty],
+        },
+        Case {
+            name: "a folder that nothing refers to",
+            damage: |store| store.sql("INSERT INTO folder (files, bytes) VALUES (0, 0)"),
+            found: &[K::Unreferenced],
+            paths: &[],
+            left: &[],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_without_their_parts_are_found() {
+    try_all(&[
+        Case {
+            name: "a content that lacks a part",
+            damage: |store| {
+                store.sql("DELETE FROM content_part WHERE start > 0");
+            },
+            found: &[K::ContentParts, K::Unreferenced],
+            paths: BIGS,
+            left: &[K::ContentParts],
+        },
+        Case {
+            name: "a content that lacks all parts",
+            damage: |store| {
+                store.sql(
+                    "DELETE FROM content_part WHERE content =
+                       (SELECT content FROM entry WHERE name = 'conf')",
+                );
+            },
+            found: &[K::ContentParts, K::Unreferenced],
+            paths: CONF,
+            left: &[K::ContentParts],
+        },
+        Case {
+            name: "a part that has no row",
+            damage: |store| {
+                store.sql(
+                    "DELETE FROM part WHERE id = (SELECT part FROM content_part WHERE content =
+                       (SELECT content FROM entry WHERE name = 'conf'))",
+                );
+            },
+            found: &[K::ContentParts],
+            paths: CONF,
+            left: &[K::ContentParts],
+        },
+        Case {
+            name: "a gap between parts",
+            damage: |store| {
+                store.sql("UPDATE content_part SET start = start + 1 WHERE start > 0");
+            },
+            found: &[K::ContentParts],
+            paths: BIGS,
+            left: &[K::ContentParts],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_that_are_wrong_are_found() {
+    try_all(&[
+        Case {
+            name: "the part of another content",
+            damage: |store| {
+                store.sql(
+                    "UPDATE content SET etag = zeroblob(32) WHERE id =
+                       (SELECT content FROM entry WHERE name = 'conf')",
+                );
+            },
+            found: &[K::ContentParts],
+            paths: CONF,
+            left: &[K::ContentParts],
+        },
+        Case {
+            name: "a wrong digest of a whole file",
+            damage: |store| {
+                store.sql(
+                    "UPDATE content SET digest = zeroblob(32) WHERE id =
+                       (SELECT content FROM entry WHERE name = 'conf')",
+                );
+            },
+            found: &[K::ContentParts],
+            paths: CONF,
+            left: &[K::ContentParts],
+        },
+        Case {
+            name: "a content of another size than its parts",
+            damage: |store| {
+                store.sql(
+                    "UPDATE content SET size = size - 1 WHERE id =
+                       (SELECT content FROM entry WHERE name = 'run')",
+                );
+            },
+            found: &[K::ContentParts, K::EntrySize],
+            paths: RUNS,
+            left: &[K::ContentParts, K::EntrySize],
+        },
+        Case {
+            name: "a list of parts without a content",
+            damage: |store| {
+                store.sql("INSERT INTO content_part SELECT 888, 0, id FROM part LIMIT 1");
+            },
+            found: &[K::ContentOrphan],
+            paths: &[],
+            left: &[],
+        },
+        Case {
+            name: "garbage that is forgotten",
+            damage: |store| store.sql("DELETE FROM garbage"),
+            found: &[K::Unreferenced],
+            paths: &[],
+            left: &[],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_parts_is_found() {
+    try_all(&[
+        Case {
+            name: "a part that is nowhere",
+            damage: |store| store.sql("UPDATE part SET bytes = NULL WHERE size = 10"),
+            found: &[K::PartPlace],
+            paths: CONF,
+            left: &[K::PartPlace],
+        },
+        Case {
+            name: "a part that is in two places",
+            damage: |store| {
+                store.sql(&format!("UPDATE part SET bytes = zeroblob(size) WHERE size = {RUN}"));
+            },
+            found: &[K::PartPlace],
+            paths: RUNS,
+            left: &[K::PartPlace],
+        },
+        Case {
+            name: "bytes in the database that are too short",
+            damage: |store| store.sql("UPDATE part SET bytes = zeroblob(9) WHERE size = 10"),
+            found: &[K::PartDamaged],
+            paths: CONF,
+            left: &[K::PartDamaged],
+        },
+        Case {
+            name: "an object that is missing",
+            damage: |store| fs::remove_file(store.object(LAST)).unwrap(),
+            found: &[K::PartMissing],
+            paths: BIGS,
+            left: &[K::PartMissing],
+        },
+        Case {
+            name: "an object that is too short",
+            damage: |store| fs::write(store.object(RUN), "short").unwrap(),
+            found: &[K::PartDamaged],
+            paths: RUNS,
+            left: &[K::PartDamaged],
+        },
+        Case {
+            name: "a part that nothing refers to",
+            damage: |store| {
+                let digest = Digest::of(b"abc");
+                store.sql(&format!(
+                    "INSERT INTO part (digest, size, bytes) VALUES (x'{digest}', 3, x'616263')"
+                ));
+            },
+            found: &[K::Unreferenced],
+            paths: &[],
+            left: &[],
+        },
+        Case {
+            name: "an object that belongs to nothing",
+            damage: |store| drop(store.add_object()),
+            found: &[K::ObjectUnknown],
+            paths: &[],
+            left: &[],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_sessions_is_found() {
+    try_all(&[
+        Case {
+            name: "a session that counts wrong",
+            damage: |store| store.sql("UPDATE upload_session SET received = 300"),
+            found: &[K::SessionReceived],
+            paths: &[],
+            left: &[],
+        },
+        Case {
+            name: "a session without its chunks",
+            damage: |store| store.sql("DELETE FROM upload_chunk"),
+            found: &[K::SessionReceived, K::Unreferenced],
+            paths: &[],
+            left: &[],
+        },
+        Case {
+            name: "chunks that overlap",
+            damage: |store| store.sql("UPDATE upload_chunk SET start = 99 WHERE start > 0"),
+            found: &[K::SessionChunks],
+            paths: &[],
+            left: &[K::SessionChunks],
+        },
+        Case {
+            name: "a chunk beyond the end",
+            damage: |store| store.sql("UPDATE upload_chunk SET start = 201 WHERE start > 0"),
+            found: &[K::SessionChunks],
+            paths: &[],
+            left: &[K::SessionChunks],
+        },
+        Case {
+            name: "a committed session with chunks",
+            damage: |store| store.sql("UPDATE upload_session SET committed = 1"),
+            found: &[K::SessionChunks],
+            paths: &[],
+            left: &[K::SessionChunks],
+        },
+        Case {
+            name: "chunks without a session",
+            damage: |store| store.sql("DELETE FROM upload_session"),
+            found: &[K::ChunkOrphan],
+            paths: &[],
+            left: &[],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_deep_check_reads_bytes() {
+    let folder = Folder::new();
+    let store = folder.open(FOR_EVER).await;
+    fill(&store).await;
+    store.close().await;
+    drop(store);
+    let object = folder.object(LAST);
+    let mut bytes = fs::read(&object).unwrap();
+    bytes[7] ^= 1;
+    fs::write(&object, bytes).unwrap();
+    folder.sql("UPDATE part SET bytes = zeroblob(size) WHERE size = 10");
+
+    let store = folder.open(FOR_EVER).await;
+    let report = check(&store, LOOK).await;
+    assert_eq!((report.findings, report.bytes), (Vec::new(), 0));
+    let report = check(&store, DEEP).await;
+    assert_eq!(kinds(&report), [K::PartDamaged]);
+    let mut paths: Vec<_> = report.findings.iter().flat_map(|found| &found.paths).collect();
+    paths.sort();
+    let paths: Vec<_> = paths.iter().map(|path| path.as_str()).collect();
+    assert_eq!(paths, ["app/big", "app/conf", "app2/big", "app2/conf"]);
+    assert!(report.bytes >= (BIG + RUN) as u64);
+    for finding in &report.findings {
+        assert!(!finding.message.contains(object.file_name().unwrap().to_str().unwrap()));
+    }
+    // The damage is told and left alone.
+    let report = check(&store, CheckRequest { deep: true, repair: true }).await;
+    assert_eq!((report.total, report.repaired), (2, 0));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_object_is_deleted_by_a_repair_alone() {
+    let folder = Folder::new();
+    let store = folder.open(FOR_EVER).await;
+    fill(&store).await;
+    let object = folder.add_object();
+    check(&store, LOOK).await;
+    assert!(object.exists());
+    check(&store, REPAIR).await;
+    assert!(!object.exists());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_folder_goes_with_its_path() {
+    let folder = Folder::new();
+    let store = folder.open(FOR_EVER).await;
+    fill(&store).await;
+    store.close().await;
+    drop(store);
+    folder.sql("DELETE FROM entry WHERE name = 'y'");
+    let store = folder.open(FOR_EVER).await;
+    check(&store, REPAIR).await;
+    for at in ["app/deep", "app2/deep"] {
+        store.delete(&path(at), Call::default()).await.unwrap();
+    }
+    assert_eq!(check(&store, DEEP).await.findings, []);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finding_names_some_of_many_paths() {
+    let folder = Folder::new();
+    let store = folder.open(FOR_EVER).await;
+    for n in 0..40 {
+        put(&store, &format!("a/{n:02}/f"), b"equal").await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    folder.sql("UPDATE part SET bytes = zeroblob(size)");
+    let store = folder.open(FOR_EVER).await;
+    let report = check(&store, DEEP).await;
+    assert_eq!(report.total, 1);
+    let finding = &report.findings[0];
+    assert_eq!(finding.paths.len(), 16);
+    assert!(finding.more_paths);
+    assert!(finding.message.starts_with("\"a/00/f\" and more than 15 more paths: "), "{finding:?}");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_one_check_at_a_time() {
+    let folder = Folder::new();
+    let store = folder.open(FOR_EVER).await;
+    let first = store.check(LOOK).unwrap();
+    let error = store.check(LOOK).expect_err("refused");
+    assert!(error.kind().retryable(), "{error}");
+    drop(first);
+    check(&store, LOOK).await;
+    store.close().await;
+}

@@ -1,0 +1,172 @@
+//! A small store with everything in it, and ways to damage it while it is closed.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use imagestore::{
+    blob::Blobs,
+    error::Result,
+    limits::{INLINE_BYTES_MAX, PART_BYTES_MAX},
+    model::{
+        CheckReport, CheckRequest, ChunkRange, CopyRequest, FindingKind, IfExists, OperationId,
+        SessionId, SkipFiles, StorePath,
+    },
+    store::{Call, Config, Incoming, Store},
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// The upload session of the small store, of which 100 of 300 bytes are missing.
+pub(crate) const SESSION: &str = "00000000-0000-4000-8000-000000000001";
+
+/// A check that only looks.
+pub(crate) const LOOK: CheckRequest = CheckRequest { deep: false, repair: false };
+/// A check that reads every byte.
+pub(crate) const DEEP: CheckRequest = CheckRequest { deep: true, repair: false };
+/// A check that repairs.
+pub(crate) const REPAIR: CheckRequest = CheckRequest { deep: false, repair: true };
+
+/// A folder for a store that is opened and closed.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Opens the store for a test that alone has it; what is let go of stays for `grace`.
+    pub(crate) async fn open(&self, grace: Duration) -> Store {
+        self.open_with(grace, Duration::ZERO).await
+    }
+
+    /// Opens the store. Objects without a row are found from `unknown_object_age` on.
+    pub(crate) async fn open_with(&self, grace: Duration, unknown_object_age: Duration) -> Store {
+        let mut config = Config::new(self.0.path());
+        config.reclaim_grace = grace;
+        config.reserve_bytes = 0;
+        config.unknown_object_age = unknown_object_age;
+        let blobs = Blobs::local(&self.0.path().join("blobs")).unwrap();
+        Store::open(config, blobs).await.unwrap().0
+    }
+
+    /// Runs statements on the closed store.
+    pub(crate) fn sql(&self, statements: &str) {
+        let database = Connection::open(self.0.path().join("namespace.sqlite")).unwrap();
+        database.execute_batch(statements).unwrap();
+    }
+
+    /// The file of an object that a part of this size has.
+    pub(crate) fn object(&self, size: usize) -> PathBuf {
+        let database = Connection::open(self.0.path().join("namespace.sqlite")).unwrap();
+        let sql = "SELECT object FROM part WHERE size = $1 AND object IS NOT NULL";
+        let key: String =
+            database.query_row(sql, [i64::try_from(size).unwrap()], |row| row.get(0)).unwrap();
+        self.0.path().join("blobs").join(key)
+    }
+
+    /// Puts a file among the objects, and returns where.
+    pub(crate) fn add_object(&self) -> PathBuf {
+        let name = format!("{}-{}", "a".repeat(64), "b".repeat(32));
+        let path = self.0.path().join("blobs/aa").join(name);
+        fs::write(&path, "nobody's").unwrap();
+        path
+    }
+}
+
+/// The size of the file `app/big`, which has two parts.
+pub(crate) const BIG: usize = PART_BYTES_MAX + LAST;
+/// The size of the second part of `app/big`.
+pub(crate) const LAST: usize = 3 * INLINE_BYTES_MAX;
+/// The size of `app/bin/run`, which has an object.
+pub(crate) const RUN: usize = 2 * INLINE_BYTES_MAX;
+
+/// Fills a store: `app` with inline files, an object and a file of two parts; its copy `app2`; a
+/// session; and garbage.
+pub(crate) async fn fill(store: &Store) {
+    for (path, size) in [
+        ("app/_.dir", 0),
+        ("app/conf", 10),
+        ("app/bin/run", RUN),
+        ("app/big", BIG),
+        ("app/deep/x/y", 20),
+        ("gone", 30),
+    ] {
+        put(store, path, &noise(path, size)).await.unwrap();
+    }
+    copy(store, "app", "app2", &[]).await.unwrap();
+    store.delete(&path("gone"), Call::default()).await.unwrap();
+    for offset in [0, 200] {
+        chunk(store, SESSION, "late", (offset, 100, 300)).await.unwrap();
+    }
+}
+
+/// Bytes that look like chance.
+pub(crate) fn noise(seed: &str, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+pub(crate) async fn put(store: &Store, at: &str, bytes: &[u8]) -> Result<()> {
+    let incoming = Incoming { path: path(at), size: None, digest: None };
+    let mut upload = store.upload(incoming, Call::default()).await?;
+    upload.write(Bytes::copy_from_slice(bytes)).await?;
+    upload.finish().await.map(drop)
+}
+
+pub(crate) async fn copy(store: &Store, from: &str, to: &str, skip: &[&str]) -> Result<()> {
+    let request = CopyRequest {
+        source: path(from),
+        destination: path(to),
+        skip_files: SkipFiles::new(skip).unwrap(),
+        check_mark_file: false,
+        if_exists: IfExists::Overwrite,
+        verify: false,
+        id: OperationId::new(),
+    };
+    let mut copying = store.copy(request, false, Call::default()).await?;
+    while copying.next().await?.is_some() {}
+    Ok(())
+}
+
+pub(crate) async fn chunk(
+    store: &Store,
+    session: &str,
+    at: &str,
+    (offset, length, total): (u64, u64, u64),
+) -> Result<()> {
+    let range = ChunkRange::new(offset, length, total)?;
+    let id = SessionId::parse(session)?;
+    let mut chunk = store.chunk(id, path(at), range, Call::default()).await?;
+    let bytes = noise(&format!("{session} {offset}"), usize::try_from(length).unwrap());
+    chunk.write(bytes.into()).await?;
+    chunk.finish().await
+}
+
+pub(crate) fn path(text: &str) -> StorePath {
+    StorePath::parse(text, "path").unwrap()
+}
+
+/// Checks a store, and returns the last report with all findings.
+pub(crate) async fn check(store: &Store, request: CheckRequest) -> CheckReport {
+    let mut checking = store.check(request).unwrap();
+    let (mut findings, mut last) = (Vec::new(), None);
+    while let Some(mut report) = checking.next().await.unwrap() {
+        assert!(!last.is_some_and(|last: CheckReport| last.done), "a report after the last");
+        findings.append(&mut report.findings);
+        last = Some(report);
+    }
+    let last = last.expect("a report");
+    assert!(last.done);
+    assert_eq!(last.total, findings.len() as u64, "{findings:?}");
+    assert_eq!(last.repaired, findings.iter().filter(|found| found.repaired).count() as u64);
+    CheckReport { findings, ..last }
+}
+
+/// The kinds of the findings, each once, in the order of their names.
+pub(crate) fn kinds(report: &CheckReport) -> Vec<FindingKind> {
+    let mut kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind).collect();
+    kinds.sort_by_key(|kind| format!("{kind:?}"));
+    kinds.dedup();
+    kinds
+}
