@@ -257,9 +257,7 @@ impl Store {
         let result = match (&part.bytes, &part.object) {
             (Some(bytes), _) if Digest::of(bytes) == part.digest => Ok(()),
             (Some(_), _) => return (part, Some(Lost::Damaged)),
-            (None, Some(object)) if request.deep => {
-                self.0.blobs.get(object, &digest, size).await.map(drop)
-            }
+            (None, Some(object)) if request.deep => self.0.blobs.check(object, &digest, size).await,
             (None, Some(object)) => self.0.blobs.look(object, size).await,
             (None, None) => Ok(()),
         };

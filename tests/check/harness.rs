@@ -19,6 +19,9 @@ use tempfile::TempDir;
 /// The upload session of the small store, of which 100 of 300 bytes are missing.
 pub(crate) const SESSION: &str = "00000000-0000-4000-8000-000000000001";
 
+/// The grace of a store where what is let go of stays.
+pub(crate) const FOR_EVER: Duration = Duration::from_hours(1);
+
 /// A check that only looks.
 pub(crate) const LOOK: CheckRequest = CheckRequest { deep: false, repair: false };
 /// A check that reads every byte.

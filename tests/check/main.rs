@@ -7,3 +7,5 @@ mod busy;
 mod damage;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod verdict;
