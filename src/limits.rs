@@ -76,6 +76,10 @@ pub const READ_QUEUE_MAX: usize = 1024;
 pub const WAL_BYTES_MAX: i64 = 64 * MIB as i64;
 /// The page cache of one database connection.
 pub const DATABASE_CACHE_KIB: i64 = 16 * 1024;
+/// How long a database server may take to accept a connection.
+pub const DATABASE_CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How often a silent database server is asked whether it is there.
+pub const DATABASE_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long one step of background work may hold the writer.
 pub const STEP: Duration = Duration::from_millis(5);

@@ -4,6 +4,8 @@
 //! callers share one sync. Nothing of a batch is answered before its commit; if the commit fails, all
 //! its jobs fail. A job that fails or panics is undone alone.
 //!
+//! A close lets the threads do what they have and refuses what comes later.
+//!
 //! **Invariant:** a job either runs and its caller learns the verdict, or it never begins. A caller
 //! that leaves, or whose deadline passes, takes back a job that still waits and cannot take back one
 //! that has begun.
@@ -12,7 +14,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
 };
@@ -39,12 +41,13 @@ type Answer = Box<dyn FnOnce(Option<Error>) + Send>;
 /// returns whether its changes are to stay. `None`: it was abandoned before it began.
 type Job = Box<dyn FnOnce(Result<&mut Tx<'_>>) -> Option<(bool, Answer)> + Send>;
 
-/// The database threads. Cheap to clone; they end when the last clone is gone.
+/// The database threads. Cheap to clone; they end when they are closed or the last clone is gone.
 #[derive(Clone, Debug)]
 pub struct Engine {
     writer: mpsc::Sender<Job>,
     readers: mpsc::Sender<Job>,
     waiting: Arc<AtomicUsize>,
+    closing: Arc<AtomicBool>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -54,18 +57,25 @@ impl Engine {
     /// # Errors
     /// `Internal` if a thread cannot be started.
     pub fn start(writer: Box<dyn Connection>, readers: Vec<Box<dyn Connection>>) -> Result<Self> {
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let closing = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::with_capacity(readers.len() + 1);
         let (write_jobs, jobs) = mpsc::channel(WRITE_QUEUE_MAX);
-        threads.push(spawn("db-writer".to_owned(), move || write_loop(writer, jobs))?);
+        let is_closing = Arc::clone(&closing);
+        threads.push(spawn("db-writer".to_owned(), move || write_loop(writer, jobs, &is_closing))?);
         let (read_jobs, jobs) = mpsc::channel(READ_QUEUE_MAX);
         let jobs = Arc::new(Mutex::new(jobs));
         for (number, reader) in readers.into_iter().enumerate() {
-            let jobs = Arc::clone(&jobs);
-            threads.push(spawn(format!("db-reader-{number}"), move || read_loop(reader, &jobs))?);
+            let (jobs, is_closing) = (Arc::clone(&jobs), Arc::clone(&closing));
+            let run = move || read_loop(reader, &jobs, &is_closing);
+            threads.push(spawn(format!("db-reader-{number}"), run)?);
         }
-        let threads = Arc::new(Mutex::new(threads));
-        Ok(Self { writer: write_jobs, readers: read_jobs, waiting, threads })
+        Ok(Self {
+            writer: write_jobs,
+            readers: read_jobs,
+            waiting: Arc::default(),
+            closing,
+            threads: Arc::new(Mutex::new(threads)),
+        })
     }
 
     /// Runs a job in a write transaction and returns its verdict once it is durable.
@@ -116,11 +126,15 @@ impl Engine {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Ends the threads after the jobs they have, and waits for them. Blocks.
-    pub fn close(self) {
-        let Self { writer, readers, waiting: _, threads } = self;
-        drop((writer, readers));
-        let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Ends the threads after the jobs they have, and their connections with them. Blocks.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        for queue in [&self.writer, &self.readers] {
+            // It wakes a thread that waits, and does nothing. One that is gone needs no waking.
+            queue.blocking_send(Box::new(|_| None)).ok();
+        }
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let threads = std::mem::take(&mut *threads);
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a database thread ended by a panic");
@@ -228,8 +242,15 @@ fn late() -> Error {
     Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
 }
 
-fn write_loop(mut connection: Box<dyn Connection>, mut jobs: mpsc::Receiver<Job>) {
+fn write_loop(
+    mut connection: Box<dyn Connection>,
+    mut jobs: mpsc::Receiver<Job>,
+    closing: &AtomicBool,
+) {
     while let Some(first) = jobs.blocking_recv() {
+        if closing.load(Ordering::Acquire) {
+            jobs.close();
+        }
         let mut batch = vec![first];
         while batch.len() < WRITE_BATCH_MAX
             && let Ok(job) = jobs.try_recv()
@@ -288,10 +309,18 @@ fn again(error: &Error) -> Error {
     Error::new(error.kind(), error.message()).because(format!("{error:?}"))
 }
 
-fn read_loop(mut connection: Box<dyn Connection>, jobs: &Mutex<mpsc::Receiver<Job>>) {
+fn read_loop(
+    mut connection: Box<dyn Connection>,
+    jobs: &Mutex<mpsc::Receiver<Job>>,
+    closing: &AtomicBool,
+) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        let Some(job) = job else { return };
+        let mut queue = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(job) = queue.blocking_recv() else { return };
+        if closing.load(Ordering::Acquire) {
+            queue.close();
+        }
+        drop(queue);
         let begun = connection.begin(Mode::Read);
         let answer =
             job(begun.map(|()| Tx::new(connection.as_mut())).as_mut().map_err(|e| again(e)));

@@ -119,6 +119,7 @@ pub fn info(tx: &mut Tx<'_>) -> Result<Info> {
         garbage: Usage { count: dead + waiting, bytes: 0 },
         registered: registered.into(),
         folders: tx.one("SELECT COUNT(*) FROM folder", &[])?.int(0)?,
+        metadata_bytes: tx.disk_bytes()? as u64,
         ..Info::default()
     })
 }

@@ -19,21 +19,20 @@ pub mod sql;
 pub mod tree;
 pub mod walk;
 
+mod database;
 mod engine;
+mod postgres;
 mod sqlite;
 
-use std::path::Path;
-
+pub use database::Database;
 pub use engine::Engine;
+pub use postgres::PostgresUrl;
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Kind, Result},
     limits::READERS,
     model::OperationError,
-    namespace::{
-        sql::{Connection, Mode, Tx},
-        sqlite::SqliteConnection,
-    },
+    namespace::sql::{Connection, Mode, Tx},
 };
 
 /// What a start found of an earlier instance and cleared away.
@@ -45,47 +44,35 @@ pub struct Recovered {
     pub operations: u64,
 }
 
-/// Opens the namespace in an SQLite file, and makes it if it is missing. `server` is the id of this
-/// instance. Blocks; the caller alone has the file.
+/// Opens the namespace in a database, and makes its tables if they are missing. `server` is the id of
+/// this instance. Blocks, and must not be called on a thread of an async runtime; the caller alone has
+/// an SQLite file.
 ///
 /// # Errors
-/// `InvalidArgument` for a store of a newer format, `Internal` if the file cannot be opened.
-pub fn open_sqlite(file: &Path, server: &str) -> Result<(Engine, Recovered)> {
-    let is_new = !file.exists();
-    let mut writer = SqliteConnection::open(file)?;
-    let recovered = in_transaction(&mut writer, |writer| {
-        let mut tables = Tx::new(writer);
-        let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'";
-        if tables.exists(sql, &[])? {
-            schema::check_format(&mut tables)?;
-            return recover(&mut tables, server);
-        }
-        writer.execute_schema(schema::TABLES)?;
-        schema::found(&mut Tx::new(writer))?;
-        Ok(Recovered::default())
-    })?;
-    if is_new {
-        sync_folder_of(file)?;
-    }
-    writer.checkpoint()?;
-    let readers = (0..READERS)
-        .map(|_| Ok(Box::new(SqliteConnection::open(file)?) as Box<dyn Connection>))
-        .collect::<Result<_>>()?;
-    Ok((Engine::start(Box::new(writer), readers)?, recovered))
+/// `InvalidArgument` for a store of a newer format or a database that cannot hold one, `Busy` if
+/// another server has the database or it cannot be reached, `Internal` if it cannot be opened.
+pub fn open(database: &Database, server: &str) -> Result<(Engine, Recovered)> {
+    let mut writer = database.connect(Mode::Write)?;
+    let recovered = found_or_recover(writer.as_mut(), server)?;
+    writer.settle()?;
+    let readers = (0..READERS).map(|_| database.connect(Mode::Read)).collect::<Result<_>>()?;
+    Ok((Engine::start(writer, readers)?, recovered))
 }
 
-fn in_transaction<T>(
-    connection: &mut SqliteConnection,
-    run: impl FnOnce(&mut SqliteConnection) -> Result<T>,
-) -> Result<T> {
-    connection.begin(Mode::Write)?;
-    match run(connection) {
-        Ok(value) => connection.commit().map(|()| value),
-        Err(error) => {
-            connection.rollback();
-            Err(error)
-        }
-    }
+/// Makes a store, or clears away what an earlier instance left of one: all or nothing.
+fn found_or_recover(writer: &mut dyn Connection, server: &str) -> Result<Recovered> {
+    writer.begin(Mode::Write)?;
+    let recovered = if writer.has_tables()? {
+        let mut tx = Tx::new(writer);
+        schema::check_format(&mut tx)?;
+        recover(&mut tx, server)?
+    } else {
+        writer.make_tables(schema::TABLES)?;
+        schema::found(&mut Tx::new(writer))?;
+        Recovered::default()
+    };
+    writer.commit()?;
+    Ok(recovered)
 }
 
 fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {
@@ -97,10 +84,4 @@ fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {
         pins: pin::unpin_others(tx, server)?,
         operations: operation::fail_others(tx, server, &error)?,
     })
-}
-
-/// The name of a new file is durable when its folder is.
-fn sync_folder_of(file: &Path) -> Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::internal)
 }

@@ -11,10 +11,11 @@ pub const FORMAT: i64 = 1;
 /// The id of the root folder.
 pub const ROOT: i64 = 1;
 
-/// `{id}` is an integer key that is never used again, `{clustered}` a table stored in its key.
+/// The tables, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
 ///
 /// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
-/// whether a folder is shared.
+/// whether a folder is shared. `upload_session_path` holds the beginning of a path, because
+/// PostgreSQL has no index for values of more than some 2,700 bytes.
 pub const TABLES: &str = "
 CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
 CREATE TABLE folder (id {id}, files BIGINT NOT NULL, bytes BIGINT NOT NULL);
@@ -39,7 +40,7 @@ CREATE TABLE dead_object (object {text} PRIMARY KEY){clustered};
 CREATE TABLE upload_session (
   id {text} PRIMARY KEY, path {text} NOT NULL, total BIGINT NOT NULL, received BIGINT NOT NULL,
   modified BIGINT NOT NULL, committed BIGINT NOT NULL){clustered};
-CREATE INDEX upload_session_path ON upload_session (path, id);
+CREATE INDEX upload_session_path ON upload_session (substr(path, 1, 256), id);
 CREATE INDEX upload_session_modified ON upload_session (modified);
 CREATE TABLE upload_chunk (
   session {text} NOT NULL, start BIGINT NOT NULL, size BIGINT NOT NULL, part BIGINT NOT NULL,

@@ -249,7 +249,8 @@ pub fn list(
     let rows = match path {
         Some(path) => tx.all(
             "SELECT id, path, total, received, modified, committed FROM upload_session
-             WHERE path = $1 AND id >= $2 ORDER BY id LIMIT $3",
+             WHERE substr(path, 1, 256) = substr($1, 1, 256) AND path = $1 AND id >= $2
+             ORDER BY id LIMIT $3",
             params![path.as_str(), token, limit],
         )?,
         None => tx.all(

@@ -161,6 +161,16 @@ pub trait Connection: Send {
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>>;
     /// The clock of the database, in microseconds since 1970.
     fn now(&mut self) -> Result<i64>;
+    /// What the tables, their indexes and their log take on disk, in bytes.
+    fn disk_bytes(&mut self) -> Result<i64>;
+    /// Whether the tables of a store are there.
+    fn has_tables(&mut self) -> Result<bool>;
+    /// Makes the tables. `{id}` stands for an integer key that is never used again, `{text}` for text
+    /// that is ordered by its bytes, `{bytes}` for bytes, `{clustered}` for a table stored in its key.
+    fn make_tables(&mut self, tables: &str) -> Result<()>;
+    /// Called once, when the transaction of the start is committed: makes durable and tidy what only
+    /// the driver knows of.
+    fn settle(&mut self) -> Result<()>;
 }
 
 /// A transaction: what the logic of the namespace works with.
@@ -205,6 +215,11 @@ impl<'a> Tx<'a> {
     /// Whether a statement has a row.
     pub fn exists(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<bool> {
         Ok(!self.all(sql, params)?.is_empty())
+    }
+
+    /// What the database takes on disk, in bytes.
+    pub fn disk_bytes(&mut self) -> Result<i64> {
+        self.connection.disk_bytes()
     }
 
     /// The time of this transaction by the clock of the database, in microseconds since 1970.

@@ -59,28 +59,6 @@ impl SqliteConnection {
         }
         Ok(Self(sqlite))
     }
-
-    /// Runs statements that make tables; `{id}`, `{text}`, `{bytes}` and `{clustered}` stand for what
-    /// the engines spell differently.
-    ///
-    /// # Errors
-    /// `Internal` if a statement fails.
-    pub(super) fn execute_schema(&self, schema: &str) -> Result<()> {
-        let text = schema
-            .replace("{id}", "INTEGER PRIMARY KEY AUTOINCREMENT")
-            .replace("{text}", "TEXT")
-            .replace("{bytes}", "BLOB")
-            .replace("{clustered}", " WITHOUT ROWID");
-        self.0.execute_batch(&text).map_err(|e| error(&e))
-    }
-
-    /// Moves the write-ahead log into the database file.
-    ///
-    /// # Errors
-    /// `Internal` if it fails; nothing is lost then.
-    pub(super) fn checkpoint(&self) -> Result<()> {
-        self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|e| error(&e))
-    }
 }
 
 impl Connection for SqliteConnection {
@@ -133,6 +111,37 @@ impl Connection for SqliteConnection {
         // The milliseconds are all that SQLite's clock has.
         let row = self.query("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000", &[])?;
         row.first().ok_or_else(|| Error::internal("the clock has no row"))?.int(0)
+    }
+
+    fn disk_bytes(&mut self) -> Result<i64> {
+        let file = self.0.path().unwrap_or_default();
+        let bytes = |suffix| std::fs::metadata(format!("{file}{suffix}")).map_or(0, |m| m.len());
+        Ok((bytes("") + bytes("-wal") + bytes("-shm")) as i64)
+    }
+
+    fn has_tables(&mut self) -> Result<bool> {
+        let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'";
+        Ok(!self.query(sql, &[])?.is_empty())
+    }
+
+    fn make_tables(&mut self, tables: &str) -> Result<()> {
+        let text = tables
+            .replace("{id}", "INTEGER PRIMARY KEY AUTOINCREMENT")
+            .replace("{text}", "TEXT")
+            .replace("{bytes}", "BLOB")
+            .replace("{clustered}", " WITHOUT ROWID");
+        self.0.execute_batch(&text).map_err(|e| error(&e))
+    }
+
+    /// Moves the write-ahead log into the file, and syncs its folder: the name of a new file is
+    /// durable when its folder is.
+    fn settle(&mut self) -> Result<()> {
+        self.0
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|e| error(&e))?;
+        let folder = self.0.path().and_then(|file| Path::new(file).parent());
+        let sync = |folder| std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+        folder.map_or(Ok(()), sync).map_err(Error::internal)
     }
 }
 

@@ -13,7 +13,10 @@ use clap::builder::FalseyValueParser;
 use percent_encoding::percent_decode_str;
 
 use super::Error;
-use crate::limits;
+use crate::{
+    limits,
+    namespace::{Database, PostgresUrl},
+};
 
 /// Runs the server.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,9 +30,10 @@ pub struct Serve {
     #[arg(long, env = "IMAGESTORE_DATA", default_value = "./imagestore-data", value_name = "DIR")]
     data: PathBuf,
 
-    #[arg(long, env = "IMAGESTORE_DATABASE", value_name = "URL")]
-    #[arg(help = "The database, as sqlite:///PATH [default: namespace.sqlite in the data folder]")]
-    database: Option<String>,
+    #[arg(long, env = "IMAGESTORE_DATABASE", value_name = "URL", hide_env_values = true)]
+    #[arg(help = "The database, as sqlite:///PATH or postgres://USER:PASSWORD@HOST:PORT/NAME \
+                  [default: namespace.sqlite in the data folder]")]
+    database: Option<Secret>,
 
     #[arg(long, env = "IMAGESTORE_BLOBS", value_name = "URL")]
     #[arg(help = "The blob store, as file:///PATH [default: blobs in the data folder]")]
@@ -66,8 +70,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The data folder.
     pub data: PathBuf,
-    /// The file of the SQLite database.
-    pub database: PathBuf,
+    /// The database of the namespace.
+    pub database: Database,
     /// The folder of the blob store.
     pub blobs: PathBuf,
     /// What uploads leave free on the data folder's file system, in bytes.
@@ -101,10 +105,12 @@ impl Serve {
             )));
         }
         let own = |name| self.data.join(name);
-        let database = self.database.as_deref().map(|url| local_path("--database", url, "sqlite"));
+        let database = self.database.as_ref().map(|url| database(&url.0));
         let blobs = self.blobs.as_deref().map(|url| local_path("--blobs", url, "file"));
         Ok(Config {
-            database: database.transpose()?.unwrap_or_else(|| own("namespace.sqlite")),
+            database: database
+                .transpose()?
+                .unwrap_or_else(|| Database::Sqlite(own("namespace.sqlite"))),
             blobs: blobs.transpose()?.unwrap_or_else(|| own("blobs")),
             listen: self.listen,
             data: self.data,
@@ -123,7 +129,7 @@ impl Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: data.to_owned(),
-            database: data.join("namespace.sqlite"),
+            database: Database::Sqlite(data.join("namespace.sqlite")),
             blobs: data.join("blobs"),
             reserve_bytes: limits::RESERVE_BYTES_DEFAULT,
             reclaim_grace: limits::RECLAIM_GRACE_DEFAULT,
@@ -136,6 +142,22 @@ impl Config {
 /// Whether only this machine reaches an address.
 pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
+}
+
+/// A text that may hold a password, so that nobody prints it.
+#[derive(Clone)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
 }
 
 /// A number of bytes, as the command line writes it.
@@ -170,6 +192,16 @@ impl std::fmt::Display for Time {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an IP address and a port, such as 127.0.0.1:19080".to_owned())
+}
+
+/// The database of a URL. Errors do not repeat the URL.
+fn database(url: &str) -> Result<Database, Error> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let url = PostgresUrl::parse(url)
+            .map_err(|error| Error::new(format!("--database: {}", error.message())))?;
+        return Ok(Database::Postgres(Box::new(url)));
+    }
+    local_path("--database", url, "sqlite").map(Database::Sqlite)
 }
 
 /// The absolute path of a URL of the only scheme that is known. Errors do not repeat the URL, which
@@ -249,11 +281,18 @@ mod tests {
         parse(arguments).expect("parsed").config().expect("checked")
     }
 
+    fn sqlite(config: &Config) -> &Path {
+        match &config.database {
+            Database::Sqlite(file) => file,
+            Database::Postgres(_) => panic!("no file"),
+        }
+    }
+
     #[test]
     fn without_flags_all_is_on_this_machine() {
         let config = config(&[]);
         assert_eq!(config.listen.to_string(), "127.0.0.1:19080");
-        assert_eq!(config.database, Path::new("./imagestore-data/namespace.sqlite"));
+        assert_eq!(sqlite(&config), Path::new("./imagestore-data/namespace.sqlite"));
         assert_eq!(config.blobs, Path::new("./imagestore-data/blobs"));
         assert_eq!(config.reserve_bytes, 16 << 20);
         assert_eq!(config.reclaim_grace, Duration::from_secs(5));
@@ -286,10 +325,13 @@ mod tests {
     #[test]
     fn a_url_names_a_local_path() {
         let config = config(&["--database", "sqlite:///a/b%20c", "--blobs", "file:///d"]);
-        assert_eq!(config.database, Path::new("/a/b c"));
+        assert_eq!(sqlite(&config), Path::new("/a/b c"));
         assert_eq!(config.blobs, Path::new("/d"));
         for (flag, url, why) in [
-            ("--database", "postgres://me:secret@host/db", "postgres:// is not supported"),
+            ("--database", "postgres://me:secret@host:port/db", "expected postgres://"),
+            ("--database", "postgres://me:secret@/db", "expected a host"),
+            ("--database", "postgres://me:secret@host/db?sslmode=require", "sslmode=require"),
+            ("--database", "mysql://me:secret@host/db", "mysql:// is not supported"),
             ("--database", "file:///a", "file:// is not supported"),
             ("--blobs", "s3://bucket", "s3:// is not supported"),
             ("--blobs", "file://relative", "file:///PATH"),
@@ -302,6 +344,16 @@ mod tests {
             assert!(error.starts_with(flag) && error.contains(why), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_password_is_nowhere_printed() {
+        let url = "postgresql://me:secret@host/db?connect_timeout=3";
+        let serve = parse(&["--database", url]).expect("parsed");
+        assert!(!format!("{serve:?}").contains("secret"), "{serve:?}");
+        let config = serve.config().expect("checked");
+        assert!(matches!(config.database, Database::Postgres(_)), "{config:?}");
+        assert!(!format!("{config:?}").contains("secret"), "{config:?}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ use crate::{
         Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
         StorePath, Totals, reserved,
     },
-    namespace::{self, Engine, Recovered, list, operation, tree},
+    namespace::{self, Database, Engine, Recovered, list, operation, tree},
     store::{operations::Hub, space::Space},
 };
 
@@ -54,8 +54,8 @@ use crate::{
 pub struct Config {
     /// The folder that holds everything that is local; it exists and is locked.
     pub data: PathBuf,
-    /// The SQLite file.
-    pub database: PathBuf,
+    /// The database of the namespace.
+    pub database: Database,
     /// What is left free on the disk.
     pub reserve_bytes: u64,
     /// How long something let go of stays readable.
@@ -74,7 +74,7 @@ impl Config {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         let data = data.into();
         Self {
-            database: data.join("namespace.sqlite"),
+            database: Database::Sqlite(data.join("namespace.sqlite")),
             data,
             reserve_bytes: RESERVE_BYTES_DEFAULT,
             reclaim_grace: RECLAIM_GRACE_DEFAULT,
@@ -126,12 +126,13 @@ impl Store {
     /// Opens a store, clears away what an earlier instance left, and starts the background work.
     ///
     /// # Errors
-    /// `InvalidArgument` for a store of a newer format, `Internal`.
+    /// `InvalidArgument` for a store of a newer format, `Busy` if another server has the database,
+    /// `Internal`.
     pub async fn open(config: Config, blobs: Blobs) -> Result<(Self, Recovered)> {
         let server = Uuid::now_v7().to_string();
-        let (file, id) = (config.database.clone(), server.clone());
+        let (database, id) = (config.database.clone(), server.clone());
         let (engine, recovered) =
-            tokio::task::spawn_blocking(move || namespace::open_sqlite(&file, &id))
+            tokio::task::spawn_blocking(move || namespace::open(&database, &id))
                 .await
                 .map_err(Error::internal)??;
         let store = Self(Arc::new(Inner {
@@ -162,7 +163,7 @@ impl Store {
         self.0.draining.cancel();
     }
 
-    /// Ends everything and waits for it.
+    /// Ends everything and waits for it; the database is free for another server then.
     ///
     /// What is not waited for is cleared away by the next start.
     pub async fn close(&self) {
@@ -170,6 +171,9 @@ impl Store {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        let engine = self.0.engine.clone();
+        // It joins threads, and those catch every panic.
+        tokio::task::spawn_blocking(move || engine.close()).await.ok();
     }
 
     /// A token that is cancelled when the store drains: watchers leave then.
@@ -241,11 +245,8 @@ impl Store {
     /// `Internal`.
     pub async fn info(&self, call: Call) -> Result<Info> {
         let mut info = self.0.engine.read(call.deadline, list::info).await?;
-        let space = self.0.space.clone();
-        let disk = tokio::task::spawn_blocking(move || space.disk()).await;
-        let disk = disk.map_err(Error::internal)??;
-        info.metadata_bytes = disk.database_bytes;
-        info.on_disk.bytes += disk.database_bytes as i64;
+        let disk = self.0.space.disk()?;
+        info.on_disk.bytes += info.metadata_bytes as i64;
         info.disk_capacity = disk.capacity;
         info.disk_available = disk.available;
         Ok(info)
