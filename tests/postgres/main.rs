@@ -1,0 +1,11 @@
+//! What only PostgreSQL can show: the claim of a server, lost connections, names of every kind in its
+//! indexes, and how its faults are told. It needs the server that `IMAGESTORE_TEST_POSTGRES` names;
+//! `tests/run` starts one.
+
+#[cfg(test)]
+#[path = "../support/database.rs"]
+mod database;
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod store;

@@ -1,0 +1,103 @@
+//! A whole store on PostgreSQL, where its engine differs from SQLite's.
+
+use std::path::Path;
+
+use imagestore::{
+    blob::Blobs,
+    limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
+    model::{ChunkRange, SessionId, Stat, StorePath},
+    namespace::Database,
+    store::{Call, Config, Incoming, Store},
+};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::database::{Reader, database};
+
+async fn open(folder: &Path, database: Database) -> Store {
+    let blobs = Blobs::local(&folder.join("blobs")).expect("a blob store");
+    let config = Config { database, reserve_bytes: 0, ..Config::new(folder) };
+    Store::open(config, blobs).await.expect("opened").0
+}
+
+async fn new() -> (TempDir, Database, Store) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = database(folder.path());
+    let store = open(folder.path(), database.clone()).await;
+    (folder, database, store)
+}
+
+async fn upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Stat {
+    let incoming = Incoming { path: path.clone(), size: None, digest: None };
+    let mut upload = store.upload(incoming, Call::default()).await.expect("begun");
+    upload.write(bytes.into()).await.expect("written");
+    upload.finish().await.expect("uploaded")
+}
+
+fn path(text: &str) -> StorePath {
+    StorePath::parse(text, "path").expect("a path")
+}
+
+#[tokio::test]
+async fn a_store_is_there_after_a_restart() {
+    let (folder, database, store) = new().await;
+    let info = store.info(Call::default()).await.expect("measured");
+    assert!(info.metadata_bytes > 0 && info.folders == 1, "{info:?}");
+    let stored = upload(&store, &path("a/b"), b"bytes").await;
+    store.close().await;
+    let store = open(folder.path(), database).await;
+    assert_eq!(store.stat(&path("a/b"), Call::default()).await.expect("there"), stored);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_longest_names_and_paths_fit_the_indexes() {
+    let (_folder, _, store) = new().await;
+    // The lower case of this letter is longer than the letter: no folded name is longer.
+    let name = "\u{23A}".repeat(NAME_BYTES_MAX / 2);
+    assert_eq!(name.to_lowercase().len(), NAME_BYTES_MAX / 2 * 3);
+    // Random text, because the database compresses what repeats itself.
+    let mut random = String::new();
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    while random.len() + 2 <= NAME_BYTES_MAX {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // Capital letters of the Latin and Cyrillic alphabets.
+        random.extend(char::from_u32(0x400 + (seed >> 59) as u32));
+    }
+    for name in [&name, &random] {
+        let long = path(&[name.as_str(); PATH_BYTES_MAX / NAME_BYTES_MAX - 1].join("/"));
+        upload(&store, &long, b"x").await;
+        let page = store.list(&StorePath::root(), 0, name.clone(), Call::default()).await;
+        assert_eq!(page.expect("a page").items.first().expect("an entry").path, path(name));
+
+        let id = SessionId::parse(&uuid::Uuid::new_v4().to_string()).expect("an id");
+        let range = ChunkRange { offset: 0, length: 1, total: 2 };
+        let chunk = store.chunk(id, long.clone(), range, Call::default()).await;
+        let mut chunk = chunk.expect("begun");
+        chunk.write(b"y".as_slice().into()).await.expect("written");
+        chunk.finish().await.expect("stored");
+        let sessions = store.sessions(Some(long), 0, String::new(), Call::default()).await;
+        assert_eq!(sessions.expect("a page").items.len(), 1);
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn writers_at_once_lose_nothing() {
+    let (_folder, database, store) = new().await;
+    let mut uploads = JoinSet::new();
+    for number in 0..64 {
+        let store = store.clone();
+        uploads.spawn(async move {
+            let path = path(&format!("all/{}/{number}", number % 4));
+            upload(&store, &path, b"the same").await;
+        });
+    }
+    uploads.join_all().await;
+    let stat = store.stat(&path("all"), Call::default()).await.expect("there");
+    assert_eq!((stat.entry.totals.files, stat.entry.totals.bytes), (64, 64 * 8));
+    let reader = Reader::open(&database);
+    assert_eq!(reader.number("SELECT COUNT(*) FROM part"), 1);
+    assert_eq!(reader.number("SELECT COUNT(*) FROM entry WHERE content IS NOT NULL"), 64);
+    store.close().await;
+}

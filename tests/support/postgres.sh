@@ -1,0 +1,44 @@
+# A PostgreSQL server for one run of the tests. tests/run sources this file, which needs its functions
+# fail and apt_install.
+
+postgres_bin=/usr/lib/postgresql/15/bin
+postgres_folder=
+
+# Starts a server in a temporary folder, on a free port and a Unix socket, and sets postgres_url. It
+# lasts until stop_postgres.
+start_postgres() {
+    [[ -x $postgres_bin/initdb ]] || apt_install postgresql-15
+    postgres_folder=$(mktemp --directory)
+    local data=$postgres_folder/data log=$postgres_folder/log password port
+    password=$(python3 -c 'import secrets; print(secrets.token_hex(8))')
+    port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+    printf '%s' "$password" >"$postgres_folder/password"
+    # The server refuses to run as root; its package made a user for it.
+    [[ $EUID -ne 0 ]] || chown --recursive postgres "$postgres_folder"
+    # The locale orders text otherwise than by bytes, so that a column without its collation is found.
+    as_postgres "$postgres_bin/initdb" --pgdata "$data" --username tests --no-sync --encoding UTF8 \
+        --locale C.UTF-8 --locale-provider icu --icu-locale en \
+        --auth scram-sha-256 --pwfile "$postgres_folder/password" >"$postgres_folder/initdb" ||
+        fail "cannot make a PostgreSQL database"
+    # What a power cut loses is of no worth here, so nothing is synced (-F).
+    as_postgres "$postgres_bin/pg_ctl" start --wait --silent --pgdata "$data" --log "$log" \
+        --options "-h 127.0.0.1 -p $port -k $postgres_folder -F -N 500" ||
+        fail "PostgreSQL does not start: $(cat "$log")"
+    postgres_url="postgres://tests:$password@127.0.0.1:$port/postgres"
+}
+
+stop_postgres() {
+    [[ -n $postgres_folder ]] || return 0
+    if [[ -f $postgres_folder/data/postmaster.pid ]]; then
+        as_postgres "$postgres_bin/pg_ctl" stop --silent --mode immediate --pgdata "$postgres_folder/data"
+    fi
+    rm -rf "$postgres_folder"
+}
+
+as_postgres() {
+    if [[ $EUID -eq 0 ]]; then
+        (cd / && runuser --user postgres -- "$@")
+    else
+        "$@"
+    fi
+}
