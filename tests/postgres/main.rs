@@ -8,4 +8,7 @@ mod database;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+#[path = "../support/reader.rs"]
+mod reader;
+#[cfg(test)]
 mod store;

@@ -12,7 +12,7 @@ use imagestore::{
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::database::{Reader, database};
+use crate::{database::database, reader::Reader};
 
 async fn open(folder: &Path, database: Database) -> Store {
     let blobs = Blobs::local(&folder.join("blobs")).expect("a blob store");

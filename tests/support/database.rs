@@ -1,19 +1,9 @@
 //! The database of a test: an SQLite file in its folder or, where `IMAGESTORE_TEST_POSTGRES` has the
 //! URL of a server, a schema of its own there. So one test proves both engines, run once with each.
 
-use std::{
-    path::Path,
-    sync::{
-        Mutex,
-        mpsc::{self, Sender},
-    },
-    thread,
-};
+use std::{path::Path, thread};
 
-use imagestore::namespace::{
-    Database, PostgresUrl,
-    sql::{Mode, Row},
-};
+use imagestore::namespace::{Database, PostgresUrl};
 
 /// The URL of the PostgreSQL server of this run, if it has one.
 #[expect(clippy::disallowed_methods, reason = "tests/run tells the tests what it started")]
@@ -50,38 +40,4 @@ pub(crate) fn administer(url: &str, sql: &str) {
     };
     // The client blocks, which no thread of an async runtime may do.
     thread::scope(|scope| scope.spawn(run).join()).expect("no panic");
-}
-
-/// Reads the tables of a database beside the store that has it open.
-pub(crate) struct Reader(Mutex<Sender<Question>>);
-
-/// A statement, and where its rows go.
-type Question = (&'static str, Sender<Vec<Row>>);
-
-impl Reader {
-    /// Connects.
-    pub(crate) fn open(database: &Database) -> Self {
-        let database = database.clone();
-        let (questions, asked) = mpsc::channel::<Question>();
-        thread::spawn(move || {
-            let mut connection = database.connect(Mode::Read).expect("connected");
-            for (sql, answer) in asked {
-                // Whoever asked has failed if it is gone.
-                answer.send(connection.query(sql, &[]).expect(sql)).ok();
-            }
-        });
-        Self(Mutex::new(questions))
-    }
-
-    /// The rows of a statement, on the newest snapshot.
-    pub(crate) fn rows(&self, sql: &'static str) -> Vec<Row> {
-        let (answer, rows) = mpsc::channel();
-        self.0.lock().expect("no panic").send((sql, answer)).expect("it reads");
-        rows.recv().expect(sql)
-    }
-
-    /// The number in the one row of a statement.
-    pub(crate) fn number(&self, sql: &'static str) -> i64 {
-        self.rows(sql).first().expect("a row").int(0).expect("a number")
-    }
 }

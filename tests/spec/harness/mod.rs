@@ -1,5 +1,7 @@
 //! What the tests share: a server of its own for each, and a driver for each interface.
 
+#[path = "../../support/database.rs"]
+mod database;
 mod driver;
 mod gate;
 mod grpc;
@@ -46,38 +48,51 @@ fn folder() -> TempDir {
 /// The generated client over a socket.
 pub(crate) type Client = ImageStoreClient<Channel>;
 
-/// A server on a folder of its own and a free port. Dropped, it ends as if killed.
+/// A server on a folder and a database of its own and a free port. Dropped, it ends as if killed.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    config: Config,
     folder: TempDir,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
 }
 
 impl Server {
-    /// Starts a server on an empty folder.
+    /// Starts a server on an empty folder and an empty database.
     pub(crate) async fn start() -> Self {
-        Self::start_in(folder()).await
+        let (folder, config) = Self::settings();
+        Self::start_in(folder, config).await
     }
 
     /// Starts a server that keeps its parts behind a gate, in memory.
+    /// Starts a server like that, whose objects are behind a gate.
     pub(crate) async fn start_behind(gate: &Gate) -> Self {
-        let folder = folder();
-        let config = Config::local(folder.path());
+        let (folder, config) = Self::settings();
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let blobs = Blobs::new(Arc::new(gate.clone()));
         let server = Real::start_with(&config, blobs, listener).await.expect("started");
         Self::run(server, folder)
+        Self::serve(server, folder, config)
     }
 
-    async fn start_in(folder: TempDir) -> Self {
-        let config = Config::local(folder.path());
+    fn settings() -> (TempDir, Config) {
+        let folder = folder();
+        let mut config = Config::local(folder.path());
+        config.database = database::database(folder.path());
+        (folder, config)
+    }
+
+    async fn start_in(folder: TempDir, config: Config) -> Self {
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let server = Real::start(&config, listener).await.expect("started");
         Self::run(server, folder)
     }
 
     fn run(server: Real, folder: TempDir) -> Self {
+        Self::serve(server, folder, config)
+    }
+
+    fn serve(server: Real, folder: TempDir, config: Config) -> Self {
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         // A server whose handle is dropped is not stopped, but goes with its runtime.
@@ -86,14 +101,14 @@ impl Server {
                 std::future::pending::<()>().await;
             }
         }));
-        Self { address, folder, stop, running }
+        Self { address, config, folder, stop, running }
     }
 
-    /// Stops the server and starts another one on the same folder.
+    /// Stops the server and starts another one on the same folder and database.
     pub(crate) async fn restart(self) -> Self {
         self.stop.send(()).expect("it runs");
         self.running.await.expect("stopped");
-        Self::start_in(self.folder).await
+        Self::start_in(self.folder, self.config).await
     }
 
     /// Speaks HTTP/1.1 to it.
