@@ -69,6 +69,10 @@
 //! The proto; a [`error::Kind`] if it fails in a new way; [`store`]; [`grpc`]; [`rest`] and its JSON;
 //! [`cli`]; a scenario in `tests/spec` over every interface.
 
+// What unit tests and the test binaries share names the crate as the latter do.
+#[cfg(test)]
+extern crate self as imagestore;
+
 pub mod blob;
 pub mod cli;
 pub mod client;

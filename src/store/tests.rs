@@ -4,6 +4,8 @@
 //! the test queued them and run in one batch.
 
 mod copies;
+#[path = "../../tests/support/database.rs"]
+mod database;
 mod downloads;
 mod gate;
 mod uploads;
@@ -39,7 +41,8 @@ impl Fixture {
 
     async fn with_grace(grace: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::new(dir.path());
+        let database = database::database(dir.path());
+        let mut config = Config { database, ..Config::new(dir.path()) };
         config.reclaim_grace = grace;
         config.reserve_bytes = 0;
         let gate = Arc::new(Gate::default());

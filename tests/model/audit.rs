@@ -4,40 +4,48 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
+use imagestore::namespace::sql::Row;
 use object_store::{ObjectStore, memory::InMemory};
-use rusqlite::Connection;
 
-use crate::{harness::Fixture, plain::Entry};
+use crate::{harness::Fixture, plain::Entry, reader::Reader};
 
-/// The folders that the root leads to.
-const LIVE: &str = "WITH RECURSIVE live (id) AS (
-  SELECT 1 UNION SELECT e.child FROM entry e JOIN live ON e.folder = live.id
-  WHERE e.child IS NOT NULL) ";
+/// A statement about `live`, the folders that the root leads to.
+macro_rules! live {
+    ($sql:literal) => {
+        concat!(
+            "WITH RECURSIVE live (id) AS (
+               SELECT id FROM folder WHERE id = 1
+               UNION SELECT e.child FROM entry e JOIN live ON e.folder = live.id
+               WHERE e.child IS NOT NULL) ",
+            $sql
+        )
+    };
+}
 
 /// What must have no row.
 const LAWS: [(&str, &str); 12] = [
     (
         "totals of a folder are the sums of its entries",
-        "SELECT f.id FROM live JOIN folder f ON f.id = live.id
+        live!("SELECT f.id FROM live JOIN folder f ON f.id = live.id
          LEFT JOIN entry e ON e.folder = f.id LEFT JOIN folder c ON c.id = e.child
          GROUP BY f.id
-         HAVING f.files <> COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.name IS NOT NULL
-                                             ELSE c.files END), 0)
-             OR f.bytes <> COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.size ELSE c.bytes END), 0)",
+         HAVING f.files <> COALESCE(SUM(CASE WHEN e.child IS NOT NULL THEN c.files
+                                             WHEN e.name IS NOT NULL THEN 1 ELSE 0 END), 0)
+             OR f.bytes <> COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.size ELSE c.bytes END), 0)"),
     ),
     (
         "every folder below the root holds a file",
-        "SELECT f.id FROM live JOIN folder f ON f.id = live.id WHERE f.files <= 0 AND f.id <> 1",
+        live!("SELECT f.id FROM live JOIN folder f ON f.id = live.id WHERE f.files <= 0 AND f.id <> 1"),
     ),
     (
         "every folder of the tree has its row",
-        "SELECT id FROM live WHERE id NOT IN (SELECT id FROM folder)",
+        live!("SELECT id FROM live WHERE id NOT IN (SELECT id FROM folder)"),
     ),
     (
         "every file of the tree has its whole content",
-        "SELECT e.content FROM live JOIN entry e ON e.folder = live.id
+        live!("SELECT e.content FROM live JOIN entry e ON e.folder = live.id
          LEFT JOIN content c ON c.id = e.content
-         WHERE e.content IS NOT NULL AND (c.id IS NULL OR c.etag IS NULL OR c.size <> e.size)",
+         WHERE e.content IS NOT NULL AND (c.id IS NULL OR c.etag IS NULL OR c.size <> e.size)"),
     ),
     (
         "a living content has its parts without a gap",
@@ -85,53 +93,62 @@ const LAWS: [(&str, &str); 12] = [
 
 /// Checks the laws, and that every part's object is there.
 pub(crate) async fn check(fixture: &Fixture, objects: &InMemory) {
-    laws(&fixture.database());
-    let named = objects_named(&fixture.database());
+    laws(&fixture.tables);
+    let named = objects_named(&fixture.tables);
     let stored: Vec<_> = objects.list(None).try_collect().await.unwrap();
     let stored: BTreeSet<String> =
         stored.into_iter().map(|meta| meta.location.to_string()).collect();
     // A part may have been reclaimed between the two looks.
     let lost: Vec<_> = named.difference(&stored).collect();
     if !lost.is_empty() {
-        let named = objects_named(&fixture.database());
+        let named = objects_named(&fixture.tables);
         assert!(lost.iter().all(|object| !named.contains(*object)), "objects are lost: {lost:?}");
     }
 }
 
 /// Checks the laws of the tables.
-pub(crate) fn laws(database: &Connection) {
+pub(crate) fn laws(tables: &Reader) {
     for (law, sql) in LAWS {
-        let sql = format!("{LIVE}{sql}");
-        let mut statement = database.prepare_cached(&sql).unwrap();
-        let broken: Vec<String> = statement
-            .query_map([], |row| row.get_ref(0).map(|value| format!("{value:?}")))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let broken = tables.rows(sql);
         assert!(broken.is_empty(), "{law}, but not {broken:?}");
     }
 }
 
-fn objects_named(database: &Connection) -> BTreeSet<String> {
-    let sql = "SELECT object FROM part WHERE object IS NOT NULL";
-    let mut statement = database.prepare_cached(sql).unwrap();
-    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+fn objects_named(tables: &Reader) -> BTreeSet<String> {
+    let rows = tables.rows("SELECT object FROM part WHERE object IS NOT NULL");
+    rows.iter().map(|row| row.text(0).unwrap()).collect()
 }
 
 /// Every path of the tree, by the tables.
-pub(crate) fn tree(database: &Connection) -> BTreeMap<String, Entry> {
-    let sql = "WITH RECURSIVE tree (path, child, version, files, bytes) AS (
-        SELECT '', 1, NULL, NULL, NULL
-        UNION ALL
-        SELECT CASE WHEN t.path = '' THEN e.name ELSE t.path || '/' || e.name END, e.child,
-          CASE WHEN e.child IS NULL THEN e.version END, 1, e.size
-        FROM tree t JOIN entry e ON e.folder = t.child)
-      SELECT t.path, t.version, COALESCE(f.files, t.files), COALESCE(f.bytes, t.bytes)
-      FROM tree t LEFT JOIN folder f ON f.id = t.child";
-    let mut statement = database.prepare_cached(sql).unwrap();
-    let entry = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(String, Entry)> {
-        let entry = Entry { version: row.get(1)?, files: row.get(2)?, bytes: row.get(3)? };
-        Ok((row.get(0)?, entry))
-    };
-    statement.query_map([], entry).unwrap().map(Result::unwrap).collect()
+pub(crate) fn tree(tables: &Reader) -> BTreeMap<String, Entry> {
+    let root = tables.rows("SELECT files, bytes FROM folder WHERE id = 1");
+    let entries = tables.rows(live!(
+        "SELECT e.folder, e.name, e.child, e.version, e.size, f.files, f.bytes
+         FROM live JOIN entry e ON e.folder = live.id LEFT JOIN folder f ON f.id = e.child"
+    ));
+    let mut children: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
+    for row in &entries {
+        children.entry(row.int(0).unwrap()).or_default().push(row);
+    }
+    let totals = |row: &Row, column| (row.int(column).unwrap(), row.int(column + 1).unwrap());
+    let (files, bytes) = totals(root.first().unwrap(), 0);
+    let mut tree = BTreeMap::from([(String::new(), Entry { version: None, files, bytes })]);
+    let mut folders = vec![(String::new(), 1)];
+    while let Some((above, folder)) = folders.pop() {
+        for row in children.get(&folder).into_iter().flatten() {
+            let separator = if above.is_empty() { "" } else { "/" };
+            let path = format!("{above}{separator}{}", row.text(1).unwrap());
+            let child = row.opt_int(2).unwrap();
+            let entry = if let Some(child) = child {
+                folders.push((path.clone(), child));
+                let (files, bytes) = totals(row, 5);
+                Entry { version: None, files, bytes }
+            } else {
+                let (version, bytes) = totals(row, 3);
+                Entry { version: Some(version), files: 1, bytes }
+            };
+            tree.insert(path, entry);
+        }
+    }
+    tree
 }

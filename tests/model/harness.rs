@@ -1,10 +1,6 @@
 //! A store in a folder of its own, and short ways to call it.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -19,8 +15,9 @@ use imagestore::{
     store::{Call, Config, Incoming, Store},
 };
 use object_store::{ObjectStore, memory::InMemory};
-use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
+
+use crate::{database::database, reader::Reader};
 
 /// How long a test waits for what must happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -30,9 +27,10 @@ pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) recovered: Recovered,
     pub(crate) objects: Arc<dyn ObjectStore>,
+    /// A look at the tables.
+    pub(crate) tables: Reader,
     config: Config,
     blobs: Blobs,
-    reader: Mutex<Connection>,
     _dir: TempDir,
 }
 
@@ -45,14 +43,14 @@ impl Fixture {
     /// A new store with other settings or another object store.
     pub(crate) async fn with(set: impl FnOnce(&mut Config), objects: Arc<dyn ObjectStore>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::new(dir.path());
+        let mut config = Config { database: database(dir.path()), ..Config::new(dir.path()) };
         config.reclaim_grace = Duration::ZERO;
         config.reserve_bytes = 0;
         set(&mut config);
         let blobs = Blobs::new(Arc::clone(&objects));
         let (store, recovered) = Store::open(config.clone(), blobs.clone()).await.unwrap();
-        let reader = Mutex::new(open_reader(&config.database));
-        Self { store, recovered, objects, config, blobs, reader, _dir: dir }
+        let tables = Reader::open(&config.database);
+        Self { store, recovered, objects, tables, config, blobs, _dir: dir }
     }
 
     /// Closes the store and opens it again.
@@ -62,17 +60,6 @@ impl Fixture {
             Store::open(self.config.clone(), self.blobs.clone()).await.unwrap();
         self.store = store;
         self.recovered = recovered;
-        self.reader = Mutex::new(open_reader(&self.config.database));
-    }
-
-    /// A connection of the test's own, that only reads.
-    pub(crate) fn database(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock().unwrap()
-    }
-
-    /// Counts what a statement counts.
-    pub(crate) fn count(&self, sql: &str) -> i64 {
-        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
     /// The keys in the object store.
@@ -188,7 +175,6 @@ impl Fixture {
 
     /// The tables that hold rows without a tree, and how many.
     pub(crate) fn leftovers(&self) -> Vec<(&'static str, i64)> {
-        let database = self.database();
         [
             ("folder", "SELECT COUNT(*) FROM folder WHERE id <> 1"),
             ("entry", "SELECT COUNT(*) FROM entry"),
@@ -201,19 +187,10 @@ impl Fixture {
             ("upload_chunk", "SELECT COUNT(*) FROM upload_chunk"),
         ]
         .into_iter()
-        .map(|(table, sql)| {
-            let mut statement = database.prepare_cached(sql).unwrap();
-            (table, statement.query_row([], |row| row.get::<_, i64>(0)).unwrap())
-        })
+        .map(|(table, sql)| (table, self.tables.number(sql)))
         .filter(|(_, rows)| *rows > 0)
         .collect()
     }
-}
-
-fn open_reader(file: &Path) -> Connection {
-    let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    reader.set_prepared_statement_cache_capacity(64);
-    reader
 }
 
 /// A path, or the root.

@@ -400,7 +400,7 @@ impl Machine {
 
     /// Compares the whole tree and its totals, as the tables have it.
     fn compare_tree(&self) {
-        let found = audit::tree(&self.fixture.database());
+        let found = audit::tree(&self.fixture.tables);
         assert_eq!(found, self.plain.tree(), "the tree");
     }
 

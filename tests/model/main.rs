@@ -10,6 +10,8 @@ mod concurrent;
 mod decision;
 #[cfg(test)]
 mod filter;
+#[path = "../support/database.rs"]
+mod database;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
@@ -22,3 +24,5 @@ mod random;
 mod rows;
 #[cfg(test)]
 mod sessions;
+#[path = "../support/reader.rs"]
+mod reader;
