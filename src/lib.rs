@@ -55,6 +55,8 @@
 //! # Failure and recovery
 //!
 //! A caller that leaves before a job has begun takes it back; what has begun gives its verdict.
+//! A connection to the database that is lost is made again; the calls that it breaks are refused as
+//! busy, and safe to repeat.
 //! Objects without a row are buried by the guard that put them, or swept when they are old. A start
 //! drops the pins of earlier runs and fails what they left running.
 //!

@@ -142,7 +142,14 @@ impl PostgresConnection {
 
 /// Connects and prepares the session; takes the claim where asked to.
 fn connect(url: &PostgresUrl, claims: bool) -> Result<Session> {
-    let mut client = url.0.connect(NoTls).map_err(|error| translate(&error))?;
+    let mut client = url.0.connect(NoTls).map_err(|error| {
+        let translated = translate(&error);
+        if translated.kind() != Kind::Internal {
+            return translated;
+        }
+        // A login or a database that it does not know: the operator sees the cause at the start.
+        Error::new(Kind::Internal, "the database refuses the connection").because(error)
+    })?;
     client.batch_execute(SETTINGS).map_err(|error| translate(&error))?;
     let sql = "SELECT current_schema() IS NOT NULL, current_setting('server_encoding') = 'UTF8'";
     let row = client.query_one(sql, &[]).map_err(|error| translate(&error))?;

@@ -10,7 +10,7 @@ use imagestore::{
 
 use crate::database::{administer, new_schema, parse, postgres};
 
-fn url() -> String {
+pub(crate) fn url() -> String {
     postgres().expect("IMAGESTORE_TEST_POSTGRES is the URL of a server; tests/run sets it")
 }
 
@@ -18,18 +18,17 @@ fn connect(database: &Database, mode: Mode) -> Box<dyn Connection> {
     database.connect(mode).expect("connected")
 }
 
-/// Ends the connections of everyone in a schema, as a failing server does.
-fn cut(schema: &str) {
-    // Only who writes has the schema in a lock, so the name of the program tells whose it is.
+/// Ends the connections of a [`named`] database, as a failing server does.
+pub(crate) fn cut(name: &str) {
     let sql = format!(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-         WHERE application_name = '{schema}'"
+         WHERE application_name = '{name}'"
     );
     administer(&url(), &sql);
 }
 
 /// A schema, and its database under a name by which [`cut`] finds its connections.
-fn named() -> (String, Database) {
+pub(crate) fn named() -> (String, Database) {
     let url = new_schema(&url());
     let name = url.rsplit("%3D").next().expect("a schema").to_owned();
     let database = parse(&format!("{url}&application_name={name}"));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use imagestore::{
     blob::Blobs,
+    error::{Kind, Result},
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
     model::{ChunkRange, SessionId, Stat, StorePath},
     namespace::Database,
@@ -12,7 +13,11 @@ use imagestore::{
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::{database::database, reader::Reader};
+use crate::{
+    database::database,
+    driver::{cut, named},
+    reader::Reader,
+};
 
 async fn open(folder: &Path, database: Database) -> Store {
     let blobs = Blobs::local(&folder.join("blobs")).expect("a blob store");
@@ -28,10 +33,14 @@ async fn new() -> (TempDir, Database, Store) {
 }
 
 async fn upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Stat {
+    try_upload(store, path, bytes).await.expect("uploaded")
+}
+
+async fn try_upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Result<Stat> {
     let incoming = Incoming { path: path.clone(), size: None, digest: None };
-    let mut upload = store.upload(incoming, Call::default()).await.expect("begun");
-    upload.write(bytes.into()).await.expect("written");
-    upload.finish().await.expect("uploaded")
+    let mut upload = store.upload(incoming, Call::default()).await?;
+    upload.write(bytes.into()).await?;
+    upload.finish().await
 }
 
 fn path(text: &str) -> StorePath {
@@ -99,5 +108,54 @@ async fn writers_at_once_lose_nothing() {
     let reader = Reader::open(&database);
     assert_eq!(reader.number("SELECT COUNT(*) FROM part"), 1);
     assert_eq!(reader.number("SELECT COUNT(*) FROM entry WHERE content IS NOT NULL"), 64);
+    store.close().await;
+}
+
+/// How often each writer writes while connections are cut.
+const WRITES: usize = 12;
+/// Writers at once.
+const WRITERS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_outlives_lost_connections() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (name, database) = named();
+    let store = open(folder.path(), database.clone()).await;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = store.clone();
+        writers.spawn(async move {
+            let mut refused = 0;
+            for number in 0..WRITES {
+                let path = path(&format!("{writer}/{number}"));
+                // A client repeats what it is told to.
+                while let Err(error) = try_upload(&store, &path, b"bytes").await {
+                    assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+                    refused += 1;
+                }
+            }
+            refused
+        });
+    }
+    let mut refused = 0;
+    let mut cuts = 0;
+    while !writers.is_empty() {
+        if let Some(done) = writers.try_join_next() {
+            refused += done.expect("no panic");
+        } else {
+            let name = name.clone();
+            tokio::task::spawn_blocking(move || cut(&name)).await.expect("no panic");
+            cuts += 1;
+            // Some writes get through between two cuts, or nobody would ever be done.
+            upload(&store, &path("between"), b"cuts").await;
+        }
+    }
+    println!("{cuts} cuts, {refused} calls refused");
+    let expected = (WRITERS * WRITES + 1) as i64;
+    let info = store.info(Call::default()).await.expect("measured");
+    assert_eq!(info.logical.count, expected);
+    let reader = Reader::open(&database);
+    assert_eq!(reader.number("SELECT COUNT(*) FROM entry WHERE content IS NOT NULL"), expected);
+    assert_eq!(reader.number("SELECT COUNT(*) FROM part"), 2);
     store.close().await;
 }
