@@ -21,6 +21,14 @@ pub enum Database {
 }
 
 impl Database {
+    /// Whether its file is there. The database of a server is taken to be; connecting tells.
+    pub fn exists(&self) -> bool {
+        match self {
+            Self::Sqlite(file) => file.exists(),
+            Self::Postgres(_) => true,
+        }
+    }
+
     /// Connects, to write or only to read. Blocks, and must not be called on a thread of an async
     /// runtime.
     ///

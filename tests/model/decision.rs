@@ -280,6 +280,6 @@ async fn copies_of_copies_end_at_the_bound_of_the_totals() {
     assert_eq!(refusal.unwrap().kind(), Kind::TooLarge);
     let root = fixture.store.stat(&path(""), Call::default()).await.unwrap().entry.totals;
     assert!(root.bytes <= TOTAL_MAX && root.bytes > TOTAL_MAX / 4, "{root:?}");
-    crate::audit::laws(&fixture.database());
+    crate::audit::laws(&fixture.tables);
     fixture.empty().await;
 }

@@ -64,7 +64,7 @@ async fn a_folder_that_loses_all_its_files_is_left_out() {
     let names: Vec<_> = fixture.list("d", 0).await.unwrap();
     let names: Vec<_> = names.iter().map(|entry| entry.path.as_str()).collect();
     assert_eq!(names, ["d/keep", "d/w"]);
-    crate::audit::laws(&fixture.database());
+    crate::audit::laws(&fixture.tables);
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn nothing_left_to_copy_is_not_found_and_the_destination_stays() {
     let fixture = with(&["s/f", "s/x/F", "d/old"]).await;
     assert_eq!(kind(fixture.copy(copy_without("s", "d", &["f"])).await), Kind::FileNotFound);
     assert_eq!(fixture.files("d").await, ["d/old"]);
-    assert_eq!(fixture.count("SELECT COUNT(*) FROM pin"), 0);
+    assert_eq!(fixture.tables.number("SELECT COUNT(*) FROM pin"), 0);
     // The same id may be sent again, and fails again.
     let request = copy_without("s", "e", &["f"]);
     for _ in 0..2 {
@@ -101,14 +101,14 @@ async fn a_folder_that_occurs_many_times_counts_as_often() {
                 fixture.copy(copy(&format!("v{step}"), &to)).await.unwrap();
             }
         }
-        let folders = fixture.count("SELECT COUNT(*) FROM folder");
+        let folders = fixture.tables.number("SELECT COUNT(*) FROM folder");
         let mut request = copy_without("v16", "d", &["F"]);
         request.verify = verify;
         let operation = fixture.copy(request).await.unwrap();
         assert_eq!(counts(&operation), (1 << 16, 2 << 16));
         // Below each of the sixteen, one; the folder "x" of the first is emptied and left out.
-        assert_eq!(fixture.count("SELECT COUNT(*) FROM folder"), folders + 17);
-        crate::audit::laws(&fixture.database());
+        assert_eq!(fixture.tables.number("SELECT COUNT(*) FROM folder"), folders + 17);
+        crate::audit::laws(&fixture.tables);
         fixture.empty().await;
     }
 }
@@ -129,7 +129,7 @@ async fn a_folder_of_more_entries_than_a_step_takes_is_copied_whole() {
         .map(|number| format!("d/{number:06}"))
         .collect();
     assert_eq!(fixture.files("d").await, expected);
-    crate::audit::laws(&fixture.database());
+    crate::audit::laws(&fixture.tables);
 }
 
 #[tokio::test]
@@ -146,6 +146,6 @@ async fn the_source_may_change_while_it_is_copied() {
     assert_eq!(skipped, 1);
     assert_eq!(fixture.files("d").await.len() as i64, done);
     assert_eq!(fixture.files("s").await, ["s/x/g", "s/x/h", "s/x/i"]);
-    crate::audit::laws(&fixture.database());
+    crate::audit::laws(&fixture.tables);
     fixture.empty().await;
 }

@@ -6,12 +6,12 @@
 mod audit;
 #[cfg(test)]
 mod concurrent;
+#[path = "../support/database.rs"]
+mod database;
 #[cfg(test)]
 mod decision;
 #[cfg(test)]
 mod filter;
-#[path = "../support/database.rs"]
-mod database;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
@@ -21,8 +21,9 @@ mod plain;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
+#[path = "../support/reader.rs"]
+mod reader;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod sessions;
-#[path = "../support/reader.rs"]
-mod reader;

@@ -141,7 +141,7 @@ async fn a_commit_repeats_safely_and_needs_every_byte() {
     // It was committed, and the file is gone since.
     assert!(!commit(&fixture, 1).await.unwrap());
     assert_eq!(fixture.files("").await, [""; 0]);
-    assert_eq!(fixture.count("SELECT COUNT(*) FROM operation WHERE kind = 3"), 1);
+    assert_eq!(fixture.tables.number("SELECT COUNT(*) FROM operation WHERE kind = 3"), 1);
 }
 
 #[tokio::test]

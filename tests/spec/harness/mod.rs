@@ -65,14 +65,12 @@ impl Server {
     }
 
     /// Starts a server that keeps its parts behind a gate, in memory.
-    /// Starts a server like that, whose objects are behind a gate.
     pub(crate) async fn start_behind(gate: &Gate) -> Self {
         let (folder, config) = Self::settings();
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let blobs = Blobs::new(Arc::new(gate.clone()));
         let server = Real::start_with(&config, blobs, listener).await.expect("started");
-        Self::run(server, folder)
-        Self::serve(server, folder, config)
+        Self::run(server, folder, config)
     }
 
     fn settings() -> (TempDir, Config) {
@@ -85,14 +83,10 @@ impl Server {
     async fn start_in(folder: TempDir, config: Config) -> Self {
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let server = Real::start(&config, listener).await.expect("started");
-        Self::run(server, folder)
+        Self::run(server, folder, config)
     }
 
-    fn run(server: Real, folder: TempDir) -> Self {
-        Self::serve(server, folder, config)
-    }
-
-    fn serve(server: Real, folder: TempDir, config: Config) -> Self {
+    fn run(server: Real, folder: TempDir, config: Config) -> Self {
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         // A server whose handle is dropped is not stopped, but goes with its runtime.
