@@ -1,10 +1,7 @@
 //! The writer's batches: what they share, and what they keep apart.
 
 use std::{
-    sync::{
-        atomic::AtomicBool,
-        mpsc::{Sender, channel},
-    },
+    sync::mpsc::{Sender, channel},
     time::Duration,
 };
 
@@ -67,6 +64,22 @@ impl Connection for Watched {
     fn now(&mut self) -> Result<i64> {
         self.0.now()
     }
+
+    fn disk_bytes(&mut self) -> Result<i64> {
+        self.0.disk_bytes()
+    }
+
+    fn has_tables(&mut self) -> Result<bool> {
+        self.0.has_tables()
+    }
+
+    fn make_tables(&mut self, tables: &str) -> Result<()> {
+        self.0.make_tables(tables)
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.0.settle()
+    }
 }
 
 /// An engine on a table of numbers.
@@ -81,8 +94,8 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("numbers.sqlite");
         let open = || SqliteConnection::open(&file).unwrap();
-        let writer = open();
-        writer.execute_schema("CREATE TABLE number (value BIGINT NOT NULL)").unwrap();
+        let mut writer = open();
+        writer.make_tables("CREATE TABLE number (value BIGINT NOT NULL)").unwrap();
         let watch = Arc::new(Watch::default());
         let readers = vec![Box::new(open()) as Box<dyn Connection>];
         let writer = Box::new(Watched(writer, Arc::clone(&watch)));

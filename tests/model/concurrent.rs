@@ -157,7 +157,7 @@ async fn callers_at_once_see_whole_files_and_leave_nothing() {
     }
     let running = "SELECT (SELECT COUNT(*) FROM operation WHERE state = 1)
                    + (SELECT COUNT(*) FROM pin)";
-    until("all work has ended", async || fixture.count(running) == 0).await;
+    until("all work has ended", async || fixture.tables.number(running) == 0).await;
     audit::check(&fixture, &memory).await;
     for file in fixture.files("").await {
         let found = fixture.read(&file).await.unwrap();
