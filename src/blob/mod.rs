@@ -145,7 +145,10 @@ impl Blobs {
                 reading
             }
         };
-        reading.finish(digest).ok_or_else(|| Error::Corrupt { key: key.to_owned() })
+        match reading.finish(digest) {
+            (true, kept) => Ok(kept),
+            (false, _) => Err(Error::Corrupt { key: key.to_owned() }),
+        }
     }
 
     /// Looks whether an object is there and has a length, without reading it.

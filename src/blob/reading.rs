@@ -47,9 +47,9 @@ impl Reading {
         }
     }
 
-    /// What was kept, if the bytes are those of a digest.
-    pub(super) fn finish(self, digest: &[u8; 32]) -> Option<Option<Vec<u8>>> {
+    /// Whether the bytes are those of a digest, and what was kept of them.
+    pub(super) fn finish(self, digest: &[u8; 32]) -> (bool, Option<Vec<u8>>) {
         let hash = self.hasher.finalize();
-        (hash == blake3::Hash::from_bytes(*digest)).then_some(self.kept)
+        (hash == blake3::Hash::from_bytes(*digest), self.kept)
     }
 }

@@ -128,7 +128,7 @@ impl Machine {
         for step in history {
             self.step(step).await;
             self.compare_tree();
-            self.compare_listings(self.steps % LISTINGS_EVERY == 0).await;
+            self.compare_listings(self.steps.is_multiple_of(LISTINGS_EVERY)).await;
             self.compare_sessions(step).await;
             audit::check(&self.fixture, &self.memory).await;
         }
@@ -201,7 +201,11 @@ impl Machine {
             Claim::Nothing | Claim::Right => Ok(()),
             Claim::WrongSize | Claim::WrongDigest => Err(Kind::InvalidArgument),
         });
-        assert_eq!(result.as_ref().map(|_| ()).map_err(|e| e.kind()), expected, "upload of {at}");
+        assert_eq!(
+            result.as_ref().map(|_| ()).map_err(imagestore::error::Error::kind),
+            expected,
+            "upload of {at}"
+        );
         let Ok(stat) = result else { return };
         assert_eq!(stat.digest, Some(digest(&bytes)), "digest of {at}");
         self.put(at, bytes, stat.entry.kind);
@@ -220,7 +224,11 @@ impl Machine {
         let incoming = Incoming { path: path(at), size: None, digest: None };
         let begun = self.fixture.store.upload(incoming, Call::default()).await;
         let expected = self.plain.check_put(at);
-        assert_eq!(begun.as_ref().map(|_| ()).map_err(|e| e.kind()), expected, "upload of {at}");
+        assert_eq!(
+            begun.as_ref().map(|_| ()).map_err(imagestore::error::Error::kind),
+            expected,
+            "upload of {at}"
+        );
         if let Ok(mut upload) = begun {
             upload.write(contents()[content].clone()).await.unwrap();
         }
@@ -271,7 +279,7 @@ impl Machine {
     async fn commit(&mut self, session: usize) {
         let (id, known) = self.sessions[session].clone();
         let result = self.fixture.store.commit_session(id, Call::default()).await;
-        let found = result.as_ref().map(Option::is_some).map_err(|e| e.kind());
+        let found = result.as_ref().map(Option::is_some).map_err(imagestore::error::Error::kind);
         let Some(session_before) = known else {
             return assert_eq!(found, Err(Kind::InvalidArgument), "commit of an unknown session");
         };
@@ -385,16 +393,13 @@ impl Machine {
         }
         let stat = result.unwrap();
         assert_eq!((stat.entry.totals.files, stat.entry.totals.bytes), self.plain.totals(at));
-        match self.plain.files.get(at) {
-            Some(file) => {
-                let expected = digest(&file.bytes);
-                assert!(stat.digest.is_none_or(|found| found == expected), "digest of {at}");
-                assert!(stat.etag.is_some(), "etag of {at}");
-            }
-            None => {
-                let has_mark = self.plain.files.contains_key(&crate::plain::join(at, "_.dir"));
-                assert_eq!(stat.has_mark_file, has_mark, "mark of {at}");
-            }
+        if let Some(file) = self.plain.files.get(at) {
+            let expected = digest(&file.bytes);
+            assert!(stat.digest.is_none_or(|found| found == expected), "digest of {at}");
+            assert!(stat.etag.is_some(), "etag of {at}");
+        } else {
+            let has_mark = self.plain.files.contains_key(&crate::plain::join(at, "_.dir"));
+            assert_eq!(stat.has_mark_file, has_mark, "mark of {at}");
         }
     }
 

@@ -2,10 +2,22 @@
 //!
 //! `TEST_LONG=1` runs the long histories; `TEST_SEED=<number>` repeats a failed run.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::clone_on_ref_ptr,
+    clippy::items_after_statements,
+    clippy::match_same_arms,
+    clippy::needless_pass_by_value,
+    clippy::string_slice,
+    clippy::wildcard_enum_match_arm,
+    reason = "what a test makes is small, and its text is its own"
+)]
+
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
 mod concurrent;
+#[cfg(test)]
 #[path = "../support/database.rs"]
 mod database;
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl Plain {
             let (name, below) = rest.split_once('/').map_or((rest, None), |(n, b)| (n, Some(b)));
             let listed = names.entry((folded(name), name.to_owned())).or_insert_with(|| Listed {
                 path: join(folder, name),
-                file: below.is_none().then(|| (file.version, file.modified)),
+                file: below.is_none().then_some((file.version, file.modified)),
                 files: 0,
                 bytes: 0,
             });

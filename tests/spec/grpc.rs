@@ -387,7 +387,7 @@ async fn a_session_is_described_listed_and_committed() {
         let request = ListUploadSessionsRequest { path: path(name), page_size, page_token };
         client.list_upload_sessions(request).await.expect("a page").into_inner()
     };
-    assert_eq!(list("c", 0, "").await.sessions, [session.clone()]);
+    assert_eq!(list("c", 0, "").await.sessions, std::slice::from_ref(&session));
     assert_eq!(list("no", 0, "").await.sessions, []);
     let first = list("", 1, "").await;
     assert_eq!(first.sessions[0].session_id, ID);

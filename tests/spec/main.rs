@@ -2,6 +2,17 @@
 //! server over a real socket. What both interfaces can do is asked of both, and must end in the same
 //! state and the same error.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::clone_on_ref_ptr,
+    clippy::items_after_statements,
+    clippy::match_same_arms,
+    clippy::needless_pass_by_value,
+    clippy::string_slice,
+    clippy::wildcard_enum_match_arm,
+    reason = "what a test makes is small, and its text is its own"
+)]
+
 #[cfg(test)]
 mod harness;
 

@@ -17,7 +17,7 @@ const PIECE: usize = 8;
 async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
     let id = SessionId::parse("00000000-0000-4000-8000-000000000002").unwrap();
     let (at, total) = (path(at), (parts * PIECE) as u64);
-    let bytes: Vec<u8> = (0..parts).flat_map(|part| part.to_be_bytes()).collect();
+    let bytes: Vec<u8> = (0..parts).flat_map(usize::to_be_bytes).collect();
     let sent = bytes.clone();
     let add = move |tx: &mut Tx<'_>| {
         for (number, piece) in sent.chunks(PIECE).enumerate() {
