@@ -209,6 +209,10 @@ impl<T> Ticket<T> {
             send.await.map_err(|_| gone())?;
             return (&mut self.verdict).await.map_err(|_| gone())?;
         };
+        // A job with time in the queue would begin, however late its caller came.
+        if deadline <= Instant::now() {
+            return Err(late());
+        }
         match tokio::time::timeout_at(deadline, send).await {
             Ok(sent) => sent.map_err(|_| gone())?,
             Err(_) => return Err(late()),
