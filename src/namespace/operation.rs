@@ -7,7 +7,7 @@
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{EXPIRE_ROWS, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX},
+    limits::{EXPIRE_ROWS, LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX},
     model::{
         Digest, Operation, OperationError, OperationId, OperationKind, OperationState, Page,
         Progress, StorePath,
@@ -19,6 +19,9 @@ use crate::{
 };
 
 const COLUMNS: usize = 17;
+
+/// What an operation of a page costs beside its texts: the other fields of its message.
+const OPERATION_OVERHEAD_BYTES: usize = 512;
 
 fn kind_number(kind: OperationKind) -> i64 {
     match kind {
@@ -255,7 +258,8 @@ pub fn cancel(
     Ok((get(tx, id)?, run))
 }
 
-/// Lists operations, the newest first. `token` is where the page begins.
+/// Lists operations, the newest first. `token` is where the page begins. A page ends at `size`
+/// operations (0: the default) or at [`LIST_PAGE_BYTES`].
 ///
 /// # Errors
 /// `InvalidArgument` for a token that no page gave.
@@ -291,9 +295,25 @@ pub fn list(
             &[from.into(), limit, state_number(state).into()],
         )?,
     };
-    let next = rows.get(size).map(|row| row.int(COLUMNS)).transpose()?.map(|seq| seq.to_string());
-    let items = rows.iter().take(size).map(from_row).collect::<Result<_>>()?;
-    Ok(Page { items, next })
+    let mut items = Vec::with_capacity(rows.len());
+    let mut bytes = 0;
+    for row in &rows {
+        let operation = from_row(row)?;
+        bytes += message_bytes(&operation);
+        if items.len() == size || (bytes > LIST_PAGE_BYTES && !items.is_empty()) {
+            return Ok(Page { items, next: Some(row.int(COLUMNS)?.to_string()) });
+        }
+        items.push(operation);
+    }
+    Ok(Page { items, next: None })
+}
+
+/// What an operation costs on a page, at most: the message of its error is in the details, too.
+fn message_bytes(operation: &Operation) -> usize {
+    let error = operation.error.as_ref().map_or(0, |error| error.message.len());
+    let texts = [operation.source.as_str(), operation.destination.as_str()];
+    let paths: usize = texts.iter().map(|text| text.len()).sum();
+    paths + operation.progress.current_path.len() + 2 * error + OPERATION_OVERHEAD_BYTES
 }
 
 /// Fails the operations that other instances left running. Called at start.

@@ -7,8 +7,8 @@
 use crate::{
     error::{Error, Kind, Result},
     limits::{
-        EXPIRE_ROWS, PART_BYTES_MAX, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX,
-        SESSION_RANGES_MAX,
+        EXPIRE_ROWS, LIST_PAGE_BYTES, PART_BYTES_MAX, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX,
+        SESSION_PARTS_MAX, SESSION_RANGES_MAX,
     },
     model::{ByteRange, ChunkRange, Digest, Page, Session, SessionId, StorePath},
     namespace::{
@@ -21,6 +21,11 @@ use crate::{
 
 /// Rows of chunks that are read at once.
 const PAGE_ROWS: i64 = 10_000;
+
+/// What a session of a page costs beside its path: the other fields of its message.
+const SESSION_OVERHEAD_BYTES: usize = 96;
+/// What a missing range of a session costs.
+const RANGE_BYTES: usize = 24;
 
 struct Found {
     path: StorePath,
@@ -237,7 +242,8 @@ fn gaps(tx: &mut Tx<'_>, id: SessionId, total: i64, received: i64) -> Result<Vec
     Ok(gaps)
 }
 
-/// Lists the sessions of a path, or all, ordered by id. `token` is the id where the page begins.
+/// Lists the sessions of a path, or all, ordered by id. `token` is the id where the page begins. A
+/// page ends at `size` sessions (0: the default) or at [`LIST_PAGE_BYTES`].
 pub fn list(
     tx: &mut Tx<'_>,
     path: Option<&StorePath>,
@@ -259,14 +265,23 @@ pub fn list(
             params![token, limit],
         )?,
     };
-    let next = rows.get(size).map(|row| row.text(0)).transpose()?;
     let mut items = Vec::with_capacity(rows.len());
-    for row in rows.iter().take(size) {
-        let id = SessionId::parse(&row.text(0)?).map_err(Error::internal)?;
-        let session = found(row, 1)?;
-        items.push(describe(tx, id, session)?);
+    let mut bytes = 0;
+    for row in &rows {
+        let text = row.text(0)?;
+        if items.len() == size {
+            return Ok(Page { items, next: Some(text) });
+        }
+        let id = SessionId::parse(&text).map_err(Error::internal)?;
+        let session = describe(tx, id, found(row, 1)?)?;
+        let ranges = session.expected.len() * RANGE_BYTES;
+        bytes += session.path.as_str().len() + ranges + SESSION_OVERHEAD_BYTES;
+        if bytes > LIST_PAGE_BYTES && !items.is_empty() {
+            return Ok(Page { items, next: Some(text) });
+        }
+        items.push(session);
     }
-    Ok(Page { items, next })
+    Ok(Page { items, next: None })
 }
 
 /// Makes the file of a complete session visible: one metadata transaction, whatever its size.
