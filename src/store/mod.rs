@@ -10,6 +10,8 @@ mod background;
 mod check;
 mod copy;
 mod download;
+mod hash;
+mod object;
 mod operations;
 mod sessions;
 mod space;

@@ -13,10 +13,7 @@ use crate::{
         session::{self, Verdict},
         sql::Tx,
     },
-    store::{
-        Call, Store, done,
-        upload::{Cutter, NewObject},
-    },
+    store::{Call, Store, done, object::NewObject, upload::Cutter},
 };
 
 /// A chunk on its way. Dropped before [`Chunk::finish`], it leaves nothing.

@@ -27,12 +27,16 @@ use crate::{
     model::{Digest, Stat, StorePath},
     namespace::{
         content::{self, NewFile, Part, Place},
-        garbage, list,
+        list,
         pin::{self, Owner},
         sql::Tx,
         tree,
     },
-    store::{Call, Store, blob_error},
+    store::{
+        Call, Store, blob_error,
+        hash::{Hasher, hash, hash_alone},
+        object::NewObject,
+    },
 };
 
 /// What is known of a file before its bytes.
@@ -385,81 +389,8 @@ impl Store {
         self.0.tasks.spawn(async move {
             let put = store.0.blobs.put(&digest.0, bytes).await;
             // A reply that nobody takes is dropped, and the object with it.
-            drop(reply.send(put.map(|key| NewObject { key, store: Some(store) })));
+            drop(reply.send(put.map(|key| NewObject::new(key, store))));
         });
         answer.await.map_err(Error::internal)?.map_err(|error| blob_error(path, error))
     }
-}
-
-/// An object that no row names yet. Dropped, it is buried.
-#[derive(Debug)]
-pub(super) struct NewObject {
-    key: String,
-    store: Option<Store>,
-}
-
-impl NewObject {
-    /// A row names it now.
-    pub(super) fn keep(mut self) {
-        self.store = None;
-    }
-}
-
-impl Drop for NewObject {
-    fn drop(&mut self) {
-        let Some(store) = self.store.take() else { return };
-        let key = std::mem::take(&mut self.key);
-        let tasks = store.0.tasks.clone();
-        tasks.spawn(async move {
-            if let Err(error) =
-                store.0.engine.write(None, move |tx| garbage::bury_unless_used(tx, &key)).await
-            {
-                tracing::warn!(?error, "an object is left to the sweep");
-            }
-        });
-    }
-}
-
-/// The digest of a whole file, passed from part to part in order.
-#[derive(Debug, Default)]
-struct Hasher(Option<oneshot::Receiver<blake3::Hasher>>);
-
-impl Hasher {
-    /// Where the next part takes the state from, and where it leaves it.
-    fn link(
-        &mut self,
-    ) -> (Option<oneshot::Receiver<blake3::Hasher>>, oneshot::Sender<blake3::Hasher>) {
-        let (after, next) = oneshot::channel();
-        (self.0.replace(next), after)
-    }
-
-    async fn finish(&mut self) -> Result<Digest> {
-        let last = self.0.take().ok_or_else(|| Error::internal("no part was hashed"))?;
-        Ok(last.await.map_err(Error::internal)?.finalize().into())
-    }
-}
-
-/// Digests a part, and the file as far as it goes.
-async fn hash(
-    bytes: Bytes,
-    before: Option<oneshot::Receiver<blake3::Hasher>>,
-    after: oneshot::Sender<blake3::Hasher>,
-) -> Result<(Digest, Bytes)> {
-    let mut whole = match before {
-        Some(before) => before.await.map_err(Error::internal)?,
-        None => blake3::Hasher::new(),
-    };
-    let (digest, bytes, whole) = tokio::task::spawn_blocking(move || {
-        whole.update(&bytes);
-        (Digest::of(&bytes), bytes, whole)
-    })
-    .await
-    .map_err(Error::internal)?;
-    // An upload that broke off needs no digest.
-    drop(after.send(whole));
-    Ok((digest, bytes))
-}
-
-async fn hash_alone(bytes: Bytes) -> Result<(Digest, Bytes)> {
-    tokio::task::spawn_blocking(move || (Digest::of(&bytes), bytes)).await.map_err(Error::internal)
 }
