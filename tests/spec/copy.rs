@@ -276,7 +276,7 @@ async fn a_copy_carries_the_versions_and_dates_of_its_source() {
 async fn a_copy_is_a_snapshot() {
     let pair = Pair::start().await;
     check(&pair, "a/f=1 b/f=0", copy("a", "b"), Ok(()), "a/f=1 b/f=1").await;
-    let (_, left) = pair
+    let ((), left) = pair
         .run(async |store| {
             fill(store, "a/f=1 a/s/g=2").await;
             store.copy(&copy("a", "b")).await.expect("copied");

@@ -21,6 +21,10 @@ mod copy;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod grpc_transfers;
+#[cfg(test)]
+mod grpc_wire;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod operations;
@@ -50,3 +54,7 @@ mod sample;
 mod sessions;
 #[cfg(test)]
 mod skip;
+#[cfg(test)]
+mod surface;
+#[cfg(test)]
+mod tidy;

@@ -2,7 +2,7 @@
 
 use imagestore::error::Kind;
 
-use crate::harness::{Server, both, fill, of};
+use crate::harness::{Driver, Server, both, fill, of};
 
 const ID: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 const OTHER: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b12";
@@ -29,7 +29,7 @@ async fn chunks_come_in_any_order_and_are_visible_when_committed() {
 
 #[tokio::test]
 async fn a_chunk_that_is_there_already_succeeds_and_changes_nothing() {
-    let (_, left) = both(async |store| {
+    let ((), left) = both(async |store| {
         for (offset, bytes) in
             [(0, "1234"), (0, "1234"), (1, "23"), (4, "5"), (3, "45"), (0, "12345")]
         {
@@ -176,7 +176,6 @@ async fn a_session_is_named_by_a_uuid() {
 async fn sessions_survive_a_restart() {
     let server = Server::start().await;
     let store = server.rest();
-    use crate::harness::Driver;
     store.chunk(ID, "f", (0, 4), b"12").await.expect("stored");
     let server = server.restart().await;
     let store = server.grpc().await;

@@ -91,7 +91,7 @@ async fn a_kept_destination_needs_no_filter() {
 
 #[tokio::test]
 async fn a_folder_that_occurs_twice_is_filtered_twice() {
-    let (_, left) = both(async |store| {
+    let ((), left) = both(async |store| {
         fill(store, "a/1/x=1 a/1/y=2").await;
         store.copy(&copy("a/1", "a/2")).await.expect("copied");
         store.copy(&copy("a", "b").skip(&["x"])).await.expect("copied");

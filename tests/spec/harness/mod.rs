@@ -8,11 +8,7 @@ mod grpc;
 mod http;
 mod rest;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use imagestore::{
     blob::Blobs,
@@ -124,18 +120,5 @@ impl Server {
     /// Drives it over gRPC.
     pub(crate) async fn grpc(&self) -> Grpc {
         Grpc::new(self.client().await)
-    }
-
-    /// The objects of the blob store.
-    pub(crate) fn objects(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut folders = vec![self.folder.path().join("blobs")];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).expect("a folder") {
-                let path = entry.expect("an entry").path();
-                if path.is_dir() { folders.push(path) } else { found.push(path) }
-            }
-        }
-        found
     }
 }

@@ -1,0 +1,110 @@
+//! The whole surface is exercised and described: every rpc of the descriptor has tests of its answers,
+//! its errors and its deadline, and every word of the API has a comment.
+
+use std::collections::BTreeSet;
+
+use imagestore::{server::SERVICE, wire::DESCRIPTOR};
+use prost::Message;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
+
+/// What every test says of the answers and errors of an rpc.
+const ANSWERS: &str = concat!(include_str!("grpc.rs"), include_str!("grpc_transfers.rs"));
+/// What says that no call does anything after its deadline.
+const DEADLINES: &str = include_str!("grpc_wire.rs");
+
+fn file() -> FileDescriptorProto {
+    let set = FileDescriptorSet::decode(DESCRIPTOR).expect("the descriptor");
+    let mut ours = set.file.into_iter().filter(|file| file.package() == "imagestore.v1");
+    let file = ours.next().expect("one file");
+    assert_eq!(ours.next(), None);
+    file
+}
+
+/// `WatchOperation` as the generated client writes it: `watch_operation`.
+fn method(rpc: &str) -> String {
+    let mut name = String::new();
+    for letter in rpc.chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+#[test]
+fn every_rpc_is_tested() {
+    let file = file();
+    let [service] = file.service.as_slice() else { panic!("one service") };
+    assert_eq!(format!("{}.{}", file.package(), service.name()), SERVICE);
+    for rpc in &service.method {
+        let call = format!(".{}(", method(rpc.name()));
+        // The blanks of the formatter do not matter.
+        let calls = |tests: &str| tests.split_whitespace().collect::<String>().contains(&call);
+        assert!(calls(ANSWERS), "no test of its answers calls {}", rpc.name());
+        assert!(calls(DEADLINES), "no test of grpc_wire.rs gives {} a deadline", rpc.name());
+        let listed = format!("(\"{}\", ", rpc.name());
+        assert!(DEADLINES.contains(&listed), "{} is not in the list of deadlines", rpc.name());
+    }
+}
+
+#[test]
+fn every_word_of_the_api_has_a_comment() {
+    let file = file();
+    let info = file.source_code_info.as_ref().expect("the comments");
+    let commented: BTreeSet<&[i32]> = info
+        .location
+        .iter()
+        .filter(|location| !location.leading_comments().trim().is_empty())
+        .map(|location| location.path.as_slice())
+        .collect();
+    let mut words = 0;
+    let mut check = |path: &[i32], name: &str| {
+        assert!(commented.contains(path), "{name} has no comment");
+        words += 1;
+    };
+    // The numbers are those of the fields of `google.protobuf.FileDescriptorProto` and below.
+    for (at, message) in (0..).zip(&file.message_type) {
+        check(&[4, at], message.name());
+        for (index, field) in (0..).zip(&message.field) {
+            check(&[4, at, 2, index], &format!("{}.{}", message.name(), field.name()));
+        }
+    }
+    for (at, kind) in (0..).zip(&file.enum_type) {
+        check(&[5, at], kind.name());
+        for (index, value) in (0..).zip(&kind.value) {
+            check(&[5, at, 2, index], value.name());
+        }
+    }
+    for (at, service) in (0..).zip(&file.service) {
+        check(&[6, at], service.name());
+        for (index, rpc) in (0..).zip(&service.method) {
+            check(&[6, at, 2, index], rpc.name());
+        }
+    }
+    assert!(words > 150, "only {words} words");
+}
+
+#[test]
+fn names_follow_the_rules() {
+    let file = file();
+    for message in &file.message_type {
+        assert!(message.nested_type.is_empty() && message.enum_type.is_empty());
+        let numbers: Vec<i32> =
+            message.field.iter().map(prost_types::FieldDescriptorProto::number).collect();
+        let expected: Vec<i32> = (1..).take(numbers.len()).collect();
+        assert_eq!(numbers, expected, "{}", message.name());
+    }
+    for kind in &file.enum_type {
+        let prefix = method(kind.name()).to_uppercase();
+        assert_eq!(kind.value[0].name(), format!("{prefix}_UNSPECIFIED"));
+        assert!(kind.value.iter().all(|value| value.name().starts_with(&format!("{prefix}_"))));
+    }
+    for rpc in &file.service[0].method {
+        assert_eq!(rpc.input_type(), format!(".imagestore.v1.{}Request", rpc.name()));
+        // Operations and sessions are answers of several rpcs.
+        let shared = [".imagestore.v1.Operation", ".imagestore.v1.UploadSession"];
+        let own = format!(".imagestore.v1.{}Response", rpc.name());
+        assert!(rpc.output_type() == own || shared.contains(&rpc.output_type()), "{}", rpc.name());
+    }
+}

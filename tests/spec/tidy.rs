@@ -1,0 +1,314 @@
+//! The rules of the house that no compiler keeps: who may import whom, how long a file may be, that
+//! each says what it is, and how log messages are written.
+
+#![allow(clippy::string_slice, reason = "where to cut comes from a search in the same text")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const LINES_MAX: usize = 400;
+/// The files that are longer; the list only shrinks.
+const LONG: [&str; 1] = ["tests/model/machine.rs"];
+
+/// Who may import whom; `server` wires, so it may import all.
+const IMPORTS: [(&str, &[&str]); 12] = [
+    ("error", &[]),
+    ("limits", &[]),
+    ("model", &["error", "limits"]),
+    ("namespace", &["error", "limits", "model"]),
+    ("blob", &["error", "limits"]),
+    ("store", &["error", "limits", "model", "namespace", "blob"]),
+    ("wire", &["error"]),
+    ("grpc", &["error", "limits", "model", "store", "wire"]),
+    ("rest", &["error", "limits", "wire"]),
+    ("web", &["limits"]),
+    ("client", &["error", "limits", "wire"]),
+    ("cli", &["client", "error", "limits", "wire"]),
+];
+
+/// Which modules alone may name a crate.
+const CRATES: [(&str, &[&str]); 9] = [
+    ("tonic", &["wire", "grpc", "rest", "client", "server"]),
+    ("axum", &["rest", "web", "server"]),
+    ("prost", &["wire", "grpc", "rest", "client", "cli"]),
+    ("prost_types", &["wire", "grpc", "rest", "client", "cli"]),
+    ("serde", &["rest", "cli"]),
+    ("serde_json", &["rest", "cli", "server"]),
+    ("object_store", &["blob"]),
+    ("rusqlite", &["namespace"]),
+    ("postgres", &["namespace"]),
+];
+
+/// A file of Rust below a folder of the package.
+struct File {
+    path: PathBuf,
+    text: String,
+}
+
+impl File {
+    /// The first name below `src`: the module that the rules speak of.
+    fn module(&self) -> &str {
+        let path = self.path.strip_prefix("src").expect("below src");
+        let first = path.iter().next().expect("a name").to_str().expect("text");
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.iter().any(|name| name.to_string_lossy().contains("tests"))
+    }
+
+    /// What is compiled into the program: no comments, no tests at the foot.
+    fn code(&self) -> String {
+        let own = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let line = |line: &str| match line.find("//") {
+            Some(at) if line[..at].matches('"').count().is_multiple_of(2) => line[..at].to_owned(),
+            _ => line.to_owned(),
+        };
+        own.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The package, as `cargo test` runs in it.
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files of Rust below a folder.
+fn files(folder: &str) -> Vec<File> {
+    let mut files = Vec::new();
+    let mut folders = vec![package().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a file");
+                let path = path.strip_prefix(package()).expect("below the package").to_owned();
+                files.push(File { path, text });
+            }
+        }
+    }
+    assert!(!files.is_empty(), "no file below {folder}");
+    files
+}
+
+/// Fails with all that is wrong, so that it is mended in one go.
+#[track_caller]
+fn assert_none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The identifiers that follow a marker such as `crate::`, those of its braces included.
+fn named_after(code: &str, marker: &str) -> BTreeSet<String> {
+    let identifier = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut names = BTreeSet::new();
+    for (at, _) in code.match_indices(marker) {
+        // Not the end of another path, such as `foo_crate::`.
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &code[at + marker.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            names.insert(identifier(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut begins = true;
+        for (at, c) in group.char_indices() {
+            match c {
+                '}' if depth == 0 => break,
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                c if depth == 0 && begins && !c.is_whitespace() => {
+                    names.insert(identifier(&group[at..]));
+                    begins = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn imports_are_found() {
+    let code =
+        "use crate::{\n    error::{Error, Kind},\n    limits,\n};\nlet x = crate::model::x();";
+    let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(named_after(code, "crate::"), names(&["error", "limits", "model"]));
+    assert_eq!(named_after("my_crate::x", "crate::"), names(&[]));
+    assert_eq!(messages(r#"warn!(a = "B", ?c, "d {e}"); tracing::error!("F.")"#), ["d {e}", "F."]);
+}
+
+#[test]
+fn a_module_imports_only_whom_it_may() {
+    let mut wrong = Vec::new();
+    for file in files("src").iter().filter(|file| !file.is_test()) {
+        let (module, path) = (file.module(), file.path.display());
+        if matches!(module, "lib" | "main" | "server") {
+            continue;
+        }
+        let rule = IMPORTS.iter().find(|(name, _)| *name == module);
+        let Some((_, allowed)) = rule else {
+            wrong.push(format!("{path}: the module {module} has no rule"));
+            continue;
+        };
+        for name in named_after(&file.code(), "crate::") {
+            if name != module && !allowed.contains(&name.as_str()) {
+                wrong.push(format!("{path}: {module} must not import {name}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn a_crate_stays_where_it_belongs() {
+    let mut wrong = Vec::new();
+    for file in files("src").iter().filter(|file| !file.is_test()) {
+        let (module, code) = (file.module(), file.code());
+        for (name, allowed) in CRATES {
+            let is_named = !named_after(&code, &format!("{name}::")).is_empty();
+            if is_named && !allowed.contains(&module) && !matches!(module, "lib" | "main") {
+                wrong.push(format!("{}: {module} must not know {name}", file.path.display()));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn a_file_says_what_it_is_and_is_not_long() {
+    let mut wrong = Vec::new();
+    for folder in ["src", "tests"] {
+        for file in files(folder) {
+            let path = file.path.display();
+            if !file.text.starts_with("//! ") {
+                wrong.push(format!("{path}: does not begin with //!"));
+            }
+            let lines = file.text.lines().count();
+            let is_long = LONG.iter().any(|path| file.path.ends_with(path));
+            if (lines > LINES_MAX) != is_long {
+                wrong.push(format!("{path}: {lines} lines, at most {LINES_MAX}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let mut wrong = Vec::new();
+    for folder in ["src", "tests", "proto"] {
+        let files = if folder == "proto" { Vec::new() } else { files(folder) };
+        for file in files.iter().filter(|file| !file.path.ends_with("tidy.rs")) {
+            for word in ["TODO", "FIXME", "unimplemented!", "todo!", "#[ignore"] {
+                if file.text.contains(word) {
+                    wrong.push(format!("{}: has {word}", file.path.display()));
+                }
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// The messages of the log macros in some code: the last string of each call.
+fn messages(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in ["error!(", "warn!(", "info!(", "debug!(", "trace!("] {
+        for (at, _) in code.match_indices(name) {
+            let mut strings = Vec::new();
+            let (mut depth, mut string, mut is_escaped) = (1, None::<String>, false);
+            for c in code[at + name.len()..].chars() {
+                match (&mut string, c) {
+                    (Some(_), _) if is_escaped => is_escaped = false,
+                    (Some(_), '\\') => is_escaped = true,
+                    (Some(_), '"') => strings.extend(string.take()),
+                    (Some(text), c) => text.push(c),
+                    (None, '"') => string = Some(String::new()),
+                    (None, '(') => depth += 1,
+                    (None, ')') => depth -= 1,
+                    (None, _) => {}
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+            found.extend(strings.pop().map(|message| (at, message)));
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, message)| message).collect()
+}
+
+#[test]
+fn log_messages_are_lower_case_without_a_full_stop() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for file in files("src").iter().filter(|file| !file.is_test()) {
+        for message in messages(&file.code()) {
+            count += 1;
+            let is_capital = message.starts_with(|c: char| c.is_uppercase());
+            if message.is_empty() || is_capital || message.ends_with(['.', '!']) {
+                wrong.push(format!("{}: {message:?}", file.path.display()));
+            }
+        }
+    }
+    assert_none(&wrong);
+    assert!(count > 10, "only {count} messages");
+}
+
+#[test]
+fn no_test_file_is_forgotten() {
+    let mut wrong = Vec::new();
+    for file in files("tests") {
+        let name = file.path.file_stem().expect("a name").to_str().expect("text");
+        let folder = file.path.parent().expect("a folder");
+        let (owner, name) = match name {
+            "main" => continue,
+            "mod" => {
+                let name = folder.file_name().expect("a name").to_str().expect("text");
+                (folder.parent().expect("a folder"), name)
+            }
+            // What several test binaries share says in each of them where it is.
+            name if folder.ends_with("support") => {
+                let line = format!("support/{name}.rs\"]");
+                if !files("tests").iter().any(|file| file.text.contains(&line)) {
+                    wrong.push(format!("{}: is not compiled", file.path.display()));
+                }
+                continue;
+            }
+            name => (folder, name),
+        };
+        let owner = ["mod.rs", "main.rs"].map(|file| package().join(owner).join(file));
+        let owner = owner.iter().find(|path| path.exists() && **path != package().join(&file.path));
+        let text = fs::read_to_string(owner.expect("an owner")).expect("a file");
+        if !text
+            .lines()
+            .any(|line| line.trim_start_matches("pub(crate) ") == format!("mod {name};"))
+        {
+            wrong.push(format!("{}: is not compiled", file.path.display()));
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn a_link_of_the_readme_leads_somewhere() {
+    let text = fs::read_to_string(package().join("README.md")).expect("the README");
+    let mut wrong = Vec::new();
+    for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let target = link.split('#').next().unwrap_or_default();
+        if !link.contains("://") && !target.is_empty() && !package().join(target).exists() {
+            wrong.push(format!("README.md: {link} leads nowhere"));
+        }
+    }
+    assert_none(&wrong);
+}
