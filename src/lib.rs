@@ -58,7 +58,8 @@
 //! A connection to the database that is lost is made again; the calls that it breaks are refused as
 //! busy, and safe to repeat.
 //! Objects without a row are buried by the guard that put them, or swept when they are old. A start
-//! drops the pins of earlier runs and fails what they left running.
+//! drops the pins of earlier runs and fails what they left running. [`store::Store::check`] looks for
+//! what must never be, and a test kills the server again and again and sees that it finds nothing.
 //!
 //! # Glossary
 //!

@@ -80,8 +80,6 @@ pub struct Config {
     pub reclaim_grace: Duration,
     /// How long finished operations are kept.
     pub operation_life: Duration,
-    /// The age from which a check takes an object without a row for a leftover.
-    pub unknown_object_age: Duration,
 }
 
 impl Serve {
@@ -117,7 +115,6 @@ impl Serve {
             reserve_bytes: self.reserve.0,
             reclaim_grace: self.reclaim_grace.0,
             operation_life: self.operation_life.0,
-            unknown_object_age: limits::SWEEP_AGE,
         })
     }
 }
@@ -134,7 +131,6 @@ impl Config {
             reserve_bytes: limits::RESERVE_BYTES_DEFAULT,
             reclaim_grace: limits::RECLAIM_GRACE_DEFAULT,
             operation_life: limits::OPERATION_LIFE_DEFAULT,
-            unknown_object_age: limits::SWEEP_AGE,
         }
     }
 }

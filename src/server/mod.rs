@@ -208,7 +208,6 @@ async fn open_store(config: &Config, blobs: Blobs) -> Result<Store, Error> {
         reserve_bytes: config.reserve_bytes,
         reclaim_grace: config.reclaim_grace,
         operation_life: config.operation_life,
-        unknown_object_age: config.unknown_object_age,
         ..store::Config::new(&config.data)
     };
     let (store, recovered) = Store::open(settings, blobs)

@@ -75,8 +75,7 @@ fn try_with_stopped(
     data: &Path,
     command: impl FnOnce(String) -> ExitCode,
 ) -> Result<ExitCode, Error> {
-    // Nobody else writes, so no object can still be waiting for its row.
-    let config = Config { unknown_object_age: Duration::ZERO, ..Config::local(data) };
+    let config = Config::local(data);
     if !config.database.exists() {
         return Err(Error::new(format!("no store is in {}; name its data folder", data.display())));
     }

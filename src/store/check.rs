@@ -16,7 +16,9 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use crate::{
     blob::{self, ObjectInfo},
     error::{Error, Kind, Result},
-    limits::{CHECK_FINDINGS_MAX, CHECK_IN_FLIGHT, PATH_DEPTH_MAX, PROGRESS_EVERY, micros},
+    limits::{
+        CHECK_FINDINGS_MAX, CHECK_IN_FLIGHT, PATH_DEPTH_MAX, PROGRESS_EVERY, SWEEP_AGE, micros,
+    },
     model::{CheckReport, CheckRequest, Digest, Finding, FindingKind, StorePath},
     namespace::{
         check::{self, Lost, Scan, Suspect, Then},
@@ -170,9 +172,9 @@ impl Checking {
         let request = self.request;
         let page = move |tx: &mut Tx<'_>| check::stored_parts(tx, after, &request);
         let Some((last, parts)) = self.store.0.engine.read(None, page).await? else {
-            let age = micros(self.store.0.config.unknown_object_age);
+            // A younger one may still get its row; and one that a crash left is for the sweep.
             let now = self.store.0.engine.read(None, |tx: &mut Tx<'_>| tx.now()).await?;
-            let before = now.saturating_sub(age);
+            let before = now.saturating_sub(micros(SWEEP_AGE));
             return Ok(At::Objects { list: self.store.0.blobs.list(), before });
         };
         let store = self.store.clone();

@@ -41,7 +41,7 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{
         DOWNLOADS_MAX, KIB, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
-        SESSION_LIFE, SWEEP_AGE, UPLOAD_BUFFER_POOL_BYTES, UPLOADS_MAX,
+        SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOADS_MAX,
     },
     model::{
         Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
@@ -66,9 +66,6 @@ pub struct Config {
     pub operation_life: Duration,
     /// How long an upload session lives after its last chunk.
     pub session_life: Duration,
-    /// The age from which a check takes an object without a row for a leftover. Zero where nobody
-    /// writes meanwhile.
-    pub unknown_object_age: Duration,
 }
 
 impl Config {
@@ -82,7 +79,6 @@ impl Config {
             reclaim_grace: RECLAIM_GRACE_DEFAULT,
             operation_life: OPERATION_LIFE_DEFAULT,
             session_life: SESSION_LIFE,
-            unknown_object_age: SWEEP_AGE,
         }
     }
 }

@@ -10,7 +10,6 @@ use std::{
 
 use imagestore::{
     error::{Kind, Result},
-    limits::SWEEP_AGE,
     model::{CheckRequest, SessionId},
     store::{Call, Store},
 };
@@ -77,7 +76,7 @@ async fn write(store: Store, left: Arc<AtomicU64>, mut chance: Chance) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_store_gives_no_finding() {
     let folder = Folder::new();
-    let store = folder.open_with(Duration::ZERO, SWEEP_AGE).await;
+    let store = folder.open(Duration::ZERO).await;
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let writes = if std::env::var_os("TEST_LONG").is_some() { WRITES_LONG } else { WRITES };

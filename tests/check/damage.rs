@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use imagestore::model::{Digest, FindingKind as K, StorePath};
+use imagestore::{
+    limits::SWEEP_AGE,
+    model::{Digest, FindingKind as K, StorePath},
+};
 
 use crate::harness::{DEEP, FOR_EVER, Folder, LAST, LOOK, REPAIR, RUN, check, fill, kinds};
 
@@ -340,7 +343,7 @@ async fn damage_to_parts_is_found() {
         },
         Case {
             name: "an object that belongs to nothing",
-            damage: |store| drop(store.add_object()),
+            damage: |store| drop(store.add_object(2 * SWEEP_AGE)),
             found: &[K::ObjectUnknown],
             paths: &[],
             left: &[],

@@ -37,17 +37,11 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Opens the store for a test that alone has it; what is let go of stays for `grace`.
+    /// Opens the store; what is let go of stays for `grace`.
     pub(crate) async fn open(&self, grace: Duration) -> Store {
-        self.open_with(grace, Duration::ZERO).await
-    }
-
-    /// Opens the store. Objects without a row are found from `unknown_object_age` on.
-    pub(crate) async fn open_with(&self, grace: Duration, unknown_object_age: Duration) -> Store {
         let mut config = Config::new(self.0.path());
         config.reclaim_grace = grace;
         config.reserve_bytes = 0;
-        config.unknown_object_age = unknown_object_age;
         let blobs = Blobs::local(&self.0.path().join("blobs")).unwrap();
         Store::open(config, blobs).await.unwrap().0
     }
@@ -67,11 +61,14 @@ impl Folder {
         self.0.path().join("blobs").join(key)
     }
 
-    /// Puts a file among the objects, and returns where.
-    pub(crate) fn add_object(&self) -> PathBuf {
+    /// Puts a file of an age among the objects, and returns where.
+    pub(crate) fn add_object(&self, age: Duration) -> PathBuf {
         let name = format!("{}-{}", "a".repeat(64), "b".repeat(32));
         let path = self.0.path().join("blobs/aa").join(name);
         fs::write(&path, "nobody's").unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let now = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(now - age).unwrap();
         path
     }
 }

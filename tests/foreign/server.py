@@ -24,8 +24,9 @@ class Server:
     `start` is told otherwise.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *options: str) -> None:
         self.data = data
+        self._options = options
         self.start()
 
     def start(self, listen: str = ANY_PORT) -> None:
@@ -34,7 +35,7 @@ class Server:
         self._ended = False
         self._said = threading.Condition()
         self._process = subprocess.Popen(
-            [binary(), "serve", "--listen", listen, "--data", str(self.data)],
+            [binary(), "serve", "--listen", listen, "--data", str(self.data), *self._options],
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
