@@ -9,15 +9,12 @@ use imagestore::{
 
 use crate::harness::{DEEP, FOR_EVER, Folder, LAST, LOOK, REPAIR, RUN, check, fill, kinds};
 
-/// A damage and what a check makes of it.
+/// A damage; what is found, in the order of the names; the paths of the first; what a repair leaves.
 struct Case {
     name: &'static str,
     damage: fn(&Folder),
-    /// What is found, in the order of the names.
     found: &'static [K],
-    /// The paths of the first of these.
     paths: &'static [&'static str],
-    /// What is left after a repair.
     left: &'static [K],
 }
 
