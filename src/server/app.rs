@@ -1,7 +1,8 @@
 //! The two interfaces behind one service.
 //!
-//! A call of gRPC says so in its content type; everything else is REST. A handler that panics costs
-//! its own call and no other.
+//! A call of gRPC comes over HTTP/2 and says so in its content type; everything else is REST. Over
+//! HTTP/1 a web page could call whose host name was made to mean this machine; REST has a guard
+//! against that. A handler that panics costs its own call and no other.
 
 use std::panic::AssertUnwindSafe;
 
@@ -12,15 +13,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use tower::ServiceExt;
 
 use crate::{error::Error, wire};
 
-/// Joins the interfaces: `grpc` gets what is `application/grpc`, `rest` everything else.
+/// Joins the interfaces: `grpc` gets what is `application/grpc` over HTTP/2, `rest` everything else.
 pub fn app(grpc: Router, rest: Router) -> Router {
     Router::new().fallback(async move |request: Request| {
-        if is_grpc(request.headers()) {
+        if request.version() == Version::HTTP_2 && is_grpc(request.headers()) {
             answer(grpc, request).await.unwrap_or_else(|error| grpc_fault(&error))
         } else {
             answer(rest, request).await.unwrap_or_else(|error| rest_fault(&error))

@@ -302,15 +302,6 @@ async fn a_sound_store_has_nothing_to_find() {
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_exist_is_unimplemented() {
-    let (server, _) = server("").await;
-    let request = server.http().request("POST", "/imagestore.v1.ImageStore/Nothing");
-    let request = request.header("Content-Type", "application/grpc").header("TE", "trailers");
-    let answer = request.body(b"\0\0\0\0\0").send().await;
-    assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("12")));
-}
-
-#[tokio::test]
 async fn a_watch_of_all_ends_when_its_caller_leaves() {
     let (server, mut client) = server("a/f=1").await;
     let mut watch =

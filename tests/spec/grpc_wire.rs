@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use imagestore::{
@@ -37,12 +38,18 @@ const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 
 type Transport = BoxCloneSyncService<Request<Body>, Response<Incoming>, hyper::Error>;
 
-/// The generated client over one HTTP/2 connection, and nothing else.
-async fn plain(server: &Server) -> ImageStoreClient<Transport> {
+/// One HTTP/2 connection.
+async fn connect(server: &Server) -> http2::SendRequest<Body> {
     let stream = TcpStream::connect(server.address).await.expect("connected");
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (sender, connection) = handshake.await.expect("HTTP/2");
     tokio::spawn(connection);
+    sender
+}
+
+/// The generated client over such a connection, and nothing else.
+async fn plain(server: &Server) -> ImageStoreClient<Transport> {
+    let sender = connect(server).await;
     let service = tower::service_fn(move |request: Request<Body>| {
         let mut sender = sender.clone();
         async move { sender.send_request(request).await }
@@ -198,6 +205,34 @@ async fn a_watch_ends_at_its_deadline() {
     assert_eq!(end(client.watch_operations(watch).await).await, Kind::Timeout);
     let state = server.rest().operation(ID).await.expect("an operation");
     assert!(state.starts_with("Copy Running "), "{state}");
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_exist_is_unimplemented() {
+    let server = Server::start().await;
+    let mut sender = connect(&server).await;
+    let uri = format!("http://{}/imagestore.v1.ImageStore/Nothing", server.address);
+    let request = Request::post(uri).header("content-type", "application/grpc");
+    let request = request.body(Body::empty()).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["grpc-status"], "12");
+}
+
+#[tokio::test]
+async fn rest_answers_over_http_2_as_well() {
+    let server = Server::start().await;
+    let mut sender = connect(&server).await;
+    let uri = format!("http://{}/ImageStore?api-version=6.0", server.address);
+    let request = Request::get(uri).body(Body::empty()).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    assert_eq!(answer.headers()["content-type"], "application/json; charset=utf-8");
+    let body = answer.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(body, r#"{"StoreFiles":[],"StoreFolders":[],"ContinuationToken":""}"#);
+    // The guard knows its host, too.
+    let request = Request::get("http://evil.example/ImageStore?api-version=6.0");
+    let request = request.body(Body::empty()).expect("a request");
+    assert_eq!(sender.send_request(request).await.expect("an answer").status(), 403);
 }
 
 /// A path that is as long as a path can be.

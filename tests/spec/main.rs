@@ -19,6 +19,8 @@ mod harness;
 #[cfg(test)]
 mod copy;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod grpc;
 #[cfg(test)]
 mod grpc_transfers;

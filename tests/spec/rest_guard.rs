@@ -1,6 +1,7 @@
 //! What keeps a web page of elsewhere from acting on a store of this machine (DESIGN 5.2).
 
-use imagestore::error::Kind;
+use imagestore::{error::Kind, wire::v1::DeleteRequest};
+use prost::Message;
 
 use crate::harness::{Driver, Server, tree};
 
@@ -62,5 +63,22 @@ async fn a_foreign_host_name_is_forbidden_even_to_read() {
         let request = server.http().request("GET", "/ImageStore?api-version=6.0");
         assert_eq!(request.header("Host", host).send().await.status, 200, "{host}");
     }
+    assert_eq!(tree(&server.rest()).await, "a=1");
+}
+
+#[tokio::test]
+async fn a_page_cannot_speak_grpc() {
+    let server = Server::start().await;
+    server.rest().upload("a", b"1").await.expect("stored");
+    let message = DeleteRequest { path: "a".to_owned() }.encode_to_vec();
+    let length = u32::try_from(message.len()).expect("small");
+    let frame = [&[0], &length.to_be_bytes()[..], &message].concat();
+    let target = "/imagestore.v1.ImageStore/Delete";
+    let call = || server.http().request("POST", target).header("Content-Type", "application/grpc");
+    // A name of a page that was made to mean this machine: to the browser it is one origin.
+    let foreign = call().header("Host", "evil.example").body(&frame).send().await;
+    foreign.assert_fault(Kind::Forbidden);
+    // Browsers have no HTTP/2 without TLS, and gRPC has nothing else.
+    assert_eq!(call().body(&frame).send().await.status, 404);
     assert_eq!(tree(&server.rest()).await, "a=1");
 }
