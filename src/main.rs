@@ -1,12 +1,12 @@
 //! The binary: parse, then serve or a client command.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use imagestore::{
     cli,
     server::{
-        config::Serve,
+        config::{Config, Serve},
         process::{serve, with_stopped},
     },
 };
@@ -48,11 +48,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a client command against its server, or against a private one where it names a data folder.
+/// Runs a client command against its server, or against a private one over the store of a stopped one.
 fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
-    match command.data().map(Path::to_owned) {
+    let config = command.stopped().map(|(data, stopped)| {
+        Config::stopped(data, stopped.database.as_deref(), stopped.blobs.as_deref())
+    });
+    match config {
         None => cli::run(global, command),
-        Some(data) => with_stopped(&data, |server| {
+        Some(config) => with_stopped(config, |server| {
             cli::run(&cli::Global { server, ..global.clone() }, command)
         }),
     }

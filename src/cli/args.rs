@@ -3,7 +3,10 @@
 //! Every flag has an environment variable, except those that belong to one call only: names to skip,
 //! an operation id, overwriting, repairing, and the folder of a stopped server.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand, ValueEnum, builder::FalseyValueParser};
 
@@ -204,16 +207,43 @@ pub struct Check {
     /// Repair what can be repaired without losing anything that has a path
     #[arg(long)]
     pub repair: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub stopped: Stopped,
+}
+
+/// Where a server that is stopped keeps its store.
+#[derive(Args, Clone)]
+pub struct Stopped {
     /// Check the data folder of a server that is stopped, instead of asking a server
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Its database, where it was started with one
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "IMAGESTORE_DATABASE",
+        hide_env_values = true,
+        requires = "data"
+    )]
+    pub database: Option<String>,
+    /// Its blob store, where it was started with one
+    #[arg(long, value_name = "URL", env = "IMAGESTORE_BLOBS", requires = "data")]
+    pub blobs: Option<String>,
+}
+
+impl fmt::Debug for Stopped {
+    /// Leaves out the URLs, which may hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopped").field("data", &self.data).finish_non_exhaustive()
+    }
 }
 
 impl Command {
-    /// The data folder that the command works on where no server runs.
-    pub fn data(&self) -> Option<&Path> {
+    /// The store of a stopped server that the command works on, and its data folder.
+    pub fn stopped(&self) -> Option<(&Path, &Stopped)> {
         let Self::Check(check) = self else { return None };
-        check.data.as_deref()
+        check.stopped.data.as_deref().map(|data| (data, &check.stopped))
     }
 }
 

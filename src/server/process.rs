@@ -3,7 +3,6 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
-    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -58,11 +57,15 @@ fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
     }
 }
 
-/// Runs a client command against a private server over the data folder of a server that is stopped.
+/// Runs a client command against a private server over the store of a server that is stopped.
 ///
-/// The lock of the folder keeps every other server away meanwhile. `command` is given the address.
-pub fn with_stopped(data: &Path, command: impl FnOnce(String) -> ExitCode) -> ExitCode {
-    match try_with_stopped(data, command) {
+/// The lock of the data folder keeps every other server away meanwhile. `command` is given the
+/// address.
+pub fn with_stopped(
+    config: Result<Config, Error>,
+    command: impl FnOnce(String) -> ExitCode,
+) -> ExitCode {
+    match config.and_then(|config| try_with_stopped(&config, command)) {
         Ok(code) => code,
         Err(error) => {
             say(&format!("imagestore: {}", error.explain()));
@@ -72,19 +75,15 @@ pub fn with_stopped(data: &Path, command: impl FnOnce(String) -> ExitCode) -> Ex
 }
 
 fn try_with_stopped(
-    data: &Path,
+    config: &Config,
     command: impl FnOnce(String) -> ExitCode,
 ) -> Result<ExitCode, Error> {
-    let config = Config::local(data);
-    if !config.database.exists() {
-        return Err(Error::new(format!("no store is in {}; name its data folder", data.display())));
-    }
     init_log(PRIVATE_LOG)?;
     let runtime = runtime()?;
     let failed = |error: io::Error| Error::new("cannot listen on this machine").because(error);
     let server = runtime.block_on(async {
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        Server::start(&config, listener).await
+        Server::start(config, listener).await
     })?;
     let address = format!("http://{}", server.address());
     let (stop, stopped) = oneshot::channel::<()>();

@@ -331,7 +331,7 @@ async fn damage_to_parts_is_found() {
             damage: |store| {
                 let digest = Digest::of(b"abc");
                 store.sql(&format!(
-                    "INSERT INTO part (digest, size, bytes) VALUES (x'{digest}', 3, x'616263')"
+                    "INSERT INTO part (digest, size, bytes) VALUES (unhex('{digest}'), 3, unhex('616263'))"
                 ));
             },
             found: &[K::Unreferenced],

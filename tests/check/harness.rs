@@ -11,10 +11,16 @@ use imagestore::{
         CheckReport, CheckRequest, ChunkRange, CopyRequest, FindingKind, IfExists, OperationId,
         SessionId, SkipFiles, StorePath,
     },
+    namespace::Database,
     store::{Call, Config, Incoming, Store},
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
+
+use crate::{
+    database::{administer, new_schema, parse, postgres},
+    reader::Reader,
+};
 
 /// The upload session of the small store, of which 100 of 300 bytes are missing.
 pub(crate) const SESSION: &str = "00000000-0000-4000-8000-000000000001";
@@ -29,42 +35,67 @@ pub(crate) const DEEP: CheckRequest = CheckRequest { deep: true, repair: false }
 /// A check that repairs.
 pub(crate) const REPAIR: CheckRequest = CheckRequest { deep: false, repair: true };
 
-/// A folder for a store that is opened and closed.
-pub(crate) struct Folder(TempDir);
+/// What SQLite has and PostgreSQL lacks.
+const FUNCTIONS: &str = "
+    CREATE FUNCTION zeroblob(size BIGINT) RETURNS BYTEA LANGUAGE SQL
+        AS $$ SELECT decode(repeat('00', CAST(size AS INT)), 'hex') $$;
+    CREATE FUNCTION unhex(digits TEXT) RETURNS BYTEA LANGUAGE SQL
+        AS $$ SELECT decode(digits, 'hex') $$;";
+
+/// A folder, and a database of either engine, for a store that is opened and closed.
+pub(crate) struct Folder {
+    dir: TempDir,
+    database: Database,
+    /// The URL of the database of a server.
+    url: Option<String>,
+}
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let dir = tempfile::tempdir().unwrap();
+        let url = postgres().map(|url| new_schema(&url));
+        if let Some(url) = &url {
+            administer(url, FUNCTIONS);
+        }
+        let file = Database::Sqlite(dir.path().join("namespace.sqlite"));
+        let database = url.as_deref().map_or(file, parse);
+        Self { dir, database, url }
     }
 
     /// Opens the store; what is let go of stays for `grace`.
     pub(crate) async fn open(&self, grace: Duration) -> Store {
-        let mut config = Config::new(self.0.path());
+        let mut config = Config::new(self.dir.path());
+        config.database = self.database.clone();
         config.reclaim_grace = grace;
         config.reserve_bytes = 0;
-        let blobs = Blobs::local(&self.0.path().join("blobs")).unwrap();
+        let blobs = Blobs::local(&self.dir.path().join("blobs")).unwrap();
         Store::open(config, blobs).await.unwrap().0
     }
 
     /// Runs statements on the closed store.
     pub(crate) fn sql(&self, statements: &str) {
-        let database = Connection::open(self.0.path().join("namespace.sqlite")).unwrap();
-        database.execute_batch(statements).unwrap();
+        match (&self.database, &self.url) {
+            (_, Some(url)) => administer(url, statements),
+            (Database::Sqlite(file), None) => {
+                Connection::open(file).unwrap().execute_batch(statements).unwrap();
+            }
+            (Database::Postgres(_), None) => panic!("a database without its URL"),
+        }
     }
 
     /// The file of an object that a part of this size has.
     pub(crate) fn object(&self, size: usize) -> PathBuf {
-        let database = Connection::open(self.0.path().join("namespace.sqlite")).unwrap();
-        let sql = "SELECT object FROM part WHERE size = $1 AND object IS NOT NULL";
-        let key: String =
-            database.query_row(sql, [i64::try_from(size).unwrap()], |row| row.get(0)).unwrap();
-        self.0.path().join("blobs").join(key)
+        let rows = Reader::open(&self.database)
+            .rows("SELECT object, size FROM part WHERE object IS NOT NULL");
+        let size = i64::try_from(size).unwrap();
+        let row = rows.iter().find(|row| row.int(1).unwrap() == size).unwrap();
+        self.dir.path().join("blobs").join(row.text(0).unwrap())
     }
 
     /// Puts a file of an age among the objects, and returns where.
     pub(crate) fn add_object(&self, age: Duration) -> PathBuf {
         let name = format!("{}-{}", "a".repeat(64), "b".repeat(32));
-        let path = self.0.path().join("blobs/aa").join(name);
+        let path = self.dir.path().join("blobs/aa").join(name);
         fs::write(&path, "nobody's").unwrap();
         let file = fs::File::options().write(true).open(&path).unwrap();
         let now = file.metadata().unwrap().modified().unwrap();

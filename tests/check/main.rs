@@ -6,6 +6,14 @@ mod busy;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../support/database.rs"]
+mod database;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../support/reader.rs"]
+mod reader;
 #[cfg(test)]
 mod verdict;
