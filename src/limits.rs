@@ -74,6 +74,8 @@ pub const READERS: usize = 4;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// The write-ahead log is cut back to this size.
 pub const WAL_BYTES_MAX: i64 = 64 * MIB as i64;
+/// Pages in the write-ahead log, of 4 KiB each, from which on it is moved into the database file.
+pub const WAL_CHECKPOINT_PAGES: i64 = 4096;
 /// The page cache of one database connection.
 pub const DATABASE_CACHE_KIB: i64 = 16 * 1024;
 /// How long a database server may take to accept a connection.

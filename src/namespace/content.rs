@@ -165,8 +165,7 @@ fn find_or_insert_content(
 /// `AlreadyExists` onto a folder or below a file; `Busy` if a part that was thought to be stored is
 /// gone.
 pub fn put_file(tx: &mut Tx<'_>, new: &NewFile) -> Result<File> {
-    tree::check_no_file_above(tx, &new.path, "path")?;
-    tree::check_no_folder_at(tx, &new.path, "path")?;
+    tree::check_file_fits(tx, &new.path, "path")?;
     let mut parts = Vec::with_capacity(new.parts.len());
     for part in &new.parts {
         parts.push((find_or_insert_part(tx, part)?, part.size, part.digest));

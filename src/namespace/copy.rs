@@ -58,7 +58,7 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
         operation::insert(tx, &operation, &fingerprint, server)?;
         return Ok(Started::Done(operation));
     }
-    tree::check_no_file_above(tx, &request.destination, "destination")?;
+    tree::look(tx, &request.destination, "destination")?;
     let run = operation::insert(tx, &operation, &fingerprint, server)?;
     pin::pin(tx, &operation::owner(run, server), target.as_ref())?;
     Ok(Started::Begun(operation, target, run))

@@ -78,8 +78,7 @@ pub fn check_chunk(
     chunk: ChunkRange,
 ) -> Result<Verdict> {
     let Some(session) = find(tx, id)? else {
-        tree::check_no_file_above(tx, path, "path")?;
-        tree::check_no_folder_at(tx, path, "path")?;
+        tree::check_file_fits(tx, path, "path")?;
         return Ok(Verdict::Wanted);
     };
     if session.path != *path {
@@ -310,7 +309,7 @@ pub fn commit(tx: &mut Tx<'_>, id: SessionId) -> Result<(StorePath, Option<File>
         );
         return Err(Error::invalid("session_id", message));
     }
-    tree::check_no_folder_at(tx, &session.path, "path")?;
+    tree::check_file_fits(tx, &session.path, "path")?;
     let parts = chunk_parts(tx, id)?;
     let file = content::put_content(tx, &session.path, &parts, None)?;
     let now = tx.now()?;

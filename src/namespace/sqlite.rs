@@ -14,7 +14,7 @@ use rusqlite::{
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{DATABASE_CACHE_KIB, WAL_BYTES_MAX},
+    limits::{DATABASE_CACHE_KIB, WAL_BYTES_MAX, WAL_CHECKPOINT_PAGES},
     namespace::sql::{Connection, Mode, Param, Row, Value},
 };
 
@@ -51,6 +51,7 @@ impl SqliteConnection {
             ("journal_mode", "WAL".to_owned()),
             ("synchronous", "FULL".to_owned()),
             ("journal_size_limit", WAL_BYTES_MAX.to_string()),
+            ("wal_autocheckpoint", WAL_CHECKPOINT_PAGES.to_string()),
             ("cache_size", format!("-{DATABASE_CACHE_KIB}")),
             ("temp_store", "MEMORY".to_owned()),
         ] {

@@ -112,32 +112,36 @@ pub fn file_version(tx: &mut Tx<'_>, number: i64) -> Result<FileVersion> {
     })
 }
 
-/// Refuses a path that has a file where a folder is needed.
-pub fn check_no_file_above(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<()> {
-    let Some((above, _)) = path.split_last() else { return Ok(()) };
-    let mut folder = ROOT;
-    let mut walked = StorePath::root();
-    for name in above {
-        walked = walked.child(name);
+/// Looks up a path that is to be written.
+///
+/// # Errors
+/// `AlreadyExists` if it has a file where a folder is needed.
+pub fn look(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<Option<Target>> {
+    let mut target = Target::Folder(ROOT);
+    for (depth, name) in path.names().enumerate() {
+        let Target::Folder(folder) = target else {
+            let above = path.names().take(depth);
+            let file = above.fold(StorePath::root(), |path, name| path.child(name));
+            let message =
+                format!("\"{file}\" is a file, so nothing can be at \"{path}\"; delete it first");
+            return Err(Error::new(Kind::AlreadyExists, message)
+                .field(field)
+                .with("path", file.as_str()));
+        };
         match entry(tx, folder, name)? {
-            None => return Ok(()),
-            Some(Target::Folder(child)) => folder = child,
-            Some(Target::File(_)) => {
-                let message = format!(
-                    "\"{walked}\" is a file, so nothing can be at \"{path}\"; delete it first"
-                );
-                return Err(Error::new(Kind::AlreadyExists, message)
-                    .field(field)
-                    .with("path", walked.as_str()));
-            }
+            Some(found) => target = found,
+            None => return Ok(None),
         }
     }
-    Ok(())
+    Ok(Some(target))
 }
 
-/// Refuses a path that is a folder, for writes that only replace files.
-pub fn check_no_folder_at(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<()> {
-    if matches!(resolve(tx, path)?, Some(Target::Folder(_))) {
+/// Refuses a path where no file can be, for writes that only replace files.
+///
+/// # Errors
+/// `AlreadyExists` if it is a folder, or has a file where a folder is needed.
+pub fn check_file_fits(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<()> {
+    if matches!(look(tx, path, field)?, Some(Target::Folder(_))) {
         let message = format!("\"{path}\" is a folder, so no file can be there; delete it first");
         return Err(Error::new(Kind::AlreadyExists, message)
             .field(field)
@@ -155,8 +159,7 @@ pub fn put(tx: &mut Tx<'_>, path: &StorePath, target: &Target, field: &'static s
     let Some((above, name)) = path.split_last() else {
         return Err(Error::invalid(field, "the root cannot be replaced"));
     };
-    check_no_file_above(tx, path, field)?;
-    let old = resolve(tx, path)?;
+    let old = look(tx, path, field)?;
     let new_totals = totals(tx, target)?;
     let old_totals = old.as_ref().map(|old| totals(tx, old)).transpose()?.unwrap_or_default();
     let delta = Totals {
