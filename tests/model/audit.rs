@@ -123,8 +123,9 @@ fn objects_named(tables: &Reader) -> BTreeSet<String> {
 pub(crate) fn tree(tables: &Reader) -> BTreeMap<String, Entry> {
     let root = tables.rows("SELECT files, bytes FROM folder WHERE id = 1");
     let entries = tables.rows(live!(
-        "SELECT e.folder, e.name, e.child, e.version, e.size, f.files, f.bytes
-         FROM live JOIN entry e ON e.folder = live.id LEFT JOIN folder f ON f.id = e.child"
+        "SELECT e.folder, e.name, e.child, e.version, e.size, f.files, f.bytes, c.digest
+         FROM live JOIN entry e ON e.folder = live.id LEFT JOIN folder f ON f.id = e.child
+         LEFT JOIN content c ON c.id = e.content"
     ));
     let mut children: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
     for row in &entries {
@@ -132,7 +133,8 @@ pub(crate) fn tree(tables: &Reader) -> BTreeMap<String, Entry> {
     }
     let totals = |row: &Row, column| (row.int(column).unwrap(), row.int(column + 1).unwrap());
     let (files, bytes) = totals(root.first().unwrap(), 0);
-    let mut tree = BTreeMap::from([(String::new(), Entry { version: None, files, bytes })]);
+    let root = Entry { files, bytes, ..Entry::default() };
+    let mut tree = BTreeMap::from([(String::new(), root)]);
     let mut folders = vec![(String::new(), 1)];
     while let Some((above, folder)) = folders.pop() {
         for row in children.get(&folder).into_iter().flatten() {
@@ -142,10 +144,15 @@ pub(crate) fn tree(tables: &Reader) -> BTreeMap<String, Entry> {
             let entry = if let Some(child) = child {
                 folders.push((path.clone(), child));
                 let (files, bytes) = totals(row, 5);
-                Entry { version: None, files, bytes }
+                Entry { files, bytes, ..Entry::default() }
             } else {
                 let (version, bytes) = totals(row, 3);
-                Entry { version: Some(version), files: 1, bytes }
+                Entry {
+                    version: Some(version),
+                    digest: row.opt_digest(7).unwrap(),
+                    files: 1,
+                    bytes,
+                }
             };
             tree.insert(path, entry);
         }

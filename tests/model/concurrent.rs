@@ -16,15 +16,16 @@ use object_store::memory::InMemory;
 use crate::{
     audit,
     harness::{Fixture, copy, copy_without, path, until},
-    machine::{contents, send_chunk},
+    machine::send_chunk,
     random::{is_long, seed},
+    step::contents,
 };
 
 const CALLERS: u64 = 12;
 const CALLS: u32 = 150;
 const CALLS_LONG: u32 = 10_000;
 
-/// A generator of numbers (SplitMix64).
+/// A generator of numbers: splitmix64.
 struct Dice(u64);
 
 impl Dice {
@@ -33,7 +34,7 @@ impl Dice {
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % sides as u64) as usize
+        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
     }
 
     fn path(&mut self, depth: usize) -> String {
@@ -109,19 +110,16 @@ async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
 
 /// Whether an error can come from what others do.
 fn is_expected(error: &Error) -> bool {
-    match error.kind() {
+    matches!(
+        error.kind(),
         Kind::AlreadyExists
-        | Kind::BadRange
-        | Kind::Busy
-        | Kind::Changed
-        | Kind::FileNotFound
-        | Kind::InvalidArgument
-        | Kind::PathNotFound
-        | Kind::SessionNotFound => true,
-        // Only where a copy of the same id by another caller was dropped.
-        Kind::Cancelled => true,
-        _ => false,
-    }
+            | Kind::BadRange
+            | Kind::Busy
+            | Kind::FileNotFound
+            | Kind::InvalidArgument
+            | Kind::PathNotFound
+            | Kind::SessionNotFound
+    )
 }
 
 async fn caller(fixture: Arc<Fixture>, seed: u64, calls: u32) {
@@ -134,7 +132,7 @@ async fn caller(fixture: Arc<Fixture>, seed: u64, calls: u32) {
             _ => Duration::MAX,
         };
         match tokio::time::timeout(patience, act(&fixture, &mut dice)).await {
-            Ok(Err(error)) if !is_expected(&error) => panic!("TEST_SEED: {error:?}"),
+            Ok(Err(error)) if !is_expected(&error) => panic!("{error:?}"),
             Ok(_) | Err(_) => {}
         }
     }
@@ -147,8 +145,9 @@ async fn callers_at_once_see_whole_files_and_leave_nothing() {
     // A grace that outlasts every read here, and then none.
     let memory = Arc::new(InMemory::new());
     let grace = Duration::from_secs(2);
-    let fixture = Fixture::with(|config| config.reclaim_grace = grace, memory.clone()).await;
-    let fixture = Arc::new(fixture);
+    let fixture =
+        Fixture::with(|config| config.reclaim_grace = grace, Arc::<InMemory>::clone(&memory));
+    let fixture = Arc::new(fixture.await);
     let callers: Vec<_> = (0..CALLERS)
         .map(|number| tokio::spawn(caller(Arc::clone(&fixture), seed.wrapping_add(number), calls)))
         .collect();

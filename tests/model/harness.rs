@@ -164,6 +164,7 @@ impl Fixture {
         let started = std::time::Instant::now();
         loop {
             self.store.reclaim().await.unwrap();
+            // What broke off is cleared away in tasks; they need the thread.
             if (self.leftovers().is_empty() && self.object_keys().await.is_empty())
                 || started.elapsed() > SOON
             {

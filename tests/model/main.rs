@@ -16,6 +16,8 @@
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod compare;
+#[cfg(test)]
 mod concurrent;
 #[cfg(test)]
 #[path = "../support/database.rs"]
@@ -39,3 +41,5 @@ mod reader;
 mod rows;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod step;

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use imagestore::{
     error::Kind,
-    model::{CopyRequest, IfExists, MARK_FILE, folded},
+    model::{CopyRequest, Digest, IfExists, MARK_FILE, folded},
 };
 
 /// A file: its bytes, and what its entry carries along when it is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
     pub(crate) bytes: Bytes,
+    pub(crate) digest: Digest,
     pub(crate) version: i64,
     pub(crate) modified: i64,
 }
@@ -78,7 +79,7 @@ impl Plain {
     }
 
     fn is_file_above(&self, path: &str) -> bool {
-        path.match_indices('/').any(|(at, _)| self.files.contains_key(&path[..at]))
+        above(path).any(|folder| self.files.contains_key(folder))
     }
 
     /// Whether a file can be put at a path.
@@ -174,9 +175,9 @@ impl Plain {
         let mut tree: BTreeMap<&str, Entry> = BTreeMap::from([("", Entry::default())]);
         for (path, file) in &self.files {
             let bytes = file.bytes.len() as i64;
-            tree.insert(path, Entry { version: Some(file.version), files: 1, bytes });
-            for folder in [""].into_iter().chain(path.match_indices('/').map(|(at, _)| &path[..at]))
-            {
+            let (version, digest) = (Some(file.version), Some(file.digest));
+            tree.insert(path, Entry { version, digest, files: 1, bytes });
+            for folder in above(path).chain([""]) {
                 let folder = tree.entry(folder).or_default();
                 folder.files += 1;
                 folder.bytes += bytes;
@@ -187,16 +188,13 @@ impl Plain {
 
     /// All folders, the root first.
     pub(crate) fn folders(&self) -> BTreeSet<&str> {
-        let above =
-            |path: &'_ String| path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
-        let mut folders: BTreeSet<&str> = self
-            .files
-            .keys()
-            .flat_map(|path| above(path).into_iter().map(move |at| &path[..at]))
-            .collect();
-        folders.insert("");
-        folders
+        self.files.keys().flat_map(|path| above(path)).chain([""]).collect()
     }
+}
+
+/// The folders that a path lies in, but for the root.
+fn above(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').filter_map(|(at, _)| path.get(..at))
 }
 
 /// What an entry of the tree says.
@@ -204,6 +202,8 @@ impl Plain {
 pub(crate) struct Entry {
     /// The version of a file; nothing for a folder.
     pub(crate) version: Option<i64>,
+    /// The digest of a file, once it is known.
+    pub(crate) digest: Option<Digest>,
     pub(crate) files: i64,
     pub(crate) bytes: i64,
 }

@@ -12,10 +12,13 @@ use proptest::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::machine::{CUTS, Claim, How, Machine, SESSIONS, Step, contents};
+use crate::{
+    machine::{CUTS, Machine, SESSIONS},
+    step::{Claim, How, Step, contents},
+};
 
 /// Random histories of a normal run, and of a long one.
-const HISTORIES: u32 = 100;
+const HISTORIES: u32 = 2_000;
 const HISTORIES_LONG: u32 = 100_000;
 /// The longest random history; they are half as long on average.
 const STEPS_MAX: usize = 100;
@@ -109,7 +112,7 @@ pub(crate) fn is_long() -> bool {
 
 /// The seed of this run.
 pub(crate) fn seed() -> u64 {
-    environment("TEST_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64)
+    environment("TEST_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0)
 }
 
 /// Runs histories on one store, and on a new one after a failure.
