@@ -21,7 +21,7 @@ use clap::Parser;
 use imagestore::wire::v1::CopyRequest;
 
 use support::{
-    Common, Result, block_on, durable_writes,
+    Common, Result, arguments, block_on, durable_writes,
     grpc::Grpc,
     http::Http,
     median, ratio,
@@ -58,7 +58,7 @@ struct Arguments {
 type Times = Vec<Vec<Duration>>;
 
 fn main() -> Result<()> {
-    block_on(run(&Arguments::parse()))
+    block_on(run(&arguments()))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {

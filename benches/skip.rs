@@ -9,7 +9,7 @@ mod support;
 use clap::Parser;
 
 use support::{
-    Common, Result, block_on, durable_writes, median, ratio,
+    Common, Result, arguments, block_on, durable_writes, median, ratio,
     rows::Rows,
     say,
     store::Opened,
@@ -34,7 +34,7 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    block_on(run(&Arguments::parse()))
+    block_on(run(&arguments()))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use support::{
-    Common, Result, block_on,
+    Common, Result, arguments, block_on,
     grpc::Grpc,
     http::Http,
     median, noise, ratio,
@@ -61,7 +61,7 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    block_on(run(&Arguments::parse()))
+    block_on(run(&arguments()))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
@@ -112,7 +112,7 @@ async fn small(server: &Server, dir: &Path, load: &Load, runs: usize) -> Result<
                 "upload, REST" => upload_rest(server.address(), shares).await?,
                 _ => write_files(dir, shares)?,
             });
-            way.cpu.push(server.cpu()? - before);
+            way.cpu.push(server.cpu()?.saturating_sub(before));
         }
     }
     let head = format!(
@@ -236,7 +236,7 @@ async fn large(server: &Server, dir: &Path, size: usize, runs: usize) -> Result<
                 _ => socket(first.clone()).await?,
             }
             way.times.push(begun.elapsed());
-            way.cpu.push(server.cpu()? - before);
+            way.cpu.push(server.cpu()?.saturating_sub(before));
             way.peak = way.peak.max(server.peak_bytes()?);
         }
     }

@@ -17,7 +17,7 @@ use clap::Parser;
 use imagestore::wire::v1::CopyRequest;
 
 use support::{
-    Common, Result, block_on,
+    Common, Result, arguments, block_on,
     grpc::Grpc,
     median, noise, ratio, say,
     server::Server,
@@ -43,7 +43,7 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    block_on(run(&Arguments::parse()))
+    block_on(run(&arguments()))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {

@@ -17,7 +17,7 @@ use imagestore::{
 use tokio::task::JoinHandle;
 
 use support::{
-    Common, Result, block_on,
+    Common, Result, arguments, block_on,
     grpc::Grpc,
     median, noise, ratio,
     server::Server,
@@ -56,7 +56,7 @@ struct Took {
 }
 
 fn main() -> Result<()> {
-    block_on(run(&Arguments::parse()))
+    block_on(run(&arguments()))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
@@ -139,7 +139,12 @@ async fn watched(server: &Server, grpc: &mut Grpc, audience: usize) -> Result<To
         Ok(())
     })
     .await?;
-    Ok(Took { time, cpu: server.cpu()? - before, peak: server.peak_bytes()?, messages })
+    Ok(Took {
+        time,
+        cpu: server.cpu()?.saturating_sub(before),
+        peak: server.peak_bytes()?,
+        messages,
+    })
 }
 
 /// Watches until the end. Returns how many messages came.

@@ -38,9 +38,12 @@ pub(crate) struct Common {
     /// Leaves the data on the disk
     #[arg(long)]
     keep: bool,
-    /// What cargo passes to every bench
-    #[arg(long, hide = true)]
-    bench: bool,
+}
+
+/// Reads the arguments of a bench.
+pub(crate) fn arguments<T: clap::Parser>() -> T {
+    // Cargo passes this to every bench.
+    T::parse_from(std::env::args().filter(|argument| argument != "--bench"))
 }
 
 impl Common {

@@ -1,6 +1,6 @@
 //! Counts the rows that the store writes, by triggers that are there only while they count.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use rusqlite::Connection;
 
@@ -17,10 +17,11 @@ impl Rows {
         database.busy_timeout(std::time::Duration::from_secs(5))?;
         let mut sql = "BEGIN; CREATE TABLE bench_row (what TEXT);".to_owned();
         for (table, change) in triggers(&database)? {
-            sql += &format!(
+            write!(
+                sql,
                 "CREATE TRIGGER bench_{table}_{change} AFTER {change} ON {table}
                  BEGIN INSERT INTO bench_row VALUES ('{table}'); END;"
-            );
+            )?;
         }
         database.execute_batch(&format!("{sql} COMMIT;"))?;
         Ok(Self(database))
@@ -38,7 +39,7 @@ impl Rows {
     pub(crate) fn end(self) -> Result<()> {
         let mut sql = "BEGIN; DROP TABLE bench_row;".to_owned();
         for (table, change) in triggers(&self.0)? {
-            sql += &format!("DROP TRIGGER IF EXISTS bench_{table}_{change};");
+            write!(sql, "DROP TRIGGER IF EXISTS bench_{table}_{change};")?;
         }
         Ok(self.0.execute_batch(&format!("{sql} COMMIT;"))?)
     }
