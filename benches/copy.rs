@@ -75,11 +75,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
         let rate = *files as f64 / begun.elapsed().as_secs_f64();
         say(&format!("loaded {} files, {rate:.0} files/s", count(*files)))?;
     }
-    let limit = durable_writes(&scratch.path().join("page"), copies)?;
     let in_process = rounds(&sizes, copies, "process", async |source, destination| {
         opened.copy(&source, &destination, &[]).await
     })
     .await?;
+    let limit = durable_writes(&scratch.path().join("page"), copies)?;
     let rows = rows(&opened, &data, &sizes).await?;
     opened.close().await;
     let server = Server::start(&data)?;
@@ -196,6 +196,6 @@ fn report(
         table.row(cells);
     }
     table.print()?;
-    say("the ratio beside a copy is to the first row, beside cp to the copy in process")?;
+    say("the ratio beside a copy is to the first row, beside cp to the fastest copy of its row")?;
     Ok(())
 }

@@ -48,7 +48,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
     opened.load("source", files, files / folders).await?;
     let odd = format!("source/d{:05}/odd.one", folders / 2);
     opened.upload(&odd, "the file to skip".into()).await?;
-    let limit = durable_writes(&scratch.path().join("page"), copies)?;
     let ways: [(&str, &[&str]); 3] =
         [("plain copy", &[]), ("skip, no match", &["no.one"]), ("skip, one match", &["odd.one"])];
     let mut found = ways.map(|_| Vec::with_capacity(copies));
@@ -58,6 +57,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
             times.push(timed(opened.copy("source", &destination, skip)).await?);
         }
     }
+    let limit = durable_writes(&scratch.path().join("page"), copies)?;
     let mut table = Table::new(&["copy", "median", "to the plain one", "rows"]);
     let plain = found.first().map(|times| median(times)).unwrap_or_default();
     let rows = Rows::count(&data)?;
