@@ -66,12 +66,10 @@ impl Store {
     /// `AlreadyExists` onto a folder or below a file, `NoSpace`, `TooLarge`, `Busy` if too many
     /// uploads wait.
     pub async fn upload(&self, incoming: Incoming, call: Call) -> Result<Upload> {
-        // The commit checks it again. A small file comes to that at once, and saves the look.
-        if incoming.size.is_none_or(|size| size > INLINE_BYTES_MAX as u64) {
-            let path = incoming.path.clone();
-            let check = move |tx: &mut Tx<'_>| tree::check_file_fits(tx, &path, "path");
-            self.0.engine.read(call.deadline, check).await?;
-        }
+        // The commit checks it again; here it spares the bytes, and the path is judged before them.
+        let path = incoming.path.clone();
+        let check = move |tx: &mut Tx<'_>| tree::check_file_fits(tx, &path, "path");
+        self.0.engine.read(call.deadline, check).await?;
         let cutter = self.cut(&incoming.path, incoming.size.unwrap_or(0)).await?;
         Ok(Upload { store: self.clone(), incoming, cutter, call })
     }
