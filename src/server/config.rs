@@ -13,10 +13,7 @@ use clap::builder::FalseyValueParser;
 use percent_encoding::percent_decode_str;
 
 use super::Error;
-use crate::{
-    limits,
-    namespace::{Database, PostgresUrl},
-};
+use crate::{limits, namespace::Database, namespace::PostgresUrl};
 
 /// Runs the server.
 #[derive(Clone, Debug, clap::Args)]
@@ -238,6 +235,7 @@ fn local_path(flag: &str, url: &str, scheme: &str) -> Result<PathBuf, Error> {
     Ok(PathBuf::from(path.as_ref()))
 }
 
+const NO_BYTES: &str = "expected a number of bytes, such as 16M";
 fn bytes(text: &str) -> Result<Bytes, String> {
     let (digits, unit) = split_unit(text);
     let shift = match unit.to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
@@ -246,10 +244,9 @@ fn bytes(text: &str) -> Result<Bytes, String> {
         "m" => 20,
         "g" => 30,
         "t" => 40,
-        _ => return Err("expected a number of bytes, such as 16M".to_owned()),
+        _ => return Err(NO_BYTES.to_owned()),
     };
-    let number: u64 =
-        digits.parse().map_err(|_| "expected a number of bytes, such as 16M".to_owned())?;
+    let number: u64 = digits.parse().map_err(|_| NO_BYTES.to_owned())?;
     number.checked_mul(1 << shift).map(Bytes).ok_or_else(|| "too many bytes".to_owned())
 }
 
