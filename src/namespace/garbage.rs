@@ -218,15 +218,6 @@ pub fn bury(tx: &mut Tx<'_>, object: &str) -> Result<()> {
     Ok(())
 }
 
-/// Marks an object for deletion, unless a part has it: whoever put it may not know whether its commit
-/// came through.
-pub fn bury_unless_used(tx: &mut Tx<'_>, object: &str) -> Result<()> {
-    if tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])? {
-        return Ok(());
-    }
-    bury(tx, object)
-}
-
 /// Some objects to delete.
 pub fn dead_objects(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<String>> {
     let sql = "SELECT object FROM dead_object ORDER BY object LIMIT $1";

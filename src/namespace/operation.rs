@@ -18,6 +18,19 @@ use crate::{
     },
 };
 
+/// A statement that reads the columns which [`from_row`] takes, and then others.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
+               bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
+               finished, error_reason, error_message, ",
+            $rest
+        )
+    };
+}
+
+/// How many columns [`from_row`] takes.
 const COLUMNS: usize = 17;
 
 /// What an operation of a page costs beside its texts: the other fields of its message.
@@ -97,10 +110,7 @@ pub struct Found {
 
 /// Returns the latest run of an operation.
 pub fn find(tx: &mut Tx<'_>, id: OperationId) -> Result<Option<Found>> {
-    let sql = "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
-                 bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
-                 finished, error_reason, error_message, fingerprint, seq
-               FROM operation WHERE id = $1";
+    let sql = select!("fingerprint, seq FROM operation WHERE id = $1");
     tx.first(sql, params![&id.to_string()])?
         .map(|row| {
             let operation = from_row(&row)?;
@@ -281,17 +291,11 @@ pub fn list(
     // Two statements, so that each is served by its index.
     let rows = match state {
         None => tx.all(
-            "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
-               bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
-               finished, error_reason, error_message, seq
-             FROM operation WHERE seq <= $1 ORDER BY seq DESC LIMIT $2",
+            select!("seq FROM operation WHERE seq <= $1 ORDER BY seq DESC LIMIT $2"),
             &[from.into(), limit],
         )?,
         Some(state) => tx.all(
-            "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
-               bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
-               finished, error_reason, error_message, seq
-             FROM operation WHERE seq <= $1 AND state = $3 ORDER BY seq DESC LIMIT $2",
+            select!("seq FROM operation WHERE seq <= $1 AND state = $3 ORDER BY seq DESC LIMIT $2"),
             &[from.into(), limit, state_number(state).into()],
         )?,
     };

@@ -3,6 +3,8 @@
 //! A pin counts as a reference until its row is gone, expired or not. It is dropped through
 //! [`let_go_if_last`], so that what it held last is reclaimed.
 
+use uuid::Uuid;
+
 use crate::{
     error::{Error, Kind, Result},
     limits::{EXPIRE_ROWS, PIN_LIFE, micros},
@@ -19,6 +21,13 @@ pub struct Owner {
     pub id: String,
     /// The instance of the server.
     pub server: String,
+}
+
+impl Owner {
+    /// Makes the owner of an upload or download that begins on a server.
+    pub fn new(server: &str) -> Self {
+        Self { id: Uuid::now_v7().to_string(), server: server.to_owned() }
+    }
 }
 
 /// Pins something.

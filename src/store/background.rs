@@ -149,7 +149,7 @@ impl Store {
     }
 
     async fn digest_content(&self, content: i64, size: i64) -> Result<()> {
-        let owner = Owner { id: uuid::Uuid::now_v7().to_string(), server: self.0.server.clone() };
+        let owner = Owner::new(&self.0.server);
         let id = owner.id.clone();
         let pin = move |tx: &mut Tx<'_>| content::pin_content(tx, &owner, content);
         self.0.engine.write(None, pin).await?;

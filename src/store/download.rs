@@ -13,7 +13,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -184,7 +183,7 @@ impl Store {
             if timeout(wait, over.cancelled()).await.is_ok() {
                 return;
             }
-            let owner = Owner { id: Uuid::now_v7().to_string(), server: store.0.server.clone() };
+            let owner = Owner::new(&store.0.server);
             let id = owner.id.clone();
             let pin = move |tx: &mut Tx<'_>| content::pin_content(tx, &owner, content);
             if let Err(error) = store.0.engine.write(None, pin).await {

@@ -27,8 +27,7 @@ impl Drop for NewObject {
         let key = std::mem::take(&mut self.key);
         let tasks = store.0.tasks.clone();
         tasks.spawn(async move {
-            if let Err(error) =
-                store.0.engine.write(None, move |tx| garbage::bury_unless_used(tx, &key)).await
+            if let Err(error) = store.0.engine.write(None, move |tx| garbage::bury(tx, &key)).await
             {
                 tracing::warn!(?error, "an object is left to the sweep");
             }

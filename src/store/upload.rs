@@ -16,7 +16,6 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -94,7 +93,7 @@ impl Store {
                 turn.map_err(|_| busy())?.map_err(|_| busy())?
             }
         };
-        let owner = Owner { id: Uuid::now_v7().to_string(), server: self.0.server.clone() };
+        let owner = Owner::new(&self.0.server);
         Ok(Cutter {
             store: self.clone(),
             path: path.clone(),
@@ -239,12 +238,7 @@ impl Cutter {
 
     /// Sends the buffer on its way as a part.
     async fn flush(&mut self) -> Result<()> {
-        if self.parts.len() - self.settled >= UPLOAD_PARTS_IN_FLIGHT
-            && let Some(oldest) = self.parts.get_mut(self.settled)
-        {
-            oldest.settle().await?;
-            self.settled += 1;
-        }
+        self.settle(UPLOAD_PARTS_IN_FLIGHT - 1).await?;
         self.store.0.space.check(self.buffer.len() as u64)?;
         let bytes = self.buffer.split().freeze();
         let (before, after) = self.hasher.link();
@@ -262,12 +256,14 @@ impl Cutter {
         });
         self.has_pins = true;
         self.parts.push(Storing::Running(task));
-        if is_covered { Ok(()) } else { self.settle().await }
+        if is_covered { Ok(()) } else { self.settle(0).await }
     }
 
-    /// Waits for every part that is on its way.
-    async fn settle(&mut self) -> Result<()> {
-        while let Some(oldest) = self.parts.get_mut(self.settled) {
+    /// Waits until at most `left` parts are on their way.
+    async fn settle(&mut self, left: usize) -> Result<()> {
+        while self.parts.len() - self.settled > left
+            && let Some(oldest) = self.parts.get_mut(self.settled)
+        {
             oldest.settle().await?;
             self.settled += 1;
         }
@@ -283,7 +279,7 @@ impl Cutter {
         if !self.buffer.is_empty() {
             self.flush().await?;
         }
-        self.settle().await?;
+        self.settle(0).await?;
         let stored = self.parts.iter().map(|storing| match storing {
             Storing::Done(part) => Ok(part.clone()),
             Storing::Running(_) | Storing::Failed => {
