@@ -116,13 +116,14 @@ class CommandCase(ServerCase):
 
 
 class StalledDisk:
-    """A disk that does not answer: whoever opens the one object of a store waits for ever.
+    """A disk that does not answer: whoever opens the smallest object of a store waits for ever.
 
     So a copy that verifies it runs as long as the test likes. The object is as before at the end.
     """
 
     def __init__(self, data: Path) -> None:
-        (self._object,) = (path for path in (data / "blobs").rglob("*") if path.is_file())
+        objects = (path for path in (data / "blobs").rglob("*") if path.is_file())
+        self._object = min(objects, key=lambda path: path.stat().st_size)
         self._kept = data / "kept-by-the-test"
 
     def __enter__(self) -> Self:

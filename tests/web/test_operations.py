@@ -3,10 +3,13 @@
 import json
 import os
 
+from foreign.command import StalledDisk
+
 from .browser import BrowserCase
 
-# Every byte of it is read by a copy that verifies, so that there is something to watch.
-LARGE_BYTES = 384 << 20
+# Five parts, the last of which is the smallest: a disk that does not give it leaves the bar there.
+LAST_PART_BYTES = 1 << 20
+LARGE_BYTES = (32 << 20) + LAST_PART_BYTES
 PACKAGE = {
     "App/_.dir": b"",
     "App/Code/app.so": b"a" * 1000,
@@ -57,30 +60,31 @@ class OperationsCase(BrowserCase):
     def test_the_bar_of_a_copy_moves_and_cancel_ends_it(self) -> None:
         self.rest.put("Large/data.bin", os.urandom(LARGE_BYTES))
         self.open()
-        # The bar is faster than a driver: the page itself notes where it was.
         self.script(
             "window.seen = [];"
             "new MutationObserver(() => {"
             " const bar = document.querySelector('[data-state=Running] progress[value]');"
             " if (bar) seen.push(bar.value);"
-            " if (window.ending && bar) document.querySelector('[data-state=Running] button').click();"
             "}).observe(document.getElementById('operation-list'),"
             " { subtree: true, childList: true, attributes: true });"
         )
-        self.verify_to("Copied")
-        self.wait(lambda: self.script("return seen.some((value) => value > 0 && value < 1)"))
-        self.screenshot("running")
-        self.wait_card("Succeeded", "Copied", "384 MiB")
-        seen = self.script("return seen")
-        self.assertEqual(seen, sorted(seen))
-
-        self.script("window.ending = true")
-        self.verify_to("Ended")
-        card = self.wait_card("Cancelled", "Ended")
+        with StalledDisk(self.server.data):
+            self.verify_to("Ended")
+            card = self.wait_card("Running", "Ended")
+            read = (LARGE_BYTES - LAST_PART_BYTES) / LARGE_BYTES
+            self.wait(lambda: self.script("return seen.at(-1)") == read)
+            seen = self.script("return seen")
+            self.assertEqual(seen, sorted(seen))
+            self.screenshot("running")
+            card.find_element("css selector", "button").click()
+            card = self.wait_card("Cancelled", "Ended")
         self.assertNotIn("cannot be cancelled", card.text)
         self.assertFalse(self.rest.exists("Ended"))
-        self.wait_names("Copied", "Large")
         self.screenshot("cancelled")
+
+        self.verify_to("Copied")
+        self.wait_card("Succeeded", "Copied", "33.0 MiB")
+        self.wait_names("Copied", "Large")
 
     def verify_to(self, destination: str) -> None:
         """Starts a copy of the large file that reads all of it."""
