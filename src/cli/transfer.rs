@@ -43,7 +43,7 @@ pub(super) async fn upload(
     })?;
     let tally = Arc::new(Tally::default());
     let (sender, done) = mpsc::channel(args.jobs.jobs.into());
-    let to = args.path.trim_matches(' ').trim_matches(['/', '\\']);
+    let to = args.path.trim_matches([' ', '/', '\\']);
     let work = async {
         if metadata.is_dir() {
             let marks = if args.mark { Marks::Every } else { Marks::Existing };

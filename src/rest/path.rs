@@ -94,8 +94,8 @@ pub fn encode(text: &str) -> String {
 /// Brings a path to the form in which answers have it: spaces at both ends and empty segments
 /// dropped, `/` between the rest.
 pub fn normalize(path: &str) -> String {
-    let names = path.trim_matches(' ').split(['/', '\\']).filter(|name| !name.is_empty());
-    names.collect::<Vec<_>>().join("/")
+    let trimmed = path.trim_matches([' ', '/', '\\']);
+    trimmed.split(['/', '\\']).filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ mod live;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod parsers;
+#[cfg(test)]
 mod rest_content;
 #[cfg(test)]
 mod rest_guard;

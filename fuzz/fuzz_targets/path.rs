@@ -1,0 +1,8 @@
+//! Drives the body of the same name: `cargo fuzz run path`.
+
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::path(data));

@@ -1,0 +1,182 @@
+//! What reads a client's text, over a million inputs: the corpus, and changes of it.
+//!
+//! A random text is refused at its first byte. So each input is one of the corpus with some changes,
+//! which are those that a fuzzer tries: cut, repeat, replace, and words that mean something. A failure
+//! is shrunk to the few changes that matter. The bodies are those of the fuzz targets.
+
+#[path = "../../fuzz/bodies.rs"]
+mod bodies;
+
+use std::{fs, path::Path};
+
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{Index, select},
+    test_runner::{Config, TestRunner},
+};
+
+/// Inputs of each parser, beside its corpus.
+const INPUTS: u32 = 220_000;
+/// Changes of one input.
+const CHANGES_MAX: usize = 6;
+/// What the parsers give a meaning to.
+const WORDS: [&[u8]; 34] = [
+    b"/",
+    b"\\",
+    b"//",
+    b"$",
+    b"%",
+    b"%2F",
+    b"%5C",
+    b"%00",
+    b"%24",
+    b"..",
+    b".",
+    b" ",
+    b"\0",
+    b"\n",
+    b"\"",
+    b"{",
+    b"}",
+    b",",
+    b":",
+    b"[",
+    b"]",
+    b"null",
+    b"true",
+    b"\\u0041",
+    b"\\ud83d",
+    b"=",
+    b"&",
+    b"-",
+    b"*",
+    b"0",
+    b"18446744073709551616",
+    b"bytes",
+    b"\xff",
+    b"\xc3\xa4",
+];
+
+/// A change of an input.
+#[derive(Clone, Debug)]
+enum Change {
+    /// A word is put in.
+    Insert(Index, &'static [u8]),
+    /// A byte becomes another one.
+    Replace(Index, u8),
+    /// Some bytes are left out.
+    Cut(Index, Index),
+    /// Some bytes come twice.
+    Repeat(Index, Index),
+    /// It goes on as another input of the corpus does.
+    Join(Index, Index, Index),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => (any::<Index>(), select(&WORDS[..])).prop_map(|(at, word)| Change::Insert(at, word)),
+        2 => any::<(Index, u8)>().prop_map(|(at, byte)| Change::Replace(at, byte)),
+        2 => any::<(Index, Index)>().prop_map(|(from, to)| Change::Cut(from, to)),
+        1 => any::<(Index, Index)>().prop_map(|(from, to)| Change::Repeat(from, to)),
+        1 => any::<(Index, Index, Index)>().prop_map(|(at, other, from)| Change::Join(at, other, from)),
+    ]
+}
+
+/// Two places in a text, in order.
+fn span(data: &[u8], from: Index, to: Index) -> (usize, usize) {
+    let (from, to) = (from.index(data.len() + 1), to.index(data.len() + 1));
+    (from.min(to), from.max(to))
+}
+
+fn apply(data: &mut Vec<u8>, change: &Change, corpus: &[Vec<u8>]) {
+    match change {
+        Change::Insert(at, word) => {
+            let at = at.index(data.len() + 1);
+            data.splice(at..at, word.iter().copied());
+        }
+        Change::Replace(_, _) if data.is_empty() => {}
+        Change::Replace(at, byte) => *at.get_mut(data) = *byte,
+        Change::Cut(from, to) => {
+            let (from, to) = span(data, *from, *to);
+            data.drain(from..to);
+        }
+        Change::Repeat(from, to) => {
+            let (from, to) = span(data, *from, *to);
+            let piece = data[from..to].to_vec();
+            data.splice(to..to, piece);
+        }
+        Change::Join(at, other, from) => {
+            let other = other.get(corpus);
+            data.truncate(at.index(data.len() + 1));
+            data.extend_from_slice(&other[from.index(other.len() + 1)..]);
+        }
+    }
+}
+
+/// The committed inputs of a parser.
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .expect("a corpus")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    files.iter().map(|file| fs::read(file).expect("an input")).collect()
+}
+
+fn drive((name, body): bodies::Body) {
+    let corpus = corpus(name);
+    assert!(corpus.len() >= 10, "{name} has {} inputs", corpus.len());
+    for data in &corpus {
+        body(data);
+    }
+    let config = Config { cases: INPUTS, failure_persistence: None, ..Config::default() };
+    let inputs = (any::<Index>(), vec(change(), 1..=CHANGES_MAX)).prop_map(|(first, changes)| {
+        let mut data = first.get(&corpus).clone();
+        for change in &changes {
+            apply(&mut data, change, &corpus);
+        }
+        data
+    });
+    let run = TestRunner::new(config).run(&inputs, |data| {
+        body(&data);
+        Ok(())
+    });
+    run.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+}
+
+#[test]
+fn every_parser_has_a_target_and_together_a_million_inputs() {
+    assert!(INPUTS as usize * bodies::ALL.len() >= 1_000_000);
+    for (name, _) in bodies::ALL {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
+        let text = fs::read_to_string(target.join(format!("{name}.rs"))).expect("a target");
+        assert!(text.contains(&format!("bodies::{name}(data)")), "{name}");
+    }
+}
+
+#[test]
+fn paths() {
+    drive(bodies::ALL[3]);
+}
+
+#[test]
+fn queries() {
+    drive(bodies::ALL[4]);
+}
+
+#[test]
+fn bodies_of_copies() {
+    drive(bodies::ALL[2]);
+}
+
+#[test]
+fn content_ranges() {
+    drive(bodies::ALL[1]);
+}
+
+#[test]
+fn api_versions() {
+    drive(bodies::ALL[0]);
+}
