@@ -73,10 +73,12 @@ pub const WRITE_BATCH_MAX: usize = 256;
 pub const READERS: usize = 4;
 /// Read jobs that wait for a reader.
 pub const READ_QUEUE_MAX: usize = 1024;
-/// The write-ahead log is cut back to this size.
-pub const WAL_BYTES_MAX: i64 = 64 * MIB as i64;
-/// Pages in the write-ahead log, of 4 KiB each, from which on it is moved into the database file.
-pub const WAL_CHECKPOINT_PAGES: i64 = 4096;
+/// The page of an SQLite file.
+pub const DATABASE_PAGE_BYTES: i64 = 4096;
+/// New pages in the write-ahead log from which on they are moved into the database file: 16 MiB.
+pub const WAL_CHECKPOINT_PAGES: i32 = 4096;
+/// Pages of the write-ahead log from which on writers wait until they are moved: 64 MiB.
+pub const WAL_PAGES_MAX: i32 = 16 * 1024;
 /// The page cache of one database connection.
 pub const DATABASE_CACHE_KIB: i64 = 16 * 1024;
 /// How long a database server may take to accept a connection.
@@ -89,7 +91,7 @@ pub const STEP: Duration = Duration::from_millis(5);
 /// Rows that one step of a filtered copy touches at most.
 pub const FILTER_STEP_ROWS: usize = 2_000;
 /// Rows that reclamation looks at before it looks at the clock.
-pub const RECLAIM_CHUNK_ROWS: usize = 64;
+pub const RECLAIM_CHUNK_ROWS: usize = 16;
 /// How long reclamation sleeps when nothing is due.
 pub const RECLAIM_IDLE: Duration = Duration::from_millis(500);
 /// Objects that are deleted in one round.

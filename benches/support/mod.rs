@@ -82,9 +82,15 @@ pub(crate) async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<Du
 
 /// The middle of some times; none for none.
 pub(crate) fn median(times: &[Duration]) -> Duration {
+    percentile(times, 50)
+}
+
+/// The time that so many percent of some times do not pass; none for none.
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
+    let last = times.len().saturating_sub(1);
+    times.get((last * percent).div_ceil(100)).copied().unwrap_or_default()
 }
 
 /// How often `part` is in `whole`.

@@ -37,7 +37,7 @@ impl Database {
     /// cannot hold a store; `Internal`.
     pub fn connect(&self, mode: Mode) -> Result<Box<dyn Connection>> {
         Ok(match self {
-            Self::Sqlite(file) => Box::new(SqliteConnection::open(file)?),
+            Self::Sqlite(file) => Box::new(SqliteConnection::open(file, mode)?),
             Self::Postgres(url) => Box::new(PostgresConnection::open(url, mode)?),
         })
     }

@@ -93,11 +93,11 @@ impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("numbers.sqlite");
-        let open = || SqliteConnection::open(&file).unwrap();
-        let mut writer = open();
+        let open = |mode| SqliteConnection::open(&file, mode).unwrap();
+        let mut writer = open(Mode::Write);
         writer.make_tables("CREATE TABLE number (value BIGINT NOT NULL)").unwrap();
         let watch = Arc::new(Watch::default());
-        let readers = vec![Box::new(open()) as Box<dyn Connection>];
+        let readers = vec![Box::new(open(Mode::Read)) as Box<dyn Connection>];
         let writer = Box::new(Watched(writer, Arc::clone(&watch)));
         let engine = Engine::start(writer, readers).unwrap();
         Self { engine, watch, _dir: dir }

@@ -4,6 +4,8 @@
 //! wait for the writer. There is one writing connection; its transactions begin IMMEDIATE, so that
 //! none fails half-way for want of the lock.
 
+mod checkpoint;
+
 use std::{path::Path, time::Duration};
 
 use rusqlite::{
@@ -14,8 +16,11 @@ use rusqlite::{
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{DATABASE_CACHE_KIB, WAL_BYTES_MAX, WAL_CHECKPOINT_PAGES},
-    namespace::sql::{Connection, Mode, Param, Row, Value},
+    limits::{DATABASE_CACHE_KIB, DATABASE_PAGE_BYTES, WAL_PAGES_MAX},
+    namespace::{
+        sql::{Connection, Mode, Param, Row, Value},
+        sqlite::checkpoint::Checkpoints,
+    },
 };
 
 /// How long a connection waits for a lock that only start-up and checkpoints contend for.
@@ -30,40 +35,64 @@ const STATEMENTS: usize = 256;
 
 /// A connection to an SQLite file.
 #[derive(Debug)]
-pub(super) struct SqliteConnection(Sqlite);
+pub(super) struct SqliteConnection {
+    sqlite: Sqlite,
+    /// What moves the log while this connection writes.
+    checkpoints: Option<Checkpoints>,
+}
 
 impl SqliteConnection {
     /// Opens a database file, and makes it if it is missing.
     ///
     /// # Errors
     /// `Internal` if it is no database or cannot be opened.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let sqlite = Sqlite::open_with_flags(path, flags).map_err(|e| error(&e))?;
-        sqlite.busy_timeout(BUSY_WAIT).map_err(|e| error(&e))?;
-        sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
-        // A plan must not depend on the values of parameters, or every other call of some statements
-        // parses and plans them anew, which takes ten times as long as running them.
-        sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(|e| error(&e))?;
-        for (pragma, value) in [
-            ("journal_mode", "WAL".to_owned()),
-            ("synchronous", "FULL".to_owned()),
-            ("journal_size_limit", WAL_BYTES_MAX.to_string()),
-            ("wal_autocheckpoint", WAL_CHECKPOINT_PAGES.to_string()),
-            ("cache_size", format!("-{DATABASE_CACHE_KIB}")),
-            ("temp_store", "MEMORY".to_owned()),
-        ] {
-            sqlite
-                .pragma_update_and_check(None, pragma, value, |_| Ok(()))
-                .or_else(
-                    |e| if e == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(e) },
-                )
-                .map_err(|e| error(&e))?;
-        }
-        Ok(Self(sqlite))
+    pub(super) fn open(path: &Path, mode: Mode) -> Result<Self> {
+        let mut sqlite = connect(path).map_err(|e| error(&e))?;
+        let checkpoints = match mode {
+            Mode::Read => None,
+            Mode::Write => {
+                let own = connect(path).map_err(|e| error(&e))?;
+                Some(Checkpoints::start(&mut sqlite, own)?)
+            }
+        };
+        Ok(Self { sqlite, checkpoints })
     }
+}
+
+impl Drop for SqliteConnection {
+    fn drop(&mut self) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.end(&mut self.sqlite);
+        }
+    }
+}
+
+/// Opens a file with the settings of every connection.
+fn connect(path: &Path) -> rusqlite::Result<Sqlite> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let sqlite = Sqlite::open_with_flags(path, flags)?;
+    sqlite.busy_timeout(BUSY_WAIT)?;
+    sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A plan must not depend on the values of parameters, or every other call of some statements
+    // parses and plans them anew, which takes ten times as long as running them.
+    sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    for (pragma, value) in [
+        ("page_size", DATABASE_PAGE_BYTES.to_string()),
+        ("journal_mode", "WAL".to_owned()),
+        ("synchronous", "FULL".to_owned()),
+        ("journal_size_limit", (i64::from(WAL_PAGES_MAX) * DATABASE_PAGE_BYTES).to_string()),
+        // It is done elsewhere, see `checkpoint`.
+        ("wal_autocheckpoint", "0".to_owned()),
+        ("cache_size", format!("-{DATABASE_CACHE_KIB}")),
+        ("temp_store", "MEMORY".to_owned()),
+    ] {
+        sqlite
+            .pragma_update_and_check(None, pragma, value, |_| Ok(()))
+            .or_else(|e| if e == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(e) })?;
+    }
+    Ok(sqlite)
 }
 
 impl Connection for SqliteConnection {
@@ -88,17 +117,17 @@ impl Connection for SqliteConnection {
     }
 
     fn in_transaction(&self) -> bool {
-        !self.0.is_autocommit()
+        !self.sqlite.is_autocommit()
     }
 
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
-        let mut statement = self.0.prepare_cached(sql).map_err(|e| error(&e))?;
+        let mut statement = self.sqlite.prepare_cached(sql).map_err(|e| error(&e))?;
         bind(&mut statement, params).map_err(|e| error(&e))?;
         Ok(statement.raw_execute().map_err(|e| error(&e))? as u64)
     }
 
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let mut statement = self.0.prepare_cached(sql).map_err(|e| error(&e))?;
+        let mut statement = self.sqlite.prepare_cached(sql).map_err(|e| error(&e))?;
         let columns = statement.column_count();
         bind(&mut statement, params).map_err(|e| error(&e))?;
         let mut rows = statement.raw_query();
@@ -119,7 +148,7 @@ impl Connection for SqliteConnection {
     }
 
     fn disk_bytes(&mut self) -> Result<i64> {
-        let file = self.0.path().unwrap_or_default();
+        let file = self.sqlite.path().unwrap_or_default();
         let bytes = |suffix| std::fs::metadata(format!("{file}{suffix}")).map_or(0, |m| m.len());
         Ok((bytes("") + bytes("-wal") + bytes("-shm")) as i64)
     }
@@ -135,16 +164,16 @@ impl Connection for SqliteConnection {
             .replace("{text}", "TEXT")
             .replace("{bytes}", "BLOB")
             .replace("{clustered}", " WITHOUT ROWID");
-        self.0.execute_batch(&text).map_err(|e| error(&e))
+        self.sqlite.execute_batch(&text).map_err(|e| error(&e))
     }
 
     /// Moves the write-ahead log into the file, and syncs its folder: the name of a new file is
     /// durable when its folder is.
     fn settle(&mut self) -> Result<()> {
-        self.0
+        self.sqlite
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|e| error(&e))?;
-        let folder = self.0.path().and_then(|file| Path::new(file).parent());
+        let folder = self.sqlite.path().and_then(|file| Path::new(file).parent());
         let sync = |folder| std::fs::File::open(folder).and_then(|folder| folder.sync_all());
         folder.map_or(Ok(()), sync).map_err(Error::internal)
     }
