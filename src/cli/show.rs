@@ -102,17 +102,20 @@ pub(super) async fn info(client: &Client, output: &mut Output) -> Result<(), Fai
     if output.is_json() {
         return Ok(output.print(&json::info(&info), "")?);
     }
-    let usage = |usage: Option<Usage>, unit: &str| {
+    let usage = |usage: Option<Usage>, what: &str| {
         let usage = usage.unwrap_or_default();
         let count = indicatif::HumanCount(usage.file_count).to_string();
-        format!("{:>12}  {count} {unit}", bytes(usage.used_bytes))
+        format!("{:>12}  {what}: {count}", bytes(usage.used_bytes))
     };
     let rows = [
         ("logical", usage(info.logical, "files, each copy counted")),
         ("unique", usage(info.unique, "distinct parts")),
         ("on disk", usage(info.on_disk, "objects, and the namespace")),
         ("staging", usage(info.staging, "files in upload sessions")),
-        ("garbage", usage(info.garbage, "objects that wait to be freed")),
+        (
+            "garbage",
+            usage(info.garbage, "folders, files, parts and objects that wait to be freed, at most"),
+        ),
         ("registered", usage(info.registered, "files in Store")),
         ("namespace", format!("{:>12}", bytes(info.metadata_bytes))),
         ("free disk", {

@@ -89,7 +89,7 @@ pub struct Info {
     pub on_disk: Usage,
     /// What upload sessions hold.
     pub staging: Usage,
-    /// What waits to be freed.
+    /// What waits to be freed; its bytes are an upper bound.
     pub garbage: Usage,
     /// The files below `Store`.
     pub registered: Usage,

@@ -94,7 +94,7 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
         if let Place::Object(object) = &part.place
             && row.opt_text(1)?.as_deref() != Some(object)
         {
-            bury(tx, object)?;
+            bury(tx, object, part.size)?;
         }
         return row.int(0);
     }
@@ -240,14 +240,14 @@ pub fn set_digest(tx: &mut Tx<'_>, content: i64, digest: &Digest) -> Result<()> 
     Ok(())
 }
 
-/// Parts and their bytes: all of them, and those in the database.
+/// Parts and their bytes: all of them, and those in objects.
 pub fn part_totals(tx: &mut Tx<'_>) -> Result<(Totals, Totals)> {
-    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM part";
-    let all = tx.one(sql, &[])?;
+    let sql =
+        "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM part WHERE object IS NULL";
+    let inline = tx.one(sql, &[])?;
     let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM part WHERE object IS NOT NULL";
     let objects = tx.one(sql, &[])?;
-    Ok((
-        Totals { files: all.int(0)?, bytes: all.int(1)? },
-        Totals { files: objects.int(0)?, bytes: objects.int(1)? },
-    ))
+    let objects = Totals { files: objects.int(0)?, bytes: objects.int(1)? };
+    let files = objects.files + inline.int(0)?;
+    Ok((Totals { files, bytes: objects.bytes + inline.int(1)? }, objects))
 }

@@ -15,6 +15,7 @@ use std::time::Instant;
 use crate::{
     error::Result,
     limits::{RECLAIM_CHUNK_ROWS, STEP},
+    model::Usage,
     namespace::{
         schema::ROOT,
         sql::{Row, Tx, params},
@@ -124,7 +125,10 @@ pub fn reclaim(tx: &mut Tx<'_>, grace: i64, is_pressed: &dyn Fn() -> bool) -> Re
     let started = Instant::now();
     let before = tx.now()?.saturating_sub(grace);
     loop {
-        let sql = "SELECT kind, id, since FROM garbage WHERE since <= $1 ORDER BY since LIMIT 1";
+        // Parts before contents before folders: what was just put aside goes first, so that the list
+        // stays short, whatever lies below a folder.
+        let sql = "SELECT kind, id, since FROM garbage WHERE since <= $1
+                   ORDER BY since, kind DESC LIMIT 1";
         let Some(row) = tx.first(sql, params![before])? else {
             return Ok(false);
         };
@@ -151,10 +155,13 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
     if is_referenced(tx, folder)? {
         return forget(tx, folder);
     }
-    let sql = "SELECT folded, name, child, content FROM entry WHERE folder = $1
-               ORDER BY folded, name LIMIT $2";
+    let sql = "SELECT e.folded, e.name, e.child, e.content, e.size, f.bytes
+               FROM entry e LEFT JOIN folder f ON f.id = e.child
+               WHERE e.folder = $1 ORDER BY e.folded, e.name LIMIT $2";
     let rows = tx.all(sql, params![id, RECLAIM_CHUNK_ROWS as i64])?;
+    let mut bytes = 0;
     for row in &rows {
+        bytes += row.opt_int(5)?.unwrap_or(row.int(4)?);
         let (folded, name) = (row.text(0)?, row.text(1)?);
         let sql = "DELETE FROM entry WHERE folder = $1 AND folded = $2 AND name = $3";
         tx.execute(sql, params![id, &folded, &name])?;
@@ -164,8 +171,10 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
     }
     if rows.len() < RECLAIM_CHUNK_ROWS {
         tx.execute("DELETE FROM folder WHERE id = $1", params![id])?;
-        forget(tx, folder)?;
+        return forget(tx, folder);
     }
+    // What is left of it waits to be freed; the rest is counted where it is now.
+    tx.execute("UPDATE folder SET bytes = bytes - $1 WHERE id = $2", params![bytes, id])?;
     Ok(())
 }
 
@@ -182,17 +191,22 @@ fn reclaim_content(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
         return forget(tx, content);
     }
     tx.execute("UPDATE content SET etag = NULL WHERE id = $1", params![id])?;
-    let sql = "SELECT start, part FROM content_part WHERE content = $1 ORDER BY start LIMIT $2";
+    let sql = "SELECT cp.start, cp.part, p.size
+               FROM content_part cp LEFT JOIN part p ON p.id = cp.part
+               WHERE cp.content = $1 ORDER BY cp.start LIMIT $2";
     let rows = tx.all(sql, params![id, RECLAIM_CHUNK_ROWS as i64])?;
+    let mut bytes = 0;
     for row in &rows {
+        bytes += row.opt_int(2)?.unwrap_or_default();
         let sql = "DELETE FROM content_part WHERE content = $1 AND start = $2";
         tx.execute(sql, params![id, row.int(0)?])?;
         let_go_since(tx, Ref::part(row.int(1)?), since)?;
     }
     if rows.len() < RECLAIM_CHUNK_ROWS {
         tx.execute("DELETE FROM content WHERE id = $1", params![id])?;
-        forget(tx, content)?;
+        return forget(tx, content);
     }
+    tx.execute("UPDATE content SET size = size - $1 WHERE id = $2", params![bytes, id])?;
     Ok(())
 }
 
@@ -200,22 +214,50 @@ fn reclaim_part(tx: &mut Tx<'_>, id: i64) -> Result<()> {
     let part = Ref::part(id);
     if !is_referenced(tx, part)?
         && let Some(row) =
-            tx.first("DELETE FROM part WHERE id = $1 RETURNING object", params![id])?
+            tx.first("DELETE FROM part WHERE id = $1 RETURNING object, size", params![id])?
         && let Some(object) = row.opt_text(0)?
     {
-        bury(tx, &object)?;
+        bury(tx, &object, row.int(1)?)?;
     }
     forget(tx, part)
 }
 
-/// Marks an object for deletion, unless a part lives in it: whoever buries what it has put cannot
-/// know whether the transaction that names it has run.
-pub fn bury(tx: &mut Tx<'_>, object: &str) -> Result<()> {
-    let sql = "INSERT INTO dead_object (object)
-               SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM part WHERE object = $1)
+/// Marks an object of `size` bytes for deletion, unless a part lives in it: whoever buries what it has
+/// put cannot know whether the transaction that names it has run.
+pub fn bury(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
+    if tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])? {
+        return Ok(());
+    }
+    let sql = "INSERT INTO dead_object (object, size) VALUES ($1, $2)
                ON CONFLICT (object) DO NOTHING";
-    tx.execute(sql, params![object])?;
+    tx.execute(sql, params![object, size])?;
     Ok(())
+}
+
+/// What waits to be freed: folders, contents, parts and objects, and their bytes at most. Of a folder
+/// and a content, some bytes can be shared with what stays. The sum is one of doubles, since that of
+/// many folders does not fit into 64 bits, and it ends at `limits::TOTAL_MAX`.
+pub fn waiting(tx: &mut Tx<'_>) -> Result<Usage> {
+    let sql = "SELECT number,
+                 CASE WHEN bytes > 9007199254740992 THEN 9007199254740992
+                   ELSE CAST(bytes AS BIGINT) END
+               FROM (
+                 SELECT COUNT(*) AS number,
+                   COALESCE(SUM(CAST(size AS DOUBLE PRECISION)), 0) AS bytes
+                 FROM (
+                   SELECT size FROM dead_object
+                   UNION ALL
+                   SELECT p.size FROM garbage g JOIN part p ON p.id = g.id WHERE g.kind = 3
+                   UNION ALL
+                   SELECT c.size FROM garbage g JOIN content c ON c.id = g.id WHERE g.kind = 2
+                     AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = g.id)
+                   UNION ALL
+                   SELECT f.bytes FROM garbage g JOIN folder f ON f.id = g.id WHERE g.kind = 1
+                     AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = g.id)
+                 ) AS waiting
+               ) AS total";
+    let row = tx.one(sql, &[])?;
+    Ok(Usage { count: row.int(0)?, bytes: row.int(1)? })
 }
 
 /// Some objects to delete.

@@ -5,7 +5,7 @@ use crate::{
     limits::{LIST_PAGE_BYTES, LIST_PAGE_DEFAULT, LIST_PAGE_MAX},
     model::{Entry, EntryKind, FileVersion, Info, Page, Stat, StorePath, Totals, Usage, folded},
     namespace::{
-        content, schema,
+        content, garbage, schema,
         sql::{Row, Tx, params},
         tree::{self, File, Target},
     },
@@ -109,14 +109,12 @@ pub fn info(tx: &mut Tx<'_>) -> Result<Info> {
          WHERE committed = 0",
         &[],
     )?;
-    let dead = tx.one("SELECT COUNT(*) FROM dead_object", &[])?.int(0)?;
-    let waiting = tx.one("SELECT COUNT(*) FROM garbage", &[])?.int(0)?;
     Ok(Info {
         logical: logical.into(),
         unique: parts.into(),
         on_disk: objects.into(),
         staging: Usage { count: staging.int(0)?, bytes: staging.int(1)? },
-        garbage: Usage { count: dead + waiting, bytes: 0 },
+        garbage: garbage::waiting(tx)?,
         registered: registered.into(),
         folders: tx.one("SELECT COUNT(*) FROM folder", &[])?.int(0)?,
         metadata_bytes: tx.disk_bytes()? as u64,

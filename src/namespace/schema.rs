@@ -14,7 +14,8 @@ pub const ROOT: i64 = 1;
 /// The tables, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
 ///
 /// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
-/// whether a folder is shared. `upload_session_path` holds the beginning of a path, because
+/// whether a folder is shared. `part_inline_size` and `part_object_size` add up sizes without a look at
+/// the bytes. `upload_session_path` holds the beginning of a path, because
 /// PostgreSQL has no index for values of more than some 2,700 bytes.
 pub const TABLES: &str = "
 CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
@@ -36,7 +37,9 @@ CREATE INDEX content_part_part ON content_part (part);
 CREATE TABLE part (
   id {id}, digest {bytes} NOT NULL UNIQUE, size BIGINT NOT NULL, bytes {bytes}, object {text});
 CREATE UNIQUE INDEX part_object ON part (object) WHERE object IS NOT NULL;
-CREATE TABLE dead_object (object {text} PRIMARY KEY){clustered};
+CREATE INDEX part_inline_size ON part (size) WHERE object IS NULL;
+CREATE INDEX part_object_size ON part (size) WHERE object IS NOT NULL;
+CREATE TABLE dead_object (object {text} PRIMARY KEY, size BIGINT NOT NULL){clustered};
 CREATE TABLE upload_session (
   id {text} PRIMARY KEY, path {text} NOT NULL, total BIGINT NOT NULL, received BIGINT NOT NULL,
   modified BIGINT NOT NULL, committed BIGINT NOT NULL){clustered};
@@ -66,7 +69,7 @@ CREATE INDEX pin_expires ON pin (expires);
 CREATE TABLE garbage (
   kind BIGINT NOT NULL, id BIGINT NOT NULL, since BIGINT NOT NULL,
   PRIMARY KEY (kind, id)){clustered};
-CREATE INDEX garbage_since ON garbage (since);
+CREATE INDEX garbage_since ON garbage (since, kind DESC);
 ";
 
 /// Reads a number of the store.

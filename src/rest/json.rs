@@ -176,6 +176,12 @@ pub(super) struct Info {
     used_by_staging: Usage,
     used_by_copy: Usage,
     used_by_register: Usage,
+    // From here on ours: each copy counted, distinct parts, objects and namespace, and what waits to be
+    // freed.
+    logical: Usage,
+    unique: Usage,
+    on_disk: Usage,
+    garbage: Usage,
 }
 
 impl Info {
@@ -201,6 +207,10 @@ impl Info {
             used_by_staging: usage(staging),
             used_by_copy: usage(copied),
             used_by_register: usage(registered),
+            logical: usage(logical),
+            unique: usage(info.unique.unwrap_or_default()),
+            on_disk: usage(info.on_disk.unwrap_or_default()),
+            garbage: usage(info.garbage.unwrap_or_default()),
         }
     }
 }

@@ -1,18 +1,22 @@
 //! The guard of an object that was put and has no row yet.
 
-use crate::{namespace::garbage, store::Store};
+use crate::{
+    namespace::{garbage, sql::Tx},
+    store::Store,
+};
 
 /// An object that no row names yet. Dropped, it is buried.
 #[derive(Debug)]
 pub(super) struct NewObject {
     pub(super) key: String,
+    size: i64,
     store: Option<Store>,
 }
 
 impl NewObject {
-    /// Guards an object that was just put.
-    pub(super) fn new(key: String, store: Store) -> Self {
-        Self { key, store: Some(store) }
+    /// Guards an object of `size` bytes that was just put.
+    pub(super) fn new(key: String, size: usize, store: Store) -> Self {
+        Self { key, size: size as i64, store: Some(store) }
     }
 
     /// A row names it now.
@@ -24,11 +28,11 @@ impl NewObject {
 impl Drop for NewObject {
     fn drop(&mut self) {
         let Some(store) = self.store.take() else { return };
-        let key = std::mem::take(&mut self.key);
+        let (key, size) = (std::mem::take(&mut self.key), self.size);
         let tasks = store.0.tasks.clone();
         tasks.spawn(async move {
-            if let Err(error) = store.0.engine.write(None, move |tx| garbage::bury(tx, &key)).await
-            {
+            let bury = move |tx: &mut Tx<'_>| garbage::bury(tx, &key, size);
+            if let Err(error) = store.0.engine.write(None, bury).await {
                 tracing::warn!(?error, "an object is left to the sweep");
             }
         });

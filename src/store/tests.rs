@@ -9,6 +9,7 @@ mod database;
 mod downloads;
 mod gate;
 mod uploads;
+mod waiting;
 
 use std::{sync::mpsc, time::Duration};
 
@@ -17,8 +18,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    limits::micros,
     model::{CopyRequest, IfExists, SkipFiles},
-    namespace::sql::{Row, Tx},
+    namespace::sql::{Row, Tx, params},
     store::tests::gate::Gate,
 };
 
@@ -97,6 +99,14 @@ impl Fixture {
         });
         began.await.unwrap();
         go_on
+    }
+
+    /// Makes what waits for reclamation older.
+    async fn age(&self, span: Duration) {
+        let age = move |tx: &mut Tx<'_>| {
+            tx.execute("UPDATE garbage SET since = since - $1", params![micros(span)])
+        };
+        self.store.0.engine.write(None, age).await.unwrap();
     }
 
     /// Waits until the store does nothing for anybody.

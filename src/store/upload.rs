@@ -381,9 +381,10 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let store = self.clone();
         self.0.tasks.spawn(async move {
+            let size = bytes.len();
             let put = store.0.blobs.put(&digest.0, bytes).await;
             // A reply that nobody takes is dropped, and the object with it.
-            drop(reply.send(put.map(|key| NewObject::new(key, store))));
+            drop(reply.send(put.map(|key| NewObject::new(key, size, store))));
         });
         answer.await.map_err(Error::internal)?.map_err(|error| blob_error(path, error))
     }

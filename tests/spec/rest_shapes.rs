@@ -176,9 +176,17 @@ async fn the_store_tells_its_space() {
     let (metadata, after) = after.split_once(r#"},"UsedByStaging""#).expect("a key");
     assert!(metadata.starts_with(r#"},"UsedByMetadata":{"UsedSpace":""#), "{metadata}");
     assert!(metadata.ends_with(r#"","FileCount":"0""#), "{metadata}");
+    let (known, ours) = after.split_once(r#","Logical""#).expect("a key");
     assert_eq!(
-        after,
-        r#":{"UsedSpace":"7","FileCount":"1"},"UsedByCopy":{"UsedSpace":"8","FileCount":"4"},"UsedByRegister":{"UsedSpace":"2","FileCount":"1"}}"#
+        known,
+        r#":{"UsedSpace":"7","FileCount":"1"},"UsedByCopy":{"UsedSpace":"8","FileCount":"4"},"UsedByRegister":{"UsedSpace":"2","FileCount":"1"}"#
+    );
+    let on_disk = info.on_disk.expect("on disk").used_bytes;
+    assert_eq!(
+        ours,
+        format!(
+            r#":{{"UsedSpace":"10","FileCount":"5"}},"Unique":{{"UsedSpace":"13","FileCount":"4"}},"OnDisk":{{"UsedSpace":"{on_disk}","FileCount":"0"}},"Garbage":{{"UsedSpace":"0","FileCount":"0"}}}}"#
+        )
     );
 }
 

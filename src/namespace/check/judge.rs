@@ -301,7 +301,7 @@ pub fn judge_object(
     let message = format!("an object of {size} bytes in the blob store belongs to nothing");
     let mut finding = finding_aside(FindingKind::ObjectUnknown, message);
     if then == Then::Repair {
-        garbage::bury(tx, object)?;
+        garbage::bury(tx, object, size as i64)?;
         finding.repaired = true;
     }
     Ok(Some(finding))

@@ -101,6 +101,9 @@ fn sizes() {
         logical: usage(100, 10),
         staging: usage(7, 1),
         registered: usage(60, 4),
+        unique: usage(80, 9),
+        on_disk: usage(4190, 5),
+        garbage: usage(30, 2),
         metadata_bytes: 4096,
         disk_capacity_bytes: 1000,
         disk_available_bytes: 500,
@@ -112,7 +115,11 @@ fn sizes() {
         "UsedByMetadata":{"UsedSpace":"4096","FileCount":"0"},
         "UsedByStaging":{"UsedSpace":"7","FileCount":"1"},
         "UsedByCopy":{"UsedSpace":"40","FileCount":"6"},
-        "UsedByRegister":{"UsedSpace":"60","FileCount":"4"}}"#,
+        "UsedByRegister":{"UsedSpace":"60","FileCount":"4"},
+        "Logical":{"UsedSpace":"100","FileCount":"10"},
+        "Unique":{"UsedSpace":"80","FileCount":"9"},
+        "OnDisk":{"UsedSpace":"4190","FileCount":"5"},
+        "Garbage":{"UsedSpace":"30","FileCount":"2"}}"#,
     );
 }
 

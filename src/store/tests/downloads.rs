@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    limits::{DOWNLOAD_PARTS_PAGE, RECLAIM_CHUNK_ROWS, micros},
+    limits::{DOWNLOAD_PARTS_PAGE, RECLAIM_CHUNK_ROWS},
     model::{ChunkRange, SessionId},
     namespace::{
         content::{Part, Place},
@@ -106,11 +106,7 @@ async fn the_grace_counts_from_the_last_path_that_led_to_a_content() {
     // The folder of "b" is its own from here on.
     fixture.upload("a/g", "new").await.unwrap();
     fixture.store.delete(&path("b"), Call::default()).await.unwrap();
-    let age = move |tx: &mut Tx<'_>| {
-        let sql = "UPDATE garbage SET since = since - $1";
-        tx.execute(sql, crate::namespace::sql::params![micros(grace)])
-    };
-    fixture.store.0.engine.write(None, age).await.unwrap();
+    fixture.age(grace).await;
     let download = fixture.download("a/f").await;
     fixture.store.delete(&path("a/f"), Call::default()).await.unwrap();
     fixture.store.reclaim().await.unwrap();

@@ -1,0 +1,57 @@
+//! What waits to be freed, as the store tells it.
+
+use super::*;
+use crate::limits::RECLAIM_CHUNK_ROWS;
+
+/// The rows and bytes that wait.
+async fn waiting(fixture: &Fixture) -> (i64, i64) {
+    let garbage = fixture.store.info(Call::default()).await.unwrap().garbage;
+    (garbage.count, garbage.bytes)
+}
+
+#[tokio::test]
+async fn what_waits_is_what_nothing_refers_to() {
+    let grace = Duration::from_hours(1);
+    let fixture = Fixture::with_grace(grace).await;
+    let size = object(1).len() as i64;
+    fixture.upload("a/b/f", object(1)).await.unwrap();
+    fixture.upload("a/g", "1234").await.unwrap();
+    let copying = fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap();
+    finish(copying).await.unwrap();
+    assert_eq!(waiting(&fixture).await, (0, 0));
+    // The copy still refers to all of it.
+    fixture.store.delete(&path("c"), Call::default()).await.unwrap();
+    assert_eq!(waiting(&fixture).await, (0, 0));
+    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    assert_eq!(waiting(&fixture).await, (1, size + 4));
+    // A file that is replaced leaves its content.
+    fixture.upload("d", "old").await.unwrap();
+    fixture.upload("d", "new").await.unwrap();
+    assert_eq!(waiting(&fixture).await, (2, size + 4 + 3));
+    fixture.age(grace).await;
+    fixture.store.reclaim().await.unwrap();
+    assert_eq!(waiting(&fixture).await, (0, 0));
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM folder").await, 1);
+}
+
+/// Each step takes its bytes out of the folder or content that it works on, so that none count twice.
+#[tokio::test]
+async fn what_waits_falls_step_by_step() {
+    let grace = Duration::from_hours(1);
+    let fixture = Fixture::with_grace(grace).await;
+    let files = 2 * RECLAIM_CHUNK_ROWS as i64 + 1;
+    for number in 0..files {
+        fixture.upload(&format!("a/{number}"), format!("{number:010}")).await.unwrap();
+    }
+    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.age(grace).await;
+    let mut before = files * 10;
+    assert_eq!(waiting(&fixture).await, (1, before));
+    let step = move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, micros(grace), &|| true);
+    while fixture.store.0.engine.write(None, step).await.unwrap() {
+        let (_, bytes) = waiting(&fixture).await;
+        assert!(bytes <= before, "{bytes} wait after {before}");
+        before = bytes;
+    }
+    assert_eq!(waiting(&fixture).await, (0, 0));
+}
