@@ -11,8 +11,9 @@
 //! | module | is | may import, beside [`model`], [`error`], [`limits`] |
 //! |---|---|---|
 //! | [`model`], [`error`], [`limits`] | pure values, the one error and its mappings, every bound | nobody |
-//! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | nobody |
-//! | [`blob`] | immutable parts in an object store | nobody |
+//! | [`crash`] | points at which tests end the process | nobody |
+//! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash` |
+//! | [`blob`] | immutable parts in an object store | `crash` |
 //! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob` |
 //! | [`wire`] | generated messages, error ↔ status | nobody |
 //! | [`grpc`] | the service | `store`, `wire` |
@@ -79,6 +80,7 @@ extern crate self as imagestore;
 pub mod blob;
 pub mod cli;
 pub mod client;
+pub mod crash;
 pub mod error;
 pub mod grpc;
 pub mod limits;

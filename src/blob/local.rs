@@ -15,6 +15,7 @@ use std::{
 use object_store::local::LocalFileSystem;
 
 use super::{Error, durable, is_key};
+use crate::crash::{self, Point};
 
 /// The folder's path.
 #[derive(Clone, Debug)]
@@ -43,7 +44,9 @@ impl Folder {
                 let staged =
                     entry.file_name().to_str().is_some_and(|name| is_staged(&prefix, name));
                 if staged && modified_micros(&entry)? < before_micros {
+                    crash::reach(Point::Sweep);
                     remove(&entry.path())?;
+                    crash::reach(Point::Swept);
                     swept += 1;
                 }
             }

@@ -28,6 +28,8 @@ pub use error::Error;
 use local::Folder;
 use reading::Reading;
 
+use crate::crash::{self, Point};
+
 /// A handle to the parts; clones share it.
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -83,8 +85,12 @@ impl Blobs {
         // a power failure would bring that link back, and with it the bytes of a deleted part. A
         // key is new, so there is nothing to overwrite but the same put, repeated by the client of
         // a remote store.
+        crash::reach(Point::Put);
         match self.store.put(&Location::from(key.as_str()), bytes.into()).await {
-            Ok(_) => Ok(key),
+            Ok(_) => {
+                crash::reach(Point::Stored);
+                Ok(key)
+            }
             Err(error) => Err(Error::from_store(&key, error)),
         }
     }
@@ -180,8 +186,12 @@ impl Blobs {
     ///
     /// A call that is dropped has deleted the object, or will, or not.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
+        crash::reach(Point::Delete);
         match self.store.delete(&Location::from(key)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                crash::reach(Point::Deleted);
+                Ok(())
+            }
             Err(error) => Err(Error::from_store(key, error)),
         }
     }

@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use crate::{
+    crash::{self, Point},
     error::{Error, Kind, Result},
     limits::{READ_QUEUE_MAX, WRITE_BATCH_MAX, WRITE_QUEUE_MAX},
     namespace::sql::{Connection, Mode, Tx},
@@ -294,7 +295,11 @@ fn write_batch(
             state = end_job(connection, good);
         }
     }
-    state.and_then(|()| connection.commit())
+    state?;
+    crash::reach(Point::Commit);
+    connection.commit()?;
+    crash::reach(Point::Committed);
+    Ok(())
 }
 
 /// Keeps or undoes what one job of a batch did.

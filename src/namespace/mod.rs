@@ -29,6 +29,7 @@ pub use engine::Engine;
 pub use postgres::PostgresUrl;
 
 use crate::{
+    crash::{self, Point},
     error::{Kind, Result},
     limits::READERS,
     model::OperationError,
@@ -54,7 +55,9 @@ pub struct Recovered {
 pub fn open(database: &Database, server: &str) -> Result<(Engine, Recovered)> {
     let mut writer = database.connect(Mode::Write)?;
     let recovered = found_or_recover(writer.as_mut(), server)?;
+    crash::reach(Point::Settle);
     writer.settle()?;
+    crash::reach(Point::Settled);
     let readers = (0..READERS).map(|_| database.connect(Mode::Read)).collect::<Result<_>>()?;
     Ok((Engine::start(writer, readers)?, recovered))
 }
@@ -71,7 +74,9 @@ fn found_or_recover(writer: &mut dyn Connection, server: &str) -> Result<Recover
         schema::found(&mut Tx::new(writer))?;
         Recovered::default()
     };
+    crash::reach(Point::Recover);
     writer.commit()?;
+    crash::reach(Point::Recovered);
     Ok(recovered)
 }
 

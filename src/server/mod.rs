@@ -119,8 +119,8 @@ impl Server {
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Error> {
         // Locked first: until then another server may be putting parts.
         let folder = DataFolder::open(&config.data)?;
-        let blobs = open_blobs(config).await?;
-        Self::build(config, folder, blobs, listener).await
+        let (blobs, leftovers) = open_blobs(config).await?;
+        Self::build(config, folder, (blobs, leftovers), listener).await
     }
 
     /// The same over parts that are kept elsewhere.
@@ -134,19 +134,19 @@ impl Server {
         listener: TcpListener,
     ) -> Result<Self, Error> {
         let folder = DataFolder::open(&config.data)?;
-        Self::build(config, folder, blobs, listener).await
+        Self::build(config, folder, (blobs, 0), listener).await
     }
 
     async fn build(
         config: &Config,
         folder: DataFolder,
-        blobs: Blobs,
+        (blobs, leftovers): (Blobs, u64),
         listener: TcpListener,
     ) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::new("cannot listen").because(error);
         let address = listener.local_addr().map_err(failed)?;
         let stop = CancellationToken::new();
-        let store = open_store(config, blobs).await?;
+        let store = open_store(config, blobs, leftovers).await?;
         let service = Service::new(store.clone());
         let (grpc, health) = grpc().await?;
         let grpc = grpc.add_service(service.clone());
@@ -200,8 +200,8 @@ impl Server {
     }
 }
 
-/// Opens the store and says what it cleared away.
-async fn open_store(config: &Config, blobs: Blobs) -> Result<Store, Error> {
+/// Opens the store and says in one line what was cleared away, `leftovers` of broken puts included.
+async fn open_store(config: &Config, blobs: Blobs, leftovers: u64) -> Result<Store, Error> {
     let settings = store::Config {
         data: config.data.clone(),
         database: config.database.clone(),
@@ -213,30 +213,30 @@ async fn open_store(config: &Config, blobs: Blobs) -> Result<Store, Error> {
     let (store, recovered) = Store::open(settings, blobs)
         .await
         .map_err(|error| Error::new("cannot open the store").because(error))?;
-    if recovered != Recovered::default() {
+    if leftovers > 0 || recovered != Recovered::default() {
         info!(
-            pins = recovered.pins,
-            operations = recovered.operations,
+            operations_failed = recovered.operations,
+            pins_dropped = recovered.pins,
+            leftovers_swept = leftovers,
             "cleared away what an earlier run left unfinished"
         );
     }
     Ok(store)
 }
 
-/// Opens the blob store and drops what a crash left of puts.
-async fn open_blobs(config: &Config) -> Result<Blobs, Error> {
+/// Opens the blob store and drops what a crash left of puts. Returns how many files that were.
+async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
     let failed = |error| {
         Error::new(format!("cannot open the blob store {}", config.blobs.display())).because(error)
     };
     let blobs = Blobs::local(&config.blobs).map_err(failed)?;
     // Below the data folder the lock says that no other server is putting anything.
-    if config.blobs.starts_with(&config.data) {
-        let swept = blobs.sweep_staging(i64::MAX).await.map_err(failed)?;
-        if swept > 0 {
-            info!(files = swept, "deleted what broken puts left behind");
-        }
-    }
-    Ok(blobs)
+    let leftovers = if config.blobs.starts_with(&config.data) {
+        blobs.sweep_staging(i64::MAX).await.map_err(failed)?
+    } else {
+        0
+    };
+    Ok((blobs, leftovers))
 }
 
 /// The services that every gRPC server has: health, and reflection in both versions, because

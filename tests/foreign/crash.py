@@ -9,8 +9,9 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import quote
 
@@ -93,8 +94,9 @@ class Call:
     name: str
     send: Callable[[Http], tuple[int, bytes]]
     after: Files
-    # The status of success: 404 where a copy finds nothing.
+    # The status of success: 404 where a copy finds nothing; and if it is repeated and had happened.
     status: int = 200
+    again: int | None = None
     # What to note once it has happened.
     done: Callable[[], None] = field(default=lambda: None)
 
@@ -151,11 +153,11 @@ class Writer:
         self._broken: Call | None = None
 
     def run(self, endpoint: tuple[str, int]) -> None:
-        """Calls until the connection breaks."""
+        """Calls until the connection breaks, or there is nothing more to call."""
         http = Http(endpoint)
         try:
-            while True:
-                call = self._broken = self._next()
+            while (call := self._next()) is not None:
+                self._broken = call
                 status, body = call.send(http)
                 assert status == call.status, f"{call.name}: {status} {body!r}"
                 self._broken = None
@@ -166,6 +168,11 @@ class Writer:
         finally:
             http.close()
 
+    @property
+    def doing(self) -> str:
+        """What the call is that was broken off; empty if none was."""
+        return "" if self._broken is None else self._broken.name
+
     def verify(self, endpoint: tuple[str, int]) -> None:
         """Sees that all that was acknowledged is there, and that what broke off is whole or absent.
 
@@ -175,13 +182,13 @@ class Writer:
         found = http.tree(self.root)
         call = self._broken
         if found != self.files:
-            assert call is not None and found == call.after, self._explain(call, found)
-        if self._session is not None and (call is None or not call.name.startswith("commit")):
+            assert call is not None and found == call.after, self._explain(found)
+        if self._session is not None and (call is None or call.done != self._end_session):
             self._session.verify(http)
         if call is not None:
             status, body = call.send(http)
             # A copy without source is refused again; a source is still what it was.
-            assert status == call.status, f"{call.name} repeated: {status} {body!r}"
+            assert status in {call.status, call.again}, f"{call.name} repeated: {status} {body!r}"
             self._settle(call)
             self._broken = None
         http.close()
@@ -196,13 +203,12 @@ class Writer:
         self.files = call.after
         call.done()
 
-    def _explain(self, call: Call | None, found: Files) -> str:
+    def _explain(self, found: Files) -> str:
         told = {path: len(data) for path, data in self.files.items()}
         there = {path: len(data) for path, data in found.items()}
-        doing = "nothing" if call is None else call.name
-        return f"doing {doing}, {self.root} had {told} and has {there}"
+        return f"doing {self.doing or 'nothing'}, {self.root} had {told} and has {there}"
 
-    def _next(self) -> Call:
+    def _next(self) -> Call | None:
         kinds = [self._put] * 6 + [self._copy] * 4 + [self._chunk] * 4 + [self._delete] * 2
         return self._chance.choice(kinds)()
 
@@ -216,12 +222,16 @@ class Writer:
     def _put(self) -> Call:
         path = self._file()
         pool = LARGE_POOL if self._chance.random() < 0.04 else POOL
-        data = self._chance.choice(pool)
+        return self._put_at(path, self._chance.choice(pool))
+
+    def _put_at(self, path: str, data: bytes) -> Call:
         after = self.files | {path: data}
         return Call(f"put {path}", lambda http: http.call("PUT", path, data), after)
 
     def _delete(self) -> Call:
-        path = self._chance.choice([self._folder(), self._file()])
+        return self._delete_at(self._chance.choice([self._folder(), self._file()]))
+
+    def _delete_at(self, path: str) -> Call:
         return Call(
             f"delete {path}", lambda http: http.call("DELETE", path), without(self.files, path)
         )
@@ -230,6 +240,9 @@ class Writer:
         destination = self._folder()
         source = self._chance.choice([BASE, f"{BASE}/in", self._folder()])
         skipped = self._chance.choice([[], [], ["f1"], ["f0", "F3"], ["f0", "f1", "f2", "f3", "f4"]])
+        return self._copy_to(destination, source, skipped, self._chance.random() < 0.1)
+
+    def _copy_to(self, destination: str, source: str, skipped: list[str], verify: bool) -> Call:
         names = {name.lower() for name in skipped}
         found = below(self._base | self.files, source)
         kept = {p: data for p, data in found.items() if p.rpartition("/")[2] not in names}
@@ -245,7 +258,7 @@ class Writer:
             "RemoteSource": source,
             "RemoteDestination": destination,
             "SkipFiles": skipped,
-            "Verify": self._chance.random() < 0.1,
+            "Verify": verify,
             # What makes it safe to repeat.
             "OperationId": str(uuid.uuid4()),
         }
@@ -272,6 +285,51 @@ class Writer:
 
     def _end_session(self) -> None:
         self._session = None
+
+
+class Script(Writer):
+    """A writer that makes everything durable that can be, once, and always in the same order."""
+
+    def __init__(self, base: Files) -> None:
+        super().__init__(0, base, random.Random(0))
+        self._steps = self._script()
+
+    def _next(self) -> Call | None:
+        return next(self._steps, None)
+
+    def _script(self) -> Iterator[Call]:
+        # The common folder has none of these, so each is stored anew.
+        inline, small, large, long = POOL[20], POOL[16], POOL[17], LARGE_POOL[0]
+        first, second, third = (f"{self.root}/d{n}" for n in range(3))
+        yield self._put_at(f"{first}/f0", inline)
+        yield self._put_at(f"{first}/f1", small)
+        yield self._put_at(f"{first}/in/f2", long)
+        # Its part is stored already, and is pinned.
+        yield self._put_at(f"{second}/f1", small)
+        # What it replaces is let go of.
+        yield self._put_at(f"{first}/f1", large)
+        yield from self._upload_in_chunks(f"{first}/f3", POOL[22])
+        yield self._copy_to(third, BASE, [], verify=False)
+        yield self._put_at(f"{third}/in/f0", inline)
+        yield self._copy_to(second, first, ["f0"], verify=False)
+        yield self._copy_to(third, first, [], verify=True)
+        yield self._copy_to(first, third, ["f1"], verify=True)
+        yield self._delete_at(f"{first}/f3")
+        yield from self._break_off_chunks(f"{first}/f4", POOL[23])
+        for folder in [first, second, third]:
+            yield self._delete_at(folder)
+
+    def _upload_in_chunks(self, path: str, data: bytes) -> Iterator[Call]:
+        self._session = Session(path, data, 3)
+        while self._session is not None:
+            yield self._chunk()
+
+    def _break_off_chunks(self, path: str, data: bytes) -> Iterator[Call]:
+        self._session = session = Session(path, data, 2)
+        yield self._chunk()
+        query = f"&session-id={session.id}"
+        send = partial(Http.call, method="DELETE", path="$/DeleteUploadSession", query=query)
+        yield Call(f"forget {path}", send, self.files, again=404, done=self._end_session)
 
 
 def base() -> Files:

@@ -29,21 +29,9 @@ class Server:
         self._options = options
         self.start()
 
-    def start(self, listen: str = ANY_PORT) -> None:
+    def start(self, listen: str = ANY_PORT, **variables: str) -> None:
         """Starts the process and waits for its ready line, which tells the port."""
-        self.log: list[str] = []
-        self._ended = False
-        self._said = threading.Condition()
-        self._process = subprocess.Popen(
-            [binary(), "serve", "--listen", listen, "--data", str(self.data), *self._options],
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self.launch(listen, **variables)
         try:
             found = self.line(READY)
         except AssertionError:
@@ -52,6 +40,22 @@ class Server:
         self.url = found.group()
         self.endpoint = (found[1], int(found[2]))
         self.address = f"{found[1]}:{found[2]}"
+
+    def launch(self, listen: str = ANY_PORT, **variables: str) -> None:
+        """Starts the process, with these variables in its environment, and does not wait."""
+        self.log: list[str] = []
+        self._ended = False
+        self._said = threading.Condition()
+        self._process = subprocess.Popen(
+            [binary(), "serve", "--listen", listen, "--data", str(self.data), *self._options],
+            env=environment() | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def line(self, pattern: re.Pattern[str]) -> re.Match[str]:
         """Waits until a line of the log matches, and returns the match."""

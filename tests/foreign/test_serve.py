@@ -260,6 +260,33 @@ class Killed(ServeCase):
         self.command("cp", "V1", "V2", "--verify", "--operation-id", operation)
         self.assertEqual(self.rest.tree("V2"), {"V2/big": BIG})
 
+    def test_the_next_start_says_in_one_line_what_it_cleared_away(self) -> None:
+        self.rest.put("V1/big", BIG)
+        blobs = self.server.data / "blobs"
+        (part,) = (path for path in blobs.rglob("*") if path.is_file())
+        with StalledDisk(self.server.data):
+            for destination in ["V2", "V3"]:
+                self.records("cp", "V1", destination, "--verify", "--detach")
+            self.server.kill()
+        # As a put that is broken off by a kill leaves it.
+        part.with_name(f"{part.name}#1").write_bytes(BIG[:10])
+
+        self.start_again()
+
+        cleared, ready = self.server.log
+        self.assertRegex(ready, READY_LINE)
+        self.assertRegex(cleared, "INFO .*cleared away what an earlier run left unfinished ")
+        self.assertTrue(
+            cleared.endswith(" operations_failed=2 pins_dropped=2 leftovers_swept=1"), cleared
+        )
+        self.assertEqual([path for path in blobs.rglob("*") if path.is_file()], [part])
+
+        # What is cleared away is not told again, and there is nothing to tell after a stop.
+        for end in [self.server.kill, self.server.stop]:
+            end()
+            self.start_again()
+            self.assertEqual(len(self.server.log), 1, self.server.log)
+
 
 def rest_of(connection: socket.socket) -> bytes:
     """Reads to the end; a reset is an end as well."""

@@ -14,12 +14,13 @@ const LINES_MAX: usize = 400;
 const LONG: [&str; 0] = [];
 
 /// Who may import whom; `server` wires, so it may import all.
-const IMPORTS: [(&str, &[&str]); 12] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
+    ("crash", &[]),
     ("error", &[]),
     ("limits", &[]),
     ("model", &["error", "limits"]),
-    ("namespace", &["error", "limits", "model"]),
-    ("blob", &["error", "limits"]),
+    ("namespace", &["crash", "error", "limits", "model"]),
+    ("blob", &["crash", "error", "limits"]),
     ("store", &["error", "limits", "model", "namespace", "blob"]),
     ("wire", &["error"]),
     ("grpc", &["error", "limits", "model", "store", "wire"]),
