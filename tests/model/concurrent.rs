@@ -15,9 +15,9 @@ use object_store::memory::InMemory;
 
 use crate::{
     audit,
+    dice::{Dice, is_long, seed},
     harness::{Fixture, copy, copy_without, path, until},
     machine::send_chunk,
-    random::{is_long, seed},
     step::contents,
 };
 
@@ -25,29 +25,16 @@ const CALLERS: u64 = 12;
 const CALLS: u32 = 150;
 const CALLS_LONG: u32 = 10_000;
 
-/// A generator of numbers: splitmix64.
-struct Dice(u64);
+fn some_path(dice: &mut Dice, depth: usize) -> String {
+    let names = ["a", "b", "c", "x"];
+    let depth = 1 + dice.roll(depth);
+    (0..depth).map(|_| names[dice.roll(names.len())]).collect::<Vec<_>>().join("/")
+}
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
-    }
-
-    fn path(&mut self, depth: usize) -> String {
-        let names = ["a", "b", "c", "x"];
-        let depth = 1 + self.roll(depth);
-        (0..depth).map(|_| names[self.roll(names.len())]).collect::<Vec<_>>().join("/")
-    }
-
-    fn content(&mut self) -> Bytes {
-        let large = contents().len() - 1;
-        let content = if self.roll(500) == 0 { large } else { self.roll(large) };
-        contents()[content].clone()
-    }
+fn some_content(dice: &mut Dice) -> Bytes {
+    let large = contents().len() - 1;
+    let content = if dice.roll(500) == 0 { large } else { dice.roll(large) };
+    contents()[content].clone()
 }
 
 fn session(number: usize) -> SessionId {
@@ -58,11 +45,11 @@ fn session(number: usize) -> SessionId {
 async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
     match dice.roll(100) {
         0..30 => {
-            let (at, bytes) = (dice.path(4), dice.content());
+            let (at, bytes) = (some_path(dice, 4), some_content(dice));
             fixture.upload(&at, bytes).await.map(drop)
         }
         30..55 => {
-            let (from, to) = (dice.path(3), dice.path(3));
+            let (from, to) = (some_path(dice, 3), some_path(dice, 3));
             let mut request: CopyRequest = match dice.roll(3) {
                 0 => copy_without(&from, &to, &["x"]),
                 _ => copy(&from, &to),
@@ -78,9 +65,9 @@ async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
             }
             fixture.copy(request).await.map(drop)
         }
-        55..65 => fixture.delete(&dice.path(3)).await,
+        55..65 => fixture.delete(&some_path(dice, 3)).await,
         65..80 => {
-            let at = dice.path(3);
+            let at = some_path(dice, 3);
             let found = fixture.read(&at).await?;
             let is_whole = contents().iter().any(|content| *content == found);
             assert!(is_whole, "{} bytes of \"{at}\" that nobody uploaded", found.len());
@@ -103,7 +90,7 @@ async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
             let id = session(dice.roll(3));
             fixture.store.delete_session(id, Call::default()).await
         }
-        94..98 => fixture.list(&dice.path(2), 2).await.map(drop),
+        94..98 => fixture.list(&some_path(dice, 2), 2).await.map(drop),
         _ => fixture.store.reclaim().await,
     }
 }

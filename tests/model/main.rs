@@ -25,6 +25,9 @@ mod database;
 #[cfg(test)]
 mod decision;
 #[cfg(test)]
+#[path = "../support/dice.rs"]
+mod dice;
+#[cfg(test)]
 mod filter;
 #[cfg(test)]
 mod harness;

@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     database,
+    dice::{is_long, seed},
     machine::{CUTS, Machine, SESSIONS},
     step::{Claim, How, Step, contents},
 };
@@ -102,20 +103,6 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Reclaim),
         1 => Just(Step::Restart),
     ]
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long and from which seed is said at the run")]
-fn environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|value| value.parse().ok())
-}
-
-pub(crate) fn is_long() -> bool {
-    environment("TEST_LONG").is_some_and(|value| value > 0)
-}
-
-/// The seed of this run.
-pub(crate) fn seed() -> u64 {
-    environment("TEST_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0)
 }
 
 /// Runs histories on one store, and on a new one after a failure.

@@ -19,6 +19,9 @@ mod harness;
 #[cfg(test)]
 mod copy;
 #[cfg(test)]
+#[path = "../support/dice.rs"]
+mod dice;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod grpc;
@@ -26,6 +29,8 @@ mod grpc;
 mod grpc_transfers;
 #[cfg(test)]
 mod grpc_wire;
+#[cfg(test)]
+mod histories;
 #[cfg(test)]
 mod live;
 #[cfg(test)]

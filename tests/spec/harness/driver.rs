@@ -91,6 +91,8 @@ pub(crate) trait Driver: Sync {
     async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()>;
     /// Returns the bytes of a file.
     async fn download(&self, path: &str) -> Outcome<Vec<u8>>;
+    /// Returns at most `length` bytes of a file from `offset` on.
+    async fn range(&self, path: &str, offset: u64, length: u64) -> Outcome<Vec<u8>>;
     /// Copies, and waits for the end.
     async fn copy(&self, copy: &Copy) -> Outcome<()>;
     /// Deletes a path.

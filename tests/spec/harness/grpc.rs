@@ -1,14 +1,17 @@
 //! The driver over gRPC, through the generated client.
 
-use imagestore::wire::{
-    convert::micros,
-    status,
-    v1::{
-        CancelOperationRequest, CommitUploadSessionRequest, CopyRequest, DeleteRequest,
-        DeleteUploadSessionRequest, DownloadRequest, Entry, EntryKind, GetOperationRequest,
-        GetUploadSessionRequest, IfExists, ListRequest, Operation, OperationKind, OperationState,
-        StatRequest, UploadChunkHeader, UploadChunkRequest, UploadHeader, UploadRequest,
-        upload_chunk_request, upload_request,
+use imagestore::{
+    limits::STREAM_MESSAGE_BYTES,
+    wire::{
+        convert::micros,
+        status,
+        v1::{
+            CancelOperationRequest, CommitUploadSessionRequest, CopyRequest, DeleteRequest,
+            DeleteUploadSessionRequest, DownloadRequest, Entry, EntryKind, GetOperationRequest,
+            GetUploadSessionRequest, IfExists, ListRequest, Operation, OperationKind,
+            OperationState, StatRequest, UploadChunkHeader, UploadChunkRequest, UploadHeader,
+            UploadRequest, upload_chunk_request, upload_request,
+        },
     },
 };
 use tonic::Status;
@@ -22,6 +25,15 @@ pub(crate) struct Grpc(Client);
 impl Grpc {
     pub(crate) fn new(client: Client) -> Self {
         Self(client)
+    }
+
+    async fn read(&self, request: DownloadRequest) -> Outcome<Vec<u8>> {
+        let mut stream = self.0.clone().download(request).await?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(message) = stream.message().await? {
+            bytes.extend(message.data);
+        }
+        Ok(bytes)
     }
 }
 
@@ -47,20 +59,21 @@ impl From<&Copy> for CopyRequest {
     }
 }
 
-/// The messages of an upload, its bytes in two pieces.
+/// The messages of an upload, its bytes in two pieces, or in more where those are too large.
 pub(crate) fn upload(path: &str, bytes: &[u8]) -> Vec<UploadRequest> {
     let header = UploadHeader { path: path.to_owned(), ..UploadHeader::default() };
     let message = |payload| UploadRequest { payload: Some(payload) };
-    let (first, second) = bytes.split_at(bytes.len() / 2);
     let data = |bytes: &[u8]| message(upload_request::Payload::Data(bytes.to_vec().into()));
-    vec![message(upload_request::Payload::Header(header)), data(first), data(second)]
+    let pieces = bytes.chunks(bytes.len().div_ceil(2).clamp(1, STREAM_MESSAGE_BYTES)).map(data);
+    [message(upload_request::Payload::Header(header))].into_iter().chain(pieces).collect()
 }
 
 /// The messages of a chunk.
 pub(crate) fn chunk(header: UploadChunkHeader, bytes: &[u8]) -> Vec<UploadChunkRequest> {
     let message = |payload| UploadChunkRequest { payload: Some(payload) };
-    let data = upload_chunk_request::Payload::Data(bytes.to_vec().into());
-    vec![message(upload_chunk_request::Payload::Header(header)), message(data)]
+    let data = |bytes: &[u8]| message(upload_chunk_request::Payload::Data(bytes.to_vec().into()));
+    let pieces = bytes.chunks(STREAM_MESSAGE_BYTES).map(data);
+    [message(upload_chunk_request::Payload::Header(header))].into_iter().chain(pieces).collect()
 }
 
 #[tonic::async_trait]
@@ -74,13 +87,12 @@ impl Driver for Grpc {
     }
 
     async fn download(&self, path: &str) -> Outcome<Vec<u8>> {
-        let request = DownloadRequest { path: path.to_owned(), ..DownloadRequest::default() };
-        let mut stream = self.0.clone().download(request).await?.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(message) = stream.message().await? {
-            bytes.extend(message.data);
-        }
-        Ok(bytes)
+        self.read(DownloadRequest { path: path.to_owned(), ..DownloadRequest::default() }).await
+    }
+
+    async fn range(&self, path: &str, offset: u64, length: u64) -> Outcome<Vec<u8>> {
+        let (path, length) = (path.to_owned(), Some(length));
+        self.read(DownloadRequest { path, offset, length, ..DownloadRequest::default() }).await
     }
 
     async fn copy(&self, copy: &Copy) -> Outcome<()> {

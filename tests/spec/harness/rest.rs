@@ -52,6 +52,18 @@ impl Driver for Rest {
         Ok(answer.body)
     }
 
+    async fn range(&self, path: &str, offset: u64, length: u64) -> Outcome<Vec<u8>> {
+        let request = self.0.request("GET", &target(path, "/$/Content"));
+        let range = format!("bytes={offset}-{}", offset + length - 1);
+        let answer = request.header("Range", &range).send().await;
+        ok(&answer)?;
+        assert_eq!(answer.status, 206, "{answer:?}");
+        let begins = format!("bytes {offset}-{}/", offset + answer.body.len() as u64 - 1);
+        let range = answer.header("content-range").expect("a range");
+        assert!(range.starts_with(&begins), "{range} for {begins}");
+        Ok(answer.body)
+    }
+
     async fn copy(&self, copy: &Copy) -> Outcome<()> {
         let mut body = json!({
             "RemoteSource": copy.source,

@@ -1,0 +1,332 @@
+//! One of many clients at once, and the random things that it does.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::future::{join, join_all, try_join_all};
+use imagestore::error::Kind;
+
+use super::{
+    content::{Class, PIECE_MIN, SIZE_MIN, Upload},
+    record::{Record, SKIPPED},
+};
+use crate::{
+    dice::Dice,
+    harness::{Copy, Driver, Item, Outcome, copy},
+};
+
+/// An interface of the server that tasks can share.
+pub(super) type Shared = Arc<dyn Driver + Send>;
+
+/// A client. Below `own/c<number>` only it writes, though the folder `own` is everybody's, and it
+/// knows what is there.
+pub(super) struct Client {
+    pub(super) number: usize,
+    /// The interface that it uses, and the other one.
+    pub(super) stores: [Shared; 2],
+    pub(super) record: Arc<Record>,
+    pub(super) dice: Dice,
+    own: BTreeMap<String, Upload>,
+}
+
+impl Client {
+    pub(super) fn new(
+        number: usize,
+        mut stores: [Shared; 2],
+        record: Arc<Record>,
+        seed: u64,
+    ) -> Self {
+        stores.rotate_left(number % 2);
+        let dice = Dice(seed.wrapping_add(number as u64));
+        Self { number, stores, record, dice, own: BTreeMap::new() }
+    }
+
+    /// Does so many random things.
+    pub(super) async fn run(mut self, calls: usize) -> Self {
+        for _ in 0..calls {
+            match Box::pin(self.act()).await {
+                Err(fault) if !is_expected(fault.kind) => panic!("{fault:?}"),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// Does one thing.
+    async fn act(&mut self) -> Outcome<()> {
+        match self.dice.roll(100) {
+            0..12 => self.publish().await,
+            12..22 => self.copy_packages().await,
+            22..25 => self.delete_packages().await,
+            25..40 => self.list_package().await,
+            40..50 => self.read_package().await,
+            50..58 => self.upload_hot().await,
+            58..64 => self.upload_in_chunks().await,
+            64..70 => self.copy_hot().await,
+            70..73 => self.delete_hot().await,
+            73..80 => self.read_hot().await,
+            80..83 => self.mirror().await,
+            83..96 => self.write_own().await,
+            _ => self.see_own().await,
+        }
+    }
+
+    fn store(&self) -> Shared {
+        Arc::clone(&self.stores[0])
+    }
+
+    fn one_of<'a>(&mut self, names: &[&'a str]) -> &'a str {
+        names[self.dice.roll(names.len())]
+    }
+
+    /// Waits for a call; some clients leave in the middle of it, and then it has happened or not.
+    async fn wait(&mut self, call: impl Future<Output = Outcome<()>>) -> Outcome<()> {
+        let patience = match self.dice.roll(6) {
+            0 => Duration::from_micros(self.dice.roll(3_000) as u64),
+            _ => Duration::MAX,
+        };
+        tokio::time::timeout(patience, call).await.unwrap_or(Ok(()))
+    }
+
+    /// A copy, in some of its ways.
+    async fn ask(&mut self, from: &str, to: &str) -> Outcome<()> {
+        let mut ask: Copy = copy(from, to);
+        ask.verify = self.dice.roll(6) == 0;
+        ask.keep = self.dice.roll(6) == 0;
+        if self.dice.roll(3) == 0 {
+            ask = ask.skip(&["nothing", &SKIPPED.to_uppercase()]);
+        }
+        self.record.copy(&ask);
+        let store = self.store();
+        self.wait(async { store.copy(&ask).await }).await
+    }
+
+    /// Uploads a version of a package where nobody looks, then makes it visible by one copy.
+    async fn publish(&mut self) -> Outcome<()> {
+        let store = self.store();
+        let (staging, package) = self.record.package(&mut self.dice);
+        let uploads = package.files.iter().map(|(name, upload)| {
+            let (store, path) = (&store, format!("{staging}/{name}"));
+            async move { store.upload(&path, &upload.all()).await }
+        });
+        try_join_all(uploads).await?;
+        let to = self.live();
+        let published = self.ask(&staging, &to).await;
+        store.delete(&staging).await?;
+        published
+    }
+
+    /// Where a version is published.
+    fn live(&mut self) -> String {
+        format!("live/p{}", self.dice.roll(3))
+    }
+
+    /// Where a package is: published, or in a copy of everything that was.
+    fn place(&mut self) -> String {
+        let above = self.one_of(&["live", "live", "snap0", "snap1"]);
+        format!("{above}/p{}", self.dice.roll(3))
+    }
+
+    async fn copy_packages(&mut self) -> Outcome<()> {
+        let (from, to) = match self.dice.roll(6) {
+            0..4 => (self.place(), self.place()),
+            4 => ("live".to_owned(), format!("snap{}", self.dice.roll(2))),
+            _ => (format!("snap{}", self.dice.roll(2)), "live".to_owned()),
+        };
+        self.ask(&from, &to).await
+    }
+
+    async fn delete_packages(&mut self) -> Outcome<()> {
+        let path = match self.dice.roll(4) {
+            0 => "snap0".to_owned(),
+            _ => self.place(),
+        };
+        let store = self.store();
+        self.wait(async { store.delete(&path).await }).await
+    }
+
+    async fn list_package(&mut self) -> Outcome<()> {
+        let folder = format!("{}{}", self.place(), self.one_of(&["", "", "/sub"]));
+        let items = self.store().list(&folder).await?;
+        self.record.listed(&folder, &items);
+        Ok(())
+    }
+
+    async fn read_package(&mut self) -> Outcome<()> {
+        let path = format!("{}/{}", self.place(), self.one_of(&["f0", "f1", SKIPPED, "sub/f0"]));
+        self.read(&path).await
+    }
+
+    /// Downloads a file, or a range of it.
+    async fn read(&mut self, path: &str) -> Outcome<()> {
+        let store = self.store();
+        let (offset, length, bytes) = if self.dice.roll(2) == 0 {
+            (0, usize::MAX, store.download(path).await?)
+        } else {
+            let offset = self.dice.roll(SIZE_MIN - PIECE_MIN);
+            let length = PIECE_MIN + self.dice.roll(40_000);
+            (offset, length, store.range(path, offset as u64, length as u64).await?)
+        };
+        let whole = Upload::of(&bytes, offset).size();
+        assert_eq!(bytes.len(), length.min(whole - offset), "{path} from {offset}");
+        self.record.saw(path, &bytes, offset);
+        Ok(())
+    }
+
+    fn hot(&mut self) -> String {
+        format!("hot/{}/f{}", self.one_of(&["a", "b", "c"]), self.dice.roll(4))
+    }
+
+    fn class(&mut self) -> Class {
+        match self.dice.roll(60) {
+            0 => Class::Large,
+            1..30 => Class::Object,
+            _ => Class::Inline,
+        }
+    }
+
+    async fn upload_hot(&mut self) -> Outcome<()> {
+        let (path, class) = (self.hot(), self.class());
+        let bytes = self.record.upload(&path, class, &mut self.dice).all();
+        let store = self.store();
+        self.wait(async { store.upload(&path, &bytes).await }).await
+    }
+
+    /// Two clients send the same chunks of one session at once, over either interface, and both commit.
+    async fn upload_in_chunks(&mut self) -> Outcome<()> {
+        let path = self.hot();
+        let bytes = self.record.upload(&path, Class::Object, &mut self.dice).all();
+        let session = uuid::Uuid::new_v4().to_string();
+        let size = bytes.len() / 4 + self.dice.roll(bytes.len());
+        let send = async |store: &Shared| {
+            let chunks = bytes.chunks(size).zip((0..).step_by(size));
+            let chunks = chunks.map(|(chunk, offset)| {
+                let at = (offset, bytes.len() as u64);
+                store.chunk(&session, &path, at, chunk)
+            });
+            join_all(chunks).await.into_iter().collect::<Outcome<()>>()?;
+            store.commit(&session).await
+        };
+        let (first, second) = join(send(&self.stores[0]), send(&self.stores[1])).await;
+        first.and(second)
+    }
+
+    async fn copy_hot(&mut self) -> Outcome<()> {
+        let folders = ["hot/a", "hot/b", "hot/c"];
+        let (from, to) = match self.dice.roll(2) {
+            0 => (self.hot(), self.hot()),
+            _ => (self.one_of(&folders).to_owned(), self.one_of(&folders).to_owned()),
+        };
+        self.ask(&from, &to).await
+    }
+
+    async fn delete_hot(&mut self) -> Outcome<()> {
+        let path = if self.dice.roll(4) == 0 { "hot/a".to_owned() } else { self.hot() };
+        let store = self.store();
+        self.wait(async { store.delete(&path).await }).await
+    }
+
+    async fn read_hot(&mut self) -> Outcome<()> {
+        let path = self.hot();
+        self.read(&path).await
+    }
+
+    /// Copies everybody's own folder, so that the next write below it has to clone.
+    async fn mirror(&mut self) -> Outcome<()> {
+        let path = format!("mirror{}", self.dice.roll(2));
+        let number = self.dice.roll(4);
+        self.ask("own", &path).await?;
+        self.read(&format!("{path}/c{number}/x")).await
+    }
+
+    fn own(&self, name: &str) -> String {
+        format!("own/c{}/{name}", self.number)
+    }
+
+    /// Changes something below its own folder. Nobody else does, so it happens exactly so.
+    async fn write_own(&mut self) -> Outcome<()> {
+        let store = self.store();
+        let name = self.one_of(&["x", "y", "d/x", "d/y/z", "e/x"]);
+        let path = self.own(name);
+        match self.dice.roll(10) {
+            0..6 => {
+                let class = self.class();
+                let upload = self.record.upload(&path, class, &mut self.dice);
+                store.upload(&path, &upload.all()).await.expect("stored");
+                self.own.insert(name.to_owned(), upload);
+            }
+            6 => {
+                store.delete(&path).await.expect("deleted");
+                self.own.remove(name);
+            }
+            7 => {
+                store.delete(&self.own("d")).await.expect("deleted");
+                self.own.retain(|name, _| !name.starts_with("d/"));
+            }
+            8 => self.copy_own(name, "y").await?,
+            _ => self.copy_own("d", "e").await?,
+        }
+        self.see_own().await
+    }
+
+    async fn copy_own(&mut self, from: &str, to: &str) -> Outcome<()> {
+        let copy = copy(&self.own(from), &self.own(to));
+        self.record.copy(&copy);
+        let moved = |name: &str| {
+            let below = name.strip_prefix(from)?;
+            (below.is_empty() || below.starts_with('/')).then(|| format!("{to}{below}"))
+        };
+        let copied: Vec<_> =
+            self.own.iter().filter_map(|(name, upload)| Some((moved(name)?, *upload))).collect();
+        let outcome = self.store().copy(&copy).await;
+        if copied.is_empty() {
+            assert!(outcome.as_ref().is_err_and(|fault| is_expected(fault.kind)), "{outcome:?}");
+            return Ok(());
+        }
+        outcome.expect("copied");
+        if from != to {
+            self.own.retain(|name, _| name != to && !name.starts_with(&format!("{to}/")));
+            self.own.extend(copied);
+        }
+        Ok(())
+    }
+
+    /// Sees that its own folder is as it left it, over either interface.
+    pub(super) async fn see_own(&mut self) -> Outcome<()> {
+        let sizes: BTreeMap<_, _> =
+            self.own.iter().map(|(name, upload)| (self.own(name), upload.size() as u64)).collect();
+        let folder = format!("own/c{}", self.number);
+        let store = Arc::clone(&self.stores[self.dice.roll(2)]);
+        let found = match files(&*store, &folder).await {
+            Err(fault) if is_expected(fault.kind) && sizes.is_empty() => return Ok(()),
+            found => found.expect("a listing"),
+        };
+        assert_eq!(found, sizes, "{folder}");
+        let some = self.dice.roll(sizes.len());
+        let (name, upload) = self.own.iter().nth(some).expect("a file");
+        let bytes = store.download(&self.own(name)).await.expect("the bytes");
+        assert!(bytes == upload.all(), "{folder}/{name} is not as {upload:?} left it");
+        Ok(())
+    }
+}
+
+/// The sizes of all files below a folder that nobody changes. Sees that the totals of every folder
+/// are those of a recount.
+pub(super) async fn files(store: &dyn Driver, folder: &str) -> Outcome<BTreeMap<String, u64>> {
+    let mut files = BTreeMap::new();
+    for Item { path, is_folder, size, files: count, .. } in store.list(folder).await? {
+        if !is_folder {
+            files.insert(path, size);
+            continue;
+        }
+        let below = Box::pin(self::files(store, &path)).await?;
+        assert_eq!(below.len() as u64, count, "the files of {path}");
+        assert_eq!(store.size(&path).await?, below.values().sum::<u64>(), "the bytes of {path}");
+        files.extend(below);
+    }
+    Ok(files)
+}
+
+/// Whether a call can fail so because of what others do.
+fn is_expected(kind: Kind) -> bool {
+    matches!(kind, Kind::FileNotFound | Kind::FolderNotFound | Kind::PathNotFound)
+}

@@ -1,0 +1,94 @@
+//! Many clients at once over real sockets, over both interfaces, on the same paths: what each of them
+//! sees is whole, and at the end every total is that of a recount.
+//!
+//! Three kinds of places are told apart. Packages become visible by copies alone, so every listing of
+//! one is of one version. Hot paths are written by everybody, so what is read there is what somebody
+//! sent there. And what lies below a client's own folder is exactly what it left, although the folders
+//! above are everybody's and are copied all the time.
+//!
+//! `TEST_LONG=1` makes the histories longer; `TEST_SEED=<number>` repeats their choices, though not
+//! their timing.
+
+mod client;
+mod content;
+mod record;
+
+use std::sync::Arc;
+
+use imagestore::wire::v1::{CheckRequest, GetStoreInfoRequest, StatRequest};
+
+use self::{
+    client::{Client, Shared, files},
+    record::Record,
+};
+use crate::{
+    dice::{is_long, seed},
+    harness::{Driver, Server},
+};
+
+const CLIENTS: usize = 16;
+const CALLS: usize = 100;
+const CALLS_LONG: usize = 1_000;
+
+/// Both interfaces of a server, on connections of their own.
+async fn stores(server: &Server) -> [Shared; 2] {
+    [Arc::new(server.grpc().await), Arc::new(server.rest())]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_at_once_see_what_was_sent_and_whole_packages() {
+    let (seed, calls) = (seed(), if is_long() { CALLS_LONG } else { CALLS });
+    println!("TEST_SEED={seed}");
+    let server = Server::start().await;
+    let record = Arc::new(Record::default());
+    let mut running = Vec::new();
+    for number in 0..CLIENTS {
+        let client = Client::new(number, stores(&server).await, Arc::clone(&record), seed);
+        running.push(tokio::spawn(client.run(calls)));
+    }
+    let mut clients = Vec::new();
+    for client in running {
+        clients.push(client.await.expect("no panic"));
+    }
+
+    // Calls whose clients have left may still run; a stop ends them.
+    let server = server.restart().await;
+    for mut client in clients {
+        client.stores = stores(&server).await;
+        client.see_own().await.expect("seen");
+    }
+    verify_all(&server, &record).await;
+}
+
+/// Sees that all files are what somebody sent there, every total is that of a recount, and a deep
+/// check finds nothing.
+async fn verify_all(server: &Server, record: &Record) {
+    let store = server.rest();
+    let all = files(&store, "").await.expect("listings");
+    for (path, size) in &all {
+        let bytes = store.download(path).await.expect(path);
+        assert_eq!(bytes.len() as u64, *size, "{path}");
+        record.saw(path, &bytes, 0);
+    }
+    let (listings, sights) = record.verify();
+    println!("{listings} listings of packages, {sights} different downloads");
+    assert!(listings > 0 && sights > 0);
+
+    let mut client = server.client().await;
+    let root = client.stat(StatRequest::default()).await.expect("the root").into_inner();
+    let root = root.entry.expect("an entry");
+    let recount = (all.len() as u64, all.values().sum::<u64>());
+    assert_eq!((root.file_count, root.size_bytes), recount);
+    let info = client.get_store_info(GetStoreInfoRequest {}).await.expect("told").into_inner();
+    let logical = info.logical.expect("what is visible");
+    assert_eq!((logical.file_count, logical.used_bytes), recount);
+
+    let request = CheckRequest { deep: true, repair: false };
+    let mut check = client.check(request).await.expect("begun").into_inner();
+    let mut is_done = false;
+    while let Some(report) = check.message().await.expect("a report") {
+        assert_eq!(report.findings, []);
+        is_done = report.done;
+    }
+    assert!(is_done, "the check ended early");
+}

@@ -1,0 +1,166 @@
+//! What the clients asked for and saw, all of them together; and what of it cannot be.
+//!
+//! Every wish is noted before it is sent, so that what is on its way counts as well.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard},
+};
+
+use super::content::{Class, Upload};
+use crate::{
+    dice::Dice,
+    harness::{Copy, Item},
+};
+
+/// The name that copies of packages leave out, in whatever case.
+pub(super) const SKIPPED: &str = "extra";
+
+/// A version of a package: the uploads of its files by their paths below it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Package {
+    pub(super) files: BTreeMap<String, Upload>,
+}
+
+/// What all clients together did.
+#[derive(Default)]
+pub(super) struct Record(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    uploads: usize,
+    /// Where each upload was sent to.
+    sent: BTreeMap<Upload, BTreeSet<String>>,
+    /// Which path was asked to be copied where to.
+    copied: BTreeMap<String, BTreeSet<String>>,
+    /// What was downloaded from which path.
+    seen: BTreeSet<(Upload, String)>,
+    packages: Vec<Package>,
+    listings: usize,
+}
+
+impl Record {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no panic")
+    }
+
+    /// Notes an upload, of new bytes or of some that were sent before, perhaps to another path.
+    pub(super) fn upload(&self, path: &str, class: Class, dice: &mut Dice) -> Upload {
+        let mut inner = self.inner();
+        let known = inner.sent.keys().nth(dice.roll(inner.sent.len().max(1)));
+        let upload = match known.filter(|_| dice.roll(4) == 0) {
+            Some(upload) => *upload,
+            None => Upload::new(inner.uploads, class),
+        };
+        inner.uploads += 1;
+        inner.sent.entry(upload).or_default().insert(path.to_owned());
+        upload
+    }
+
+    /// Notes a copy.
+    pub(super) fn copy(&self, copy: &Copy) {
+        let mut inner = self.inner();
+        let targets = inner.copied.entry(copy.source.clone()).or_default();
+        targets.insert(copy.destination.clone());
+    }
+
+    /// Makes a version of a package, at a path that only its uploads ever use. Returns that path.
+    pub(super) fn package(&self, dice: &mut Dice) -> (String, Package) {
+        let version = {
+            let mut inner = self.inner();
+            inner.packages.push(Package::default());
+            inner.packages.len() - 1
+        };
+        let path = format!("staging/v{version}");
+        let mut package = Package::default();
+        for folder in ["", "sub/"] {
+            // Versions differ in how many files they have.
+            let mut names = vec![format!("manifest-{version}"), SKIPPED.to_owned()];
+            names.extend((0..=dice.roll(3)).map(|n| format!("f{n}")));
+            for name in names {
+                let name = format!("{folder}{name}");
+                let class = if dice.roll(4) == 0 { Class::Object } else { Class::Inline };
+                let upload = self.upload(&format!("{path}/{name}"), class, dice);
+                package.files.insert(name, upload);
+            }
+        }
+        self.inner().packages[version] = package.clone();
+        (path, package)
+    }
+
+    /// Sees that the listing of a folder, which copies alone have made, is that of one version of a
+    /// package, whole but perhaps for what copies leave out.
+    pub(super) fn listed(&self, folder: &str, items: &[Item]) {
+        let mut inner = self.inner();
+        inner.listings += 1;
+        let found: BTreeMap<&str, u64> = items
+            .iter()
+            .map(|item| {
+                let name = item.path.strip_prefix(folder).and_then(|name| name.strip_prefix('/'));
+                (name.expect("a name below"), if item.is_folder { item.files } else { item.size })
+            })
+            .collect();
+        let version = found.keys().find_map(|name| name.strip_prefix("manifest-"));
+        let version: usize = version.expect("a manifest").parse().expect("a number");
+        let whole = inner.packages[version].level(folder.ends_with("/sub"));
+        let mut rest = whole.clone();
+        rest.remove(SKIPPED);
+        // The one sub-folder has a file less then.
+        rest.entry("sub").and_modify(|files| *files -= 1);
+        assert!(found == whole || found == rest, "{folder} shows {found:?} and not {whole:?}");
+    }
+
+    /// Notes what was downloaded from a path, from `offset` on.
+    pub(super) fn saw(&self, path: &str, bytes: &[u8], offset: usize) {
+        let upload = Upload::of(bytes, offset);
+        self.inner().seen.insert((upload, path.to_owned()));
+    }
+
+    /// Sees that every content that was seen at a path was sent there, or to a path from which copies
+    /// lead there. Returns how many listings and how many different sights there were.
+    pub(super) fn verify(&self) -> (usize, usize) {
+        let inner = self.inner();
+        for (upload, path) in &inner.seen {
+            let sent = inner.sent.get(upload).expect("an upload");
+            let mut led = sent.clone();
+            let mut new: Vec<String> = sent.iter().cloned().collect();
+            while let Some(from) = new.pop() {
+                for to in inner.leads(&from) {
+                    if led.insert(to.clone()) {
+                        new.push(to);
+                    }
+                }
+            }
+            assert!(led.contains(path), "{upload:?} was seen at {path} and sent to {sent:?}");
+        }
+        (inner.listings, inner.seen.len())
+    }
+}
+
+impl Inner {
+    /// Where copies of a path, and of the folders above it, bring it.
+    fn leads(&self, from: &str) -> Vec<String> {
+        let ends = from.match_indices('/').map(|(at, _)| at).chain([from.len()]);
+        ends.flat_map(|end| {
+            let (above, below) = from.split_at(end);
+            self.copied.get(above).into_iter().flatten().map(move |to| format!("{to}{below}"))
+        })
+        .collect()
+    }
+}
+
+impl Package {
+    /// What a listing shows of one of its two folders: the sizes of files and the files of folders.
+    fn level(&self, is_sub: bool) -> BTreeMap<&str, u64> {
+        let mut level = BTreeMap::new();
+        for (name, upload) in &self.files {
+            match (name.strip_prefix("sub/"), is_sub) {
+                (Some(name), true) => _ = level.insert(name, upload.size() as u64),
+                (Some(_), false) => *level.entry("sub").or_default() += 1,
+                (None, false) => _ = level.insert(name.as_str(), upload.size() as u64),
+                (None, true) => {}
+            }
+        }
+        level
+    }
+}
