@@ -20,6 +20,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 
 pub(crate) use self::{
+    database::postgres,
     driver::{Copy, Driver, Fault, Item, Outcome, Pair, both, copy, fill, of, sorted, tree},
     gate::Gate,
     grpc::{Grpc, chunk, line, upload},

@@ -23,11 +23,13 @@ use self::{
 };
 use crate::{
     dice::{is_long, seed},
-    harness::{Driver, Server},
+    harness::{Driver, Server, postgres},
 };
 
 const CLIENTS: usize = 16;
 const CALLS: usize = 100;
+/// Those on PostgreSQL, where each statement crosses a socket.
+const CALLS_POSTGRES: usize = 25;
 const CALLS_LONG: usize = 1_000;
 
 /// Both interfaces of a server, on connections of their own.
@@ -37,7 +39,12 @@ async fn stores(server: &Server) -> [Shared; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_at_once_see_what_was_sent_and_whole_packages() {
-    let (seed, calls) = (seed(), if is_long() { CALLS_LONG } else { CALLS });
+    let seed = seed();
+    let calls = match (is_long(), postgres()) {
+        (true, _) => CALLS_LONG,
+        (false, None) => CALLS,
+        (false, Some(_)) => CALLS_POSTGRES,
+    };
     println!("TEST_SEED={seed}");
     let server = Server::start().await;
     let record = Arc::new(Record::default());

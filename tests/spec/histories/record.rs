@@ -47,11 +47,9 @@ impl Record {
     /// Notes an upload, of new bytes or of some that were sent before, perhaps to another path.
     pub(super) fn upload(&self, path: &str, class: Class, dice: &mut Dice) -> Upload {
         let mut inner = self.inner();
-        let known = inner.sent.keys().nth(dice.roll(inner.sent.len().max(1)));
-        let upload = match known.filter(|_| dice.roll(4) == 0) {
-            Some(upload) => *upload,
-            None => Upload::new(inner.uploads, class),
-        };
+        let some = Upload::new(dice.roll(inner.uploads + 1), Class::Inline);
+        let known = inner.sent.range(some..).next().filter(|_| dice.roll(4) == 0);
+        let upload = known.map_or(Upload::new(inner.uploads, class), |(upload, _)| *upload);
         inner.uploads += 1;
         inner.sent.entry(upload).or_default().insert(path.to_owned());
         upload
