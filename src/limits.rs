@@ -43,6 +43,13 @@ pub const DOWNLOAD_PARTS_PAGE: usize = 256;
 /// How long a body may stand still.
 pub const BODY_STALL: Duration = Duration::from_mins(1);
 
+/// How long the blob store may take for one call: to put, read, look at or delete a part of at most
+/// [`PART_BYTES_MAX`], or to tell some more of its listing.
+pub const BLOB_TIME: Duration = Duration::from_mins(2);
+/// Calls of the blob store at once; further ones wait. Half of the threads that the runtime has for
+/// calls which block, so that a disk which never answers leaves the others to those who hash.
+pub const BLOB_CALLS_MAX: usize = 256;
+
 /// The bytes of one message of an upload or a download.
 pub const STREAM_MESSAGE_BYTES: usize = 256 * KIB;
 /// The largest gRPC message that is accepted or sent: every client's default.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::error::Source;
+use crate::{error::Source, limits::BLOB_TIME};
 
 /// Why a call failed. `Display` never prints the source; the log walks the chain.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum Error {
     /// The object store failed.
     #[error("the blob store failed")]
     Io(#[source] Source),
+    /// The object store did not answer within [`BLOB_TIME`]; what was asked of it may still happen.
+    #[error("the blob store did not answer within {} s", BLOB_TIME.as_secs())]
+    Stalled,
 }
 
 impl Error {

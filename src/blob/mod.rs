@@ -3,6 +3,9 @@
 //! A part is immutable and at most [`PART_BYTES_MAX`](crate::limits::PART_BYTES_MAX) long. It is
 //! put and read whole, and every read is checked against the digest that it was put with.
 //!
+//! A call that the object store leaves without an answer ends after [`BLOB_TIME`], and only so many run
+//! at once ([`BLOB_CALLS_MAX`]): a disk that hangs blocks its own calls and nothing else.
+//!
 //! **Invariants.** A key is never used twice: it ends in a random suffix, so a late delete hits
 //! nothing alive. A key is made of a digest alone, so no text of a user reaches the object store.
 //! When [`Blobs::put`] returns, the part survives a power failure.
@@ -20,9 +23,15 @@ mod suite;
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, path::Path as Location};
+use tokio::{sync::Semaphore, time::timeout};
 use uuid::Uuid;
+
+use crate::limits::{BLOB_CALLS_MAX, BLOB_TIME};
 
 pub use error::Error;
 use local::Folder;
@@ -36,6 +45,8 @@ pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     /// The folder beneath `store` where it is one, for what the crate leaves behind in a crash.
     folder: Option<Folder>,
+    /// The turns of calls.
+    calls: Arc<Semaphore>,
 }
 
 /// What a listing says about an object.
@@ -59,12 +70,12 @@ impl Blobs {
     /// [`Error::NoSpace`] or [`Error::Io`] where the folder cannot be made, read or synced.
     pub fn local(dir: &Path) -> Result<Self, Error> {
         let (folder, store) = Folder::open(dir)?;
-        Ok(Self { store: Arc::new(store), folder: Some(folder) })
+        Ok(Self { folder: Some(folder), ..Self::new(Arc::new(store)) })
     }
 
     /// Keeps the parts in any object store.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, folder: None }
+        Self { store, folder: None, calls: Arc::new(Semaphore::new(BLOB_CALLS_MAX)) }
     }
 
     /// Stores a part and returns its key; it is durable by then.
@@ -73,7 +84,8 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`] and [`Error::Io`]; nothing is stored under any key that is known.
+    /// [`Error::NoSpace`], [`Error::Io`], [`Error::Stalled`]; nothing is stored under any key that is
+    /// known.
     ///
     /// # Cancel safety
     ///
@@ -85,14 +97,37 @@ impl Blobs {
         // a power failure would bring that link back, and with it the bytes of a deleted part. A
         // key is new, so there is nothing to overwrite but the same put, repeated by the client of
         // a remote store.
-        crash::reach(Point::Put);
-        match self.store.put(&Location::from(key.as_str()), bytes.into()).await {
-            Ok(_) => {
-                crash::reach(Point::Stored);
-                Ok(key)
+        let store = Arc::clone(&self.store);
+        self.call(async move {
+            crash::reach(Point::Put);
+            match store.put(&Location::from(key.as_str()), bytes.into()).await {
+                Ok(_) => {
+                    crash::reach(Point::Stored);
+                    Ok(key)
+                }
+                Err(error) => Err(Error::from_store(&key, error)),
             }
-            Err(error) => Err(Error::from_store(&key, error)),
-        }
+        })
+        .await
+    }
+
+    /// Makes one call in a task of its own, and waits for it for a bounded time. The call keeps its
+    /// turn until it ends, be it long after nobody waits any more.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let calls = Arc::clone(&self.calls);
+        let answer = async {
+            let turn = calls.acquire_owned().await.map_err(|error| Error::Io(error.into()))?;
+            let task = tokio::spawn(async move {
+                let answer = call.await;
+                drop(turn);
+                answer
+            });
+            task.await.map_err(|error| Error::Io(error.into()))?
+        };
+        timeout(BLOB_TIME, answer).await.unwrap_or(Err(Error::Stalled))
     }
 
     /// Reads a whole part and checks its length and its digest.
@@ -100,14 +135,14 @@ impl Blobs {
     /// # Errors
     ///
     /// [`Error::Missing`], [`Error::Corrupt`] where the bytes are not those that were put,
-    /// [`Error::Io`].
+    /// [`Error::Io`], [`Error::Stalled`].
     ///
     /// # Cancel safety
     ///
     /// Can be dropped at any time.
     pub async fn get(&self, key: &str, digest: &[u8; 32], size: u64) -> Result<Bytes, Error> {
         let kept = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        let kept = self.read(key, (digest, size), Some(kept)).await?;
+        let kept = self.call(self.read(key, (*digest, size), Some(kept))).await?;
         Ok(Bytes::from(kept.unwrap_or_default()))
     }
 
@@ -122,38 +157,41 @@ impl Blobs {
     ///
     /// Can be dropped at any time.
     pub async fn check(&self, key: &str, digest: &[u8; 32], size: u64) -> Result<(), Error> {
-        self.read(key, (digest, size), None).await.map(drop)
+        self.call(self.read(key, (*digest, size), None)).await.map(drop)
     }
 
-    async fn read(
+    fn read(
         &self,
         key: &str,
-        (digest, size): (&[u8; 32], u64),
+        (digest, size): ([u8; 32], u64),
         kept: Option<Vec<u8>>,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let failed = |error| Error::from_store(key, error);
-        let found = self.store.get(&Location::from(key)).await.map_err(failed)?;
-        // Before a byte is read, so that a wrong object cannot fill the memory.
-        if found.meta.size != size {
-            return Err(Error::Corrupt { key: key.to_owned() });
-        }
-        let mut reading = Reading::new(kept);
-        reading = match found.payload {
-            GetResultPayload::File(file, _) => {
-                tokio::task::spawn_blocking(move || reading.file(file))
-                    .await
-                    .map_err(|error| Error::Io(error.into()))??
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + use<> {
+        let (store, key) = (Arc::clone(&self.store), key.to_owned());
+        async move {
+            let failed = |error| Error::from_store(&key, error);
+            let found = store.get(&Location::from(key.as_str())).await.map_err(failed)?;
+            // Before a byte is read, so that a wrong object cannot fill the memory.
+            if found.meta.size != size {
+                return Err(Error::Corrupt { key });
             }
-            GetResultPayload::Stream(mut pieces) => {
-                while let Some(piece) = pieces.next().await {
-                    reading.piece(&piece.map_err(failed)?);
+            let mut reading = Reading::new(kept);
+            reading = match found.payload {
+                GetResultPayload::File(file, _) => {
+                    tokio::task::spawn_blocking(move || reading.file(file))
+                        .await
+                        .map_err(|error| Error::Io(error.into()))??
                 }
-                reading
+                GetResultPayload::Stream(mut pieces) => {
+                    while let Some(piece) = pieces.next().await {
+                        reading.piece(&piece.map_err(failed)?);
+                    }
+                    reading
+                }
+            };
+            match reading.finish(&digest) {
+                (true, kept) => Ok(kept),
+                (false, _) => Err(Error::Corrupt { key }),
             }
-        };
-        match reading.finish(digest) {
-            (true, kept) => Ok(kept),
-            (false, _) => Err(Error::Corrupt { key: key.to_owned() }),
         }
     }
 
@@ -161,17 +199,22 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Missing`], [`Error::Corrupt`] where it has another length, [`Error::Io`].
+    /// [`Error::Missing`], [`Error::Corrupt`] where it has another length, [`Error::Io`],
+    /// [`Error::Stalled`].
     ///
     /// # Cancel safety
     ///
     /// Can be dropped at any time.
     pub async fn look(&self, key: &str, size: u64) -> Result<(), Error> {
-        match self.store.head(&Location::from(key)).await {
-            Ok(found) if found.size == size => Ok(()),
-            Ok(_) => Err(Error::Corrupt { key: key.to_owned() }),
-            Err(error) => Err(Error::from_store(key, error)),
-        }
+        let (store, key) = (Arc::clone(&self.store), key.to_owned());
+        self.call(async move {
+            match store.head(&Location::from(key.as_str())).await {
+                Ok(found) if found.size == size => Ok(()),
+                Ok(_) => Err(Error::Corrupt { key }),
+                Err(error) => Err(Error::from_store(&key, error)),
+            }
+        })
+        .await
     }
 
     /// Deletes an object; one that is missing is deleted already.
@@ -180,34 +223,48 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`], [`Error::Stalled`].
     ///
     /// # Cancel safety
     ///
     /// A call that is dropped has deleted the object, or will, or not.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
-        crash::reach(Point::Delete);
-        match self.store.delete(&Location::from(key)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
-                crash::reach(Point::Deleted);
-                Ok(())
+        let (store, key) = (Arc::clone(&self.store), key.to_owned());
+        self.call(async move {
+            crash::reach(Point::Delete);
+            match store.delete(&Location::from(key.as_str())).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                    crash::reach(Point::Deleted);
+                    Ok(())
+                }
+                Err(error) => Err(Error::from_store(&key, error)),
             }
-            Err(error) => Err(Error::from_store(key, error)),
-        }
+        })
+        .await
     }
 
-    /// Lists all objects, in no order, while others are put and deleted.
+    /// Lists all objects, in no order, while others are put and deleted. Ends after an error; each
+    /// object comes within [`BLOB_TIME`] of being asked for.
     ///
     /// What has no key of ours is left out, so that a sweep cannot touch a stranger's files.
     pub fn list(&self) -> BoxStream<'static, Result<ObjectInfo, Error>> {
-        let objects = self.store.list(None).filter_map(async |found| match found {
+        let bounded = stream::unfold(Some(self.store.list(None)), async |objects| {
+            let mut objects = objects?;
+            match timeout(BLOB_TIME, objects.next()).await {
+                Ok(Some(Ok(found))) => Some((Ok(found), Some(objects))),
+                Ok(Some(Err(error))) => Some((Err(Error::from_store("", error)), None)),
+                Ok(None) => None,
+                Err(_) => Some((Err(Error::Stalled), None)),
+            }
+        });
+        let objects = bounded.filter_map(async |found| match found {
             Ok(meta) if is_key(meta.location.as_ref()) => Some(Ok(ObjectInfo {
                 key: meta.location.into(),
                 size: meta.size,
                 modified_micros: meta.last_modified.timestamp_micros(),
             })),
             Ok(_) => None,
-            Err(error) => Some(Err(Error::from_store("", error))),
+            Err(error) => Some(Err(error)),
         });
         objects.boxed()
     }

@@ -7,10 +7,10 @@ use crate::{
     limits::DOWNLOAD_PARTS_PAGE,
     model::{Digest, StorePath, Totals},
     namespace::{
-        garbage::{Ref, bury},
+        garbage::{Ref, bury, let_go_if_last},
         pin::{self, Owner},
         schema,
-        sql::{Tx, params},
+        sql::{Row, Tx, params},
         tree::{self, File, Target},
     },
 };
@@ -70,14 +70,53 @@ pub fn has_part(tx: &mut Tx<'_>, digest: &Digest) -> Result<bool> {
     tx.exists("SELECT 1 FROM part WHERE digest = $1", params![digest])
 }
 
-/// Pins the stored part of a digest; `None` if there is none.
-pub fn pin_part(tx: &mut Tx<'_>, owner: &Owner, digest: &Digest) -> Result<Option<i64>> {
-    let Some(row) = tx.first("SELECT id FROM part WHERE digest = $1", params![digest])? else {
-        return Ok(None);
+/// Pins the stored part of a digest, and returns where it is; `None` if there is none.
+pub fn pin_part(tx: &mut Tx<'_>, owner: &Owner, digest: &Digest) -> Result<Option<PartRow>> {
+    let sql = "SELECT 0, id, digest, size, bytes, object FROM part WHERE digest = $1";
+    let part = tx.first(sql, params![digest])?.as_ref().map(part_row).transpose()?;
+    if let Some(part) = &part {
+        pin::pin(tx, owner, Ref::part(part.id))?;
+    }
+    Ok(part)
+}
+
+/// Where a part is now; `None` if it is gone.
+pub fn part(tx: &mut Tx<'_>, id: i64) -> Result<Option<PartRow>> {
+    let sql = "SELECT 0, id, digest, size, bytes, object FROM part WHERE id = $1";
+    tx.first(sql, params![id])?.as_ref().map(part_row).transpose()
+}
+
+fn part_row(row: &Row) -> Result<PartRow> {
+    Ok(PartRow {
+        start: row.int(0)?,
+        id: row.int(1)?,
+        digest: row.digest(2)?,
+        size: row.int(3)?,
+        bytes: row.opt_bytes(4)?.map(Bytes::from),
+        object: row.opt_text(5)?,
+    })
+}
+
+/// Gives a part that is damaged another place, and buries the object that it had. Returns whether it
+/// did: somebody else may have been first, and the part no longer has the object `was`.
+pub fn replace_part(tx: &mut Tx<'_>, id: i64, was: Option<&str>, place: &Place) -> Result<bool> {
+    let Some(row) = tx.first("SELECT object, size FROM part WHERE id = $1", params![id])? else {
+        return Ok(false);
     };
-    let id = row.int(0)?;
-    pin::pin(tx, owner, Ref::part(id))?;
-    Ok(Some(id))
+    if row.opt_text(0)?.as_deref() != was {
+        return Ok(false);
+    }
+    let (bytes, object) = match place {
+        Place::Inline(bytes) => (Some(bytes.as_ref()), None),
+        Place::Object(object) => (None, Some(object)),
+        Place::Stored => return Ok(false),
+    };
+    let sql = "UPDATE part SET bytes = $1, object = $2 WHERE id = $3";
+    tx.execute(sql, params![bytes, object, id])?;
+    if let Some(was) = was {
+        bury(tx, was, row.int(1)?)?;
+    }
+    Ok(true)
 }
 
 /// Gives a part its row and pins it, right after its object was put.
@@ -87,16 +126,22 @@ pub fn add_part(tx: &mut Tx<'_>, owner: &Owner, part: &Part) -> Result<i64> {
     Ok(id)
 }
 
-/// The row of a part. Of two uploads of one part, the later one's object is the one to delete.
+/// The row of a part. Of two uploads of one part, the later one's object is the one to delete. Bytes
+/// for the database replace those that are there, should they differ.
 pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
-    let found = tx.first("SELECT id, object FROM part WHERE digest = $1", params![&part.digest])?;
-    if let Some(row) = found {
-        if let Place::Object(object) = &part.place
-            && row.opt_text(1)?.as_deref() != Some(object)
-        {
-            bury(tx, object, part.size)?;
+    let sent = if let Place::Inline(bytes) = &part.place { Some(bytes.as_ref()) } else { None };
+    let sql =
+        "SELECT id, object, CASE WHEN bytes = $2 THEN 1 ELSE 0 END FROM part WHERE digest = $1";
+    if let Some(row) = tx.first(sql, params![&part.digest, sent])? {
+        let (id, was) = (row.int(0)?, row.opt_text(1)?);
+        match &part.place {
+            Place::Object(object) if was.as_ref() != Some(object) => bury(tx, object, part.size)?,
+            Place::Inline(_) if row.int(2)? == 0 => {
+                replace_part(tx, id, was.as_deref(), &part.place)?;
+            }
+            Place::Inline(_) | Place::Object(_) | Place::Stored => {}
         }
-        return row.int(0);
+        return Ok(id);
     }
     let (bytes, object) = match &part.place {
         Place::Inline(bytes) => (Some(bytes.as_ref()), None),
@@ -125,7 +170,8 @@ pub(super) fn hash_part(hasher: &mut blake3::Hasher, size: i64, digest: &Digest)
     hasher.update(&digest.0);
 }
 
-/// The content of a list of parts `(id, size, digest)`: the one that is there, or a new one.
+/// The content of a list of parts `(id, size, digest)`: the one that is there, or a new one. What is
+/// damaged of the one that is there becomes what it was.
 fn find_or_insert_content(
     tx: &mut Tx<'_>,
     parts: &[(i64, i64, Digest)],
@@ -139,24 +185,52 @@ fn find_or_insert_content(
         [(_, _, digest)] => Some(*digest),
         _ => None,
     });
-    if let Some(row) = tx.first("SELECT id, digest FROM content WHERE etag = $1", params![&etag])? {
-        let id = row.int(0)?;
-        if let Some(digest) = digest
-            && row.opt_digest(1)?.is_none()
-        {
-            tx.execute("UPDATE content SET digest = $1 WHERE id = $2", params![&digest, id])?;
+    let found = tx.first("SELECT id, size, digest FROM content WHERE etag = $1", params![&etag])?;
+    if let Some(row) = found {
+        let (id, known) = (row.int(0)?, row.opt_digest(2)?);
+        let digest = digest.or(known);
+        if (row.int(1)?, known) != (size, digest) {
+            let sql = "UPDATE content SET size = $1, digest = $2 WHERE id = $3";
+            tx.execute(sql, params![size, digest.as_ref(), id])?;
         }
+        restore_list(tx, id, parts)?;
         return Ok((id, size));
     }
     let sql = "INSERT INTO content (size, etag, digest) VALUES ($1, $2, $3) RETURNING id";
     let id = tx.one(sql, params![size, &etag, digest.as_ref()])?.int(0)?;
+    insert_list(tx, id, parts)?;
+    Ok((id, size))
+}
+
+fn insert_list(tx: &mut Tx<'_>, content: i64, parts: &[(i64, i64, Digest)]) -> Result<()> {
     let mut start = 0;
     for (part, size, _) in parts {
         let sql = "INSERT INTO content_part (content, start, part) VALUES ($1, $2, $3)";
-        tx.execute(sql, params![id, start, *part])?;
+        tx.execute(sql, params![content, start, *part])?;
         start += size;
     }
-    Ok((id, size))
+    Ok(())
+}
+
+/// Writes the list of parts of a content anew, unless it is the one that is there.
+fn restore_list(tx: &mut Tx<'_>, content: i64, parts: &[(i64, i64, Digest)]) -> Result<()> {
+    let sql = "SELECT start, part FROM content_part WHERE content = $1 ORDER BY start";
+    let rows = tx.all(sql, params![content])?;
+    let mut is_same = rows.len() == parts.len();
+    let mut end = 0;
+    for (row, (part, size, _)) in rows.iter().zip(parts) {
+        is_same &= (row.int(0)?, row.int(1)?) == (end, *part);
+        end += size;
+    }
+    if is_same {
+        return Ok(());
+    }
+    tx.execute("DELETE FROM content_part WHERE content = $1", params![content])?;
+    insert_list(tx, content, parts)?;
+    for row in rows {
+        let_go_if_last(tx, Ref::part(row.int(1)?))?;
+    }
+    Ok(())
 }
 
 /// Makes a file visible, in place of the file that is there.
@@ -194,19 +268,7 @@ pub fn parts(tx: &mut Tx<'_>, content: i64, from: i64) -> Result<Vec<PartRow>> {
                WHERE cp.content = $1 AND cp.start >= (
                  SELECT COALESCE(MAX(start), 0) FROM content_part WHERE content = $1 AND start <= $2)
                ORDER BY cp.start LIMIT $3";
-    tx.all(sql, params![content, from, DOWNLOAD_PARTS_PAGE as i64])?
-        .into_iter()
-        .map(|row| {
-            Ok(PartRow {
-                start: row.int(0)?,
-                id: row.int(1)?,
-                digest: row.digest(2)?,
-                size: row.int(3)?,
-                bytes: row.opt_bytes(4)?.map(Bytes::from),
-                object: row.opt_text(5)?,
-            })
-        })
-        .collect()
+    tx.all(sql, params![content, from, DOWNLOAD_PARTS_PAGE as i64])?.iter().map(part_row).collect()
 }
 
 /// The etag and, once it is known, the digest of a content.

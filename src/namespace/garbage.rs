@@ -260,10 +260,10 @@ pub fn waiting(tx: &mut Tx<'_>) -> Result<Usage> {
     Ok(Usage { count: row.int(0)?, bytes: row.int(1)? })
 }
 
-/// Some objects to delete.
-pub fn dead_objects(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<String>> {
-    let sql = "SELECT object FROM dead_object ORDER BY object LIMIT $1";
-    tx.all(sql, params![limit as i64])?.iter().map(|row| row.text(0)).collect()
+/// Some objects to delete, those that follow `after` in the order of their keys.
+pub fn dead_objects(tx: &mut Tx<'_>, after: &str, limit: usize) -> Result<Vec<String>> {
+    let sql = "SELECT object FROM dead_object WHERE object > $1 ORDER BY object LIMIT $2";
+    tx.all(sql, params![after, limit as i64])?.iter().map(|row| row.text(0)).collect()
 }
 
 /// Forgets objects that are deleted.

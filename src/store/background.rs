@@ -9,6 +9,7 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
 
 use crate::{
+    blob,
     error::{Error, Kind, Result},
     limits::{
         EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
@@ -67,7 +68,8 @@ impl Store {
     /// the time; a caller who needs the space at once need not wait for it.
     ///
     /// # Errors
-    /// `Internal` if an object cannot be deleted; it stays due.
+    /// `Internal` or `Busy` if an object cannot be deleted; it stays due, and the others are deleted
+    /// unless the blob store deletes none.
     ///
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
@@ -80,33 +82,48 @@ impl Store {
                 break;
             }
         }
+        let (mut after, mut failure) = (String::new(), None);
         loop {
-            let dead = |tx: &mut Tx<'_>| garbage::dead_objects(tx, RECLAIM_OBJECTS);
+            let from = after.clone();
+            let dead = move |tx: &mut Tx<'_>| garbage::dead_objects(tx, &from, RECLAIM_OBJECTS);
             let objects = self.0.engine.read(None, dead).await?;
-            if objects.is_empty() {
-                return Ok(());
+            let Some(last) = objects.last() else { return failure.map_or(Ok(()), Err) };
+            after.clone_from(last);
+            let (deleted, failed) = self.delete_objects(objects).await?;
+            failure = failed.or(failure);
+            // A store that deletes nothing is left alone until the next round.
+            if deleted == 0 {
+                return failure.map_or(Ok(()), Err);
             }
-            self.delete_objects(objects).await?;
         }
     }
 
-    /// Deletes objects that are marked for it, and forgets them.
-    pub(super) async fn delete_objects(&self, objects: Vec<String>) -> Result<()> {
-        let deleted = stream::iter(objects)
+    /// Deletes objects that are marked for it, and forgets them. Returns how many, and why others are
+    /// still there; where the blob store does not answer, the rest is not tried.
+    pub(super) async fn delete_objects(
+        &self,
+        objects: Vec<String>,
+    ) -> Result<(usize, Option<Error>)> {
+        let mut deletes = stream::iter(objects)
             .map(async |key| self.0.blobs.delete(&key).await.map(|()| key))
-            .buffer_unordered(RECLAIM_OBJECTS_IN_FLIGHT)
-            .collect::<Vec<_>>()
-            .await;
-        let mut failure = None;
-        let mut gone = Vec::with_capacity(deleted.len());
-        for result in deleted {
-            match result {
+            .buffer_unordered(RECLAIM_OBJECTS_IN_FLIGHT);
+        let (mut gone, mut failure) = (Vec::new(), None);
+        while let Some(deleted) = deletes.next().await {
+            match deleted {
                 Ok(key) => gone.push(key),
-                Err(error) => failure = Some(blob_error(&StorePath::root(), error)),
+                Err(error) => {
+                    let is_over = matches!(error, blob::Error::Stalled);
+                    failure = Some(blob_error(&StorePath::root(), error));
+                    if is_over {
+                        break;
+                    }
+                }
             }
         }
+        drop(deletes);
+        let deleted = gone.len();
         self.0.engine.write(None, move |tx| garbage::forget_objects(tx, &gone)).await?;
-        failure.map_or(Ok(()), Err)
+        Ok((deleted, failure))
     }
 
     async fn renew_pins(&self) -> Result<()> {
@@ -188,8 +205,15 @@ impl Store {
         Ok(hasher.finalize().into())
     }
 
-    /// Deletes old objects that no row names: what a crash left between an object and its row.
-    async fn sweep(&self) -> Result<()> {
+    /// Marks old objects that no row names for reclamation: what a crash or a put that failed half-way
+    /// left. The background does the same.
+    ///
+    /// # Errors
+    /// `Internal` or `Busy` if the blob store cannot be listed.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn sweep(&self) -> Result<()> {
         let started = Instant::now();
         let age = |tx: &mut Tx<'_>| Ok(tx.now()?.saturating_sub(micros(SWEEP_AGE)));
         let before = self.0.engine.read(None, age).await?;
@@ -203,8 +227,8 @@ impl Store {
             let key = object.key.clone();
             let known = move |tx: &mut Tx<'_>| garbage::is_known_object(tx, &key);
             if !self.0.engine.read(None, known).await? {
-                let deleted = self.0.blobs.delete(&object.key).await;
-                deleted.map_err(|error| blob_error(&StorePath::root(), error))?;
+                let (key, size) = (object.key, object.size as i64);
+                self.0.engine.write(None, move |tx| garbage::bury(tx, &key, size)).await?;
                 removed += 1;
             }
         }

@@ -19,14 +19,14 @@ use crate::{
     limits::{
         CHECK_FINDINGS_MAX, CHECK_IN_FLIGHT, PATH_DEPTH_MAX, PROGRESS_EVERY, SWEEP_AGE, micros,
     },
-    model::{CheckReport, CheckRequest, Digest, Finding, FindingKind, StorePath},
+    model::{CheckReport, CheckRequest, Finding, FindingKind, StorePath},
     namespace::{
         check::{self, Lost, Scan, Suspect, Then},
         content::PartRow,
         garbage,
         sql::Tx,
     },
-    store::{Store, blob_error},
+    store::{Store, blob_error, part::Keep},
 };
 
 /// A check on its way. Dropped, it ends; what it has repaired stays.
@@ -241,6 +241,7 @@ impl Checking {
         let Some(finding) = self.run(verdict).await? else { return Ok(()) };
         tracing::warn!(object = key, repaired = finding.repaired, "an object belongs to nothing");
         if finding.repaired {
+            // What cannot be deleted now is tried again by reclamation.
             self.store.delete_objects(vec![key]).await?;
         }
         self.tell(finding);
@@ -255,19 +256,21 @@ fn is_recounted(finding: &Finding) -> bool {
 impl Store {
     /// Looks whether the bytes of a part are there, and in a deep check whether they are its own.
     async fn look_at(&self, part: PartRow, request: CheckRequest) -> (PartRow, Option<Lost>) {
-        let (digest, size) = (part.digest.0, part.size as u64);
         let result = match (&part.bytes, &part.object) {
-            (Some(bytes), _) if Digest::of(bytes) == part.digest => Ok(()),
-            (Some(_), _) => return (part, Some(Lost::Damaged)),
-            (None, Some(object)) if request.deep => self.0.blobs.check(object, &digest, size).await,
-            (None, Some(object)) => self.0.blobs.look(object, size).await,
+            (None, Some(object)) if !request.deep => {
+                self.0.blobs.look(object, part.size as u64).await
+            }
+            // That its bytes are nowhere is told by its row.
             (None, None) => Ok(()),
+            (Some(_), _) | (None, Some(_)) => self.fetch(&part, Keep::Nothing).await.map(drop),
         };
         let lost = match &result {
             Ok(()) => return (part, None),
             Err(blob::Error::Missing { .. }) => Lost::Missing,
             Err(blob::Error::Corrupt { .. }) => Lost::Damaged,
-            Err(blob::Error::Io(_) | blob::Error::NoSpace(_)) => Lost::Unreadable,
+            Err(blob::Error::Io(_) | blob::Error::NoSpace(_) | blob::Error::Stalled) => {
+                Lost::Unreadable
+            }
         };
         if let Err(error) = result {
             tracing::warn!(?error, part = part.id, "the bytes of a part are not well");

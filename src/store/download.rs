@@ -24,7 +24,7 @@ use crate::{
         sql::Tx,
         tree::{self, File, Target},
     },
-    store::{Call, Store, blob_error},
+    store::{Call, Store},
 };
 
 /// Parts that are read at once for one download.
@@ -157,20 +157,6 @@ impl Store {
         let start = part.start;
         let read = tokio::spawn(async move { store.read_part(&path, part).await });
         Ok((start, read.await.map_err(Error::internal)??))
-    }
-
-    /// Reads a part and checks it.
-    pub(super) async fn read_part(&self, path: &StorePath, part: PartRow) -> Result<Bytes> {
-        match (part.bytes, part.object) {
-            (Some(bytes), _) if Digest::of(&bytes) == part.digest => Ok(bytes),
-            (None, Some(object)) => {
-                let read = self.0.blobs.get(&object, &part.digest.0, part.size as u64).await;
-                read.map_err(|error| blob_error(path, error))
-            }
-            _ => {
-                Err(blob_error(path, crate::blob::Error::Corrupt { key: part.digest.to_string() }))
-            }
-        }
     }
 
     /// Pins a content once half the grace has passed, until the guard is dropped.

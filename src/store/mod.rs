@@ -13,6 +13,7 @@ mod download;
 mod hash;
 mod object;
 mod operations;
+mod part;
 mod sessions;
 mod space;
 mod upload;
@@ -40,8 +41,8 @@ use crate::{
     blob::{self, Blobs},
     error::{Error, Kind, Result},
     limits::{
-        DOWNLOADS_MAX, KIB, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
-        SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOADS_MAX,
+        BLOB_TIME, DOWNLOADS_MAX, KIB, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT,
+        RESERVE_BYTES_DEFAULT, SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOADS_MAX,
     },
     model::{
         Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
@@ -275,13 +276,26 @@ fn done(
 /// What a failure of the blob store means to the reader or writer of `path`.
 fn blob_error(path: &StorePath, error: blob::Error) -> Error {
     match error {
-        blob::Error::NoSpace(source) => no_space().because(source),
+        blob::Error::NoSpace(source) => no_space().with("path", path.as_str()).because(source),
         blob::Error::Corrupt { .. } | blob::Error::Missing { .. } => {
             tracing::error!(%path, %error, "a part cannot be read");
             let message = format!("the content of \"{path}\" is corrupt; upload it again");
             Error::new(Kind::Corrupt, message).with("path", path.as_str()).because(error)
         }
-        blob::Error::Io(_) => Error::internal(error),
+        blob::Error::Io(_) | blob::Error::Stalled => {
+            let about = if path.is_root() { String::new() } else { format!(" for \"{path}\"") };
+            let error = if let blob::Error::Stalled = error {
+                let seconds = BLOB_TIME.as_secs();
+                let message = format!(
+                    "the blob store did not answer{about} within {seconds} s; try again later"
+                );
+                Error::new(Kind::Busy, message).because(error)
+            } else {
+                let message = format!("the blob store failed{about}; the server's log says why");
+                Error::new(Kind::Internal, message).because(error)
+            };
+            error.with("path", path.as_str())
+        }
     }
 }
 

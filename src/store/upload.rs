@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    sync::{OwnedSemaphorePermit, TryAcquireError, oneshot},
+    sync::{OwnedSemaphorePermit, TryAcquireError},
     task::JoinHandle,
     time::timeout,
 };
@@ -32,7 +32,7 @@ use crate::{
         tree,
     },
     store::{
-        Call, Store, blob_error,
+        Call, Store,
         hash::{Hasher, hash, hash_alone},
         object::NewObject,
     },
@@ -303,11 +303,9 @@ impl Cutter {
             return Ok((vec![Part { digest, size, place: Place::Inline(bytes) }], digest, None));
         }
         let (digest, bytes) = hash_alone(bytes).await?;
-        let stored =
-            self.store.0.engine.read(None, move |tx| content::has_part(tx, &digest)).await?;
-        self.has_pins = stored;
         // A part that is there may be reclaimed before the commit, unless it is pinned.
-        if stored && self.store.pin_part(&self.owner, digest).await? {
+        self.has_pins = true;
+        if self.store.find_part(&self.owner, &self.path, digest, &bytes).await? {
             let part = Part { digest, size, place: Place::Stored };
             self.parts.push(Storing::Done(part.clone()));
             self.settled = self.parts.len();
@@ -336,56 +334,5 @@ impl Drop for Cutter {
                 tracing::warn!(?error, "the pins of an upload are left to expire");
             }
         });
-    }
-}
-
-impl Store {
-    /// Stores a part, unless it is there, and pins it.
-    async fn store_part(
-        &self,
-        owner: &Owner,
-        path: &StorePath,
-        digest: Digest,
-        bytes: Bytes,
-    ) -> Result<Part> {
-        let size = bytes.len() as i64;
-        let stored = self.0.engine.read(None, move |tx| content::has_part(tx, &digest)).await?;
-        if stored && self.pin_part(owner, digest).await? {
-            return Ok(Part { digest, size, place: Place::Stored });
-        }
-        let (place, object) = if bytes.len() <= INLINE_BYTES_MAX {
-            (Place::Inline(bytes), None)
-        } else {
-            let object = self.put_object(path, digest, bytes).await?;
-            (Place::Object(object.key.clone()), Some(object))
-        };
-        let (part, owner) = (Part { digest, size, place }, owner.clone());
-        self.0.engine.write(None, move |tx| content::add_part(tx, &owner, &part)).await?;
-        object.into_iter().for_each(NewObject::keep);
-        Ok(Part { digest, size, place: Place::Stored })
-    }
-
-    async fn pin_part(&self, owner: &Owner, digest: Digest) -> Result<bool> {
-        let owner = owner.clone();
-        let pinned = self.0.engine.write(None, move |tx| content::pin_part(tx, &owner, &digest));
-        Ok(pinned.await?.is_some())
-    }
-
-    /// Puts an object, in a task that the caller's leaving does not break off.
-    async fn put_object(
-        &self,
-        path: &StorePath,
-        digest: Digest,
-        bytes: Bytes,
-    ) -> Result<NewObject> {
-        let (reply, answer) = oneshot::channel();
-        let store = self.clone();
-        self.0.tasks.spawn(async move {
-            let size = bytes.len();
-            let put = store.0.blobs.put(&digest.0, bytes).await;
-            // A reply that nobody takes is dropped, and the object with it.
-            drop(reply.send(put.map(|key| NewObject::new(key, size, store))));
-        });
-        answer.await.map_err(Error::internal)?.map_err(|error| blob_error(path, error))
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         tree::Target,
         walk::{self, WalkedFile},
     },
-    store::{Store, blob_error, copy::Report},
+    store::{Store, copy::Report},
 };
 
 /// Parts that are read at once: enough to keep two cores hashing while the disk is read.
@@ -73,19 +73,6 @@ struct Check<'a> {
     running: VecDeque<Running>,
     contents: HashSet<i64>,
     parts: HashSet<i64>,
-}
-
-impl Store {
-    /// Checks a part, and keeps none of its bytes.
-    async fn check_part(&self, path: &StorePath, part: PartRow) -> Result<()> {
-        match &part.object {
-            Some(object) => {
-                let checked = self.0.blobs.check(object, &part.digest.0, part.size as u64).await;
-                checked.map_err(|error| blob_error(path, error))
-            }
-            None => self.read_part(path, part).await.map(drop),
-        }
-    }
 }
 
 impl Check<'_> {

@@ -9,9 +9,10 @@
 use crate::{
     error::Result,
     limits::{CHECK_PAGE_ROWS, CHECK_REPAIR_ROWS},
-    model::{Finding, FindingKind, Totals, folded},
+    model::{Digest, Finding, FindingKind, Totals, folded},
     namespace::{
         check::{List, Run, Suspect, folders, places::Places},
+        content as stored,
         garbage::{self, Kind, Ref, is_referenced, let_go},
         schema::ROOT,
         sql::{Tx, params},
@@ -271,9 +272,10 @@ pub fn judge_lost(
     object: Option<&str>,
     lost: Lost,
 ) -> Result<Option<Finding>> {
-    let row = tx.first("SELECT object FROM part WHERE id = $1", params![id])?;
-    let Some(row) = row else { return Ok(None) };
-    if row.opt_text(0)?.as_deref() != object {
+    let Some(part) = stored::part(tx, id)? else { return Ok(None) };
+    if part.object.as_deref() != object
+        || part.bytes.is_some_and(|bytes| Digest::of(&bytes) == part.digest)
+    {
         return Ok(None);
     }
     let (kind, text) = match lost {
@@ -281,7 +283,7 @@ pub fn judge_lost(
         Lost::Damaged => (FindingKind::PartDamaged, "bytes of it are damaged"),
         Lost::Unreadable => (FindingKind::PartDamaged, "bytes of it cannot be read"),
     };
-    let text = format!("{text}; restore the blob store from a backup, or delete it");
+    let text = format!("{text}; upload it again, or restore the blob store from a backup");
     Ok(Some(finding(kind, Places::of_part(tx, id)?, &text)))
 }
 

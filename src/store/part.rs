@@ -1,0 +1,176 @@
+//! One part: stored, read, checked, and put anew when it is damaged.
+//!
+//! An upload that meets a part which is stored already reads it before it relies on it: what is
+//! acknowledged has been seen to be there. A part that cannot be read back is put anew, which heals
+//! every file and copy that shares it, and its old object is buried. So an upload is all that it takes
+//! to heal a file, and no one has to remember what was found damaged.
+//!
+//! **Invariants:** whoever heals a part holds a pin on it, so that it stays; of two who heal it at
+//! once, the later one's object is buried. A reader whose object is gone looks once more where the
+//! part is now.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::{
+    blob,
+    error::{Error, Kind, Result},
+    limits::INLINE_BYTES_MAX,
+    model::{Digest, StorePath},
+    namespace::{
+        content::{self, Part, PartRow, Place},
+        pin::Owner,
+        sql::Tx,
+    },
+    store::{Store, blob_error, object::NewObject},
+};
+
+impl Store {
+    /// Stores a part, unless it is there, and pins it.
+    pub(super) async fn store_part(
+        &self,
+        owner: &Owner,
+        path: &StorePath,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<Part> {
+        let size = bytes.len() as i64;
+        if !self.find_part(owner, path, digest, &bytes).await? {
+            let (place, object) = self.place(path, digest, bytes).await?;
+            let (part, owner) = (Part { digest, size, place }, owner.clone());
+            self.0.engine.write(None, move |tx| content::add_part(tx, &owner, &part)).await?;
+            object.into_iter().for_each(NewObject::keep);
+        }
+        Ok(Part { digest, size, place: Place::Stored })
+    }
+
+    /// Pins a part that is stored, and heals it if it is damaged. Returns whether it is stored.
+    ///
+    /// # Cancel safety
+    /// A call that is dropped may leave the pin.
+    pub(super) async fn find_part(
+        &self,
+        owner: &Owner,
+        path: &StorePath,
+        digest: Digest,
+        bytes: &Bytes,
+    ) -> Result<bool> {
+        if !self.0.engine.read(None, move |tx| content::has_part(tx, &digest)).await? {
+            return Ok(false);
+        }
+        let owner = owner.clone();
+        let pin = self.0.engine.write(None, move |tx| content::pin_part(tx, &owner, &digest));
+        let Some(part) = pin.await? else { return Ok(false) };
+        let damage = match self.fetch(&part, Keep::Nothing).await {
+            Ok(_) => return Ok(true),
+            // It may be well, and a store that does not answer takes no new one either.
+            Err(error @ blob::Error::Stalled) => return Err(blob_error(path, error)),
+            Err(damage) => damage,
+        };
+        tracing::warn!(%path, ?damage, "a stored part cannot be read; an upload puts it anew");
+        let (place, object) = self.place(path, digest, bytes.clone()).await?;
+        let (id, was) = (part.id, part.object);
+        let heal = move |tx: &mut Tx<'_>| content::replace_part(tx, id, was.as_deref(), &place);
+        if self.0.engine.write(None, heal).await? {
+            object.into_iter().for_each(NewObject::keep);
+        }
+        Ok(true)
+    }
+
+    /// Puts the bytes of a part where those of its size belong.
+    async fn place(
+        &self,
+        path: &StorePath,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<(Place, Option<NewObject>)> {
+        if bytes.len() <= INLINE_BYTES_MAX {
+            return Ok((Place::Inline(bytes), None));
+        }
+        let object = self.put_object(path, digest, bytes).await?;
+        Ok((Place::Object(object.key.clone()), Some(object)))
+    }
+
+    /// Puts an object, in a task that the caller's leaving does not break off.
+    pub(super) async fn put_object(
+        &self,
+        path: &StorePath,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<NewObject> {
+        let (reply, answer) = oneshot::channel();
+        let store = self.clone();
+        self.0.tasks.spawn(async move {
+            let size = bytes.len();
+            let put = store.0.blobs.put(&digest.0, bytes).await;
+            // A reply that nobody takes is dropped, and the object with it.
+            drop(reply.send(put.map(|key| NewObject::new(key, size, store))));
+        });
+        answer.await.map_err(Error::internal)?.map_err(|error| blob_error(path, error))
+    }
+
+    /// Reads a part and checks it.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Changed` if it is gone, `Busy` or `Internal` if the blob store fails.
+    pub(super) async fn read_part(&self, path: &StorePath, part: PartRow) -> Result<Bytes> {
+        self.fetch_from_anywhere(path, part, Keep::Bytes).await
+    }
+
+    /// Checks a part, and keeps none of its bytes.
+    ///
+    /// # Errors
+    /// Those of [`Store::read_part`].
+    pub(super) async fn check_part(&self, path: &StorePath, part: PartRow) -> Result<()> {
+        self.fetch_from_anywhere(path, part, Keep::Nothing).await.map(drop)
+    }
+
+    async fn fetch_from_anywhere(
+        &self,
+        path: &StorePath,
+        part: PartRow,
+        keep: Keep,
+    ) -> Result<Bytes> {
+        let error = match self.fetch(&part, keep).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        if !matches!(error, blob::Error::Missing { .. } | blob::Error::Corrupt { .. }) {
+            return Err(blob_error(path, error));
+        }
+        // An upload may have put it anew since its row was read.
+        let id = part.id;
+        let Some(now) = self.0.engine.read(None, move |tx| content::part(tx, id)).await? else {
+            let message = format!("\"{path}\" was deleted while it was read");
+            return Err(Error::new(Kind::Changed, message).with("path", path.as_str()));
+        };
+        if (&now.object, &now.bytes) == (&part.object, &part.bytes) {
+            return Err(blob_error(path, error));
+        }
+        self.fetch(&now, keep).await.map_err(|error| blob_error(path, error))
+    }
+
+    /// Reads a part from where its row says.
+    pub(super) async fn fetch(&self, part: &PartRow, keep: Keep) -> Result<Bytes, blob::Error> {
+        let (digest, size) = (&part.digest.0, part.size as u64);
+        match (&part.bytes, &part.object, keep) {
+            (Some(bytes), _, _) if Digest::of(bytes) == part.digest => Ok(bytes.clone()),
+            (None, Some(object), Keep::Bytes) => self.0.blobs.get(object, digest, size).await,
+            (None, Some(object), Keep::Nothing) => {
+                self.0.blobs.check(object, digest, size).await.map(|()| Bytes::new())
+            }
+            (None, None, _) | (Some(_), _, _) => {
+                Err(blob::Error::Corrupt { key: part.digest.to_string() })
+            }
+        }
+    }
+}
+
+/// What a reader of a part wants of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Its bytes.
+    Bytes,
+    /// To know that it is well.
+    Nothing,
+}
