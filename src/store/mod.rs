@@ -275,28 +275,30 @@ fn done(
 
 /// What a failure of the blob store means to the reader or writer of `path`.
 fn blob_error(path: &StorePath, error: blob::Error) -> Error {
-    match error {
-        blob::Error::NoSpace(source) => no_space().with("path", path.as_str()).because(source),
+    let about = if path.is_root() { String::new() } else { format!(" for \"{path}\"") };
+    let (kind, message) = match &error {
+        blob::Error::NoSpace(_) => (
+            Kind::NoSpace,
+            format!(
+                "the disk is full, so that \"{path}\" cannot be stored; delete something and try again"
+            ),
+        ),
         blob::Error::Corrupt { .. } | blob::Error::Missing { .. } => {
             tracing::error!(%path, %error, "a part cannot be read");
-            let message = format!("the content of \"{path}\" is corrupt; upload it again");
-            Error::new(Kind::Corrupt, message).with("path", path.as_str()).because(error)
+            (Kind::Corrupt, format!("the content of \"{path}\" is corrupt; upload it again"))
         }
-        blob::Error::Io(_) | blob::Error::Stalled => {
-            let about = if path.is_root() { String::new() } else { format!(" for \"{path}\"") };
-            let error = if let blob::Error::Stalled = error {
-                let seconds = BLOB_TIME.as_secs();
-                let message = format!(
-                    "the blob store did not answer{about} within {seconds} s; try again later"
-                );
-                Error::new(Kind::Busy, message).because(error)
-            } else {
-                let message = format!("the blob store failed{about}; the server's log says why");
-                Error::new(Kind::Internal, message).because(error)
-            };
-            error.with("path", path.as_str())
+        blob::Error::Stalled => {
+            tracing::warn!(%path, "the blob store does not answer");
+            let seconds = BLOB_TIME.as_secs();
+            let message =
+                format!("the blob store did not answer{about} within {seconds} s; try again later");
+            (Kind::Busy, message)
         }
-    }
+        blob::Error::Io(_) => {
+            (Kind::Internal, format!("the blob store failed{about}; the server's log says why"))
+        }
+    };
+    Error::new(kind, message).with("path", path.as_str()).because(error)
 }
 
 fn no_space() -> Error {

@@ -92,6 +92,12 @@ impl Folder {
         self.dir.path().join("blobs").join(row.text(0).unwrap())
     }
 
+    /// How many objects there are.
+    pub(crate) fn objects(&self) -> usize {
+        let folders = fs::read_dir(self.dir.path().join("blobs")).unwrap();
+        folders.map(|folder| fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+    }
+
     /// Puts a file of an age among the objects, and returns where.
     pub(crate) fn add_object(&self, age: Duration) -> PathBuf {
         let name = format!("{}-{}", "a".repeat(64), "b".repeat(32));

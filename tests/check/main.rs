@@ -12,6 +12,8 @@ mod database;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod heal;
+#[cfg(test)]
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../support/reader.rs"]
 mod reader;

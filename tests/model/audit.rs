@@ -114,7 +114,8 @@ pub(crate) fn laws(tables: &Reader) {
     }
 }
 
-fn objects_named(tables: &Reader) -> BTreeSet<String> {
+/// The objects that the parts are in.
+pub(crate) fn objects_named(tables: &Reader) -> BTreeSet<String> {
     let rows = tables.rows("SELECT object FROM part WHERE object IS NOT NULL");
     rows.iter().map(|row| row.text(0).unwrap()).collect()
 }

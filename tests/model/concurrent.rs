@@ -25,13 +25,15 @@ const CALLERS: u64 = 12;
 const CALLS: u32 = 150;
 const CALLS_LONG: u32 = 10_000;
 
-fn some_path(dice: &mut Dice, depth: usize) -> String {
+/// A path of few names, so that paths meet.
+pub(crate) fn some_path(dice: &mut Dice, depth: usize) -> String {
     let names = ["a", "b", "c", "x"];
     let depth = 1 + dice.roll(depth);
     (0..depth).map(|_| names[dice.roll(names.len())]).collect::<Vec<_>>().join("/")
 }
 
-fn some_content(dice: &mut Dice) -> Bytes {
+/// A content; the large one is rare.
+pub(crate) fn some_content(dice: &mut Dice) -> Bytes {
     let large = contents().len() - 1;
     let content = if dice.roll(500) == 0 { large } else { dice.roll(large) };
     contents()[content].clone()

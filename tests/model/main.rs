@@ -27,6 +27,9 @@ mod decision;
 #[cfg(test)]
 #[path = "../support/dice.rs"]
 mod dice;
+mod faults;
+#[cfg(test)]
+mod faulty;
 #[cfg(test)]
 mod filter;
 #[cfg(test)]
@@ -46,3 +49,5 @@ mod rows;
 mod sessions;
 #[cfg(test)]
 mod step;
+#[cfg(test)]
+mod storm;

@@ -1,0 +1,312 @@
+//! An object store around a local folder whose calls go wrong on a schedule.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{
+    StreamExt,
+    future::pending,
+    stream::{self, BoxStream},
+};
+use imagestore::limits::{BLOB_TIME, SWEEP_AGE};
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result, local::LocalFileSystem, path::Path,
+};
+use tempfile::TempDir;
+use tokio::{sync::Semaphore, time::Instant};
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// What the store is asked to do; a listing asks once for each of its objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Put,
+    Get,
+    Delete,
+    List,
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// Nothing is done, and an error says so.
+    Fail,
+    /// It is done, and an error says that it is not.
+    Lie,
+    /// A put writes some of the bytes, and an error follows.
+    Tear,
+    /// A put writes some of the bytes, and says that it wrote all.
+    Short,
+    /// A read returns one bit that is not what was put.
+    Flip,
+    /// The disk is full.
+    Full,
+    /// There is never an answer, and as much time passes as the store may take. The clock is one that
+    /// [`stop_clock`] has stopped.
+    Stall,
+    /// The call waits for a permit, and goes on.
+    Hold(Arc<Semaphore>),
+}
+
+type Schedule = Box<dyn FnMut(Asked) -> Option<Fault> + Send>;
+
+/// The store. Nothing goes wrong at first.
+pub(crate) struct Faulty {
+    inner: Arc<LocalFileSystem>,
+    state: Arc<State>,
+    _dir: TempDir,
+}
+
+struct State {
+    schedule: Mutex<Schedule>,
+    faults: AtomicUsize,
+    is_aged: AtomicBool,
+}
+
+impl Faulty {
+    pub(crate) fn new() -> Arc<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap());
+        let state = Arc::new(State {
+            schedule: Mutex::new(Box::new(|_| None)),
+            faults: AtomicUsize::new(0),
+            is_aged: AtomicBool::new(false),
+        });
+        Arc::new(Self { inner, state, _dir: dir })
+    }
+
+    /// Lets calls go wrong as a function says.
+    pub(crate) fn schedule(&self, schedule: impl FnMut(Asked) -> Option<Fault> + Send + 'static) {
+        *self.state.schedule.lock().unwrap() = Box::new(schedule);
+    }
+
+    /// Lets every call of a kind go wrong but for the first few.
+    pub(crate) fn after(&self, mut sound: usize, asked: Asked, fault: Fault) {
+        self.schedule(move |call| {
+            if call != asked {
+                return None;
+            }
+            let is_sound = sound > 0;
+            sound = sound.saturating_sub(1);
+            (!is_sound).then(|| fault.clone())
+        });
+    }
+
+    /// Lets one call go wrong, the next one of its kind.
+    pub(crate) fn once(&self, asked: Asked, fault: Fault) {
+        let mut fault = Some(fault);
+        self.schedule(move |call| fault.take_if(|_| call == asked));
+    }
+
+    /// Lets nothing go wrong any more.
+    pub(crate) fn stop(&self) {
+        self.schedule(|_| None);
+    }
+
+    /// How many calls went wrong so far.
+    pub(crate) fn faults(&self) -> usize {
+        self.state.faults.load(Ordering::SeqCst)
+    }
+
+    /// Says of all objects that they are old enough to be swept, or no longer.
+    pub(crate) fn age(&self, is_aged: bool) {
+        self.state.is_aged.store(is_aged, Ordering::SeqCst);
+    }
+}
+
+impl State {
+    fn fault(&self, asked: Asked) -> Option<Fault> {
+        let fault = (self.schedule.lock().unwrap())(asked);
+        self.faults.fetch_add(usize::from(fault.is_some()), Ordering::SeqCst);
+        fault
+    }
+
+    /// Does what goes wrong before a call; what is left is done with it.
+    async fn begin(&self, asked: Asked, key: &Path) -> Result<Option<Fault>> {
+        match self.fault(asked) {
+            Some(Fault::Fail) => Err(broken(key)),
+            Some(Fault::Full) => {
+                let source = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
+                Err(Error::Generic { store: "faulty", source })
+            }
+            Some(Fault::Stall) => {
+                // Timers are as exact as a millisecond. What stalls at once takes its time at once.
+                let until = Instant::now() + BLOB_TIME + Duration::from_millis(1);
+                tokio::task::yield_now().await;
+                tokio::time::advance(until.saturating_duration_since(Instant::now())).await;
+                pending().await
+            }
+            Some(Fault::Hold(permits)) => {
+                permits.acquire().await.unwrap().forget();
+                Ok(None)
+            }
+            fault => Ok(fault),
+        }
+    }
+}
+
+/// Stops the clock of a runtime until the end of a test, but for what a [`Fault::Stall`] takes. A clock
+/// that is merely paused runs ahead whenever the runtime waits for a database thread.
+pub(crate) fn stop_clock() -> mpsc::Sender<()> {
+    tokio::time::pause();
+    let (end, ended) = mpsc::channel();
+    // What blocks keeps the clock from running ahead; it ends when the sender is dropped.
+    drop(tokio::task::spawn_blocking(move || ended.recv().is_ok()));
+    end
+}
+
+/// An error that names what no caller may see.
+fn broken(key: &Path) -> Error {
+    Error::Generic { store: "faulty", source: format!("/srv/secret/{key} is on fire").into() }
+}
+
+fn half(payload: PutPayload) -> PutPayload {
+    let bytes = Bytes::from(payload);
+    bytes.slice(..bytes.len() / 2).into()
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("faulty")
+    }
+}
+
+impl ObjectStore for Faulty {
+    fn put_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Answer<'c, PutResult>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(async move {
+            let fault = self.state.begin(Asked::Put, location).await?;
+            let is_partial = matches!(fault, Some(Fault::Tear | Fault::Short));
+            let payload = if is_partial { half(payload) } else { payload };
+            let put = self.inner.put_opts(location, payload, options).await?;
+            match fault {
+                Some(Fault::Tear | Fault::Lie) => Err(broken(location)),
+                _ => Ok(put),
+            }
+        })
+    }
+
+    fn put_multipart_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        options: PutMultipartOptions,
+    ) -> Answer<'c, Box<dyn MultipartUpload>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        self.inner.put_multipart_opts(location, options)
+    }
+
+    fn get_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        options: GetOptions,
+    ) -> Answer<'c, GetResult>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(async move {
+            let fault = self.state.begin(Asked::Get, location).await?;
+            let mut found = self.inner.get_opts(location, options).await?;
+            match fault {
+                Some(Fault::Flip) => {
+                    let mut bytes = self.inner.get(location).await?.bytes().await?.to_vec();
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 4;
+                    let pieces = stream::once(async move { Ok(bytes.into()) });
+                    found.payload = GetResultPayload::Stream(pieces.boxed());
+                    Ok(found)
+                }
+                Some(_) => Err(broken(location)),
+                None => Ok(found),
+            }
+        })
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let (inner, state) = (Arc::clone(&self.inner), Arc::clone(&self.state));
+        let deleted = locations.then(move |location| {
+            let (inner, state) = (Arc::clone(&inner), Arc::clone(&state));
+            async move {
+                let location = location?;
+                let fault = state.begin(Asked::Delete, &location).await?;
+                inner.delete(&location).await?;
+                if fault.is_some() { Err(broken(&location)) } else { Ok(location) }
+            }
+        });
+        deleted.boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let state = Arc::clone(&self.state);
+        let listed = self.inner.list(prefix).then(move |found| {
+            let state = Arc::clone(&state);
+            async move {
+                let mut meta = found?;
+                state.begin(Asked::List, &meta.location).await?;
+                if state.is_aged.load(Ordering::SeqCst) {
+                    meta.last_modified -= 2 * SWEEP_AGE;
+                }
+                Ok(meta)
+            }
+        });
+        listed.boxed()
+    }
+
+    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        self.inner.list_with_delimiter(prefix)
+    }
+
+    fn copy_opts<'a, 'b, 'c, 'd>(
+        &'a self,
+        from: &'b Path,
+        to: &'c Path,
+        options: CopyOptions,
+    ) -> Answer<'d, ()>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+        Self: 'd,
+    {
+        self.inner.copy_opts(from, to, options)
+    }
+}
