@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use imagestore::{
     error::{Error, Kind, Result},
-    limits::{INLINE_BYTES_MAX, PART_BYTES_MAX},
+    limits::{INLINE_BYTES_MAX, PART_BYTES_MAX, RECLAIM_OBJECTS_IN_FLIGHT},
     model::{CheckRequest, ChunkRange, CopyRequest, FindingKind, SessionId},
     store::Call,
 };
@@ -252,7 +252,7 @@ async fn reclamation_deletes_what_it_can_and_the_rest_later() {
     for (fault, kind) in
         [(Fault::Fail, Kind::Internal), (Fault::Lie, Kind::Internal), (Fault::Stall, Kind::Busy)]
     {
-        for byte in 0..20 {
+        for byte in 0..40 {
             fixture.upload(&format!("a/{byte}"), one_part(byte)).await.unwrap();
         }
         let objects = fixture.object_keys().await.len();
@@ -272,10 +272,13 @@ async fn reclamation_deletes_what_it_can_and_the_rest_later() {
         assert!(started.elapsed() < TOO_LONG, "{fault:?}: after {:?}", started.elapsed());
         assert!(fixture.object_keys().await.len() < objects, "{fault:?}");
         // All of them go wrong; nothing is forgotten.
-        faulty.after(0, Asked::Delete, fault);
+        faulty.after(0, Asked::Delete, fault.clone());
+        let before = faulty.faults();
         fixture.upload("b", one_part(99)).await.unwrap();
         fixture.delete("b").await.unwrap();
         assert_clear(&fixture.store.reclaim().await.unwrap_err(), kind, "");
+        let tried = faulty.faults() - before;
+        assert!(kind != Kind::Busy || tried <= 2 * RECLAIM_OBJECTS_IN_FLIGHT, "{tried} tried");
         assert!(fixture.tables.number("SELECT COUNT(*) FROM dead_object") > 0);
         faulty.stop();
         assert_clean(&fixture, &faulty).await;
