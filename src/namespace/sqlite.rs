@@ -168,11 +168,16 @@ impl Connection for SqliteConnection {
     }
 
     /// Moves the write-ahead log into the file, and syncs its folder: the name of a new file is
-    /// durable when its folder is.
+    /// durable when its folder is. Where the disk is full the log stays, which is as durable.
     fn settle(&mut self) -> Result<()> {
-        self.sqlite
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(|e| error(&e))?;
+        let checkpoint = self.sqlite.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        match checkpoint.map_err(|e| error(&e)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == Kind::NoSpace => {
+                tracing::warn!(?error, "the disk is full, so that the log of the database stays");
+            }
+            Err(error) => return Err(error),
+        }
         let folder = self.sqlite.path().and_then(|file| Path::new(file).parent());
         let sync = |folder| std::fs::File::open(folder).and_then(|folder| folder.sync_all());
         folder.map_or(Ok(()), sync).map_err(Error::internal)

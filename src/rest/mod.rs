@@ -38,7 +38,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{Method, Version, request::Parts};
+use http::{HeaderValue, Method, Version, header, request::Parts};
 use tokio::{sync::watch, time::Instant};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
@@ -89,10 +89,14 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
     let mut payload = Payload::new(body);
     let is_http2 = head.version == Version::HTTP_2;
     let answer = gateway.answer(head, &mut payload).await;
+    let mut answer = answer.unwrap_or_else(Failure::into_response);
     if is_http2 {
         payload.leave();
+    } else if !payload.is_read() {
+        // The connection lingers and ends: its client must not send the next request on it.
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    answer.unwrap_or_else(Failure::into_response)
+    answer
 }
 
 impl Gateway {

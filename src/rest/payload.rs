@@ -82,12 +82,17 @@ impl Payload {
         Ok(whole)
     }
 
+    /// Whether nothing of the body is left to be read.
+    pub(super) fn is_read(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
     /// Reads on, within bounds, what a call of HTTP/2 has left of its body.
     pub(super) fn leave(self) {
-        let mut body = self.0;
-        if body.is_end_stream() {
+        if self.is_read() {
             return;
         }
+        let mut body = self.0;
         tokio::spawn(timeout(limits::REFUSED_BODY_TIME, async move {
             let mut left = limits::REFUSED_BODY_BYTES;
             while left > 0
