@@ -272,6 +272,10 @@ fn write_loop(
             answer(failure.as_ref().map(again));
         }
     }
+    // What is not done now is done by the next start.
+    if let Err(error) = connection.settle() {
+        tracing::warn!(?error, "the database is not tidied up");
+    }
 }
 
 /// Runs the jobs of a batch and commits. An error means that nothing of it has happened.

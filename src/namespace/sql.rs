@@ -168,8 +168,8 @@ pub trait Connection: Send {
     /// Makes the tables. `{id}` stands for an integer key that is never used again, `{text}` for text
     /// that is ordered by its bytes, `{bytes}` for bytes, `{clustered}` for a table stored in its key.
     fn make_tables(&mut self, tables: &str) -> Result<()>;
-    /// Called once, when the transaction of the start is committed: makes durable and tidy what only
-    /// the driver knows of.
+    /// Called when the transaction of the start is committed, and once at the end: makes durable and
+    /// tidy what only the driver knows of.
     fn settle(&mut self) -> Result<()>;
 }
 

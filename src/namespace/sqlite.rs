@@ -11,6 +11,7 @@ use std::{path::Path, time::Duration};
 use rusqlite::{
     Connection as Sqlite, ErrorCode, OpenFlags, ToSql,
     config::DbConfig,
+    ffi::SQLITE_IOERR_SHMSIZE,
     types::{ToSqlOutput, ValueRef},
 };
 
@@ -78,6 +79,8 @@ fn connect(path: &Path) -> rusqlite::Result<Sqlite> {
     // A plan must not depend on the values of parameters, or every other call of some statements
     // parses and plans them anew, which takes ten times as long as running them.
     sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // The files beside the database stay when it is closed, so that a start needs no room for them.
+    sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     for (pragma, value) in [
         ("page_size", DATABASE_PAGE_BYTES.to_string()),
         ("journal_mode", "WAL".to_owned()),
@@ -220,8 +223,12 @@ impl ToSql for Param<'_> {
 /// Only a full disk and a busy file mean something to a caller.
 fn error(error: &rusqlite::Error) -> Error {
     let cause = error.to_string();
+    let full = || Error::new(Kind::NoSpace, "the disk is full");
+    if error.sqlite_error().is_some_and(|e| e.extended_code == SQLITE_IOERR_SHMSIZE) {
+        return full().because(cause);
+    }
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Error::new(Kind::NoSpace, "the disk is full").because(cause),
+        Some(ErrorCode::DiskFull) => full().because(cause),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             Error::new(Kind::Busy, "the database is busy; try again").because(cause)
         }

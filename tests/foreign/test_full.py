@@ -14,7 +14,7 @@ import tempfile
 import time
 import unittest
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import requests
@@ -78,7 +78,7 @@ class FullDiskTest(unittest.TestCase):
         self._put_all()
         session = str(uuid.uuid4())
         self._rest.put_chunk("app/late", session, "bytes 0-9/20", bytes(10)).raise_for_status()
-        for _ in self._again():
+        for _ in self._again(self._fill_from_outside):
             self._fill_from_outside()
             self._copy_until_full()
             self._assert_full(self._rest.call("DELETE", "app"))
@@ -123,11 +123,13 @@ class FullDiskTest(unittest.TestCase):
         self._rest = Rest(self._server.url)
         self.addCleanup(self._rest.close)
 
-    def _again(self) -> Iterator[int]:
+    def _again(self, before: Callable[[], None] | None = None) -> Iterator[int]:
         """Goes on as it is, after a stop, and after a kill."""
         yield 0
         for number, end in enumerate([self._server.stop, self._server.kill], 1):
             end()
+            if before is not None:
+                before()
             self._server.start()
             self._connect()
             self._compare()
