@@ -41,8 +41,8 @@
 //! # Life of an upload
 //!
 //! [`store::Store::upload`] looks at the path and waits for a turn. Bytes fill a part of at most
-//! 8 MiB; a full part is hashed, put as an object unless it is stored already, and given its row and a
-//! pin, while the next one is filled. At the end one transaction makes the content and the entry and
+//! 8 MiB; a full part is hashed, put as an object unless it is stored already and can be read back,
+//! and given its row and a pin, while the next one is filled. At the end one transaction makes the content and the entry and
 //! drops the pins. A file of up to [`limits::INLINE_BYTES_MAX`] is kept in the database, in that one
 //! transaction.
 //!
@@ -58,6 +58,8 @@
 //! A caller that leaves before a job has begun takes it back; what has begun gives its verdict.
 //! A connection to the database that is lost is made again; the calls that it breaks are refused as
 //! busy, and safe to repeat.
+//! The blob store has a time for each call ([`limits::BLOB_TIME`]). A part that cannot be read back is
+//! put anew by the next upload of its bytes, which heals every file that shares it.
 //! Objects without a row are buried by the guard that put them, or swept when they are old. A start
 //! drops the pins of earlier runs and fails what they left running. [`store::Store::check`] looks for
 //! what must never be, and a test kills the server again and again and sees that it finds nothing.
