@@ -76,6 +76,9 @@ class FullDiskTest(unittest.TestCase):
         """Refuses every change that finds no room, whoever notices, and loses nothing."""
         self._start("--reserve", "0")
         self._put_all()
+        # They are in the log of the database, whose file must grow to take them.
+        for number in range(100):
+            self._put(f"app/inline/{number}", self._bytes(10_000))
         session = str(uuid.uuid4())
         self._rest.put_chunk("app/late", session, "bytes 0-9/20", bytes(10)).raise_for_status()
         for _ in self._again(self._fill_from_outside):
