@@ -35,13 +35,22 @@ pub const UPLOADS_WAITING_MAX: usize = 1024;
 /// How long an upload waits for its turn.
 pub const UPLOAD_WAIT: Duration = Duration::from_secs(30);
 /// Downloads at once; further ones wait.
-pub const DOWNLOADS_MAX: usize = 64;
+pub const DOWNLOADS_MAX: usize = 512;
+/// Downloads that wait; further ones are refused.
+pub const DOWNLOADS_WAITING_MAX: usize = 512;
 /// How long a download waits for its turn.
 pub const DOWNLOAD_WAIT: Duration = Duration::from_secs(30);
-/// Parts of a download whose rows are read at once.
-pub const DOWNLOAD_PARTS_PAGE: usize = 256;
-/// How long a body may stand still.
+/// Parts of a download whose rows are read at once; the bytes of small ones come with them.
+pub const DOWNLOAD_PARTS_PAGE: usize = 64;
+/// What the parts that all downloads send from may take.
+pub const DOWNLOAD_POOL_BYTES: usize = 128 * MIB;
+/// How long a download may keep a part in memory; a client that takes longer has it read again, so
+/// that no slow one holds up the others.
+pub const DOWNLOAD_HOLD: Duration = Duration::from_secs(2);
+/// How long a client may let the server wait while it moves less than [`PACE_BYTES`], either way.
 pub const BODY_STALL: Duration = Duration::from_mins(1);
+/// What a client moves at least in the time of [`BODY_STALL`]: 273 bytes a second.
+pub const PACE_BYTES: usize = 16 * KIB;
 
 /// How long the blob store may take for one call: to put, read, look at or delete a part of at most
 /// [`PART_BYTES_MAX`], or to tell some more of its listing.
@@ -72,14 +81,14 @@ pub const SESSION_RANGES_MAX: usize = 10_000;
 /// The parts of one upload session.
 pub const SESSION_PARTS_MAX: usize = 1_000_000;
 
-/// Write jobs that wait for the writer; further callers wait to hand theirs in.
-pub const WRITE_QUEUE_MAX: usize = 1024;
+/// Write jobs that wait for the writer: one of each call, so that a call which was let in has a place.
+pub const WRITE_QUEUE_MAX: usize = CALLS_MAX;
 /// Write jobs in one transaction.
 pub const WRITE_BATCH_MAX: usize = 256;
 /// Threads that read the database.
 pub const READERS: usize = 4;
-/// Read jobs that wait for a reader.
-pub const READ_QUEUE_MAX: usize = 1024;
+/// Read jobs that wait for a reader: one of each call.
+pub const READ_QUEUE_MAX: usize = CALLS_MAX;
 /// The page of an SQLite file.
 pub const DATABASE_PAGE_BYTES: i64 = 4096;
 /// New pages in the write-ahead log from which on they are moved into the database file: 16 MiB.
@@ -141,13 +150,20 @@ pub const OPERATION_LIFE_DEFAULT: Duration = Duration::from_hours(168);
 
 /// Progress is reported at most so often.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// Copies that read and check their parts at once; further ones wait, and can be cancelled.
+pub const VERIFIES_MAX: usize = 8;
 /// Operations that run at once; further copies are refused.
 pub const OPERATIONS_RUNNING_MAX: usize = 1024;
+/// Those who watch operations at once, one or all; further ones are refused. A watch costs the
+/// same whatever it follows, so no operation has a bound of its own.
+pub const WATCHERS_MAX: usize = CALLS_MAX / 2;
 /// Changes that a watcher of all operations may lag behind.
 pub const WATCH_LAG: usize = 1024;
 
 /// The body of a POST or DELETE: upstream's figure (reference, section 1.7).
 pub const REST_BODY_BYTES_MAX: usize = 4 * MIB;
+/// What all requests that are read whole may take together.
+pub const BODY_POOL_BYTES: usize = 64 * MIB;
 /// How much of a refused upload is read on, so that its client receives the answer.
 pub const REFUSED_BODY_BYTES: usize = 32 * MIB;
 /// How long a refused upload is read on.
@@ -163,21 +179,33 @@ pub const CLUSTER_VERSION: &str = "11.4.0.0";
 /// How often a stream of events says that it lives.
 pub const EVENTS_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Connections at once.
+/// Connections that are served at once, where the process may open twice as many files.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// Calls of one HTTP/2 connection at once.
+/// Connections beyond those that are answered at once, each with a refusal; further ones wait for that.
+pub const CONNECTIONS_REFUSED_MAX: usize = 256;
+/// How long a connection lasts that is refused.
+pub const CONNECTION_REFUSED_TIME: Duration = Duration::from_secs(5);
+/// Calls of all connections at once; further ones are refused.
+pub const CALLS_MAX: usize = 4096;
+/// Calls of one HTTP/2 connection at once; its client keeps further ones back.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// What a call of an HTTP/2 connection may send before its handler reads it.
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// What all calls of an HTTP/2 connection may send: the windows of all, so that calls which wait
 /// for their turn cannot starve those that run.
 pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WINDOW_BYTES;
+/// What an answer hands to its HTTP/2 connection at once, and so what waits there for a client.
+pub const ANSWER_PIECE_BYTES: usize = PACE_BYTES;
+/// What an HTTP/1 connection reads ahead, the longest head of a request, and what it writes behind.
+pub const CONNECTION_BUFFER_BYTES: usize = 128 * KIB;
 /// The head of an HTTP/2 request: the longest path, percent-encoded, and room for headers.
 pub const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// How often an HTTP/2 client is asked whether it is there.
 pub const PING_EVERY: Duration = Duration::from_mins(1);
 /// How long an HTTP/2 client may take to say so.
 pub const PING_TIME: Duration = Duration::from_secs(20);
+/// How long an HTTP/2 connection may last without a call. One of HTTP/1 has [`HEADER_TIME`].
+pub const IDLE_TIME: Duration = Duration::from_mins(5);
 /// How long the server waits when it cannot accept a connection.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the head of a request may take, and the first request of a connection to begin.

@@ -96,7 +96,7 @@ impl ImageStore for Service {
         request: Request<WatchOperationsRequest>,
     ) -> Answer<Self::WatchOperationsStream> {
         let call = call(&request)?;
-        answer(Ok(streams::watch_all(self.0.watch_all(), call)))
+        answer(self.0.watch_all().await.map(|updates| streams::watch_all(updates, call)))
     }
 
     async fn list_operations(

@@ -1,17 +1,18 @@
 //! Receiving the bytes of uploads and chunks.
 
 use bytes::Bytes;
-use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::BODY_STALL,
     model::{ChunkRange, Digest, SessionId, StorePath},
     store::{Call, Incoming, Store},
-    wire::v1::{
-        self, UploadChunkHeader, UploadChunkRequest, UploadHeader, UploadRequest,
-        upload_chunk_request::Payload as ChunkPayload, upload_request::Payload,
+    wire::{
+        status,
+        v1::{
+            self, UploadChunkHeader, UploadChunkRequest, UploadHeader, UploadRequest,
+            upload_chunk_request::Payload as ChunkPayload, upload_request::Payload,
+        },
     },
 };
 
@@ -53,16 +54,7 @@ impl Message for UploadChunkRequest {
 
 impl<T: Message> Body<T> {
     async fn next(&mut self) -> Result<Option<T>> {
-        match timeout(BODY_STALL, self.0.message()).await {
-            Ok(Ok(message)) => Ok(message),
-            // The caller left or sent what is no message: nobody takes the answer as his own fault.
-            Ok(Err(status)) => Err(broken(&status)),
-            Err(_) => {
-                let seconds = BODY_STALL.as_secs();
-                let message = format!("no bytes came for {seconds} seconds; nothing is stored");
-                Err(Error::new(Kind::Timeout, message))
-            }
-        }
+        self.0.message().await.map_err(|status| broken(&status))
     }
 
     async fn header(&mut self) -> Result<T::Header> {
@@ -88,12 +80,16 @@ impl<T: Message> Body<T> {
     }
 }
 
+/// Why no message comes any more: the client was too slow, left, or sent what is none. Nobody takes
+/// the answer to the last two as his own fault.
 fn broken(status: &Status) -> Error {
-    let message = "the upload broke off; nothing is stored";
+    if status::kind(status) == Kind::Timeout {
+        return Error::new(Kind::Timeout, format!("{}; nothing is stored", status.message()));
+    }
     // A message above the bound is refused by the transport with this code.
     let is_too_large = status.code() == tonic::Code::OutOfRange;
     let kind = if is_too_large { Kind::MessageTooLarge } else { Kind::Cancelled };
-    Error::new(kind, message).because(status.to_string())
+    Error::new(kind, "the upload broke off; nothing is stored").because(status.to_string())
 }
 
 /// Receives a file and makes it visible.

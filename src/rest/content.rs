@@ -13,14 +13,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use http::{HeaderValue, Method, StatusCode, header};
 use jiff::fmt::rfc2822::DateTimePrinter;
-use tokio::{
-    sync::mpsc,
-    time::{timeout, timeout_at},
-};
-use tonic::{Request, codec::Streaming};
+use tokio::time::timeout_at;
+use tonic::{Request, Status};
 
 use super::{
     answer::{self, Failure},
@@ -29,14 +26,11 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    limits,
-    wire::v1::{DownloadRequest, DownloadResponse, Entry, EntryKind, StatRequest},
+    wire::v1::{DownloadRequest, Entry, EntryKind, StatRequest},
 };
 
 /// How often a file is looked at again that changed between a look and its download.
 const LOOKS: usize = 3;
-/// Messages of one download that wait for the client.
-const MESSAGES: usize = 2;
 
 /// Answers the bytes, or some of them.
 pub(super) async fn content(call: Call, path: String) -> Result<Response, Failure> {
@@ -159,65 +153,42 @@ async fn download(call: &Call, entry: &Entry, offset: u64, length: u64) -> Resul
     let (stream, data) = timeout_at(call.deadline(), begin).await.map_err(|_| {
         Failure::new(Kind::Timeout, "the time of the call passed before the first byte was there")
     })??;
-    let (sender, receiver) = mpsc::channel(MESSAGES);
-    tokio::spawn(relay(stream, data, sender));
-    Ok(Body::from_stream(exactly(length, receiver)))
-}
-
-/// Hands messages on until the client leaves or stands still. A task of its own does so, because
-/// the body of an answer is not asked for more while its client does not read, and the backend's
-/// download must not be held for so long.
-async fn relay(
-    mut stream: Streaming<DownloadResponse>,
-    mut data: Bytes,
-    sender: mpsc::Sender<Bytes>,
-) {
-    while let Ok(Ok(())) = timeout(limits::BODY_STALL, sender.send(data)).await {
-        let message = tokio::select! {
-            message = stream.message() => message,
-            () = sender.closed() => return,
-        };
-        match message {
-            Ok(Some(message)) => data = message.data,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::warn!(%error, "a download broke off");
-                return;
-            }
-        }
-    }
+    let rest = stream.map(|message| {
+        message.map(|message| message.data).inspect_err(|error| {
+            tracing::warn!(%error, "a download broke off");
+        })
+    });
+    let messages = stream::once(async { Ok(data) }).chain(rest);
+    Ok(Body::from_stream(exactly(length, messages.boxed())))
 }
 
 /// The bytes of a body of a length; fails where there are others.
-fn exactly(length: u64, receiver: mpsc::Receiver<Bytes>) -> impl Stream<Item = io::Result<Bytes>> {
-    stream::unfold((receiver, length), |(mut receiver, left)| async move {
+fn exactly<S>(length: u64, messages: S) -> impl Stream<Item = io::Result<Bytes>> + Send
+where
+    S: Stream<Item = Result<Bytes, Status>> + Send + Unpin,
+{
+    stream::unfold((messages, length), |(mut messages, left)| async move {
         if left == 0 {
             return None;
         }
-        let data = receiver.recv().await;
+        let data = messages.next().await.and_then(Result::ok);
         let left = data.as_ref().and_then(|data| left.checked_sub(data.len() as u64));
         let item = data.zip(left).ok_or_else(|| io::Error::other("the download broke off"));
         Some(match item {
-            Ok((data, left)) => (Ok(data), (receiver, left)),
-            Err(error) => (Err(error), (receiver, 0)),
+            Ok((data, left)) => (Ok(data), (messages, left)),
+            Err(error) => (Err(error), (messages, 0)),
         })
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt;
-
     use super::*;
 
     /// Whether a body of these pieces has the length.
     async fn fits(length: u64, pieces: &[&'static [u8]]) -> bool {
-        let (sender, receiver) = mpsc::channel(pieces.len().max(1));
-        for piece in pieces {
-            sender.try_send(Bytes::from_static(piece)).expect("room");
-        }
-        drop(sender);
-        let items = exactly(length, receiver).collect::<Vec<_>>().await;
+        let pieces = stream::iter(pieces).map(|piece| Ok(Bytes::from_static(piece)));
+        let items = exactly(length, pieces).collect::<Vec<_>>().await;
         items.iter().all(Result::is_ok)
     }
 

@@ -77,6 +77,11 @@ pub fn router(backend: Backend, config: Config) -> Router {
     Router::new().fallback(handle).with_state(Arc::new(Gateway { client, config }))
 }
 
+/// The answer that tells an error of the server around the gateway.
+pub fn fault(error: Error) -> Response {
+    Failure::from(error).into_response()
+}
+
 /// The gateway.
 struct Gateway {
     client: Client,

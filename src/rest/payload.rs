@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
+use tonic::Status;
 
 use super::answer::Failure;
-use crate::{error::Kind, limits};
+use crate::{error::Kind, limits, wire::status};
 
 /// A body that is read piece by piece.
 pub(super) struct Payload(Body);
@@ -31,20 +32,13 @@ impl Payload {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// `Kind::Timeout` where the body stands still, `Kind::InvalidArgument` where it breaks off.
+    /// That of the server around the gateway where it gives the body up, such as `Kind::Timeout` for
+    /// one that stands still; `Kind::InvalidArgument` where it breaks off.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            let frame = timeout(limits::BODY_STALL, self.0.frame()).await.map_err(|_| {
-                let seconds = limits::BODY_STALL.as_secs();
-                let message = format!("no byte of the body came for {seconds} s");
-                Failure::new(Kind::Timeout, message)
-            })?;
-            match frame {
+            match self.0.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => {
-                    let message = format!("the body broke off: {error}");
-                    return Err(Failure::new(Kind::InvalidArgument, message));
-                }
+                Some(Err(error)) => return Err(broken(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
                     Ok(_) | Err(_) => {}
@@ -101,6 +95,17 @@ impl Payload {
                 left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             }
         }));
+    }
+}
+
+/// Why there is no whole body.
+fn broken(error: axum::Error) -> Failure {
+    match Status::try_from_error(error.into()) {
+        Ok(status) if matches!(status::kind(&status), Kind::Timeout | Kind::Busy) => status.into(),
+        Ok(status) => {
+            Failure::new(Kind::InvalidArgument, format!("the body broke off: {}", status.message()))
+        }
+        Err(error) => Failure::new(Kind::InvalidArgument, format!("the body broke off: {error}")),
     }
 }
 

@@ -1,10 +1,15 @@
-//! The two interfaces behind one service.
+//! The two interfaces behind one service, and the door before them.
 //!
 //! A call of gRPC comes over HTTP/2 and says so in its content type; everything else is REST. Over
 //! HTTP/1 a web page could call whose host name was made to mean this machine; REST has a guard
 //! against that. A handler that panics costs its own call and no other.
+//!
+//! Calls beyond a bound are refused at the door as busy, with a hint when to come again; a call
+//! counts until the last byte of its answer is taken. A question after the server's health is
+//! always let in: a server that is full is well, and who takes it for dead and starts it anew breaks
+//! the calls of all others.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
@@ -13,24 +18,74 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, Method, Version, header};
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use crate::{error::Error, wire};
+use super::{
+    incoming::{Incoming, Pool},
+    listen::Bounds,
+    outgoing::Outgoing,
+};
+use crate::{
+    error::{Error, Kind},
+    rest, wire,
+};
+
+/// The calls that ask after the server's health.
+const HEALTH: [&str; 2] = ["/health", "/grpc.health.v1.Health/Check"];
+
+/// The calls of gRPC whose body is a file or a chunk.
+const UPLOADS: [&str; 2] =
+    ["/imagestore.v1.ImageStore/Upload", "/imagestore.v1.ImageStore/UploadChunk"];
 
 /// Joins the interfaces: `grpc` gets what is `application/grpc` over HTTP/2, `rest` everything else.
-pub fn app(grpc: Router, rest: Router) -> Router {
+pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
+    let (calls, pool) = (Arc::new(Semaphore::new(bounds.calls)), Pool::default());
     Router::new().fallback(async move |request: Request| {
-        if request.version() == Version::HTTP_2 && is_grpc(request.headers()) {
-            answer(grpc, request).await.unwrap_or_else(|error| grpc_fault(&error))
-        } else {
-            answer(rest, request).await.unwrap_or_else(|error| rest_fault(&error))
+        let is_grpc = is_grpc(&request);
+        let call = Arc::clone(&calls).try_acquire_owned().ok();
+        if call.is_none() && !asks_health(&request) {
+            return fault(is_grpc, busy("calls"));
         }
+        let pool = (!is_streamed(&request)).then_some(pool);
+        let request = request.map(|body| Body::new(Incoming::new(body, bounds.stall, pool)));
+        let answered = answer(if is_grpc { grpc } else { rest }, request).await;
+        let response = answered.unwrap_or_else(|error| fault(is_grpc, error));
+        response.map(|body| Body::new(Outgoing::new(body, call)))
     })
 }
 
-/// Whether a request is a call of gRPC, in whichever encoding. `application/grpc-web` is not.
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Answers on a connection for which there is no room: a refusal, but for the server's health.
+pub(super) fn full(app: Router) -> Router {
+    Router::new().fallback(async move |request: Request| {
+        if asks_health(&request) {
+            return app.oneshot(request).await.unwrap_or_else(|never| match never {});
+        }
+        fault(is_grpc(&request), busy("connections"))
+    })
+}
+
+/// Whether the body of a request is taken piece by piece; any other one is kept whole.
+fn is_streamed(request: &Request) -> bool {
+    request.method() == Method::PUT || UPLOADS.contains(&request.uri().path())
+}
+
+fn asks_health(request: &Request) -> bool {
+    HEALTH.contains(&request.uri().path())
+}
+
+fn busy(what: &str) -> Error {
+    Error::new(Kind::Busy, format!("the server has too many {what}; try again later"))
+}
+
+/// Whether a request is a call of gRPC.
+fn is_grpc(request: &Request) -> bool {
+    request.version() == Version::HTTP_2 && is_grpc_type(request.headers())
+}
+
+/// Whether the content is that of gRPC, in whichever encoding. `application/grpc-web` is not.
+fn is_grpc_type(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     content_type
         .strip_prefix(b"application/grpc")
@@ -45,16 +100,9 @@ async fn answer(router: Router, request: Request) -> Result<Response, Error> {
     }
 }
 
-fn grpc_fault(error: &Error) -> Response {
-    wire::status::from_error(error).into_http::<Body>()
-}
-
-fn rest_fault(error: &Error) -> Response {
-    let kind = error.kind();
-    let body = serde_json::json!({"Error": {"Code": kind.code(), "Message": error.message()}});
-    let status = StatusCode::from_u16(kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let json = (header::CONTENT_TYPE, "application/json; charset=utf-8");
-    (status, [json, (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], body.to_string()).into_response()
+/// An error as the interface tells it.
+fn fault(is_grpc: bool, error: Error) -> Response {
+    if is_grpc { wire::status::from_error(&error).into_http::<Body>() } else { rest::fault(error) }
 }
 
 #[cfg(test)]
@@ -68,7 +116,7 @@ mod tests {
                 header::CONTENT_TYPE,
                 http::HeaderValue::from_static(content_type),
             )]);
-            assert_eq!(is_grpc(&headers), expect, "{content_type}");
+            assert_eq!(is_grpc_type(&headers), expect, "{content_type}");
         };
         check("application/grpc", true);
         check("application/grpc+proto", true);
@@ -76,6 +124,6 @@ mod tests {
         check("application/grpc-web", false);
         check("application/json", false);
         check("", false);
-        assert!(!is_grpc(&HeaderMap::new()));
+        assert!(!is_grpc_type(&HeaderMap::new()));
     }
 }

@@ -1,4 +1,8 @@
-//! A connection that is closed so that its client receives the answer.
+//! A connection that is closed so that its client receives the answer, and cut where its client
+//! does not read.
+//!
+//! A client that reads nothing makes the kernel's buffer full, and then the connection's own. It is
+//! given up at the pace that bodies have too; what is buffered for it goes with it.
 //!
 //! When a request is refused before its body is read, closing the socket with bytes still unread
 //! makes the kernel reset the connection, and the client may lose the answer that it has not read
@@ -11,6 +15,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -20,11 +25,13 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::pace::Pace;
 use crate::limits::{KIB, REFUSED_BODY_BYTES, REFUSED_BODY_TIME};
 
-/// A stream whose shutdown lingers.
+/// A stream whose writes have a limit, and whose shutdown lingers.
 pub(super) struct Linger {
     stream: TcpStream,
+    pace: Pace,
     stop: CancellationToken,
     /// Set from when the sending side is closed.
     closing: Option<Closing>,
@@ -38,9 +45,27 @@ struct Closing {
 }
 
 impl Linger {
-    /// Wraps a stream; `stop` ends the lingering.
-    pub(super) fn new(stream: TcpStream, stop: CancellationToken) -> Self {
-        Self { stream, stop, closing: None }
+    /// Wraps a stream; `stall` is how long its client may read nothing, and `stop` ends the lingering.
+    pub(super) fn new(stream: TcpStream, stall: Duration, stop: CancellationToken) -> Self {
+        Self { stream, pace: Pace::new(stall), stop, closing: None }
+    }
+
+    /// Counts what was written; an error where the client has not read for too long.
+    fn paced(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(written) => {
+                self.pace.moved(*written.as_ref().unwrap_or(&0));
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                ready!(self.pace.poll_over(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
     }
 }
 
@@ -60,7 +85,8 @@ impl AsyncWrite for Linger {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.paced(cx, written)
     }
 
     fn poll_write_vectored(
@@ -68,7 +94,8 @@ impl AsyncWrite for Linger {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.paced(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -80,7 +107,7 @@ impl AsyncWrite for Linger {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, stop, closing } = &mut *self;
+        let Self { stream, stop, closing, .. } = &mut *self;
         if closing.is_none() {
             ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
         }

@@ -1,27 +1,24 @@
 //! The accept loop: HTTP/1.1 and HTTP/2 on one port, and the stop of both.
 //!
+//! A connection for which there is no room is accepted all the same and told so, since a client
+//! that waits in the kernel's backlog cannot tell a full server from a dead one. Those who have a
+//! connection keep it. Only a flood of refusals waits.
+//!
 //! A stop takes at most [`Bounds::stop_time`]. No connection is accepted any more; one that has
 //! brought no request yet is closed at once; an idle one is closed after telling its client; one
 //! with a request ends with its answer. Answers that would never end by themselves, those of
 //! watchers, end because their handlers see the same token. What is left then is cut.
 
-use std::{
-    io,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{io, pin::pin, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
@@ -32,16 +29,24 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
-use super::linger::Linger;
+use super::{app::full, linger::Linger, outgoing::Calls};
 use crate::limits;
 
-/// What bounds the connections; the defaults are those of [`limits`].
+/// What bounds connections and calls; the defaults are those of [`limits`].
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections at once; further ones wait in the kernel's backlog.
+    /// Connections that are served at once.
     pub connections: usize,
+    /// Connections that are refused at once; further ones wait in the kernel's backlog.
+    pub refused: usize,
+    /// Calls of all connections at once.
+    pub calls: usize,
     /// How long the head of a request may take, and the first request of a connection to begin.
     pub header_time: Duration,
+    /// How long a client may let the server wait with a body or an answer.
+    pub stall: Duration,
+    /// How long a connection that had calls of HTTP/2 may last without one.
+    pub idle_time: Duration,
     /// How long a stop may take.
     pub stop_time: Duration,
 }
@@ -49,11 +54,22 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            connections: limits::CONNECTIONS_MAX,
+            connections: limits::CONNECTIONS_MAX.min(files() / 2),
+            refused: limits::CONNECTIONS_REFUSED_MAX.min(files() / 8),
+            calls: limits::CALLS_MAX,
             header_time: limits::HEADER_TIME,
+            stall: limits::BODY_STALL,
+            idle_time: limits::IDLE_TIME,
             stop_time: limits::STOP_TIME,
         }
     }
+}
+
+/// How many files the process may open: connections are some of them, and must leave others for
+/// the store.
+fn files() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files).unwrap_or(usize::MAX)
 }
 
 /// Serves until `stop` is cancelled and the connections have ended.
@@ -62,25 +78,31 @@ impl Default for Bounds {
 ///
 /// When dropped, all connections are cut.
 pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, bounds: Bounds) {
-    let builder = Arc::new(builder(bounds));
     let mut connections = JoinSet::new();
+    let mut refused = JoinSet::new();
     loop {
+        let has_room = connections.len() < bounds.connections;
         select! {
             biased;
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => report(ended),
-            accepted = listener.accept(), if connections.len() < bounds.connections => {
+            Some(ended) = refused.join_next() => report(ended),
+            accepted = listener.accept(), if has_room || refused.len() < bounds.refused => {
+                let (app, stop) = (app.clone(), stop.clone());
                 match accepted {
-                    Ok((stream, _)) => {
-                        let connection = Connection { app: app.clone(), stop: stop.clone() };
-                        let builder = Arc::clone(&builder);
-                        connections.spawn(connection.serve(stream, builder, bounds.header_time));
+                    Ok((stream, _)) if has_room => {
+                        connections.spawn(Connection { app, stop, bounds }.serve(stream));
                     }
-                    Err(error) => refused(error).await,
+                    Ok((stream, _)) => {
+                        debug!("a connection is refused");
+                        refused.spawn(Connection { app: full(app), stop, bounds }.refuse(stream));
+                    }
+                    Err(error) => failed(error).await,
                 }
             }
         }
     }
+    drop(refused);
     drop(listener);
     let ended = async {
         while let Some(ended) = connections.join_next().await {
@@ -93,10 +115,14 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, 
     }
 }
 
-/// Reads the version of each connection and applies the bounds of both.
-fn builder(bounds: Bounds) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.header_time);
+/// Reads the version of a connection and applies the bounds of both.
+fn builder(bounds: Bounds, calls: Calls) -> Builder<Calls> {
+    let mut builder = Builder::new(calls);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_time)
+        .max_buf_size(limits::CONNECTION_BUFFER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -110,7 +136,7 @@ fn builder(bounds: Bounds) -> Builder<TokioExecutor> {
 }
 
 /// Waits where accepting fails for a reason that lasts, such as too many open files.
-async fn refused(error: io::Error) {
+async fn failed(error: io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         warn!(%error, "cannot accept connections");
@@ -127,36 +153,48 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// What every connection serves.
+/// What a connection serves.
 struct Connection {
     app: Router,
     stop: CancellationToken,
+    bounds: Bounds,
 }
 
 impl Connection {
-    async fn serve(
-        self,
-        stream: TcpStream,
-        builder: Arc<Builder<TokioExecutor>>,
-        header_time: Duration,
-    ) {
-        let Self { app, stop } = self;
+    /// Serves until the client leaves, says nothing for too long, or the server stops.
+    async fn serve(self, stream: TcpStream) {
+        let idle_time = self.bounds.idle_time;
+        self.until(stream, async |_, calls| calls.idle(idle_time).await).await;
+    }
+
+    /// Serves one request.
+    async fn refuse(self, stream: TcpStream) {
+        let served = self.until(stream, async |begun, _| begun.cancelled().await);
+        if timeout(limits::CONNECTION_REFUSED_TIME, served).await.is_err() {
+            debug!("a refused connection is cut");
+        }
+    }
+
+    /// Serves until `last` has resolved and what goes on then has ended. It is given what is
+    /// cancelled when the first request has come, and the calls of HTTP/2.
+    async fn until(self, stream: TcpStream, last: impl AsyncFnOnce(&CancellationToken, &Calls)) {
+        let Self { app, stop, bounds } = self;
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection ended before it began");
             return;
         }
-        let begun = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&begun);
+        let (begun, calls) = (CancellationToken::new(), Calls::new(bounds.stall));
+        let begins = begun.clone();
         let service =
             TowerToHyperService::new(app.map_request(move |request: Request<Incoming>| {
-                flag.store(true, Relaxed);
+                begins.cancel();
                 request
             }));
-        let io = TokioIo::new(Linger::new(stream, stop.clone()));
+        let io = TokioIo::new(Linger::new(stream, bounds.stall, stop.clone()));
+        let builder = builder(bounds, calls.clone());
         let mut connection = pin!(builder.serve_connection(io, service));
         let silent = async {
-            sleep(header_time).await;
-            if begun.load(Relaxed) {
+            if timeout(bounds.header_time, begun.cancelled()).await.is_ok() {
                 std::future::pending::<()>().await;
             }
         };
@@ -164,9 +202,13 @@ impl Connection {
             ended = connection.as_mut() => ended,
             () = silent => return,
             () = stop.cancelled() => {
-                if !begun.load(Relaxed) {
+                if !begun.is_cancelled() {
                     return;
                 }
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = last(&begun, &calls) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -10,8 +10,11 @@
 mod app;
 pub mod config;
 pub mod data_folder;
+mod incoming;
 mod linger;
 pub mod listen;
+mod outgoing;
+mod pace;
 pub mod process;
 #[cfg(test)]
 mod tests;
@@ -29,6 +32,7 @@ use tracing::{info, warn};
 pub use app::app;
 use config::Config;
 use data_folder::DataFolder;
+use listen::Bounds;
 
 use crate::{
     blob::Blobs,
@@ -100,6 +104,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     app: Router,
+    bounds: Bounds,
     health: HealthReporter,
     ready: watch::Sender<bool>,
     stop: CancellationToken,
@@ -162,8 +167,9 @@ impl Server {
                 service,
                 |never| match never {},
             ));
-        let app = app(grpc.into_axum_router(), rest::router(backend, gateway));
-        Ok(Self { listener, address, app, health, ready, stop, store, folder })
+        let bounds = Bounds::default();
+        let app = app(grpc.into_axum_router(), rest::router(backend, gateway), bounds);
+        Ok(Self { listener, address, app, bounds, health, ready, stop, store, folder })
     }
 
     /// Where the server listens; with the actual port where port 0 was asked for.
@@ -178,7 +184,7 @@ impl Server {
     ///
     /// When dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, app, mut health, ready, stop, store, folder, .. } = self;
+        let Self { listener, app, bounds, mut health, ready, stop, store, folder, .. } = self;
         let stopping = async {
             shutdown.await;
             info!("stopping");
@@ -189,7 +195,7 @@ impl Server {
             health.clear_service_status(SERVICE).await;
             health.clear_service_status("").await;
         };
-        let serving = listen::serve(listener, app, stop.clone(), listen::Bounds::default());
+        let serving = listen::serve(listener, app, stop.clone(), bounds);
         tokio::join!(serving, stopping);
         // What is not closed in time is cleared away by the next start.
         if timeout(CLOSE_TIME, store.close()).await.is_err() {

@@ -1,5 +1,7 @@
 //! The server on real sockets: both versions of HTTP, the bounds, the stop.
 
+mod overload;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::Request, routing};
@@ -15,7 +17,7 @@ use tokio_stream::StreamExt;
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::{listen::Bounds, *};
+use super::*;
 
 /// Longer than any stop takes that waits for nothing, shorter than [`limits::STOP_TIME`].
 const SOON: Duration = Duration::from_secs(4);
@@ -37,7 +39,8 @@ impl Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let grpc = Router::new().fallback(panics);
-        let ended = tokio::spawn(listen::serve(listener, app(grpc, rest), stop.clone(), bounds));
+        let ended =
+            tokio::spawn(listen::serve(listener, app(grpc, rest, bounds), stop.clone(), bounds));
         Self { address, stop, ended }
     }
 
@@ -214,24 +217,6 @@ async fn a_connection_that_asks_nothing_is_closed() {
         let mut end = Vec::new();
         timeout(SOON, stream.read_to_end(&mut end)).await.expect("closed").ok();
     }
-    fixture.stop().await;
-}
-
-#[tokio::test]
-async fn connections_beyond_the_bound_wait() {
-    let fixture = Fixture::new(hello(), Bounds { connections: 1, ..Bounds::default() }).await;
-    let mut first = fixture.connect().await;
-    send(&mut first, GET).await;
-    read_until(&mut first, "hello").await;
-    let mut second = fixture.connect().await;
-    send(&mut second, GET).await;
-    // The first is still served, so nobody has taken its place.
-    send(&mut first, GET).await;
-    read_until(&mut first, "hello").await;
-    let waits = timeout(Duration::from_millis(50), second.readable()).await;
-    assert!(waits.is_err(), "the second is served too");
-    drop(first);
-    read_until(&mut second, "hello").await;
     fixture.stop().await;
 }
 

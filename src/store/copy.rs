@@ -94,7 +94,7 @@ impl Store {
             Started::Earlier(operation) if operation.state.is_final() => {
                 Source::Done(Some(Box::new(operation)))
             }
-            Started::Earlier(_) => Source::Running(self.watch(request.id, call).await?),
+            Started::Earlier(_) => Source::Running(self.follow(request.id, call).await?),
             Started::Begun(operation, target, run) => {
                 mine = Some(run).filter(|_| !detached);
                 let cancel = self.0.hub.enter(run, &operation);
@@ -107,7 +107,7 @@ impl Store {
                     cancel,
                 };
                 self.0.tasks.spawn(work.run(target));
-                Source::Running(self.watch(request.id, Call::default()).await?)
+                Source::Running(self.follow(request.id, Call::default()).await?)
             }
         };
         Ok(Copying { store: self.clone(), request, source, deadline: call.deadline, mine })
@@ -264,6 +264,13 @@ impl Work {
             Target::Folder(_) | Target::File(_) => (target, START_PINS),
         };
         if self.request.verify {
+            // What it remembers of a large folder is large, too.
+            let store = self.store.clone();
+            let _turn = tokio::select! {
+                turn = store.0.verifies.acquire() => Some(turn.map_err(Error::internal)?),
+                () = self.cancel.cancelled() => None,
+            };
+            self.check_cancelled()?;
             let source = self.request.source.clone();
             verify::run(&self.store, &target, &source, &mut self.report, &self.cancel).await?;
         }

@@ -3,20 +3,25 @@
 //! Every part is checked against its digest before a byte of it is sent. What is sent is the content
 //! that the path had at the start: its parts stay for the grace after a delete, and a download that
 //! takes longer pins them.
+//!
+//! **Memory.** A piece is handed over when it is asked for, so none waits for a slow receiver. The
+//! parts of all downloads come from one pool, and none keeps one for longer than [`DOWNLOAD_HOLD`]:
+//! a receiver that takes longer has it read again. So those who stand still hold nothing, and the
+//! others need not wait for them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::timeout,
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{BODY_STALL, DOWNLOAD_WAIT, STREAM_MESSAGE_BYTES},
+    limits::{BODY_STALL, DOWNLOAD_HOLD, KIB, PART_BYTES_MAX, STREAM_MESSAGE_BYTES},
     model::{Digest, StorePath},
     namespace::{
         content::{self, PartRow},
@@ -27,30 +32,86 @@ use crate::{
     store::{Call, Store},
 };
 
-/// Parts that are read at once for one download.
-const READ_AHEAD: usize = 2;
-/// Pieces that wait for the receiver.
-const PIECES_WAITING: usize = 2;
+/// Where a piece that was asked for goes.
+type Ask = oneshot::Sender<Result<Bytes>>;
 
 /// The bytes of a file, or of a range of it.
 #[derive(Debug)]
 pub struct Download {
     /// The size of the whole file.
     pub size: u64,
-    pieces: mpsc::Receiver<Result<Bytes>>,
+    /// The bytes that are still to come.
+    left: u64,
+    asks: mpsc::Sender<Ask>,
+    asked: Option<oneshot::Receiver<Result<Bytes>>>,
+    _here: DropGuard,
 }
 
 impl Download {
     /// The next bytes, at most [`STREAM_MESSAGE_BYTES`]; nothing after the last.
     ///
     /// # Errors
-    /// `Corrupt` if a part is not what was stored.
+    /// `Corrupt` if a part is not what was stored, `Busy` if none was asked for in [`BODY_STALL`].
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
-        self.pieces.recv().await
+        if self.left == 0 {
+            return None;
+        }
+        let next = self.ask().await.unwrap_or_else(|| {
+            let seconds = BODY_STALL.as_secs();
+            let message = format!(
+                "the download stood still for {seconds} s, or the server is stopping; try again"
+            );
+            Err(Error::new(Kind::Busy, message))
+        });
+        // After an error nothing comes.
+        self.left = next.as_ref().map_or(0, |bytes| self.left.saturating_sub(bytes.len() as u64));
+        Some(next)
     }
+
+    /// Asks for the next piece, unless that was done; nothing if the sender is gone.
+    async fn ask(&mut self) -> Option<Result<Bytes>> {
+        if self.asked.is_none() {
+            let (ask, asked) = oneshot::channel();
+            self.asks.send(ask).await.ok()?;
+            self.asked = Some(asked);
+        }
+        let answer = self.asked.as_mut()?.await;
+        self.asked = None;
+        answer.ok()
+    }
+}
+
+/// The requests of the receiver, of which one is open at a time.
+struct Asks {
+    asks: mpsc::Receiver<Ask>,
+    open: Option<Ask>,
+}
+
+impl Asks {
+    /// Waits until a piece is asked for. Nothing is where the receiver takes too long, or is gone.
+    async fn come(&mut self, until: Instant) -> bool {
+        if self.open.is_none() {
+            self.open = timeout_at(until, self.asks.recv()).await.ok().flatten();
+        }
+        self.open.is_some()
+    }
+
+    /// Hands over what was asked for. A receiver that is gone is noticed at the next turn.
+    fn answer(&mut self, piece: Result<Bytes>) {
+        if let Some(open) = self.open.take() {
+            drop(open.send(piece));
+        }
+    }
+}
+
+/// A part in memory, where it begins in its file, and its share of the pool.
+struct Held {
+    start: i64,
+    bytes: Bytes,
+    _share: OwnedSemaphorePermit,
 }
 
 /// What a download sends.
@@ -84,79 +145,114 @@ impl Store {
                 .with("size_bytes", size.to_string()));
         }
         let to = length.and_then(|length| offset.checked_add(length)).unwrap_or(size).min(size);
-        let busy = || Error::new(Kind::Busy, "too many downloads run already; try again later");
-        let turn = timeout(DOWNLOAD_WAIT, Arc::clone(&self.0.downloads).acquire_owned()).await;
-        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        let turn = self.0.downloads.take().await?;
         let plan =
             Plan { path: path.clone(), content: file.content, from: offset as i64, to: to as i64 };
-        let (sender, pieces) = mpsc::channel(PIECES_WAITING);
-        let store = self.clone();
-        self.0.tasks.spawn(async move { store.send(plan, sender, turn).await });
-        Ok(Download { size, pieces })
+        let (asks, open) = mpsc::channel(1);
+        let (gone, store) = (CancellationToken::new(), self.clone());
+        let here = gone.clone().drop_guard();
+        let asking = Asks { asks: open, open: None };
+        self.0.tasks.spawn(async move { store.send(plan, asking, (gone, turn)).await });
+        Ok(Download { size, left: to - offset, asks, asked: None, _here: here })
     }
 
     /// Sends a download, until it is done, its receiver is gone or stands still, or the store closes.
     async fn send(
         &self,
         plan: Plan,
-        sender: mpsc::Sender<Result<Bytes>>,
-        _turn: OwnedSemaphorePermit,
+        mut asks: Asks,
+        (gone, _turn): (CancellationToken, OwnedSemaphorePermit),
     ) {
         let _pin = self.pin_if_it_lasts(plan.content);
         let sent = tokio::select! {
-            sent = self.send_parts(&plan, &sender) => sent,
-            () = self.0.stop.cancelled() => {
-                Err(Error::new(Kind::Busy, "the server is stopping; try again"))
-            }
-            () = sender.closed() => return,
+            sent = self.send_parts(&plan, &mut asks) => sent,
+            () = self.0.stop.cancelled() => return,
+            () = gone.cancelled() => return,
         };
-        if let Err(error) = sent {
-            if error.kind() == Kind::Internal {
-                tracing::error!(path = %plan.path, ?error, "a download failed");
-            }
-            // A receiver that stands still does not get it, but then its stream just ends early.
-            drop(timeout(BODY_STALL, sender.send(Err(error))).await);
+        let Err(error) = sent else { return };
+        if error.kind() == Kind::Internal {
+            tracing::error!(path = %plan.path, ?error, "a download failed");
+        }
+        if asks.come(Instant::now() + BODY_STALL).await {
+            asks.answer(Err(error));
         }
     }
 
-    async fn send_parts(&self, plan: &Plan, sender: &mpsc::Sender<Result<Bytes>>) -> Result<()> {
+    async fn send_parts(&self, plan: &Plan, asks: &mut Asks) -> Result<()> {
         let mut from = plan.from;
         while from < plan.to {
-            let content = plan.content;
-            let parts =
-                self.0.engine.read(None, move |tx| content::parts(tx, content, from)).await?;
-            // What is being taken apart loses its first parts first.
-            let has = |part: &PartRow| (part.start..part.start + part.size).contains(&from);
-            if !parts.first().is_some_and(has) {
-                let message = format!("\"{}\" was deleted while it was read", plan.path);
-                return Err(Error::new(Kind::Changed, message).with("path", plan.path.as_str()));
+            if !asks.come(Instant::now() + BODY_STALL).await {
+                // There is nobody to tell.
+                return Ok(());
             }
-            let wanted = parts.into_iter().filter(|part| part.start < plan.to);
-            let mut read = stream::iter(wanted)
-                .map(|part| self.spawn_read(plan.path.clone(), part))
-                .buffered(READ_AHEAD);
-            while let Some(part) = read.next().await {
-                let (start, bytes) = part?;
-                let mut bytes = cut(&bytes, from - start, plan.to - start);
-                from += bytes.len() as i64;
-                while !bytes.is_empty() {
-                    let piece = bytes.split_to(bytes.len().min(STREAM_MESSAGE_BYTES));
-                    match timeout(BODY_STALL, sender.send(Ok(piece))).await {
-                        Ok(sent) => sent.map_err(|_| left())?,
-                        Err(_) => return Err(left()),
-                    }
-                }
-            }
+            from = self.send_some(plan, from, asks).await?;
         }
         Ok(())
     }
 
-    /// Reads a part in a task of its own, so that reading goes on while the part before is sent.
-    async fn spawn_read(&self, path: StorePath, part: PartRow) -> Result<(i64, Bytes)> {
-        let store = self.clone();
-        let start = part.start;
-        let read = tokio::spawn(async move { store.read_part(&path, part).await });
-        Ok((start, read.await.map_err(Error::internal)??))
+    /// Sends from the parts of one page of rows, until its end or until the receiver takes too long
+    /// to ask. Returns where it stopped; nothing is in memory then.
+    async fn send_some(&self, plan: &Plan, mut from: i64, asks: &mut Asks) -> Result<i64> {
+        let (content, start) = (plan.content, from);
+        let parts = self.0.engine.read(None, move |tx| content::parts(tx, content, start)).await?;
+        // What is being taken apart loses its first parts first.
+        let has = |part: &PartRow| (part.start..part.start + part.size).contains(&from);
+        if !parts.first().is_some_and(has) {
+            let message = format!("\"{}\" was deleted while it was read", plan.path);
+            return Err(Error::new(Kind::Changed, message).with("path", plan.path.as_str()));
+        }
+        let mut parts = parts.into_iter().filter(|part| part.start < plan.to).peekable();
+        let mut ahead = None;
+        loop {
+            let reading = if let Some(reading) = ahead.take() {
+                reading
+            } else {
+                let Some(part) = parts.next() else { return Ok(from) };
+                let share = self.share(&part).await?;
+                self.begin_read(plan, part, share)
+            };
+            let Held { start, bytes, _share } = reading.await.map_err(Error::internal)??;
+            // The next one is read meanwhile, where the pool has room for both.
+            if let Some(share) = parts.peek().and_then(|next| self.try_share(next)) {
+                ahead = parts.next().map(|next| self.begin_read(plan, next, share));
+            }
+            let until = Instant::now() + DOWNLOAD_HOLD;
+            let mut bytes = cut(&bytes, from - start, plan.to - start);
+            while !bytes.is_empty() {
+                if !asks.come(until).await {
+                    return Ok(from);
+                }
+                let piece = bytes.split_to(bytes.len().min(STREAM_MESSAGE_BYTES));
+                from += piece.len() as i64;
+                asks.answer(Ok(piece));
+            }
+        }
+    }
+
+    /// Waits for the share of the pool that a part needs.
+    async fn share(&self, part: &PartRow) -> Result<OwnedSemaphorePermit> {
+        let pool = Arc::clone(&self.0.download_pool);
+        pool.acquire_many_owned(pool_size(part)).await.map_err(Error::internal)
+    }
+
+    /// The same, if it is free.
+    fn try_share(&self, part: &PartRow) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.download_pool).try_acquire_many_owned(pool_size(part)).ok()
+    }
+
+    /// Reads a part in a task of its own, so that reading goes on while the part before is sent. The
+    /// share lasts as long as the bytes, also when nobody waits for them any more.
+    fn begin_read(
+        &self,
+        plan: &Plan,
+        part: PartRow,
+        share: OwnedSemaphorePermit,
+    ) -> JoinHandle<Result<Held>> {
+        let (store, path, start) = (self.clone(), plan.path.clone(), part.start);
+        tokio::spawn(async move {
+            let bytes = store.read_part(&path, part).await?;
+            Ok(Held { start, bytes, _share: share })
+        })
     }
 
     /// Pins a content once half the grace has passed, until the guard is dropped.
@@ -205,6 +301,12 @@ fn cut(bytes: &Bytes, from: i64, to: i64) -> Bytes {
     bytes.slice(clamp(from)..clamp(to).max(clamp(from)))
 }
 
-fn left() -> Error {
-    Error::new(Kind::Cancelled, "the receiver left or stood still")
+/// What a part takes of the pool, in KiB: nothing if its bytes came with its row.
+fn pool_size(part: &PartRow) -> u32 {
+    if part.bytes.is_some() {
+        return 0;
+    }
+    // A row that lies is refused when it is read, and must not wait for ever before.
+    let size = usize::try_from(part.size).unwrap_or(0).min(PART_BYTES_MAX);
+    u32::try_from(size.div_ceil(KIB)).unwrap_or(u32::MAX)
 }

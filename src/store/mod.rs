@@ -16,6 +16,7 @@ mod operations;
 mod part;
 mod sessions;
 mod space;
+mod turns;
 mod upload;
 mod verify;
 
@@ -41,15 +42,17 @@ use crate::{
     blob::{self, Blobs},
     error::{Error, Kind, Result},
     limits::{
-        BLOB_TIME, DOWNLOADS_MAX, KIB, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT,
-        RESERVE_BYTES_DEFAULT, SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOADS_MAX,
+        BLOB_TIME, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX, KIB,
+        OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT, SESSION_LIFE,
+        UPLOAD_BUFFER_POOL_BYTES, UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX,
+        WATCHERS_MAX,
     },
     model::{
         Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
         StorePath, Totals, reserved,
     },
     namespace::{self, Database, Engine, Recovered, list, operation, tree},
-    store::{operations::Hub, space::Space},
+    store::{operations::Hub, space::Space, turns::Turns},
 };
 
 /// How a store is opened.
@@ -103,10 +106,12 @@ struct Inner {
     config: Config,
     /// The instance of this server, which owns its pins and operations.
     server: String,
-    uploads: Arc<Semaphore>,
-    uploads_waiting: Semaphore,
+    uploads: Turns,
     upload_pool: Arc<Semaphore>,
-    downloads: Arc<Semaphore>,
+    downloads: Turns,
+    download_pool: Arc<Semaphore>,
+    watchers: Turns,
+    verifies: Semaphore,
     /// The last content that was looked at for its digest.
     digested: AtomicI64,
     checks: Arc<Semaphore>,
@@ -141,10 +146,12 @@ impl Store {
             space: Space::new(&config),
             config,
             server,
-            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
-            uploads_waiting: Semaphore::new(crate::limits::UPLOADS_WAITING_MAX),
+            uploads: Turns::new("uploads", UPLOADS_MAX, UPLOADS_WAITING_MAX, UPLOAD_WAIT),
             upload_pool: Arc::new(Semaphore::new(UPLOAD_BUFFER_POOL_BYTES / KIB)),
-            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+            downloads: Turns::new("downloads", DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
+            download_pool: Arc::new(Semaphore::new(DOWNLOAD_POOL_BYTES / KIB)),
+            verifies: Semaphore::new(VERIFIES_MAX),
+            watchers: Turns::new("watchers", WATCHERS_MAX, 0, Duration::ZERO),
             digested: AtomicI64::new(0),
             checks: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -153,20 +153,33 @@ impl Store {
     /// Follows an operation: its state now, then its changes.
     ///
     /// # Errors
-    /// `OperationNotFound`.
+    /// `OperationNotFound`, `Busy` if there are too many watchers.
     pub async fn watch(&self, id: OperationId, call: Call) -> Result<Updates> {
-        if let Some(mut updates) = self.0.hub.follow(id) {
-            updates.mark_changed();
-            return Ok(Updates { store: self.clone(), id, source: Source::Hub(updates) });
-        }
-        let operation = self.operation(id, call).await?;
-        Ok(Updates { store: self.clone(), id, source: Source::Row(Some(Box::new(operation))) })
+        let turn = self.0.watchers.take().await?;
+        Ok(Updates { _turn: Some(turn), ..self.follow(id, call).await? })
+    }
+
+    /// Follows an operation for the caller that asked for it, who is no watcher beside.
+    pub(super) async fn follow(&self, id: OperationId, call: Call) -> Result<Updates> {
+        let source = match self.0.hub.follow(id) {
+            Some(mut updates) => {
+                updates.mark_changed();
+                Source::Hub(updates)
+            }
+            None => Source::Row(Some(Box::new(self.operation(id, call).await?))),
+        };
+        Ok(Updates { store: self.clone(), id, source, _turn: None })
     }
 
     /// Follows all operations: those that run, then every change.
-    pub fn watch_all(&self) -> AllUpdates {
+    ///
+    /// # Errors
+    /// `Busy` if there are too many watchers.
+    pub async fn watch_all(&self) -> Result<AllUpdates> {
+        let turn = self.0.watchers.take().await?;
         let changes = self.0.hub.changes.subscribe();
-        AllUpdates { store: self.clone(), pending: self.0.hub.running(), changes }
+        let pending = self.0.hub.running();
+        Ok(AllUpdates { store: self.clone(), pending, changes, _turn: turn })
     }
 
     /// Cancels a running operation; the row decides who was first.
@@ -216,6 +229,7 @@ pub struct Updates {
     store: Store,
     id: OperationId,
     source: Source,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -275,6 +289,7 @@ pub struct AllUpdates {
     store: Store,
     pending: Vec<Operation>,
     changes: broadcast::Receiver<Operation>,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl AllUpdates {

@@ -11,17 +11,13 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::{
-    sync::{OwnedSemaphorePermit, TryAcquireError},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use crate::{
     error::{Error, Kind, Result},
     limits::{
         INLINE_BYTES_MAX, KIB, PART_BYTES_MAX, TOTAL_MAX, UPLOAD_BUFFER_BYTES_MIN,
-        UPLOAD_PARTS_IN_FLIGHT, UPLOAD_WAIT,
+        UPLOAD_PARTS_IN_FLIGHT,
     },
     model::{Digest, Stat, StorePath},
     namespace::{
@@ -83,16 +79,7 @@ impl Store {
             .field("size_bytes"));
         }
         self.0.space.check(size)?;
-        let busy = || Error::new(Kind::Busy, "too many uploads run already; try again later");
-        let turn = match Arc::clone(&self.0.uploads).try_acquire_owned() {
-            Ok(turn) => turn,
-            Err(TryAcquireError::Closed) => return Err(busy()),
-            Err(TryAcquireError::NoPermits) => {
-                let _waiting = self.0.uploads_waiting.try_acquire().map_err(|_| busy())?;
-                let turn = timeout(UPLOAD_WAIT, Arc::clone(&self.0.uploads).acquire_owned()).await;
-                turn.map_err(|_| busy())?.map_err(|_| busy())?
-            }
-        };
+        let turn = self.0.uploads.take().await?;
         let owner = Owner::new(&self.0.server);
         Ok(Cutter {
             store: self.clone(),

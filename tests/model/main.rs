@@ -27,6 +27,7 @@ mod decision;
 #[cfg(test)]
 #[path = "../support/dice.rs"]
 mod dice;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod faulty;

@@ -173,7 +173,7 @@ async fn a_cancelled_copy_is_told_to_watchers_of_all_once() {
     let fixture = Fixture::new().await;
     fixture.upload("a/f", object(1)).await.unwrap();
     let request = CopyRequest { verify: true, ..request("a", "b") };
-    let mut all = fixture.store.watch_all();
+    let mut all = fixture.store.watch_all().await.unwrap();
     let copying = begun(&fixture, &request).await;
     fixture.store.cancel(request.id, why(), Call::default()).await.unwrap();
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    limits::{DOWNLOAD_PARTS_PAGE, RECLAIM_CHUNK_ROWS},
+    limits::{DOWNLOAD_PARTS_PAGE, PART_BYTES_MAX, RECLAIM_CHUNK_ROWS},
     model::{ChunkRange, SessionId},
     namespace::{
         content::{Part, Place},
@@ -167,4 +167,47 @@ async fn one_corrupt_file_does_not_keep_others_from_their_digests() {
     until("the good file has its digest", async || digest("good").await.is_some()).await;
     assert_eq!(digest("good").await, Some(expected));
     assert_eq!(digest("bad").await, None);
+}
+
+/// More of them than the pool has parts: the last ones begin only because the first let go.
+#[tokio::test]
+async fn downloads_that_stand_still_hold_up_nobody() {
+    let fixture = Fixture::new().await;
+    let bytes: Vec<u8> = (0..=PART_BYTES_MAX as u64 / 8).flat_map(u64::to_be_bytes).collect();
+    fixture.upload("a", bytes.clone()).await.unwrap();
+    let mut slow = Vec::new();
+    for _ in 0..=DOWNLOAD_POOL_BYTES / PART_BYTES_MAX {
+        let mut download = fixture.download("a").await;
+        let piece = download.next().await.unwrap().unwrap();
+        slow.push((download, piece.to_vec()));
+    }
+    // Each goes on where it stood.
+    let (mut first, mut found) = slow.swap_remove(0);
+    while let Some(piece) = first.next().await {
+        found.extend_from_slice(&piece.unwrap());
+    }
+    assert!(found == bytes, "other bytes than the file's");
+    drop((first, slow));
+    fixture.idle().await;
+    let pool = &fixture.store.0.download_pool;
+    until("nothing is held", async || pool.available_permits() * KIB == DOWNLOAD_POOL_BYTES).await;
+}
+
+#[tokio::test]
+async fn a_download_that_cannot_go_on_says_so() {
+    let fixture = Fixture::new().await;
+    let bytes = vec![7; 2 * PART_BYTES_MAX];
+    fixture.upload("a", bytes).await.unwrap();
+    let mut download = fixture.download("a").await;
+    download.next().await.unwrap().unwrap();
+    // As a stop does, or a receiver that stood still.
+    fixture.store.close().await;
+    let error = loop {
+        match download.next().await.expect("no end that looks like a whole file") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), Kind::Busy);
+    assert!(download.next().await.is_none());
 }

@@ -1,0 +1,96 @@
+//! How long a client may keep the server waiting.
+//!
+//! Only the time counts in which the server waits for the client, and it counts until the client has
+//! moved [`PACE_BYTES`]. So one that stands still is given up after the limit, and so is one that
+//! moves a byte now and then to look alive.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::limits::PACE_BYTES;
+
+/// What a client has brought in the time that was waited for it.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    left: Duration,
+    moved: usize,
+}
+
+impl Account {
+    fn new(limit: Duration) -> Self {
+        Self { left: limit, moved: 0 }
+    }
+
+    /// Enters bytes and the wait for them.
+    fn enter(&mut self, limit: Duration, waited: Duration, bytes: usize) {
+        self.left = self.left.saturating_sub(waited);
+        self.moved += bytes;
+        if self.moved >= PACE_BYTES {
+            *self = Self::new(limit);
+        }
+    }
+}
+
+/// Waits for a client, but not for ever.
+#[derive(Debug)]
+pub(super) struct Pace {
+    limit: Duration,
+    account: Account,
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    /// Begins to count; `limit` is the time for each [`PACE_BYTES`].
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, account: Account::new(limit), since: None, timer: None }
+    }
+
+    /// Notes that the wait is over, and what it brought.
+    pub(super) fn moved(&mut self, bytes: usize) {
+        let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        self.account.enter(self.limit, waited, bytes);
+    }
+
+    /// Waits; ready when the client has taken too long.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.since.is_none() {
+            let now = Instant::now();
+            let until = now + self.account.left;
+            self.since = Some(now);
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(until),
+                None => self.timer = Some(Box::pin(sleep_until(until))),
+            }
+        }
+        self.timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_given_anew_for_enough_bytes_and_not_for_a_trickle() {
+        let limit = Duration::from_mins(1);
+        let mut account = Account::new(limit);
+        for _ in 0..10 {
+            account.enter(limit, limit * 9 / 10, PACE_BYTES - 1);
+            assert_eq!(account.left, limit / 10);
+            account.enter(limit, limit / 20, 1);
+            assert_eq!(account.left, limit);
+        }
+        for part in 1..=60_u32 {
+            account.enter(limit, limit / 60, 1);
+            assert_eq!(account.left, limit - limit / 60 * part);
+        }
+        account.enter(limit, limit, 1);
+        assert_eq!(account.left, Duration::ZERO);
+    }
+}
