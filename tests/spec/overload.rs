@@ -1,0 +1,192 @@
+//! What a client gets that asks for more than the server does at once: an answer at once that says
+//! so and when to come again, in either interface, while those that are served go on.
+
+use std::time::Duration;
+
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use imagestore::{
+    error::Kind,
+    limits::{
+        BODY_POOL_BYTES, DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX, MIB, REST_BODY_BYTES_MAX,
+        STREAMS_PER_CONNECTION_MAX, UPLOADS_MAX, UPLOADS_WAITING_MAX, WATCHERS_MAX,
+    },
+    wire::{
+        status,
+        v1::{
+            DownloadRequest, UploadHeader, UploadRequest, WatchOperationRequest,
+            WatchOperationsRequest, upload_request::Payload,
+        },
+    },
+};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::harness::{Answer, Client, Connection, Driver, Server, copy};
+
+/// Longer than anything here takes that waits for nothing, shorter than any wait for a turn.
+const SOON: Duration = Duration::from_secs(20);
+const EVENTS: &str = "/ImageStore/$/Operations";
+
+/// Clients on connections of their own: enough for so many calls and one more.
+async fn clients(server: &Server, calls: usize) -> Vec<Client> {
+    let connections = calls / STREAMS_PER_CONNECTION_MAX as usize + 1;
+    join_all((0..connections).map(|_| server.client())).await
+}
+
+/// Sees a refusal over gRPC that says when to come again.
+#[track_caller]
+fn assert_busy(status: &Status, message: &str) {
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, message));
+    assert_eq!(status::kind(status), Kind::Busy);
+    let hint = status.get_details_retry_info().expect("a hint").retry_delay;
+    assert_eq!(hint, Some(status::RETRY_AFTER));
+}
+
+/// Sees one over REST.
+#[track_caller]
+fn assert_busy_rest(answer: &Answer, message: &str) {
+    assert_eq!(answer.assert_fault(Kind::Busy), message);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn watchers_beyond_the_bound_are_refused() {
+    let message = "too many watchers run already; try again later";
+    let server = Server::start().await;
+    server.rest().upload("a", b"1").await.expect("stored");
+    let id = "0b5d1c1e-52a7-4a4c-8d3e-6a1f2f5b7a11";
+    server.rest().copy(&copy("a", "b").id(id)).await.expect("copied");
+    let clients = clients(&server, WATCHERS_MAX).await;
+    let watch = |number: usize| {
+        let mut client = clients[number % clients.len()].clone();
+        async move { client.watch_operations(WatchOperationsRequest {}).await }
+    };
+    let mut watches = join_all((0..WATCHERS_MAX).map(watch)).await;
+    assert!(watches.iter().all(Result::is_ok));
+
+    assert_busy(&watch(0).await.expect_err("one too many"), message);
+    let one = WatchOperationRequest { id: id.to_owned() };
+    let mut client = server.client().await;
+    assert_busy(&client.watch_operation(one).await.expect_err("one too many"), message);
+    let events = || server.http().request("GET", EVENTS).header("Accept", "text/event-stream");
+    assert_busy_rest(&events().send().await, message);
+    // Those who do not watch are served.
+    server.rest().copy(&copy("a", "c")).await.expect("copied");
+
+    drop(watches.pop());
+    let again = async {
+        loop {
+            let mut connection: Connection = events().open().await;
+            let answer = connection.head().await;
+            if answer.status == 200 {
+                return;
+            }
+        }
+    };
+    timeout(SOON, again).await.expect("the place is free");
+}
+
+#[tokio::test]
+async fn uploads_beyond_those_that_run_and_wait_are_refused() {
+    let message = "too many uploads run already; try again later";
+    let server = Server::start().await;
+    let most = UPLOADS_MAX + UPLOADS_WAITING_MAX;
+    let clients = clients(&server, most).await;
+    let header = |number: usize| {
+        let path = format!("f{number}");
+        let header = UploadHeader { path, ..UploadHeader::default() };
+        UploadRequest { payload: Some(Payload::Header(header)) }
+    };
+    // Uploads of which no more than the header ever comes.
+    let mut uploads: FuturesUnordered<_> = (0..=most)
+        .map(|number| {
+            let mut client = clients[number % clients.len()].clone();
+            let body = futures::stream::iter([header(number)]).chain(futures::stream::pending());
+            async move { client.upload(body).await }
+        })
+        .collect();
+
+    let first = timeout(SOON, uploads.next()).await.expect("an answer soon").expect("one");
+    assert_busy(&first.expect_err("one too many"), message);
+    let rest = timeout(SOON, server.http().put("/ImageStore/x?api-version=6.0", b"1")).await;
+    assert_busy_rest(&rest.expect("an answer soon"), message);
+    // Those who do not upload are served.
+    server.rest().list("").await.expect("listed");
+
+    drop(uploads);
+    let again = async { while server.rest().upload("x", b"1").await.is_err() {} };
+    timeout(SOON, again).await.expect("the places are free");
+}
+
+#[tokio::test]
+async fn downloads_beyond_those_that_run_and_wait_are_refused() {
+    let message = "too many downloads run already; try again later";
+    let server = Server::start().await;
+    // More than the client lets a server send ahead on a call.
+    server.rest().upload("a", &vec![7; 3 * MIB]).await.expect("stored");
+    let most = DOWNLOADS_MAX + DOWNLOADS_WAITING_MAX;
+    let clients = clients(&server, most).await;
+    let mut downloads: FuturesUnordered<_> = (0..=most)
+        .map(|number| {
+            let mut client = clients[number % clients.len()].clone();
+            let request = DownloadRequest { path: "a".to_owned(), ..DownloadRequest::default() };
+            async move { client.download(request).await }
+        })
+        .collect();
+
+    let mut running = Vec::new();
+    let refused = async {
+        loop {
+            match downloads.next().await.expect("one is refused") {
+                Ok(download) => running.push(download),
+                Err(status) => return status,
+            }
+        }
+    };
+    assert_busy(&timeout(SOON, refused).await.expect("an answer soon"), message);
+    let rest = timeout(SOON, server.http().get("/ImageStore/a/$/Content")).await;
+    assert_busy_rest(&rest.expect("an answer soon"), message);
+    server.rest().list("").await.expect("listed");
+
+    drop((downloads, running));
+    let again = async { while server.rest().download("a").await.is_err() {} };
+    timeout(SOON, again).await.expect("the places are free");
+}
+
+#[tokio::test]
+async fn requests_that_are_kept_whole_have_a_bound_together() {
+    let server = Server::start().await;
+    let body = vec![b' '; REST_BODY_BYTES_MAX];
+    let target = "/ImageStore/$/Copy?api-version=6.0";
+    let post = || server.http().request("POST", target);
+    let length = body.len().to_string();
+    // All but a byte of each: they wait for it.
+    let mut waiting = Vec::new();
+    for _ in 0..BODY_POOL_BYTES / REST_BODY_BYTES_MAX - 1 {
+        let mut connection = post().header("Content-Length", &length).open().await;
+        connection.send(&body[1..]).await;
+        waiting.push(connection);
+    }
+
+    // Some of the bytes are still on their way.
+    let refused = async {
+        let mut open = Vec::new();
+        loop {
+            let mut connection = post().header("Content-Length", &length).open().await;
+            connection.send(&body[1..]).await;
+            if let Ok(answer) = timeout(Duration::from_millis(100), connection.answer()).await {
+                return answer;
+            }
+            open.push(connection);
+        }
+    };
+    let answer = timeout(SOON, refused).await.expect("one is refused");
+    assert_busy_rest(&answer, "the server has too many bytes of requests; try again later");
+    // What is not kept is served.
+    server.rest().upload("a", &body).await.expect("stored");
+
+    drop(waiting);
+    let again = async { while server.rest().copy(&copy("a", "b")).await.is_err() {} };
+    timeout(SOON, again).await.expect("there is room again");
+}
