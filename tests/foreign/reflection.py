@@ -95,7 +95,11 @@ def details(error: grpc.RpcError) -> dict[type[Message], Any]:
 def unpack(status: status_pb2.Status) -> Iterator[tuple[type[Message], Any]]:
     """Unpacks the details that the tests know."""
     for packed in status.details:
-        for kind in [error_details_pb2.ErrorInfo, error_details_pb2.BadRequest]:
+        for kind in [
+            error_details_pb2.ErrorInfo,
+            error_details_pb2.BadRequest,
+            error_details_pb2.RetryInfo,
+        ]:
             message = kind()
             if packed.Unpack(message):
                 yield kind, message

@@ -24,10 +24,17 @@ class Server:
     `start` is told otherwise.
     """
 
-    def __init__(self, data: Path, *options: str) -> None:
+    def __init__(self, data: Path, *options: str, under: tuple[str, ...] = ()) -> None:
         self.data = data
         self._options = options
+        # A command that runs the server, such as `prlimit`.
+        self._under = under
         self.start()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
 
     def start(self, listen: str = ANY_PORT, **variables: str) -> None:
         """Starts the process and waits for its ready line, which tells the port."""
@@ -47,7 +54,8 @@ class Server:
         self._ended = False
         self._said = threading.Condition()
         self._process = subprocess.Popen(
-            [binary(), "serve", "--listen", listen, "--data", str(self.data), *self._options],
+            [*self._under, binary(), "serve", "--listen", listen, "--data", str(self.data)]
+            + list(self._options),
             env=environment() | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -2,7 +2,7 @@
 
 use imagestore::{
     error::Kind,
-    limits::{MESSAGE_BYTES_MAX, MIB},
+    limits::{DOWNLOAD_MESSAGE_BYTES, MESSAGE_BYTES_MAX, MIB},
     wire::v1::{
         CommitUploadSessionRequest, DeleteUploadSessionRequest, DownloadRequest,
         GetUploadSessionRequest, ListUploadSessionsRequest, StatRequest, UploadChunkHeader,
@@ -131,7 +131,7 @@ async fn no_message_of_a_download_is_large() {
     server.rest().upload("f", &bytes).await.expect("stored");
     let request = DownloadRequest { path: path("f"), ..DownloadRequest::default() };
     let pieces = all(client.download(request).await).await.expect("downloaded");
-    assert!(pieces.iter().all(|piece| (1..=256 << 10).contains(&piece.data.len())));
+    assert!(pieces.iter().all(|piece| (1..=DOWNLOAD_MESSAGE_BYTES).contains(&piece.data.len())));
     assert_eq!(pieces.iter().map(|piece| piece.data.len()).sum::<usize>(), bytes.len());
 }
 

@@ -178,8 +178,8 @@ async fn downloads_that_stand_still_hold_up_nobody() {
     let mut slow = Vec::new();
     for _ in 0..=DOWNLOAD_POOL_BYTES / PART_BYTES_MAX {
         let mut download = fixture.download("a").await;
-        let piece = download.next().await.unwrap().unwrap();
-        slow.push((download, piece.to_vec()));
+        let piece = tokio::time::timeout(SOON, download.next()).await.expect("a turn soon");
+        slow.push((download, piece.unwrap().unwrap().to_vec()));
     }
     // Each goes on where it stood.
     let (mut first, mut found) = slow.swap_remove(0);

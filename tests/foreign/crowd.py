@@ -1,0 +1,354 @@
+"""A crowd of clients: those who stand still in every way there is, and those who work meanwhile.
+
+Whoever stands still sends its part and then neither sends nor reads; where the server cuts it off, it
+comes again at once. Whoever works knows what its own folder holds and looks whether the server agrees;
+it takes no answer but success, or a refusal that says when to come again.
+"""
+
+import json
+import random
+import select
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+from google.rpc.error_details_pb2 import RetryInfo
+
+from .crash import LARGE_POOL, POOL, Files
+from .reflection import CALL_SECONDS, Service, details
+
+# Larger than what all buffers between the server and a client hold.
+BIG_FILE = "big"
+BIG_BYTES = 24 << 20
+MESSAGE_BYTES = 64 * 1024
+# A client whose connection breaks where it cannot see it comes again after this time.
+STALLED_SECONDS = 90
+# Small, so that a client that does not read is soon noticed.
+RECEIVE_BYTES = 4096
+
+HOST = "Host: localhost\r\n"
+UPLOAD = "/imagestore.v1.ImageStore/Upload"
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, SETTINGS = 0, 1, 4
+END_STREAM, END_HEADERS = 1, 4
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
+    head = len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4)
+    return head + payload
+
+
+def head(method: str, path: str, flags: int, **fields: str) -> bytes:
+    """The frames that begin an HTTP/2 connection and its first call."""
+    names = {":method": method, ":scheme": "http", ":path": path, ":authority": "localhost"}
+    block = b""
+    for name, value in (names | {key.replace("_", "-"): text for key, text in fields.items()}).items():
+        block += b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+    return HTTP2 + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, flags | END_HEADERS, 1, block)
+
+
+def half_upload(number: int) -> bytes:
+    """The beginning of an upload over gRPC: its header, and a message of which the half comes."""
+    path = f"stalled/{number}".encode()
+    header = b"\x0a" + bytes([len(path)]) + path
+    message = b"\x0a" + bytes([len(header)]) + header
+    first = b"\0" + len(message).to_bytes(4) + message
+    half = b"\0" + MESSAGE_BYTES.to_bytes(4) + b"\x12" + bytes(MESSAGE_BYTES // 2)
+    parts = [half[at : at + 16_384] for at in range(0, len(half), 16_384)]
+    begin = head("POST", UPLOAD, 0, content_type="application/grpc", te="trailers")
+    return begin + b"".join(frame(DATA, 0, 1, part) for part in [first, *parts])
+
+
+def half_body(line: str, size: int, fields: str = "") -> bytes:
+    """A request of whose body the half comes."""
+    text = f"{line} HTTP/1.1\r\n{HOST}{fields}Content-Length: {size}\r\n\r\n"
+    return text.encode() + b"{" * (size // 2)
+
+
+def chunk(number: int) -> bytes:
+    """The beginning of a chunk of an upload session."""
+    session = f"00000000-0000-4000-8000-{number + 1:012}"
+    line = f"PUT /ImageStore/stalled/{number}/$/UploadChunk?api-version=6.0&session-id={session}"
+    return half_body(line, 100_000, "Content-Range: bytes 0-99999/200000\r\n")
+
+
+def get(path: str, fields: str = "") -> bytes:
+    """A whole request."""
+    return f"GET {path} HTTP/1.1\r\n{HOST}{fields}\r\n".encode()
+
+
+CONTENT = f"/ImageStore/{BIG_FILE}/$/Content"
+EVENTS = "Accept: text/event-stream\r\n"
+KINDS: list[Callable[[int], bytes]] = [
+    lambda n: f"PUT /ImageStore/stalled/{n} HTTP/1.1\r\nHost: ".encode(),
+    lambda n: half_body(f"PUT /ImageStore/stalled/{n}?api-version=6.0", 600_000),
+    lambda n: half_body("POST /ImageStore/$/Copy?api-version=6.0", 200_000),
+    chunk,
+    half_upload,
+    lambda _: get(CONTENT),
+    lambda _: head("GET", CONTENT, END_STREAM),
+    lambda _: get("/ImageStore/$/Operations", EVENTS),
+    lambda _: get("/health"),
+    lambda _: head("GET", "/health", END_STREAM),
+]
+
+
+class Stalled:
+    """Some clients that stand still."""
+
+    def __init__(self, endpoint: tuple[str, int], count: int) -> None:
+        self._endpoint = endpoint
+        self._poll = select.epoll()
+        self._open: dict[int, tuple[socket.socket, int, float]] = {}
+        self._over = threading.Event()
+        self.cut = 0
+        for number in range(count):
+            self._begin(number)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def rest(self) -> None:
+        """Lets none come again that is cut off."""
+        self._over.set()
+        self._thread.join()
+
+    def close(self) -> None:
+        """Ends all of them. Can be called again."""
+        self.rest()
+        for connection, _, _ in self._open.values():
+            connection.close()
+        self._open.clear()
+        if not self._poll.closed:
+            self._poll.close()
+
+    def _begin(self, number: int) -> None:
+        connection = socket.socket()
+        connection.settimeout(CALL_SECONDS)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        try:
+            connection.connect(self._endpoint)
+            connection.sendall(KINDS[number % len(KINDS)](number))
+        except (BrokenPipeError, ConnectionResetError):
+            # It was refused before it had sent all; the next look sees that.
+            pass
+        self._open[connection.fileno()] = (connection, number, time.monotonic())
+        # Not for reading: what comes is left where it is.
+        self._poll.register(connection, select.EPOLLRDHUP)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            ended = {number for number, _ in self._poll.poll(timeout=0.1)}
+            self.cut += len(ended)
+            old = time.monotonic() - STALLED_SECONDS
+            ended |= {number for number, (_, _, begun) in self._open.items() if begun < old}
+            for descriptor in ended:
+                connection, number, _ = self._open.pop(descriptor)
+                self._poll.unregister(connection)
+                connection.close()
+                self._begin(number)
+
+
+@dataclass
+class Tally:
+    """What those who work have done."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    longest: dict[str, float] = field(default_factory=dict)
+
+    def __iadd__(self, other: "Tally") -> "Tally":
+        self.calls += other.calls
+        self.refused += other.refused
+        for name, seconds in other.longest.items():
+            self.note(name, seconds)
+        return self
+
+    def note(self, name: str, seconds: float) -> None:
+        """Notes how long a call took, if none took longer."""
+        self.longest[name] = max(seconds, self.longest.get(name, 0))
+
+
+class Busy(Exception):
+    """The server refused a call and said when to come again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"busy, come again in {seconds} s")
+        self.seconds = seconds
+
+
+class OverRest:
+    """The calls of a worker over REST."""
+
+    def __init__(self, endpoint: tuple[str, int]) -> None:
+        self._connection = HTTPConnection(*endpoint, timeout=CALL_SECONDS)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
+
+    def upload(self, path: str, data: bytes) -> None:
+        """Stores a file."""
+        self._call("PUT", path, data)
+
+    def download(self, path: str) -> bytes:
+        """Returns the bytes of a file."""
+        return self._call("GET", f"{path}/$/Content")
+
+    def copy(self, source: str, destination: str, skip: list[str], verify: bool) -> None:
+        """Copies a folder."""
+        body = {
+            "RemoteSource": source,
+            "RemoteDestination": destination,
+            "SkipFiles": skip,
+            "Verify": verify,
+        }
+        self._call("POST", "$/Copy", json.dumps(body).encode())
+
+    def list(self, path: str) -> set[str]:
+        """Returns the files of a folder."""
+        page = json.loads(self._call("GET", path))
+        return {file["StoreRelativePath"] for file in page["StoreFiles"]}
+
+    def delete(self, path: str) -> None:
+        """Deletes a path."""
+        self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
+        target = f"/ImageStore/{quote(path, safe='/$')}?api-version=6.0"
+        self._connection.request(method, target, body)
+        answer = self._connection.getresponse()
+        data = answer.read()
+        if answer.status in (429, 503):
+            raise Busy(float(answer.headers["Retry-After"]))
+        assert answer.status == 200, (method, path, answer.status, data)
+        return data
+
+
+class OverGrpc:
+    """The calls of a worker over gRPC, on a connection of its own."""
+
+    def __init__(self, channel: grpc.Channel, service: Service) -> None:
+        self._channel = channel
+        self._service = service
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def upload(self, path: str, data: bytes) -> None:
+        """Stores a file."""
+        pieces = [data[at : at + MESSAGE_BYTES] for at in range(0, len(data), MESSAGE_BYTES)]
+        messages = [{"header": {"path": path}}, *({"data": piece} for piece in pieces)]
+        self._call("Upload", messages)
+
+    def download(self, path: str) -> bytes:
+        """Returns the bytes of a file."""
+        return b"".join(message.data for message in self._stream("Download", path=path))
+
+    def copy(self, source: str, destination: str, skip: list[str], verify: bool) -> None:
+        """Copies a folder."""
+        *_, _last = self._stream(
+            "Copy", source=source, destination=destination, skip_files=skip, verify=verify
+        )
+
+    def list(self, path: str) -> set[str]:
+        """Returns the files of a folder."""
+        return {entry.path for entry in self._call("List", path=path).entries}
+
+    def delete(self, path: str) -> None:
+        """Deletes a path."""
+        self._call("Delete", path=path)
+
+    def _call(self, method: str, request: Any = None, **fields: Any) -> Any:
+        try:
+            return self._service.call(method, request, **fields)
+        except grpc.RpcError as error:
+            raise refusal(error) from error
+
+    def _stream(self, method: str, **fields: Any) -> Iterator[Any]:
+        try:
+            yield from self._service.call(method, **fields)
+        except grpc.RpcError as error:
+            raise refusal(error) from error
+
+
+def refusal(error: grpc.RpcError) -> Exception:
+    """Returns a refusal that says when to come again as what it is, and any other error as itself."""
+    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
+        return error
+    hint = details(error).get(RetryInfo)
+    return error if hint is None else Busy(hint.retry_delay.ToTimedelta().total_seconds())
+
+
+class Worker:
+    """One who uploads, downloads, copies, lists and deletes in folders of its own."""
+
+    def __init__(self, number: int, calls: OverRest | OverGrpc, chance: random.Random) -> None:
+        self._folder = f"w{number}"
+        self._copy = f"c{number}"
+        self._calls = calls
+        self._chance = chance
+        self._files: Files = {}
+        self.tally = Tally()
+
+    def run(self, over: threading.Event) -> None:
+        """Works until it is told that it is over."""
+        steps = [self._upload] * 4 + [self._download] * 4 + [self._copied] * 2 + [self._list] * 2
+        self._upload()
+        while not over.is_set():
+            self._chance.choice([*steps, self._delete])()
+        self._calls.close()
+
+    def _upload(self) -> None:
+        path = f"{self._folder}/f{self._chance.randrange(8)}"
+        pool = LARGE_POOL if self._chance.random() < 0.02 else POOL
+        data = self._chance.choice(pool)
+        self._call("upload", lambda: self._calls.upload(path, data))
+        self._files[path] = data
+
+    def _download(self) -> None:
+        path = self._chance.choice(list(self._files))
+        data = self._call("download", lambda: self._calls.download(path))
+        assert data == self._files[path], f"{path} has {len(data)} bytes, and not its own"
+
+    def _copied(self) -> None:
+        skip = self._chance.choice([[], ["F1"], ["f2", "f3"]])
+        verify = self._chance.random() < 0.2
+        kept = {path for path in self._files if path.rpartition("/")[2] not in str(skip).lower()}
+        if not kept:
+            return
+        self._call("copy", lambda: self._calls.copy(self._folder, self._copy, skip, verify))
+        found = self._call("list", lambda: self._calls.list(self._copy))
+        assert found == {path.replace(self._folder, self._copy, 1) for path in kept}, found
+        self._call("delete", lambda: self._calls.delete(self._copy))
+
+    def _list(self) -> None:
+        found = self._call("list", lambda: self._calls.list(self._folder))
+        assert found == set(self._files), found
+
+    def _delete(self) -> None:
+        if len(self._files) > 1:
+            path = self._chance.choice(list(self._files))
+            self._call("delete", lambda: self._calls.delete(path))
+            del self._files[path]
+
+    def _call(self, name: str, call: Callable[[], Any]) -> Any:
+        while True:
+            begun = time.monotonic()
+            try:
+                return call()
+            except Busy as busy:
+                self.tally.refused += 1
+                # As the server asked for.
+                threading.Event().wait(busy.seconds)
+            finally:
+                self.tally.calls[name] += 1
+                self.tally.note(name, time.monotonic() - begun)

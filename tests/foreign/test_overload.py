@@ -1,0 +1,195 @@
+"""More clients than the server can serve, and clients that stand still.
+
+`TEST_LONG=1` lasts ten minutes instead of one; `TEST_SEED=<number>` repeats the choices of a run.
+"""
+
+import os
+import random
+import resource
+import tempfile
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+
+import grpc
+
+from .command import CommandCase
+from .crowd import BIG_BYTES, BIG_FILE, OverGrpc, OverRest, Stalled, Tally, Worker
+from .reflection import CALL_SECONDS, Reflection, Service
+from .rest import Rest
+from .server import Server
+from .test_grpc import SERVICE
+
+STALLED = 1_000
+WORKERS = 64
+SOAK_SECONDS = 60
+SOAK_SECONDS_LONG = 600
+MEMORY_KIB = 512 * 1024
+OPEN_FILES = 4_096
+# What a server with few files serves: the half of them.
+FEW_FILES = 128
+# Longer than it takes until what the last connections held is free.
+SOON_SECONDS = 60
+
+
+def raise_open_files() -> None:
+    """Lets this process open as many connections as the crowd has."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < OPEN_FILES:
+        raise AssertionError(f"needs {OPEN_FILES} open files; the limit of this machine is {most}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, most))
+
+
+class OverloadTest(CommandCase):
+    """A server and a crowd."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        raise_open_files()
+        self.rest.put(BIG_FILE, bytes(BIG_BYTES))
+
+    def test_a_crowd_that_stands_still_costs_little_and_stops_nobody(self) -> None:
+        """1,000 clients stand still while 64 work: memory, answers, and what is left behind."""
+        seed = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**32))
+        seconds = SOAK_SECONDS_LONG if os.environ.get("TEST_LONG") else SOAK_SECONDS
+        print(f"overload: TEST_SEED={seed}", flush=True)
+        self.rest.close()
+        files = self.open_files()
+
+        stalled = Stalled(self.server.endpoint, STALLED)
+        self.addCleanup(stalled.close)
+        tally = self.work(random.Random(seed), seconds)
+        stalled.close()
+
+        memory = self.status("VmHWM")
+        print(
+            f"overload: {memory // 1024} MiB at most, {tally.calls.total() / seconds:.0f} calls a"
+            f" second, {tally.refused} refused, {stalled.cut} cut off;",
+            *(
+                f"{count} {name} of at most {tally.longest[name]:.1f} s,"
+                for name, count in sorted(tally.calls.items())
+            ),
+            flush=True,
+        )
+        self.assertLess(memory, MEMORY_KIB)
+        for name in ["upload", "download", "copy", "list", "delete"]:
+            self.assertGreater(tally.calls[name], WORKERS, tally)
+        self.wait_until("no connection is left", lambda: self.open_files() <= files)
+        # No half of anything became visible, and there are turns for what comes next.
+        names = self.rest.listing()
+        self.assertNotIn("stalled", names.folders)
+        self.rest.put("after", b"1")
+        self.assertEqual(self.rest.content("after"), b"1")
+        self.assertIn("clean: ", self.command("check", "--deep"))
+
+    def test_it_stops_in_time_whoever_stands_still(self) -> None:
+        stalled = Stalled(self.server.endpoint, STALLED)
+        self.addCleanup(stalled.close)
+        # The last ones are served, so all are.
+        self.assertEqual(self.rest.listing().files, {BIG_FILE: BIG_BYTES})
+
+        # The crowd would come again to a port that is closed.
+        stalled.rest()
+        self.server.stop()
+        stalled.close()
+        self.start_again()
+
+        self.assertEqual(self.rest.listing().files, {BIG_FILE: BIG_BYTES})
+
+    def work(self, chance: random.Random, seconds: int) -> Tally:
+        """Works for some time, half over REST and half over gRPC, and returns what was done."""
+        reflection = Reflection(self.server.address)
+        self.addCleanup(reflection.close)
+        over, tally = threading.Event(), Tally()
+        workers = []
+        for number in range(WORKERS):
+            calls: OverRest | OverGrpc = OverRest(self.server.endpoint)
+            if number % 2:
+                options = [("grpc.use_local_subchannel_pool", 1)]
+                channel = grpc.insecure_channel(self.server.address, options)
+                calls = OverGrpc(channel, Service(channel, reflection.pool, SERVICE))
+            workers.append(Worker(number, calls, random.Random(chance.random())))
+        with ThreadPoolExecutor(WORKERS) as pool:
+            running = [pool.submit(worker.run, over) for worker in workers]
+            # The first who fails ends it for all.
+            for done in running:
+                done.add_done_callback(lambda _: over.set())
+            over.wait(seconds)
+            over.set()
+            for done in running:
+                done.result()
+        reflection.close()
+        for worker in workers:
+            tally += worker.tally
+        return tally
+
+    def open_files(self) -> int:
+        """Returns how many files and connections the server has open."""
+        return len(os.listdir(f"/proc/{self.server.pid}/fd"))
+
+    def status(self, name: str) -> int:
+        """Returns a figure of the server's memory, in KiB."""
+        lines = Path(f"/proc/{self.server.pid}/status").read_text(encoding="utf-8").splitlines()
+        (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+        return int(value)
+
+    def wait_until(self, what: str, is_true: Callable[[], bool]) -> None:
+        """Waits for what must become true soon."""
+        until = time.monotonic() + SOON_SECONDS
+        while not is_true():
+            self.assertLess(time.monotonic(), until, f"waited in vain until {what}")
+            os.sched_yield()
+
+
+class FewFilesTest(unittest.TestCase):
+    """A server that may open few files keeps some of them for its store."""
+
+    def test_connections_leave_files_for_the_store(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="imagestore-")
+        self.addCleanup(folder.cleanup)
+        under = ("prlimit", f"--nofile={FEW_FILES}:{FEW_FILES}")
+        server = Server(Path(folder.name) / "data", under=under)
+        self.addCleanup(server.stop)
+        rest = Rest(server.url)
+        self.addCleanup(rest.close)
+        rest.put("a", b"1")
+        crowd = [self.connect(server) for _ in range(FEW_FILES // 2 - 1)]
+        for connection in crowd:
+            self.assertEqual(self.get(connection, "/health"), (200, None))
+
+        # There is no room for one more, and it is told so; a probe sees that the server is well.
+        self.assertEqual(self.get(self.connect(server), "/ImageStore?api-version=6.0"), (503, "1"))
+        self.assertEqual(self.get(self.connect(server), "/health"), (200, None))
+        # Whoever has a connection is served, with files and all.
+        data = bytes(range(256)) * 1_000
+        rest.put("b", data)
+        self.assertEqual(rest.content("b"), data)
+
+        crowd.pop().close()
+        self.assertEqual(self.get_until_served(server), 200)
+
+    def connect(self, server: Server) -> HTTPConnection:
+        """Opens a connection."""
+        connection = HTTPConnection(*server.endpoint, timeout=CALL_SECONDS)
+        connection.connect()
+        self.addCleanup(connection.close)
+        return connection
+
+    def get(self, connection: HTTPConnection, target: str) -> tuple[int, str | None]:
+        """Gets a target; returns the status, and when to come again."""
+        connection.request("GET", target)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers["Retry-After"]
+
+    def get_until_served(self, server: Server) -> int:
+        """Comes again until the server has noticed that a connection was closed."""
+        until = time.monotonic() + SOON_SECONDS
+        while True:
+            status, hint = self.get(self.connect(server), "/ImageStore?api-version=6.0")
+            if hint is None or time.monotonic() > until:
+                return status
