@@ -37,6 +37,7 @@ mod live;
 mod operations;
 #[cfg(test)]
 mod parsers;
+#[cfg(test)]
 mod overload;
 #[cfg(test)]
 mod rest_content;
