@@ -59,7 +59,6 @@ pub const BLOB_TIME: Duration = Duration::from_mins(2);
 /// calls which block, so that a disk which never answers leaves the others to those who hash.
 pub const BLOB_CALLS_MAX: usize = 256;
 
-/// The bytes of one message of an upload or a download.
 /// The bytes of one message of an upload, as a client sends it.
 pub const STREAM_MESSAGE_BYTES: usize = 256 * KIB;
 /// The bytes of one message of a download. A client that stands still costs the server some of them.
@@ -136,6 +135,23 @@ pub const CHECK_PATHS_MAX: usize = 16;
 pub const CHECK_CLIMB_MAX: usize = 10_000;
 /// Rows that one repair removes at most.
 pub const CHECK_REPAIR_ROWS: i64 = 500;
+
+/// The format of backups that this program writes, and the newest that it reads.
+pub const BACKUP_FORMAT: u32 = 1;
+/// Backups that run at once.
+pub const BACKUPS_MAX: usize = 4;
+/// Rows of one page of a backup, so parts in one offer and entries in one record.
+pub const BACKUP_PAGE_ROWS: usize = 256;
+/// Parts of a backup that are read, written or put at once.
+pub const BACKUP_PARTS_IN_FLIGHT: usize = 4;
+/// Pages of a backup that wait for its caller.
+pub const BACKUP_PIECES_WAITING: usize = 4;
+/// Rows that one step of a restore writes at most.
+pub const RESTORE_STEP_ROWS: usize = 1_000;
+/// Bytes of small parts that one step of a restore writes, but for the last one's.
+pub const RESTORE_STEP_BYTES: usize = MIB;
+/// Pins of a restore that are dropped in one transaction.
+pub const RESTORE_UNPIN_ROWS: usize = 500;
 
 /// How long a pin counts unless it is renewed.
 pub const PIN_LIFE: Duration = Duration::from_mins(5);
@@ -252,6 +268,7 @@ pub fn micros(span: Duration) -> i64 {
 }
 
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
+const _: () = assert!(BACKUP_PAGE_ROWS * (NAME_BYTES_MAX + 64) < MESSAGE_BYTES_MAX);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);
 const _: () =
     assert!(2 * CHECK_FINDINGS_MAX * (CHECK_PATHS_MAX + 1) * PATH_BYTES_MAX <= MESSAGE_BYTES_MAX);

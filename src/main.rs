@@ -51,11 +51,11 @@ fn main() -> ExitCode {
 /// Runs a client command against its server, or against a private one over the store of a stopped one.
 fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
     let config = command.stopped().map(|(data, stopped)| {
-        Config::stopped(data, stopped.database.as_deref(), stopped.blobs.as_deref())
+        Config::private(data, stopped.database.as_deref(), stopped.blobs.as_deref())
     });
     match config {
         None => cli::run(global, command),
-        Some(config) => with_stopped(config, |server| {
+        Some(config) => with_stopped(config, command.makes_store(), |server| {
             cli::run(&cli::Global { server, ..global.clone() }, command)
         }),
     }

@@ -1,7 +1,7 @@
 //! The arguments of the client commands.
 //!
 //! Every flag has an environment variable, except those that belong to one call only: names to skip,
-//! an operation id, overwriting, repairing, and the folder of a stopped server.
+//! an operation id, overwriting, repairing, a snapshot, and the folder of a stopped server.
 
 use std::{
     fmt,
@@ -59,6 +59,10 @@ pub enum Command {
     Info,
     /// Look for damage; the exit code is 0 where nothing is found
     Check(Check),
+    /// Take a backup of the whole store, while it serves
+    Backup(Backup),
+    /// Restore a backup into an empty store
+    Restore(Restore),
 }
 
 /// Arguments of `copy`.
@@ -212,10 +216,39 @@ pub struct Check {
     pub stopped: Stopped,
 }
 
+/// Arguments of `backup`.
+#[derive(Args, Clone, Debug)]
+pub struct Backup {
+    /// A folder (one that exists, or a path that ends with /), which many backups share: only new parts
+    /// are fetched. Any other path: a file that holds this one backup
+    #[arg(value_name = "DIR/|FILE")]
+    pub place: PathBuf,
+    /// Overwrite a file that exists
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub stopped: Stopped,
+}
+
+/// Arguments of `restore`.
+#[derive(Args, Clone, Debug)]
+pub struct Restore {
+    /// The folder or the file of a backup
+    #[arg(value_name = "DIR|FILE")]
+    pub place: PathBuf,
+    /// Which snapshot of a folder; the newest one if it is left out
+    #[arg(long, value_name = "NAME")]
+    pub snapshot: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub stopped: Stopped,
+}
+
 /// Where a server that is stopped keeps its store.
 #[derive(Args, Clone)]
 pub struct Stopped {
-    /// Check the data folder of a server that is stopped, instead of asking a server
+    /// Work on the data folder of a server that is stopped, instead of asking a server
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Its database, where it was started with one
@@ -242,8 +275,27 @@ impl fmt::Debug for Stopped {
 impl Command {
     /// The store of a stopped server that the command works on, and its data folder.
     pub fn stopped(&self) -> Option<(&Path, &Stopped)> {
-        let Self::Check(check) = self else { return None };
-        check.stopped.data.as_deref().map(|data| (data, &check.stopped))
+        let stopped = match self {
+            Self::Check(check) => &check.stopped,
+            Self::Backup(backup) => &backup.stopped,
+            Self::Restore(restore) => &restore.stopped,
+            Self::Copy(_)
+            | Self::Upload(_)
+            | Self::Download(_)
+            | Self::List(_)
+            | Self::Stat(_)
+            | Self::Delete(_)
+            | Self::Watch(_)
+            | Self::Operations(_)
+            | Self::Cancel(_)
+            | Self::Info => return None,
+        };
+        stopped.data.as_deref().map(|data| (data, stopped))
+    }
+
+    /// Whether that store is made where it is missing.
+    pub fn makes_store(&self) -> bool {
+        matches!(self, Self::Restore(_))
     }
 }
 

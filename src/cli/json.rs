@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::text::instant,
-    client::transfer::Moved,
+    client::{
+        backup::{Backed, Restored},
+        transfer::Moved,
+    },
     wire::v1::{
         CheckResponse, DeleteResponse, Entry, Finding, GetStoreInfoResponse, Operation,
         StatResponse, Usage,
@@ -120,6 +123,29 @@ pub(super) fn finding(finding: &Finding) -> Value {
         "paths": finding.paths,
         "more_paths": finding.more_paths,
         "repaired": finding.repaired,
+    })
+}
+
+/// A backup that is finished.
+pub(super) fn backed(backed: &Backed) -> Value {
+    json!({
+        "path": backed.path.to_string_lossy(),
+        "snapshot": backed.snapshot,
+        "file_count": backed.file_count,
+        "size_bytes": backed.size_bytes,
+        "parts": backed.parts,
+        "part_bytes": backed.part_bytes,
+        "new_parts": backed.new_parts,
+        "new_bytes": backed.new_bytes,
+    })
+}
+
+/// A store that is restored.
+pub(super) fn restored(restored: &Restored) -> Value {
+    json!({
+        "path": restored.path.to_string_lossy(),
+        "file_count": restored.file_count,
+        "size_bytes": restored.size_bytes,
     })
 }
 

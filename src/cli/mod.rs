@@ -5,6 +5,7 @@
 //! ends quietly, and one that does something goes on.
 
 mod args;
+mod backup;
 mod check;
 mod copy;
 mod interrupt;
@@ -97,6 +98,8 @@ async fn execute(server: &str, command: Command, output: &mut Output) -> Result<
         Command::Stat(args) => show::stat(&client, &args.path, output).await,
         Command::Delete(args) => show::delete(&client, &args.path, output).await,
         Command::Check(args) => check::check(&client, &args, output).await,
+        Command::Backup(args) => backup::backup(&client, &args, output).await,
+        Command::Restore(args) => backup::restore(&client, &args, output).await,
         Command::Info => show::info(&client, output).await,
         Command::Watch(args) => operations::watch(&client, args.id.as_deref(), output).await,
         Command::Operations(args) => operations::list(&client, args.state, output).await,

@@ -128,7 +128,8 @@ impl Client {
             let why = format!("its BLAKE3 is {digest}, not {}; fetch it again", file.digest);
             return Err(Error::Damaged { path: file.path.clone(), why });
         }
-        partial.keep(local, existing).await?;
+        let target = local.to_owned();
+        joined(tokio::task::spawn_blocking(move || partial.keep(&target, existing))).await?;
         this.arrived();
         Ok(())
     }
@@ -187,7 +188,7 @@ impl Client {
 }
 
 /// Refuses to overwrite.
-fn refuse_existing(local: &Path, existing: Existing) -> Result<()> {
+pub(super) fn refuse_existing(local: &Path, existing: Existing) -> Result<()> {
     if existing == Existing::Refuse && local.symlink_metadata().is_ok() {
         return Err(Error::Exists(local.to_owned()));
     }
@@ -210,7 +211,7 @@ fn write(
 
 /// A file that is being filled, beside its target. Dropping it removes it.
 #[derive(Debug)]
-struct Partial {
+pub(super) struct Partial {
     path: PathBuf,
     kept: bool,
 }
@@ -218,16 +219,17 @@ struct Partial {
 impl Partial {
     /// Makes an empty file beside the target. Its name does not grow with that of the target, which
     /// may have all the length that the file system allows.
-    fn create(target: &Path) -> Result<(Self, fs::File)> {
+    pub(super) fn create(target: &Path) -> Result<(Self, fs::File)> {
         let path = target.with_file_name(format!(".imagestore-{}.part", Uuid::new_v4().simple()));
         let file = fs::File::create_new(&path).map_err(Error::local("write", target))?;
         Ok((Self { path, kept: false }, file))
     }
 
-    /// Gives the file its name.
-    async fn keep(mut self, target: &Path, existing: Existing) -> Result<()> {
+    /// Gives the file its name. Blocks.
+    #[expect(clippy::disallowed_methods, reason = "who needs the name to last syncs the folder")]
+    pub(super) fn keep(mut self, target: &Path, existing: Existing) -> Result<()> {
         refuse_existing(target, existing)?;
-        tokio::fs::rename(&self.path, target).await.map_err(Error::local("write", target))?;
+        fs::rename(&self.path, target).map_err(Error::local("write", target))?;
         self.kept = true;
         Ok(())
     }
@@ -245,8 +247,8 @@ impl Drop for Partial {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_file_that_is_not_kept_leaves_nothing() {
+    #[test]
+    fn a_file_that_is_not_kept_leaves_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let target = folder.path().join("a");
         let (partial, _) = Partial::create(&target).expect("a file");
@@ -255,15 +257,15 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
     }
 
-    #[tokio::test]
-    async fn only_force_overwrites() {
+    #[test]
+    fn only_force_overwrites() {
         let folder = tempfile::tempdir().expect("a folder");
         let target = folder.path().join("a");
         fs::write(&target, "old").expect("a file");
         for (existing, content) in [(Existing::Refuse, "old"), (Existing::Overwrite, "new")] {
             let (partial, mut file) = Partial::create(&target).expect("a file");
             file.write_all(b"new").expect("written");
-            assert_eq!(partial.keep(&target, existing).await.is_ok(), content == "new");
+            assert_eq!(partial.keep(&target, existing).is_ok(), content == "new");
             assert_eq!(fs::read_to_string(&target).expect("a file"), content);
             assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
         }

@@ -70,6 +70,14 @@ pub enum Error {
         /// What differs.
         why: String,
     },
+    /// A backup on this side that cannot be restored.
+    #[error("{} cannot be restored: {why}", path.display())]
+    Backup {
+        /// The file that is at fault.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
     /// An answer that the server must not give.
     #[error("the server gave an answer that makes no sense: {0}")]
     Answer(String),
@@ -112,6 +120,7 @@ impl Error {
             | Self::Unfit { .. }
             | Self::Exists(_)
             | Self::Damaged { .. }
+            | Self::Backup { .. }
             | Self::Answer(_) => None,
         }
     }

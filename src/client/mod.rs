@@ -8,6 +8,7 @@
 //! **Invariant:** a file counts as moved only when the BLAKE3 of what was read equals that of what was
 //! written.
 
+pub mod backup;
 pub mod check;
 pub mod download;
 pub mod error;

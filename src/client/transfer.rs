@@ -54,6 +54,12 @@ impl Tally {
         }
     }
 
+    /// Adds to what is done.
+    pub(super) fn add(&self, files: u64, bytes: u64) {
+        self.files_done.fetch_add(files, Relaxed);
+        self.bytes_done.fetch_add(bytes, Relaxed);
+    }
+
     /// Adds to what there is to do.
     pub(super) fn expect(&self, files: u64, bytes: u64) {
         self.files_total.fetch_add(files, Relaxed);

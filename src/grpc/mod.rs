@@ -3,6 +3,7 @@
 //! A handler parses a message into plain values, calls the store, and turns the answer back. It holds
 //! no logic. The deadline of a call is ours to keep: in process nobody enforces `grpc-timeout`.
 
+mod backups;
 mod call;
 mod messages;
 mod service;

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     error::{Error, Kind, Result},
     grpc::{
+        backups,
         call::{call, until},
         messages,
         streams::{self, Answers},
@@ -61,6 +62,7 @@ impl ImageStore for Service {
     type WatchOperationsStream = Answers<Operation>;
     type DownloadStream = Answers<v1::DownloadResponse>;
     type CheckStream = Answers<v1::CheckResponse>;
+    type BackupStream = Answers<v1::BackupResponse>;
 
     async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
         let call = call(&request)?;
@@ -282,5 +284,22 @@ impl ImageStore for Service {
         let v1::CheckRequest { deep, repair } = request.into_inner();
         let checking = self.0.check(CheckRequest { deep, repair });
         answer(checking.map(|checking| streams::check(checking, call, self.0.draining())))
+    }
+
+    async fn backup(
+        &self,
+        request: Request<Streaming<v1::BackupRequest>>,
+    ) -> Answer<Self::BackupStream> {
+        let call = call(&request)?;
+        answer(backups::backup(&self.0, request.into_inner(), call).await)
+    }
+
+    async fn restore(
+        &self,
+        request: Request<Streaming<v1::RestoreRequest>>,
+    ) -> Answer<v1::RestoreResponse> {
+        let call = call(&request)?;
+        let stop = self.0.draining();
+        answer(backups::restore(&self.0, request.into_inner(), call, stop).await)
     }
 }

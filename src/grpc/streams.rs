@@ -19,7 +19,8 @@ use crate::{
 /// A stream of answers.
 pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn stopping() -> Error {
+/// The error for a stream that ends because the server does.
+pub(super) fn stopping() -> Error {
     Error::new(Kind::Busy, "the server is stopping; try again")
 }
 

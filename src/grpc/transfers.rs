@@ -53,12 +53,8 @@ impl Message for UploadChunkRequest {
 }
 
 impl<T: Message> Body<T> {
-    async fn next(&mut self) -> Result<Option<T>> {
-        self.0.message().await.map_err(|status| broken(&status))
-    }
-
     async fn header(&mut self) -> Result<T::Header> {
-        match self.next().await?.and_then(Message::open) {
+        match next(&mut self.0).await?.and_then(Message::open) {
             Some(Piece::Header(header)) => Ok(header),
             Some(Piece::Data(_)) | None => {
                 Err(Error::invalid("header", "the first message has no header; send it first"))
@@ -67,7 +63,7 @@ impl<T: Message> Body<T> {
     }
 
     async fn data(&mut self) -> Result<Option<Bytes>> {
-        match self.next().await? {
+        match next(&mut self.0).await? {
             None => Ok(None),
             Some(message) => match message.open() {
                 Some(Piece::Data(data)) => Ok(Some(data)),
@@ -78,6 +74,14 @@ impl<T: Message> Body<T> {
             },
         }
     }
+}
+
+/// The next message of a caller.
+///
+/// # Errors
+/// `Timeout` where the server around it gives the caller up as too slow, `Cancelled` where he left.
+pub(super) async fn next<T>(messages: &mut Streaming<T>) -> Result<Option<T>> {
+    messages.message().await.map_err(|status| broken(&status))
 }
 
 /// Why no message comes any more: the client was too slow, left, or sent what is none. Nobody takes

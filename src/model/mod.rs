@@ -1,5 +1,6 @@
 //! Pure values: they know no database, no runtime and no wire.
 
+mod backup;
 mod check;
 mod copy;
 mod digest;
@@ -8,6 +9,9 @@ mod operation;
 mod path;
 mod session;
 
+pub use backup::{
+    BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Taken,
+};
 pub use check::{CheckReport, CheckRequest, Finding, FindingKind};
 pub use copy::{CopyRequest, IfExists, SkipFiles, reserved};
 pub use digest::Digest;

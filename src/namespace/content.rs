@@ -172,7 +172,7 @@ pub(super) fn hash_part(hasher: &mut blake3::Hasher, size: i64, digest: &Digest)
 
 /// The content of a list of parts `(id, size, digest)`: the one that is there, or a new one. What is
 /// damaged of the one that is there becomes what it was.
-fn find_or_insert_content(
+pub(super) fn find_or_insert_content(
     tx: &mut Tx<'_>,
     parts: &[(i64, i64, Digest)],
     digest: Option<Digest>,

@@ -5,6 +5,7 @@
 //!
 //! **Deliberately absent:** the bytes of objects. The namespace knows their keys and never reads one.
 
+pub mod backup;
 pub mod check;
 pub mod content;
 pub mod copy;
@@ -13,6 +14,7 @@ pub mod garbage;
 pub mod list;
 pub mod operation;
 pub mod pin;
+pub mod restore;
 pub mod schema;
 pub mod session;
 pub mod sql;

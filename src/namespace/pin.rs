@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{EXPIRE_ROWS, PIN_LIFE, micros},
+    limits::{EXPIRE_ROWS, PIN_LIFE, RESTORE_UNPIN_ROWS, micros},
     namespace::{
         garbage::{Ref, let_go_if_last},
         sql::{Row, Tx, params},
@@ -46,11 +46,33 @@ pub fn check(tx: &mut Tx<'_>, owner: &Owner, expected: usize) -> Result<()> {
     if found == expected as i64 {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Cancelled,
-        "the work stood still for too long and was given up; try again",
-    )
-    .because(format!("{} has {found} of {expected} pins", owner.id)))
+    Err(lost(format!("{} has {found} of {expected} pins", owner.id)))
+}
+
+fn lost(why: String) -> Error {
+    let message = "the work stood still for too long and was given up; try again";
+    Error::new(Kind::Cancelled, message).because(why)
+}
+
+/// Drops the one pin of an owner on something that is referred to by now.
+///
+/// # Errors
+/// `Cancelled` unless there is one: what it held may be gone.
+pub fn hand_over(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
+    let sql = "DELETE FROM pin WHERE kind = $1 AND target = $2 AND owner = $3";
+    let dropped = tx.execute(sql, params![target.kind_number(), target.id, &owner.id])?;
+    if dropped == 1 { Ok(()) } else { Err(lost(format!("{} lost {target:?}", owner.id))) }
+}
+
+/// Drops some pins of an owner that may have many. Returns whether there are more.
+pub fn unpin_some(tx: &mut Tx<'_>, owner: &str) -> Result<bool> {
+    let rows = tx.all(
+        "DELETE FROM pin WHERE id IN (SELECT id FROM pin WHERE owner = $1 LIMIT $2)
+         RETURNING kind, target",
+        params![owner, RESTORE_UNPIN_ROWS as i64],
+    )?;
+    release(tx, &rows)?;
+    Ok(rows.len() == RESTORE_UNPIN_ROWS)
 }
 
 /// Drops all pins of an owner.

@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Kind, Result},
+    model::FileVersion,
     namespace::sql::{Tx, params},
 };
 
@@ -101,6 +102,20 @@ pub fn check_format(tx: &mut Tx<'_>) -> Result<()> {
             "the store has format {format} and this program knows {FORMAT}; use a newer imagestore"
         );
         return Err(Error::new(Kind::InvalidArgument, message));
+    }
+    Ok(())
+}
+
+/// Takes over the epoch of a store that is restored, and its file versions: the next one is above all
+/// that either store has given.
+pub fn adopt(tx: &mut Tx<'_>, version: &FileVersion) -> Result<()> {
+    let number = version.number.max(meta(tx, "version")?);
+    for (name, value) in [
+        ("epoch_data_loss", version.epoch_data_loss),
+        ("epoch_configuration", version.epoch_configuration),
+        ("version", number),
+    ] {
+        tx.execute("UPDATE meta SET value = $1 WHERE name = $2", params![value, name])?;
     }
     Ok(())
 }

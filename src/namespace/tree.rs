@@ -230,17 +230,31 @@ fn is_shared(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
     Ok(rows.len() > 1 || (!rows.is_empty() && is_pinned(tx, Ref::folder(folder))?))
 }
 
-fn clone(tx: &mut Tx<'_>, folder: i64) -> Result<i64> {
+/// Makes a folder with the totals and entries of another one, which nothing refers to yet.
+pub fn clone(tx: &mut Tx<'_>, folder: i64) -> Result<i64> {
     let sql = "INSERT INTO folder (files, bytes) SELECT files, bytes FROM folder WHERE id = $1
                RETURNING id";
     let clone = tx.one(sql, params![folder])?.int(0)?;
+    copy_entries(tx, folder, clone)?;
+    Ok(clone)
+}
+
+fn copy_entries(tx: &mut Tx<'_>, from: i64, to: i64) -> Result<()> {
     tx.execute(
         "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
          SELECT $1, folded, name, child, content, size, version, modified FROM entry
          WHERE folder = $2",
-        params![clone, folder],
+        params![to, from],
     )?;
-    Ok(clone)
+    Ok(())
+}
+
+/// Gives the root, which is empty, the totals and entries of another folder.
+pub fn fill_root(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
+    let Totals { files, bytes } = totals(tx, &Target::Folder(folder))?;
+    let sql = "UPDATE folder SET files = $1, bytes = $2 WHERE id = $3";
+    tx.execute(sql, params![files, bytes, ROOT])?;
+    copy_entries(tx, folder, ROOT)
 }
 
 /// Makes a folder that nothing refers to yet.

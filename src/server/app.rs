@@ -35,9 +35,14 @@ use crate::{
 /// The calls that ask after the server's health.
 const HEALTH: [&str; 2] = ["/health", "/grpc.health.v1.Health/Check"];
 
-/// The calls of gRPC whose body is a file or a chunk.
-const UPLOADS: [&str; 2] =
-    ["/imagestore.v1.ImageStore/Upload", "/imagestore.v1.ImageStore/UploadChunk"];
+/// The calls of gRPC whose body is a file, a chunk or a backup.
+const UPLOADS: [&str; 3] = [
+    "/imagestore.v1.ImageStore/Upload",
+    "/imagestore.v1.ImageStore/UploadChunk",
+    "/imagestore.v1.ImageStore/Restore",
+];
+/// The call in which a client answers now and then, in few bytes. It has a bound of its own.
+const DIALOGUE: &str = "/imagestore.v1.ImageStore/Backup";
 
 /// Joins the interfaces: `grpc` gets what is `application/grpc` over HTTP/2, `rest` everything else.
 pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
@@ -49,7 +54,11 @@ pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
             return fault(is_grpc, busy("calls"));
         }
         let pool = (!is_streamed(&request)).then_some(pool);
-        let request = request.map(|body| Body::new(Incoming::new(body, bounds.stall, pool)));
+        let request = if request.uri().path() == DIALOGUE {
+            request
+        } else {
+            request.map(|body| Body::new(Incoming::new(body, bounds.stall, pool)))
+        };
         let answered = answer(if is_grpc { grpc } else { rest }, request).await;
         let response = answered.unwrap_or_else(|error| fault(is_grpc, error));
         response.map(|body| Body::new(Outgoing::new(body, call)))

@@ -122,18 +122,14 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// A URL of a scheme that is not supported, and a folder or file that is not there.
-    pub fn stopped(data: &Path, url: Option<&str>, blobs: Option<&str>) -> Result<Self, Error> {
+    /// A URL of a scheme that is not supported.
+    pub fn private(data: &Path, url: Option<&str>, blobs: Option<&str>) -> Result<Self, Error> {
         let mut config = Self::local(data);
         if let Some(url) = url {
             config.database = database(url)?;
         }
         if let Some(url) = blobs {
             config.blobs = local_path("--blobs", url, "file")?;
-        }
-        if !config.database.exists() || !config.blobs.exists() {
-            let message = format!("no store is in {}; name its data folder", data.display());
-            return Err(Error::new(message));
         }
         Ok(config)
     }

@@ -60,11 +60,19 @@ fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
 /// Runs a client command against a private server over the store of a server that is stopped.
 ///
 /// The lock of the data folder keeps every other server away meanwhile. `command` is given the
-/// address.
+/// address. Where there is no store it is made, if `makes_store`.
 pub fn with_stopped(
     config: Result<Config, Error>,
+    makes_store: bool,
     command: impl FnOnce(String) -> ExitCode,
 ) -> ExitCode {
+    let config = config.and_then(|config| {
+        if makes_store || (config.database.exists() && config.blobs.exists()) {
+            return Ok(config);
+        }
+        let data = config.data.display();
+        Err(Error::new(format!("no store is in {data}; name its data folder")))
+    });
     match config.and_then(|config| try_with_stopped(&config, command)) {
         Ok(code) => code,
         Err(error) => {

@@ -7,6 +7,7 @@
 //! without a row is buried by the guard that made it. Nothing becomes visible but by one transaction.
 
 mod background;
+mod backup;
 mod check;
 mod copy;
 mod download;
@@ -14,6 +15,7 @@ mod hash;
 mod object;
 mod operations;
 mod part;
+mod restore;
 mod sessions;
 mod space;
 mod turns;
@@ -31,10 +33,12 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
+pub use backup::{Backup, Piece};
 pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
 pub use operations::{AllUpdates, Updates};
+pub use restore::Restore;
 pub use sessions::Chunk;
 pub use upload::{Incoming, Upload};
 
@@ -42,10 +46,10 @@ use crate::{
     blob::{self, Blobs},
     error::{Error, Kind, Result},
     limits::{
-        BLOB_TIME, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX, KIB,
-        OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT, SESSION_LIFE,
-        UPLOAD_BUFFER_POOL_BYTES, UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX,
-        WATCHERS_MAX,
+        BACKUPS_MAX, BLOB_TIME, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX,
+        DOWNLOADS_WAITING_MAX, KIB, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT,
+        RESERVE_BYTES_DEFAULT, SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_WAIT, UPLOADS_MAX,
+        UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
     },
     model::{
         Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
@@ -115,6 +119,8 @@ struct Inner {
     /// The last content that was looked at for its digest.
     digested: AtomicI64,
     checks: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
+    restores: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: CancellationToken,
     stop: CancellationToken,
@@ -154,6 +160,8 @@ impl Store {
             watchers: Turns::new("watchers", WATCHERS_MAX, 0, Duration::ZERO),
             digested: AtomicI64::new(0),
             checks: Arc::new(Semaphore::new(1)),
+            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
+            restores: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),

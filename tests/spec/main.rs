@@ -36,9 +36,9 @@ mod live;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
-mod parsers;
-#[cfg(test)]
 mod overload;
+#[cfg(test)]
+mod parsers;
 #[cfg(test)]
 mod rest_content;
 #[cfg(test)]

@@ -125,6 +125,7 @@ impl ImageStore for Script {
     type WatchOperationsStream = Answers<Operation>;
     type DownloadStream = Answers<DownloadResponse>;
     type CheckStream = Answers<CheckResponse>;
+    type BackupStream = Answers<BackupResponse>;
 
     async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
         lock(&self.copies).push(request.into_inner());
@@ -299,6 +300,14 @@ impl ImageStore for Script {
             ..CheckResponse::default()
         };
         Ok(Response::new(Box::pin(stream::iter([Ok(begun), Ok(last)]))))
+    }
+
+    async fn backup(&self, _: Request<Streaming<BackupRequest>>) -> Answer<Self::BackupStream> {
+        unscripted()
+    }
+
+    async fn restore(&self, _: Request<Streaming<RestoreRequest>>) -> Answer<RestoreResponse> {
+        unscripted()
     }
 
     async fn get_store_info(

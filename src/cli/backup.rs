@@ -1,0 +1,84 @@
+//! The commands `backup` and `restore`.
+//!
+//! Ctrl-C stops them: a backup that is not finished has no name, a restore that is not finished leaves
+//! the store empty.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, interval};
+
+use crate::{
+    cli::{
+        Failure,
+        args::{Backup, Restore},
+        interrupt::Interrupt,
+        json,
+        output::Output,
+        progress::Meter,
+        text::{bytes, count, files},
+    },
+    client::{Client, backup::Place, download::Existing, error::Result, transfer::Tally},
+    limits,
+};
+
+/// Takes a backup.
+pub(super) async fn backup(
+    client: &Client,
+    args: &Backup,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let existing = if args.force { Existing::Overwrite } else { Existing::Refuse };
+    let tally = Arc::new(Tally::default());
+    let place = Place::of(&args.place);
+    let work = Box::pin(client.backup(&place, existing, &tally));
+    let stopped = "stopped; there is no new backup";
+    let backed = drive(work, ("backing up", stopped), &tally, output).await?;
+    let line = format!(
+        "backed up {}, {}, as {}: {} new parts, {}",
+        files(backed.file_count),
+        bytes(backed.size_bytes),
+        backed.path.display(),
+        count(backed.new_parts),
+        bytes(backed.new_bytes),
+    );
+    Ok(output.tell(&json::backed(&backed), line)?)
+}
+
+/// Restores a backup.
+pub(super) async fn restore(
+    client: &Client,
+    args: &Restore,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let tally = Arc::new(Tally::default());
+    let place = Place::of(&args.place);
+    let work = Box::pin(client.restore(&place, args.snapshot.as_deref(), &tally));
+    let stopped = "stopped; nothing is restored";
+    let restored = drive(work, ("restoring", stopped), &tally, output).await?;
+    let (count, size) = (files(restored.file_count), bytes(restored.size_bytes));
+    let line = format!("restored {count}, {size}, from {}", restored.path.display());
+    Ok(output.tell(&json::restored(&restored), line)?)
+}
+
+/// Runs work to its end, while it shows how far it is.
+async fn drive<T>(
+    mut work: impl Future<Output = Result<T>> + Unpin,
+    (label, stopped): (&str, &str),
+    tally: &Tally,
+    output: &mut Output,
+) -> Result<T, Failure> {
+    let mut interrupt = Interrupt::listen()?;
+    let mut look = interval(limits::PROGRESS_EVERY);
+    let mut meter = Meter::new(label.to_owned(), output);
+    let result = loop {
+        tokio::select! {
+            result = &mut work => break result.map_err(Failure::from),
+            _ = look.tick(), if tally.progress().files_total > 0 => {
+                meter.show(tally.progress(), Instant::now(), output);
+            }
+            () = interrupt.heard() => break Err(Failure::Said(stopped.to_owned())),
+        }
+    };
+    meter.end(output);
+    result
+}

@@ -1,0 +1,188 @@
+//! The file of a backup: messages of `Restore`, each with its length before it, and the digest over
+//! its records.
+
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Read, Write as _},
+    path::{Path, PathBuf},
+};
+
+use prost::Message as _;
+
+use crate::{
+    client::{
+        download::{Existing, Partial, refuse_existing},
+        error::{Error, Result},
+    },
+    limits::{BACKUP_FORMAT, MESSAGE_BYTES_MAX},
+    wire::v1::{BackupRecord, RestoreRequest, backup_record::Record, restore_request::Payload},
+};
+
+use super::place::sync_name;
+
+/// The longest length before a message.
+const LENGTH_BYTES_MAX: usize = 5;
+/// What is read or written at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// The digest over records, and whether they are whole.
+#[derive(Debug, Default)]
+pub(super) struct Digest {
+    hasher: blake3::Hasher,
+    has_begun: bool,
+    is_whole: bool,
+}
+
+impl Digest {
+    /// Looks at the next record.
+    ///
+    /// # Errors
+    /// Why it cannot be the next one.
+    pub(super) fn add(&mut self, record: &BackupRecord) -> Result<(), String> {
+        if self.is_whole {
+            return Err("it is damaged: something comes after its end".to_owned());
+        }
+        match &record.record {
+            Some(Record::Header(header)) if header.format > BACKUP_FORMAT => {
+                return Err(format!(
+                    "it has format {} and this program knows {BACKUP_FORMAT}; use a newer imagestore",
+                    header.format
+                ));
+            }
+            Some(Record::Header(_)) => self.has_begun = true,
+            Some(_) if !self.has_begun => return Err("it is no backup".to_owned()),
+            Some(Record::Footer(footer)) => {
+                if footer.digest != self.hasher.finalize().as_bytes().as_slice() {
+                    return Err("it is damaged: its records are not those of its digest".to_owned());
+                }
+                self.is_whole = true;
+            }
+            Some(_) => {}
+            None => return Err("it is damaged: a record is of no known kind".to_owned()),
+        }
+        self.hasher.update(&record.encode_length_delimited_to_vec());
+        Ok(())
+    }
+
+    /// Whether the footer was there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+}
+
+/// Writes the file of a backup beside its place.
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    partial: Partial,
+    file: BufWriter<File>,
+}
+
+impl Writer {
+    /// Begins. Blocks.
+    pub(super) fn create(path: &Path, existing: Existing) -> Result<Self> {
+        refuse_existing(path, existing)?;
+        let (partial, file) = Partial::create(path)?;
+        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        Ok(Self { path: path.to_owned(), partial, file })
+    }
+
+    /// Writes a message. Blocks.
+    pub(super) fn write(&mut self, payload: Payload) -> Result<()> {
+        let message = RestoreRequest { payload: Some(payload) };
+        let bytes = message.encode_length_delimited_to_vec();
+        self.file.write_all(&bytes).map_err(Error::local("write", &self.path))
+    }
+
+    /// Gives the file its name, and makes both durable. Blocks.
+    pub(super) fn finish(self, existing: Existing) -> Result<()> {
+        let failed = Error::local("write", &self.path);
+        let file = match self.file.into_inner() {
+            Ok(file) => file,
+            Err(error) => return Err(failed(error.into_error())),
+        };
+        file.sync_all().map_err(failed)?;
+        self.partial.keep(&self.path, existing)?;
+        sync_name(&self.path)
+    }
+}
+
+/// Reads the file of a backup.
+#[derive(Debug)]
+pub(super) struct Reader {
+    path: PathBuf,
+    file: BufReader<File>,
+    digest: Digest,
+}
+
+impl Reader {
+    /// Opens it. Blocks.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::local("read", path))?;
+        let file = BufReader::with_capacity(BUFFER_BYTES, file);
+        Ok(Self { path: path.to_owned(), file, digest: Digest::default() })
+    }
+
+    /// The next message; nothing after the last. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Backup`] where the file is torn or damaged.
+    pub(super) fn next(&mut self) -> Result<Option<Payload>> {
+        let Some(length) = self.length()? else {
+            if self.digest.is_whole() {
+                return Ok(None);
+            }
+            return Err(self.unfit("it is torn: its end is missing"));
+        };
+        let mut message = vec![0; length];
+        self.fill(&mut message)?;
+        let payload = RestoreRequest::decode(message.as_slice()).ok().and_then(|it| it.payload);
+        match &payload {
+            Some(Payload::Record(record)) => {
+                self.digest.add(record).map_err(|why| self.unfit(&why))?;
+            }
+            Some(Payload::Data(_)) if self.digest.has_begun => {}
+            None if self.digest.has_begun => return Err(self.unfit("it is damaged")),
+            Some(Payload::Data(_)) | None => return Err(self.unfit("it is no backup")),
+        }
+        Ok(payload)
+    }
+
+    /// The length of the next message.
+    fn length(&mut self) -> Result<Option<usize>> {
+        let mut bytes = Vec::with_capacity(LENGTH_BYTES_MAX);
+        loop {
+            let mut byte = [0];
+            let read = self.file.read(&mut byte).map_err(Error::local("read", &self.path))?;
+            if read == 0 && bytes.is_empty() {
+                return Ok(None);
+            }
+            let [byte] = byte;
+            bytes.push(byte);
+            if byte < 0x80 || bytes.len() == LENGTH_BYTES_MAX {
+                break;
+            }
+        }
+        let length = prost::decode_length_delimiter(bytes.as_slice()).ok();
+        match length.filter(|length| *length <= MESSAGE_BYTES_MAX) {
+            Some(length) => Ok(Some(length)),
+            None if self.digest.has_begun => Err(self.unfit("it is damaged")),
+            None => Err(self.unfit("it is no backup")),
+        }
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        match self.file.read_exact(bytes) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                let why = if self.digest.has_begun { "it is torn" } else { "it is no backup" };
+                Err(self.unfit(why))
+            }
+            Err(error) => Err(Error::local("read", &self.path)(error)),
+        }
+    }
+
+    fn unfit(&self, why: &str) -> Error {
+        Error::Backup { path: self.path.clone(), why: why.to_owned() }
+    }
+}

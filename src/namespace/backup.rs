@@ -1,0 +1,286 @@
+//! The snapshot of a backup, and the walk over all that it holds.
+//!
+//! A snapshot is a clone of the root that is pinned: writers clone what they change below it, so
+//! everything that it leads to stays as it is, and is read afterwards in pages of a snapshot of the
+//! database each. No transaction lasts longer for a larger store.
+//!
+//! The walk visits every distinct folder, content and part once, children before parents, and
+//! remembers their numbers: that is its memory. A folder with many entries is read in pages.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{BACKUP_PAGE_ROWS, STEP},
+    model::{BackupEntry, BackupRecord, BackupTarget, StorePath, Taken, Totals},
+    namespace::{
+        content::{self, PartRow},
+        garbage::Ref,
+        pin::{self, Owner},
+        schema::{self, ROOT},
+        sql::{Row, Tx, params},
+        tree::{self, File, Target},
+    },
+};
+
+/// Takes a snapshot and pins it. Returns its folder and what it shows.
+///
+/// # Errors
+/// Those of the engine.
+pub fn take(tx: &mut Tx<'_>, owner: &Owner) -> Result<(i64, Taken)> {
+    let folder = tree::clone(tx, ROOT)?;
+    pin::pin(tx, owner, Ref::folder(folder))?;
+    let number = schema::meta(tx, "version")?;
+    let version = tree::file_version(tx, number)?;
+    let totals = tree::totals(tx, &Target::Folder(folder))?;
+    Ok((folder, Taken { at: tx.now()?, version, totals }))
+}
+
+/// About how many contents, and bytes of parts, a backup has: all that there are.
+///
+/// # Errors
+/// Those of the engine.
+pub fn expected(tx: &mut Tx<'_>) -> Result<Totals> {
+    let files = tx.one("SELECT COUNT(*) FROM content", &[])?.int(0)?;
+    Ok(Totals { files, bytes: content::part_totals(tx)?.0.bytes })
+}
+
+/// What a step of the walk has found.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// New parts, at most [`BACKUP_PAGE_ROWS`], each with the path of a file that it is part of.
+    pub parts: Vec<(StorePath, PartRow)>,
+    /// What comes after them.
+    pub records: Vec<BackupRecord>,
+}
+
+/// The key of an entry in its folder.
+type Key = (String, String);
+
+/// A folder on the way down.
+#[derive(Debug)]
+struct Open {
+    id: i64,
+    path: StorePath,
+    /// The last key that was read.
+    after: Key,
+    /// Whether the rows are the last ones of the stage.
+    is_last: bool,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The folders in it come first.
+    Folders(VecDeque<(String, i64)>),
+    /// Then all its entries.
+    Entries(Page),
+}
+
+/// A page of the entries of a folder.
+#[derive(Debug, Default)]
+struct Page {
+    rows: VecDeque<(String, Target)>,
+    /// How far the parts of the first row's content are listed.
+    listed: i64,
+    done: Vec<BackupEntry>,
+}
+
+/// Where the walk stands.
+#[derive(Debug)]
+pub struct Walk {
+    open: Vec<Open>,
+    folders: HashMap<i64, u64>,
+    contents: HashMap<i64, u64>,
+    parts: HashMap<i64, u64>,
+}
+
+impl Walk {
+    /// Begins at a folder that is pinned.
+    pub fn new(root: i64) -> Self {
+        Self {
+            open: vec![Open::new(root, StorePath::root())],
+            folders: HashMap::new(),
+            contents: HashMap::new(),
+            parts: HashMap::new(),
+        }
+    }
+
+    /// Goes on for about [`STEP`] or [`BACKUP_PAGE_ROWS`] parts. `None`: it is over.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming a path, where something is missing; those of the engine.
+    pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<Batch>> {
+        let started = Instant::now();
+        let mut batch = Batch::default();
+        if self.open.is_empty() {
+            return Ok(None);
+        }
+        while let Some(mut open) = self.open.pop() {
+            let below = match &mut open.stage {
+                Stage::Folders(_) => open.next_folder(tx)?,
+                Stage::Entries(_) => {
+                    if self.entries(tx, &mut open, &mut batch)? {
+                        self.folders.insert(open.id, self.folders.len() as u64);
+                        continue;
+                    }
+                    None
+                }
+            };
+            self.open.push(open);
+            self.open.extend(below.filter(|below| !self.folders.contains_key(&below.id)));
+            if batch.parts.len() >= BACKUP_PAGE_ROWS || started.elapsed() >= STEP {
+                break;
+            }
+        }
+        Ok(Some(batch))
+    }
+
+    /// Goes on with the entries of a folder. Returns whether it is done.
+    fn entries(&mut self, tx: &mut Tx<'_>, open: &mut Open, batch: &mut Batch) -> Result<bool> {
+        let Stage::Entries(page) = &mut open.stage else { return Ok(false) };
+        let Some((name, target)) = page.rows.pop_front() else {
+            if !page.done.is_empty() {
+                batch.records.push(BackupRecord::Entries(std::mem::take(&mut page.done)));
+            }
+            if !open.is_last {
+                open.next_entries(tx)?;
+                return Ok(false);
+            }
+            let totals = tree::totals(tx, &Target::Folder(open.id))?;
+            batch.records.push(BackupRecord::Folder(totals));
+            return Ok(true);
+        };
+        let path = open.path.child(&name);
+        let number = match &target {
+            Target::Folder(id) => {
+                let number = self.folders.get(id).copied();
+                number.map(BackupTarget::Folder).ok_or_else(|| corrupt(&path))?
+            }
+            Target::File(file) => {
+                let Some(content) = self.content(tx, (&path, file), &mut page.listed, batch)?
+                else {
+                    page.rows.push_front((name, target));
+                    return Ok(false);
+                };
+                page.listed = 0;
+                BackupTarget::File { content, version: file.version, modified: file.modified }
+            }
+        };
+        page.done.push(BackupEntry { name, target: number });
+        Ok(false)
+    }
+
+    /// The number of the content of a file; `None` while more of its parts are to be listed.
+    fn content(
+        &mut self,
+        tx: &mut Tx<'_>,
+        (path, file): (&StorePath, &File),
+        listed: &mut i64,
+        batch: &mut Batch,
+    ) -> Result<Option<u64>> {
+        if let Some(number) = self.contents.get(&file.content) {
+            return Ok(Some(*number));
+        }
+        if *listed < file.size {
+            let mut numbers = Vec::new();
+            for row in content::parts(tx, file.content, *listed)? {
+                if row.start != *listed {
+                    return Err(corrupt(path));
+                }
+                let next = self.parts.len() as u64;
+                let number = match self.parts.get(&row.id) {
+                    Some(number) => *number,
+                    None if batch.parts.len() >= BACKUP_PAGE_ROWS => break,
+                    None => {
+                        self.parts.insert(row.id, next);
+                        *listed += row.size;
+                        numbers.push(next);
+                        batch.parts.push((path.clone(), row));
+                        continue;
+                    }
+                };
+                *listed += row.size;
+                numbers.push(number);
+            }
+            // A batch that is full does not come here, so a break comes after a number.
+            if numbers.is_empty() {
+                return Err(corrupt(path));
+            }
+            batch.records.push(BackupRecord::List(numbers));
+            if *listed < file.size {
+                return Ok(None);
+            }
+        }
+        let sql = "SELECT size, digest FROM content WHERE id = $1 AND etag IS NOT NULL";
+        let row = tx.first(sql, params![file.content])?.ok_or_else(|| corrupt(path))?;
+        let (size, digest) = (row.int(0)?, row.opt_digest(1)?);
+        if size != *listed || size != file.size {
+            return Err(corrupt(path));
+        }
+        batch.records.push(BackupRecord::Content { digest, size });
+        let number = self.contents.len() as u64;
+        self.contents.insert(file.content, number);
+        Ok(Some(number))
+    }
+}
+
+impl Open {
+    fn new(id: i64, path: StorePath) -> Self {
+        let stage = Stage::Folders(VecDeque::new());
+        Self { id, path, after: Key::default(), is_last: false, stage }
+    }
+
+    /// The next folder in this one; after the last one the entries are next.
+    fn next_folder(&mut self, tx: &mut Tx<'_>) -> Result<Option<Self>> {
+        let Stage::Folders(ready) = &mut self.stage else { return Ok(None) };
+        if let Some((name, id)) = ready.pop_front() {
+            return Ok(Some(Self::new(id, self.path.child(&name))));
+        }
+        if self.is_last {
+            self.stage = Stage::Entries(Page::default());
+            (self.after, self.is_last) = (Key::default(), false);
+            return Ok(None);
+        }
+        let sql = "SELECT folded, name, child FROM entry
+                   WHERE folder = $1 AND child IS NOT NULL AND (folded, name) > ($2, $3)
+                   ORDER BY folded, name LIMIT $4";
+        let rows = tx.all(sql, params![self.id, &self.after.0, &self.after.1, PAGE])?;
+        for row in &rows {
+            ready.push_back((row.text(1)?, row.int(2)?));
+        }
+        self.turn(&rows)
+    }
+
+    fn next_entries(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        let sql = "SELECT folded, name, child, content, size, version, modified FROM entry
+                   WHERE folder = $1 AND (folded, name) > ($2, $3)
+                   ORDER BY folded, name LIMIT $4";
+        let rows = tx.all(sql, params![self.id, &self.after.0, &self.after.1, PAGE])?;
+        if let Stage::Entries(page) = &mut self.stage {
+            for row in &rows {
+                page.rows.push_back((row.text(1)?, Target::from_row(row, 2)?));
+            }
+        }
+        self.turn(&rows).map(drop)
+    }
+
+    /// Remembers where the next page begins.
+    fn turn(&mut self, rows: &[Row]) -> Result<Option<Self>> {
+        self.is_last = rows.len() < BACKUP_PAGE_ROWS;
+        if let Some(row) = rows.last() {
+            self.after = (row.text(0)?, row.text(1)?);
+        }
+        Ok(None)
+    }
+}
+
+const PAGE: i64 = BACKUP_PAGE_ROWS as i64;
+
+fn corrupt(path: &StorePath) -> Error {
+    let message = format!("\"{path}\" is damaged in the store; upload it again or delete it");
+    Error::new(Kind::Corrupt, message).with("path", path.as_str())
+}

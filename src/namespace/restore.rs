@@ -1,0 +1,280 @@
+//! The building of a restored store, unreachable until its last transaction.
+//!
+//! What comes is numbered in its order, and refers only to what came before. Each part, content and
+//! folder is pinned from its own transaction on, and hands its pin over in the transaction that first
+//! refers to it; in the end one pin is left, on the root that was built. So a server that dies leaves
+//! nothing but pins, which the next start drops, and a pin that was lost is noticed.
+//!
+//! **Invariant:** nothing of a backup is believed: names, order, depth, sizes and totals are those that
+//! the store itself would have made.
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX, TOTAL_MAX},
+    model::{BackupEntry, BackupRecord, BackupTarget, Digest, StorePath, Taken, Totals, folded},
+    namespace::{
+        content::{self, Part},
+        garbage::Ref,
+        pin::{self, Owner},
+        schema::{self, ROOT},
+        sql::{Tx, params},
+        tree::{self, File, Target},
+    },
+};
+
+/// What comes next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A part; its object, if it has one, is durable.
+    Part(Part),
+    /// A list, a content, entries or a folder.
+    Record(BackupRecord),
+}
+
+/// A part or content that was made.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    id: i64,
+    size: i64,
+    digest: Option<Digest>,
+    /// Whether its own pin holds it.
+    is_pinned: bool,
+}
+
+/// A folder that was made, or is being filled.
+#[derive(Clone, Debug)]
+struct Folder {
+    id: i64,
+    totals: Totals,
+    /// The depth and the length of the longest path in it.
+    depth: usize,
+    longest: usize,
+    is_pinned: bool,
+    /// The last key in it.
+    last: (String, String),
+}
+
+/// What is built so far.
+#[derive(Debug)]
+pub struct Build {
+    owner: Owner,
+    taken: Taken,
+    parts: Vec<Made>,
+    contents: Vec<Made>,
+    folders: Vec<Folder>,
+    /// The parts of the content that comes next.
+    list: Vec<usize>,
+    /// The folder that comes next.
+    open: Option<Folder>,
+    /// How many things their own pin holds.
+    pinned: usize,
+}
+
+/// Refuses a store that holds something.
+///
+/// # Errors
+/// `AlreadyExists`.
+pub fn check_empty(tx: &mut Tx<'_>) -> Result<()> {
+    let files = tree::totals(tx, &Target::Folder(ROOT))?.files;
+    if files == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "the store holds files already, {files} of them; a backup is restored into an empty store"
+    );
+    Err(Error::new(Kind::AlreadyExists, message))
+}
+
+/// The error for a backup that no store can have written.
+pub fn damaged(why: &str) -> Error {
+    Error::new(Kind::InvalidArgument, format!("the backup is damaged: {why}"))
+}
+
+impl Build {
+    /// Begins with nothing.
+    pub fn new(owner: Owner, taken: Taken) -> Self {
+        Self {
+            owner,
+            taken,
+            parts: Vec::new(),
+            contents: Vec::new(),
+            folders: Vec::new(),
+            list: Vec::new(),
+            open: None,
+            pinned: 0,
+        }
+    }
+
+    /// Builds what comes next.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what no store can have written, `Cancelled` if a pin is gone. The build is
+    /// of no use any more then.
+    pub fn add(&mut self, tx: &mut Tx<'_>, step: &Step) -> Result<()> {
+        match step {
+            Step::Part(part) => {
+                let id = content::add_part(tx, &self.owner, part)?;
+                self.pinned += 1;
+                let (size, digest) = (part.size, Some(part.digest));
+                self.parts.push(Made { id, size, digest, is_pinned: true });
+                Ok(())
+            }
+            Step::Record(BackupRecord::List(parts)) => {
+                for number in parts {
+                    let number = index(*number, self.parts.len())?;
+                    self.list.push(number);
+                }
+                Ok(())
+            }
+            Step::Record(BackupRecord::Content { digest, size }) => {
+                self.content(tx, *digest, *size)
+            }
+            Step::Record(BackupRecord::Entries(entries)) => {
+                let mut open = self.open(tx)?;
+                for entry in entries {
+                    self.entry(tx, &mut open, entry)?;
+                }
+                self.open = Some(open);
+                Ok(())
+            }
+            Step::Record(BackupRecord::Folder(totals)) => self.folder(tx, *totals),
+            Step::Record(
+                BackupRecord::Header(_) | BackupRecord::Part(_) | BackupRecord::Footer(_),
+            ) => Err(damaged("a record comes where none of its kind can be")),
+        }
+    }
+
+    fn content(&mut self, tx: &mut Tx<'_>, digest: Option<Digest>, size: i64) -> Result<()> {
+        let list = std::mem::take(&mut self.list);
+        let known = |number: &usize| {
+            let part = self.parts.get(*number)?;
+            Some((part.id, part.size, part.digest?))
+        };
+        let rows = list.iter().filter_map(known).collect::<Vec<_>>();
+        let listed = rows.iter().try_fold(0_i64, |sum, (_, size, _)| sum.checked_add(*size));
+        if listed != Some(size) || size > TOTAL_MAX {
+            return Err(damaged("the parts of a content have another size"));
+        }
+        let (id, _) = content::find_or_insert_content(tx, &rows, digest)?;
+        pin::pin(tx, &self.owner, Ref::content(id))?;
+        self.pinned += 1;
+        for number in list {
+            if let Some(part) = self.parts.get_mut(number)
+                && std::mem::take(&mut part.is_pinned)
+            {
+                self.pinned -= 1;
+                pin::hand_over(tx, &self.owner, Ref::part(part.id))?;
+            }
+        }
+        self.contents.push(Made { id, size, digest, is_pinned: true });
+        Ok(())
+    }
+
+    /// The folder that is being filled.
+    fn open(&mut self, tx: &mut Tx<'_>) -> Result<Folder> {
+        if let Some(open) = self.open.take() {
+            return Ok(open);
+        }
+        let id = tree::new_folder(tx, Totals::default())?;
+        pin::pin(tx, &self.owner, Ref::folder(id))?;
+        self.pinned += 1;
+        Ok(Folder {
+            id,
+            totals: Totals::default(),
+            depth: 0,
+            longest: 0,
+            is_pinned: true,
+            last: Default::default(),
+        })
+    }
+
+    fn entry(&mut self, tx: &mut Tx<'_>, open: &mut Folder, entry: &BackupEntry) -> Result<()> {
+        let key = (folded(&entry.name), entry.name.clone());
+        // In the middle of a path spaces at the ends of a name stay.
+        let around = format!("-/{}/-", entry.name);
+        let path = StorePath::parse(&around, "name").map_err(|error| damaged(error.message()))?;
+        if path.depth() != 3 || path.as_str() != around || key <= open.last {
+            return Err(damaged("the names in a folder are not those of a store"));
+        }
+        let (target, totals, below, is_pinned) = match entry.target {
+            BackupTarget::Folder(number) => {
+                let number = index(number, self.folders.len())?;
+                let folder = self.folders.get_mut(number).ok_or_else(|| damaged("no folder"))?;
+                let below = (folder.depth, folder.longest + 1);
+                let pinned = std::mem::take(&mut folder.is_pinned);
+                (Target::Folder(folder.id), folder.totals, below, pinned)
+            }
+            BackupTarget::File { content, version, modified } => {
+                let number = index(content, self.contents.len())?;
+                let made = self.contents.get_mut(number).ok_or_else(|| damaged("no content"))?;
+                if version > self.taken.version.number {
+                    return Err(damaged("a file is newer than the snapshot"));
+                }
+                let file = File { content: made.id, size: made.size, version, modified };
+                let pinned = std::mem::take(&mut made.is_pinned);
+                (Target::File(file), Totals { files: 1, bytes: made.size }, (0, 0), pinned)
+            }
+        };
+        open.totals = add(open.totals, totals)?;
+        open.depth = open.depth.max(below.0 + 1);
+        open.longest = open.longest.max(below.1 + entry.name.len());
+        if totals.files == 0 || open.depth > PATH_DEPTH_MAX || open.longest > PATH_BYTES_MAX {
+            return Err(damaged("a folder below the root is empty, or a path is too long"));
+        }
+        tree::insert_entry(tx, open.id, &entry.name, &target)?;
+        if is_pinned {
+            self.pinned -= 1;
+            pin::hand_over(tx, &self.owner, target.as_ref())?;
+        }
+        open.last = key;
+        Ok(())
+    }
+
+    fn folder(&mut self, tx: &mut Tx<'_>, totals: Totals) -> Result<()> {
+        let open = self.open(tx)?;
+        if open.totals != totals {
+            return Err(damaged("a folder has other totals than what it holds"));
+        }
+        let sql = "UPDATE folder SET files = $1, bytes = $2 WHERE id = $3";
+        tx.execute(sql, params![totals.files, totals.bytes, open.id])?;
+        self.folders.push(Folder { last: Default::default(), ..open });
+        Ok(())
+    }
+
+    /// Makes all of it visible, in a store that is still empty: the only moment at which anything
+    /// becomes visible.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if something was stored meanwhile, `InvalidArgument`, `Cancelled`; nothing has
+    /// changed then.
+    pub fn finish(&self, tx: &mut Tx<'_>) -> Result<Totals> {
+        check_empty(tx)?;
+        let root = self.folders.last().ok_or_else(|| damaged("it has no root"))?;
+        if !self.list.is_empty() || self.open.is_some() || self.pinned != 1 || !root.is_pinned {
+            return Err(damaged("nothing refers to some of what it holds"));
+        }
+        if root.totals != self.taken.totals {
+            return Err(damaged("the root has other totals than the header says"));
+        }
+        pin::check(tx, &self.owner, 1)?;
+        tree::fill_root(tx, root.id)?;
+        let version = self.taken.version;
+        schema::adopt(tx, &version)?;
+        pin::unpin(tx, &self.owner.id)?;
+        Ok(root.totals)
+    }
+}
+
+/// A number as an index.
+fn index(number: u64, len: usize) -> Result<usize> {
+    let number = usize::try_from(number).ok().filter(|number| *number < len);
+    number.ok_or_else(|| damaged("a record refers to what comes later, or never"))
+}
+
+fn add(one: Totals, other: Totals) -> Result<Totals> {
+    let sum = |a: i64, b: i64| a.checked_add(b).filter(|sum| *sum <= TOTAL_MAX);
+    match (sum(one.files, other.files), sum(one.bytes, other.bytes)) {
+        (Some(files), Some(bytes)) => Ok(Totals { files, bytes }),
+        _ => Err(damaged("it holds more than a store can")),
+    }
+}

@@ -1,0 +1,247 @@
+//! Backups: one moment of the whole store, sent while it serves.
+//!
+//! The snapshot costs one short transaction; what it shows is pinned, so it is read afterwards in
+//! pages, at the pace of the caller. The caller says of each page of new parts which it wants, because
+//! parts never change: a second backup moves only what is new. Whatever ends a backup drops the pin.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{
+        BACKUP_FORMAT, BACKUP_PARTS_IN_FLIGHT, BACKUP_PIECES_WAITING, BODY_STALL,
+        STREAM_MESSAGE_BYTES,
+    },
+    model::{BackupCounts, BackupHeader, BackupPart, BackupRecord, Digest, StorePath, Taken},
+    namespace::{
+        backup::{self, Walk},
+        content::PartRow,
+        pin::{self, Owner},
+        sql::Tx,
+    },
+    store::{Call, Store},
+};
+
+/// What a backup sends next.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// The parts that come next; [`Backup::want`] says which of them with their bytes.
+    Offer(Vec<BackupPart>),
+    /// A record.
+    Record(BackupRecord),
+    /// Bytes of the part whose record came last, at most [`STREAM_MESSAGE_BYTES`].
+    Data(Bytes),
+}
+
+/// A backup on its way. Dropped, it ends, and what it held is let go of.
+#[derive(Debug)]
+pub struct Backup {
+    pieces: mpsc::Receiver<Result<Piece>>,
+    wants: mpsc::Sender<Vec<u32>>,
+}
+
+impl Backup {
+    /// The next piece; nothing after the footer.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming a path, if something cannot be read; `Busy` if the server stops; `Timeout` if
+    /// the caller stood still.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn next(&mut self) -> Option<Result<Piece>> {
+        self.pieces.recv().await
+    }
+
+    /// Answers the offer that came last: the places of the parts that are wanted, ascending.
+    pub async fn want(&self, parts: Vec<u32>) {
+        // A backup that has ended says why by its next piece.
+        self.wants.send(parts).await.ok();
+    }
+}
+
+impl Store {
+    /// Begins a backup: takes the snapshot. `everything`: sends all bytes without asking.
+    ///
+    /// # Errors
+    /// `Busy` if too many backups run, `Timeout`.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves nothing.
+    pub async fn backup(&self, everything: bool, call: Call) -> Result<Backup> {
+        let turn = Arc::clone(&self.0.backups).try_acquire_owned();
+        let turn = turn.map_err(|_| {
+            Error::new(Kind::Busy, "too many backups run; try again when one is over")
+        })?;
+        let expected = self.0.engine.read(call.deadline, backup::expected).await?;
+        let owner = Owner::new(&self.0.server);
+        let held = Held { store: self.clone(), owner: owner.id.clone() };
+        let take = move |tx: &mut Tx<'_>| backup::take(tx, &owner);
+        let (root, taken) = self.0.engine.write(call.deadline, take).await?;
+        let (sender, pieces) = mpsc::channel(BACKUP_PIECES_WAITING);
+        let (wants, wanted) = mpsc::channel(1);
+        let sending = Sending { held, sender, wanted, everything, counts: BackupCounts::default() };
+        let header = BackupHeader { format: BACKUP_FORMAT, taken, expected };
+        self.0.tasks.spawn(sending.run(Walk::new(root), header, turn));
+        Ok(Backup { pieces, wants })
+    }
+}
+
+/// The pins of an owner that may have many; they are dropped with it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) store: Store,
+    pub(super) owner: String,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (store, owner) = (self.store.clone(), std::mem::take(&mut self.owner));
+        self.store.0.tasks.spawn(async move {
+            loop {
+                let id = owner.clone();
+                let unpin = move |tx: &mut Tx<'_>| pin::unpin_some(tx, &id);
+                match store.0.engine.write(None, unpin).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => {
+                        tracing::warn!(?error, "the pins of a backup are left to the next start");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// The sending end of a backup.
+struct Sending {
+    held: Held,
+    sender: mpsc::Sender<Result<Piece>>,
+    wanted: mpsc::Receiver<Vec<u32>>,
+    everything: bool,
+    counts: BackupCounts,
+}
+
+impl Sending {
+    /// Sends all, until it is done, the caller is gone or stands still, or the server stops.
+    async fn run(mut self, walk: Walk, header: BackupHeader, _turn: OwnedSemaphorePermit) {
+        let draining = self.held.store.draining();
+        let sent = tokio::select! {
+            sent = self.all(walk, header) => sent,
+            () = draining.cancelled() => {
+                Err(Error::new(Kind::Busy, "the server is stopping; try again"))
+            }
+        };
+        match sent {
+            Ok(()) => {
+                let Taken { totals, .. } = header.taken;
+                tracing::info!(files = totals.files, parts = self.counts.parts, "a backup is sent");
+            }
+            Err(error) => {
+                tracing::info!(%error, "a backup has ended early");
+                drop(timeout(BODY_STALL, self.sender.send(Err(error))).await);
+            }
+        }
+    }
+
+    async fn all(&mut self, mut walk: Walk, header: BackupHeader) -> Result<()> {
+        self.record(BackupRecord::Header(header)).await?;
+        loop {
+            let step = move |tx: &mut Tx<'_>| walk.step(tx).map(|batch| (walk, batch));
+            let batch;
+            (walk, batch) = self.held.store.0.engine.read(None, step).await?;
+            let Some(batch) = batch else { break };
+            if !batch.parts.is_empty() {
+                self.parts(batch.parts).await?;
+            }
+            for record in batch.records {
+                self.record(record).await?;
+            }
+        }
+        self.record(BackupRecord::Footer(self.counts)).await
+    }
+
+    /// Sends parts, and the bytes of those that are wanted, read ahead.
+    async fn parts(&mut self, parts: Vec<(StorePath, PartRow)>) -> Result<()> {
+        let wanted = self.ask(&parts).await?;
+        let store = self.held.store.clone();
+        let mut read = stream::iter(parts.into_iter().zip(wanted))
+            .map(|((path, row), wanted)| {
+                let part = BackupPart { digest: row.digest, size: row.size };
+                let store = store.clone();
+                async move {
+                    if !wanted {
+                        return Ok::<_, Error>((part, Bytes::new()));
+                    }
+                    // In a task of its own, so that it goes on while the part before is sent.
+                    let read = tokio::spawn(async move { store.read_part(&path, row).await });
+                    Ok((part, read.await.map_err(Error::internal)??))
+                }
+            })
+            .buffered(BACKUP_PARTS_IN_FLIGHT);
+        while let Some(found) = read.next().await {
+            let (part, mut bytes) = found?;
+            self.record(BackupRecord::Part(part)).await?;
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(STREAM_MESSAGE_BYTES));
+                self.send(Piece::Data(piece)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks which parts are wanted; the answer has one word for each.
+    async fn ask(&mut self, parts: &[(StorePath, PartRow)]) -> Result<Vec<bool>> {
+        if self.everything {
+            return Ok(vec![true; parts.len()]);
+        }
+        let offered =
+            |(_, row): &(StorePath, PartRow)| BackupPart { digest: row.digest, size: row.size };
+        self.send(Piece::Offer(parts.iter().map(offered).collect())).await?;
+        let answer = timeout(BODY_STALL, self.wanted.recv()).await;
+        let answer = answer.map_err(|_| stood_still())?.ok_or_else(stood_still)?;
+        let mut wanted = vec![false; parts.len()];
+        for place in answer {
+            let Some(found @ false) = wanted.get_mut(place as usize) else {
+                let message = format!("the offer has no part {place}, or it was named twice");
+                return Err(Error::invalid("wants", message));
+            };
+            *found = true;
+        }
+        Ok(wanted)
+    }
+
+    async fn record(&mut self, record: BackupRecord) -> Result<()> {
+        self.counts.add(&record);
+        self.send(Piece::Record(record)).await
+    }
+
+    async fn send(&self, piece: Piece) -> Result<()> {
+        match timeout(BODY_STALL, self.sender.send(Ok(piece))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Error::new(Kind::Cancelled, "the caller of the backup left")),
+            Err(_) => Err(stood_still()),
+        }
+    }
+}
+
+fn stood_still() -> Error {
+    let seconds = BODY_STALL.as_secs();
+    Error::new(
+        Kind::Timeout,
+        format!("the caller of the backup left or stood still for {seconds} s"),
+    )
+}
+
+/// Whether bytes are those of a part.
+pub(super) fn is_of(bytes: &[u8], part: &BackupPart) -> bool {
+    bytes.len() as i64 == part.size && Digest::of(bytes) == part.digest
+}

@@ -1,0 +1,269 @@
+//! Restores: a backup comes in, and becomes visible at once or not at all.
+//!
+//! Memory is bounded but for the numbers of what was built: one part is filled while a few are put,
+//! and what is to be written waits in the order in which it came. Rows are written in bounded steps,
+//! all unreachable and pinned ([`namespace::restore`](crate::namespace::restore)); the last
+//! transaction makes them visible.
+//!
+//! **Invariants:** an object is durable before its row is written, and buried unless it gets one. A
+//! restore that is dropped drops its pins, and all that it made is reclaimed.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{
+        BACKUP_FORMAT, BACKUP_PAGE_ROWS, BACKUP_PARTS_IN_FLIGHT, INLINE_BYTES_MAX, PART_BYTES_MAX,
+        RESTORE_STEP_BYTES, RESTORE_STEP_ROWS,
+    },
+    model::{BackupCounts, BackupHeader, BackupPart, BackupRecord, StorePath, Totals},
+    namespace::{
+        content::{Part, Place},
+        pin::Owner,
+        restore::{self, Build, Step, damaged},
+        sql::Tx,
+    },
+    store::{
+        Call, Store,
+        backup::{Held, is_of},
+        object::NewObject,
+    },
+};
+
+/// A restore on its way. Dropped before [`Restore::finish`], it leaves nothing.
+#[derive(Debug)]
+pub struct Restore {
+    held: Held,
+    owner: Owner,
+    /// Nothing before the header.
+    build: Option<Build>,
+    /// The part whose bytes come.
+    incoming: Option<(BackupPart, BytesMut)>,
+    /// What is to be written once the parts before it are put.
+    waiting: VecDeque<Waiting>,
+    /// How many of them are parts that are being put.
+    putting: usize,
+    /// What can be written.
+    ready: Vec<Step>,
+    rows: usize,
+    bytes: usize,
+    objects: Vec<NewObject>,
+    counts: BackupCounts,
+    is_whole: bool,
+    _turn: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Putting(JoinHandle<Result<(Part, NewObject)>>),
+    Step(Step),
+}
+
+impl Store {
+    /// Begins a restore.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the store is not empty, `Busy` if another restore runs, `Timeout`.
+    pub async fn restore(&self, call: Call) -> Result<Restore> {
+        let turn = Arc::clone(&self.0.restores).try_acquire_owned();
+        let turn = turn.map_err(|_| {
+            Error::new(Kind::Busy, "another restore runs; try again when it is over")
+        })?;
+        self.0.engine.read(call.deadline, restore::check_empty).await?;
+        let owner = Owner::new(&self.0.server);
+        Ok(Restore {
+            held: Held { store: self.clone(), owner: owner.id.clone() },
+            owner,
+            build: None,
+            incoming: None,
+            waiting: VecDeque::new(),
+            putting: 0,
+            ready: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            objects: Vec::new(),
+            counts: BackupCounts::default(),
+            is_whole: false,
+            _turn: turn,
+        })
+    }
+}
+
+impl Restore {
+    /// Takes the next record; waits while enough is being written.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a backup that is damaged or of a newer format, `NoSpace`, `Internal`. The
+    /// restore is of no use any more then, and nothing is visible.
+    pub async fn record(&mut self, record: BackupRecord) -> Result<()> {
+        if self.incoming.is_some() {
+            return Err(damaged("the bytes of a part are missing"));
+        }
+        if self.is_whole {
+            return Err(damaged("something comes after its end"));
+        }
+        if self.build.is_none() {
+            return self.begin(&record);
+        }
+        if let BackupRecord::Footer(counts) = record {
+            if counts != self.counts {
+                return Err(damaged("it holds more or less than its end says"));
+            }
+            self.is_whole = true;
+            return Ok(());
+        }
+        self.counts.add(&record);
+        let rows = match &record {
+            BackupRecord::Part(part) => {
+                if part.size <= 0 || part.size > PART_BYTES_MAX as i64 {
+                    return Err(damaged("a part has a size that none can have"));
+                }
+                self.held.store.0.space.check(part.size as u64)?;
+                self.incoming = Some((*part, BytesMut::new()));
+                return Ok(());
+            }
+            BackupRecord::List(parts) => parts.len(),
+            BackupRecord::Entries(entries) => entries.len(),
+            BackupRecord::Content { .. } | BackupRecord::Folder(_) => 1,
+            BackupRecord::Header(_) | BackupRecord::Footer(_) => 0,
+        };
+        if rows > BACKUP_PAGE_ROWS {
+            return Err(damaged("a record is larger than any of a store"));
+        }
+        self.wait(Waiting::Step(Step::Record(record))).await
+    }
+
+    /// Takes the next bytes of the part whose record came last.
+    ///
+    /// # Errors
+    /// As [`Restore::record`].
+    pub async fn data(&mut self, data: Bytes) -> Result<()> {
+        let Some((part, buffer)) = &mut self.incoming else {
+            return Err(damaged("bytes come that belong to no part"));
+        };
+        buffer.extend_from_slice(&data);
+        if (buffer.len() as i64) < part.size {
+            return Ok(());
+        }
+        let Some((part, buffer)) = self.incoming.take() else { return Ok(()) };
+        let bytes = buffer.freeze();
+        let (digest, size) = (part.digest, part.size);
+        if bytes.len() <= INLINE_BYTES_MAX {
+            if !is_of(&bytes, &part) {
+                return Err(wrong_bytes(&part));
+            }
+            let step = Step::Part(Part { digest, size, place: Place::Inline(bytes) });
+            return self.wait(Waiting::Step(step)).await;
+        }
+        let store = self.held.store.clone();
+        // In a task of its own, not aborted: an object that is put gets its row or is buried.
+        let task = tokio::spawn(async move {
+            let checked = bytes.clone();
+            let is_right = tokio::task::spawn_blocking(move || is_of(&checked, &part));
+            if !is_right.await.map_err(Error::internal)? {
+                return Err(wrong_bytes(&part));
+            }
+            let object = store.put_object(&StorePath::root(), digest, bytes).await?;
+            Ok((Part { digest, size, place: Place::Object(object.key.clone()) }, object))
+        });
+        self.putting += 1;
+        self.wait(Waiting::Putting(task)).await
+    }
+
+    /// Makes all of it visible, once it would survive a power cut. Returns the totals of the store.
+    ///
+    /// # Errors
+    /// As [`Restore::record`]; `AlreadyExists` if something was stored meanwhile. Nothing is visible
+    /// then.
+    pub async fn finish(mut self, call: Call) -> Result<Totals> {
+        if !self.is_whole {
+            return Err(damaged("it is torn: its end is missing"));
+        }
+        self.settle(0).await?;
+        self.write().await?;
+        let Some(build) = self.build.take() else { return Err(damaged("it has no header")) };
+        let finish = move |tx: &mut Tx<'_>| build.finish(tx);
+        let totals = self.held.store.0.engine.write(call.deadline, finish).await?;
+        tracing::info!(files = totals.files, bytes = totals.bytes, "a backup is restored");
+        Ok(totals)
+    }
+
+    fn begin(&mut self, record: &BackupRecord) -> Result<()> {
+        let BackupRecord::Header(BackupHeader { format, taken, .. }) = record else {
+            return Err(damaged("it does not begin with a header"));
+        };
+        if *format > BACKUP_FORMAT {
+            let message = format!(
+                "the backup has format {format} and this server knows {BACKUP_FORMAT}; use a newer \
+                 imagestore"
+            );
+            return Err(Error::new(Kind::InvalidArgument, message));
+        }
+        self.build = Some(Build::new(self.owner.clone(), *taken));
+        Ok(())
+    }
+
+    /// Puts something in the queue, and writes what need not wait.
+    async fn wait(&mut self, waiting: Waiting) -> Result<()> {
+        self.waiting.push_back(waiting);
+        // What waits behind a slow part is bounded, too.
+        let is_long = self.waiting.len() > RESTORE_STEP_ROWS;
+        self.settle(if is_long { 0 } else { BACKUP_PARTS_IN_FLIGHT - 1 }).await
+    }
+
+    /// Waits until at most `left` parts are being put, and writes what has come that far.
+    async fn settle(&mut self, left: usize) -> Result<()> {
+        loop {
+            let step = match self.waiting.front_mut() {
+                Some(Waiting::Putting(task)) if self.putting > left => {
+                    let put = task.await;
+                    self.waiting.pop_front();
+                    self.putting -= 1;
+                    let (part, object) = put.map_err(Error::internal)??;
+                    self.objects.push(object);
+                    Step::Part(part)
+                }
+                Some(Waiting::Step(_)) => match self.waiting.pop_front() {
+                    Some(Waiting::Step(step)) => step,
+                    Some(Waiting::Putting(_)) | None => return Ok(()),
+                },
+                Some(Waiting::Putting(_)) | None => return Ok(()),
+            };
+            self.rows += 1;
+            match &step {
+                Step::Part(Part { place: Place::Inline(bytes), .. }) => self.bytes += bytes.len(),
+                Step::Record(BackupRecord::Entries(entries)) => self.rows += entries.len(),
+                Step::Record(BackupRecord::List(parts)) => self.rows += parts.len(),
+                Step::Part(_) | Step::Record(_) => {}
+            }
+            self.ready.push(step);
+            if self.rows >= RESTORE_STEP_ROWS || self.bytes >= RESTORE_STEP_BYTES {
+                self.write().await?;
+            }
+        }
+    }
+
+    /// Writes what is ready, in one transaction.
+    async fn write(&mut self) -> Result<()> {
+        let Some(mut build) = self.build.take() else { return Ok(()) };
+        let steps = std::mem::take(&mut self.ready);
+        self.held.store.0.space.check(self.bytes as u64)?;
+        (self.rows, self.bytes) = (0, 0);
+        let add = move |tx: &mut Tx<'_>| {
+            for step in &steps {
+                build.add(tx, step)?;
+            }
+            Ok(build)
+        };
+        self.build = Some(self.held.store.0.engine.write(None, add).await?);
+        self.objects.drain(..).for_each(NewObject::keep);
+        Ok(())
+    }
+}
+
+fn wrong_bytes(part: &BackupPart) -> Error {
+    damaged(&format!("the bytes of a part are not those of its digest {}", part.digest))
+}
