@@ -16,11 +16,12 @@ use imagestore::{
     wire::{
         DESCRIPTOR, status,
         v1::{
-            CancelOperationRequest, CheckRequest, CommitUploadSessionRequest, CopyRequest,
-            DeleteRequest, DeleteUploadSessionRequest, DownloadRequest, GetOperationRequest,
-            GetStoreInfoRequest, GetUploadSessionRequest, ListOperationsRequest, ListRequest,
-            ListUploadSessionsRequest, StatRequest, UploadChunkHeader, WatchOperationRequest,
-            WatchOperationsRequest, image_store_client::ImageStoreClient,
+            BackupRequest, CancelOperationRequest, CheckRequest, CommitUploadSessionRequest,
+            CopyRequest, DeleteRequest, DeleteUploadSessionRequest, DownloadRequest,
+            GetOperationRequest, GetStoreInfoRequest, GetUploadSessionRequest,
+            ListOperationsRequest, ListRequest, ListUploadSessionsRequest, RestoreRequest,
+            StatRequest, UploadChunkHeader, WatchOperationRequest, WatchOperationsRequest,
+            image_store_client::ImageStoreClient,
         },
     },
 };
@@ -118,6 +119,8 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
     let cancel = timed(timeout, CancelOperationRequest { id: id() });
     let watch = timed(timeout, WatchOperationRequest { id: id() });
     let watch_all = timed(timeout, WatchOperationsRequest {});
+    let backup = stream::iter([BackupRequest::default()]);
+    let restore = stream::iter([RestoreRequest::default()]);
     vec![
         ("Stat", kind(client.stat(stat).await)),
         ("List", kind(client.list(list).await)),
@@ -137,6 +140,8 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
         ("WatchOperation", end(client.watch_operation(watch).await).await),
         ("WatchOperations", end(client.watch_operations(watch_all).await).await),
         ("Check", end(client.check(timed(timeout, CheckRequest::default())).await).await),
+        ("Backup", end(client.backup(timed(timeout, backup)).await).await),
+        ("Restore", kind(client.restore(timed(timeout, restore)).await)),
         ("GetStoreInfo", kind(client.get_store_info(timed(timeout, GetStoreInfoRequest {})).await)),
     ]
 }

@@ -17,6 +17,8 @@
 mod harness;
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod copy;
 #[cfg(test)]
 #[path = "../support/dice.rs"]
@@ -57,6 +59,8 @@ mod rest_sessions;
 mod rest_shapes;
 #[cfg(test)]
 mod rest_upload;
+#[cfg(test)]
+mod restore;
 #[cfg(test)]
 mod running;
 #[cfg(test)]

@@ -8,7 +8,8 @@ use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 /// What every test says of the answers and errors of an rpc.
-const ANSWERS: &str = concat!(include_str!("grpc.rs"), include_str!("grpc_transfers.rs"));
+const ANSWERS: &str =
+    concat!(include_str!("grpc.rs"), include_str!("grpc_transfers.rs"), include_str!("backup.rs"));
 /// What says that no call does anything after its deadline.
 const DEADLINES: &str = include_str!("grpc_wire.rs");
 
