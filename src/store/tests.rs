@@ -3,6 +3,7 @@
 //! The writer is held up by a job of the test, so that the jobs behind it wait in the order in which
 //! the test queued them and run in one batch.
 
+mod backups;
 mod copies;
 #[path = "../../tests/support/database.rs"]
 mod database;

@@ -186,3 +186,101 @@ impl Reader {
         Error::Backup { path: self.path.clone(), why: why.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::wire::v1::{BackupFooter, BackupHeader, BackupList};
+
+    fn record(record: Record) -> Payload {
+        Payload::Record(BackupRecord { record: Some(record) })
+    }
+
+    /// The messages of a small backup.
+    fn backup() -> Vec<Payload> {
+        let header = BackupHeader { format: BACKUP_FORMAT, ..BackupHeader::default() };
+        let list = BackupList { parts: vec![1, 200, 70_000] };
+        let mut hasher = blake3::Hasher::new();
+        for it in [Record::Header(header), Record::List(list.clone())] {
+            hasher.update(&BackupRecord { record: Some(it) }.encode_length_delimited_to_vec());
+        }
+        let digest = hasher.finalize().as_bytes().to_vec().into();
+        vec![
+            record(Record::Header(header)),
+            record(Record::List(list)),
+            Payload::Data("bytes".into()),
+            record(Record::Footer(BackupFooter { digest, ..BackupFooter::default() })),
+        ]
+    }
+
+    fn write(path: &Path, payloads: Vec<Payload>) {
+        let mut writer = Writer::create(path, Existing::Overwrite).expect("a file");
+        for payload in payloads {
+            writer.write(payload).expect("written");
+        }
+        writer.finish(Existing::Overwrite).expect("finished");
+    }
+
+    fn read(path: &Path) -> Result<Vec<Payload>> {
+        let mut reader = Reader::open(path)?;
+        let mut payloads = Vec::new();
+        while let Some(payload) = reader.next()? {
+            payloads.push(payload);
+        }
+        Ok(payloads)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        write(&path, backup());
+        assert_eq!(read(&path).expect("read"), backup());
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        assert!(matches!(Writer::create(&path, Existing::Refuse), Err(Error::Exists(_))));
+        drop(Writer::create(&path, Existing::Overwrite).expect("a file"));
+        assert_eq!(read(&path).expect("as before"), backup());
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn a_torn_or_flipped_file_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        write(&path, backup());
+        let good = fs::read(&path).expect("read");
+        let data = good.windows(5).position(|window| window == b"bytes").expect("the bytes");
+        let refused = |bytes: &[u8], what: &str| {
+            fs::write(&path, bytes).expect("written");
+            let error = read(&path).expect_err(what);
+            assert!(matches!(error, Error::Backup { .. }), "{what}: {error:?}");
+        };
+        for at in 0..good.len() {
+            refused(&good[..at], &format!("torn at {at}"));
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                // The bytes of parts have digests of their own.
+                if !(data..data + 5).contains(&at) {
+                    refused(&bad, &format!("bit {bit} of byte {at}"));
+                }
+            }
+        }
+        let mut longer = good.clone();
+        longer.extend(&good);
+        refused(&longer, "twice");
+        refused(b"no backup at all, but a text that somebody wrote", "a text");
+    }
+
+    #[test]
+    fn a_newer_format_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        let header = BackupHeader { format: BACKUP_FORMAT + 1, ..BackupHeader::default() };
+        write(&path, vec![record(Record::Header(header))]);
+        let error = read(&path).expect_err("refused").to_string();
+        assert!(error.contains("use a newer imagestore"), "{error}");
+    }
+}

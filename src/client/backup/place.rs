@@ -168,3 +168,53 @@ pub(super) fn sync_name(file: &Path) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_or_a_folder_makes_a_folder() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let path = temp.path().join("a");
+        assert_eq!(Place::of(&path), Place::File(path.clone()));
+        let slash = path.join("");
+        assert_eq!(Place::of(&slash), Place::Folder(slash.clone()));
+        fs::create_dir(&path).expect("made");
+        assert_eq!(Place::of(&path), Place::Folder(path.clone()));
+    }
+
+    #[test]
+    fn the_newest_snapshot_is_found() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new(&temp.path().join("new"));
+        let why = |name| folder.find(name).expect_err("none").to_string();
+        assert!(why(None).ends_with("it is no folder of backups"), "{}", why(None));
+        folder.create().expect("made");
+        folder.create().expect("there already");
+        assert!(why(None).ends_with("it has no snapshot that was finished"), "{}", why(None));
+        for name in ["2026-01-02", "2027-01-01", "2026-12-31"] {
+            fs::write(folder.manifest(name), b"").expect("written");
+        }
+        fs::write(temp.path().join("new/snapshots/.imagestore-x.part"), b"").expect("written");
+        assert_eq!(folder.find(None).expect("one"), folder.manifest("2027-01-01"));
+        let named = folder.find(Some("2026-12-31")).expect("one");
+        assert_eq!(named, folder.manifest("2026-12-31"));
+        assert!(why(Some("2025")).contains("the newest one is 2027-01-01"));
+    }
+
+    #[test]
+    fn only_a_part_of_the_right_size_is_there() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new(temp.path());
+        let part = |bytes: &[u8]| BackupPart {
+            digest: Bytes::copy_from_slice(blake3::hash(bytes).as_bytes()),
+            size_bytes: bytes.len() as u64,
+        };
+        let offer = [part(b"one"), part(b"three")];
+        assert_eq!(folder.missing(&offer).expect("looked"), [true, true]);
+        folder.keep(blake3::hash(b"one").as_bytes(), &["o".into(), "ne".into()]).expect("kept");
+        folder.keep(blake3::hash(b"three").as_bytes(), &["thr".into()]).expect("kept");
+        assert_eq!(folder.missing(&offer).expect("looked"), [false, true]);
+    }
+}

@@ -1,0 +1,218 @@
+//! Backups of what changes meanwhile, and what a backup or a restore leaves that does not come to its
+//! end.
+
+use super::*;
+use crate::{
+    limits::{BACKUP_PAGE_ROWS, RESTORE_STEP_ROWS},
+    model::BackupRecord,
+    namespace::content::{self, NewFile, Part, Place},
+};
+
+/// More files than one page or one step has, with as many contents.
+const FILES: usize = 2 * RESTORE_STEP_ROWS;
+
+/// Makes a folder of many small files in one transaction.
+async fn many_files(fixture: &Fixture, folder: &str) {
+    let folder = path(folder);
+    let put = move |tx: &mut Tx<'_>| {
+        for number in 0..FILES {
+            let bytes = Bytes::copy_from_slice(&number.to_be_bytes());
+            let (digest, size) = (Digest::of(&bytes), bytes.len() as i64);
+            let parts = vec![Part { digest, size, place: Place::Inline(bytes) }];
+            let path = folder.child(&number.to_string());
+            content::put_file(tx, &NewFile { path, parts, digest: Some(digest) })?;
+        }
+        Ok(())
+    };
+    fixture.store.0.engine.write(None, put).await.unwrap();
+}
+
+/// A store with a bit of everything.
+async fn filled() -> Fixture {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/b/large", object(1)).await.unwrap();
+    fixture.upload("a/b/larger", object(2)).await.unwrap();
+    fixture.upload("a/empty", Bytes::new()).await.unwrap();
+    many_files(&fixture, "a/many").await;
+    finish(fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap())
+        .await
+        .unwrap();
+    fixture
+}
+
+/// Reads a backup to its end, and answers each offer with all that is in it.
+async fn rest(backup: &mut Backup) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    while let Some(piece) = backup.next().await {
+        match piece? {
+            Piece::Offer(parts) => {
+                assert!(parts.len() <= BACKUP_PAGE_ROWS);
+                backup.want((0..parts.len() as u32).collect()).await;
+            }
+            piece => pieces.push(piece),
+        }
+    }
+    Ok(pieces)
+}
+
+async fn whole(fixture: &Fixture) -> Vec<Piece> {
+    rest(&mut fixture.store.backup(true, Call::default()).await.unwrap()).await.unwrap()
+}
+
+/// Gives pieces to a restore.
+async fn feed(restore: &mut Restore, pieces: &[Piece]) -> Result<()> {
+    for piece in pieces {
+        match piece.clone() {
+            Piece::Record(record) => restore.record(record).await?,
+            Piece::Data(data) => restore.data(data).await?,
+            Piece::Offer(_) => unreachable!(),
+        }
+    }
+    Ok(())
+}
+
+async fn begin(fixture: &Fixture) -> Restore {
+    fixture.store.restore(Call::default()).await.unwrap()
+}
+
+async fn delete_all(fixture: &Fixture) {
+    for name in ["a", "c"] {
+        fixture.store.delete(&path(name), Call::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_during_a_backup_stays_until_its_end() {
+    let fixture = filled().await;
+    let mut backup = fixture.store.backup(false, Call::default()).await.unwrap();
+    delete_all(&fixture).await;
+    fixture.store.reclaim().await.unwrap();
+    let pieces = rest(&mut backup).await.unwrap();
+    let other = Fixture::new().await;
+    let mut restore = begin(&other).await;
+    feed(&mut restore, &pieces).await.unwrap();
+    assert_eq!(restore.finish(Call::default()).await.unwrap().files, 2 * (FILES as i64 + 3));
+    assert_eq!(other.read("a/b/larger").await.unwrap(), object(2));
+    assert_eq!(other.read("c/many/7").await.unwrap(), 7_usize.to_be_bytes());
+    drop(backup);
+    fixture.idle().await;
+    fixture.expect_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_backup_that_is_dropped_holds_nothing() {
+    let fixture = filled().await;
+    for pieces in 0..4 {
+        let mut backup = fixture.store.backup(true, Call::default()).await.unwrap();
+        for _ in 0..pieces {
+            backup.next().await.unwrap().unwrap();
+        }
+        drop(backup);
+        fixture.idle().await;
+        assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+    }
+    delete_all(&fixture).await;
+    fixture.expect_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_lost_part_ends_a_backup_and_its_path_is_told() {
+    let fixture = filled().await;
+    for key in fixture.gate.keys().await {
+        fixture.store.0.blobs.delete(&key).await.unwrap();
+    }
+    let mut backup = fixture.store.backup(true, Call::default()).await.unwrap();
+    let error = rest(&mut backup).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.message().contains("\"a/b/large\""), "{error}");
+    // Whoever has its bytes already needs them not.
+    let mut backup = fixture.store.backup(false, Call::default()).await.unwrap();
+    while let Some(piece) = backup.next().await {
+        if let Piece::Offer(_) = piece.unwrap() {
+            backup.want(Vec::new()).await;
+        }
+    }
+    fixture.idle().await;
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+}
+
+#[tokio::test]
+async fn only_so_many_backups_and_one_restore_run_at_once() {
+    let fixture = filled().await;
+    let mut running = Vec::new();
+    for _ in 0..BACKUPS_MAX {
+        // None of them ends before its first offer has an answer.
+        running.push(fixture.store.backup(false, Call::default()).await.unwrap());
+    }
+    let error = fixture.store.backup(false, Call::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Busy);
+    drop(running);
+    fixture.idle().await;
+    drop(fixture.store.backup(false, Call::default()).await.unwrap());
+    delete_all(&fixture).await;
+    let restoring = begin(&fixture).await;
+    let error = fixture.store.restore(Call::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Busy);
+    drop(restoring);
+    drop(begin(&fixture).await);
+}
+
+#[tokio::test]
+async fn a_restore_that_breaks_off_anywhere_leaves_nothing() {
+    let pieces = whole(&filled().await).await;
+    let fixture = Fixture::new().await;
+    for length in (0..pieces.len()).step_by(pieces.len() / 7).chain([pieces.len()]) {
+        let mut restore = begin(&fixture).await;
+        feed(&mut restore, &pieces[..length]).await.unwrap();
+        drop(restore);
+        fixture.idle().await;
+        fixture.expect_nothing_left().await;
+    }
+    let mut restore = begin(&fixture).await;
+    feed(&mut restore, &pieces).await.unwrap();
+    let totals = restore.finish(Call::default()).await.unwrap();
+    assert_eq!(totals.files, 2 * (FILES as i64 + 3));
+    assert_eq!(fixture.read("c/b/large").await.unwrap(), object(1));
+    fixture.idle().await;
+    delete_all(&fixture).await;
+    fixture.expect_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_restore_that_lost_a_pin_is_given_up() {
+    let pieces = whole(&filled().await).await;
+    let fixture = Fixture::new().await;
+    let mut restore = begin(&fixture).await;
+    feed(&mut restore, &pieces).await.unwrap();
+    let forget = |tx: &mut Tx<'_>| tx.execute("DELETE FROM pin", &[]);
+    assert!(fixture.store.0.engine.write(None, forget).await.unwrap() > 0);
+    let error = restore.finish(Call::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
+    let page = fixture.store.list(&StorePath::root(), 0, String::new(), Call::default()).await;
+    assert_eq!(page.unwrap().items, []);
+}
+
+#[tokio::test]
+async fn what_is_stored_during_a_restore_wins() {
+    let pieces = whole(&filled().await).await;
+    let fixture = Fixture::new().await;
+    let mut restore = begin(&fixture).await;
+    feed(&mut restore, &pieces).await.unwrap();
+    fixture.upload("mine", object(3)).await.unwrap();
+    let error = restore.finish(Call::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::AlreadyExists);
+    fixture.idle().await;
+    assert_eq!(fixture.read("mine").await.unwrap(), object(3));
+    fixture.store.delete(&path("mine"), Call::default()).await.unwrap();
+    fixture.expect_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_record_after_the_last_one_is_refused() {
+    let fixture = Fixture::new().await;
+    let pieces = whole(&fixture).await;
+    let mut restore = begin(&fixture).await;
+    feed(&mut restore, &pieces).await.unwrap();
+    let more = BackupRecord::List(Vec::new());
+    assert_eq!(restore.record(more).await.unwrap_err().kind(), Kind::InvalidArgument);
+}
