@@ -53,6 +53,13 @@
 //! filtered folder is built beside the tree in bounded steps ([`namespace::filter`]), its parts are
 //! read and checked, and one last transaction makes it visible. Watchers follow the latest state.
 //!
+//! # Life of a backup
+//!
+//! [`store::Store::backup`] pins a clone of the root. Writers clone what they change below it, so
+//! [`namespace::backup`] reads it in pages, each folder, content and part once, children first, and
+//! numbers them; the caller takes the parts that it does not have. [`store::Store::restore`] builds
+//! the same, unreachable and pinned ([`namespace::restore`]), and its last transaction fills the root.
+//!
 //! # Failure and recovery
 //!
 //! A caller that leaves before a job has begun takes it back; what has begun gives its verdict.

@@ -20,7 +20,7 @@ BUILD_SECONDS = 1800
 class Readme(ServerCase):
     def test_the_tour_can_be_pasted(self) -> None:
         blocks = [block for kind, block in BLOCKS if kind.strip() == "tour"]
-        self.assertEqual(len(blocks), 2)
+        self.assertEqual(len(blocks), 3)
         # The server of a test is on another port, and its program in another folder.
         script = "\n".join(blocks).replace(DEFAULT_ADDRESS, self.server.address)
         folder = self.folder / "tour"

@@ -8,7 +8,7 @@ use imagestore::{
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
     model::{ChunkRange, SessionId, Stat, StorePath},
     namespace::Database,
-    store::{Call, Config, Incoming, Store},
+    store::{Call, Config, Incoming, Piece, Store},
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -109,6 +109,50 @@ async fn writers_at_once_lose_nothing() {
     assert_eq!(reader.number("SELECT COUNT(*) FROM part"), 1);
     assert_eq!(reader.number("SELECT COUNT(*) FROM entry WHERE content IS NOT NULL"), 64);
     store.close().await;
+}
+
+/// Moves a whole store into an empty one.
+async fn transfer(from: &Store, to: &Store) {
+    let mut backup = from.backup(true, Call::default()).await.expect("begun");
+    let mut restore = to.restore(Call::default()).await.expect("begun");
+    while let Some(piece) = backup.next().await {
+        match piece.expect("a piece") {
+            Piece::Record(record) => restore.record(record).await.expect("taken"),
+            Piece::Data(data) => restore.data(data).await.expect("taken"),
+            Piece::Offer(_) => panic!("nothing is offered"),
+        }
+    }
+    restore.finish(Call::default()).await.expect("restored");
+}
+
+#[tokio::test]
+async fn a_backup_moves_a_store_from_one_engine_to_the_other_and_back() {
+    let (_folder, _, first) = new().await;
+    // Names that the engines would order each in its own way.
+    for name in ["a/B", "a/a", "a/ä", "a/Z", "a/z", "a/\u{1F600}", "a/ b ", "a/~"] {
+        upload(&first, &path(&format!("{name}/x")), b"bytes").await;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let sqlite = Database::Sqlite(folder.path().join("namespace.sqlite"));
+    let second = open(folder.path(), sqlite).await;
+    transfer(&first, &second).await;
+    let (_folder, _, third) = new().await;
+    transfer(&second, &third).await;
+    let list = async |store: &Store| {
+        let page = store.list(&path("a"), 0, String::new(), Call::default()).await.expect("a page");
+        let mut found = Vec::new();
+        for entry in page.items {
+            found.push(store.stat(&entry.path.child("x"), Call::default()).await.expect("a file"));
+        }
+        found
+    };
+    let files = list(&first).await;
+    assert_eq!(files.len(), 8);
+    assert_eq!(list(&second).await, files);
+    assert_eq!(list(&third).await, files);
+    for store in [first, second, third] {
+        store.close().await;
+    }
 }
 
 /// How often each writer writes while connections are cut.

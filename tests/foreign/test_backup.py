@@ -1,0 +1,293 @@
+"""The commands `backup` and `restore`: under load, twice, onto another machine, and when files go bad."""
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from .command import CommandCase
+from .crash import Files, Http, below
+from .server import Server
+
+WRITERS = 4
+BACKUPS = 3
+LARGE = 9 << 20
+SECONDS = 120
+
+
+def version(number: int) -> Files:
+    """Makes a version of a package: each of its files tells which one it is."""
+    tag = b"%08d" % number
+    return {
+        "_.dir": b"",
+        "Code/program": tag * 5_000,
+        "Code/library": b"the same in every version" * 1_000,
+        "Config/Settings.xml": tag,
+        "Data/a/b/c": tag + b"!",
+    }
+
+
+def digests(files: Files) -> dict[str, str]:
+    """Stands for the bytes of files, which are too many to be printed."""
+    return {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+
+
+class Writer(threading.Thread):
+    """Publishes one version after the other, each by one copy, and keeps copies of some."""
+
+    def __init__(self, name: str, endpoint: tuple[str, int]) -> None:
+        super().__init__()
+        self.published = 0
+        self.over = threading.Event()
+        self.moved = threading.Condition()
+        self.failure: BaseException | None = None
+        self._name = name
+        self._http = Http(endpoint)
+
+    def run(self) -> None:
+        try:
+            for number in itertools.count(1):
+                if self.over.is_set():
+                    return
+                self._publish(number)
+                with self.moved:
+                    self.published = number
+                    self.moved.notify_all()
+        except BaseException as error:
+            self.failure = error
+            raise
+        finally:
+            self._http.close()
+            with self.moved:
+                self.moved.notify_all()
+
+    def wait(self, number: int) -> None:
+        """Waits until a version is published."""
+        with self.moved:
+            assert self.moved.wait_for(
+                lambda: self.failure or self.published >= number, timeout=SECONDS
+            )
+
+    def _publish(self, number: int) -> None:
+        stage, app = f"stage/{self._name}", f"app/{self._name}"
+        for path, data in version(number).items():
+            assert self._http.call("PUT", f"{stage}/{path}", data) == (200, b"")
+        for target in [app, f"kept/{self._name}/{number}"]:
+            body = f'{{"RemoteSource":"{stage}","RemoteDestination":"{target}"}}'
+            assert self._http.call("POST", "$/Copy", body.encode()) == (200, b"")
+        if number > 3:
+            old = f"kept/{self._name}/{number - 3}"
+            assert self._http.call("DELETE", old) == (200, b"")
+
+
+class BackupUnderLoadTest(CommandCase):
+    """A store that is written to while backups are taken."""
+
+    def test_every_package_of_a_backup_is_one_whole_version(self) -> None:
+        """Restores each of some backups, checks it deeply, and reads every package."""
+        writers = [Writer(str(number), self.server.endpoint) for number in range(WRITERS)]
+        snapshots = []
+        try:
+            for writer in writers:
+                writer.start()
+            for number in range(BACKUPS):
+                for writer in writers:
+                    writer.wait(writer.published + 2)
+                (backed,) = self.records("backup", f"{self.folder}/backups/")
+                snapshots.append(["backups", "--snapshot", backed["snapshot"]])
+            self.command("backup", f"{self.folder}/one.imagestore")
+            snapshots.append(["one.imagestore"])
+        finally:
+            for writer in writers:
+                writer.over.set()
+            for writer in writers:
+                writer.join()
+        self.assertEqual([writer.failure for writer in writers], [None] * WRITERS)
+        self.assertIn("clean", self.command("check", "--deep"))
+        latest = [self._newest(source, number) for number, source in enumerate(snapshots)]
+        self.assertEqual(latest, sorted(latest), "later backups show later versions")
+        self.assertGreater(latest[-1], latest[0])
+
+    def _newest(self, source: list[str], number: int) -> int:
+        """Restores a backup, judges it, and returns the newest version in it."""
+        data = self.folder / f"restored-{number}"
+        self.command("restore", *source, "--data", str(data), cwd=self.folder)
+        self.assertIn("clean", self.command("check", "--deep", "--data", str(data)))
+        server = Server(data)
+        self.addCleanup(server.kill)
+        http = Http(server.endpoint)
+        apps, kept = http.tree("app"), http.tree("kept")
+        http.close()
+        newest = 0
+        for name in map(str, range(WRITERS)):
+            app = below(apps, f"app/{name}")
+            newest = max(newest, int(app["Config/Settings.xml"]))
+            self.assertEqual(digests(app), digests(version(int(app["Config/Settings.xml"]))))
+            copies = below(kept, f"kept/{name}")
+            for copy in {path.split("/")[0] for path in copies}:
+                self.assertEqual(digests(below(copies, copy)), digests(version(int(copy))))
+        server.stop()
+        return newest
+
+
+class BackupTest(CommandCase):
+    """A small store, and its backups."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.rest.put_all(
+            {
+                "app/_.dir": b"",
+                "app/small": b"small",
+                "app/large": bytes(100_000),
+                "app/larger": bytes(range(256)) * (LARGE // 256),
+            }
+        )
+        self.command("copy", "app", "copies/1")
+        self.command("copy", "copies", "copies2/x")
+        self.store = self.folder / "backups"
+
+    def _parts(self) -> dict[Path, int]:
+        """The files of parts, each with the number that changes when it is written anew."""
+        files = (self.store / "parts").rglob("*")
+        return {path: path.stat().st_ino for path in files if path.is_file()}
+
+    def _restored(self, *arguments: str) -> dict[str, str]:
+        """Restores a backup into a new store, and returns the digests of its files."""
+        server = Server(self.folder / f"data-{len(list(self.folder.iterdir()))}")
+        self.addCleanup(server.stop)
+        environment = {"IMAGESTORE_SERVER": server.url}
+        self.assertRegex(
+            self.command("restore", *arguments, env=environment), r"^restored 12 files, .* from "
+        )
+        self.assertIn("clean", self.command("check", "--deep", env=environment))
+        http = Http(server.endpoint)
+        self.addCleanup(http.close)
+        return digests(http.tree(""))
+
+    def test_a_second_backup_moves_only_what_is_new(self) -> None:
+        """Fetches each part once, and leaves the files that are there alone."""
+        files = digests(self.rest.tree())
+        (first,) = self.records("backup", f"{self.store}/")
+        # Two small parts, and two of the file that is larger than one part may be.
+        self.assertEqual((first["parts"], first["new_parts"]), (4, 4))
+        self.assertEqual(first["new_bytes"], 100_005 + LARGE)
+        self.assertEqual(len(self._parts()), 4)
+        before = self._parts()
+        (second,) = self.records("backup", str(self.store))
+        self.assertEqual((second["parts"], second["new_parts"], second["new_bytes"]), (4, 0, 0))
+        self.assertEqual(self._parts(), before)
+        self.rest.put("app/new", b"new")
+        (third,) = self.records("backup", str(self.store))
+        self.assertEqual((third["parts"], third["new_parts"], third["new_bytes"]), (5, 1, 3))
+        self.assertEqual(before.items() - self._parts().items(), set())
+        names = [first["snapshot"], second["snapshot"], third["snapshot"]]
+        self.assertEqual(names, sorted(names))
+        old = self._restored(str(self.store), "--snapshot", first["snapshot"])
+        self.assertEqual(old, files)
+        self.assertEqual(
+            [path.name for path in self.store.rglob("*.part")], [], "nothing unfinished is left"
+        )
+
+    def test_a_file_holds_everything(self) -> None:
+        """Writes one file, which is not overwritten unasked, and restores from it alone."""
+        file = self.folder / "one.imagestore"
+        self.assertRegex(self.command("backup", str(file)), r"^backed up 12 files, .* 4 new parts")
+        self.assertEqual(self._restored(str(file)), digests(self.rest.tree()))
+        kept = file.read_bytes()
+        self.assert_fails("backup", str(file), says=["exists already", "--force"])
+        self.assertEqual(file.read_bytes(), kept)
+        self.command("backup", str(file), "--force")
+        self.assertEqual(self._restored(str(file)), digests(self.rest.tree()))
+
+    def test_a_stopped_store(self) -> None:
+        """Takes a backup of a stopped store, and restores it where there was none."""
+        files, new = digests(self.rest.tree()), str(self.folder / "new")
+        self.server.stop()
+        self.command("backup", f"{self.store}/", "--data", str(self.server.data))
+        self.command("restore", str(self.store), "--data", new)
+        self.assert_fails(
+            "restore", str(self.store), "--data", new, says=["the store holds files already"]
+        )
+        self.assert_fails(
+            "backup", str(self.store), "--data", f"{new}-not", says=["no store is in"]
+        )
+        self.server.data = Path(new)
+        self.start_again()
+        self.assertEqual(digests(self.rest.tree()), files)
+
+
+class BadBackupTest(CommandCase):
+    """A backup that goes bad, and a store that cannot take it: one line says so, and nothing is there."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.rest.put_all({"app/small": b"small", "app/large": bytes(100_000)})
+        self.store = self.folder / "backups"
+        (backed,) = self.records("backup", f"{self.store}/")
+        self.manifest = Path(backed["path"])
+        self.command("delete", "app")
+
+    def _refused(self, *says: str) -> None:
+        self.assert_fails("restore", str(self.store), says=list(says))
+        self.assertEqual(self.rest.tree(), {})
+
+    def _damaged(self, file: Path, damage: Callable[[bytes], bytes], *says: str) -> None:
+        """Damages a file for a while."""
+        kept = file.read_bytes()
+        file.write_bytes(damage(kept))
+        self._refused(file.name, *says)
+        file.write_bytes(kept)
+
+    def test_what_is_wrong_is_said(self) -> None:
+        """Names the file that is at fault, and restores it when it is well again."""
+        self._damaged(self.manifest, lambda kept: kept[:-10], "it is torn")
+        self._damaged(self.manifest, lambda kept: kept[: len(kept) // 2], "it is torn")
+        self._damaged(self.manifest, lambda kept: kept.replace(b"small", b"smell"), "it is damaged")
+        self._damaged(self.manifest, lambda _: b"just some text of a person\n", "it is no backup")
+        # The format is the first field of the first record.
+        newer = lambda kept: kept.replace(b"\x08\x01", b"\x08\x02", 1)  # noqa: E731
+        self._damaged(self.manifest, newer, "it has format 2", "use a newer imagestore")
+        small, large = sorted(
+            (path for path in (self.store / "parts").rglob("*") if path.is_file()),
+            key=lambda path: path.stat().st_size,
+        )
+        self._damaged(small, lambda _: b"smell", "the bytes of this part are damaged")
+        self._damaged(large, lambda kept: kept[1:], "is missing")
+        large.rename(self.folder / "away")
+        self._refused(large.name, "is missing")
+        # A new backup of what is left needs none of them; the old one is asked for by its name.
+        (empty,) = self.records("backup", str(self.store))
+        self.assertEqual((empty["file_count"], empty["parts"]), (0, 0))
+        (self.folder / "away").rename(large)
+        self.command("restore", str(self.store), "--snapshot", self.manifest.stem)
+        self.assertEqual(len(self.rest.tree()), 2)
+        self.assert_fails("restore", str(self.store), says=["the store holds files already, 2"])
+
+    def test_a_full_disk(self) -> None:
+        """Refuses what the disk has no room for, and takes it where there is room."""
+        server = Server(self.folder / "full", "--reserve", "900T")
+        self.addCleanup(server.kill)
+        environment = {"IMAGESTORE_SERVER": server.url}
+        done = self.run_command("restore", str(self.store), env=environment)
+        self.assert_error(done, "the disk is full but for its reserve")
+        server.stop()
+        self.assertIn("clean", self.command("check", "--data", str(server.data)))
+        self.command("restore", str(self.store), "--data", str(server.data))
+
+    def test_places_that_are_none(self) -> None:
+        """Says what is missing of a place."""
+        self.assert_fails("restore", f"{self.folder}/no", says=["cannot read", "/no: No such file"])
+        self.assert_fails("restore", f"{self.folder}/no/", says=["it is no folder of backups"])
+        self.assert_fails("restore", str(self.folder), says=["it is no folder of backups"])
+        self.assert_fails(
+            "restore", str(self.store), "--snapshot", "2000", says=['no snapshot "2000"', "newest"]
+        )
+        self.assert_fails(
+            "restore", str(self.manifest), "--snapshot", "2000", says=["a file has no snapshots"]
+        )
+        self.assert_fails("backup", f"{self.folder}/no/file", says=["cannot write", "No such file"])
+        # A manifest alone has the records without the bytes.
+        self.assert_fails("restore", str(self.manifest), says=["the bytes of a part are missing"])
+        self.assertEqual(self.rest.tree(), {})
