@@ -2,8 +2,13 @@
 
 import hashlib
 import itertools
+import json
+import os
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from .command import CommandCase
@@ -216,6 +221,55 @@ class BackupTest(CommandCase):
         self.server.data = Path(new)
         self.start_again()
         self.assertEqual(digests(self.rest.tree()), files)
+
+
+class KilledTest(CommandCase):
+    """A server that is killed while it restores a backup."""
+
+    def test_nothing_of_it_is_visible_and_all_of_it_is_freed(self) -> None:
+        """Kills it when some of the backup is on its disk, and restores the backup then."""
+        files = {f"app/{number}": b"%06d" % number * 4_000 for number in range(600)}
+        self.rest.put_all(files)
+        whole, pipe = self.folder / "whole", self.folder / "pipe"
+        self.command("backup", str(whole))
+        os.mkfifo(pipe)
+        backup = whole.read_bytes()
+        server = Server(self.folder / "new", "--reclaim-grace", "0")
+        self.addCleanup(server.kill)
+        environment = {"IMAGESTORE_SERVER": server.url}
+        with self.start("restore", str(pipe), env=environment) as running:
+            with pipe.open("wb", buffering=0) as sent:
+                sent.write(backup[:-100])
+                self._until(lambda: self._pins(server.data) > 0)
+                server.kill()
+                self.assert_error(running.end(), "cannot reach")
+        server.start()
+        environment = {"IMAGESTORE_SERVER": server.url}
+        self.assertIn("clean", self.command("check", "--deep", env=environment))
+        self.assertEqual(self.command("list", env=environment), "")
+        self._until(lambda: self._unique(environment) == 0)
+        self.assertEqual(self._pins(server.data), 0)
+        self.assertIn("600 files", self.command("restore", str(whole), env=environment))
+        self.assertIn("clean", self.command("check", "--deep", env=environment))
+        http = Http(server.endpoint)
+        self.assertEqual(digests(http.tree("app")), digests(files))
+        http.close()
+
+    def _pins(self, data: Path) -> int:
+        """Counts what is held, in the tables themselves."""
+        with closing(sqlite3.connect(f"file:{data}/namespace.sqlite?mode=ro", uri=True)) as tables:
+            return int(tables.execute("SELECT COUNT(*) FROM pin").fetchone()[0])
+
+    def _unique(self, environment: dict[str, str]) -> int:
+        """Counts the parts of a store."""
+        info = json.loads(self.command("info", "--json", env=environment))
+        return int(info["unique"]["file_count"])
+
+    def _until(self, is_true: Callable[[], bool]) -> None:
+        """Asks again and again, until it is true or takes for ever."""
+        end = time.monotonic() + SECONDS
+        while not is_true():
+            self.assertLess(time.monotonic(), end)
 
 
 class BadBackupTest(CommandCase):
