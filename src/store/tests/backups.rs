@@ -4,8 +4,12 @@
 use super::*;
 use crate::{
     limits::{BACKUP_PAGE_ROWS, RESTORE_STEP_ROWS},
-    model::BackupRecord,
-    namespace::content::{self, NewFile, Part, Place},
+    model::{BackupRecord, FileVersion, Taken},
+    namespace::{
+        content::{self, NewFile, Part, Place},
+        pin::Owner,
+        restore::{Build, Step},
+    },
 };
 
 /// More files than one page has, and with their contents and parts more rows than one step.
@@ -191,6 +195,21 @@ async fn a_restore_that_lost_a_pin_is_given_up() {
     assert_eq!(error.kind(), Kind::Cancelled);
     let page = fixture.store.list(&StorePath::root(), 0, String::new(), Call::default()).await;
     assert_eq!(page.unwrap().items, []);
+}
+
+#[tokio::test]
+async fn a_restore_that_lost_its_last_pin_is_given_up() {
+    let fixture = Fixture::new().await;
+    let version = FileVersion { epoch_data_loss: 0, epoch_configuration: 0, number: 0 };
+    let taken = Taken { at: 0, version, totals: Totals::default() };
+    let mut build = Build::new(Owner::new("server"), taken);
+    let finish = move |tx: &mut Tx<'_>| {
+        build.add(tx, &Step::Record(BackupRecord::Folder(Totals::default())))?;
+        tx.execute("DELETE FROM pin", &[])?;
+        build.finish(tx)
+    };
+    let error = fixture.store.0.engine.write(None, finish).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
 }
 
 #[tokio::test]
