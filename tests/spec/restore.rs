@@ -100,6 +100,16 @@ async fn a_torn_or_damaged_backup_is_refused_as_a_whole() {
         }
     })
     .await;
+    assert_refused(&new, &good, "another time, which only the digest knows", |messages| {
+        for record in messages.iter_mut().filter_map(record) {
+            if let Record::Entries(entries) = record {
+                for time in entries.entries.iter_mut().filter_map(|it| it.modified_at.as_mut()) {
+                    time.seconds += 1;
+                }
+            }
+        }
+    })
+    .await;
     let changed = sign(good.clone());
     assert_eq!(changed, good, "the digest is over what the proto says");
     assert_refused(&new, &good, "a newer format", |messages| {
