@@ -134,6 +134,10 @@ impl Build {
                 for entry in entries {
                     self.entry(tx, &mut open, entry)?;
                 }
+                // Always those of its entries: whoever takes it apart half-way subtracts from them.
+                let Totals { files, bytes } = open.totals;
+                let sql = "UPDATE folder SET files = $1, bytes = $2 WHERE id = $3";
+                tx.execute(sql, params![files, bytes, open.id])?;
                 self.open = Some(open);
                 Ok(())
             }
@@ -235,8 +239,6 @@ impl Build {
         if open.totals != totals {
             return Err(damaged("a folder has other totals than what it holds"));
         }
-        let sql = "UPDATE folder SET files = $1, bytes = $2 WHERE id = $3";
-        tx.execute(sql, params![totals.files, totals.bytes, open.id])?;
         self.folders.push(Folder { last: Default::default(), ..open });
         Ok(())
     }
