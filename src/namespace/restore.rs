@@ -13,7 +13,7 @@ use crate::{
     limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX, TOTAL_MAX},
     model::{BackupEntry, BackupRecord, BackupTarget, Digest, StorePath, Taken, Totals, folded},
     namespace::{
-        content::{self, Part},
+        content::{self, Part, Place},
         garbage::Ref,
         pin::{self, Owner},
         schema::{self, ROOT},
@@ -25,7 +25,7 @@ use crate::{
 /// What comes next.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// A part; its object, if it has one, is durable.
+    /// A part; its object, if it has one, is durable. One that was stored is pinned by the owner.
     Part(Part),
     /// A list, a content, entries or a folder.
     Record(BackupRecord),
@@ -113,7 +113,10 @@ impl Build {
     pub fn add(&mut self, tx: &mut Tx<'_>, step: &Step) -> Result<()> {
         match step {
             Step::Part(part) => {
-                let id = content::add_part(tx, &self.owner, part)?;
+                let id = content::find_or_insert_part(tx, part)?;
+                if !matches!(part.place, Place::Stored) {
+                    pin::pin(tx, &self.owner, Ref::part(id))?;
+                }
                 self.pinned += 1;
                 let (size, digest) = (part.size, Some(part.digest));
                 self.parts.push(Made { id, size, digest, is_pinned: true });

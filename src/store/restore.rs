@@ -36,7 +36,8 @@ use crate::{
 /// A restore on its way. Dropped before [`Restore::finish`], it leaves nothing.
 #[derive(Debug)]
 pub struct Restore {
-    held: Held,
+    /// What is on its way has it, too: its pins are made before they are dropped.
+    held: Arc<Held>,
     owner: Owner,
     /// Nothing before the header.
     build: Option<Build>,
@@ -58,7 +59,7 @@ pub struct Restore {
 
 #[derive(Debug)]
 enum Waiting {
-    Putting(JoinHandle<Result<(Part, NewObject)>>),
+    Putting(JoinHandle<Result<(Part, Option<NewObject>)>>),
     Step(Step),
 }
 
@@ -75,7 +76,7 @@ impl Store {
         self.0.engine.read(call.deadline, restore::check_empty).await?;
         let owner = Owner::new(&self.0.server);
         Ok(Restore {
-            held: Held { store: self.clone(), owner: owner.id.clone() },
+            held: Arc::new(Held { store: self.clone(), owner: owner.id.clone() }),
             owner,
             build: None,
             incoming: None,
@@ -158,7 +159,7 @@ impl Restore {
             let step = Step::Part(Part { digest, size, place: Place::Inline(bytes) });
             return self.wait(Waiting::Step(step)).await;
         }
-        let store = self.held.store.clone();
+        let (held, owner) = (Arc::clone(&self.held), self.owner.clone());
         // In a task of its own, not aborted: an object that is put gets its row or is buried.
         let task = tokio::spawn(async move {
             let checked = bytes.clone();
@@ -166,8 +167,13 @@ impl Restore {
             if !is_right.await.map_err(Error::internal)? {
                 return Err(wrong_bytes(&part));
             }
-            let object = store.put_object(&StorePath::root(), digest, bytes).await?;
-            Ok((Part { digest, size, place: Place::Object(object.key.clone()) }, object))
+            let path = StorePath::root();
+            // What waits to be freed may have it, and is read before it is relied on.
+            if held.store.find_part(&owner, &path, digest, &bytes).await? {
+                return Ok((Part { digest, size, place: Place::Stored }, None));
+            }
+            let object = held.store.put_object(&path, digest, bytes).await?;
+            Ok((Part { digest, size, place: Place::Object(object.key.clone()) }, Some(object)))
         });
         self.putting += 1;
         self.wait(Waiting::Putting(task)).await
@@ -223,7 +229,7 @@ impl Restore {
                     self.waiting.pop_front();
                     self.putting -= 1;
                     let (part, object) = put.map_err(Error::internal)??;
-                    self.objects.push(object);
+                    self.objects.extend(object);
                     Step::Part(part)
                 }
                 Some(Waiting::Step(_)) => match self.waiting.pop_front() {

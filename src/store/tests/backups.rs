@@ -184,6 +184,36 @@ async fn a_restore_that_breaks_off_anywhere_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_waits_to_be_freed_is_read_before_a_restore_relies_on_it() {
+    let pieces = whole(&filled().await).await;
+    let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
+    for (at, byte) in [("well", 1), ("bad", 2)] {
+        fixture.upload(at, object(byte)).await.unwrap();
+        fixture.store.delete(&path(at), Call::default()).await.unwrap();
+    }
+    fixture.gate.spoil(&object(2)).await;
+    drop_half(&fixture, &pieces).await;
+    let mut restore = begin(&fixture).await;
+    feed(&mut restore, &pieces).await.unwrap();
+    restore.finish(Call::default()).await.unwrap();
+    fixture.idle().await;
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+    assert_eq!(fixture.read("a/b/large").await.unwrap(), object(1));
+    assert_eq!(fixture.read("c/b/larger").await.unwrap(), object(2));
+}
+
+/// Begins a restore that is dropped while its parts are on their way.
+async fn drop_half(fixture: &Fixture, pieces: &[Piece]) {
+    let is_data = |piece: &&Piece| matches!(piece, Piece::Data(_));
+    let (data, _) = (1..).zip(pieces).find(|(_, piece)| is_data(piece)).unwrap();
+    let mut restore = begin(fixture).await;
+    feed(&mut restore, &pieces[..data]).await.unwrap();
+    drop(restore);
+    fixture.idle().await;
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+}
+
+#[tokio::test]
 async fn a_restore_that_lost_a_pin_is_given_up() {
     let pieces = whole(&filled().await).await;
     let fixture = Fixture::new().await;
