@@ -24,7 +24,7 @@ use object_store::{
     PutResult, Result, local::LocalFileSystem, path::Path,
 };
 use tempfile::TempDir;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::{Semaphore, watch};
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
@@ -52,8 +52,7 @@ pub(crate) enum Fault {
     Flip,
     /// The disk is full.
     Full,
-    /// There is never an answer, and as much time passes as the store may take. The clock is one that
-    /// [`stop_clock`] has stopped.
+    /// There is never an answer. [`Faulty::run`] lets the time pass that is given to it.
     Stall,
     /// The call waits for a permit, and goes on.
     Hold(Arc<Semaphore>),
@@ -71,6 +70,7 @@ pub(crate) struct Faulty {
 struct State {
     schedule: Mutex<Schedule>,
     faults: AtomicUsize,
+    stalls: watch::Sender<usize>,
     is_aged: AtomicBool,
 }
 
@@ -81,6 +81,7 @@ impl Faulty {
         let state = Arc::new(State {
             schedule: Mutex::new(Box::new(|_| None)),
             faults: AtomicUsize::new(0),
+            stalls: watch::Sender::new(0),
             is_aged: AtomicBool::new(false),
         });
         Arc::new(Self { inner, state, _dir: dir })
@@ -114,6 +115,22 @@ impl Faulty {
         self.schedule(|_| None);
     }
 
+    /// Does something, and lets time pass whenever a call stalls meanwhile. Nothing else moves the
+    /// clock, so that what does answer is always in time afterwards.
+    pub(crate) async fn run<T>(&self, act: impl Future<Output = T>) -> T {
+        let mut stalls = self.state.stalls.subscribe();
+        let clock = async {
+            loop {
+                stalls.changed().await.unwrap();
+                pass_time().await;
+            }
+        };
+        tokio::select! {
+            done = act => done,
+            done = clock => done,
+        }
+    }
+
     /// How many calls went wrong so far.
     pub(crate) fn faults(&self) -> usize {
         self.state.faults.load(Ordering::SeqCst)
@@ -141,10 +158,7 @@ impl State {
                 Err(Error::Generic { store: "faulty", source })
             }
             Some(Fault::Stall) => {
-                // Timers are as exact as a millisecond. What stalls at once takes its time at once.
-                let until = Instant::now() + BLOB_TIME + Duration::from_millis(1);
-                tokio::task::yield_now().await;
-                tokio::time::advance(until.saturating_duration_since(Instant::now())).await;
+                self.stalls.send_modify(|stalls| *stalls += 1);
                 pending().await
             }
             Some(Fault::Hold(permits)) => {
@@ -156,8 +170,13 @@ impl State {
     }
 }
 
-/// Stops the clock of a runtime until the end of a test, but for what a [`Fault::Stall`] takes. A clock
-/// that is merely paused runs ahead whenever the runtime waits for a database thread.
+/// Lets as much time pass as a call may take; timers are as exact as a millisecond.
+pub(crate) async fn pass_time() {
+    tokio::time::advance(BLOB_TIME + Duration::from_millis(1)).await;
+}
+
+/// Stops the clock of a runtime until the end of a test, but for [`pass_time`]. A clock that is merely
+/// paused runs ahead whenever the runtime waits for a database thread.
 pub(crate) fn stop_clock() -> mpsc::Sender<()> {
     tokio::time::pause();
     let (end, ended) = mpsc::channel();

@@ -225,7 +225,7 @@ async fn history(fixture: &mut Fixture, faulty: &Faulty, seed: u64) -> (usize, u
     let (plain, dice) = (Plain::default(), Dice(seed));
     let mut storm = Storm { fixture, plain, dice, done: 0, failed: 0 };
     for _ in 0..STEPS {
-        storm.step().await;
+        faulty.run(storm.step()).await;
     }
     faulty.stop();
     for (at, file) in &storm.plain.files {
