@@ -5,12 +5,12 @@
 //! refers to it; in the end one pin is left, on the root that was built. So a server that dies leaves
 //! nothing but pins, which the next start drops, and a pin that was lost is noticed.
 //!
-//! **Invariant:** nothing of a backup is believed: names, order, depth, sizes and totals are those that
+//! **Invariant:** nothing of a backup is believed: names, order, sizes and totals are those that
 //! the store itself would have made.
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX, TOTAL_MAX},
+    limits::TOTAL_MAX,
     model::{BackupEntry, BackupRecord, BackupTarget, Digest, StorePath, Taken, Totals, folded},
     namespace::{
         content::{self, Part, Place},
@@ -46,9 +46,6 @@ struct Made {
 struct Folder {
     id: i64,
     totals: Totals,
-    /// The depth and the length of the longest path in it.
-    depth: usize,
-    longest: usize,
     is_pinned: bool,
     /// The last key in it.
     last: (String, String),
@@ -185,14 +182,7 @@ impl Build {
         let id = tree::new_folder(tx, Totals::default())?;
         pin::pin(tx, &self.owner, Ref::folder(id))?;
         self.pinned += 1;
-        Ok(Folder {
-            id,
-            totals: Totals::default(),
-            depth: 0,
-            longest: 0,
-            is_pinned: true,
-            last: Default::default(),
-        })
+        Ok(Folder { id, totals: Totals::default(), is_pinned: true, last: Default::default() })
     }
 
     fn entry(&mut self, tx: &mut Tx<'_>, open: &mut Folder, entry: &BackupEntry) -> Result<()> {
@@ -203,13 +193,12 @@ impl Build {
         if path.depth() != 3 || path.as_str() != around || key <= open.last {
             return Err(damaged("the names in a folder are not those of a store"));
         }
-        let (target, totals, below, is_pinned) = match entry.target {
+        let (target, totals, is_pinned) = match entry.target {
             BackupTarget::Folder(number) => {
                 let number = index(number, self.folders.len())?;
                 let folder = self.folders.get_mut(number).ok_or_else(|| damaged("no folder"))?;
-                let below = (folder.depth, folder.longest + 1);
                 let pinned = std::mem::take(&mut folder.is_pinned);
-                (Target::Folder(folder.id), folder.totals, below, pinned)
+                (Target::Folder(folder.id), folder.totals, pinned)
             }
             BackupTarget::File { content, version, modified } => {
                 let number = index(content, self.contents.len())?;
@@ -219,14 +208,13 @@ impl Build {
                 }
                 let file = File { content: made.id, size: made.size, version, modified };
                 let pinned = std::mem::take(&mut made.is_pinned);
-                (Target::File(file), Totals { files: 1, bytes: made.size }, (0, 0), pinned)
+                (Target::File(file), Totals { files: 1, bytes: made.size }, pinned)
             }
         };
         open.totals = add(open.totals, totals)?;
-        open.depth = open.depth.max(below.0 + 1);
-        open.longest = open.longest.max(below.1 + entry.name.len());
-        if totals.files == 0 || open.depth > PATH_DEPTH_MAX || open.longest > PATH_BYTES_MAX {
-            return Err(damaged("a folder below the root is empty, or a path is too long"));
+        // No bound on depth: copies of copies can be deeper than a path may be, and are to come back.
+        if totals.files == 0 {
+            return Err(damaged("a folder below the root is empty"));
         }
         tree::insert_entry(tx, open.id, &entry.name, &target)?;
         if is_pinned {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    limits::{DOWNLOAD_PARTS_PAGE, PART_BYTES_MAX, RECLAIM_CHUNK_ROWS},
+    limits::{DOWNLOAD_PARTS_PAGE, PART_BYTES_MAX},
     model::{ChunkRange, SessionId},
     namespace::{
         content::{Part, Place},
@@ -32,9 +32,10 @@ async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
     bytes
 }
 
-/// Takes apart what was let go of, as if its time had come, in so many of the smallest steps.
-async fn reclaim_early(fixture: &Fixture, steps: usize) {
-    for _ in 0..steps {
+/// Takes apart what was let go of, as if its time had come, in the smallest steps, until no more than
+/// so many pieces of files have their rows.
+async fn reclaim_early(fixture: &Fixture, left: usize) {
+    while fixture.number("SELECT COUNT(*) FROM content_part").await > left as i64 {
         let step = |tx: &mut Tx<'_>| garbage::reclaim(tx, 0, &|| true);
         fixture.store.0.engine.write(None, step).await.unwrap();
     }
@@ -48,7 +49,7 @@ async fn a_download_that_loses_its_content_fails_and_never_skips() {
     let mut found = download.next().await.unwrap().unwrap().to_vec();
     fixture.store.delete(&path("a"), Call::default()).await.unwrap();
     // Its first parts are gone, and some of the second page of rows.
-    reclaim_early(&fixture, DOWNLOAD_PARTS_PAGE / RECLAIM_CHUNK_ROWS + 1).await;
+    reclaim_early(&fixture, 2 * DOWNLOAD_PARTS_PAGE - 1).await;
     let error = loop {
         match download.next().await.unwrap() {
             Ok(piece) => found.extend_from_slice(&piece),
