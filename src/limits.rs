@@ -25,7 +25,7 @@ pub const INLINE_BYTES_MAX: usize = 16 * KIB;
 /// What every upload may buffer whatever the others do.
 pub const UPLOAD_BUFFER_BYTES_MIN: usize = 128 * KIB;
 /// What all uploads together may buffer beyond that.
-pub const UPLOAD_BUFFER_POOL_BYTES: usize = 96 * MIB;
+pub const UPLOAD_BUFFER_POOL_BYTES: usize = 64 * MIB;
 /// Parts of one upload that are written at once.
 pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
 /// Uploads and chunks at once; further ones wait.
@@ -44,9 +44,10 @@ pub const DOWNLOAD_WAIT: Duration = Duration::from_secs(30);
 pub const DOWNLOAD_PARTS_PAGE: usize = 64;
 /// What the parts that all downloads send from may take.
 pub const DOWNLOAD_POOL_BYTES: usize = 64 * MIB;
-/// How long a download keeps a part in memory where others wait for theirs; a client that takes
-/// longer has it read again.
-pub const DOWNLOAD_HOLD: Duration = Duration::from_millis(250);
+/// How long a download keeps a part for a client that takes nothing, where others wait for theirs.
+pub const DOWNLOAD_PATIENCE: Duration = Duration::from_millis(50);
+/// How long it keeps one for a client that takes it slowly. Either has the part read again.
+pub const DOWNLOAD_HOLD: Duration = Duration::from_secs(1);
 /// How long a client may let the server wait while it moves less than [`PACE_BYTES`], either way.
 pub const BODY_STALL: Duration = Duration::from_mins(1);
 /// What a client moves at least in the time of [`BODY_STALL`]: 273 bytes a second.
@@ -98,7 +99,7 @@ pub const WAL_CHECKPOINT_PAGES: i32 = 4096;
 /// Pages of the write-ahead log from which on writers wait until they are moved: 64 MiB.
 pub const WAL_PAGES_MAX: i32 = 16 * 1024;
 /// The page cache of one database connection.
-pub const DATABASE_CACHE_KIB: i64 = 16 * 1024;
+pub const DATABASE_CACHE_KIB: i64 = 8 * 1024;
 /// How long a database server may take to accept a connection.
 pub const DATABASE_CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How often a silent database server is asked whether it is there.

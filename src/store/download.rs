@@ -5,9 +5,8 @@
 //! takes longer pins them.
 //!
 //! **Memory.** A piece is handed over when it is asked for, so none waits for a slow receiver. The
-//! parts of all downloads come from one pool, and where that is empty none keeps one for longer than
-//! [`DOWNLOAD_HOLD`]: a receiver that takes longer has it read again. So those who stand still keep
-//! nothing from the others.
+//! parts of all downloads come from one pool. Where that is empty, who stands still or takes too long
+//! gives its part back and has it read again later. So nobody keeps the others waiting for long.
 
 use std::sync::Arc;
 
@@ -21,7 +20,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{BODY_STALL, DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, KIB, PART_BYTES_MAX},
+    limits::{
+        BODY_STALL, DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PATIENCE, KIB, PART_BYTES_MAX,
+    },
     model::{Digest, StorePath},
     namespace::{
         content::{self, PartRow},
@@ -233,17 +234,22 @@ impl Store {
         }
     }
 
-    /// Waits until a piece is asked for, as long as what is held for it since `begun` may be kept.
+    /// Waits until a piece is asked for, as long as the part that is held for it since `begun` may be
+    /// kept: while the pool has room for the parts of others, and a little longer.
     async fn come_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
-        let (mut until, end) = (begun + DOWNLOAD_HOLD, Instant::now() + BODY_STALL);
-        while !asks.come(until).await {
-            let room = self.0.download_pool.available_permits() * KIB;
-            if asks.is_gone() || room < PART_BYTES_MAX || until > end {
-                return false;
+        let end = Instant::now() + BODY_STALL;
+        let pool = &self.0.download_pool;
+        let is_empty = || pool.available_permits() * KIB < PART_BYTES_MAX;
+        while begun.elapsed() < DOWNLOAD_HOLD || !is_empty() {
+            let until = Instant::now() + DOWNLOAD_PATIENCE;
+            if asks.come(until).await {
+                return true;
             }
-            until = Instant::now() + DOWNLOAD_HOLD;
+            if is_empty() || asks.is_gone() || until >= end {
+                break;
+            }
         }
-        true
+        false
     }
 
     /// Waits for the share of the pool that a part needs.
@@ -318,12 +324,13 @@ fn cut(bytes: &Bytes, from: i64, to: i64) -> Bytes {
     bytes.slice(clamp(from)..clamp(to).max(clamp(from)))
 }
 
-/// What a part takes of the pool, in KiB: nothing if its bytes came with its row.
+/// What a part takes of the pool, in KiB. One that goes out in one message takes nothing, and need
+/// not wait behind large ones.
 fn pool_size(part: &PartRow) -> u32 {
-    if part.bytes.is_some() {
-        return 0;
-    }
     // A row that lies is refused when it is read, and must not wait for ever before.
     let size = usize::try_from(part.size).unwrap_or(0).min(PART_BYTES_MAX);
+    if size <= DOWNLOAD_MESSAGE_BYTES {
+        return 0;
+    }
     u32::try_from(size.div_ceil(KIB)).unwrap_or(u32::MAX)
 }

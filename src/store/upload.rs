@@ -87,6 +87,7 @@ impl Store {
             store: self.clone(),
             path: path.clone(),
             owner,
+            expected: size,
             buffer: BytesMut::with_capacity(expected),
             pool: None,
             received: 0,
@@ -154,6 +155,8 @@ pub(super) struct Cutter {
     path: StorePath,
     /// Holds the pins of the parts.
     pub(super) owner: Owner,
+    /// The bytes that are announced, or 0.
+    expected: u64,
     buffer: BytesMut,
     /// What the buffer has of the pool.
     pool: Option<OwnedSemaphorePermit>,
@@ -198,9 +201,22 @@ impl Cutter {
                 self.flush().await?;
                 continue;
             }
+            self.make_room(room);
             self.buffer.extend_from_slice(&data.split_to(room));
         }
         Ok(())
+    }
+
+    /// Grows the buffer. Where the size is announced, it grows once: doubling it again and again
+    /// leaves holes in the memory that are never given back.
+    fn make_room(&mut self, room: usize) {
+        let filled = self.buffer.len();
+        if self.buffer.capacity() - filled >= room || filled + room <= UPLOAD_BUFFER_BYTES_MIN {
+            return;
+        }
+        let to_come = self.expected.saturating_sub(self.received);
+        let to_come = usize::try_from(to_come).unwrap_or(usize::MAX).saturating_add(room);
+        self.buffer.reserve(to_come.min(PART_BYTES_MAX - filled).max(room));
     }
 
     /// How many of `wanted` bytes the buffer takes now.

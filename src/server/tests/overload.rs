@@ -148,7 +148,7 @@ async fn a_body_that_stands_still_ends_its_call() {
     for head in ["Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n9\r\nabc"] {
         let mut stream = fixture.connect().await;
         send(&mut stream, &format!("PUT / HTTP/1.1\r\nHost: h\r\n{head}")).await;
-        let (_, body) = answer(&mut stream).await;
+        let (_, body) = timeout(SOON, answer(&mut stream)).await.expect("an answer soon");
         assert!(body.starts_with("fewer than 16384 bytes of the body came in"), "{body}");
         drop(stream);
     }
