@@ -163,25 +163,45 @@ async fn another_client_cancels_a_copy_and_its_caller_is_told() {
     }
 }
 
+/// Whether the operation was begun.
+async fn is_begun(server: &Server) -> bool {
+    match server.rest().operation(ID).await {
+        Ok(_) => true,
+        Err(fault) => {
+            assert_eq!(fault.kind, Kind::OperationNotFound);
+            false
+        }
+    }
+}
+
+/// A copy that has no time to begin leaves no operation, so each is given more until it begins.
 #[tokio::test]
 async fn a_deadline_cancels_the_copy() {
     let (gate, server) = behind().await;
-    let mut request = Request::new(CopyRequest::from(&ask()));
-    request.set_timeout(std::time::Duration::from_millis(100));
-    let mut client = server.client().await;
-    let told = async {
-        let mut stream = client.copy(request).await?.into_inner();
-        while stream.message().await?.is_some() {}
-        Ok::<_, tonic::Status>(())
-    };
-    let code = told.await.expect_err("too late").code();
-    // The client has a clock of its own, and either may be first.
-    assert!(matches!(code, tonic::Code::DeadlineExceeded | tonic::Code::Cancelled), "{code}");
+    let mut time = std::time::Duration::from_millis(100);
+    while !is_begun(&server).await {
+        let mut request = Request::new(CopyRequest::from(&ask()));
+        request.set_timeout(time);
+        let mut client = server.client().await;
+        let told = async {
+            let mut stream = client.copy(request).await?.into_inner();
+            while stream.message().await?.is_some() {}
+            Ok::<_, tonic::Status>(())
+        };
+        let code = told.await.expect_err("too late").code();
+        // The client has a clock of its own, and either may be first.
+        assert!(matches!(code, tonic::Code::DeadlineExceeded | tonic::Code::Cancelled), "{code}");
+        time *= 2;
+    }
     assert_cancelled(&gate, &server).await;
 
     let (gate, server) = behind().await;
-    let answer = server.http().post(&format!("{COPY}&timeout=1"), BODY.as_bytes()).await;
-    answer.assert_fault(Kind::Timeout);
+    let mut seconds = 1;
+    while !is_begun(&server).await {
+        let target = format!("{COPY}&timeout={seconds}");
+        server.http().post(&target, BODY.as_bytes()).await.assert_fault(Kind::Timeout);
+        seconds *= 2;
+    }
     assert_cancelled(&gate, &server).await;
 }
 
