@@ -159,7 +159,7 @@ async fn a_deadline_cancels_a_copy_and_nothing_has_changed() {
     fixture.upload("a/f", object(1)).await.unwrap();
     fixture.gate.close();
     let request = CopyRequest { verify: true, ..request("a", "b") };
-    let deadline = Some(Instant::now() + Duration::from_millis(50));
+    let deadline = Some(Instant::now() + Duration::from_secs(1));
     let copying = fixture.store.copy(request.clone(), false, Call { deadline }).await.unwrap();
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Timeout);
     let row = fixture.store.operation(request.id, Call::default()).await.unwrap();
