@@ -12,10 +12,10 @@ from .server import ServerCase
 
 SERVICE = "imagestore.v1.ImageStore"
 METHODS = {
-    "Copy", "WatchOperation", "WatchOperations", "ListOperations", "GetOperation",
+    "Backup", "Copy", "WatchOperation", "WatchOperations", "ListOperations", "GetOperation",
     "CancelOperation", "List", "Stat", "Upload", "Download", "Delete", "UploadChunk",
     "GetUploadSession", "ListUploadSessions", "CommitUploadSession", "DeleteUploadSession",
-    "GetStoreInfo", "Check",
+    "GetStoreInfo", "Check", "Restore",
 }
 MESSAGE_BYTES = 256 * 1024
 BLAKE3_OF_NOTHING = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
