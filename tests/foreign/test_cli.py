@@ -12,7 +12,8 @@ MARK = "_.dir"
 BIG_BYTES = 20 * 1024 * 1024
 COMMANDS = {
     "serve": "", "copy": "cp", "upload": "put", "download": "get", "list": "ls", "stat": "",
-    "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "", "check": "",
+    "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "", "check": "", "backup": "",
+    "restore": "",
 }
 PACKAGE = {
     "manifest.xml": b"<manifest/>",
@@ -203,7 +204,7 @@ class Looking(CommandCase):
 
         self.assertEqual(info["logical"], {"used_bytes": 14, "file_count": 8})
         self.assertLess(info["disk_available_bytes"], info["disk_capacity_bytes"])
-        self.assertRegex(self.command("info"), r"(?m)^logical +14 B  8 files")
+        self.assertRegex(self.command("info"), r"(?m)^logical +14 B  files, each copy counted: 8$")
 
     def test_a_path_is_deleted(self) -> None:
         self.assertEqual(self.command("rm", "App/sub"), "deleted App/sub: 1 file, 2 B\n")
