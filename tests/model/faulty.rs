@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -25,8 +24,6 @@ use object_store::{
 };
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
-
-type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// What the store is asked to do; a listing asks once for each of its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,69 +204,47 @@ impl fmt::Display for Faulty {
     }
 }
 
+#[tonic::async_trait]
 impl ObjectStore for Faulty {
-    fn put_opts<'a, 'b, 'c>(
-        &'a self,
-        location: &'b Path,
+    async fn put_opts(
+        &self,
+        location: &Path,
         payload: PutPayload,
         options: PutOptions,
-    ) -> Answer<'c, PutResult>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        Box::pin(async move {
-            let fault = self.state.begin(Asked::Put, location).await?;
-            let is_partial = matches!(fault, Some(Fault::Tear | Fault::Short));
-            let payload = if is_partial { half(payload) } else { payload };
-            let put = self.inner.put_opts(location, payload, options).await?;
-            match fault {
-                Some(Fault::Tear | Fault::Lie) => Err(broken(location)),
-                _ => Ok(put),
-            }
-        })
+    ) -> Result<PutResult> {
+        let fault = self.state.begin(Asked::Put, location).await?;
+        let is_partial = matches!(fault, Some(Fault::Tear | Fault::Short));
+        let payload = if is_partial { half(payload) } else { payload };
+        let put = self.inner.put_opts(location, payload, options).await?;
+        match fault {
+            Some(Fault::Tear | Fault::Lie) => Err(broken(location)),
+            _ => Ok(put),
+        }
     }
 
-    fn put_multipart_opts<'a, 'b, 'c>(
-        &'a self,
-        location: &'b Path,
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
         options: PutMultipartOptions,
-    ) -> Answer<'c, Box<dyn MultipartUpload>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        self.inner.put_multipart_opts(location, options)
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, options).await
     }
 
-    fn get_opts<'a, 'b, 'c>(
-        &'a self,
-        location: &'b Path,
-        options: GetOptions,
-    ) -> Answer<'c, GetResult>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        Box::pin(async move {
-            let fault = self.state.begin(Asked::Get, location).await?;
-            let mut found = self.inner.get_opts(location, options).await?;
-            match fault {
-                Some(Fault::Flip) => {
-                    let mut bytes = self.inner.get(location).await?.bytes().await?.to_vec();
-                    let middle = bytes.len() / 2;
-                    bytes[middle] ^= 4;
-                    let pieces = stream::once(async move { Ok(bytes.into()) });
-                    found.payload = GetResultPayload::Stream(pieces.boxed());
-                    Ok(found)
-                }
-                Some(_) => Err(broken(location)),
-                None => Ok(found),
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let fault = self.state.begin(Asked::Get, location).await?;
+        let mut found = self.inner.get_opts(location, options).await?;
+        match fault {
+            Some(Fault::Flip) => {
+                let mut bytes = self.inner.get(location).await?.bytes().await?.to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 4;
+                let pieces = stream::once(async move { Ok(bytes.into()) });
+                found.payload = GetResultPayload::Stream(pieces.boxed());
+                Ok(found)
             }
-        })
+            Some(_) => Err(broken(location)),
+            None => Ok(found),
+        }
     }
 
     fn delete_stream(
@@ -305,27 +280,11 @@ impl ObjectStore for Faulty {
         listed.boxed()
     }
 
-    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        self.inner.list_with_delimiter(prefix)
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
     }
 
-    fn copy_opts<'a, 'b, 'c, 'd>(
-        &'a self,
-        from: &'b Path,
-        to: &'c Path,
-        options: CopyOptions,
-    ) -> Answer<'d, ()>
-    where
-        'a: 'd,
-        'b: 'd,
-        'c: 'd,
-        Self: 'd,
-    {
-        self.inner.copy_opts(from, to, options)
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
     }
 }

@@ -125,7 +125,8 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).expect("an input")).collect()
 }
 
-fn drive((name, body): bodies::Body) {
+fn drive(name: &str) {
+    let (_, body) = bodies::ALL.into_iter().find(|(known, _)| *known == name).expect("a body");
     let corpus = corpus(name);
     assert!(corpus.len() >= 10, "{name} has {} inputs", corpus.len());
     for data in &corpus {
@@ -158,25 +159,25 @@ fn every_parser_has_a_target_and_together_a_million_inputs() {
 
 #[test]
 fn paths() {
-    drive(bodies::ALL[3]);
+    drive("path");
 }
 
 #[test]
 fn queries() {
-    drive(bodies::ALL[4]);
+    drive("query");
 }
 
 #[test]
 fn bodies_of_copies() {
-    drive(bodies::ALL[2]);
+    drive("copy_body");
 }
 
 #[test]
 fn content_ranges() {
-    drive(bodies::ALL[1]);
+    drive("content_range");
 }
 
 #[test]
 fn api_versions() {
-    drive(bodies::ALL[0]);
+    drive("api_version");
 }
