@@ -1,8 +1,9 @@
 //! The database threads: one writer, some readers; async code sends them jobs.
 //!
 //! The writer takes all waiting jobs into one transaction, with a savepoint each, so that many
-//! callers share one sync. Nothing of a batch is answered before its commit; if the commit fails, all
-//! its jobs fail. A job that fails or panics is undone alone.
+//! callers share one sync; a job that comes while others run is one of them. Nothing of a batch is
+//! answered before its commit; if the commit fails, all its jobs fail. A job that fails or panics is
+//! undone alone.
 //!
 //! A close lets the threads do what they have and refuses what comes later.
 //!
@@ -256,13 +257,9 @@ fn write_loop(
         if closing.load(Ordering::Acquire) {
             jobs.close();
         }
-        let mut batch = vec![first];
-        while batch.len() < WRITE_BATCH_MAX
-            && let Ok(job) = jobs.try_recv()
-        {
-            batch.push(job);
-        }
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut answers = Vec::new();
+        let others = std::iter::from_fn(|| jobs.try_recv().ok());
+        let batch = std::iter::once(first).chain(others).take(WRITE_BATCH_MAX);
         let failure = write_batch(connection.as_mut(), batch, &mut answers).err();
         if let Some(error) = &failure {
             connection.rollback();
@@ -281,7 +278,7 @@ fn write_loop(
 /// Runs the jobs of a batch and commits. An error means that nothing of it has happened.
 fn write_batch(
     connection: &mut dyn Connection,
-    batch: Vec<Job>,
+    batch: impl Iterator<Item = Job>,
     answers: &mut Vec<Answer>,
 ) -> Result<()> {
     let mut state = connection.begin(Mode::Write);
