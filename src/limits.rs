@@ -22,6 +22,8 @@ pub const PART_BYTES_MAX: usize = 8 * MIB;
 /// Parts up to this size are kept in the database, in the transaction of their entry. Files of 32 KiB
 /// take as long either way; larger ones are faster as objects, since the one writer copies all bytes.
 pub const INLINE_BYTES_MAX: usize = 16 * KIB;
+/// The bytes of a part that are gathered in the heap; more of them have pages of their own.
+pub const BUFFER_HEAP_BYTES: usize = 64 * KIB;
 /// What every upload may buffer whatever the others do.
 pub const UPLOAD_BUFFER_BYTES_MIN: usize = 128 * KIB;
 /// What all uploads together may buffer beyond that.

@@ -13,6 +13,7 @@
 //! **Deliberately absent:** which objects are needed. That is the namespace's knowledge; here
 //! equal bytes put twice are two objects.
 
+mod buffer;
 pub mod durable;
 mod error;
 mod local;
@@ -31,8 +32,9 @@ use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, path::Path as 
 use tokio::{sync::Semaphore, time::timeout};
 use uuid::Uuid;
 
-use crate::limits::{BLOB_CALLS_MAX, BLOB_TIME};
+use crate::limits::{BLOB_CALLS_MAX, BLOB_TIME, PART_BYTES_MAX};
 
+pub use buffer::Buffer;
 pub use error::Error;
 use local::Folder;
 use reading::Reading;
@@ -141,9 +143,11 @@ impl Blobs {
     ///
     /// Can be dropped at any time.
     pub async fn get(&self, key: &str, digest: &[u8; 32], size: u64) -> Result<Bytes, Error> {
-        let kept = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        // Where the row lies about the size, nothing is read.
+        let expected = usize::try_from(size).unwrap_or_default().min(PART_BYTES_MAX);
+        let kept = Buffer::with_capacity(expected);
         let kept = self.call(self.read(key, (*digest, size), Some(kept))).await?;
-        Ok(Bytes::from(kept.unwrap_or_default()))
+        Ok(kept.unwrap_or_default().take())
     }
 
     /// Checks a part as [`Blobs::get`] does, and keeps none of its bytes: much faster, because a
@@ -164,8 +168,8 @@ impl Blobs {
         &self,
         key: &str,
         (digest, size): ([u8; 32], u64),
-        kept: Option<Vec<u8>>,
-    ) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + use<> {
+        kept: Option<Buffer>,
+    ) -> impl Future<Output = Result<Option<Buffer>, Error>> + use<> {
         let (store, key) = (Arc::clone(&self.store), key.to_owned());
         async move {
             let failed = |error| Error::from_store(&key, error);

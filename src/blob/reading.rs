@@ -8,6 +8,7 @@ use std::{
     io::{self, Read as _},
 };
 
+use super::Buffer;
 use crate::limits::KIB;
 
 /// What is read at once: enough for the hash to use all lanes, and small beside a core's cache.
@@ -17,12 +18,12 @@ const PIECE_BYTES: usize = 64 * KIB;
 #[derive(Debug)]
 pub(super) struct Reading {
     hasher: blake3::Hasher,
-    kept: Option<Vec<u8>>,
+    kept: Option<Buffer>,
 }
 
 impl Reading {
     /// Begins to read; the bytes are appended to `kept`, if there is one.
-    pub(super) fn new(kept: Option<Vec<u8>>) -> Self {
+    pub(super) fn new(kept: Option<Buffer>) -> Self {
         Self { hasher: blake3::Hasher::new(), kept }
     }
 
@@ -48,7 +49,7 @@ impl Reading {
     }
 
     /// Whether the bytes are those of a digest, and what was kept of them.
-    pub(super) fn finish(self, digest: &[u8; 32]) -> (bool, Option<Vec<u8>>) {
+    pub(super) fn finish(self, digest: &[u8; 32]) -> (bool, Option<Buffer>) {
         let hash = self.hasher.finalize();
         (hash == blake3::Hash::from_bytes(*digest), self.kept)
     }

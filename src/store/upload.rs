@@ -10,10 +10,11 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use crate::{
+    blob::Buffer,
     error::{Error, Kind, Result},
     limits::{
         INLINE_BYTES_MAX, KIB, PART_BYTES_MAX, TOTAL_MAX, UPLOAD_BUFFER_BYTES_MIN,
@@ -81,14 +82,11 @@ impl Store {
         self.0.space.check(size)?;
         let turn = self.0.uploads.take().await?;
         let owner = Owner::new(&self.0.server);
-        // At once what it may have in any case: growing step by step leaves holes in the memory.
-        let expected = usize::try_from(size).unwrap_or(usize::MAX).min(UPLOAD_BUFFER_BYTES_MIN);
         Ok(Cutter {
             store: self.clone(),
             path: path.clone(),
             owner,
-            expected: size,
-            buffer: BytesMut::with_capacity(expected),
+            buffer: Buffer::default(),
             pool: None,
             received: 0,
             hasher: Hasher::default(),
@@ -155,9 +153,7 @@ pub(super) struct Cutter {
     path: StorePath,
     /// Holds the pins of the parts.
     pub(super) owner: Owner,
-    /// The bytes that are announced, or 0.
-    expected: u64,
-    buffer: BytesMut,
+    buffer: Buffer,
     /// What the buffer has of the pool.
     pool: Option<OwnedSemaphorePermit>,
     pub(super) received: u64,
@@ -201,22 +197,9 @@ impl Cutter {
                 self.flush().await?;
                 continue;
             }
-            self.make_room(room);
             self.buffer.extend_from_slice(&data.split_to(room));
         }
         Ok(())
-    }
-
-    /// Grows the buffer. Where the size is announced, it grows once: doubling it again and again
-    /// leaves holes in the memory that are never given back.
-    fn make_room(&mut self, room: usize) {
-        let filled = self.buffer.len();
-        if self.buffer.capacity() - filled >= room || filled + room <= UPLOAD_BUFFER_BYTES_MIN {
-            return;
-        }
-        let to_come = self.expected.saturating_sub(self.received);
-        let to_come = usize::try_from(to_come).unwrap_or(usize::MAX).saturating_add(room);
-        self.buffer.reserve(to_come.min(PART_BYTES_MAX - filled).max(room));
     }
 
     /// How many of `wanted` bytes the buffer takes now.
@@ -245,7 +228,7 @@ impl Cutter {
     async fn flush(&mut self) -> Result<()> {
         self.settle(UPLOAD_PARTS_IN_FLIGHT - 1).await?;
         self.store.0.space.check(self.buffer.len() as u64)?;
-        let bytes = self.buffer.split().freeze();
+        let bytes = self.buffer.take();
         let (before, after) = self.hasher.link();
         let store = self.store.clone();
         let (owner, path, pool) = (self.owner.clone(), self.path.clone(), self.pool.take());
@@ -298,7 +281,7 @@ impl Cutter {
 
     /// A file of at most one part: no pin, one transaction.
     async fn finish_single(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
-        let bytes = self.buffer.split().freeze();
+        let bytes = self.buffer.take();
         let size = bytes.len() as i64;
         if bytes.is_empty() {
             return Ok((Vec::new(), Digest::of(&[]), None));
