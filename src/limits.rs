@@ -69,12 +69,20 @@ pub const DOWNLOAD_MESSAGE_BYTES: usize = 64 * KIB;
 /// The largest gRPC message that is accepted or sent: every client's default.
 pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
 
+/// The message of an upload up to which its sender need not wait until there is room for it.
+pub const MESSAGE_FREE_BYTES: usize = 64 * KIB;
+/// How long the sender of a larger one waits for room.
+pub const ROOM_WAIT: Duration = Duration::from_secs(30);
+
 /// Names in a skip list.
 pub const SKIP_FILES_MAX: usize = 10_000;
 /// Entries on a page of a listing when the caller does not say.
 pub const LIST_PAGE_DEFAULT: usize = 1_000;
 /// Entries on a page of a listing.
 pub const LIST_PAGE_MAX: usize = 20_000;
+/// Entries that a listing without pages reads at once: a client that stands still costs the server
+/// one such piece.
+pub const LIST_STREAM_PAGE: usize = 256;
 /// Bytes on a page of a listing: upstream's figure (reference, section 4.4).
 pub const LIST_PAGE_BYTES: usize = 3 * MIB;
 /// Operations or sessions on a page when the caller does not say.
@@ -184,7 +192,7 @@ pub const WATCH_LAG: usize = 1024;
 
 /// The body of a POST or DELETE: upstream's figure (reference, section 1.7).
 pub const REST_BODY_BYTES_MAX: usize = 4 * MIB;
-/// What all requests that are read whole may take together.
+/// What all requests that are read whole, and large messages of uploads, may take together.
 pub const BODY_POOL_BYTES: usize = 64 * MIB;
 /// How much of a refused upload is read on, so that its client receives the answer.
 pub const REFUSED_BODY_BYTES: usize = 32 * MIB;
@@ -216,6 +224,10 @@ pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// What all calls of an HTTP/2 connection may send: the windows of all, so that calls which wait
 /// for their turn cannot starve those that run.
 pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WINDOW_BYTES;
+/// What the large answers that are there as a whole, as pages of a listing are, may take together.
+pub const ANSWER_POOL_BYTES: usize = 64 * MIB;
+/// An answer up to this size needs no room there: a message of a download is one.
+pub const ANSWER_FREE_BYTES: usize = DOWNLOAD_MESSAGE_BYTES + KIB;
 /// What an answer hands to its HTTP/2 connection at once, and so what waits there for a client.
 pub const ANSWER_PIECE_BYTES: usize = PACE_BYTES;
 /// What an HTTP/1 connection reads ahead, the longest head of a request, and what it writes behind.

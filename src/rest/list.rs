@@ -27,10 +27,15 @@ pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> 
 }
 
 /// One page of the backend.
-async fn page(call: &Call, path: &str, token: String) -> Result<ListResponse, Failure> {
+async fn page(
+    call: &Call,
+    path: &str,
+    token: String,
+    size: usize,
+) -> Result<ListResponse, Failure> {
     let request = ListRequest {
         path: path.to_owned(),
-        page_size: limits::LIST_PAGE_MAX.try_into().unwrap_or_default(),
+        page_size: size.try_into().unwrap_or_default(),
         page_token: token,
     };
     Ok(call.client.clone().list(call.plain(request)).await?.into_inner())
@@ -40,7 +45,7 @@ async fn page(call: &Call, path: &str, token: String) -> Result<ListResponse, Fa
 async fn paged(call: &Call, path: String) -> Result<Response, Failure> {
     let token = call.query.continuation_token()?;
     let token = token.map(|token| name_below(&path, &token)).transpose()?.unwrap_or_default();
-    let page = page(call, &path, token).await?;
+    let page = page(call, &path, token, limits::LIST_PAGE_MAX).await?;
     let mut listing = Listing {
         store_files: Vec::new(),
         store_folders: Vec::new(),
@@ -112,7 +117,8 @@ struct Pages {
 impl Pages {
     /// Reads the next page and writes its files; after the last page also all folders.
     async fn read(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let page = page(&self.call, &self.path, std::mem::take(&mut self.token)).await?;
+        let token = std::mem::take(&mut self.token);
+        let page = page(&self.call, &self.path, token, limits::LIST_STREAM_PAGE).await?;
         for entry in &page.entries {
             let written = match entry.kind() {
                 EntryKind::Folder => {

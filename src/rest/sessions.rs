@@ -50,21 +50,14 @@ pub(super) async fn get(call: Call) -> Result<Response, Failure> {
     }
 }
 
-/// Lists the sessions of a path; 204 where there are none.
+/// Lists the sessions of a path; 204 where there are none. The answer has no token for a next page, so
+/// it tells the first page alone; the others are for gRPC.
 pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> {
-    let mut found = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let page_size = limits::RECORDS_PAGE_MAX.try_into().unwrap_or_default();
-        let request = ListUploadSessionsRequest { path: path.clone(), page_size, page_token };
-        let page = call.client.clone().list_upload_sessions(call.plain(request)).await?;
-        let page = page.into_inner();
-        found.extend(page.sessions.into_iter().map(|s| UploadSession::new(s, call.version)));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+    let page_size = limits::RECORDS_PAGE_MAX.try_into().unwrap_or_default();
+    let request = ListUploadSessionsRequest { path, page_size, page_token: String::new() };
+    let page = call.client.clone().list_upload_sessions(call.plain(request)).await?.into_inner();
+    let found: Vec<_> =
+        page.sessions.into_iter().map(|s| UploadSession::new(s, call.version)).collect();
     Ok(if found.is_empty() { answer::no_content() } else { sessions(found) })
 }
 

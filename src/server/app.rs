@@ -23,12 +23,14 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::{
-    incoming::{Incoming, Pool},
+    incoming::{Incoming, Keeps},
     listen::Bounds,
     outgoing::Outgoing,
+    pool::Pool,
 };
 use crate::{
     error::{Error, Kind},
+    limits::{ANSWER_POOL_BYTES, BODY_POOL_BYTES},
     rest, wire,
 };
 
@@ -46,22 +48,28 @@ const DIALOGUE: &str = "/imagestore.v1.ImageStore/Backup";
 
 /// Joins the interfaces: `grpc` gets what is `application/grpc` over HTTP/2, `rest` everything else.
 pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
-    let (calls, pool) = (Arc::new(Semaphore::new(bounds.calls)), Pool::default());
+    let calls = Arc::new(Semaphore::new(bounds.calls));
+    let requests = Pool::new("requests", BODY_POOL_BYTES);
+    let answers = Pool::new("answers", ANSWER_POOL_BYTES);
     Router::new().fallback(async move |request: Request| {
         let is_grpc = is_grpc(&request);
         let call = Arc::clone(&calls).try_acquire_owned().ok();
         if call.is_none() && !asks_health(&request) {
             return fault(is_grpc, busy("calls"));
         }
-        let pool = (!is_streamed(&request)).then_some(pool);
         let request = if request.uri().path() == DIALOGUE {
             request
         } else {
-            request.map(|body| Body::new(Incoming::new(body, bounds.stall, pool)))
+            let keeps = keeps(&request, requests);
+            request.map(|body| Body::new(Incoming::new(body, bounds.stall, keeps)))
         };
         let answered = answer(if is_grpc { grpc } else { rest }, request).await;
         let response = answered.unwrap_or_else(|error| fault(is_grpc, error));
-        response.map(|body| Body::new(Outgoing::new(body, call)))
+        let (head, body) = response.into_parts();
+        match Outgoing::new(body, call, answers) {
+            Ok(body) => Response::from_parts(head, Body::new(body)),
+            Err(error) => fault(is_grpc, error),
+        }
     })
 }
 
@@ -75,9 +83,15 @@ pub(super) fn full(app: Router) -> Router {
     })
 }
 
-/// Whether the body of a request is taken piece by piece; any other one is kept whole.
-fn is_streamed(request: &Request) -> bool {
-    request.method() == Method::PUT || UPLOADS.contains(&request.uri().path())
+/// What the handler of a request keeps of its body.
+fn keeps(request: &Request, pool: Pool) -> Keeps {
+    if UPLOADS.contains(&request.uri().path()) {
+        Keeps::Message(pool)
+    } else if request.method() == Method::PUT {
+        Keeps::Piece
+    } else {
+        Keeps::Whole(pool)
+    }
 }
 
 fn asks_health(request: &Request) -> bool {

@@ -1,35 +1,45 @@
 //! What comes in: the body of a request.
 //!
 //! It fails where its client is too slow, and where it is one that a handler keeps whole and all of
-//! those together have become too many bytes. The error is a [`tonic::Status`], which gRPC answers as it is
-//! and which the gateway understands.
+//! those together have become too many bytes. One that is taken message by message waits for the room
+//! of its next large message. The error is a [`tonic::Status`], which gRPC answers as it is and which
+//! the gateway understands.
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::body::{Body, Bytes};
+use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::pace::Pace;
+use super::{
+    messages::Messages,
+    pace::Pace,
+    pool::{Pool, Room},
+};
 use crate::{
-    error::{Error, Kind},
-    limits::{BODY_POOL_BYTES, KIB, PACE_BYTES},
+    error::{Error, Kind, Result},
+    limits::{MESSAGE_BYTES_MAX, MESSAGE_FREE_BYTES, PACE_BYTES},
     wire::status,
 };
 
-/// What the bodies that are kept whole may take together. Clones are one pool.
-#[derive(Clone, Debug)]
-pub(super) struct Pool(Arc<Semaphore>);
+/// What the handler of a body keeps of it until it goes on.
+pub(super) enum Keeps {
+    /// A piece.
+    Piece,
+    /// A message of gRPC.
+    Message(Pool),
+    /// All of it.
+    Whole(Pool),
+}
 
-impl Default for Pool {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BODY_POOL_BYTES / KIB)))
-    }
+/// A frame that waits for the room of the message that begins in it.
+struct Waiting {
+    frame: Frame<Bytes>,
+    room: BoxFuture<'static, Result<Room>>,
 }
 
 /// A body on its way in.
@@ -37,35 +47,59 @@ pub(super) struct Incoming {
     body: Body,
     pace: Pace,
     limit: Duration,
-    pool: Option<Pool>,
+    keeps: Keeps,
     received: usize,
-    held: Option<OwnedSemaphorePermit>,
+    messages: Messages,
+    /// The message for which there is room.
+    message: Option<u64>,
+    held: Option<Room>,
+    waiting: Option<Waiting>,
 }
 
 impl Incoming {
-    /// Watches a body, whose client has `limit` for each [`PACE_BYTES`]. One that is kept whole
-    /// takes its bytes from a pool, until it is dropped.
-    pub(super) fn new(body: Body, limit: Duration, pool: Option<Pool>) -> Self {
-        Self { body, pace: Pace::new(limit), limit, pool, received: 0, held: None }
+    /// Watches a body, whose client has `limit` for each [`PACE_BYTES`]. What is kept of it is taken
+    /// from a pool.
+    pub(super) fn new(body: Body, limit: Duration, keeps: Keeps) -> Self {
+        Self {
+            body,
+            pace: Pace::new(limit),
+            limit,
+            keeps,
+            received: 0,
+            messages: Messages::default(),
+            message: None,
+            held: None,
+            waiting: None,
+        }
     }
 
-    /// Counts bytes that came.
-    fn take(&mut self, bytes: usize) -> Result<(), Error> {
-        self.pace.moved(bytes);
-        self.received += bytes;
-        let Some(Pool(pool)) = &self.pool else { return Ok(()) };
-        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = self.received.div_ceil(KIB).saturating_sub(held);
-        let more = u32::try_from(more).map_err(Error::internal)?;
-        let permit = Arc::clone(pool).try_acquire_many_owned(more).map_err(|_| {
-            let message = "the server has too many bytes of requests; try again later";
-            Error::new(Kind::Busy, message)
-        })?;
-        match &mut self.held {
-            Some(held) => held.merge(permit),
-            None => self.held = Some(permit),
+    /// Counts a piece that came. Returns the room that is needed before it is handed on.
+    fn take(&mut self, piece: &[u8]) -> Result<Option<BoxFuture<'static, Result<Room>>>> {
+        self.pace.moved(piece.len());
+        match &self.keeps {
+            Keeps::Piece => {}
+            Keeps::Message(pool) => {
+                self.messages.follow(piece);
+                let unfinished = self.messages.unfinished();
+                let message = unfinished.map(|(message, _)| message);
+                if message.is_some() && message == self.message {
+                    return Ok(None);
+                }
+                (self.message, self.held) = (message, None);
+                let large = unfinished.filter(|&(_, size)| size > MESSAGE_FREE_BYTES);
+                // A longer one is refused by its decoder.
+                let wait = |(_, size): (_, usize)| pool.clone().wait(size.min(MESSAGE_BYTES_MAX));
+                return Ok(large.map(|large| Box::pin(wait(large)) as BoxFuture<'_, _>));
+            }
+            Keeps::Whole(pool) => {
+                self.received += piece.len();
+                match &mut self.held {
+                    Some(held) => held.grow(pool, self.received)?,
+                    None => self.held = Some(pool.take(self.received)?),
+                }
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn too_slow(&self) -> Error {
@@ -88,6 +122,17 @@ impl HttpBody for Incoming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(waiting) = &mut self.waiting {
+            let room = ready!(waiting.room.as_mut().poll(cx));
+            let frame = self.waiting.take().map(|waiting| waiting.frame);
+            return Poll::Ready(match room {
+                Ok(held) => {
+                    self.held = Some(held);
+                    frame.map(Ok)
+                }
+                Err(error) => Some(Err(failed(&error))),
+            });
+        }
         let frame = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(end) => {
@@ -99,34 +144,44 @@ impl HttpBody for Incoming {
                 return Poll::Ready(Some(Err(failed(&self.too_slow()))));
             }
         };
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        Poll::Ready(Some(self.take(bytes).map(|()| frame).map_err(|error| failed(&error))))
+        let piece = frame.data_ref().map_or(&[][..], |piece| piece);
+        match self.take(piece) {
+            Ok(None) => Poll::Ready(Some(Ok(frame))),
+            Ok(Some(room)) => {
+                self.waiting = Some(Waiting { frame, room });
+                self.poll_frame(cx)
+            }
+            Err(error) => Poll::Ready(Some(Err(failed(&error)))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.waiting.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.waiting {
+            Some(_) => SizeHint::default(),
+            None => self.body.size_hint(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::{SinkExt, channel::mpsc};
+    use futures::{FutureExt, SinkExt, channel::mpsc};
     use http_body_util::BodyExt;
     use tonic::Status;
 
     use super::*;
-    use crate::limits::MIB;
+    use crate::limits::{BODY_POOL_BYTES, KIB, MIB};
 
     #[tokio::test]
     async fn a_body_that_stands_still_fails_with_a_status() {
         let (mut sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
         sender.send(Ok(Bytes::from_static(b"a"))).await.expect("sent");
         let limit = Duration::from_millis(20);
-        let mut body = Incoming::new(Body::from_stream(receiver), limit, None);
+        let mut body = Incoming::new(Body::from_stream(receiver), limit, Keeps::Piece);
         let frame = body.frame().await.expect("a frame").expect("a piece");
         assert_eq!(frame.into_data().expect("data"), "a");
         let error = body.frame().await.expect("a frame").expect_err("it stands still");
@@ -137,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_ends_has_no_limit() {
-        let mut body = Incoming::new(Body::from("abc"), Duration::ZERO, None);
+        let mut body = Incoming::new(Body::from("abc"), Duration::ZERO, Keeps::Piece);
         assert_eq!(body.size_hint().exact(), Some(3));
         let frame = body.frame().await.expect("a frame").expect("a piece");
         assert_eq!(frame.into_data().expect("data"), "abc");
@@ -146,10 +201,11 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_that_are_kept_take_from_one_pool_and_give_it_back() {
-        let pool = Pool::default();
+        let pool = Pool::new("tests", BODY_POOL_BYTES);
         let limit = Duration::from_mins(1);
-        let body =
-            |bytes: usize| Incoming::new(Body::from(vec![7; bytes]), limit, Some(pool.clone()));
+        let body = |bytes: usize| {
+            Incoming::new(Body::from(vec![7; bytes]), limit, Keeps::Whole(pool.clone()))
+        };
         let mut large = body(BODY_POOL_BYTES - KIB);
         large.frame().await.expect("a frame").expect("room for it");
         let mut small = body(KIB);
@@ -160,7 +216,56 @@ mod tests {
         drop(large);
         body(MIB).frame().await.expect("a frame").expect("room again");
         // A body that is not kept needs none.
-        let mut streamed = Incoming::new(Body::from(vec![7; 2 * BODY_POOL_BYTES]), limit, None);
+        let mut streamed =
+            Incoming::new(Body::from(vec![7; 2 * BODY_POOL_BYTES]), limit, Keeps::Piece);
         streamed.frame().await.expect("a frame").expect("a piece");
+    }
+
+    /// The beginning of a message of some bytes.
+    fn half(bytes: usize) -> Body {
+        let size = u32::try_from(bytes).expect("a size").to_be_bytes();
+        Body::from([&[0], &size[..], &[7; KIB]].concat())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_message_waits_for_room_and_a_small_one_needs_none() {
+        let pool = Pool::new("tests", BODY_POOL_BYTES);
+        let limit = Duration::from_mins(1);
+        let begin = |bytes| Incoming::new(half(bytes), limit, Keeps::Message(pool.clone()));
+        let mut others: Vec<_> =
+            (0..BODY_POOL_BYTES / MESSAGE_BYTES_MAX).map(|_| begin(MESSAGE_BYTES_MAX)).collect();
+        for other in &mut others {
+            other.frame().await.expect("a frame").expect("room for it");
+        }
+        begin(MESSAGE_FREE_BYTES).frame().await.expect("a frame").expect("no room is needed");
+        let mut late = begin(MESSAGE_FREE_BYTES + 1);
+        assert!(late.frame().now_or_never().is_none() && !late.is_end_stream());
+        others.pop();
+        let frame = late.frame().await.expect("a frame").expect("room again");
+        assert_eq!(frame.into_data().expect("data").len(), 5 + KIB);
+        assert!(late.is_end_stream());
+        // One that is refused by its decoder does not ask for more than there is.
+        let error = begin(usize::MAX >> 32).frame().await.expect("a frame").expect_err("no room");
+        assert_eq!(status::kind(&Status::from_error(error)), Kind::Busy);
+    }
+
+    #[tokio::test]
+    async fn the_room_of_a_message_is_given_back_when_it_is_whole() {
+        let (mut sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(8);
+        let pool = Pool::new("tests", BODY_POOL_BYTES);
+        let keeps = Keeps::Message(pool.clone());
+        let mut body = Incoming::new(Body::from_stream(receiver), Duration::from_mins(1), keeps);
+        let mut send = async |bytes: &[u8]| {
+            sender.send(Ok(Bytes::copy_from_slice(bytes))).await.expect("sent");
+            body.frame().await.expect("a frame").expect("a piece");
+            BODY_POOL_BYTES - pool.free()
+        };
+        let size = u32::try_from(2 * MESSAGE_FREE_BYTES).expect("a size").to_be_bytes();
+        assert_eq!(send(&[0]).await, 0);
+        assert_eq!(send(&size).await, 2 * MESSAGE_FREE_BYTES);
+        assert_eq!(send(&vec![7; MESSAGE_FREE_BYTES]).await, 2 * MESSAGE_FREE_BYTES);
+        assert_eq!(send(&vec![7; MESSAGE_FREE_BYTES]).await, 0);
+        // The next one begins where this one ends.
+        assert_eq!(send(&[&[0], &size[..]].concat()).await, 2 * MESSAGE_FREE_BYTES);
     }
 }

@@ -13,8 +13,10 @@ pub mod data_folder;
 mod incoming;
 mod linger;
 pub mod listen;
+mod messages;
 mod outgoing;
 mod pace;
+mod pool;
 pub mod process;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,8 @@
 //! What goes out: the body of an answer, and the task that sends it over HTTP/2.
 //!
+//! An answer that is whole and large takes its bytes from a pool until its client has it, or is
+//! refused.
+//!
 //! An HTTP/2 connection takes whatever it is handed and keeps it until its client makes room. So a
 //! body is handed over in small pieces, and the task of a call whose client makes no room for the
 //! next one is dropped, which resets that call and no other. Over HTTP/1 the connection itself
@@ -8,6 +11,7 @@
 use std::{
     cell::Cell,
     future::poll_fn,
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,7 +19,9 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
+use futures::FutureExt;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::rt::Executor;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -24,7 +30,11 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::limits::ANSWER_PIECE_BYTES;
+use super::pool::{Pool, Room};
+use crate::{
+    error,
+    limits::{ANSWER_FREE_BYTES, ANSWER_PIECE_BYTES},
+};
 
 /// Whose turn it is in the task of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,18 +49,41 @@ task_local! {
     static TURN: Cell<Turn>;
 }
 
+/// What a body gives next.
+type Next = Option<Result<Frame<Bytes>, axum::Error>>;
+
 /// The body of an answer, in pieces. The call counts as one until it is dropped.
 pub(super) struct Outgoing {
     body: Body,
+    pool: Pool,
+    /// The first frame, where it was there at once.
+    first: Poll<Next>,
     rest: Bytes,
+    /// What the rest takes.
+    room: Option<Room>,
     pieces: u64,
     _call: Option<OwnedSemaphorePermit>,
 }
 
 impl Outgoing {
-    /// Cuts a body, and keeps the place of its call.
-    pub(super) fn new(body: Body, call: Option<OwnedSemaphorePermit>) -> Self {
-        Self { body, rest: Bytes::new(), pieces: 0, _call: call }
+    /// Cuts a body, and keeps the place of its call. A frame of more than [`ANSWER_FREE_BYTES`] takes
+    /// room; what is there as a whole is the first one.
+    ///
+    /// # Errors
+    /// `Busy` if there is no room for the first frame. A later one breaks the answer.
+    pub(super) fn new(
+        mut body: Body,
+        call: Option<OwnedSemaphorePermit>,
+        pool: Pool,
+    ) -> error::Result<Self> {
+        let first = body.frame().now_or_never().map_or(Poll::Pending, Poll::Ready);
+        let room = room(&pool, data_bytes(&first))?;
+        Ok(Self { body, pool, first, rest: Bytes::new(), room, pieces: 0, _call: call })
+    }
+
+    /// The bytes that have left the body and not this one.
+    fn in_hand(&self) -> usize {
+        self.rest.len() + data_bytes(&self.first)
     }
 
     fn piece(&mut self) -> Frame<Bytes> {
@@ -74,7 +107,13 @@ impl HttpBody for Outgoing {
             return Poll::Ready(Some(Ok(self.piece())));
         }
         TURN.try_with(|turn| turn.set(Turn::Ours)).ok();
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let mut next = mem::replace(&mut self.first, Poll::Pending);
+        if next.is_pending() {
+            self.room = None;
+            next = Pin::new(&mut self.body).poll_frame(cx);
+            self.room = room(&self.pool, data_bytes(&next)).map_err(axum::Error::new)?;
+        }
+        let frame = match ready!(next) {
             Some(Ok(frame)) => frame,
             end => return Poll::Ready(end),
         };
@@ -88,16 +127,29 @@ impl HttpBody for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && self.first.is_pending() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let (mut hint, in_hand) = (self.body.size_hint(), self.in_hand() as u64);
         if let Some(upper) = hint.upper() {
-            hint.set_upper(upper.saturating_add(rest));
+            hint.set_upper(upper.saturating_add(in_hand));
         }
-        hint.set_lower(hint.lower().saturating_add(rest));
+        hint.set_lower(hint.lower().saturating_add(in_hand));
         hint
+    }
+}
+
+/// The room for a frame of some bytes, if it needs any.
+fn room(pool: &Pool, bytes: usize) -> error::Result<Option<Room>> {
+    (bytes > ANSWER_FREE_BYTES).then(|| pool.take(bytes)).transpose()
+}
+
+/// The bytes of data in what a body gives.
+fn data_bytes(next: &Poll<Next>) -> usize {
+    match next {
+        Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+        Poll::Ready(_) | Poll::Pending => 0,
     }
 }
 
@@ -193,15 +245,49 @@ async fn until_stalled(call: impl Future<Output = ()>, stall: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use futures::{StreamExt, stream};
-    use http_body_util::BodyExt;
 
     use super::*;
+    use crate::{error::Kind, limits::MIB};
 
     const STALL: Duration = Duration::from_millis(50);
 
     fn body(bytes: usize) -> Outgoing {
-        Outgoing::new(Body::from(vec![7; bytes]), None)
+        outgoing(Body::from(vec![7; bytes]))
+    }
+
+    fn outgoing(body: Body) -> Outgoing {
+        Outgoing::new(body, None, Pool::new("tests", MIB)).expect("room for it")
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_takes_room_until_its_last_piece_is_taken() {
+        let pool = Pool::new("tests", MIB);
+        let answer = |bytes| Outgoing::new(Body::from(vec![7; bytes]), None, pool.clone());
+        let _small = answer(ANSWER_FREE_BYTES).expect("it needs no room");
+        assert_eq!(pool.free(), MIB);
+        let mut large = answer(MIB).expect("room for it");
+        let error = answer(ANSWER_FREE_BYTES + 1).err().expect("no room");
+        assert_eq!(error.kind(), Kind::Busy);
+        let mut taken = 0;
+        while let Some(piece) = large.frame().await {
+            assert_eq!(pool.free(), 0);
+            taken += piece.expect("a piece").into_data().expect("data").len();
+        }
+        assert_eq!((taken, pool.free()), (MIB, MIB));
+        // One that comes later breaks its answer.
+        let held = pool.take(MIB).expect("room");
+        let frames = [1, ANSWER_FREE_BYTES + 1, 1].map(|size| Ok::<_, Infallible>(vec![7; size]));
+        let body = || Body::from_stream(stream::iter(frames.clone()));
+        let mut broken = Outgoing::new(body(), None, pool.clone()).expect("the first is small");
+        broken.frame().await.expect("a frame").expect("a piece");
+        let error = broken.frame().await.expect("a frame").expect_err("no room");
+        assert_eq!(error.to_string(), "the server has too many bytes of tests; try again later");
+        drop(held);
+        let whole = outgoing(body()).collect().await.expect("room for it");
+        assert_eq!(whole.to_bytes().len(), ANSWER_FREE_BYTES + 3);
     }
 
     #[tokio::test]
@@ -243,10 +329,10 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_waits_for_the_server_does_so_without_end() {
         let silent = || Body::from_stream(stream::pending::<Result<Bytes, axum::Error>>());
-        assert!(timeout(STALL * 3, run(Outgoing::new(silent(), None), 1)).await.is_err());
+        assert!(timeout(STALL * 3, run(outgoing(silent()), 1)).await.is_err());
         let piece = stream::once(async { Ok::<_, axum::Error>(Bytes::from_static(b"a")) });
         let then = Body::from_stream(piece.chain(silent().into_data_stream()));
-        assert!(timeout(STALL * 3, run(Outgoing::new(then, None), 2)).await.is_err());
+        assert!(timeout(STALL * 3, run(outgoing(then), 2)).await.is_err());
     }
 
     #[tokio::test]

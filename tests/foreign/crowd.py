@@ -28,6 +28,7 @@ from .reflection import CALL_SECONDS, Service, details
 BIG_FILE = "big"
 BIG_BYTES = 24 << 20
 MESSAGE_BYTES = 64 * 1024
+FRAME_BYTES = 16 * 1024
 # A client whose connection breaks where it cannot see it comes again after this time.
 STALLED_SECONDS = 90
 # Small, so that a client that does not read is soon noticed.
@@ -36,8 +37,12 @@ RECEIVE_BYTES = 4096
 HOST = "Host: localhost\r\n"
 UPLOAD = "/imagestore.v1.ImageStore/Upload"
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS = 0, 1, 4
+DATA, HEADERS, SETTINGS, WINDOW_UPDATE = 0, 1, 4, 8
+SETTINGS_INITIAL_WINDOW_SIZE = 4
+# The first byte of an answer's head: an entry of HPACK's static table.
+STATUS_200 = 0x88
 END_STREAM, END_HEADERS = 1, 4
+ACK = 1
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -55,16 +60,80 @@ def head(method: str, path: str, flags: int, **fields: str) -> bytes:
     return HTTP2 + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, flags | END_HEADERS, 1, block)
 
 
-def half_upload(number: int) -> bytes:
-    """The beginning of an upload over gRPC: its header, and a message of which the half comes."""
+def upload_pieces(number: int, size: int, sent: int) -> list[bytes]:
+    """The body of an upload over gRPC in pieces: its header, and a message of which so much comes."""
     path = f"stalled/{number}".encode()
     header = b"\x0a" + bytes([len(path)]) + path
     message = b"\x0a" + bytes([len(header)]) + header
     first = b"\0" + len(message).to_bytes(4) + message
-    half = b"\0" + MESSAGE_BYTES.to_bytes(4) + b"\x12" + bytes(MESSAGE_BYTES // 2)
-    parts = [half[at : at + 16_384] for at in range(0, len(half), 16_384)]
+    some = b"\0" + size.to_bytes(4) + b"\x12" + bytes(sent)
+    return [first, *(some[at : at + FRAME_BYTES] for at in range(0, len(some), FRAME_BYTES))]
+
+
+def half_upload(number: int) -> bytes:
+    """The beginning of an upload over gRPC with half of a message."""
     begin = head("POST", UPLOAD, 0, content_type="application/grpc", te="trailers")
-    return begin + b"".join(frame(DATA, 0, 1, part) for part in [first, *parts])
+    pieces = upload_pieces(number, MESSAGE_BYTES, MESSAGE_BYTES // 2)
+    return begin + b"".join(frame(DATA, 0, 1, piece) for piece in pieces)
+
+
+class Http2:
+    """A connection over HTTP/2 with one call, which sends no more than the server takes."""
+
+    def __init__(self, endpoint: tuple[str, int], begin: bytes, pieces: list[bytes]) -> None:
+        self._socket = socket.create_connection(endpoint, CALL_SECONDS)
+        self._pieces = pieces
+        # Of the connection, and of the call.
+        self._windows = {0: 65_535, 1: 0}
+        self._received = b""
+        # The first byte of the answer's head, which tells a status of 200.
+        self.answer: int | None = None
+        self._socket.sendall(begin)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._socket.close()
+
+    def step(self) -> None:
+        """Receives what is there, and sends what the server takes now."""
+        self._receive()
+        while self._pieces and min(self._windows.values()) >= len(self._pieces[0]):
+            piece = self._pieces.pop(0)
+            self._socket.sendall(frame(DATA, 0, 1, piece))
+            for stream in self._windows:
+                self._windows[stream] -= len(piece)
+
+    @property
+    def has_sent_all(self) -> bool:
+        """Whether the server has taken all there is to send."""
+        return not self._pieces
+
+    def _receive(self) -> None:
+        if not select.select([self._socket], [], [], 0)[0]:
+            return
+        self._received += self._socket.recv(FRAME_BYTES)
+        while len(self._received) >= 9:
+            size, kind, flags = int.from_bytes(self._received[:3]), *self._received[3:5]
+            stream, payload = int.from_bytes(self._received[5:9]), self._received[9 : 9 + size]
+            if len(payload) < size:
+                return
+            self._received = self._received[9 + size :]
+            if kind == HEADERS and self.answer is None:
+                self.answer = payload[0]
+            if kind == WINDOW_UPDATE:
+                self._windows[stream] += int.from_bytes(payload)
+            if kind == SETTINGS and not flags & ACK:
+                # They count from when the client says that it knows them.
+                self._socket.sendall(frame(SETTINGS, ACK, 0, b""))
+                for at in range(0, size, 6):
+                    if int.from_bytes(payload[at : at + 2]) == SETTINGS_INITIAL_WINDOW_SIZE:
+                        self._windows[1] += int.from_bytes(payload[at + 2 : at + 6])
+
+
+def large_half(endpoint: tuple[str, int], number: int, size: int, sent: int) -> Http2:
+    """Begins an upload over gRPC of which a large message comes, but not all of it."""
+    begin = head("POST", UPLOAD, 0, content_type="application/grpc", te="trailers")
+    return Http2(endpoint, begin, upload_pieces(number, size, sent))
 
 
 def half_body(line: str, size: int, fields: str = "") -> bytes:

@@ -18,7 +18,20 @@ from pathlib import Path
 import grpc
 
 from .command import CommandCase
-from .crowd import BIG_BYTES, BIG_FILE, OverGrpc, OverRest, Stalled, Tally, Worker
+from .crowd import (
+    BIG_BYTES,
+    BIG_FILE,
+    END_STREAM,
+    STATUS_200,
+    Http2,
+    OverGrpc,
+    OverRest,
+    Stalled,
+    Tally,
+    Worker,
+    head,
+    large_half,
+)
 from .reflection import CALL_SECONDS, Reflection, Service
 from .rest import Rest
 from .server import Server
@@ -30,6 +43,14 @@ SOAK_SECONDS = 60
 SOAK_SECONDS_LONG = 600
 MEMORY_KIB = 512 * 1024
 OPEN_FILES = 4_096
+# What the server keeps of large messages, and of large answers: src/limits.rs.
+POOL_BYTES = 64 << 20
+MESSAGE_BYTES_MAX = 4 << 20
+# Those who send the half of a large message, or ask for a large answer.
+LARGE = 100
+# Files of a folder with a large listing, and the bytes of their names.
+LONG_NAMES = 1_500
+LONG_NAME_BYTES = 1_000
 # What a server with few files serves: the half of them.
 FEW_FILES = 128
 # Longer than it takes until what the last connections held is free.
@@ -99,6 +120,64 @@ class OverloadTest(CommandCase):
         self.start_again()
 
         self.assertEqual(self.rest.listing().files, {BIG_FILE: BIG_BYTES})
+
+    def test_halves_of_large_messages_wait_for_room_and_are_told(self) -> None:
+        sent = MESSAGE_BYTES_MAX * 3 // 4
+        crowd = [
+            large_half(self.server.endpoint, number, MESSAGE_BYTES_MAX, sent)
+            for number in range(LARGE)
+        ]
+        for each in crowd:
+            self.addCleanup(each.close)
+        there_is_room = POOL_BYTES // MESSAGE_BYTES_MAX
+
+        def are_told() -> bool:
+            for each in crowd:
+                each.step()
+            return sum(each.answer is not None for each in crowd) >= LARGE - there_is_room
+
+        # Small messages need no room.
+        for each in crowd:
+            each.step()
+        self.rest.put("small", b"1")
+        self.wait_until("those are told for whom there is no room", are_told)
+        self.assertEqual(sum(each.has_sent_all for each in crowd), there_is_room)
+        for each in crowd:
+            each.close()
+        self.assertEqual(self.rest.content("small"), b"1")
+
+    def test_large_answers_that_nobody_takes_leave_room(self) -> None:
+        for number in range(LONG_NAMES):
+            self.rest.put(f"many/{number:04}{'n' * (LONG_NAME_BYTES - 4)}", b"")
+        crowd = [
+            Http2(self.server.endpoint, head("GET", "/ImageStore/many?api-version=6.0", END_STREAM), [])
+            for _ in range(LARGE)
+        ]
+        for each in crowd:
+            self.addCleanup(each.close)
+
+        def are_answered() -> bool:
+            for each in crowd:
+                each.step()
+            return all(each.answer is not None for each in crowd)
+
+        self.wait_until("all are answered", are_answered)
+        served = sum(each.answer == STATUS_200 for each in crowd)
+        self.assertLessEqual(served * LONG_NAMES * LONG_NAME_BYTES, POOL_BYTES)
+        self.assertGreater(served, 0)
+        for each in crowd:
+            each.close()
+        self.wait_until("there is room again", lambda: self.is_listed("many"))
+
+    def is_listed(self, folder: str) -> bool:
+        """Whether there is room for the listing of a folder."""
+        connection = HTTPConnection(*self.server.endpoint, timeout=CALL_SECONDS)
+        connection.request("GET", f"/ImageStore/{folder}?api-version=6.0")
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        self.assertIn(answer.status, (200, 503))
+        return answer.status == 200
 
     def work(self, chance: random.Random, seconds: int) -> Tally:
         """Works for some time, half over REST and half over gRPC, and returns what was done."""
