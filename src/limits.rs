@@ -106,6 +106,11 @@ pub const READ_QUEUE_MAX: usize = CALLS_MAX;
 pub const DATABASE_PAGE_BYTES: i64 = 4096;
 /// New pages in the write-ahead log from which on they are moved into the database file: 16 MiB.
 pub const WAL_CHECKPOINT_PAGES: i32 = 4096;
+/// Pages of the write-ahead log from which on the writer moves what came while others were moved: 32
+/// MiB.
+pub const WAL_PAGES_LONG: i32 = 8 * 1024;
+/// What is left for it at most, as a rule: 1 MiB.
+pub const WAL_PAGES_LEFT: i32 = 256;
 /// Pages of the write-ahead log from which on writers wait until they are moved: 64 MiB.
 pub const WAL_PAGES_MAX: i32 = 16 * 1024;
 /// The page cache of one database connection.
@@ -119,8 +124,20 @@ pub const DATABASE_KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub const STEP: Duration = Duration::from_millis(5);
 /// Rows that one step of a filtered copy touches at most.
 pub const FILTER_STEP_ROWS: usize = 2_000;
-/// Rows that reclamation looks at before it looks at the clock.
-pub const RECLAIM_CHUNK_ROWS: usize = 16;
+/// How long one step of reclamation works, unless callers wait or it owes more.
+pub const RECLAIM_STEP: Duration = Duration::from_millis(1);
+/// Rows that it looks at before it looks at the clock.
+pub const RECLAIM_CHUNK_ROWS: usize = 8;
+/// How often the time of a step it rests after it. `cargo bench --bench reclaim` tells what uploads feel
+/// of it: without a rest their 99th percentile is ten times the idle one.
+pub const RECLAIM_REST: u32 = 4;
+/// How long after a write of somebody else it does so.
+pub const RECLAIM_QUIET: Duration = Duration::from_secs(10);
+/// What a step owes for each write since the last one, whoever waits: a file that was overwritten is a
+/// content and a part.
+pub const RECLAIM_OWED: u64 = 2;
+/// What it owes at most.
+pub const RECLAIM_OWED_MAX: u64 = 1_000;
 /// How long reclamation sleeps when nothing is due.
 pub const RECLAIM_IDLE: Duration = Duration::from_millis(500);
 /// Objects that are deleted in one round.

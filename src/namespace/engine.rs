@@ -15,7 +15,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
 };
@@ -49,6 +49,7 @@ pub struct Engine {
     writer: mpsc::Sender<Job>,
     readers: mpsc::Sender<Job>,
     waiting: Arc<AtomicUsize>,
+    written: Arc<AtomicU64>,
     closing: Arc<AtomicBool>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
@@ -75,6 +76,7 @@ impl Engine {
             writer: write_jobs,
             readers: read_jobs,
             waiting: Arc::default(),
+            written: Arc::default(),
             closing,
             threads: Arc::new(Mutex::new(threads)),
         })
@@ -93,9 +95,10 @@ impl Engine {
         job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (job, ticket) = ticket(job);
-        let waiting = Waiting::new(&self.waiting);
+        let (waiting, written) = (Waiting::new(&self.waiting), Arc::clone(&self.written));
         let counted: Job = Box::new(move |tx| {
             drop(waiting);
+            written.fetch_add(1, Ordering::Relaxed);
             job(tx)
         });
         ticket.redeem(&self.writer, counted, deadline).await
@@ -120,6 +123,11 @@ impl Engine {
     /// Whether callers wait for the writer: background work then stops early.
     pub fn is_pressed(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many jobs the writer has had so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// How many jobs wait for the writer.

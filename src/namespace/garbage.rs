@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::{
     error::Result,
-    limits::{RECLAIM_CHUNK_ROWS, STEP},
+    limits::{RECLAIM_CHUNK_ROWS, RECLAIM_STEP},
     model::Usage,
     namespace::{
         schema::ROOT,
@@ -118,11 +118,18 @@ fn put_aside(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     Ok(())
 }
 
-/// Takes apart what was let go of before `before` (microseconds), for about [`STEP`].
+/// Takes apart what was let go of `grace` microseconds ago, for about [`RECLAIM_STEP`].
 ///
-/// Returns whether more is due. `is_pressed` tells that callers wait; the step then ends early.
-pub fn reclaim(tx: &mut Tx<'_>, grace: i64, is_pressed: &dyn Fn() -> bool) -> Result<bool> {
+/// Returns whether more is due. `is_pressed` tells that callers wait; the step then ends early, but
+/// not before it has taken `owed` things apart.
+pub fn reclaim(
+    tx: &mut Tx<'_>,
+    grace: i64,
+    owed: u64,
+    is_pressed: &dyn Fn() -> bool,
+) -> Result<bool> {
     let started = Instant::now();
+    let mut done = 0;
     let before = tx.now()?.saturating_sub(grace);
     loop {
         // Parts before contents before folders: what was just put aside goes first, so that the list
@@ -138,7 +145,8 @@ pub fn reclaim(tx: &mut Tx<'_>, grace: i64, is_pressed: &dyn Fn() -> bool) -> Re
             2 => reclaim_content(tx, id, since)?,
             _ => reclaim_part(tx, id)?,
         }
-        if started.elapsed() >= STEP || is_pressed() {
+        done += 1;
+        if done >= owed && (started.elapsed() >= RECLAIM_STEP || is_pressed()) {
             return Ok(true);
         }
     }

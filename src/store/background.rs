@@ -13,7 +13,8 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{
         EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
-        SWEEP_AGE, SWEEP_EVERY, micros,
+        RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, SWEEP_AGE, SWEEP_EVERY,
+        micros,
     },
     model::{Digest, StorePath},
     namespace::{
@@ -28,7 +29,7 @@ use crate::{
 /// Starts the background work of a store.
 pub(super) fn start(store: &Store) {
     let tasks = &store.0.tasks;
-    tasks.spawn(store.clone().every(RECLAIM_IDLE, "reclamation", Store::reclaim));
+    tasks.spawn(store.clone().every(RECLAIM_IDLE, "reclamation", Store::reclaim_gently));
     tasks.spawn(store.clone().every(RECLAIM_IDLE, "digests", Store::digest));
     tasks.spawn(store.clone().every(PIN_RENEW, "pins", Store::renew_pins));
     tasks.spawn(store.clone().every(EXPIRE_EVERY, "expiry", Store::expire));
@@ -65,7 +66,7 @@ impl Store {
     }
 
     /// Takes apart everything that is due, and deletes its objects. The background does the same all
-    /// the time; a caller who needs the space at once need not wait for it.
+    /// the time, but rests in between; a caller who needs the space at once need not wait for it.
     ///
     /// # Errors
     /// `Internal` or `Busy` if an object cannot be deleted; it stays due, and the others are deleted
@@ -74,14 +75,46 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
     pub async fn reclaim(&self) -> Result<()> {
+        self.take_apart(0).await?;
+        self.delete_dead().await
+    }
+
+    /// The same, such that callers hardly notice.
+    async fn reclaim_gently(&self) -> Result<()> {
+        self.take_apart(RECLAIM_REST).await?;
+        self.delete_dead().await
+    }
+
+    /// Takes apart everything that is due, in steps. While others write, it rests after each for `rest`
+    /// times what the step took.
+    async fn take_apart(&self, rest: u32) -> Result<()> {
         let grace = micros(self.0.config.reclaim_grace);
+        let mut written = self.0.engine.written();
+        let mut seen_others = None;
         while self.0.engine.read(None, move |tx| garbage::is_due(tx, grace)).await? {
-            let engine = self.0.engine.clone();
-            let step = move |tx: &mut Tx<'_>| garbage::reclaim(tx, grace, &|| engine.is_pressed());
+            let (engine, started) = (self.0.engine.clone(), Instant::now());
+            let others = engine.written().saturating_sub(written);
+            // This step is one more.
+            written += others + 1;
+            if others > 0 {
+                seen_others = Some(started);
+            }
+            // However much they let go of, it is taken apart.
+            let owed = (others * RECLAIM_OWED).min(RECLAIM_OWED_MAX);
+            let step =
+                move |tx: &mut Tx<'_>| garbage::reclaim(tx, grace, owed, &|| engine.is_pressed());
             if !self.0.engine.write(None, step).await? {
                 break;
             }
+            if seen_others.is_some_and(|seen| seen.elapsed() < RECLAIM_QUIET) && rest > 0 {
+                tokio::time::sleep(started.elapsed() * rest).await;
+            }
         }
+        Ok(())
+    }
+
+    /// Deletes the objects of what was taken apart.
+    async fn delete_dead(&self) -> Result<()> {
         let (mut after, mut failure) = (String::new(), None);
         loop {
             let from = after.clone();

@@ -2,14 +2,19 @@
 //!
 //! A checkpoint writes thousands of pages to random places and syncs them. Done by the commit that
 //! fills the log, as SQLite does by itself, that one commit and all that wait for it take a hundred
-//! times as long as the others. So a thread of its own does it, which no writer waits for. Only where
-//! the log has grown to its bound, because the thread never caught up with the writer, does a commit do
-//! what is left.
+//! times as long as the others. So a thread of its own does it, which no writer waits for. The log
+//! begins anew when all of it is moved. Where the writer never pauses that would never be so, and a
+//! commit moves the little that came while the thread was at work. Only where the log has grown to its
+//! bound does a commit do all that is left.
 //!
 //! **Invariant:** the hook of a commit never fails, since the commit has happened by then.
 
 use std::{
-    sync::mpsc::{Receiver, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+        mpsc::{Receiver, sync_channel},
+    },
     thread::JoinHandle,
 };
 
@@ -17,8 +22,67 @@ use rusqlite::{Connection as Sqlite, ErrorCode};
 
 use crate::{
     error::{Error, Result},
-    limits::{WAL_CHECKPOINT_PAGES, WAL_PAGES_MAX},
+    limits::{WAL_CHECKPOINT_PAGES, WAL_PAGES_LEFT, WAL_PAGES_LONG, WAL_PAGES_MAX},
 };
+
+/// How often the thread looks for what came while it moved the rest.
+const PASSES: usize = 4;
+
+/// What the log has.
+#[derive(Debug, Default)]
+struct Log {
+    /// Its pages at the last commit.
+    pages: AtomicI32,
+    /// Those that were moved, at the end of the last pass. Those of the last log, where one has begun
+    /// anew since.
+    moved: AtomicI32,
+}
+
+impl Log {
+    /// Pages that are to be moved.
+    fn left(&self) -> i32 {
+        self.pages.load(Ordering::Relaxed) - self.moved.load(Ordering::Relaxed)
+    }
+}
+
+/// Who is to move pages now.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    Thread,
+    /// The commit.
+    Here,
+}
+
+/// How the log grows, as the writer sees it.
+#[derive(Debug)]
+struct Growth {
+    log: Arc<Log>,
+    /// Its pages when something was due.
+    seen: i32,
+}
+
+impl Growth {
+    /// Decides after a commit that left so many pages in the log.
+    fn by_commit(&mut self, pages: i32) -> Due {
+        self.log.pages.store(pages, Ordering::Relaxed);
+        // The log has begun anew.
+        if pages < self.seen {
+            self.seen = 0;
+        }
+        let is_due = pages - self.seen >= WAL_CHECKPOINT_PAGES;
+        if is_due {
+            self.seen = pages;
+        }
+        let is_nearly_moved = pages >= WAL_PAGES_LONG && self.log.left() <= WAL_PAGES_LEFT;
+        if is_nearly_moved || is_due && pages >= WAL_PAGES_MAX {
+            // Once for each time that the thread was at work.
+            self.log.moved.store(0, Ordering::Relaxed);
+            return Due::Here;
+        }
+        if is_due { Due::Thread } else { Due::Nothing }
+    }
+}
 
 /// The thread. Dropped, it is waited for; the writer's hook goes first.
 #[derive(Debug)]
@@ -31,25 +95,23 @@ impl Checkpoints {
     /// `Internal` if the thread cannot be started.
     pub(super) fn start(writer: &mut Sqlite, own: Sqlite) -> Result<Self> {
         let (wake, woken) = sync_channel(1);
+        let log = Arc::new(Log::default());
+        let its = Arc::clone(&log);
         let thread = std::thread::Builder::new()
             .name("db-checkpoint".to_owned())
-            .spawn(move || run(&own, &woken))
+            .spawn(move || run(&own, &woken, &its))
             .map_err(Error::internal)?;
-        let mut seen = 0;
+        let mut growth = Growth { log, seen: 0 };
         let hook = move |wal: &mut rusqlite::hooks::Wal, pages: i32| {
-            // The log has begun anew.
-            if pages < seen {
-                seen = 0;
-            }
-            if pages - seen < WAL_CHECKPOINT_PAGES {
-                return Ok(());
-            }
-            seen = pages;
-            if pages < WAL_PAGES_MAX {
+            match growth.by_commit(pages) {
+                Due::Nothing => {}
                 // One that is woken already looks at all that is there by then.
-                wake.try_send(()).ok();
-            } else if let Err(error) = wal.checkpoint() {
-                say(&error);
+                Due::Thread => drop(wake.try_send(())),
+                Due::Here => {
+                    if let Err(error) = wal.checkpoint() {
+                        say(&error);
+                    }
+                }
             }
             Ok(())
         };
@@ -71,11 +133,17 @@ impl Checkpoints {
     }
 }
 
-/// Moves what the log has whenever it is woken.
-fn run(own: &Sqlite, woken: &Receiver<()>) {
+/// Moves what the log has whenever it is woken, until little came meanwhile.
+fn run(own: &Sqlite, woken: &Receiver<()>, log: &Log) {
     for () in woken {
-        if let Err(error) = own.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            say(&error);
+        for _ in 0..PASSES {
+            match own.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2)) {
+                Ok(moved) => log.moved.store(moved, Ordering::Relaxed),
+                Err(error) => say(&error),
+            }
+            if log.left() <= WAL_PAGES_LEFT {
+                break;
+            }
         }
     }
 }
@@ -103,6 +171,36 @@ mod tests {
     const COMMITS: i64 = 6;
     /// Bytes of one commit: half of what the log may have.
     const BYTES: usize = WAL_PAGES_MAX as usize / 2 * 4096;
+
+    #[test]
+    fn a_commit_moves_what_is_little_or_has_grown_too_long() {
+        let log = Arc::new(Log::default());
+        let mut growth = Growth { log: Arc::clone(&log), seen: 0 };
+        let mut check = |pages, moved: Option<i32>, expect| {
+            if let Some(moved) = moved {
+                log.moved.store(moved, Ordering::Relaxed);
+            }
+            assert_eq!(growth.by_commit(pages), expect, "{pages} pages, {moved:?} moved");
+        };
+        let (due, long, most) = (WAL_CHECKPOINT_PAGES, WAL_PAGES_LONG, WAL_PAGES_MAX);
+        check(due - 1, None, Due::Nothing);
+        check(due, None, Due::Thread);
+        check(due + 1, None, Due::Nothing);
+        // All is moved, and the log is not long.
+        check(due + 2, Some(due + 2), Due::Nothing);
+        check(2 * due, None, Due::Thread);
+        check(long, Some(long - WAL_PAGES_LEFT - 1), Due::Nothing);
+        check(long, Some(long - WAL_PAGES_LEFT), Due::Here);
+        // Somebody reads an older state, so that the log goes on.
+        check(long + 1, None, Due::Nothing);
+        check(3 * due, None, Due::Thread);
+        check(most, None, Due::Here);
+        check(most + 1, None, Due::Nothing);
+        check(most + due, None, Due::Here);
+        // It begins anew.
+        check(1, None, Due::Nothing);
+        check(due, None, Due::Thread);
+    }
 
     fn fill(writer: &mut SqliteConnection, number: i64) {
         let bytes = vec![7; BYTES];

@@ -47,11 +47,31 @@ async fn what_waits_falls_step_by_step() {
     fixture.age(grace).await;
     let mut before = files * 10;
     assert_eq!(waiting(&fixture).await, (1, before));
-    let step = move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, micros(grace), &|| true);
+    let step = move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, micros(grace), 0, &|| true);
     while fixture.store.0.engine.write(None, step).await.unwrap() {
         let (_, bytes) = waiting(&fixture).await;
         assert!(bytes <= before, "{bytes} wait after {before}");
         before = bytes;
     }
     assert_eq!(waiting(&fixture).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_step_takes_apart_what_it_owes_although_callers_wait() {
+    // So that the background does nothing.
+    let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
+    for number in 0..8 {
+        fixture.upload(&number.to_string(), format!("{number:010}")).await.unwrap();
+        fixture.store.delete(&path(&number.to_string()), Call::default()).await.unwrap();
+    }
+    let contents = async || fixture.number("SELECT COUNT(*) FROM content").await;
+    let mut before = contents().await;
+    // Of each file the content, and the part after it.
+    for (owed, done) in [(0, 1), (2, 1), (6, 3), (1_000, before - 5)] {
+        let step = move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, 0, owed, &|| true);
+        fixture.store.0.engine.write(None, step).await.unwrap();
+        let left = contents().await;
+        assert_eq!(before - left, done, "{owed} owed");
+        before = left;
+    }
 }
