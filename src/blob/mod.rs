@@ -1,6 +1,6 @@
 //! Parts in an object store: the only module that knows `object_store`.
 //!
-//! A part is immutable and at most [`PART_BYTES_MAX`](crate::limits::PART_BYTES_MAX) long. It is
+//! A part is immutable and at most [`PART_BYTES_MAX`] long. It is
 //! put and read whole, and every read is checked against the digest that it was put with.
 //!
 //! A call that the object store leaves without an answer ends after [`BLOB_TIME`], and only so many run

@@ -127,7 +127,12 @@ impl HttpBody for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.first.is_pending() && self.body.is_end_stream()
+        self.rest.is_empty()
+            && match self.first {
+                Poll::Ready(None) => true,
+                Poll::Ready(Some(_)) => false,
+                Poll::Pending => self.body.is_end_stream(),
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -260,6 +265,16 @@ mod tests {
 
     fn outgoing(body: Body) -> Outgoing {
         Outgoing::new(body, None, Pool::new("tests", MIB)).expect("room for it")
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_body_ends_with_its_head() {
+        assert!(outgoing(Body::empty()).is_end_stream());
+        assert!(
+            outgoing(Body::from_stream(stream::empty::<Result<Bytes, axum::Error>>()))
+                .is_end_stream()
+        );
+        assert!(!outgoing(Body::from("a")).is_end_stream());
     }
 
     #[tokio::test]

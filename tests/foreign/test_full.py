@@ -17,11 +17,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import requests
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from .command import COMMAND_SECONDS
+from .reflection import Reflection, details
 from .rest import Rest
 from .server import Server, binary, environment
+from .test_grpc import SERVICE
 
 MIB = 1 << 20
 DISK_BYTES = 80 * MIB
@@ -116,6 +120,7 @@ class FullDiskTest(unittest.TestCase):
         self._refused_chunk("app/chunked", MIB)
         self._refused_chunk("app/chunked", LARGE)
         self._refused_copy("app", "filtered", ["skipped"])
+        self._refused_over_grpc()
 
     def _start(self, *options: str) -> None:
         self._server = Server(self._data, "--reclaim-grace", "100ms", *options)
@@ -206,6 +211,27 @@ class FullDiskTest(unittest.TestCase):
     def _refused_copy(self, source: str, destination: str, skipped: list[str]) -> None:
         self._assert_full(self._send_copy(source, destination, skipped))
         self.assertFalse(self._rest.exists(destination))
+
+    def _refused_over_grpc(self) -> None:
+        """Tries what needs room over gRPC."""
+        reflection = Reflection(self._server.address)
+        service = reflection.service(SERVICE)
+        copy = {"source": "app", "destination": "filtered", "skip_files": ["skipped"]}
+        calls: list[Callable[[], object]] = [
+            lambda: service.call("Upload", [{"header": {"path": "app/small"}}, {"data": b"small"}]),
+            lambda: service.call(
+                "Upload", [{"header": {"path": "app/cut"}}, *[{"data": bytes(MIB)}] * (LARGE // MIB)]
+            ),
+            lambda: list(service.call("Copy", **copy)),
+        ]
+        for call in calls:
+            with self.assertRaises(grpc.RpcError) as raised:
+                call()
+            error = raised.exception
+            self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, error)
+            self.assertEqual(details(error)[ErrorInfo].reason, "NO_SPACE")
+            self.assertIn("the disk is full", error.details())
+        reflection.close()
 
     def _copy(self, source: str, destination: str) -> requests.Response:
         """Makes a plain copy, and notes it if it succeeds."""

@@ -13,7 +13,6 @@ use proptest::{
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    database,
     dice::{is_long, seed},
     machine::{CUTS, Machine, SESSIONS},
     step::{Claim, How, Step, contents},
@@ -22,8 +21,6 @@ use crate::{
 /// Random histories of a normal run, and of a long one.
 const HISTORIES: u32 = 2_000;
 const HISTORIES_LONG: u32 = 100_000;
-/// Those on PostgreSQL, where each step crosses a socket.
-const HISTORIES_POSTGRES: u32 = 200;
 /// The longest random history; they are half as long on average.
 const STEPS_MAX: usize = 100;
 /// Threads that run histories.
@@ -224,11 +221,7 @@ fn every_small_history_ends_as_in_a_plain_map() {
 
 #[test]
 fn random_histories_end_as_in_a_plain_map() {
-    let histories = match (is_long(), database::postgres()) {
-        (true, _) => HISTORIES_LONG,
-        (false, None) => HISTORIES,
-        (false, Some(_)) => HISTORIES_POSTGRES,
-    };
+    let histories = if is_long() { HISTORIES_LONG } else { HISTORIES };
     let seed = seed();
     let started = Instant::now();
     let workers: Vec<_> = (0..WORKERS)
