@@ -69,6 +69,8 @@ pub const DOWNLOAD_MESSAGE_BYTES: usize = 64 * KIB;
 /// The largest gRPC message that is accepted or sent: every client's default.
 pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
 
+/// What the large messages of all uploads may take together, until they are used.
+pub const MESSAGE_POOL_BYTES: usize = 64 * MIB;
 /// The message of an upload up to which its sender need not wait until there is room for it.
 pub const MESSAGE_FREE_BYTES: usize = 64 * KIB;
 /// How long the sender of a larger one waits for room.
@@ -81,7 +83,7 @@ pub const LIST_PAGE_DEFAULT: usize = 1_000;
 /// Entries on a page of a listing.
 pub const LIST_PAGE_MAX: usize = 20_000;
 /// Entries that a listing without pages reads at once: a client that stands still costs the server
-/// one such piece.
+/// one such piece, and the folders that were found so far.
 pub const LIST_STREAM_PAGE: usize = 256;
 /// Bytes on a page of a listing: upstream's figure (reference, section 4.4).
 pub const LIST_PAGE_BYTES: usize = 3 * MIB;
@@ -137,7 +139,7 @@ pub const RECLAIM_QUIET: Duration = Duration::from_secs(10);
 /// content and a part.
 pub const RECLAIM_OWED: u64 = 2;
 /// What it owes at most.
-pub const RECLAIM_OWED_MAX: u64 = 1_000;
+pub const RECLAIM_OWED_MAX: u64 = 256;
 /// How long reclamation sleeps when nothing is due.
 pub const RECLAIM_IDLE: Duration = Duration::from_millis(500);
 /// Objects that are deleted in one round.
@@ -209,7 +211,7 @@ pub const WATCH_LAG: usize = 1024;
 
 /// The body of a POST or DELETE: upstream's figure (reference, section 1.7).
 pub const REST_BODY_BYTES_MAX: usize = 4 * MIB;
-/// What all requests that are read whole, and large messages of uploads, may take together.
+/// What all requests that are read whole may take together.
 pub const BODY_POOL_BYTES: usize = 64 * MIB;
 /// How much of a refused upload is read on, so that its client receives the answer.
 pub const REFUSED_BODY_BYTES: usize = 32 * MIB;

@@ -79,16 +79,18 @@ impl<T: Message> Body<T> {
 /// The next message of a caller.
 ///
 /// # Errors
-/// `Timeout` where the server around it gives the caller up as too slow, `Cancelled` where he left.
+/// `Timeout` where the server around it gives the caller up as too slow, `Busy` where it has no room
+/// for the message, `Cancelled` where the caller left.
 pub(super) async fn next<T>(messages: &mut Streaming<T>) -> Result<Option<T>> {
     messages.message().await.map_err(|status| broken(&status))
 }
 
-/// Why no message comes any more: the client was too slow, left, or sent what is none. Nobody takes
-/// the answer to the last two as his own fault.
+/// Why no message comes any more: the client was too slow, there was no room, or the client left or
+/// sent what is none. Nobody takes the answer to the last two as his own fault.
 fn broken(status: &Status) -> Error {
-    if status::kind(status) == Kind::Timeout {
-        return Error::new(Kind::Timeout, format!("{}; nothing is stored", status.message()));
+    let kind = status::kind(status);
+    if matches!(kind, Kind::Timeout | Kind::Busy) {
+        return Error::new(kind, format!("{}; nothing is stored", status.message()));
     }
     // A message above the bound is refused by the transport with this code.
     let is_too_large = status.code() == tonic::Code::OutOfRange;
@@ -135,4 +137,25 @@ pub(super) async fn chunk(
     }
     chunk.finish().await?;
     Ok(v1::UploadChunkResponse {})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::status::from_error;
+
+    #[test]
+    fn who_is_to_blame_for_a_broken_upload_is_told() {
+        let check = |status: &Status, kind: Kind, message: &str| {
+            let error = broken(status);
+            assert_eq!((error.kind(), error.message()), (kind, message));
+        };
+        for kind in [Kind::Timeout, Kind::Busy] {
+            let status = from_error(&Error::new(kind, "because of that"));
+            check(&status, kind, "because of that; nothing is stored");
+        }
+        let broke_off = "the upload broke off; nothing is stored";
+        check(&Status::out_of_range("too large"), Kind::MessageTooLarge, broke_off);
+        check(&Status::internal("a stream error"), Kind::Cancelled, broke_off);
+    }
 }

@@ -262,13 +262,14 @@ fn write_loop(
     closing: &AtomicBool,
 ) {
     while let Some(first) = jobs.blocking_recv() {
-        if closing.load(Ordering::Acquire) {
-            jobs.close();
-        }
         let mut answers = Vec::new();
         let others = std::iter::from_fn(|| jobs.try_recv().ok());
         let batch = std::iter::once(first).chain(others).take(WRITE_BATCH_MAX);
         let failure = write_batch(connection.as_mut(), batch, &mut answers).err();
+        // The job that wakes for a close may have come while the others ran.
+        if closing.load(Ordering::Acquire) {
+            jobs.close();
+        }
         if let Some(error) = &failure {
             connection.rollback();
             tracing::error!(?error, "a batch of writes failed");
@@ -290,6 +291,7 @@ fn write_batch(
     answers: &mut Vec<Answer>,
 ) -> Result<()> {
     let mut state = connection.begin(Mode::Write);
+    let has_begun = state.is_ok();
     for job in batch {
         if state.is_ok() {
             state = connection.execute("SAVEPOINT job", &[]).map(drop);
@@ -302,6 +304,10 @@ fn write_batch(
         answers.extend(answer);
         if state.is_ok() {
             state = end_job(connection, good);
+        }
+        // Those who wait have a transaction that is whole. Without any, they need not try one by one.
+        if has_begun && state.is_err() {
+            break;
         }
     }
     state?;

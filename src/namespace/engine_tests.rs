@@ -126,11 +126,14 @@ impl Fixture {
         deadline: Option<Instant>,
         job: impl FnOnce(&mut Tx<'_>) -> Result<i64> + Send + 'static,
     ) -> tokio::task::JoinHandle<Result<i64>> {
-        let waiting = self.engine.waiting();
+        let (waiting, written) = (self.engine.waiting(), self.engine.written());
         let engine = self.engine.clone();
         let handle = tokio::spawn(async move { engine.write(deadline, job).await });
         let started = Instant::now();
-        while self.engine.waiting() == waiting && !handle.is_finished() {
+        // One that has begun waits no more.
+        while (self.engine.waiting(), self.engine.written()) == (waiting, written)
+            && !handle.is_finished()
+        {
             assert!(started.elapsed() < SOON);
             tokio::task::yield_now().await;
         }
@@ -231,7 +234,7 @@ async fn if_the_commit_fails_all_its_jobs_fail_and_the_next_ones_do_not() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_the_engine_gave_up_fails_its_batch_and_no_other() {
+async fn a_transaction_that_the_engine_gave_up_fails_what_ran_in_it_and_no_other() {
     let fixture = Fixture::new();
     let held = fixture.hold().await;
     let before = fixture.queue(None, insert(1)).await;
@@ -244,11 +247,11 @@ async fn a_transaction_that_the_engine_gave_up_fails_its_batch_and_no_other() {
         .await;
     let after = fixture.queue(None, insert(3)).await;
     drop(held);
-    for job in [before, loses, after] {
+    for job in [before, loses] {
         assert_eq!(job.await.unwrap().unwrap_err().kind(), Kind::NoSpace);
     }
-    assert_eq!(fixture.engine.write(None, insert(4)).await.unwrap(), 4);
-    assert_eq!(fixture.numbers().await, [4]);
+    assert_eq!(after.await.unwrap().unwrap(), 3);
+    assert_eq!(fixture.numbers().await, [3]);
 }
 
 #[tokio::test]
@@ -352,4 +355,22 @@ async fn the_threads_end_after_the_jobs_they_have() {
     job.await.unwrap().unwrap();
     tokio::task::spawn_blocking(move || engine.close()).await.unwrap();
     assert_eq!(Arc::strong_count(&watch), 1, "its connection is closed");
+}
+
+#[tokio::test]
+async fn a_close_that_comes_while_a_job_runs_ends_the_threads() {
+    let fixture = Fixture::new();
+    let held = fixture.hold().await;
+    let job = fixture.queue(None, insert(1)).await;
+    let (engine, free) = (fixture.engine.clone(), fixture.engine.writer.capacity());
+    let close = tokio::task::spawn_blocking(move || engine.close());
+    let started = Instant::now();
+    while fixture.engine.writer.capacity() == free {
+        assert!(started.elapsed() < SOON, "nobody wakes the writer");
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    job.await.unwrap().unwrap();
+    tokio::time::timeout(SOON, close).await.expect("closed").unwrap();
+    assert_eq!(fixture.engine.write(None, insert(2)).await.unwrap_err().kind(), Kind::Busy);
 }

@@ -60,6 +60,14 @@ impl Call {
         request
     }
 
+    /// A request for a further piece of an answer that has begun, with a time of its own: the client takes
+    /// the pieces at its pace.
+    pub(super) fn further<M>(message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.set_timeout(limits::REST_TIMEOUT_DEFAULT);
+        request
+    }
+
     /// A request that has a deadline only if the caller asked for one.
     pub(super) fn watched<M>(&self, message: M) -> Request<M> {
         if self.query.timeout().is_some() { self.plain(message) } else { Request::new(message) }

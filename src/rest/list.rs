@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::Error,
     limits,
-    wire::v1::{EntryKind, ListRequest, ListResponse},
+    wire::v1::{EntryKind, ListRequest},
 };
 
 /// Answers a listing; an empty path is the root.
@@ -26,26 +26,18 @@ pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> 
     if call.version.unpaged() { whole(call, path).await } else { paged(&call, path).await }
 }
 
-/// One page of the backend.
-async fn page(
-    call: &Call,
-    path: &str,
-    token: String,
-    size: usize,
-) -> Result<ListResponse, Failure> {
-    let request = ListRequest {
-        path: path.to_owned(),
-        page_size: size.try_into().unwrap_or_default(),
-        page_token: token,
-    };
-    Ok(call.client.clone().list(call.plain(request)).await?.into_inner())
+/// What asks the backend for a page.
+fn ask(path: &str, page_token: String, size: usize) -> ListRequest {
+    let page_size = size.try_into().unwrap_or_default();
+    ListRequest { path: path.to_owned(), page_size, page_token }
 }
 
 /// Answers one page, and the token of the next.
 async fn paged(call: &Call, path: String) -> Result<Response, Failure> {
     let token = call.query.continuation_token()?;
     let token = token.map(|token| name_below(&path, &token)).transpose()?.unwrap_or_default();
-    let page = page(call, &path, token, limits::LIST_PAGE_MAX).await?;
+    let request = call.plain(ask(&path, token, limits::LIST_PAGE_MAX));
+    let page = call.client.clone().list(request).await?.into_inner();
     let mut listing = Listing {
         store_files: Vec::new(),
         store_folders: Vec::new(),
@@ -117,8 +109,10 @@ struct Pages {
 impl Pages {
     /// Reads the next page and writes its files; after the last page also all folders.
     async fn read(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let token = std::mem::take(&mut self.token);
-        let page = page(&self.call, &self.path, token, limits::LIST_STREAM_PAGE).await?;
+        let is_first = self.token.is_empty();
+        let ask = ask(&self.path, std::mem::take(&mut self.token), limits::LIST_STREAM_PAGE);
+        let request = if is_first { self.call.plain(ask) } else { Call::further(ask) };
+        let page = self.call.client.clone().list(request).await?.into_inner();
         for entry in &page.entries {
             let written = match entry.kind() {
                 EntryKind::Folder => {

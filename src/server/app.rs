@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    limits::{ANSWER_POOL_BYTES, BODY_POOL_BYTES},
+    limits::{ANSWER_POOL_BYTES, BODY_POOL_BYTES, MESSAGE_POOL_BYTES},
     rest, wire,
 };
 
@@ -50,6 +50,7 @@ const DIALOGUE: &str = "/imagestore.v1.ImageStore/Backup";
 pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
     let calls = Arc::new(Semaphore::new(bounds.calls));
     let requests = Pool::new("requests", BODY_POOL_BYTES);
+    let messages = Pool::new("messages", MESSAGE_POOL_BYTES);
     let answers = Pool::new("answers", ANSWER_POOL_BYTES);
     Router::new().fallback(async move |request: Request| {
         let is_grpc = is_grpc(&request);
@@ -60,13 +61,13 @@ pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
         let request = if request.uri().path() == DIALOGUE {
             request
         } else {
-            let keeps = keeps(&request, requests);
+            let keeps = keeps(&request, requests, messages);
             request.map(|body| Body::new(Incoming::new(body, bounds.stall, keeps)))
         };
         let answered = answer(if is_grpc { grpc } else { rest }, request).await;
         let response = answered.unwrap_or_else(|error| fault(is_grpc, error));
         let (head, body) = response.into_parts();
-        match Outgoing::new(body, call, answers) {
+        match Outgoing::new(body, call, &answers) {
             Ok(body) => Response::from_parts(head, Body::new(body)),
             Err(error) => fault(is_grpc, error),
         }
@@ -84,13 +85,13 @@ pub(super) fn full(app: Router) -> Router {
 }
 
 /// What the handler of a request keeps of its body.
-fn keeps(request: &Request, pool: Pool) -> Keeps {
+fn keeps(request: &Request, requests: Pool, messages: Pool) -> Keeps {
     if UPLOADS.contains(&request.uri().path()) {
-        Keeps::Message(pool)
-    } else if request.method() == Method::PUT {
+        Keeps::Message(messages)
+    } else if request.method() == Method::PUT || asks_health(request) {
         Keeps::Piece
     } else {
-        Keeps::Whole(pool)
+        Keeps::Whole(requests)
     }
 }
 

@@ -6,6 +6,7 @@
 //! the gateway understands.
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -26,7 +27,11 @@ use crate::{
     wire::status,
 };
 
+/// What a body gives.
+type FrameResult = std::result::Result<Frame<Bytes>, axum::BoxError>;
+
 /// What the handler of a body keeps of it until it goes on.
+#[derive(Clone)]
 pub(super) enum Keeps {
     /// A piece.
     Piece,
@@ -49,9 +54,13 @@ pub(super) struct Incoming {
     limit: Duration,
     keeps: Keeps,
     received: usize,
+    /// What came and is not handed on.
+    rest: Bytes,
     messages: Messages,
     /// The message for which there is room.
     message: Option<u64>,
+    /// Whether it is handed on as a whole.
+    is_over: bool,
     held: Option<Room>,
     waiting: Option<Waiting>,
 }
@@ -66,40 +75,80 @@ impl Incoming {
             limit,
             keeps,
             received: 0,
+            rest: Bytes::new(),
             messages: Messages::default(),
             message: None,
+            is_over: false,
             held: None,
             waiting: None,
         }
     }
 
-    /// Counts a piece that came. Returns the room that is needed before it is handed on.
-    fn take(&mut self, piece: &[u8]) -> Result<Option<BoxFuture<'static, Result<Room>>>> {
-        self.pace.moved(piece.len());
-        match &self.keeps {
+    /// Takes of what came up to the end of a message. Returns that, and the room that it needs before
+    /// it is handed on.
+    fn message(&mut self, pool: Pool) -> (Frame<Bytes>, Option<BoxFuture<'static, Result<Room>>>) {
+        let size = self.messages.follow(&self.rest);
+        let frame = Frame::data(self.rest.split_to(size));
+        let unfinished = self.messages.unfinished();
+        let message = unfinished.map(|(message, _)| message);
+        if message == self.message {
+            return (frame, None);
+        }
+        // Whoever has taken a message asks for the next one when it is used. Until then it has its room.
+        self.is_over = message.is_none();
+        self.message = message;
+        // A longer one is refused by its decoder.
+        let is_large = |size: usize| (MESSAGE_FREE_BYTES + 1..=MESSAGE_BYTES_MAX).contains(&size);
+        let large = unfinished.map(|(_, size)| size).filter(|&size| is_large(size));
+        (frame, large.map(|size| Box::pin(pool.wait(size)) as BoxFuture<'_, _>))
+    }
+
+    /// Takes room for all that came.
+    fn whole(&mut self, pool: &Pool) -> Result<()> {
+        self.received += self.rest.len();
+        match &mut self.held {
+            Some(held) => held.grow(pool, self.received)?,
+            None => self.held = Some(pool.take(self.received)?),
+        }
+        Ok(())
+    }
+
+    /// Hands on some of what came.
+    fn hand_on(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
+        let keeps = self.keeps.clone();
+        match keeps {
             Keeps::Piece => {}
             Keeps::Message(pool) => {
-                self.messages.follow(piece);
-                let unfinished = self.messages.unfinished();
-                let message = unfinished.map(|(message, _)| message);
-                if message.is_some() && message == self.message {
-                    return Ok(None);
-                }
-                (self.message, self.held) = (message, None);
-                let large = unfinished.filter(|&(_, size)| size > MESSAGE_FREE_BYTES);
-                // A longer one is refused by its decoder.
-                let wait = |(_, size): (_, usize)| pool.clone().wait(size.min(MESSAGE_BYTES_MAX));
-                return Ok(large.map(|large| Box::pin(wait(large)) as BoxFuture<'_, _>));
+                let (frame, room) = self.message(pool);
+                let Some(room) = room else { return Poll::Ready(Some(Ok(frame))) };
+                self.waiting = Some(Waiting { frame, room });
+                return self.poll_room(cx);
             }
             Keeps::Whole(pool) => {
-                self.received += piece.len();
-                match &mut self.held {
-                    Some(held) => held.grow(pool, self.received)?,
-                    None => self.held = Some(pool.take(self.received)?),
+                if let Err(error) = self.whole(&pool) {
+                    return Poll::Ready(Some(Err(failed(&error))));
                 }
             }
         }
-        Ok(None)
+        Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.rest)))))
+    }
+
+    /// Hands on the frame that waits, when there is room for it.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
+        let Some(Waiting { frame, mut room }) = self.waiting.take() else {
+            return Poll::Ready(None);
+        };
+        match room.as_mut().poll(cx) {
+            Poll::Pending => {
+                self.waiting = Some(Waiting { frame, room });
+                Poll::Pending
+            }
+            Poll::Ready(Ok(held)) => {
+                self.held = Some(held);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(failed(&error)))),
+        }
     }
 
     fn too_slow(&self) -> Error {
@@ -118,20 +167,15 @@ impl HttpBody for Incoming {
     type Data = Bytes;
     type Error = axum::BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Some(waiting) = &mut self.waiting {
-            let room = ready!(waiting.room.as_mut().poll(cx));
-            let frame = self.waiting.take().map(|waiting| waiting.frame);
-            return Poll::Ready(match room {
-                Ok(held) => {
-                    self.held = Some(held);
-                    frame.map(Ok)
-                }
-                Err(error) => Some(Err(failed(&error))),
-            });
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
+        if self.waiting.is_some() {
+            return self.poll_room(cx);
+        }
+        if mem::take(&mut self.is_over) {
+            self.held = None;
+        }
+        if !self.rest.is_empty() {
+            return self.hand_on(cx);
         }
         let frame = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => frame,
@@ -144,26 +188,26 @@ impl HttpBody for Incoming {
                 return Poll::Ready(Some(Err(failed(&self.too_slow()))));
             }
         };
-        let piece = frame.data_ref().map_or(&[][..], |piece| piece);
-        match self.take(piece) {
-            Ok(None) => Poll::Ready(Some(Ok(frame))),
-            Ok(Some(room)) => {
-                self.waiting = Some(Waiting { frame, room });
-                self.poll_frame(cx)
+        self.pace.moved(frame.data_ref().map_or(0, Bytes::len));
+        match frame.into_data() {
+            Ok(data) if !data.is_empty() => {
+                self.rest = data;
+                self.hand_on(cx)
             }
-            Err(error) => Poll::Ready(Some(Err(failed(&error)))),
+            Ok(empty) => Poll::Ready(Some(Ok(Frame::data(empty)))),
+            Err(other) => Poll::Ready(Some(Ok(other))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.body.is_end_stream()
+        self.waiting.is_none() && self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.waiting {
-            Some(_) => SizeHint::default(),
-            None => self.body.size_hint(),
+        if self.waiting.is_some() || !self.rest.is_empty() {
+            return SizeHint::default();
         }
+        self.body.size_hint()
     }
 }
 
@@ -244,9 +288,10 @@ mod tests {
         let frame = late.frame().await.expect("a frame").expect("room again");
         assert_eq!(frame.into_data().expect("data").len(), 5 + KIB);
         assert!(late.is_end_stream());
-        // One that is refused by its decoder does not ask for more than there is.
-        let error = begin(usize::MAX >> 32).frame().await.expect("a frame").expect_err("no room");
+        let error = begin(MESSAGE_BYTES_MAX).frame().await.expect("a frame").expect_err("no room");
         assert_eq!(status::kind(&Status::from_error(error)), Kind::Busy);
+        // One that is refused by its decoder needs none.
+        begin(MESSAGE_BYTES_MAX + 1).frame().await.expect("a frame").expect("handed on");
     }
 
     #[tokio::test]
@@ -264,8 +309,14 @@ mod tests {
         assert_eq!(send(&[0]).await, 0);
         assert_eq!(send(&size).await, 2 * MESSAGE_FREE_BYTES);
         assert_eq!(send(&vec![7; MESSAGE_FREE_BYTES]).await, 2 * MESSAGE_FREE_BYTES);
-        assert_eq!(send(&vec![7; MESSAGE_FREE_BYTES]).await, 0);
-        // The next one begins where this one ends.
-        assert_eq!(send(&[&[0], &size[..]].concat()).await, 2 * MESSAGE_FREE_BYTES);
+        // It is used now, and over when the next one is asked for.
+        assert_eq!(send(&vec![7; MESSAGE_FREE_BYTES]).await, 2 * MESSAGE_FREE_BYTES);
+        assert_eq!(send(&[0, 0, 0]).await, 0);
+        // The next one begins in the frame in which the one before ends.
+        assert_eq!(send(&[0, 1, 7, 0]).await, 0);
+        drop(sender);
+        let rest = body.frame().await.expect("a frame").expect("a piece");
+        assert_eq!(rest.into_data().expect("data"), [0][..]);
+        assert!(body.frame().await.is_none());
     }
 }

@@ -17,28 +17,38 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    /// Follows the next piece of the body.
-    pub(super) fn follow(&mut self, mut piece: &[u8]) {
-        while !piece.is_empty() {
+    /// Follows the next piece of the body up to the end of a message, if one ends in it. Returns how many
+    /// of its bytes that are.
+    pub(super) fn follow(&mut self, piece: &[u8]) -> usize {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let wanted = if self.left > 0 { self.left } else { PREFIX_BYTES - self.prefix.len() };
+            let (some, after) = rest.split_at(wanted.min(rest.len()));
+            rest = after;
             if self.left > 0 {
-                let some = self.left.min(piece.len());
-                self.left -= some;
-                piece = piece.get(some..).unwrap_or_default();
-                continue;
+                self.left -= some.len();
+            } else {
+                self.prefix.extend_from_slice(some);
+                if !self.begin() {
+                    continue;
+                }
             }
-            let some = (PREFIX_BYTES - self.prefix.len()).min(piece.len());
-            let (start, rest) = piece.split_at(some);
-            self.prefix.extend_from_slice(start);
-            piece = rest;
-            if let [_, length @ ..] = self.prefix.as_slice()
-                && let Ok(length) = <[u8; 4]>::try_from(length)
-            {
-                self.size = u32::from_be_bytes(length) as usize;
-                self.left = self.size;
-                self.begun += 1;
-                self.prefix.clear();
+            if self.left == 0 {
+                break;
             }
         }
+        piece.len() - rest.len()
+    }
+
+    /// Begins a message, if its prefix is whole.
+    fn begin(&mut self) -> bool {
+        let [_, length @ ..] = self.prefix.as_slice() else { return false };
+        let Ok(length) = <[u8; 4]>::try_from(length) else { return false };
+        self.size = u32::from_be_bytes(length) as usize;
+        self.left = self.size;
+        self.begun += 1;
+        self.prefix.clear();
+        true
     }
 
     /// The message that has begun and is not whole: its number, and the bytes it will have.
@@ -64,15 +74,20 @@ mod tests {
         // By every byte where the body can be cut.
         let mut at = Messages::default();
         let step = |&byte: &u8| {
-            at.follow(&[byte]);
+            assert_eq!(at.follow(&[byte]), 1);
             at.unfinished()
         };
         let found: Vec<_> = body.iter().map(step).collect();
         for end in 0..=body.len() {
             for cut in 0..=end {
                 let mut messages = Messages::default();
-                messages.follow(&body[..cut]);
-                messages.follow(&body[cut..end]);
+                for mut piece in [&body[..cut], &body[cut..end]] {
+                    while !piece.is_empty() {
+                        let size = messages.follow(piece);
+                        assert!(size == piece.len() || messages.unfinished().is_none());
+                        piece = &piece[size..];
+                    }
+                }
                 let expect = end.checked_sub(1).and_then(|last| found[last]);
                 assert_eq!(messages.unfinished(), expect, "{end} bytes, cut at {cut}");
             }

@@ -33,7 +33,7 @@ use tracing::debug;
 use super::pool::{Pool, Room};
 use crate::{
     error,
-    limits::{ANSWER_FREE_BYTES, ANSWER_PIECE_BYTES},
+    limits::{ANSWER_FREE_BYTES, ANSWER_PIECE_BYTES, ANSWER_POOL_BYTES},
 };
 
 /// Whose turn it is in the task of a call.
@@ -55,30 +55,30 @@ type Next = Option<Result<Frame<Bytes>, axum::Error>>;
 /// The body of an answer, in pieces. The call counts as one until it is dropped.
 pub(super) struct Outgoing {
     body: Body,
-    pool: Pool,
     /// The first frame, where it was there at once.
     first: Poll<Next>,
     rest: Bytes,
-    /// What the rest takes.
+    /// What the first frame takes.
     room: Option<Room>,
     pieces: u64,
     _call: Option<OwnedSemaphorePermit>,
 }
 
 impl Outgoing {
-    /// Cuts a body, and keeps the place of its call. A frame of more than [`ANSWER_FREE_BYTES`] takes
-    /// room; what is there as a whole is the first one.
+    /// Cuts a body, and keeps the place of its call. A first frame of more than [`ANSWER_FREE_BYTES`]
+    /// takes room: what is there as a whole is one. What takes its time has bounds of its own.
     ///
     /// # Errors
-    /// `Busy` if there is no room for the first frame. A later one breaks the answer.
+    /// `Busy` if there is no room.
     pub(super) fn new(
         mut body: Body,
         call: Option<OwnedSemaphorePermit>,
-        pool: Pool,
+        pool: &Pool,
     ) -> error::Result<Self> {
         let first = body.frame().now_or_never().map_or(Poll::Pending, Poll::Ready);
-        let room = room(&pool, data_bytes(&first))?;
-        Ok(Self { body, pool, first, rest: Bytes::new(), room, pieces: 0, _call: call })
+        let bytes = data_bytes(&first).min(ANSWER_POOL_BYTES);
+        let room = (bytes > ANSWER_FREE_BYTES).then(|| pool.take(bytes)).transpose()?;
+        Ok(Self { body, first, rest: Bytes::new(), room, pieces: 0, _call: call })
     }
 
     /// The bytes that have left the body and not this one.
@@ -111,7 +111,6 @@ impl HttpBody for Outgoing {
         if next.is_pending() {
             self.room = None;
             next = Pin::new(&mut self.body).poll_frame(cx);
-            self.room = room(&self.pool, data_bytes(&next)).map_err(axum::Error::new)?;
         }
         let frame = match ready!(next) {
             Some(Ok(frame)) => frame,
@@ -143,11 +142,6 @@ impl HttpBody for Outgoing {
         hint.set_lower(hint.lower().saturating_add(in_hand));
         hint
     }
-}
-
-/// The room for a frame of some bytes, if it needs any.
-fn room(pool: &Pool, bytes: usize) -> error::Result<Option<Room>> {
-    (bytes > ANSWER_FREE_BYTES).then(|| pool.take(bytes)).transpose()
 }
 
 /// The bytes of data in what a body gives.
@@ -250,8 +244,6 @@ async fn until_stalled(call: impl Future<Output = ()>, stall: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use futures::{StreamExt, stream};
 
     use super::*;
@@ -264,7 +256,7 @@ mod tests {
     }
 
     fn outgoing(body: Body) -> Outgoing {
-        Outgoing::new(body, None, Pool::new("tests", MIB)).expect("room for it")
+        Outgoing::new(body, None, &Pool::new("tests", MIB)).expect("room for it")
     }
 
     #[tokio::test]
@@ -280,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_answer_takes_room_until_its_last_piece_is_taken() {
         let pool = Pool::new("tests", MIB);
-        let answer = |bytes| Outgoing::new(Body::from(vec![7; bytes]), None, pool.clone());
+        let answer = |bytes| Outgoing::new(Body::from(vec![7; bytes]), None, &pool);
         let _small = answer(ANSWER_FREE_BYTES).expect("it needs no room");
         assert_eq!(pool.free(), MIB);
         let mut large = answer(MIB).expect("room for it");
@@ -292,33 +284,6 @@ mod tests {
             taken += piece.expect("a piece").into_data().expect("data").len();
         }
         assert_eq!((taken, pool.free()), (MIB, MIB));
-        // One that comes later breaks its answer.
-        let held = pool.take(MIB).expect("room");
-        let frames = [1, ANSWER_FREE_BYTES + 1, 1].map(|size| Ok::<_, Infallible>(vec![7; size]));
-        let body = || Body::from_stream(stream::iter(frames.clone()));
-        let mut broken = Outgoing::new(body(), None, pool.clone()).expect("the first is small");
-        broken.frame().await.expect("a frame").expect("a piece");
-        let error = broken.frame().await.expect("a frame").expect_err("no room");
-        assert_eq!(error.to_string(), "the server has too many bytes of tests; try again later");
-        drop(held);
-        let whole = outgoing(body()).collect().await.expect("room for it");
-        assert_eq!(whole.to_bytes().len(), ANSWER_FREE_BYTES + 3);
-    }
-
-    #[tokio::test]
-    async fn a_body_goes_out_in_pieces_and_whole() {
-        let mut body = body(3 * ANSWER_PIECE_BYTES + 1);
-        let mut left = 3 * ANSWER_PIECE_BYTES + 1;
-        while left > 0 {
-            assert_eq!(body.size_hint().exact(), Some(left as u64));
-            assert!(!body.is_end_stream());
-            let piece = body.frame().await.expect("a frame").expect("a piece").into_data();
-            let piece = piece.expect("data");
-            assert!((1..=ANSWER_PIECE_BYTES).contains(&piece.len()), "{}", piece.len());
-            left -= piece.len();
-        }
-        assert!(body.is_end_stream());
-        assert!(body.frame().await.is_none());
     }
 
     /// Runs a call that takes so many pieces of a body and then waits for ever.

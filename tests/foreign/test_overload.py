@@ -136,10 +136,14 @@ class OverloadTest(CommandCase):
                 each.step()
             return sum(each.answer is not None for each in crowd) >= LARGE - there_is_room
 
-        # Small messages need no room.
         for each in crowd:
             each.step()
+        # Small messages need no room, and other calls have their own.
         self.rest.put("small", b"1")
+        reflection = Reflection(self.server.address)
+        self.addCleanup(reflection.close)
+        found = reflection.service(SERVICE).call("Stat", path="small")
+        self.assertEqual(found.entry.size_bytes, 1)
         self.wait_until("those are told for whom there is no room", are_told)
         self.assertEqual(sum(each.has_sent_all for each in crowd), there_is_room)
         for each in crowd:

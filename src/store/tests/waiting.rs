@@ -1,7 +1,7 @@
 //! What waits to be freed, as the store tells it.
 
 use super::*;
-use crate::limits::RECLAIM_CHUNK_ROWS;
+use crate::limits::{RECLAIM_CHUNK_ROWS, RECLAIM_OWED_MAX};
 
 /// The rows and bytes that wait.
 async fn waiting(fixture: &Fixture) -> (i64, i64) {
@@ -67,7 +67,7 @@ async fn a_step_takes_apart_what_it_owes_although_callers_wait() {
     let contents = async || fixture.number("SELECT COUNT(*) FROM content").await;
     let mut before = contents().await;
     // Of each file the content, and the part after it.
-    for (owed, done) in [(0, 1), (2, 1), (6, 3), (1_000, before - 5)] {
+    for (owed, done) in [(0, 1), (2, 1), (6, 3), (RECLAIM_OWED_MAX, before - 5)] {
         let step = move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, 0, owed, &|| true);
         fixture.store.0.engine.write(None, step).await.unwrap();
         let left = contents().await;
