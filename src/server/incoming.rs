@@ -15,6 +15,7 @@ use std::{
 use axum::body::{Body, Bytes};
 use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::Status;
 
 use super::{
     messages::Messages,
@@ -151,6 +152,17 @@ impl Incoming {
         }
     }
 
+    /// Why the body broke off. Where it is one of messages it must not be that the call was cancelled:
+    /// tonic takes such a body for one that has ended well, and so half a file for a whole one.
+    fn broken(&self, error: axum::Error) -> axum::BoxError {
+        match self.keeps {
+            Keeps::Message(_) => {
+                Box::new(Status::data_loss(format!("the body broke off: {error}")))
+            }
+            Keeps::Piece | Keeps::Whole(_) => error.into(),
+        }
+    }
+
     fn too_slow(&self) -> Error {
         let seconds = self.limit.as_secs();
         let message =
@@ -181,7 +193,7 @@ impl HttpBody for Incoming {
             Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(end) => {
                 self.pace.moved(0);
-                return Poll::Ready(end.map(|end| end.map_err(Into::into)));
+                return Poll::Ready(end.map(|end| end.map_err(|error| self.broken(error))));
             }
             Poll::Pending => {
                 ready!(self.pace.poll_over(cx));
@@ -213,12 +225,10 @@ impl HttpBody for Incoming {
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt, SinkExt, channel::mpsc};
-    use http_body_util::BodyExt;
-    use tonic::Status;
-
     use super::*;
     use crate::limits::{BODY_POOL_BYTES, KIB, MIB};
+    use futures::{FutureExt, SinkExt, channel::mpsc};
+    use http_body_util::BodyExt;
 
     #[tokio::test]
     async fn a_body_that_stands_still_fails_with_a_status() {
@@ -232,6 +242,16 @@ mod tests {
         let found = Status::from_error(error);
         assert_eq!(status::kind(&found), Kind::Timeout);
         assert!(found.message().starts_with("fewer than 16384 bytes"), "{found}");
+    }
+
+    #[tokio::test]
+    async fn a_body_of_messages_that_is_cancelled_has_not_ended() {
+        let cancelled = || futures::stream::iter([Err::<Bytes, _>(Status::cancelled("left"))]);
+        let keeps = Keeps::Message(Pool::new("tests", BODY_POOL_BYTES));
+        let body = Body::from_stream(cancelled());
+        let mut body = Incoming::new(body, Duration::from_mins(1), keeps);
+        let error = body.frame().await.expect("a frame").expect_err("it broke off");
+        assert_eq!(Status::from_error(error).code(), tonic::Code::DataLoss);
     }
 
     #[tokio::test]
