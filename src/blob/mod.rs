@@ -1,7 +1,7 @@
 //! Parts in an object store: the only module that knows `object_store`.
 //!
-//! A part is immutable and at most [`PART_BYTES_MAX`] long. It is
-//! put and read whole, and every read is checked against the digest that it was put with.
+//! A part is immutable and at most [`PART_BYTES_MAX`] long. It is put and read whole, and every read is
+//! checked against the digest that it was put with.
 //!
 //! A call that the object store leaves without an answer ends after [`BLOB_TIME`], and only so many run
 //! at once ([`BLOB_CALLS_MAX`]): a disk that hangs blocks its own calls and nothing else.

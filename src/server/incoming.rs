@@ -225,10 +225,11 @@ impl HttpBody for Incoming {
 
 #[cfg(test)]
 mod tests {
+    use futures::{FutureExt, SinkExt, channel::mpsc, stream};
+    use http_body_util::BodyExt;
+
     use super::*;
     use crate::limits::{BODY_POOL_BYTES, KIB, MIB};
-    use futures::{FutureExt, SinkExt, channel::mpsc};
-    use http_body_util::BodyExt;
 
     #[tokio::test]
     async fn a_body_that_stands_still_fails_with_a_status() {
@@ -246,9 +247,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_messages_that_is_cancelled_has_not_ended() {
-        let cancelled = || futures::stream::iter([Err::<Bytes, _>(Status::cancelled("left"))]);
+        let cancelled = stream::iter([Err::<Bytes, _>(Status::cancelled("left"))]);
         let keeps = Keeps::Message(Pool::new("tests", BODY_POOL_BYTES));
-        let body = Body::from_stream(cancelled());
+        let body = Body::from_stream(cancelled);
         let mut body = Incoming::new(body, Duration::from_mins(1), keeps);
         let error = body.frame().await.expect("a frame").expect_err("it broke off");
         assert_eq!(Status::from_error(error).code(), tonic::Code::DataLoss);
