@@ -14,6 +14,10 @@ pub const NAME_BYTES_MAX: usize = 1024;
 /// The deepest path, in names.
 pub const PATH_DEPTH_MAX: usize = 128;
 
+/// The files of a folder up to which it is looked for its farthest path before a copy is refused that
+/// would make paths too deep or too long: some 20 ms.
+pub const REACH_FILES_MAX: i64 = 10_000;
+
 /// The most files or bytes below a folder: what a double holds exactly, so that JSON readers do.
 pub const TOTAL_MAX: i64 = 1 << 53;
 

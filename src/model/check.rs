@@ -13,7 +13,7 @@ pub enum FindingKind {
     EntryFolded,
     /// Entries of a folder that is gone.
     EntryOrphan,
-    /// The totals of a folder differ from a recount.
+    /// The totals of a folder differ from a recount, or paths reach farther below it than it says.
     FolderTotals,
     /// A folder below the root holds nothing.
     FolderEmpty,

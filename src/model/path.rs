@@ -87,7 +87,7 @@ impl StorePath {
     }
 
     /// The names from the root down.
-    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+    pub fn names(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
         self.0.split('/').filter(|name| !name.is_empty())
     }
 

@@ -13,6 +13,7 @@ use crate::{
     namespace::{
         operation,
         pin::{self, Owner},
+        reach,
         sql::Tx,
         tree::{self, Target},
     },
@@ -36,7 +37,7 @@ pub const START_PINS: usize = 1;
 ///
 /// # Errors
 /// `FileNotFound` for a missing source or mark, `AlreadyExists` below a file, `WriteConflict`,
-/// `TooLarge`; nothing has changed then.
+/// `PathTooLong`, `TooLarge`; nothing has changed then.
 pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
     let fingerprint = request.fingerprint();
     if let Some(operation) = operation::earlier(tx, request.id, &fingerprint)? {
@@ -59,6 +60,9 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
         return Ok(Started::Done(operation));
     }
     tree::look(tx, &request.destination, "destination")?;
+    if !is_filtered {
+        reach::check(tx, &request.destination, &target, "destination")?;
+    }
     let run = operation::insert(tx, &operation, &fingerprint, server)?;
     pin::pin(tx, &operation::owner(run, server), target.as_ref())?;
     Ok(Started::Begun(operation, target, run))

@@ -17,6 +17,7 @@ use crate::{
     namespace::{
         garbage::Ref,
         pin::{self, Owner},
+        reach,
         sql::{Row, Tx, params},
         tree::{self, Target},
     },
@@ -247,7 +248,8 @@ impl Build {
 
     fn make(&mut self, tx: &mut Tx<'_>, from: i64) -> Result<i64> {
         let totals = self.seen.get(&from).map(|seen| seen.after).unwrap_or_default();
-        let to = tree::new_folder(tx, totals)?;
+        let reach = reach::below(tx, &Target::Folder(from))?;
+        let to = tree::new_folder(tx, totals, reach)?;
         self.made.insert(from, to);
         Ok(to)
     }

@@ -14,6 +14,7 @@ pub mod garbage;
 pub mod list;
 pub mod operation;
 pub mod pin;
+pub mod reach;
 pub mod restore;
 pub mod schema;
 pub mod session;
@@ -47,9 +48,9 @@ pub struct Recovered {
     pub operations: u64,
 }
 
-/// Opens the namespace in a database, and makes its tables if they are missing. `server` is the id of
-/// this instance. Blocks, and must not be called on a thread of an async runtime; the caller alone has
-/// an SQLite file.
+/// Opens the namespace in a database, makes its tables if they are missing, and brings those of an older
+/// format up to date. `server` is the id of this instance. Blocks, and must not be called on a thread of
+/// an async runtime; the caller alone has an SQLite file.
 ///
 /// # Errors
 /// `InvalidArgument` for a store of a newer format or a database that cannot hold one, `Busy` if
@@ -69,7 +70,7 @@ fn found_or_recover(writer: &mut dyn Connection, server: &str) -> Result<Recover
     writer.begin(Mode::Write)?;
     let recovered = if writer.has_tables()? {
         let mut tx = Tx::new(writer);
-        schema::check_format(&mut tx)?;
+        schema::bring_up_to_date(&mut tx)?;
         recover(&mut tx, server)?
     } else {
         writer.make_tables(schema::TABLES)?;

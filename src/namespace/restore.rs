@@ -16,8 +16,9 @@ use crate::{
         content::{self, Part, Place},
         garbage::Ref,
         pin::{self, Owner},
+        reach::Reach,
         schema::{self, ROOT},
-        sql::{Tx, params},
+        sql::Tx,
         tree::{self, File, Target},
     },
 };
@@ -46,6 +47,7 @@ struct Made {
 struct Folder {
     id: i64,
     totals: Totals,
+    reach: Reach,
     is_pinned: bool,
     /// The last key in it.
     last: (String, String),
@@ -135,9 +137,7 @@ impl Build {
                     self.entry(tx, &mut open, entry)?;
                 }
                 // Always those of its entries: whoever takes it apart half-way subtracts from them.
-                let Totals { files, bytes } = open.totals;
-                let sql = "UPDATE folder SET files = $1, bytes = $2 WHERE id = $3";
-                tx.execute(sql, params![files, bytes, open.id])?;
+                tree::set_sums(tx, open.id, open.totals, open.reach)?;
                 self.open = Some(open);
                 Ok(())
             }
@@ -179,10 +179,11 @@ impl Build {
         if let Some(open) = self.open.take() {
             return Ok(open);
         }
-        let id = tree::new_folder(tx, Totals::default())?;
+        let (totals, reach) = (Totals::default(), Reach::default());
+        let id = tree::new_folder(tx, totals, reach)?;
         pin::pin(tx, &self.owner, Ref::folder(id))?;
         self.pinned += 1;
-        Ok(Folder { id, totals: Totals::default(), is_pinned: true, last: Default::default() })
+        Ok(Folder { id, totals, reach, is_pinned: true, last: Default::default() })
     }
 
     fn entry(&mut self, tx: &mut Tx<'_>, open: &mut Folder, entry: &BackupEntry) -> Result<()> {
@@ -193,12 +194,12 @@ impl Build {
         if path.depth() != 3 || path.as_str() != around || key <= open.last {
             return Err(damaged("the names in a folder are not those of a store"));
         }
-        let (target, totals, is_pinned) = match entry.target {
+        let (target, totals, reach, is_pinned) = match entry.target {
             BackupTarget::Folder(number) => {
                 let number = index(number, self.folders.len())?;
                 let folder = self.folders.get_mut(number).ok_or_else(|| damaged("no folder"))?;
                 let pinned = std::mem::take(&mut folder.is_pinned);
-                (Target::Folder(folder.id), folder.totals, pinned)
+                (Target::Folder(folder.id), folder.totals, folder.reach, pinned)
             }
             BackupTarget::File { content, version, modified } => {
                 let number = index(content, self.contents.len())?;
@@ -208,11 +209,17 @@ impl Build {
                 }
                 let file = File { content: made.id, size: made.size, version, modified };
                 let pinned = std::mem::take(&mut made.is_pinned);
-                (Target::File(file), Totals { files: 1, bytes: made.size }, pinned)
+                (
+                    Target::File(file),
+                    Totals { files: 1, bytes: made.size },
+                    Reach::default(),
+                    pinned,
+                )
             }
         };
         open.totals = add(open.totals, totals)?;
-        // No bound on depth: copies of copies can be deeper than a path may be, and are to come back.
+        // No bound: a store of the first format may hold what no path can name, and it is to come back.
+        open.reach = open.reach.or(reach.under(&entry.name));
         if totals.files == 0 {
             return Err(damaged("a folder below the root is empty"));
         }

@@ -2,12 +2,14 @@
 
 use crate::{
     error::{Error, Kind, Result},
+    limits::PATH_DEPTH_MAX,
     model::FileVersion,
     namespace::sql::{Tx, params},
 };
 
-/// The format that this program writes. A store of a newer one is refused.
-pub const FORMAT: i64 = 1;
+/// The format that this program writes. A store of a newer one is refused, one of an older is brought up
+/// to it: the first had no reach of folders.
+pub const FORMAT: i64 = 2;
 
 /// The id of the root folder.
 pub const ROOT: i64 = 1;
@@ -20,7 +22,9 @@ pub const ROOT: i64 = 1;
 /// PostgreSQL has no index for values of more than some 2,700 bytes.
 pub const TABLES: &str = "
 CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
-CREATE TABLE folder (id {id}, files BIGINT NOT NULL, bytes BIGINT NOT NULL);
+CREATE TABLE folder (
+  id {id}, files BIGINT NOT NULL, bytes BIGINT NOT NULL,
+  depth BIGINT NOT NULL, length BIGINT NOT NULL);
 CREATE TABLE entry (
   folder BIGINT NOT NULL, folded {text} NOT NULL, name {text} NOT NULL,
   child BIGINT, content BIGINT, size BIGINT NOT NULL, version BIGINT NOT NULL,
@@ -90,18 +94,45 @@ pub fn found(tx: &mut Tx<'_>) -> Result<()> {
     ] {
         tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", params![name, value])?;
     }
-    tx.execute("INSERT INTO folder (files, bytes) VALUES (0, 0)", &[])?;
+    tx.execute("INSERT INTO folder (files, bytes, depth, length) VALUES (0, 0, 0, 0)", &[])?;
     Ok(())
 }
 
-/// Refuses a store that a newer program wrote.
-pub fn check_format(tx: &mut Tx<'_>) -> Result<()> {
+/// Refuses a store that a newer program wrote, and brings an older one up to date.
+pub fn bring_up_to_date(tx: &mut Tx<'_>) -> Result<()> {
     let format = meta(tx, "format")?;
     if format > FORMAT {
         let message = format!(
             "the store has format {format} and this program knows {FORMAT}; use a newer imagestore"
         );
         return Err(Error::new(Kind::InvalidArgument, message));
+    }
+    if format < FORMAT {
+        tracing::info!(format, to = FORMAT, "the store is brought up to date");
+        add_reach(tx)?;
+        tx.execute("UPDATE meta SET value = $1 WHERE name = 'format'", params![FORMAT])?;
+    }
+    Ok(())
+}
+
+/// Adds the reach of folders to a store of the first format. Each pass looks at all entries and counts
+/// one more name of every path; what is deeper than a path may be is found to be too deep.
+fn add_reach(tx: &mut Tx<'_>) -> Result<()> {
+    tx.execute("ALTER TABLE folder ADD COLUMN depth BIGINT NOT NULL DEFAULT 0", &[])?;
+    tx.execute("ALTER TABLE folder ADD COLUMN length BIGINT NOT NULL DEFAULT 0", &[])?;
+    for _ in 0..=PATH_DEPTH_MAX {
+        let raised = tx.execute(
+            "UPDATE folder SET depth = below.depth, length = below.length
+             FROM (SELECT e.folder, MAX(1 + COALESCE(f.depth, 0)) AS depth,
+                     MAX(OCTET_LENGTH(e.name) + COALESCE(1 + f.length, 0)) AS length
+                   FROM entry e LEFT JOIN folder f ON f.id = e.child GROUP BY e.folder) AS below
+             WHERE below.folder = folder.id
+               AND (folder.depth <> below.depth OR folder.length <> below.length)",
+            &[],
+        )?;
+        if raised == 0 {
+            break;
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 //! **Invariants:** whether a folder is shared is asked after its parent has become unshared, never
 //! before. The totals of a folder change in the transaction of the entry, on folders that are
 //! unshared at that moment. Below the root every folder holds a file. What would change nothing or
-//! is refused clones nothing.
+//! is refused clones nothing. No write makes a path that is deeper or longer than a path may be.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -15,6 +15,7 @@ use crate::{
     model::{FileVersion, MARK_FILE, StorePath, Totals, folded},
     namespace::{
         garbage::{Ref, entry_refs, is_pinned, let_go, let_go_if_last},
+        reach::{self, Reach},
         schema::{self, ROOT},
         sql::{Row, Tx, params},
     },
@@ -153,8 +154,8 @@ pub fn check_file_fits(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -
 /// Puts a target at a path, in place of whatever is there.
 ///
 /// # Errors
-/// `AlreadyExists` below a file, `TooLarge` where the totals of the store would pass their bound;
-/// nothing has changed then.
+/// `AlreadyExists` below a file, `PathTooLong` as [`reach::check`], `TooLarge` where the totals of the
+/// store would pass their bound; nothing has changed then.
 pub fn put(tx: &mut Tx<'_>, path: &StorePath, target: &Target, field: &'static str) -> Result<()> {
     let Some((above, name)) = path.split_last() else {
         return Err(Error::invalid(field, "the root cannot be replaced"));
@@ -166,11 +167,13 @@ pub fn put(tx: &mut Tx<'_>, path: &StorePath, target: &Target, field: &'static s
         files: new_totals.files - old_totals.files,
         bytes: new_totals.bytes - old_totals.bytes,
     };
+    let below = reach::check(tx, path, target, field)?;
     check_totals(tx, delta)?;
     let chain = unshare(tx, &above)?;
     let folder = chain.last().copied().unwrap_or(ROOT);
     insert_entry(tx, folder, name, target)?;
     add_totals(tx, &chain, delta)?;
+    reach::raise(tx, path, &chain, below)?;
     old.map_or(Ok(()), |old| let_go(tx, old.as_ref()))
 }
 
@@ -202,7 +205,7 @@ fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
     for name in names {
         folder = match entry(tx, folder, name)? {
             None => {
-                let new = new_folder(tx, Totals::default())?;
+                let new = new_folder(tx, Totals::default(), Reach::default())?;
                 insert_entry(tx, folder, name, &Target::Folder(new))?;
                 new
             }
@@ -232,8 +235,8 @@ fn is_shared(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
 
 /// Makes a folder with the totals and entries of another one, which nothing refers to yet.
 pub fn clone(tx: &mut Tx<'_>, folder: i64) -> Result<i64> {
-    let sql = "INSERT INTO folder (files, bytes) SELECT files, bytes FROM folder WHERE id = $1
-               RETURNING id";
+    let sql = "INSERT INTO folder (files, bytes, depth, length)
+               SELECT files, bytes, depth, length FROM folder WHERE id = $1 RETURNING id";
     let clone = tx.one(sql, params![folder])?.int(0)?;
     copy_entries(tx, folder, clone)?;
     Ok(clone)
@@ -251,16 +254,24 @@ fn copy_entries(tx: &mut Tx<'_>, from: i64, to: i64) -> Result<()> {
 
 /// Gives the root, which is empty, the totals and entries of another folder.
 pub fn fill_root(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
-    let Totals { files, bytes } = totals(tx, &Target::Folder(folder))?;
-    let sql = "UPDATE folder SET files = $1, bytes = $2 WHERE id = $3";
-    tx.execute(sql, params![files, bytes, ROOT])?;
+    let from = Target::Folder(folder);
+    let (totals, reach) = (totals(tx, &from)?, reach::below(tx, &from)?);
+    set_sums(tx, ROOT, totals, reach)?;
     copy_entries(tx, folder, ROOT)
 }
 
+/// Sets what a folder says of what is below it.
+pub fn set_sums(tx: &mut Tx<'_>, folder: i64, totals: Totals, reach: Reach) -> Result<()> {
+    let sql = "UPDATE folder SET files = $1, bytes = $2, depth = $3, length = $4 WHERE id = $5";
+    let sums = params![totals.files, totals.bytes, reach.depth, reach.length, folder];
+    tx.execute(sql, sums).map(drop)
+}
+
 /// Makes a folder that nothing refers to yet.
-pub fn new_folder(tx: &mut Tx<'_>, totals: Totals) -> Result<i64> {
-    let sql = "INSERT INTO folder (files, bytes) VALUES ($1, $2) RETURNING id";
-    tx.one(sql, params![totals.files, totals.bytes])?.int(0)
+pub fn new_folder(tx: &mut Tx<'_>, totals: Totals, reach: Reach) -> Result<i64> {
+    let sql = "INSERT INTO folder (files, bytes, depth, length) VALUES ($1, $2, $3, $4)
+               RETURNING id";
+    tx.one(sql, params![totals.files, totals.bytes, reach.depth, reach.length])?.int(0)
 }
 
 /// Makes an entry, or repoints it. Whoever repoints lets go of the old target.

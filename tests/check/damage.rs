@@ -161,6 +161,13 @@ async fn damage_to_folders_is_found() {
             left: &[],
         },
         Case {
+            name: "paths that reach farther than their folder says",
+            damage: |store| store.sql("UPDATE folder SET length = length - 1 WHERE depth > 1"),
+            found: &[K::FolderTotals],
+            paths: &["app/deep", "app2/deep"],
+            left: &[],
+        },
+        Case {
             name: "a folder that holds nothing",
             damage: |store| store.sql("DELETE FROM entry WHERE name = 'y'"),
             found: &[K::FolderEmpty, K::FolderTotals, K::Unreferenced],
@@ -169,7 +176,9 @@ async fn damage_to_folders_is_found() {
         },
         Case {
             name: "a folder that nothing refers to",
-            damage: |store| store.sql("INSERT INTO folder (files, bytes) VALUES (0, 0)"),
+            damage: |store| {
+                store.sql("INSERT INTO folder (files, bytes, depth, length) VALUES (0, 0, 0, 0)");
+            },
             found: &[K::Unreferenced],
             paths: &[],
             left: &[],

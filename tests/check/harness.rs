@@ -83,10 +83,14 @@ impl Folder {
         }
     }
 
+    /// A look at the tables.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::open(&self.database)
+    }
+
     /// The file of an object that a part of this size has.
     pub(crate) fn object(&self, size: usize) -> PathBuf {
-        let rows = Reader::open(&self.database)
-            .rows("SELECT object, size FROM part WHERE object IS NOT NULL");
+        let rows = self.reader().rows("SELECT object, size FROM part WHERE object IS NOT NULL");
         let size = i64::try_from(size).unwrap();
         let row = rows.iter().find(|row| row.int(1).unwrap() == size).unwrap();
         self.dir.path().join("blobs").join(row.text(0).unwrap())

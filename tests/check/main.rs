@@ -18,4 +18,6 @@ mod heal;
 #[path = "../support/reader.rs"]
 mod reader;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod verdict;

@@ -23,7 +23,7 @@ macro_rules! live {
 }
 
 /// What must have no row.
-const LAWS: [(&str, &str); 12] = [
+const LAWS: [(&str, &str); 13] = [
     (
         "totals of a folder are the sums of its entries",
         live!("SELECT f.id FROM live JOIN folder f ON f.id = live.id
@@ -32,6 +32,13 @@ const LAWS: [(&str, &str); 12] = [
          HAVING f.files <> COALESCE(SUM(CASE WHEN e.child IS NOT NULL THEN c.files
                                              WHEN e.name IS NOT NULL THEN 1 ELSE 0 END), 0)
              OR f.bytes <> COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.size ELSE c.bytes END), 0)"),
+    ),
+    (
+        "the reach of a folder is that of what it holds, or more",
+        "SELECT f.id FROM folder f JOIN entry e ON e.folder = f.id
+         LEFT JOIN folder c ON c.id = e.child
+         WHERE f.depth < 1 + COALESCE(c.depth, 0)
+            OR f.length < OCTET_LENGTH(e.name) + COALESCE(1 + c.length, 0)",
     ),
     (
         "every folder below the root holds a file",

@@ -42,6 +42,8 @@ mod plain;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
+mod reach;
+#[cfg(test)]
 #[path = "../support/reader.rs"]
 mod reader;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::{
     model::{Totals, folded},
     namespace::{
         check::{At, Looked, Suspect, is_last, page, suspects},
+        reach::Reach,
         sql::{Row, Tx, params},
     },
 };
@@ -15,11 +16,14 @@ use crate::{
 pub(super) struct Tally {
     folder: i64,
     totals: Totals,
+    reach: Reach,
 }
 
 impl Tally {
     fn close(self, tx: &mut Tx<'_>, looked: &mut Looked) -> Result<()> {
-        if totals(tx, self.folder)? != Some(self.totals) {
+        let is_good = sums(tx, self.folder)?
+            .is_some_and(|(totals, reach)| totals == self.totals && reach == reach.or(self.reach));
+        if !is_good {
             looked.suspects.push(Suspect::Folder(self.folder));
         }
         Ok(())
@@ -34,7 +38,7 @@ pub(super) fn entries(
 ) -> Result<At> {
     let rows = tx.all(
         "SELECT e.folder, e.folded, e.name, e.child, e.content, e.size, e.version, e.modified,
-           f.files, f.bytes, c.size, c.etag
+           f.files, f.bytes, c.size, c.etag, f.depth, f.length
          FROM entry e LEFT JOIN folder f ON f.id = e.child LEFT JOIN content c ON c.id = e.content
          WHERE (e.folder, e.folded, e.name) > ($1, $2, $3)
          ORDER BY e.folder, e.folded, e.name LIMIT $4",
@@ -44,7 +48,8 @@ pub(super) fn entries(
     for row in &rows {
         after = (row.int(0)?, row.text(1)?, row.text(2)?);
         if tally.as_ref().is_none_or(|tally| tally.folder != after.0) {
-            let next = Tally { folder: after.0, totals: Totals::default() };
+            let (totals, reach) = (Totals::default(), Reach::default());
+            let next = Tally { folder: after.0, totals, reach };
             if let Some(last) = tally.replace(next) {
                 last.close(tx, looked)?;
             }
@@ -53,6 +58,11 @@ pub(super) fn entries(
         if let Some(tally) = &mut tally {
             tally.totals.files += totals.files;
             tally.totals.bytes += totals.bytes;
+            let below = Reach {
+                depth: row.opt_int(12)?.unwrap_or(0),
+                length: row.opt_int(13)?.unwrap_or(0),
+            };
+            tally.reach = tally.reach.or(below.under(&after.2));
         }
         if !is_good || folded(&after.2) != after.1 {
             let (folder, folded, name) = after.clone();
@@ -102,9 +112,12 @@ pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Resul
     Ok(At::Folders(last))
 }
 
-/// The totals that a folder says it has; nothing if it is gone.
-pub(super) fn totals(tx: &mut Tx<'_>, folder: i64) -> Result<Option<Totals>> {
-    tx.first("SELECT files, bytes FROM folder WHERE id = $1", params![folder])?
-        .map(|row| Ok(Totals { files: row.int(0)?, bytes: row.int(1)? }))
+/// What a folder says of what is below it; nothing if it is gone.
+pub(super) fn sums(tx: &mut Tx<'_>, folder: i64) -> Result<Option<(Totals, Reach)>> {
+    tx.first("SELECT files, bytes, depth, length FROM folder WHERE id = $1", params![folder])?
+        .map(|row| {
+            let totals = Totals { files: row.int(0)?, bytes: row.int(1)? };
+            Ok((totals, Reach { depth: row.int(2)?, length: row.int(3)? }))
+        })
         .transpose()
 }

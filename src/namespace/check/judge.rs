@@ -14,8 +14,10 @@ use crate::{
         check::{List, Run, Suspect, folders, places::Places},
         content as stored,
         garbage::{self, Kind, Ref, is_referenced, let_go},
+        reach::Reach,
         schema::ROOT,
         sql::{Tx, params},
+        tree,
     },
 };
 
@@ -159,7 +161,7 @@ fn refile(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<b
 }
 
 fn folder(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
-    let Some(stored) = folders::totals(tx, id)? else {
+    let Some((stored, reach)) = folders::sums(tx, id)? else {
         if !tx.exists("SELECT 1 FROM entry WHERE folder = $1 LIMIT 1", params![id])? {
             return Ok(Vec::new());
         }
@@ -175,26 +177,32 @@ fn folder(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
            CAST(COALESCE(SUM(CASE WHEN e.child IS NULL THEN 1 ELSE f.files END), 0) AS BIGINT),
            CAST(COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.size ELSE f.bytes END), 0) AS BIGINT),
            CAST(COALESCE(SUM(CASE WHEN e.child IS NOT NULL AND f.id IS NULL THEN 1 ELSE 0 END), 0)
-             AS BIGINT)
+             AS BIGINT),
+           COALESCE(MAX(1 + COALESCE(f.depth, 0)), 0),
+           COALESCE(MAX(OCTET_LENGTH(e.name) + COALESCE(1 + f.length, 0)), 0)
          FROM entry e LEFT JOIN folder f ON f.id = e.child WHERE e.folder = $1",
         params![id],
     )?;
     let counted = Totals { files: row.int(1)?, bytes: row.int(2)? };
+    let far = Reach { depth: row.int(4)?, length: row.int(5)? };
     let is_empty = row.int(0)? == 0 && id != ROOT;
     // With a folder below that is lost a recount would be short of it; that one is told.
-    let is_wrong = counted != stored && row.int(3)? == 0;
+    let is_wrong = (counted != stored || reach != reach.or(far)) && row.int(3)? == 0;
     let mut findings = Vec::new();
     if is_wrong || is_empty {
         let places = Places::of_folder(tx, id)?;
         if is_wrong && places.is_live() {
-            let text = format!(
-                "the folder says {} files of {} bytes and holds {} of {}",
-                stored.files, stored.bytes, counted.files, counted.bytes
-            );
+            let text = if counted == stored {
+                "paths below the folder are deeper or longer than it says".to_owned()
+            } else {
+                format!(
+                    "the folder says {} files of {} bytes and holds {} of {}",
+                    stored.files, stored.bytes, counted.files, counted.bytes
+                )
+            };
             let repaired = then == Then::Repair;
             if repaired {
-                let sql = "UPDATE folder SET files = $1, bytes = $2 WHERE id = $3";
-                tx.execute(sql, params![counted.files, counted.bytes, id])?;
+                tree::set_sums(tx, id, counted, far)?;
             }
             findings
                 .push(Finding { repaired, ..finding(FindingKind::FolderTotals, places, &text) });

@@ -83,8 +83,9 @@ impl Places {
             self.add(StorePath::root().child(below));
             return Ok(true);
         }
-        // No path is that deep, so this is a circle.
-        if self.is_enough() || depth > PATH_DEPTH_MAX || self.dead.contains(&folder) {
+        // No path is that deep, also none that a store of the first format let become too deep to be
+        // named, so this is a circle.
+        if self.is_enough() || depth > 2 * PATH_DEPTH_MAX || self.dead.contains(&folder) {
             return Ok(false);
         }
         let sql = "SELECT folder, name FROM entry WHERE child = $1

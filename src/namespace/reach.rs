@@ -1,0 +1,118 @@
+//! How far paths reach below a folder: what keeps copies of copies from making paths that nobody can
+//! name.
+//!
+//! A folder knows the depth and the length of the farthest path that ever was below it. A write raises
+//! them along its path; a removal lets them be, since it would have to look for what is the farthest
+//! now. Before they make a copy fail they are counted anew, in folders of up to
+//! [`REACH_FILES_MAX`] files: a larger one that once held paths of about the longest kind counts as if
+//! it still did.
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX, REACH_FILES_MAX},
+    model::StorePath,
+    namespace::{
+        sql::{Tx, params},
+        tree::{self, Target},
+    },
+};
+
+/// How far paths reach below a folder, at most. Nothing is below a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The names of the deepest path.
+    pub depth: i64,
+    /// The bytes of the longest path, with the separators between its names.
+    pub length: i64,
+}
+
+impl Reach {
+    /// That of a folder in which a name leads on.
+    #[must_use]
+    pub fn under(self, name: &str) -> Self {
+        let below = if self.length > 0 { self.length + 1 } else { 0 };
+        Self { depth: self.depth + 1, length: name.len() as i64 + below }
+    }
+
+    /// The farther of both ways.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { depth: self.depth.max(other.depth), length: self.length.max(other.length) }
+    }
+}
+
+/// How far paths reach below a target.
+pub fn below(tx: &mut Tx<'_>, target: &Target) -> Result<Reach> {
+    let Target::Folder(id) = target else { return Ok(Reach::default()) };
+    let row = tx.one("SELECT depth, length FROM folder WHERE id = $1", params![*id])?;
+    Ok(Reach { depth: row.int(0)?, length: row.int(1)? })
+}
+
+/// Refuses a target below which paths would be deeper or longer than a path may be: nobody could name
+/// what is there. Returns how far they reach below it.
+///
+/// # Errors
+/// `PathTooLong`.
+pub fn check(
+    tx: &mut Tx<'_>,
+    path: &StorePath,
+    target: &Target,
+    field: &'static str,
+) -> Result<Reach> {
+    let far = |reach| path.names().rev().fold(reach, Reach::under);
+    let fits =
+        |far: Reach| far.depth <= PATH_DEPTH_MAX as i64 && far.length <= PATH_BYTES_MAX as i64;
+    let mut reach = below(tx, target)?;
+    if !fits(far(reach)) {
+        reach = count(tx, target, reach)?;
+    }
+    let far = far(reach);
+    if fits(far) {
+        return Ok(reach);
+    }
+    let message = format!(
+        "at \"{path}\" there would be paths of up to {} names and {} bytes; a path has at most \
+         {PATH_DEPTH_MAX} and {PATH_BYTES_MAX}",
+        far.depth, far.length
+    );
+    Err(Error::new(Kind::PathTooLong, message).field(field).with("path", path.as_str()))
+}
+
+/// Counts the reach of a folder anew, unless that would take long.
+fn count(tx: &mut Tx<'_>, target: &Target, known: Reach) -> Result<Reach> {
+    let Target::Folder(folder) = target else { return Ok(known) };
+    let totals = tree::totals(tx, target)?;
+    if totals.files > REACH_FILES_MAX {
+        return Ok(known);
+    }
+    let row = tx.one(
+        "WITH RECURSIVE below (id, depth, length) AS (
+           SELECT CAST($1 AS BIGINT), CAST(0 AS BIGINT), CAST(0 AS BIGINT)
+           UNION SELECT e.child, b.depth + 1, b.length + OCTET_LENGTH(e.name) + 1
+           FROM below b JOIN entry e ON e.folder = b.id WHERE e.child IS NOT NULL)
+         SELECT MAX(b.depth + 1), MAX(b.length + OCTET_LENGTH(e.name))
+         FROM below b JOIN entry e ON e.folder = b.id",
+        params![*folder],
+    )?;
+    let counted = Reach {
+        depth: row.opt_int(0)?.unwrap_or_default(),
+        length: row.opt_int(1)?.unwrap_or_default(),
+    };
+    tree::set_sums(tx, *folder, totals, counted)?;
+    Ok(counted)
+}
+
+/// Raises the reach of the folders of a path to what is at its end and below.
+pub fn raise(tx: &mut Tx<'_>, path: &StorePath, chain: &[i64], below: Reach) -> Result<()> {
+    let mut reach = below;
+    for (folder, name) in chain.iter().rev().zip(path.names().rev()) {
+        reach = reach.under(name);
+        tx.execute(
+            "UPDATE folder SET depth = CASE WHEN depth < $1 THEN $1 ELSE depth END,
+               length = CASE WHEN length < $2 THEN $2 ELSE length END
+             WHERE id = $3 AND (depth < $1 OR length < $2)",
+            params![reach.depth, reach.length, *folder],
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! A store of the first format is brought up to date when it is opened.
+
+use imagestore::error::Kind;
+
+use crate::harness::{DEEP, FOR_EVER, Folder, check, copy, fill, put};
+
+/// The depth and the length of every folder.
+const REACH: &str = "SELECT id, depth, length FROM folder ORDER BY id";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_the_first_format_is_brought_up_to_date() {
+    let folder = Folder::new();
+    let store = folder.open(FOR_EVER).await;
+    fill(&store).await;
+    copy(&store, "app", "app/none", &[]).await.expect_err("below itself");
+    copy(&store, "app/deep", "app2/again", &["absent"]).await.unwrap();
+    let deep = "d/".repeat(120);
+    put(&store, &format!("{deep}f"), b"f").await.unwrap();
+    store.close().await;
+    drop(store);
+    let reach = folder.reader().rows(REACH);
+    folder.sql(
+        "ALTER TABLE folder DROP COLUMN depth; ALTER TABLE folder DROP COLUMN length;
+         UPDATE meta SET value = 1 WHERE name = 'format'",
+    );
+
+    let store = folder.open(FOR_EVER).await;
+    assert_eq!(folder.reader().rows(REACH), reach);
+    assert_eq!(folder.reader().number("SELECT value FROM meta WHERE name = 'format'"), 2);
+    assert_eq!(check(&store, DEEP).await.findings, []);
+    let error = copy(&store, "d", "a/b/c/d/e/f/g/h/i", &[]).await.expect_err("too deep");
+    assert_eq!(error.kind(), Kind::PathTooLong);
+    copy(&store, "d", "a/b/c/d/e/f/g", &[]).await.unwrap();
+    store.close().await;
+}
