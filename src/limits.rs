@@ -32,6 +32,8 @@ pub const BUFFER_HEAP_BYTES: usize = 64 * KIB;
 pub const UPLOAD_BUFFER_BYTES_MIN: usize = 128 * KIB;
 /// What all uploads together may buffer beyond that.
 pub const UPLOAD_BUFFER_POOL_BYTES: usize = 64 * MIB;
+/// How long an upload waits for the room of a whole part, before it cuts smaller ones.
+pub const UPLOAD_POOL_WAIT: Duration = Duration::from_secs(5);
 /// Parts of one upload that are written at once.
 pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
 /// Uploads and chunks at once; further ones wait.
@@ -97,8 +99,9 @@ pub const RECORDS_PAGE_DEFAULT: usize = 100;
 pub const RECORDS_PAGE_MAX: usize = 1_000;
 /// Missing ranges that a session reports.
 pub const SESSION_RANGES_MAX: usize = 10_000;
-/// The parts of one upload session.
-pub const SESSION_PARTS_MAX: usize = 1_000_000;
+/// The pieces of one upload session: a file of 2 TiB in full parts. Its commit and its deletion are one
+/// transaction each, of about a second then.
+pub const SESSION_PARTS_MAX: i64 = 1 << 18;
 
 /// Write jobs that wait for the writer: one of each call, so that a call which was let in has a place.
 pub const WRITE_QUEUE_MAX: usize = CALLS_MAX;
@@ -154,7 +157,9 @@ pub const RECLAIM_OBJECTS_IN_FLIGHT: usize = 8;
 pub const RECLAIM_GRACE_DEFAULT: Duration = Duration::from_secs(5);
 /// The age from which an object without a row is taken for a leftover.
 pub const SWEEP_AGE: Duration = Duration::from_hours(1);
-/// How often leftovers are looked for.
+/// How long after a start leftovers are looked for.
+pub const SWEEP_FIRST: Duration = Duration::from_mins(5);
+/// How often they are looked for after that.
 pub const SWEEP_EVERY: Duration = Duration::from_hours(6);
 
 /// Rows that a check reads before it looks at the clock.
@@ -184,11 +189,15 @@ pub const BACKUP_PIECES_WAITING: usize = 4;
 pub const RESTORE_STEP_ROWS: usize = 1_000;
 /// Bytes of small parts that one step of a restore writes, but for the last one's.
 pub const RESTORE_STEP_BYTES: usize = MIB;
-/// Pins of a restore that are dropped in one transaction.
-pub const RESTORE_UNPIN_ROWS: usize = 500;
+/// Bytes of records that wait behind a part of a restore that is being put.
+pub const RESTORE_WAITING_BYTES: usize = 4 * MIB;
 
 /// How long a pin counts unless it is renewed.
 pub const PIN_LIFE: Duration = Duration::from_mins(5);
+/// Pins of one owner that are dropped in one transaction.
+pub const UNPIN_ROWS: usize = 500;
+/// How long it waits where they cannot be dropped, until it tries again.
+pub const UNPIN_PAUSE: Duration = Duration::from_secs(1);
 /// How often a living server renews its pins.
 pub const PIN_RENEW: Duration = Duration::from_mins(1);
 
@@ -205,6 +214,8 @@ pub const OPERATION_LIFE_DEFAULT: Duration = Duration::from_hours(168);
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Copies that read and check their parts at once; further ones wait, and can be cancelled.
 pub const VERIFIES_MAX: usize = 8;
+/// The age from which a row that says it runs, of work that nobody knows, is taken for forgotten.
+pub const FORGOTTEN_AGE: Duration = Duration::from_mins(1);
 /// Operations that run at once; further copies are refused.
 pub const OPERATIONS_RUNNING_MAX: usize = 1024;
 /// Those who watch operations at once, one or all; further ones are refused. A watch costs the

@@ -17,6 +17,9 @@ use object_store::local::LocalFileSystem;
 use super::{Error, durable, is_key};
 use crate::crash::{self, Point};
 
+/// What the name of the mark begins with; the id of the store follows.
+const MARK: &str = "store-";
+
 /// The folder's path.
 #[derive(Clone, Debug)]
 pub(super) struct Folder(PathBuf);
@@ -33,6 +36,24 @@ impl Folder {
             .map_err(|error| Error::from_store("", error))?
             .with_fsync(true);
         Ok((Self(dir.to_owned()), store))
+    }
+
+    /// The store that has marked the folder. Its mark is a folder, because every file here is a part.
+    pub(super) fn owner(&self) -> Result<Option<i64>, Error> {
+        for entry in fs::read_dir(&self.0)? {
+            let name = entry?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(MARK));
+            if let Some(id) = id.and_then(|id| i64::from_str_radix(id, 16).ok()) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Marks the folder as that of a store.
+    pub(super) fn mark(&self, owner: i64) -> Result<(), Error> {
+        fs::create_dir_all(self.0.join(format!("{MARK}{owner:016x}")))?;
+        Ok(durable::sync_dir(&self.0)?)
     }
 
     /// Deletes the staged files that were last written before `before_micros`.

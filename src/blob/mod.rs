@@ -113,6 +113,35 @@ impl Blobs {
         .await
     }
 
+    /// The store that the objects belong to, by the mark that it has left. Only a folder of this machine
+    /// has one: its objects are what a wrong setting could have another store sweep.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub async fn owner(&self) -> Result<Option<i64>, Error> {
+        self.in_folder(|folder| folder.owner()).await.map(Option::flatten)
+    }
+
+    /// Marks the objects as those of a store, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`], [`Error::Io`].
+    pub async fn mark(&self, owner: i64) -> Result<(), Error> {
+        self.in_folder(move |folder| folder.mark(owner)).await.map(drop)
+    }
+
+    /// Does something that blocks, if there is a folder.
+    async fn in_folder<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Folder) -> Result<T, Error> + Send + 'static,
+    ) -> Result<Option<T>, Error> {
+        let Some(folder) = self.folder.clone() else { return Ok(None) };
+        let done = tokio::task::spawn_blocking(move || work(folder)).await;
+        done.map_err(|error| Error::Io(error.into()))?.map(Some)
+    }
+
     /// Makes one call in a task of its own, and waits for it for a bounded time. The call keeps its
     /// turn until it ends, be it long after nobody waits any more.
     async fn call<T: Send + 'static>(
@@ -283,10 +312,8 @@ impl Blobs {
     ///
     /// [`Error::Io`].
     pub async fn sweep_staging(&self, before_micros: i64) -> Result<u64, Error> {
-        let Some(folder) = self.folder.clone() else { return Ok(0) };
-        tokio::task::spawn_blocking(move || folder.sweep_staging(before_micros))
-            .await
-            .map_err(|error| Error::Io(error.into()))?
+        let swept = self.in_folder(move |folder| folder.sweep_staging(before_micros)).await?;
+        Ok(swept.unwrap_or(0))
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::DOWNLOAD_PARTS_PAGE,
+    limits::{DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PARTS_PAGE},
     model::{Digest, StorePath, Totals},
     namespace::{
         garbage::{Ref, bury, let_go_if_last},
@@ -261,14 +261,50 @@ pub fn put_content(
     Ok(file)
 }
 
-/// The parts of a content from the one that holds `from` on, at most [`DOWNLOAD_PARTS_PAGE`].
+/// The parts of a content from the one that holds `from` on, without a gap; at least one, at most
+/// [`DOWNLOAD_PARTS_PAGE`], and few of those whose bytes come with their rows.
+///
+/// # Errors
+/// `Corrupt` if some are missing, `Changed` if the content is being taken apart or is gone.
 pub fn parts(tx: &mut Tx<'_>, content: i64, from: i64) -> Result<Vec<PartRow>> {
     let sql = "SELECT cp.start, p.id, p.digest, p.size, p.bytes, p.object
                FROM content_part cp JOIN part p ON p.id = cp.part
                WHERE cp.content = $1 AND cp.start >= (
                  SELECT COALESCE(MAX(start), 0) FROM content_part WHERE content = $1 AND start <= $2)
                ORDER BY cp.start LIMIT $3";
-    tx.all(sql, params![content, from, DOWNLOAD_PARTS_PAGE as i64])?.iter().map(part_row).collect()
+    let rows = tx.all(sql, params![content, from, DOWNLOAD_PARTS_PAGE as i64])?;
+    let mut parts: Vec<PartRow> = Vec::with_capacity(rows.len());
+    let mut inline = 0;
+    for row in &rows {
+        let part = part_row(row)?;
+        let follows = match parts.last() {
+            None => (part.start..part.start + part.size).contains(&from),
+            Some(last) => part.start == last.start + last.size,
+        };
+        if !follows {
+            return Err(incomplete(tx, content)?);
+        }
+        inline += part.bytes.as_ref().map_or(0, Bytes::len);
+        parts.push(part);
+        // Whoever reads slowly keeps these in memory.
+        if inline >= DOWNLOAD_MESSAGE_BYTES {
+            break;
+        }
+    }
+    if parts.is_empty() {
+        return Err(incomplete(tx, content)?);
+    }
+    Ok(parts)
+}
+
+/// Why parts of a content are missing.
+fn incomplete(tx: &mut Tx<'_>, content: i64) -> Result<Error> {
+    let sql = "SELECT 1 FROM content WHERE id = $1 AND etag IS NOT NULL";
+    Ok(if tx.exists(sql, params![content])? {
+        Error::new(Kind::Corrupt, "parts of the file are missing; upload it again")
+    } else {
+        Error::new(Kind::Changed, "the file was deleted while it was read")
+    })
 }
 
 /// The etag and, once it is known, the digest of a content.

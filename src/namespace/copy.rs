@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Kind, Result},
     model::{
         CopyRequest, IfExists, Operation, OperationKind, OperationState, Progress, StorePath,
-        Totals,
+        Totals, reserved,
     },
     namespace::{
         operation,
@@ -36,7 +36,7 @@ pub const START_PINS: usize = 1;
 /// Begins a copy, and ends it where one transaction is enough.
 ///
 /// # Errors
-/// `FileNotFound` for a missing source or mark, `AlreadyExists` below a file, `WriteConflict`,
+/// `FileNotFound` for a missing source or mark, `Reserved`, `AlreadyExists` below a file, `WriteConflict`,
 /// `PathTooLong`, `TooLarge`; nothing has changed then.
 pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
     let fingerprint = request.fingerprint();
@@ -48,14 +48,16 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
     let totals = tree::totals(tx, &target)?;
     let mut operation = running(tx, request, totals)?;
     let is_filtered = matches!(target, Target::Folder(_)) && !request.skip_files.is_empty();
-    let is_noop = request.source == request.destination || is_kept(tx, request)?;
+    let is_same = request.source == request.destination;
+    let is_kept = !is_same && is_kept(tx, request)?;
+    let is_noop = is_same || is_kept;
     if is_noop || !(is_filtered || request.verify) {
         if !is_noop {
             tree::put(tx, &request.destination, &target, "destination")?;
         }
         operation.state = OperationState::Succeeded;
         operation.finished = Some(operation.started);
-        operation.progress = all_done(totals);
+        operation.progress = if is_kept { all_skipped(totals) } else { all_done(totals) };
         operation::insert(tx, &operation, &fingerprint, server)?;
         return Ok(Started::Done(operation));
     }
@@ -81,6 +83,9 @@ fn source(tx: &mut Tx<'_>, request: &CopyRequest) -> Result<Target> {
         && !tree::has_mark(tx, folder)?
     {
         return Err(missing("mark file", &request.source.child(crate::model::MARK_FILE)));
+    }
+    if request.destination.is_reserved() && request.source != request.destination {
+        return Err(reserved(&request.destination, "destination"));
     }
     Ok(target)
 }
@@ -128,6 +133,17 @@ pub fn all_done(totals: Totals) -> Progress {
     }
 }
 
+/// The progress of a copy whose destination is kept.
+fn all_skipped(totals: Totals) -> Progress {
+    Progress {
+        files_total: totals.files,
+        files_skipped: totals.files,
+        bytes_total: totals.bytes,
+        bytes_skipped: totals.bytes,
+        ..Progress::default()
+    }
+}
+
 /// Makes a copy visible: the only moment at which anything becomes visible.
 ///
 /// `target` is what was built or verified, `pins` how many pins hold it.
@@ -145,7 +161,7 @@ pub fn finish(
     if !operation::finish(tx, run, OperationState::Succeeded, progress, None)? {
         return Err(Error::new(Kind::Cancelled, format!("the copy {} was cancelled", request.id)));
     }
-    pin::check(tx, owner, pins)?;
+    pin::check(tx, &owner.id, pins)?;
     if !is_kept(tx, request)? {
         tree::put(tx, &request.destination, target, "destination")?;
     }

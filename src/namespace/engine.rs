@@ -284,7 +284,8 @@ fn write_loop(
     }
 }
 
-/// Runs the jobs of a batch and commits. An error means that nothing of it has happened.
+/// Runs the jobs of a batch and commits. An error means that nothing of it has happened, unless the
+/// answer to the commit was lost with the connection to a server.
 fn write_batch(
     connection: &mut dyn Connection,
     batch: impl Iterator<Item = Job>,

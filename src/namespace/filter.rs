@@ -215,7 +215,7 @@ impl Build {
     ) -> Result<Option<i64>> {
         let started = Instant::now();
         let built = self.made.get(&self.root).copied();
-        pin::check(tx, owner, if built.is_some() { BUILD_PINS } else { 1 })?;
+        pin::check(tx, &owner.id, if built.is_some() { BUILD_PINS } else { 1 })?;
         if built.is_none() {
             let root = self.make(tx, self.root)?;
             pin::pin(tx, owner, Ref::folder(root))?;

@@ -43,14 +43,26 @@ fn file_kind(version: FileVersion, file: &File) -> EntryKind {
     EntryKind::File { version, modified: file.modified }
 }
 
+/// Refuses a token that no page gave: no name has a control character, and not every engine takes one.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub fn check_token(token: &str) -> Result<()> {
+    if token.contains(char::is_control) {
+        return Err(Error::invalid("page_token", "page_token is not one of a page"));
+    }
+    Ok(())
+}
+
 /// Lists one level below a folder in the order of folded name, then name; or the one file of a path.
 ///
 /// `token` is the name of the first entry; a page begins there even if that entry is gone. A page
 /// ends at `size` entries (0: the default) or at [`LIST_PAGE_BYTES`].
 ///
 /// # Errors
-/// `PathNotFound`.
+/// `PathNotFound`, `InvalidArgument` for a token that no page gave.
 pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Result<Page<Entry>> {
+    check_token(token)?;
     let target = find(tx, path)?;
     let version = tree::file_version(tx, 0)?;
     let Target::Folder(folder) = target else {

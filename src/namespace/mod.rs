@@ -33,7 +33,7 @@ pub use postgres::PostgresUrl;
 
 use crate::{
     crash::{self, Point},
-    error::{Kind, Result},
+    error::{Error, Kind, Result},
     limits::READERS,
     model::OperationError,
     namespace::sql::{Connection, Mode, Tx},
@@ -48,39 +48,64 @@ pub struct Recovered {
     pub operations: u64,
 }
 
+/// A namespace that is open.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its database threads.
+    pub engine: Engine,
+    /// What was cleared away.
+    pub recovered: Recovered,
+    /// The id of the store, which its objects are marked with.
+    pub store: i64,
+}
+
 /// Opens the namespace in a database, makes its tables if they are missing, and brings those of an older
-/// format up to date. `server` is the id of this instance. Blocks, and must not be called on a thread of
-/// an async runtime; the caller alone has an SQLite file.
+/// format up to date. `server` is the id of this instance, `owner` the store that the objects are marked
+/// with. Blocks, and must not be called on a thread of an async runtime; the caller alone has an SQLite
+/// file.
 ///
 /// # Errors
-/// `InvalidArgument` for a store of a newer format or a database that cannot hold one, `Busy` if
+/// `InvalidArgument` for a store of a newer format, a database that cannot hold one, or objects of another
+/// store, which this one would take for leftovers and delete; `Busy` if
 /// another server has the database or it cannot be reached, `Internal` if it cannot be opened.
-pub fn open(database: &Database, server: &str) -> Result<(Engine, Recovered)> {
+pub fn open(database: &Database, server: &str, owner: Option<i64>) -> Result<Opened> {
     let mut writer = database.connect(Mode::Write)?;
-    let recovered = found_or_recover(writer.as_mut(), server)?;
+    let (recovered, store) = found_or_recover(writer.as_mut(), server, owner)?;
     crash::reach(Point::Settle);
     writer.settle()?;
     crash::reach(Point::Settled);
     let readers = (0..READERS).map(|_| database.connect(Mode::Read)).collect::<Result<_>>()?;
-    Ok((Engine::start(writer, readers)?, recovered))
+    Ok(Opened { engine: Engine::start(writer, readers)?, recovered, store })
 }
 
 /// Makes a store, or clears away what an earlier instance left of one: all or nothing.
-fn found_or_recover(writer: &mut dyn Connection, server: &str) -> Result<Recovered> {
+fn found_or_recover(
+    writer: &mut dyn Connection,
+    server: &str,
+    owner: Option<i64>,
+) -> Result<(Recovered, i64)> {
     writer.begin(Mode::Write)?;
-    let recovered = if writer.has_tables()? {
-        let mut tx = Tx::new(writer);
-        schema::bring_up_to_date(&mut tx)?;
-        recover(&mut tx, server)?
-    } else {
+    let is_new = !writer.has_tables()?;
+    if is_new {
         writer.make_tables(schema::TABLES)?;
         schema::found(&mut Tx::new(writer))?;
-        Recovered::default()
-    };
+    }
+    let mut tx = Tx::new(writer);
+    schema::bring_up_to_date(&mut tx)?;
+    let store = schema::meta(&mut tx, "store")?;
+    if owner.is_some_and(|owner| owner != store) {
+        let what = if is_new { "there is no store yet" } else { "another store is" };
+        let message = format!(
+            "the parts of files in the blob store belong to a store, and {what} in the database; name \
+             the database and the blob store of one store"
+        );
+        return Err(Error::new(Kind::InvalidArgument, message));
+    }
+    let recovered = recover(&mut tx, server)?;
     crash::reach(Point::Recover);
     writer.commit()?;
     crash::reach(Point::Recovered);
-    Ok(recovered)
+    Ok((recovered, store))
 }
 
 fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {

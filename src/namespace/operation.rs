@@ -320,6 +320,26 @@ fn message_bytes(operation: &Operation) -> usize {
     paths + operation.progress.current_path.len() + 2 * error + OPERATION_OVERHEAD_BYTES
 }
 
+/// The operations that a server says it runs since `age` or longer, and their runs.
+pub fn long_running(tx: &mut Tx<'_>, server: &str, age: i64) -> Result<Vec<(OperationId, i64)>> {
+    let before = tx.now()?.saturating_sub(age);
+    let sql = "SELECT id, seq FROM operation WHERE state = 1 AND owner = $1 AND started <= $2";
+    let rows = tx.all(sql, params![server, before])?;
+    rows.iter().map(|row| Ok((OperationId::parse(&row.text(0)?, "id")?, row.int(1)?))).collect()
+}
+
+/// Fails a run that nobody works on any more, and drops its pins. `None`: it has ended meanwhile.
+pub fn fail_forgotten(tx: &mut Tx<'_>, id: OperationId, run: i64) -> Result<Option<Operation>> {
+    let error = OperationError {
+        kind: Kind::Cancelled,
+        message: "the database failed while the operation ran; start it again".to_owned(),
+    };
+    pin::unpin(tx, &owner_id(run))?;
+    let progress = get(tx, id)?.progress;
+    let is_new = finish(tx, run, OperationState::Failed, &progress, Some(&error))?;
+    if is_new { get(tx, id).map(Some) } else { Ok(None) }
+}
+
 /// Fails the operations that other instances left running. Called at start.
 pub fn fail_others(tx: &mut Tx<'_>, server: &str, error: &OperationError) -> Result<u64> {
     let now = tx.now()?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{EXPIRE_ROWS, PIN_LIFE, RESTORE_UNPIN_ROWS, micros},
+    limits::{EXPIRE_ROWS, PIN_LIFE, UNPIN_ROWS, micros},
     namespace::{
         garbage::{Ref, let_go_if_last},
         sql::{Row, Tx, params},
@@ -41,12 +41,12 @@ pub fn pin(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
 }
 
 /// Fails unless the owner still has all its pins: without one, what it built on may be gone.
-pub fn check(tx: &mut Tx<'_>, owner: &Owner, expected: usize) -> Result<()> {
-    let found = tx.one("SELECT COUNT(*) FROM pin WHERE owner = $1", params![&owner.id])?.int(0)?;
+pub fn check(tx: &mut Tx<'_>, owner: &str, expected: usize) -> Result<()> {
+    let found = tx.one("SELECT COUNT(*) FROM pin WHERE owner = $1", params![owner])?.int(0)?;
     if found == expected as i64 {
         return Ok(());
     }
-    Err(lost(format!("{} has {found} of {expected} pins", owner.id)))
+    Err(lost(format!("{owner} has {found} of {expected} pins")))
 }
 
 fn lost(why: String) -> Error {
@@ -69,10 +69,10 @@ pub fn unpin_some(tx: &mut Tx<'_>, owner: &str) -> Result<bool> {
     let rows = tx.all(
         "DELETE FROM pin WHERE id IN (SELECT id FROM pin WHERE owner = $1 LIMIT $2)
          RETURNING kind, target",
-        params![owner, RESTORE_UNPIN_ROWS as i64],
+        params![owner, UNPIN_ROWS as i64],
     )?;
     release(tx, &rows)?;
-    Ok(rows.len() == RESTORE_UNPIN_ROWS)
+    Ok(rows.len() == UNPIN_ROWS)
 }
 
 /// Drops all pins of an owner.

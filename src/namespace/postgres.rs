@@ -34,7 +34,12 @@ use crate::{
 /// What every connection sets. Each statement has its index, but plans are made while the tables are
 /// small or not yet counted, and a scan that is right then is wrong when they have grown. Without
 /// scans the estimates mean nothing to the just-in-time compiler.
-const SETTINGS: &str = "SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off";
+///
+/// The database looks after half a minute whether a silent client is still there: the session of one
+/// that is gone keeps the claim, by default for hours. On a Unix socket these settings mean nothing.
+const SETTINGS: &str = "SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off;
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4;
+    SET tcp_user_timeout = '30s'";
 
 /// Takes the claim; the wait is for a server that is just ending. `lock_timeout` is as before when
 /// this succeeds or fails.

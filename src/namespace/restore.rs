@@ -74,10 +74,10 @@ pub struct Build {
 /// # Errors
 /// `AlreadyExists`.
 pub fn check_empty(tx: &mut Tx<'_>) -> Result<()> {
-    let files = tree::totals(tx, &Target::Folder(ROOT))?.files;
-    if files == 0 {
+    if tree::is_empty(tx, ROOT)? {
         return Ok(());
     }
+    let files = tree::totals(tx, &Target::Folder(ROOT))?.files;
     let message = format!(
         "the store holds files already, {files} of them; a backup is restored into an empty store"
     );
@@ -256,7 +256,7 @@ impl Build {
         if root.totals != self.taken.totals {
             return Err(damaged("the root has other totals than the header says"));
         }
-        pin::check(tx, &self.owner, 1)?;
+        pin::check(tx, &self.owner.id, 1)?;
         tree::fill_root(tx, root.id)?;
         let version = self.taken.version;
         schema::adopt(tx, &version)?;

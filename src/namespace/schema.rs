@@ -1,5 +1,7 @@
 //! The tables, and the format of the store.
 
+use uuid::Uuid;
+
 use crate::{
     error::{Error, Kind, Result},
     limits::PATH_DEPTH_MAX,
@@ -8,7 +10,7 @@ use crate::{
 };
 
 /// The format that this program writes. A store of a newer one is refused, one of an older is brought up
-/// to it: the first had no reach of folders.
+/// to it: the first had no id and no reach of folders, and did not count the pieces of sessions.
 pub const FORMAT: i64 = 2;
 
 /// The id of the root folder.
@@ -47,7 +49,7 @@ CREATE INDEX part_object_size ON part (size) WHERE object IS NOT NULL;
 CREATE TABLE dead_object (object {text} PRIMARY KEY, size BIGINT NOT NULL){clustered};
 CREATE TABLE upload_session (
   id {text} PRIMARY KEY, path {text} NOT NULL, total BIGINT NOT NULL, received BIGINT NOT NULL,
-  modified BIGINT NOT NULL, committed BIGINT NOT NULL){clustered};
+  pieces BIGINT NOT NULL, modified BIGINT NOT NULL, committed BIGINT NOT NULL){clustered};
 CREATE INDEX upload_session_path ON upload_session (substr(path, 1, 256), id);
 CREATE INDEX upload_session_modified ON upload_session (modified);
 CREATE TABLE upload_chunk (
@@ -82,11 +84,12 @@ pub fn meta(tx: &mut Tx<'_>, name: &str) -> Result<i64> {
     tx.one("SELECT value FROM meta WHERE name = $1", params![name])?.int(0)
 }
 
-/// Fills in a new store: its format, its epoch, the root.
+/// Fills in a new store: its format, its id, its epoch, the root.
 pub fn found(tx: &mut Tx<'_>) -> Result<()> {
     let now = tx.now()?;
     for (name, value) in [
         ("format", FORMAT),
+        ("store", new_id()),
         // The epoch numbers are fixed when the store is made; upstream's are times too.
         ("epoch_data_loss", now),
         ("epoch_configuration", 1),
@@ -96,6 +99,12 @@ pub fn found(tx: &mut Tx<'_>) -> Result<()> {
     }
     tx.execute("INSERT INTO folder (files, bytes, depth, length) VALUES (0, 0, 0, 0)", &[])?;
     Ok(())
+}
+
+/// Makes the id by which a store knows its objects.
+fn new_id() -> i64 {
+    let (high, _) = Uuid::new_v4().as_u64_pair();
+    i64::try_from(high >> 1).unwrap_or(i64::MAX)
 }
 
 /// Refuses a store that a newer program wrote, and brings an older one up to date.
@@ -110,6 +119,9 @@ pub fn bring_up_to_date(tx: &mut Tx<'_>) -> Result<()> {
     if format < FORMAT {
         tracing::info!(format, to = FORMAT, "the store is brought up to date");
         add_reach(tx)?;
+        add_pieces(tx)?;
+        let sql = "INSERT INTO meta (name, value) VALUES ('store', $1)";
+        tx.execute(sql, params![new_id()])?;
         tx.execute("UPDATE meta SET value = $1 WHERE name = 'format'", params![FORMAT])?;
     }
     Ok(())
@@ -135,6 +147,14 @@ fn add_reach(tx: &mut Tx<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Counts the pieces of the upload sessions of a store of the first format.
+fn add_pieces(tx: &mut Tx<'_>) -> Result<()> {
+    tx.execute("ALTER TABLE upload_session ADD COLUMN pieces BIGINT NOT NULL DEFAULT 0", &[])?;
+    let sql = "UPDATE upload_session SET pieces =
+                 (SELECT COUNT(*) FROM upload_chunk WHERE session = upload_session.id)";
+    tx.execute(sql, &[]).map(drop)
 }
 
 /// Takes over the epoch of a store that is restored, and its file versions: the next one is above all

@@ -7,13 +7,14 @@
 use crate::{
     error::{Error, Kind, Result},
     limits::{
-        EXPIRE_ROWS, LIST_PAGE_BYTES, PART_BYTES_MAX, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX,
-        SESSION_PARTS_MAX, SESSION_RANGES_MAX,
+        EXPIRE_ROWS, LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX,
+        SESSION_RANGES_MAX,
     },
     model::{ByteRange, ChunkRange, Digest, Page, Session, SessionId, StorePath},
     namespace::{
         content::{self, Part},
         garbage::{Ref, let_go_if_last},
+        list::check_token,
         sql::{Row, Tx, params},
         tree::{self, File, Target},
     },
@@ -105,30 +106,37 @@ pub fn check_chunk(
 
 /// Compares a chunk with the chunks that are there.
 fn judge_range(tx: &mut Tx<'_>, id: SessionId, chunk: ChunkRange) -> Result<Verdict> {
-    let end = chunk.offset + chunk.length;
-    let mut covered = 0;
-    // No stored piece is longer than a part, so none that begins earlier can reach the chunk.
-    let mut from = chunk.offset - PART_BYTES_MAX as i64;
-    loop {
+    let (session, end) = (id.to_string(), chunk.offset + chunk.length);
+    // Pieces do not overlap, so of those that begin before the chunk only the last one can reach it.
+    let sql = "SELECT start + size FROM upload_chunk WHERE session = $1 AND start < $2
+               ORDER BY start DESC LIMIT 1";
+    let before = tx.first(sql, params![&session, chunk.offset])?;
+    let before = before.map_or(Ok(0), |row| row.int(0))?;
+    let mut covered = before.max(chunk.offset);
+    let mut is_untouched = covered == chunk.offset;
+    while covered < end {
         let rows = tx.all(
             "SELECT start, size FROM upload_chunk WHERE session = $1 AND start >= $2 AND start < $3
              ORDER BY start LIMIT $4",
-            params![&id.to_string(), from, end, PAGE_ROWS],
+            params![&session, covered, end, PAGE_ROWS],
         )?;
+        is_untouched &= rows.is_empty();
+        let from = covered;
         for row in &rows {
-            let (start, size) = (row.int(0)?, row.int(1)?);
-            covered += ((start + size).min(end) - start.max(chunk.offset)).max(0);
-            from = start + 1;
+            if row.int(0)? != covered {
+                break;
+            }
+            covered += row.int(1)?;
         }
-        if (rows.len() as i64) < PAGE_ROWS {
+        if covered == from {
             break;
         }
     }
-    if covered == 0 && chunk.length > 0 {
-        return Ok(Verdict::Wanted);
-    }
-    if covered == chunk.length {
+    if covered >= end {
         return Ok(Verdict::There);
+    }
+    if is_untouched {
+        return Ok(Verdict::Wanted);
     }
     let message = format!(
         "bytes {} to {} overlap what the upload session {id} has; ask it for its expected ranges",
@@ -154,8 +162,8 @@ pub fn add_chunk(
     let verdict = check_chunk(tx, id, path, chunk)?;
     let now = tx.now()?;
     tx.execute(
-        "INSERT INTO upload_session (id, path, total, received, modified, committed)
-         VALUES ($1, $2, $3, 0, $4, 0) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO upload_session (id, path, total, received, pieces, modified, committed)
+         VALUES ($1, $2, $3, 0, 0, $4, 0) ON CONFLICT (id) DO NOTHING",
         params![&id.to_string(), path.as_str(), chunk.total, now],
     )?;
     if verdict == Verdict::Wanted {
@@ -168,20 +176,18 @@ pub fn add_chunk(
             )?;
             start += part.size;
         }
-        let sql = "SELECT COUNT(*) FROM upload_chunk WHERE session = $1";
-        if chunk.total / PART_BYTES_MAX as i64 * 2 > SESSION_PARTS_MAX as i64
-            && tx.one(sql, params![&id.to_string()])?.int(0)? > SESSION_PARTS_MAX as i64
-        {
-            let message =
-                format!("the upload session {id} has too many pieces; send larger chunks");
-            return Err(Error::new(Kind::TooLarge, message));
-        }
     }
-    let added = if verdict == Verdict::Wanted { chunk.length } else { 0 };
-    tx.execute(
-        "UPDATE upload_session SET received = received + $1, modified = $2 WHERE id = $3",
-        params![added, now, &id.to_string()],
+    let (bytes, pieces) =
+        if verdict == Verdict::Wanted { (chunk.length, parts.len() as i64) } else { (0, 0) };
+    let row = tx.one(
+        "UPDATE upload_session SET received = received + $1, pieces = pieces + $2, modified = $3
+         WHERE id = $4 RETURNING pieces",
+        params![bytes, pieces, now, &id.to_string()],
     )?;
+    if row.int(0)? > SESSION_PARTS_MAX {
+        let message = format!("the upload session {id} has too many pieces; send larger chunks");
+        return Err(Error::new(Kind::TooLarge, message).with("session_id", id.to_string()));
+    }
     Ok(verdict)
 }
 
@@ -249,6 +255,7 @@ pub fn list(
     size: usize,
     token: &str,
 ) -> Result<Page<Session>> {
+    check_token(token)?;
     let size = if size == 0 { RECORDS_PAGE_DEFAULT } else { size.min(RECORDS_PAGE_MAX) };
     let limit = size as i64 + 1;
     let rows = match path {
@@ -290,7 +297,7 @@ pub fn list(
 ///
 /// # Errors
 /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists` onto a folder or below a
-/// file.
+/// file, `Corrupt` if its pieces are not the whole file.
 pub fn commit(tx: &mut Tx<'_>, id: SessionId) -> Result<(StorePath, Option<File>, bool)> {
     let Some(session) = find(tx, id)? else {
         return Err(Error::invalid("session_id", unknown(id).message().to_owned()));
@@ -310,24 +317,38 @@ pub fn commit(tx: &mut Tx<'_>, id: SessionId) -> Result<(StorePath, Option<File>
         return Err(Error::invalid("session_id", message));
     }
     tree::check_file_fits(tx, &session.path, "path")?;
-    let parts = chunk_parts(tx, id)?;
+    let parts = chunk_parts(tx, id, session.total)?;
     let file = content::put_content(tx, &session.path, &parts, None)?;
     let now = tx.now()?;
     tx.execute(
-        "UPDATE upload_session SET committed = 1, modified = $1 WHERE id = $2",
+        "UPDATE upload_session SET committed = 1, pieces = 0, modified = $1 WHERE id = $2",
         params![now, &id.to_string()],
     )?;
     drop_chunks(tx, id)?;
     Ok((session.path, Some(file), true))
 }
 
-fn chunk_parts(tx: &mut Tx<'_>, id: SessionId) -> Result<Vec<(i64, i64, Digest)>> {
-    let sql = "SELECT p.id, p.size, p.digest FROM upload_chunk c JOIN part p ON p.id = c.part
+/// The parts of a complete session, without a gap and as long as the file: a damaged session must not
+/// become a file of other bytes.
+fn chunk_parts(tx: &mut Tx<'_>, id: SessionId, total: i64) -> Result<Vec<(i64, i64, Digest)>> {
+    let sql =
+        "SELECT p.id, p.size, p.digest, c.start FROM upload_chunk c JOIN part p ON p.id = c.part
                WHERE c.session = $1 ORDER BY c.start";
-    tx.all(sql, params![&id.to_string()])?
-        .iter()
-        .map(|row| Ok((row.int(0)?, row.int(1)?, row.digest(2)?)))
-        .collect()
+    let rows = tx.all(sql, params![&id.to_string()])?;
+    let (mut parts, mut end, mut is_whole) = (Vec::with_capacity(rows.len()), 0, true);
+    for row in &rows {
+        let (part, size) = (row.int(0)?, row.int(1)?);
+        is_whole &= row.int(3)? == end;
+        end += size;
+        parts.push((part, size, row.digest(2)?));
+    }
+    if is_whole && end == total {
+        return Ok(parts);
+    }
+    let message = format!(
+        "pieces of the upload session {id} are damaged; delete the session and upload again"
+    );
+    Err(Error::new(Kind::Corrupt, message).with("session_id", id.to_string()))
 }
 
 fn drop_chunks(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
@@ -366,7 +387,8 @@ pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
     )?;
     for row in &rows {
         let_go_if_last(tx, Ref::part(row.int(0)?))?;
-        let sql = "UPDATE upload_session SET received = received - $1 WHERE id = $2";
+        let sql = "UPDATE upload_session SET received = received - $1, pieces = pieces - 1
+                   WHERE id = $2";
         tx.execute(sql, params![row.int(1)?, &id.to_string()])?;
     }
     if rows.len() < EXPIRE_ROWS {

@@ -12,9 +12,9 @@ use crate::{
     blob,
     error::{Error, Kind, Result},
     limits::{
-        EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
-        RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, SWEEP_AGE, SWEEP_EVERY,
-        micros,
+        EXPIRE_EVERY, FORGOTTEN_AGE, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS,
+        RECLAIM_OBJECTS_IN_FLIGHT, RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST,
+        SWEEP_AGE, SWEEP_EVERY, SWEEP_FIRST, micros,
     },
     model::{Digest, StorePath},
     namespace::{
@@ -33,7 +33,17 @@ pub(super) fn start(store: &Store) {
     tasks.spawn(store.clone().every(RECLAIM_IDLE, "digests", Store::digest));
     tasks.spawn(store.clone().every(PIN_RENEW, "pins", Store::renew_pins));
     tasks.spawn(store.clone().every(EXPIRE_EVERY, "expiry", Store::expire));
-    tasks.spawn(store.clone().every(SWEEP_EVERY, "sweep", Store::sweep));
+    // A server that is never up for long sweeps, too.
+    let (sweeping, stop) = (store.clone(), store.0.stop.clone());
+    tasks.spawn(async move {
+        if timeout(SWEEP_FIRST, stop.cancelled()).await.is_err() {
+            let first = sweeping.sweep().await;
+            if let Err(error) = first {
+                tracing::warn!(?error, "the first sweep failed; it is tried again");
+            }
+            sweeping.every(SWEEP_EVERY, "sweep", Store::sweep).await;
+        }
+    });
 }
 
 impl Store {
@@ -176,11 +186,30 @@ impl Store {
         while self.0.engine.write(None, move |tx| session::expire(tx, life)).await? {}
         let life = micros(self.0.config.operation_life);
         while self.0.engine.write(None, move |tx| operation::expire(tx, life)).await? {}
+        self.fail_forgotten().await
+    }
+
+    /// Fails the operations that say they run here and do not: the database failed when they were to
+    /// begin, or to end.
+    async fn fail_forgotten(&self) -> Result<()> {
+        let server = self.0.server.clone();
+        let age = micros(FORGOTTEN_AGE);
+        let running = move |tx: &mut Tx<'_>| operation::long_running(tx, &server, age);
+        for (id, run) in self.0.engine.read(None, running).await? {
+            if self.0.hub.has(id, run) {
+                continue;
+            }
+            let fail = move |tx: &mut Tx<'_>| operation::fail_forgotten(tx, id, run);
+            if let Some(failed) = self.0.engine.write(None, fail).await? {
+                tracing::warn!(%id, "an operation was forgotten, and has failed");
+                self.0.hub.announce(&failed);
+            }
+        }
         Ok(())
     }
 
-    /// Fills in the digests of files that were uploaded in chunks. What is corrupt or taken apart gets
-    /// none; other failures are tried again.
+    /// Fills in the digests of files that were uploaded in chunks. What cannot be read gets none, and
+    /// keeps no other one from its own; the next start tries it again.
     async fn digest(&self) -> Result<()> {
         loop {
             let above = self.0.digested.load(Ordering::Relaxed);
@@ -188,12 +217,17 @@ impl Store {
             let Some((content, size)) = self.0.engine.read(None, next).await? else {
                 return Ok(());
             };
-            match self.digest_content(content, size).await {
+            let digested = self.digest_content(content, size).await;
+            if digested.as_ref().is_err_and(|error| error.kind() == Kind::Busy) {
+                return digested;
+            }
+            // Ids rise, so the next one is above.
+            self.0.digested.store(content, Ordering::Relaxed);
+            match digested {
                 Err(error) if !matches!(error.kind(), Kind::Changed | Kind::Corrupt) => {
                     return Err(error);
                 }
-                // Ids rise, so the next one is above.
-                _ => self.0.digested.store(content, Ordering::Relaxed),
+                _ => {}
             }
         }
     }
@@ -205,26 +239,21 @@ impl Store {
         self.0.engine.write(None, pin).await?;
         let digest = self.digest_of(content, size).await;
         let found = digest.as_ref().ok().copied();
-        let end = move |tx: &mut Tx<'_>| {
-            if let Some(digest) = found {
-                content::set_digest(tx, content, &digest)?;
-            }
-            pin::unpin(tx, &id)
+        let end = move |tx: &mut Tx<'_>| match found {
+            Some(digest) => content::set_digest(tx, content, &digest),
+            None => Ok(()),
         };
-        self.0.engine.write(None, end).await?;
-        digest.map(drop)
+        let end = self.0.engine.write(None, end).await;
+        self.unpin(id);
+        end.and(digest.map(drop))
     }
 
     async fn digest_of(&self, content: i64, size: i64) -> Result<Digest> {
         let mut hasher = blake3::Hasher::new();
         let mut from = 0;
         while from < size {
-            let parts =
-                self.0.engine.read(None, move |tx| content::parts(tx, content, from)).await?;
-            let Some(last) = parts.last() else {
-                return Err(Error::internal(format!("content {content} has no parts")));
-            };
-            from = last.start + last.size;
+            let parts = self.parts(&StorePath::root(), content, from).await?;
+            from = parts.last().map_or(size, |last| last.start + last.size);
             for part in parts {
                 let bytes = self.read_part(&StorePath::root(), part).await?;
                 hasher = tokio::task::spawn_blocking(move || {

@@ -26,7 +26,7 @@ use crate::{
         pin::{self, Owner},
         sql::Tx,
     },
-    store::{Call, Store},
+    store::{Call, Store, pins::Held},
 };
 
 /// What a backup sends next.
@@ -94,33 +94,6 @@ impl Store {
     }
 }
 
-/// The pins of an owner that may have many; they are dropped with it.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) store: Store,
-    pub(super) owner: String,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let (store, owner) = (self.store.clone(), std::mem::take(&mut self.owner));
-        self.store.0.tasks.spawn(async move {
-            loop {
-                let id = owner.clone();
-                let unpin = move |tx: &mut Tx<'_>| pin::unpin_some(tx, &id);
-                match store.0.engine.write(None, unpin).await {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => {
-                        tracing::warn!(?error, "the pins of a backup are left to the next start");
-                        return;
-                    }
-                }
-            }
-        });
-    }
-}
-
 /// The sending end of a backup.
 struct Sending {
     held: Held,
@@ -155,7 +128,12 @@ impl Sending {
     async fn all(&mut self, mut walk: Walk, header: BackupHeader) -> Result<()> {
         self.record(BackupRecord::Header(header)).await?;
         loop {
-            let step = move |tx: &mut Tx<'_>| walk.step(tx).map(|batch| (walk, batch));
+            let owner = self.held.owner.clone();
+            // Without its pin the snapshot may be taken apart, and nothing that is read would tell.
+            let step = move |tx: &mut Tx<'_>| {
+                pin::check(tx, &owner, 1)?;
+                walk.step(tx).map(|batch| (walk, batch))
+            };
             let batch;
             (walk, batch) = self.held.store.0.engine.read(None, step).await?;
             let Some(batch) = batch else { break };

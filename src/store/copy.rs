@@ -25,14 +25,14 @@ const ENTRY_ROW_BYTES: u64 = 256;
 
 /// A copy as its caller follows it.
 ///
-/// Dropping it cancels a copy that runs, unless it is detached or was begun by another call.
+/// Dropping the last one of a copy that runs cancels it, unless a caller asked for it detached.
 #[derive(Debug)]
 pub struct Copying {
     store: Store,
     request: Arc<CopyRequest>,
     source: Source,
     deadline: Option<Instant>,
-    /// The run that this caller began and takes along when it leaves.
+    /// The run that this caller takes along when it leaves as the last one.
     mine: Option<i64>,
 }
 
@@ -94,10 +94,13 @@ impl Store {
             Started::Earlier(operation) if operation.state.is_final() => {
                 Source::Done(Some(Box::new(operation)))
             }
-            Started::Earlier(_) => Source::Running(self.follow(request.id, call).await?),
+            Started::Earlier(_) => {
+                mine = self.0.hub.join(request.id, detached);
+                Source::Running(self.follow(request.id, call).await?)
+            }
             Started::Begun(operation, target, run) => {
-                mine = Some(run).filter(|_| !detached);
                 let cancel = self.0.hub.enter(run, &operation);
+                mine = self.0.hub.join(request.id, detached);
                 let work = Work {
                     store: self.clone(),
                     request: Arc::clone(&request),
@@ -156,8 +159,9 @@ impl Copying {
     async fn time_out(&mut self) -> Result<Option<Operation>> {
         self.deadline = None;
         let late = || Error::new(Kind::Timeout, "the deadline passed; nothing has changed");
-        let Some(run) = self.mine else {
-            let message = "the deadline passed; the copy goes on for the caller that began it";
+        let run = self.mine.take().filter(|run| self.store.0.hub.leave(self.request.id, *run));
+        let Some(run) = run else {
+            let message = "the deadline passed; the copy goes on for others that asked for it";
             return Err(Error::new(Kind::Timeout, message));
         };
         match self.store.cancel_run(self.request.id, Some(run), late(), Call::default()).await {
@@ -174,8 +178,10 @@ impl Copying {
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        if let (Some(run), Source::Running(_)) = (self.mine, &self.source) {
-            let (store, id) = (self.store.clone(), self.request.id);
+        let (store, id) = (self.store.clone(), self.request.id);
+        if let (Some(run), Source::Running(_)) = (self.mine, &self.source)
+            && store.0.hub.leave(id, run)
+        {
             self.store.0.tasks.spawn(async move {
                 let why = Error::new(Kind::Cancelled, "the caller left; nothing has changed");
                 if let Err(error) = store.cancel_run(id, Some(run), why, Call::default()).await

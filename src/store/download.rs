@@ -26,7 +26,7 @@ use crate::{
     model::{Digest, StorePath},
     namespace::{
         content::{self, PartRow},
-        pin::{self, Owner},
+        pin::Owner,
         sql::Tx,
         tree::{self, File, Target},
     },
@@ -140,6 +140,8 @@ impl Store {
         etag: Option<Digest>,
         call: Call,
     ) -> Result<Download> {
+        // Before the file is looked up: while it waits, the path may come to lead to another content.
+        let turn = self.0.downloads.take().await?;
         let at = path.clone();
         let file = self.0.engine.read(call.deadline, move |tx| find(tx, &at, etag)).await?;
         let size = file.size as u64;
@@ -150,7 +152,6 @@ impl Store {
                 .with("size_bytes", size.to_string()));
         }
         let to = length.and_then(|length| offset.checked_add(length)).unwrap_or(size).min(size);
-        let turn = self.0.downloads.take().await?;
         let plan =
             Plan { path: path.clone(), content: file.content, from: offset as i64, to: to as i64 };
         let (asks, open) = mpsc::channel(1);
@@ -198,14 +199,7 @@ impl Store {
     /// Sends from the parts of one page of rows, until its end or until the receiver takes too long
     /// to ask. Returns where it stopped; nothing is in memory then.
     async fn send_some(&self, plan: &Plan, mut from: i64, asks: &mut Asks) -> Result<i64> {
-        let (content, start) = (plan.content, from);
-        let parts = self.0.engine.read(None, move |tx| content::parts(tx, content, start)).await?;
-        // What is being taken apart loses its first parts first.
-        let has = |part: &PartRow| (part.start..part.start + part.size).contains(&from);
-        if !parts.first().is_some_and(has) {
-            let message = format!("\"{}\" was deleted while it was read", plan.path);
-            return Err(Error::new(Kind::Changed, message).with("path", plan.path.as_str()));
-        }
+        let parts = self.parts(&plan.path, plan.content, from).await?;
         let mut parts = parts.into_iter().filter(|part| part.start < plan.to).peekable();
         let mut ahead = None;
         loop {
@@ -296,9 +290,7 @@ impl Store {
                 return;
             }
             over.cancelled().await;
-            if let Err(error) = store.0.engine.write(None, move |tx| pin::unpin(tx, &id)).await {
-                tracing::warn!(?error, "the pin of a download is left to expire");
-            }
+            store.unpin(id);
         });
         guard
     }

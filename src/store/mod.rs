@@ -15,6 +15,7 @@ mod hash;
 mod object;
 mod operations;
 mod part;
+mod pins;
 mod restore;
 mod sessions;
 mod space;
@@ -55,7 +56,7 @@ use crate::{
         Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
         StorePath, Totals, reserved,
     },
-    namespace::{self, Database, Engine, Recovered, list, operation, tree},
+    namespace::{self, Database, Engine, Opened, Recovered, list, operation, tree},
     store::{operations::Hub, space::Space, turns::Turns},
 };
 
@@ -136,15 +137,19 @@ impl Store {
     /// Opens a store, clears away what an earlier instance left, and starts the background work.
     ///
     /// # Errors
-    /// `InvalidArgument` for a store of a newer format, `Busy` if another server has the database,
-    /// `Internal`.
+    /// `InvalidArgument` for a store of a newer format or the objects of another store, `Busy` if
+    /// another server has the database, `Internal`.
     pub async fn open(config: Config, blobs: Blobs) -> Result<(Self, Recovered)> {
         let server = Uuid::now_v7().to_string();
         let (database, id) = (config.database.clone(), server.clone());
-        let (engine, recovered) =
-            tokio::task::spawn_blocking(move || namespace::open(&database, &id))
-                .await
-                .map_err(Error::internal)??;
+        let root = StorePath::root();
+        let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
+        let open = move || namespace::open(&database, &id, owner);
+        let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
+        let Opened { engine, recovered, store } = opened;
+        if owner.is_none() {
+            mark(&blobs, store).await?;
+        }
         let store = Self(Arc::new(Inner {
             engine,
             blobs,
@@ -264,6 +269,18 @@ impl Store {
         info.disk_capacity = disk.capacity;
         info.disk_available = disk.available;
         Ok(info)
+    }
+}
+
+/// Marks the objects as those of a store. On a full disk that waits for a later start, so that this one
+/// can serve reads and deletes.
+async fn mark(blobs: &Blobs, store: i64) -> Result<()> {
+    match blobs.mark(store).await {
+        Err(error @ blob::Error::NoSpace(_)) => {
+            tracing::warn!(?error, "the blob store is not marked as that of this store");
+            Ok(())
+        }
+        marked => marked.map_err(|error| blob_error(&StorePath::root(), error)),
     }
 }
 

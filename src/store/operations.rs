@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Error, Kind, Result},
     limits::{OPERATIONS_RUNNING_MAX, PROGRESS_EVERY, WATCH_LAG},
-    model::{Operation, OperationError, OperationId, OperationState, Page},
+    model::{Operation, OperationError, OperationId, OperationState, Page, Progress},
     namespace::{operation, sql::Tx},
     store::{Call, Store},
 };
@@ -24,6 +24,11 @@ struct Live {
     run: i64,
     latest: watch::Sender<Operation>,
     cancel: CancellationToken,
+    /// Those whose leaving cancels it when they are the last; nobody's does where one is detached.
+    callers: usize,
+    is_detached: bool,
+    /// Whether somebody is cancelling it, with the progress that it has now.
+    is_frozen: bool,
 }
 
 /// The running operations of this server, and the changes of all.
@@ -55,8 +60,14 @@ impl Hub {
     /// Enters a run of an operation that begins. Returns what cancels it.
     pub(super) fn enter(&self, run: i64, operation: &Operation) -> CancellationToken {
         let cancel = CancellationToken::new();
-        let latest = watch::Sender::new(operation.clone());
-        let entry = Live { run, latest, cancel: cancel.clone() };
+        let entry = Live {
+            run,
+            latest: watch::Sender::new(operation.clone()),
+            cancel: cancel.clone(),
+            callers: 0,
+            is_detached: false,
+            is_frozen: false,
+        };
         if let Some(earlier) = self.live().insert(operation.id, entry) {
             earlier.cancel.cancel();
         }
@@ -64,11 +75,55 @@ impl Hub {
         cancel
     }
 
+    /// Has a caller join a run. Returns which one it is; a detached one takes none along when it leaves.
+    pub(super) fn join(&self, id: OperationId, detached: bool) -> Option<i64> {
+        let mut live = self.live();
+        let entry = live.get_mut(&id)?;
+        if detached {
+            entry.is_detached = true;
+            return None;
+        }
+        entry.callers += 1;
+        Some(entry.run)
+    }
+
+    /// Has a caller leave a run. Returns whether it is to be cancelled.
+    pub(super) fn leave(&self, id: OperationId, run: i64) -> bool {
+        let mut live = self.live();
+        let Some(entry) = live.get_mut(&id).filter(|entry| entry.run == run) else { return false };
+        entry.callers = entry.callers.saturating_sub(1);
+        entry.callers == 0 && !entry.is_detached
+    }
+
+    /// Whether a run is here.
+    pub(super) fn has(&self, id: OperationId, run: i64) -> bool {
+        self.live().get(&id).is_some_and(|entry| entry.run == run)
+    }
+
+    /// Lets no progress be published any more, and returns what it is: whoever cancels writes it into
+    /// the row, and a counter never goes back.
+    fn freeze(&self, id: OperationId) -> Option<Progress> {
+        let mut live = self.live();
+        let entry = live.get_mut(&id)?;
+        entry.is_frozen = true;
+        Some(entry.latest.borrow().progress.clone())
+    }
+
+    /// Goes on with what could not be cancelled.
+    fn thaw(&self, id: OperationId) {
+        if let Some(entry) = self.live().get_mut(&id) {
+            entry.is_frozen = false;
+        }
+    }
+
     /// Publishes the latest state of a run; the last one leaves the hub. A run that has left it says
     /// nothing any more.
     pub(super) fn publish(&self, run: i64, operation: &Operation) {
         let mut live = self.live();
         let Some(entry) = live.get(&operation.id).filter(|entry| entry.run == run) else { return };
+        if entry.is_frozen && !operation.state.is_final() {
+            return;
+        }
         entry.latest.send_replace(operation.clone());
         if operation.state.is_final() {
             live.remove(&operation.id);
@@ -201,11 +256,11 @@ impl Store {
         let error = OperationError::from(&why);
         let store = self.clone();
         let cancel = move |tx: &mut Tx<'_>| {
-            let latest = store.0.hub.latest(id);
-            let progress = latest.as_ref().map(|latest| &latest.progress);
-            operation::cancel(tx, id, only, progress, &error)
+            let progress = store.0.hub.freeze(id);
+            operation::cancel(tx, id, only, progress.as_ref(), &error)
         };
-        let (cancelled, run) = self.0.engine.write(call.deadline, cancel).await?;
+        let cancelled = self.0.engine.write(call.deadline, cancel).await;
+        let (cancelled, run) = cancelled.inspect_err(|_| self.0.hub.thaw(id))?;
         self.0.hub.end(run, &cancelled);
         Ok(cancelled)
     }

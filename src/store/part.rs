@@ -109,6 +109,26 @@ impl Store {
         answer.await.map_err(Error::internal)?.map_err(|error| blob_error(path, error))
     }
 
+    /// The rows of some parts of a content that the file at `path` has, as [`content::parts`].
+    ///
+    /// # Errors
+    /// `Corrupt` or `Changed`, naming the path.
+    pub(super) async fn parts(
+        &self,
+        path: &StorePath,
+        content: i64,
+        from: i64,
+    ) -> Result<Vec<PartRow>> {
+        let parts = self.0.engine.read(None, move |tx| content::parts(tx, content, from)).await;
+        parts.map_err(|error| {
+            if path.is_root() || !matches!(error.kind(), Kind::Corrupt | Kind::Changed) {
+                return error;
+            }
+            Error::new(error.kind(), format!("\"{path}\": {}", error.message()))
+                .with("path", path.as_str())
+        })
+    }
+
     /// Reads a part and checks it.
     ///
     /// # Errors

@@ -5,8 +5,8 @@
 //! all unreachable and pinned ([`namespace::restore`](crate::namespace::restore)); the last
 //! transaction makes them visible.
 //!
-//! **Invariants:** an object is durable before its row is written, and buried unless it gets one. A
-//! restore that is dropped drops its pins, and all that it made is reclaimed.
+//! **Invariants:** an object is durable before its row is written, and gets it right after, however long
+//! what comes next takes; else it is buried. A restore that is dropped drops its pins, and all that it made is reclaimed.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -17,20 +17,16 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{
         BACKUP_FORMAT, BACKUP_PAGE_ROWS, BACKUP_PARTS_IN_FLIGHT, INLINE_BYTES_MAX, PART_BYTES_MAX,
-        RESTORE_STEP_BYTES, RESTORE_STEP_ROWS,
+        RESTORE_STEP_BYTES, RESTORE_STEP_ROWS, RESTORE_WAITING_BYTES,
     },
-    model::{BackupCounts, BackupHeader, BackupPart, BackupRecord, StorePath, Totals},
+    model::{BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, StorePath, Totals},
     namespace::{
-        content::{Part, Place},
+        content::{self, Part, Place},
         pin::Owner,
         restore::{self, Build, Step, damaged},
         sql::Tx,
     },
-    store::{
-        Call, Store,
-        backup::{Held, is_of},
-        object::NewObject,
-    },
+    store::{Call, Store, backup::is_of, pins::Held},
 };
 
 /// A restore on its way. Dropped before [`Restore::finish`], it leaves nothing.
@@ -47,11 +43,12 @@ pub struct Restore {
     waiting: VecDeque<Waiting>,
     /// How many of them are parts that are being put.
     putting: usize,
+    /// What the others take, about.
+    waiting_bytes: usize,
     /// What can be written.
     ready: Vec<Step>,
     rows: usize,
     bytes: usize,
-    objects: Vec<NewObject>,
     counts: BackupCounts,
     is_whole: bool,
     _turn: OwnedSemaphorePermit,
@@ -59,8 +56,22 @@ pub struct Restore {
 
 #[derive(Debug)]
 enum Waiting {
-    Putting(JoinHandle<Result<(Part, Option<NewObject>)>>),
+    Putting(JoinHandle<Result<Part>>),
     Step(Step),
+}
+
+impl Waiting {
+    /// What a step that waits takes, about; what is being put has a bound of its own.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Step(Step::Part(Part { place: Place::Inline(bytes), .. })) => bytes.len(),
+            Self::Step(Step::Record(BackupRecord::Entries(entries))) => {
+                entries.iter().map(|entry| entry.name.len() + size_of::<BackupEntry>()).sum()
+            }
+            Self::Step(Step::Record(BackupRecord::List(parts))) => size_of_val(parts.as_slice()),
+            Self::Step(_) | Self::Putting(_) => 0,
+        }
+    }
 }
 
 impl Store {
@@ -82,10 +93,10 @@ impl Store {
             incoming: None,
             waiting: VecDeque::new(),
             putting: 0,
+            waiting_bytes: 0,
             ready: Vec::new(),
             rows: 0,
             bytes: 0,
-            objects: Vec::new(),
             counts: BackupCounts::default(),
             is_whole: false,
             _turn: turn,
@@ -170,10 +181,14 @@ impl Restore {
             let path = StorePath::root();
             // What waits to be freed may have it, and is read before it is relied on.
             if held.store.find_part(&owner, &path, digest, &bytes).await? {
-                return Ok((Part { digest, size, place: Place::Stored }, None));
+                return Ok(Part { digest, size, place: Place::Stored });
             }
             let object = held.store.put_object(&path, digest, bytes).await?;
-            Ok((Part { digest, size, place: Place::Object(object.key.clone()) }, Some(object)))
+            let part = Part { digest, size, place: Place::Object(object.key.clone()) };
+            let add = move |tx: &mut Tx<'_>| content::add_part(tx, &owner, &part);
+            held.store.0.engine.write(None, add).await?;
+            object.keep();
+            Ok(Part { digest, size, place: Place::Stored })
         });
         self.putting += 1;
         self.wait(Waiting::Putting(task)).await
@@ -214,9 +229,11 @@ impl Restore {
 
     /// Puts something in the queue, and writes what need not wait.
     async fn wait(&mut self, waiting: Waiting) -> Result<()> {
+        self.waiting_bytes += waiting.bytes();
         self.waiting.push_back(waiting);
         // What waits behind a slow part is bounded, too.
-        let is_long = self.waiting.len() > RESTORE_STEP_ROWS;
+        let is_long =
+            self.waiting.len() > RESTORE_STEP_ROWS || self.waiting_bytes > RESTORE_WAITING_BYTES;
         self.settle(if is_long { 0 } else { BACKUP_PARTS_IN_FLIGHT - 1 }).await
     }
 
@@ -228,12 +245,14 @@ impl Restore {
                     let put = task.await;
                     self.waiting.pop_front();
                     self.putting -= 1;
-                    let (part, object) = put.map_err(Error::internal)??;
-                    self.objects.extend(object);
-                    Step::Part(part)
+                    Step::Part(put.map_err(Error::internal)??)
                 }
                 Some(Waiting::Step(_)) => match self.waiting.pop_front() {
-                    Some(Waiting::Step(step)) => step,
+                    Some(waiting @ Waiting::Step(_)) => {
+                        self.waiting_bytes -= waiting.bytes();
+                        let Waiting::Step(step) = waiting else { return Ok(()) };
+                        step
+                    }
                     Some(Waiting::Putting(_)) | None => return Ok(()),
                 },
                 Some(Waiting::Putting(_)) | None => return Ok(()),
@@ -265,7 +284,6 @@ impl Restore {
             Ok(build)
         };
         self.build = Some(self.held.store.0.engine.write(None, add).await?);
-        self.objects.drain(..).for_each(NewObject::keep);
         Ok(())
     }
 }

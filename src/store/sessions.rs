@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{Error, Kind, Result},
+    limits::UNPIN_ROWS,
     model::{
         ChunkRange, Digest, Entry, OperationKind, Page, Session, SessionId, StorePath, Totals,
     },
@@ -44,7 +45,7 @@ impl Store {
         let at = path.clone();
         let check = move |tx: &mut Tx<'_>| session::check_chunk(tx, session, &at, range);
         let verdict = self.0.engine.read(call.deadline, check).await?;
-        let cutter = self.cut(&path, range.length as u64).await?;
+        let cutter = self.cut(&path, Some(range.length as u64)).await?;
         Ok(Chunk { store: self.clone(), session, path, range, verdict, received: 0, cutter, call })
     }
 
@@ -141,7 +142,7 @@ impl Chunk {
         let (session, range, verdict) = (self.session, self.range, self.verdict);
         let add = move |tx: &mut Tx<'_>| {
             if pins > 0 {
-                pin::check(tx, &owner, pins)?;
+                pin::check(tx, &owner.id, pins)?;
             }
             // What was there when the chunk began may be gone, and then its bytes are needed.
             if verdict == Verdict::There
@@ -153,11 +154,14 @@ impl Chunk {
                 ));
             }
             let verdict = session::add_chunk(tx, session, &path, range, &parts)?;
-            pin::unpin(tx, &owner.id)?;
+            // Many go in steps, when the cutter is dropped.
+            if pins <= UNPIN_ROWS {
+                pin::unpin(tx, &owner.id)?;
+            }
             Ok(verdict)
         };
         let verdict = self.store.0.engine.write(self.call.deadline, add).await?;
-        self.cutter.has_pins = false;
+        self.cutter.has_pins = pins > UNPIN_ROWS;
         // The same chunk may have come twice at once; then this one's object is dropped.
         if verdict == Verdict::Wanted {
             object.into_iter().for_each(NewObject::keep);

@@ -1,9 +1,11 @@
 //! Uploads: bytes are cut, hashed and stored while they arrive.
 //!
 //! Memory is bounded whatever the size of the file: one part is filled while a few are written. Above
-//! a guaranteed minimum the buffer grows from a pool that all uploads share, and what is being written
-//! is covered by the pool; where it is empty, the part is cut early and awaited. So no upload can
-//! hold up another, and all of them together hold at most the pool and a minimum each.
+//! a guaranteed minimum the room for a whole part comes from a pool that all uploads share, and what is
+//! being written is covered by the pool. Where it is empty an upload waits for its turn, since bytes that
+//! are cut elsewhere are stored once more. It does not wait for long: then parts are cut early and awaited,
+//! up to where the next whole part begins. So no upload can hold up another, and all of them together
+//! hold at most the pool and a minimum each.
 //!
 //! **Invariants:** an object is buried by its guard unless a row names it; pins of an upload that
 //! breaks off are dropped. Whatever is dropped half-way leaves nothing but what reclamation finds.
@@ -11,14 +13,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle, time::timeout};
 
 use crate::{
     blob::Buffer,
     error::{Error, Kind, Result},
     limits::{
-        INLINE_BYTES_MAX, KIB, PART_BYTES_MAX, TOTAL_MAX, UPLOAD_BUFFER_BYTES_MIN,
-        UPLOAD_PARTS_IN_FLIGHT,
+        INLINE_BYTES_MAX, KIB, PART_BYTES_MAX, TOTAL_MAX, UNPIN_ROWS, UPLOAD_BUFFER_BYTES_MIN,
+        UPLOAD_PARTS_IN_FLIGHT, UPLOAD_POOL_WAIT,
     },
     model::{Digest, Stat, StorePath},
     namespace::{
@@ -32,6 +34,7 @@ use crate::{
         Call, Store,
         hash::{Hasher, hash, hash_alone},
         object::NewObject,
+        space::Claim,
     },
 };
 
@@ -66,12 +69,13 @@ impl Store {
         let path = incoming.path.clone();
         let check = move |tx: &mut Tx<'_>| tree::check_file_fits(tx, &path, "path");
         self.0.engine.read(call.deadline, check).await?;
-        let cutter = self.cut(&incoming.path, incoming.size.unwrap_or(0)).await?;
+        let cutter = self.cut(&incoming.path, incoming.size).await?;
         Ok(Upload { store: self.clone(), incoming, cutter, call })
     }
 
-    /// Waits for a turn and begins to cut `size` expected bytes.
-    pub(super) async fn cut(&self, path: &StorePath, size: u64) -> Result<Cutter> {
+    /// Waits for a turn and begins to cut bytes, `expected` of them if that is known.
+    pub(super) async fn cut(&self, path: &StorePath, expected: Option<u64>) -> Result<Cutter> {
+        let size = expected.unwrap_or(0);
         if size > TOTAL_MAX as u64 {
             return Err(Error::new(
                 Kind::TooLarge,
@@ -88,10 +92,14 @@ impl Store {
             owner,
             buffer: Buffer::default(),
             pool: None,
+            expected,
+            flushed: 0,
+            is_late: false,
             received: 0,
             hasher: Hasher::default(),
             parts: Vec::new(),
             settled: 0,
+            claim: None,
             has_pins: false,
             _turn: turn,
         })
@@ -133,14 +141,17 @@ impl Upload {
         let owner = self.cutter.owner.clone();
         let commit = move |tx: &mut Tx<'_>| {
             if pins > 0 {
-                pin::check(tx, &owner, pins)?;
+                pin::check(tx, &owner.id, pins)?;
             }
             content::put_file(tx, &file)?;
-            pin::unpin(tx, &owner.id)?;
+            // Many go in steps, when the cutter is dropped.
+            if pins <= UNPIN_ROWS {
+                pin::unpin(tx, &owner.id)?;
+            }
             list::stat(tx, &file.path)
         };
         let stat = self.store.0.engine.write(self.call.deadline, commit).await?;
-        self.cutter.has_pins = false;
+        self.cutter.has_pins = pins > UNPIN_ROWS;
         object.into_iter().for_each(NewObject::keep);
         Ok(stat)
     }
@@ -156,12 +167,20 @@ pub(super) struct Cutter {
     buffer: Buffer,
     /// What the buffer has of the pool.
     pool: Option<OwnedSemaphorePermit>,
+    /// How many bytes there will be, if that is known.
+    expected: Option<u64>,
+    /// The bytes of the parts that were cut.
+    flushed: u64,
+    /// Whether it has waited in vain, and cuts early until the next whole part.
+    is_late: bool,
     pub(super) received: u64,
     hasher: Hasher,
     /// The parts that are stored or on their way, each pinned.
     pub(super) parts: Vec<Storing>,
     /// How many of them are known to be stored.
     settled: usize,
+    /// The room on the disk of a file of one part, until it is there.
+    claim: Option<Claim>,
     /// Whether it has pins, or may have: a job that began takes effect whether its answer comes or not.
     pub(super) has_pins: bool,
     _turn: OwnedSemaphorePermit,
@@ -192,7 +211,8 @@ impl Cutter {
     pub(super) async fn write(&mut self, mut data: Bytes) -> Result<()> {
         self.received += data.len() as u64;
         while !data.is_empty() {
-            let room = self.room(data.len());
+            let left = self.part_bytes() - self.buffer.len();
+            let room = if left == 0 { 0 } else { self.room(data.len().min(left)).await };
             if room == 0 {
                 self.flush().await?;
                 continue;
@@ -202,44 +222,53 @@ impl Cutter {
         Ok(())
     }
 
-    /// How many of `wanted` bytes the buffer takes now.
-    fn room(&mut self, wanted: usize) -> usize {
-        let filled = self.buffer.len();
-        let wanted = wanted.min(PART_BYTES_MAX - filled);
-        let held = self.pool.as_ref().map_or(0, |pool| pool.num_permits() * KIB);
-        let free = (UPLOAD_BUFFER_BYTES_MIN + held).saturating_sub(filled);
-        if wanted <= free {
+    /// The size of the part that is being filled: up to where a whole part ends, so that equal bytes are
+    /// cut alike.
+    fn part_bytes(&self) -> usize {
+        let into = usize::try_from(self.flushed % PART_BYTES_MAX as u64).unwrap_or(0);
+        PART_BYTES_MAX - into
+    }
+
+    /// How many of `wanted` bytes of the part the buffer takes.
+    async fn room(&mut self, wanted: usize) -> usize {
+        let free = UPLOAD_BUFFER_BYTES_MIN.saturating_sub(self.buffer.len());
+        if self.pool.is_some() || wanted <= free {
             return wanted;
         }
-        let Ok(more) = u32::try_from((wanted - free).div_ceil(KIB)) else { return free };
-        match Arc::clone(&self.store.0.upload_pool).try_acquire_many_owned(more) {
-            Ok(permit) => {
-                match &mut self.pool {
-                    Some(pool) => pool.merge(permit),
-                    None => self.pool = Some(permit),
-                }
-                wanted
-            }
-            Err(_) => free,
-        }
+        let rest = self.expected.map_or(u64::MAX, |expected| expected - self.flushed);
+        let part = usize::try_from(rest).unwrap_or(usize::MAX).min(self.part_bytes());
+        let Ok(part) = u32::try_from(part.div_ceil(KIB)) else { return free };
+        let pool = Arc::clone(&self.store.0.upload_pool);
+        self.pool = if self.is_late {
+            pool.try_acquire_many_owned(part).ok()
+        } else {
+            timeout(UPLOAD_POOL_WAIT, pool.acquire_many_owned(part)).await.ok().and_then(Result::ok)
+        };
+        self.is_late = self.pool.is_none();
+        if self.is_late { free } else { wanted }
     }
 
     /// Sends the buffer on its way as a part.
     async fn flush(&mut self) -> Result<()> {
         self.settle(UPLOAD_PARTS_IN_FLIGHT - 1).await?;
-        self.store.0.space.check(self.buffer.len() as u64)?;
+        let claim = self.store.0.space.claim(self.buffer.len() as u64)?;
         let bytes = self.buffer.take();
+        self.flushed += bytes.len() as u64;
+        // A whole part begins now, and is worth another wait.
+        self.is_late &= !self.flushed.is_multiple_of(PART_BYTES_MAX as u64);
         let (before, after) = self.hasher.link();
         let store = self.store.clone();
         let (owner, path, pool) = (self.owner.clone(), self.path.clone(), self.pool.take());
+        // The next part has the minimum for itself.
         let minimum = u32::try_from(UPLOAD_BUFFER_BYTES_MIN / KIB).unwrap_or(u32::MAX);
-        let cover = Arc::clone(&self.store.0.upload_pool).try_acquire_many_owned(minimum).ok();
+        let cover = || Arc::clone(&self.store.0.upload_pool).try_acquire_many_owned(minimum).ok();
+        let cover = pool.or_else(cover);
         let is_covered = cover.is_some();
         // A task of its own, not aborted: an object that is put gets its row or is buried.
         let task = tokio::spawn(async move {
             let (digest, bytes) = hash(bytes, before, after).await?;
             let part = store.store_part(&owner, &path, digest, bytes).await;
-            drop((pool, cover));
+            drop((cover, claim));
             part
         });
         self.has_pins = true;
@@ -286,6 +315,7 @@ impl Cutter {
         if bytes.is_empty() {
             return Ok((Vec::new(), Digest::of(&[]), None));
         }
+        self.claim = Some(self.store.0.space.claim(bytes.len() as u64)?);
         if bytes.len() <= INLINE_BYTES_MAX {
             let digest = Digest::of(&bytes);
             return Ok((vec![Part { digest, size, place: Place::Inline(bytes) }], digest, None));
@@ -318,9 +348,7 @@ impl Drop for Cutter {
                 // Why a part failed was told already, or nobody is left to tell.
                 drop(part.settle().await);
             }
-            if let Err(error) = store.0.engine.write(None, move |tx| pin::unpin(tx, &owner)).await {
-                tracing::warn!(?error, "the pins of an upload are left to expire");
-            }
+            store.unpin(owner);
         });
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind, Result},
     model::StorePath,
     namespace::{
-        content::{self, PartRow},
+        content::PartRow,
         sql::Tx,
         tree::Target,
         walk::{self, WalkedFile},
@@ -81,14 +81,8 @@ impl Check<'_> {
         if self.contents.insert(file.content) {
             let mut from = 0;
             while from < file.size {
-                let content = file.content;
-                let read = move |tx: &mut Tx<'_>| content::parts(tx, content, from);
-                let parts = self.store.0.engine.read(None, read).await?;
-                let Some(last) = parts.last() else {
-                    let message = format!("the content of \"{}\" has no parts", file.path);
-                    return Err(Error::new(Kind::Corrupt, message).with("path", file.path.as_str()));
-                };
-                from = last.start + last.size;
+                let parts = self.store.parts(&file.path, file.content, from).await?;
+                from = parts.last().map_or(file.size, |last| last.start + last.size);
                 for part in parts {
                     if self.parts.insert(part.id) {
                         rest -= part.size;

@@ -10,19 +10,19 @@ use imagestore::{
 use crate::harness::{DEEP, FOR_EVER, Folder, LAST, LOOK, REPAIR, RUN, check, fill, kinds};
 
 /// A damage; what is found, in the order of the names; the paths of the first; what a repair leaves.
-struct Case {
-    name: &'static str,
-    damage: fn(&Folder),
-    found: &'static [K],
-    paths: &'static [&'static str],
-    left: &'static [K],
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) damage: fn(&Folder),
+    pub(crate) found: &'static [K],
+    pub(crate) paths: &'static [&'static str],
+    pub(crate) left: &'static [K],
 }
 
 const CONF: &[&str] = &["app/conf", "app2/conf"];
 const BIGS: &[&str] = &["app/big", "app2/big"];
 const RUNS: &[&str] = &["app/bin/run", "app2/bin/run"];
 
-async fn try_all(cases: &[Case]) {
+pub(crate) async fn try_all(cases: &[Case]) {
     for case in cases {
         let folder = Folder::new();
         let store = folder.open(FOR_EVER).await;
@@ -351,55 +351,6 @@ async fn damage_to_parts_is_found() {
             name: "an object that belongs to nothing",
             damage: |store| drop(store.add_object(2 * SWEEP_AGE)),
             found: &[K::ObjectUnknown],
-            paths: &[],
-            left: &[],
-        },
-    ])
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn damage_to_sessions_is_found() {
-    try_all(&[
-        Case {
-            name: "a session that counts wrong",
-            damage: |store| store.sql("UPDATE upload_session SET received = 300"),
-            found: &[K::SessionReceived],
-            paths: &[],
-            left: &[],
-        },
-        Case {
-            name: "a session without its chunks",
-            damage: |store| store.sql("DELETE FROM upload_chunk"),
-            found: &[K::SessionReceived, K::Unreferenced],
-            paths: &[],
-            left: &[],
-        },
-        Case {
-            name: "chunks that overlap",
-            damage: |store| store.sql("UPDATE upload_chunk SET start = 99 WHERE start > 0"),
-            found: &[K::SessionChunks],
-            paths: &[],
-            left: &[K::SessionChunks],
-        },
-        Case {
-            name: "a chunk beyond the end",
-            damage: |store| store.sql("UPDATE upload_chunk SET start = 201 WHERE start > 0"),
-            found: &[K::SessionChunks],
-            paths: &[],
-            left: &[K::SessionChunks],
-        },
-        Case {
-            name: "a committed session with chunks",
-            damage: |store| store.sql("UPDATE upload_session SET committed = 1"),
-            found: &[K::SessionChunks],
-            paths: &[],
-            left: &[K::SessionChunks],
-        },
-        Case {
-            name: "chunks without a session",
-            damage: |store| store.sql("DELETE FROM upload_session"),
-            found: &[K::ChunkOrphan],
             paths: &[],
             left: &[],
         },

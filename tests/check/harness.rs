@@ -62,6 +62,14 @@ impl Folder {
         Self { dir, database, url }
     }
 
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn database(&self) -> Database {
+        self.database.clone()
+    }
+
     /// Opens the store; what is let go of stays for `grace`.
     pub(crate) async fn open(&self, grace: Duration) -> Store {
         let mut config = Config::new(self.dir.path());
@@ -94,6 +102,16 @@ impl Folder {
         let size = i64::try_from(size).unwrap();
         let row = rows.iter().find(|row| row.int(1).unwrap() == size).unwrap();
         self.dir.path().join("blobs").join(row.text(0).unwrap())
+    }
+
+    /// Takes the mark of the store from its objects.
+    pub(crate) fn unmark(&self) {
+        for entry in fs::read_dir(self.dir.path().join("blobs")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("store-") {
+                fs::remove_dir(path).unwrap();
+            }
+        }
     }
 
     /// How many objects there are.

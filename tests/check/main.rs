@@ -18,6 +18,10 @@ mod heal;
 #[path = "../support/reader.rs"]
 mod reader;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod upgrade;
 #[cfg(test)]
 mod verdict;
+#[cfg(test)]
+mod wary;

@@ -4,6 +4,8 @@ use imagestore::error::Kind;
 
 use crate::harness::{DEEP, FOR_EVER, Folder, check, copy, fill, put};
 
+/// The pieces of every upload session.
+const PIECES: &str = "SELECT id, pieces FROM upload_session ORDER BY id";
 /// The depth and the length of every folder.
 const REACH: &str = "SELECT id, depth, length FROM folder ORDER BY id";
 
@@ -18,14 +20,17 @@ async fn a_store_of_the_first_format_is_brought_up_to_date() {
     put(&store, &format!("{deep}f"), b"f").await.unwrap();
     store.close().await;
     drop(store);
-    let reach = folder.reader().rows(REACH);
+    let (reach, pieces) = (folder.reader().rows(REACH), folder.reader().rows(PIECES));
+    folder.unmark();
     folder.sql(
         "ALTER TABLE folder DROP COLUMN depth; ALTER TABLE folder DROP COLUMN length;
+         ALTER TABLE upload_session DROP COLUMN pieces; DELETE FROM meta WHERE name = 'store';
          UPDATE meta SET value = 1 WHERE name = 'format'",
     );
 
     let store = folder.open(FOR_EVER).await;
     assert_eq!(folder.reader().rows(REACH), reach);
+    assert_eq!(folder.reader().rows(PIECES), pieces);
     assert_eq!(folder.reader().number("SELECT value FROM meta WHERE name = 'format'"), 2);
     assert_eq!(check(&store, DEEP).await.findings, []);
     let error = copy(&store, "d", "a/b/c/d/e/f/g/h/i", &[]).await.expect_err("too deep");

@@ -93,6 +93,7 @@ const LAWS: [(&str, &str); 13] = [
         "SELECT s.id FROM upload_session s LEFT JOIN upload_chunk c ON c.session = s.id
          LEFT JOIN part p ON p.id = c.part
          GROUP BY s.id HAVING (s.committed = 0 AND s.received <> COALESCE(SUM(p.size), 0))
+                           OR s.pieces <> COUNT(c.part)
                            OR COUNT(c.part) <> COUNT(p.id)",
     ),
     ("no operation runs", "SELECT seq FROM operation WHERE state = 1"),

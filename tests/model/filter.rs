@@ -149,3 +149,20 @@ async fn the_source_may_change_while_it_is_copied() {
     crate::audit::laws(&fixture.tables);
     fixture.empty().await;
 }
+
+/// Not every database takes such text, and no file has such a name.
+#[tokio::test]
+async fn names_and_tokens_that_no_file_can_have_are_no_fault_of_the_database() {
+    let fixture = Fixture::new().await;
+    fixture.fill(&["s/f"]).await;
+    let request = copy_without("s", "t", &["a\0b", "\u{1}"]);
+    fixture.copy(request).await.unwrap();
+    let path = imagestore::model::StorePath::root();
+    let call = imagestore::store::Call::default();
+    for token in ["a\0b", "\u{7f}"] {
+        let listed = fixture.store.list(&path, 0, token.to_owned(), call).await;
+        assert_eq!(listed.unwrap_err().kind(), Kind::InvalidArgument);
+        let sessions = fixture.store.sessions(None, 0, token.to_owned(), call).await;
+        assert_eq!(sessions.unwrap_err().kind(), Kind::InvalidArgument);
+    }
+}

@@ -117,8 +117,12 @@ impl Plain {
             && (self.files.contains_key(destination)
                 || !request.check_mark_file
                 || has_mark(destination));
-        if source == destination || is_kept {
+        if source == destination {
             return Ok(all);
+        }
+        if is_kept {
+            let (files_skipped, bytes_skipped) = (files, bytes);
+            return Ok(Copied { files_skipped, bytes_skipped, ..Copied::default() });
         }
         if self.is_file_above(destination) {
             return Err((Kind::AlreadyExists, false));

@@ -143,7 +143,7 @@ async fn counters_add_up() {
         "Copy Succeeded 2+2/4 3+3/6",
         "Copy Succeeded 2+2/4 3+3/6",
         "Copy Succeeded 4+0/4 6+0/6",
-        "Copy Succeeded 4+0/4 6+0/6",
+        "Copy Succeeded 0+4/4 0+6/6",
         "Copy Succeeded 1+0/1 3+0/3",
         "Copy Succeeded 1+0/1 0+0/0",
     ];

@@ -1,6 +1,8 @@
 //! Backups of what changes meanwhile, and what a backup or a restore leaves that does not come to its
 //! end.
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::{
     limits::{BACKUP_PAGE_ROWS, RESTORE_STEP_ROWS},
@@ -265,4 +267,52 @@ async fn a_record_after_the_last_one_is_refused() {
     feed(&mut restore, &pieces).await.unwrap();
     let more = BackupRecord::List(Vec::new());
     assert_eq!(restore.record(more).await.unwrap_err().kind(), Kind::InvalidArgument);
+}
+
+#[tokio::test]
+async fn an_object_of_a_restore_has_its_row_although_nothing_comes_after_it() {
+    let pieces = whole(&filled().await).await;
+    let is_object = |piece: &Piece| matches!(piece, Piece::Data(data) if data.len() > 100);
+    let first = pieces.iter().position(is_object).expect("an object");
+    let other = Fixture::new().await;
+    let mut restore = begin(&other).await;
+    feed(&mut restore, &pieces[..=first]).await.unwrap();
+    let parts = "SELECT COUNT(*) FROM part WHERE object IS NOT NULL";
+    until("the object has a row", async || other.number(parts).await == 1).await;
+    assert_eq!(other.number("SELECT COUNT(*) FROM pin WHERE kind = 3").await, 1);
+    feed(&mut restore, &pieces[first + 1..]).await.unwrap();
+    restore.finish(Call::default()).await.unwrap();
+    assert_eq!(other.read("a/b/larger").await.unwrap(), object(2));
+}
+
+#[tokio::test]
+async fn a_backup_that_has_lost_its_pin_ends_with_an_error() {
+    let fixture = filled().await;
+    let mut backup = fixture.store.backup(true, Call::default()).await.unwrap();
+    let unpin = |tx: &mut Tx<'_>| tx.execute("DELETE FROM pin", &[]);
+    fixture.store.0.engine.write(None, unpin).await.unwrap();
+    assert_eq!(rest(&mut backup).await.unwrap_err().kind(), Kind::Cancelled);
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_part_of_a_restore_is_bounded_in_bytes() {
+    let pieces = whole(&filled().await).await;
+    let is_object = |piece: &Piece| matches!(piece, Piece::Data(data) if data.len() > 100);
+    let first = pieces.iter().position(is_object).expect("an object");
+    let other = Fixture::new().await;
+    other.gate.hold_puts();
+    let mut restore = begin(&other).await;
+    feed(&mut restore, &pieces[..=first]).await.unwrap();
+    let name = "n".repeat(crate::limits::NAME_BYTES_MAX);
+    let target = crate::model::BackupTarget::Folder(0);
+    let entries = vec![crate::model::BackupEntry { name, target }; BACKUP_PAGE_ROWS];
+    let mut taken = 0;
+    let waits = async {
+        loop {
+            restore.record(BackupRecord::Entries(entries.clone())).await.unwrap();
+            taken += BACKUP_PAGE_ROWS * crate::limits::NAME_BYTES_MAX;
+        }
+    };
+    assert!(timeout(Duration::from_millis(200), waits).await.is_err());
+    assert!(taken <= 2 * crate::limits::RESTORE_WAITING_BYTES, "{taken} bytes wait");
 }

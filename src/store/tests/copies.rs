@@ -224,3 +224,58 @@ async fn counters_never_fall_and_never_pass_their_totals() {
     let bytes = 8 * (INLINE_BYTES_MAX as i64 + 1);
     assert_eq!((last.bytes_done, last.bytes_skipped), (bytes, 32));
 }
+
+/// The commit of its first transaction succeeded, and the answer was lost with the database.
+#[tokio::test]
+async fn a_copy_that_nobody_runs_fails_in_the_end() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", "1").await.unwrap();
+    let asked = CopyRequest { verify: true, ..request("a", "b") };
+    let (id, server) = (asked.id, fixture.store.0.server.clone());
+    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &asked, &server);
+    fixture.store.0.engine.write(None, start).await.unwrap();
+    fixture.store.expire().await.unwrap();
+    let state = async || fixture.store.operation(id, Call::default()).await.unwrap().state;
+    assert_eq!(state().await, OperationState::Running, "it has just begun");
+    let age = |tx: &mut Tx<'_>| {
+        let age = micros(crate::limits::FORGOTTEN_AGE);
+        tx.execute("UPDATE operation SET started = started - $1 WHERE state = 1", params![age])
+    };
+    fixture.store.0.engine.write(None, age).await.unwrap();
+    fixture.store.expire().await.unwrap();
+    assert_eq!(state().await, OperationState::Failed);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+}
+
+/// A caller who lost the connection asks again: the one that is gone takes nothing along.
+#[tokio::test]
+async fn a_copy_goes_on_while_one_who_asked_for_it_is_there() {
+    for (second_is_detached, second_leaves) in [(false, false), (true, false), (true, true)] {
+        let fixture = Fixture::new().await;
+        fixture.upload("a", object(1)).await.unwrap();
+        fixture.gate.close();
+        let asked = CopyRequest { verify: true, ..request("a", "b") };
+        let copy = async |detached| {
+            fixture.store.copy(asked.clone(), detached, Call::default()).await.unwrap()
+        };
+        let (first, second) = (copy(false).await, copy(second_is_detached).await);
+        drop(first);
+        let second = if second_leaves {
+            drop(second);
+            None
+        } else {
+            Some(second)
+        };
+        // Whatever their leaving begins comes to the writer before this.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        fixture.store.0.engine.write(None, |_| Ok(())).await.unwrap();
+        fixture.gate.open();
+        if let Some(second) = second {
+            assert_eq!(finish(second).await.unwrap().state, OperationState::Succeeded);
+        }
+        fixture.idle().await;
+        assert_eq!(fixture.read("b").await.unwrap(), object(1));
+    }
+}

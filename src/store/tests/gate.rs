@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ pub(super) struct Gate {
     /// Reads that wait at the gate, or have.
     reads: AtomicUsize,
     puts_left: AtomicUsize,
+    holds_puts: AtomicBool,
 }
 
 impl Default for Gate {
@@ -34,6 +35,7 @@ impl Default for Gate {
             is_open: watch::Sender::new(true),
             reads: AtomicUsize::new(0),
             puts_left: AtomicUsize::new(usize::MAX),
+            holds_puts: AtomicBool::new(false),
         }
     }
 }
@@ -57,6 +59,11 @@ impl Gate {
     /// Lets so many puts succeed, and no others.
     pub(super) fn fail_after(&self, puts: usize) {
         self.puts_left.store(puts, Ordering::SeqCst);
+    }
+
+    /// Holds up puts, for ever.
+    pub(super) fn hold_puts(&self) {
+        self.holds_puts.store(true, Ordering::SeqCst);
     }
 
     /// Puts other bytes in the place of every object.
@@ -91,6 +98,9 @@ impl ObjectStore for Gate {
         Self: 'c,
     {
         Box::pin(async move {
+            if self.holds_puts.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
             let take = |left: usize| left.checked_sub(1);
             if self.puts_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
                 let source = "no more puts".into();

@@ -118,3 +118,39 @@ async fn of_two_equal_chunks_at_once_one_is_stored_and_nothing_else() {
     store.delete(&path("a"), Call::default()).await.unwrap();
     fixture.expect_nothing_left().await;
 }
+
+/// Uploads while others have the room for whole parts; it comes free when the upload waits for it.
+#[tokio::test]
+async fn an_upload_waits_for_the_room_of_a_whole_part() {
+    let fixture = Fixture::new().await;
+    let all = u32::try_from(UPLOAD_BUFFER_POOL_BYTES / KIB).unwrap();
+    let others = Arc::clone(&fixture.store.0.upload_pool).acquire_many_owned(all).await.unwrap();
+    let bytes = vec![7; PART_BYTES_MAX + MIB];
+    let upload = fixture.upload("a", bytes.clone());
+    let wait = async {
+        tokio::task::yield_now().await;
+        drop(others);
+    };
+    let (stat, ()) = futures::future::join(upload, wait).await;
+    assert_eq!(stat.unwrap().entry.totals.bytes, bytes.len() as i64);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM content_part").await, 2);
+}
+
+/// Who waited in vain cuts early, up to where the next whole part begins.
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
+    let fixture = Fixture::new().await;
+    let all = u32::try_from(UPLOAD_BUFFER_POOL_BYTES / KIB).unwrap();
+    let others = Arc::clone(&fixture.store.0.upload_pool).acquire_many_owned(all).await.unwrap();
+    let incoming = Incoming { path: path("a"), size: None, digest: None };
+    let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+    let bytes: Vec<u8> = (0..=250).cycle().take(PART_BYTES_MAX + MIB).collect();
+    upload.write(Bytes::copy_from_slice(&bytes[..MIB])).await.unwrap();
+    drop(others);
+    upload.write(Bytes::copy_from_slice(&bytes[MIB..])).await.unwrap();
+    upload.finish().await.unwrap();
+    assert_eq!(fixture.read("a").await.unwrap(), bytes);
+    let starts = "SELECT start FROM content_part WHERE start % 8388608 = 0 ORDER BY start";
+    assert_eq!(fixture.rows(starts).await.len(), 2, "the second whole part is where it always is");
+    assert!(fixture.number("SELECT COUNT(*) FROM content_part").await > 2);
+}
