@@ -148,15 +148,15 @@ fn a_reader_sees_one_snapshot_and_writes_nothing() {
 #[test]
 fn a_database_is_open_once() {
     let (_, database) = named();
-    let (engine, _) = namespace::open(&database, "first").expect("opened");
-    let error = namespace::open(&database, "second").expect_err("refused");
+    let engine = namespace::open(&database, "first", None).expect("opened").engine;
+    let error = namespace::open(&database, "second", None).expect_err("refused");
     assert_eq!(error.kind(), Kind::Busy);
     assert!(error.message().starts_with("another server has the database open"), "{error}");
     // Another schema is another store.
     let (_, other) = named();
-    namespace::open(&other, "third").expect("opened").0.close();
+    namespace::open(&other, "third", None).expect("opened").engine.close();
     engine.close();
-    namespace::open(&database, "second").expect("opened").0.close();
+    namespace::open(&database, "second", None).expect("opened").engine.close();
 }
 
 #[test]
