@@ -82,6 +82,16 @@ pub const MESSAGE_FREE_BYTES: usize = 64 * KIB;
 /// How long the sender of a larger one waits for room.
 pub const ROOM_WAIT: Duration = Duration::from_secs(30);
 
+/// What an error over gRPC takes of the trailers of its call, encoded: clients refuse more than 8 KiB.
+pub const STATUS_BYTES_MAX: usize = 6 * KIB;
+/// The message of an error over gRPC. It is there three times: in percent-encoding, where a byte can take
+/// three, and twice in base64. A longer one loses its middle.
+pub const STATUS_MESSAGE_BYTES_MAX: usize = 640;
+/// All the values of an error over gRPC, once in base64. Longer ones lose their middle.
+pub const STATUS_VALUES_BYTES_MAX: usize = 1280;
+/// What the names and types of such an error take, before base64.
+const STATUS_NAMES_BYTES: usize = 512;
+
 /// Names in a skip list.
 pub const SKIP_FILES_MAX: usize = 10_000;
 /// Entries on a page of a listing when the caller does not say.
@@ -319,6 +329,11 @@ pub fn micros(span: Duration) -> i64 {
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
 const _: () = assert!(BACKUP_PAGE_ROWS * (NAME_BYTES_MAX + 64) < MESSAGE_BYTES_MAX);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);
+const _: () = assert!(
+    3 * STATUS_MESSAGE_BYTES_MAX
+        + (2 * STATUS_MESSAGE_BYTES_MAX + STATUS_VALUES_BYTES_MAX + STATUS_NAMES_BYTES) * 4 / 3
+        <= STATUS_BYTES_MAX
+);
 const _: () =
     assert!(2 * CHECK_FINDINGS_MAX * (CHECK_PATHS_MAX + 1) * PATH_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(TRANSFER_JOBS_MAX as usize <= UPLOADS_MAX);

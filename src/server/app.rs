@@ -27,6 +27,7 @@ use super::{
     listen::Bounds,
     outgoing::Outgoing,
     pool::Pool,
+    untold,
 };
 use crate::{
     error::{Error, Kind},
@@ -54,6 +55,7 @@ pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
     let answers = Pool::new("answers", ANSWER_POOL_BYTES);
     Router::new().fallback(async move |request: Request| {
         let is_grpc = is_grpc(&request);
+        let uri = request.uri().clone();
         let call = Arc::clone(&calls).try_acquire_owned().ok();
         if call.is_none() && !asks_health(&request) {
             return fault(is_grpc, busy("calls"));
@@ -66,7 +68,10 @@ pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
         };
         let answered = answer(if is_grpc { grpc } else { rest }, request).await;
         let response = answered.unwrap_or_else(|error| fault(is_grpc, error));
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        if is_grpc {
+            untold::tell(&mut head.headers, uri.path());
+        }
         match Outgoing::new(body, call, &answers) {
             Ok(body) => Response::from_parts(head, Body::new(body)),
             Err(error) => fault(is_grpc, error),

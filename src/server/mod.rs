@@ -20,6 +20,7 @@ mod pool;
 pub mod process;
 #[cfg(test)]
 mod tests;
+mod untold;
 
 use std::{error::Error as _, fmt, net::SocketAddr};
 

@@ -1,9 +1,17 @@
 //! An error as a gRPC status, and back.
+//!
+//! **Invariant:** a status is small enough for every client. A message can name two paths of
+//! [`PATH_BYTES_MAX`](crate::limits::PATH_BYTES_MAX), and it is in the trailers three times.
+
+use std::{borrow::Cow, collections::HashMap};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    limits::{STATUS_MESSAGE_BYTES_MAX, STATUS_VALUES_BYTES_MAX},
+};
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "imagestore";
@@ -11,22 +19,39 @@ pub const DOMAIN: &str = "imagestore";
 /// How long a caller waits before it repeats a call that was refused as busy.
 pub const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Makes the status of an error, with its reason, its field and its values.
+/// What stands for the middle of a text that is too long.
+const GAP: &str = "…";
+
+/// Makes the status of an error, with its reason, its field and its values. Long texts lose their
+/// middle, see [`STATUS_BYTES_MAX`](crate::limits::STATUS_BYTES_MAX).
 pub fn from_error(error: &Error) -> Status {
-    let metadata: Vec<(String, String)> =
-        error.metadata().iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-    let mut details = ErrorDetails::with_error_info(
-        error.kind().reason(),
-        DOMAIN,
-        metadata.into_iter().collect::<std::collections::HashMap<_, _>>(),
-    );
+    let message = shorten(error.message(), STATUS_MESSAGE_BYTES_MAX);
+    let values = error.metadata();
+    let each = STATUS_VALUES_BYTES_MAX / values.len().max(1);
+    let metadata: HashMap<String, String> = values
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), shorten(value, each).into_owned()))
+        .collect();
+    let mut details = ErrorDetails::with_error_info(error.kind().reason(), DOMAIN, metadata);
     if let Some(field) = error.violated_field() {
-        details.add_bad_request_violation(field, error.message());
+        details.add_bad_request_violation(field, &*message);
     }
     if error.kind().retryable() {
         details.set_retry_info(Some(RETRY_AFTER));
     }
-    Status::with_error_details(Code::from_i32(error.kind().grpc()), error.message(), details)
+    Status::with_error_details(Code::from_i32(error.kind().grpc()), message, details)
+}
+
+/// Leaves of a text its beginning and its end, where it has more than so many bytes.
+fn shorten(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text.into();
+    }
+    let half = most.saturating_sub(GAP.len()) / 2;
+    let (begin, end) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
+    let begin = text.get(..begin).unwrap_or_default();
+    let end = text.get(end..).unwrap_or_default();
+    format!("{begin}{GAP}{end}").into()
 }
 
 /// Recovers the kind of a status: from its reason, else from its code.
@@ -52,7 +77,8 @@ fn from_code(code: Code) -> Kind {
         Code::ResourceExhausted => Kind::TooLarge,
         Code::FailedPrecondition => Kind::Finished,
         Code::Aborted => Kind::Changed,
-        Code::OutOfRange => Kind::BadRange,
+        // The library of gRPC tells so that a message is too large; nobody else knows of our ranges.
+        Code::OutOfRange => Kind::MessageTooLarge,
         Code::Unimplemented => Kind::Unimplemented,
         Code::Unavailable => Kind::Busy,
         Code::DataLoss => Kind::Corrupt,
@@ -63,6 +89,7 @@ fn from_code(code: Code) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{KIB, PATH_BYTES_MAX, STATUS_BYTES_MAX};
 
     #[test]
     fn a_kind_survives_the_wire() {
@@ -86,5 +113,46 @@ mod tests {
     fn a_foreign_status_keeps_its_meaning() {
         assert_eq!(kind(&Status::unavailable("x")), Kind::Busy);
         assert_eq!(kind(&Status::deadline_exceeded("x")), Kind::Timeout);
+        assert_eq!(kind(&Status::out_of_range("x")), Kind::MessageTooLarge);
+    }
+
+    /// What the headers of a status take, with the bytes that HTTP/2 counts for each.
+    fn encoded_bytes(error: &Error) -> usize {
+        let headers = from_error(error).into_http::<()>().into_parts().0.headers;
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    }
+
+    #[test]
+    fn the_longest_error_is_small_enough_for_every_client() {
+        let path = "ä".repeat(PATH_BYTES_MAX / 2);
+        let message = format!("destination \"{path}\" is below source \"{path}\"");
+        for kind in Kind::ALL {
+            let error = Error::new(kind, &message)
+                .field("destination")
+                .with("source", &path)
+                .with("destination", &path);
+            assert!(encoded_bytes(&error) < STATUS_BYTES_MAX + KIB, "{kind:?}");
+        }
+        // Nothing is lost of what most paths are.
+        let path = "a".repeat(500);
+        let error = Error::new(Kind::PathNotFound, format!("nothing is at \"{path}\""))
+            .field("path")
+            .with("path", &path);
+        let status = from_error(&error);
+        assert_eq!(status.message(), error.message());
+        assert_eq!(status.get_details_error_info().expect("info").metadata["path"], path);
+    }
+
+    #[test]
+    fn a_long_text_keeps_its_beginning_and_its_end() {
+        assert_eq!(shorten("0123456789", 10), "0123456789");
+        assert_eq!(shorten("0123456789", 9), "012…789");
+        assert_eq!(shorten("äöü789", 8), "ä…89");
+        for most in 0..20 {
+            for text in ["ää", "aää", "📦📦📦📦📦📦", "a📦b📦c📦d📦e"] {
+                let short = shorten(text, most);
+                assert!(short.len() <= most.max(GAP.len()), "{text} {most} {short}");
+            }
+        }
     }
 }

@@ -228,7 +228,7 @@ async fn a_message_beyond_the_bound_is_refused_and_one_at_it_is_taken() {
     assert_eq!(server.rest().size("f").await.expect("the old file"), largest as u64);
     let long = StatRequest { path: "x".repeat(MESSAGE_BYTES_MAX) };
     let refused = client.stat(long).await.expect_err("refused");
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     // The connection goes on.
     client.stat(StatRequest::default()).await.expect("the root");
 }

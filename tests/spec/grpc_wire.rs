@@ -5,10 +5,6 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
-use http::{Request, Response};
-use http_body_util::BodyExt;
-use hyper::{body::Incoming, client::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use imagestore::{
     error::Kind,
     limits::MESSAGE_BYTES_MAX,
@@ -21,43 +17,18 @@ use imagestore::{
             GetOperationRequest, GetStoreInfoRequest, GetUploadSessionRequest,
             ListOperationsRequest, ListRequest, ListUploadSessionsRequest, RestoreRequest,
             StatRequest, UploadChunkHeader, WatchOperationRequest, WatchOperationsRequest,
-            image_store_client::ImageStoreClient,
         },
     },
 };
 use prost::Message as _;
-use tokio::net::TcpStream;
-use tonic::{Status, Streaming, body::Body};
+use tonic::{Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
-use tower::util::BoxCloneSyncService;
 
 use crate::harness::{Driver, Gate, Server, chunk, copy, fill, tree, upload};
 
 const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
-
-type Transport = BoxCloneSyncService<Request<Body>, Response<Incoming>, hyper::Error>;
-
-/// One HTTP/2 connection.
-async fn connect(server: &Server) -> http2::SendRequest<Body> {
-    let stream = TcpStream::connect(server.address).await.expect("connected");
-    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (sender, connection) = handshake.await.expect("HTTP/2");
-    tokio::spawn(connection);
-    sender
-}
-
-/// The generated client over such a connection, and nothing else.
-async fn plain(server: &Server) -> ImageStoreClient<Transport> {
-    let sender = connect(server).await;
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let mut sender = sender.clone();
-        async move { sender.send_request(request).await }
-    });
-    let origin = format!("http://{}", server.address).parse().expect("a URI");
-    ImageStoreClient::with_origin(BoxCloneSyncService::new(service), origin)
-}
 
 /// A message with a deadline.
 fn timed<T>(timeout: &str, message: T) -> tonic::Request<T> {
@@ -92,7 +63,7 @@ async fn end<T>(answer: Result<tonic::Response<Streaming<T>>, Status>) -> Kind {
 
 /// The kinds of the errors of every rpc with a deadline.
 async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)> {
-    let mut client = plain(server).await;
+    let mut client = server.plain().await;
     let path = || "a".to_owned();
     let (id, session_id) = (|| ID.to_owned(), || SESSION.to_owned());
     let stat = timed(timeout, StatRequest { path: path() });
@@ -183,7 +154,7 @@ async fn a_deadline_that_passes_during_a_copy_cancels_it() {
     let server = Server::start_behind(&gate).await;
     server.rest().upload("a/f", &vec![7; 20_000]).await.expect("stored");
     gate.close();
-    let mut client = plain(&server).await;
+    let mut client = server.plain().await;
     let ask = CopyRequest::from(&copy("a", "b").verify().id(ID));
     let mut stream = client.copy(timed("2S", ask)).await.expect("begun").into_inner();
     stream.message().await.expect("a message").expect("one");
@@ -201,7 +172,7 @@ async fn a_watch_ends_at_its_deadline() {
     let server = Server::start_behind(&gate).await;
     server.rest().upload("a/f", &vec![7; 20_000]).await.expect("stored");
     gate.close();
-    let mut client = plain(&server).await;
+    let mut client = server.plain().await;
     let ask = CopyRequest::from(&copy("a", "b").verify().id(ID));
     let _copying = client.copy(ask).await.expect("begun");
     let watch = timed("2S", WatchOperationRequest { id: ID.to_owned() });
@@ -210,34 +181,6 @@ async fn a_watch_ends_at_its_deadline() {
     assert_eq!(end(client.watch_operations(watch).await).await, Kind::Timeout);
     let state = server.rest().operation(ID).await.expect("an operation");
     assert!(state.starts_with("Copy Running "), "{state}");
-}
-
-#[tokio::test]
-async fn a_call_that_does_not_exist_is_unimplemented() {
-    let server = Server::start().await;
-    let mut sender = connect(&server).await;
-    let uri = format!("http://{}/imagestore.v1.ImageStore/Nothing", server.address);
-    let request = Request::post(uri).header("content-type", "application/grpc");
-    let request = request.body(Body::empty()).expect("a request");
-    let answer = sender.send_request(request).await.expect("an answer");
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["grpc-status"], "12");
-}
-
-#[tokio::test]
-async fn rest_answers_over_http_2_as_well() {
-    let server = Server::start().await;
-    let mut sender = connect(&server).await;
-    let uri = format!("http://{}/ImageStore?api-version=6.0", server.address);
-    let request = Request::get(uri).body(Body::empty()).expect("a request");
-    let answer = sender.send_request(request).await.expect("an answer");
-    assert_eq!(answer.headers()["content-type"], "application/json; charset=utf-8");
-    let body = answer.into_body().collect().await.expect("a body").to_bytes();
-    assert_eq!(body, r#"{"StoreFiles":[],"StoreFolders":[],"ContinuationToken":""}"#);
-    // The guard knows its host, too.
-    let request = Request::get("http://evil.example/ImageStore?api-version=6.0");
-    let request = request.body(Body::empty()).expect("a request");
-    assert_eq!(sender.send_request(request).await.expect("an answer").status(), 403);
 }
 
 /// A path that is as long as a path can be.

@@ -28,6 +28,8 @@ mod files;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod grpc_faults;
+#[cfg(test)]
 mod grpc_transfers;
 #[cfg(test)]
 mod grpc_wire;
@@ -41,6 +43,8 @@ mod operations;
 mod overload;
 #[cfg(test)]
 mod parsers;
+#[cfg(test)]
+mod rest_connections;
 #[cfg(test)]
 mod rest_content;
 #[cfg(test)]

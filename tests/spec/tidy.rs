@@ -22,7 +22,7 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ("namespace", &["crash", "error", "limits", "model"]),
     ("blob", &["crash", "error", "limits"]),
     ("store", &["error", "limits", "model", "namespace", "blob"]),
-    ("wire", &["error"]),
+    ("wire", &["error", "limits"]),
     ("grpc", &["error", "limits", "model", "store", "wire"]),
     ("rest", &["error", "limits", "wire"]),
     ("web", &["limits"]),

@@ -6,6 +6,7 @@ mod driver;
 mod gate;
 mod grpc;
 mod http;
+mod http2;
 mod rest;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
@@ -25,6 +26,7 @@ pub(crate) use self::{
     gate::Gate,
     grpc::{Grpc, chunk, line, upload},
     http::{Answer, Connection, Http},
+    http2::{Http2, Plain},
     rest::Rest,
 };
 
@@ -116,6 +118,16 @@ impl Server {
     pub(crate) async fn client(&self) -> Client {
         let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("a URI");
         Client::new(endpoint.connect().await.expect("connected"))
+    }
+
+    /// Speaks HTTP/2 to it.
+    pub(crate) async fn http2(&self) -> Http2 {
+        http2::connect(self.address).await
+    }
+
+    /// The generated client over such a connection, and nothing else.
+    pub(crate) async fn plain(&self) -> Plain {
+        http2::plain(self.address).await
     }
 
     /// Drives it over gRPC.

@@ -1,0 +1,78 @@
+//! The errors that the library of gRPC makes by itself, told like all others: with a reason, and with
+//! the code that the same fault has elsewhere.
+
+use http::HeaderMap;
+use tonic::{Code, Status};
+
+use crate::{
+    error::{Error, Kind},
+    wire::status,
+};
+
+/// What its codes mean. Nothing of ours has one without details.
+const KINDS: [(Code, Kind); 3] = [
+    (Code::Unimplemented, Kind::Unimplemented),
+    // The decoder of a message refuses one that is too large, and one that is none.
+    (Code::OutOfRange, Kind::MessageTooLarge),
+    (Code::Internal, Kind::InvalidArgument),
+];
+
+/// Completes an answer that has nothing but a head, if it is such an error.
+pub(super) fn tell(headers: &mut HeaderMap, path: &str) {
+    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return;
+    }
+    let Some(found) = Status::from_header_map(headers) else { return };
+    let Some(&(_, kind)) = KINDS.iter().find(|(code, _)| *code == found.code()) else { return };
+    let message = match found.message() {
+        "" => format!("there is no call '{path}'"),
+        message => message.to_owned(),
+    };
+    let told = status::from_error(&Error::new(kind, message));
+    if let Err(error) = told.add_header(headers) {
+        tracing::error!(%error, "cannot write an answer");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: Status, expected: (Code, &str, Option<Kind>)) {
+        let mut headers = status.into_http::<()>().into_parts().0.headers;
+        headers.insert("grpc-accept-encoding", http::HeaderValue::from_static("gzip"));
+        tell(&mut headers, "/a.B/C");
+        assert_eq!(headers["grpc-accept-encoding"], "gzip");
+        let told = Status::from_header_map(&headers).expect("a status");
+        let kind = (!told.details().is_empty()).then(|| status::kind(&told));
+        assert_eq!((told.code(), told.message(), kind), expected);
+    }
+
+    #[test]
+    fn what_has_no_details_gets_its_reason_and_code() {
+        for (code, message, expected) in [
+            (Code::Unimplemented, "", (Kind::Unimplemented, "there is no call '/a.B/C'")),
+            (Code::Unimplemented, "gzip", (Kind::Unimplemented, "gzip")),
+            (Code::OutOfRange, "large", (Kind::MessageTooLarge, "large")),
+            (Code::Internal, "none", (Kind::InvalidArgument, "none")),
+        ] {
+            let (kind, message_told) = expected;
+            let code_told = Code::from_i32(kind.grpc());
+            check(Status::new(code, message), (code_told, message_told, Some(kind)));
+        }
+    }
+
+    #[test]
+    fn other_answers_stay_as_they_are() {
+        // That of the service of health, which is not ours.
+        check(Status::not_found("no"), (Code::NotFound, "no", None));
+        check(Status::ok(""), (Code::Ok, "", None));
+        let ours = status::from_error(&Error::internal("why"));
+        let message = ours.message().to_owned();
+        check(ours, (Code::Internal, &message, Some(Kind::Internal)));
+        let mut headers = HeaderMap::new();
+        tell(&mut headers, "/a.B/C");
+        assert!(headers.is_empty());
+    }
+}

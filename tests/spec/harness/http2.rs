@@ -1,0 +1,38 @@
+//! HTTP/2 without a client around it: what the server tells is what a test sees.
+
+use std::net::SocketAddr;
+
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use imagestore::wire::v1::image_store_client::ImageStoreClient;
+use tokio::net::TcpStream;
+use tonic::body::Body;
+use tower::util::BoxCloneSyncService;
+
+/// One HTTP/2 connection.
+pub(crate) type Http2 = http2::SendRequest<Body>;
+
+/// The generated client over one.
+pub(crate) type Plain =
+    ImageStoreClient<BoxCloneSyncService<Request<Body>, Response<Incoming>, hyper::Error>>;
+
+/// Connects.
+pub(crate) async fn connect(address: SocketAddr) -> Http2 {
+    let stream = TcpStream::connect(address).await.expect("connected");
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.expect("HTTP/2");
+    tokio::spawn(connection);
+    sender
+}
+
+/// Connects the generated client.
+pub(crate) async fn plain(address: SocketAddr) -> Plain {
+    let sender = connect(address).await;
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let mut sender = sender.clone();
+        async move { sender.send_request(request).await }
+    });
+    let origin = format!("http://{address}").parse().expect("a URI");
+    ImageStoreClient::with_origin(BoxCloneSyncService::new(service), origin)
+}
