@@ -1,8 +1,8 @@
 //! The two interfaces behind one service, and the door before them.
 //!
-//! A call of gRPC comes over HTTP/2 and says so in its content type; everything else is REST. Over
-//! HTTP/1 a web page could call whose host name was made to mean this machine; REST has a guard
-//! against that. A handler that panics costs its own call and no other.
+//! A call of gRPC comes over HTTP/2, says so in its content type and names a service; everything else
+//! is REST. Over HTTP/1 a web page could call whose host name was made to mean this machine; REST has
+//! a guard against that. A handler that panics costs its own call and no other.
 //!
 //! Calls beyond a bound are refused at the door as busy, with a hint when to come again; a call
 //! counts until the last byte of its answer is taken. A question after the server's health is
@@ -108,9 +108,18 @@ fn busy(what: &str) -> Error {
     Error::new(Kind::Busy, format!("the server has too many {what}; try again later"))
 }
 
-/// Whether a request is a call of gRPC.
+/// Whether a request is a call of gRPC. REST takes any content type, so this alone does not say it.
 fn is_grpc(request: &Request) -> bool {
-    request.version() == Version::HTTP_2 && is_grpc_type(request.headers())
+    request.version() == Version::HTTP_2
+        && request.method() == Method::POST
+        && is_grpc_path(request.uri().path())
+        && is_grpc_type(request.headers())
+}
+
+/// Whether a path is `/package.Service/Method`. No path of REST begins so.
+fn is_grpc_path(path: &str) -> bool {
+    let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    service.is_some_and(|(service, _)| service.contains('.'))
 }
 
 /// Whether the content is that of gRPC, in whichever encoding. `application/grpc-web` is not.
@@ -137,6 +146,16 @@ fn fault(is_grpc: bool, error: Error) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_of_grpc_names_a_service() {
+        for path in HEALTH.iter().skip(1).chain(&UPLOADS).chain([&DIALOGUE, &"/a.b/"]) {
+            assert!(is_grpc_path(path), "{path}");
+        }
+        for path in ["", "/", "/ImageStore/a.b/c", "//a.b/c", "/a.b", "/ImageStore/$/Copy"] {
+            assert!(!is_grpc_path(path), "{path}");
+        }
+    }
 
     #[test]
     fn a_call_of_grpc_is_known_by_its_content_type() {

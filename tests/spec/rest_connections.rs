@@ -4,7 +4,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
 
-use crate::harness::{Http2, Server};
+use crate::harness::{Http2, Server, tree};
 
 /// Sends a request over HTTP/2.
 async fn send(
@@ -31,4 +31,26 @@ async fn rest_answers_over_http_2_as_well() {
     // The guard knows its host, too.
     let request = Request::get("http://evil.example/ImageStore?api-version=6.0");
     assert_eq!(send(&mut http2, request, "").await.0.status, 403);
+}
+
+#[tokio::test]
+async fn rest_takes_the_content_type_of_grpc_over_http_2() {
+    let server = Server::start().await;
+    let mut http2 = server.http2().await;
+    let copy = r#"{"RemoteSource":"a.b/c","RemoteDestination":"d"}"#;
+    for (method, target, body, status) in [
+        ("PUT", "/ImageStore/a.b/c?api-version=6.0", "1", 200),
+        ("POST", "/ImageStore/$/Copy?api-version=6.0", copy, 200),
+        ("GET", "/ImageStore/d/$/Content", "", 200),
+        ("PUT", "/imagestore.v1.ImageStore/Delete", "", 404),
+    ] {
+        for content_type in ["application/grpc", "application/grpc+proto"] {
+            let uri = format!("http://{}{target}", server.address);
+            let request = Request::builder().method(method).uri(uri);
+            let request = request.header("content-type", content_type);
+            let answered = send(&mut http2, request, body).await.0.status;
+            assert_eq!(answered, status, "{method} {target}");
+        }
+    }
+    assert_eq!(tree(&server.rest()).await, "a.b/c=1 d=1");
 }
