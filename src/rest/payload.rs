@@ -16,17 +16,21 @@ use super::answer::Failure;
 use crate::{error::Kind, limits, wire::status};
 
 /// A body that is read piece by piece.
-pub(super) struct Payload(Body);
+pub(super) struct Payload {
+    body: Body,
+    /// Whether its end was seen. A chunked body does not say by itself that nothing more comes.
+    has_ended: bool,
+}
 
 impl Payload {
     /// Takes the body of a request.
     pub(super) fn new(body: Body) -> Self {
-        Self(body)
+        Self { body, has_ended: false }
     }
 
     /// The size of the body, where its client said it.
     pub(super) fn size(&self) -> Option<u64> {
-        self.0.size_hint().exact()
+        self.body.size_hint().exact()
     }
 
     /// The next bytes; `None` at the end.
@@ -36,8 +40,11 @@ impl Payload {
     /// one that stands still; `Kind::InvalidArgument` where it breaks off.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            match self.0.frame().await {
-                None => return Ok(None),
+            match self.body.frame().await {
+                None => {
+                    self.has_ended = true;
+                    return Ok(None);
+                }
                 Some(Err(error)) => return Err(broken(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
@@ -78,7 +85,7 @@ impl Payload {
 
     /// Whether nothing of the body is left to be read.
     pub(super) fn is_read(&self) -> bool {
-        self.0.is_end_stream()
+        self.has_ended || self.body.is_end_stream()
     }
 
     /// Reads on, within bounds, what a call of HTTP/2 has left of its body.
@@ -86,7 +93,7 @@ impl Payload {
         if self.is_read() {
             return;
         }
-        let mut body = self.0;
+        let mut body = self.body;
         tokio::spawn(timeout(limits::REFUSED_BODY_TIME, async move {
             let mut left = limits::REFUSED_BODY_BYTES;
             while left > 0
@@ -129,6 +136,16 @@ mod tests {
         let mut more = payload(vec![Ok(half.clone()), Ok(half), Ok(Bytes::from_static(b"x"))]);
         let failure = more.whole(deadline).await.expect_err("too large");
         assert_eq!(failure.kind, Kind::MessageTooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_when_its_end_was_seen() {
+        for pieces in [vec![], vec![Ok(Bytes::from_static(b"a"))]] {
+            let mut payload = payload(pieces);
+            assert!(!payload.is_read());
+            while payload.next().await.expect("a piece").is_some() {}
+            assert!(payload.is_read());
+        }
     }
 
     #[tokio::test]

@@ -1,10 +1,38 @@
-//! REST on the wire, over both versions of HTTP.
+//! REST on the wire: connections that live on, and both versions of HTTP.
 
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
 
-use crate::harness::{Http2, Server, tree};
+use crate::harness::{Driver, Http2, Server, tree};
+
+const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
+
+#[tokio::test]
+async fn a_connection_lives_on_after_a_chunked_body() {
+    let server = Server::start().await;
+    let http = server.http();
+    let chunk = format!("/ImageStore/c/$/UploadChunk?api-version=6.0&session-id={SESSION}");
+    let copy = br#"{"RemoteSource":"a","RemoteDestination":"b"}"#;
+    let put = "/ImageStore/a?api-version=6.0";
+    let mut connection = http.connect().await;
+    for request in [
+        // How sfctl sends a file of no bytes.
+        http.request("PUT", put).chunked(&[]),
+        http.request("PUT", &chunk).header("Content-Range", "bytes */0").chunked(&[]),
+        http.request("PUT", put).chunked(&[b"1", b"2"]),
+        http.request("POST", "/ImageStore/$/Copy?api-version=6.0").chunked(&[copy]),
+        http.request("DELETE", put).chunked(&[]),
+        http.request("PUT", put).body(b""),
+    ] {
+        connection.send(&request.bytes()).await;
+        let answer = connection.answer().await;
+        answer.assert_empty_ok();
+        assert_eq!(answer.header("connection"), None);
+    }
+    assert_eq!(server.rest().session(SESSION).await.expect("a session"), Some(vec![]));
+    assert_eq!(tree(&server.rest()).await, "a b=12");
+}
 
 /// Sends a request over HTTP/2.
 async fn send(

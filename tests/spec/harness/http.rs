@@ -98,6 +98,11 @@ impl Request {
         format!("{}{host}\r\n", self.head)
     }
 
+    /// All of its bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        [self.head().as_bytes(), &self.body].concat()
+    }
+
     /// Sends all of it on a connection of its own, then reads the answer.
     pub(crate) async fn send(self) -> Answer {
         let mut connection = self.open().await;
@@ -107,8 +112,7 @@ impl Request {
     /// Sends all of it on a connection of its own.
     pub(crate) async fn open(self) -> Connection {
         let mut connection = self.http.connect().await;
-        connection.send(self.head().as_bytes()).await;
-        connection.send(&self.body).await;
+        connection.send(&self.bytes()).await;
         connection
     }
 
