@@ -52,7 +52,8 @@ async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> 
     Ok(events::answer(&call.head.headers, operations))
 }
 
-/// The operations of a copy's stream; where that fails, the last one says how.
+/// The operations of a copy's stream; where that fails, the last one says how. Where only this caller's
+/// time has passed, the copy goes on, and they just end.
 fn follow(
     client: Client,
     begun: Operation,
@@ -63,27 +64,25 @@ fn follow(
         match stream.message().await {
             Ok(Some(operation)) => Some((Ok(operation.clone()), Some((stream, client, operation)))),
             Ok(None) => None,
-            Err(error) => Some((Ok(outcome(client, last, &error).await), None)),
+            Err(error) => outcome(client, last, &error).await.map(|outcome| (Ok(outcome), None)),
         }
     });
     stream::once(async { Ok(begun) }).chain(rest)
 }
 
-/// The last state of an operation whose stream failed: as the backend keeps it, or, where it has
-/// not yet noticed or cannot be asked, as the stream said.
-async fn outcome(mut client: Client, last: Operation, error: &Status) -> Operation {
+/// The last state of an operation whose stream failed: as the backend keeps it, or, where it cannot be
+/// asked, as the stream said. `None` where it has not ended.
+async fn outcome(mut client: Client, last: Operation, error: &Status) -> Option<Operation> {
     let kept = client.get_operation(GetOperationRequest { id: last.id.clone() }).await;
-    if let Ok(kept) = kept
-        && events::has_ended(kept.get_ref())
-    {
-        return kept.into_inner();
+    if let Ok(kept) = kept {
+        return Some(kept.into_inner()).filter(events::has_ended);
     }
     let cancelled = matches!(status::kind(error), Kind::Cancelled | Kind::Timeout);
     let state = if cancelled { OperationState::Cancelled } else { OperationState::Failed };
     let mut error_status = tonic_types::Status::decode(error.details()).unwrap_or_default();
     error_status.code = error.code() as i32;
     error.message().clone_into(&mut error_status.message);
-    Operation { state: state.into(), error: Some(error_status), ..last }
+    Some(Operation { state: state.into(), error: Some(error_status), ..last })
 }
 
 /// Answers where to find the copy, which goes on by itself.

@@ -15,6 +15,7 @@ use super::{
     json,
 };
 use crate::{
+    error::Kind,
     limits,
     wire::v1::{Operation, OperationState},
 };
@@ -35,7 +36,7 @@ pub(super) fn answer<S>(headers: &HeaderMap, operations: S) -> Response
 where
     S: Stream<Item = Result<Operation, Failure>> + Send + 'static,
 {
-    let events = events(last_event(headers), limits::EVENTS_KEEP_ALIVE, operations.boxed());
+    let events = events(last_counter(headers), limits::EVENTS_KEEP_ALIVE, operations.boxed());
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -44,14 +45,23 @@ where
     response
 }
 
-/// The counter of the last event that a client saw before it came again.
-fn last_event(headers: &HeaderMap) -> u64 {
-    let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    id.and_then(|id| id.rsplit_once('-')?.1.parse().ok()).unwrap_or(0)
+/// The id of the last event that a client saw before it came again: an operation and the counter.
+fn last_event(headers: &HeaderMap) -> Option<(&str, &str)> {
+    headers.get("last-event-id")?.to_str().ok()?.rsplit_once('-')
 }
 
-/// The events, and a comment wherever none came for a while. A failure breaks the connection, and
-/// the client comes again.
+/// The operation of the last event that a client saw before it came again.
+pub(super) fn last_operation(headers: &HeaderMap) -> Option<&str> {
+    last_event(headers).map(|(operation, _)| operation)
+}
+
+/// The counter of that event.
+fn last_counter(headers: &HeaderMap) -> u64 {
+    last_event(headers).and_then(|(_, counter)| counter.parse().ok()).unwrap_or(0)
+}
+
+/// The events, and a comment wherever none came for a while. They end where the time passes that the
+/// client asked for. Any other failure breaks the connection, and the client comes again.
 fn events<S>(
     counter: u64,
     keep_alive: Duration,
@@ -65,8 +75,8 @@ where
         let (event, counter) = match timeout(keep_alive, operations.next()).await {
             Err(_) => (Ok(Bytes::from_static(KEEP_ALIVE)), counter - 1),
             Ok(Some(Ok(operation))) => (event(&operation, counter), counter),
+            Ok(None | Some(Err(Failure { kind: Kind::Timeout, .. }))) => return None,
             Ok(Some(Err(failure))) => (Err(io::Error::other(failure.message)), counter),
-            Ok(None) => return None,
         };
         Some((event, (operations, counter)))
     })
@@ -83,7 +93,6 @@ fn event(operation: &Operation, counter: u64) -> io::Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     fn operation(state: OperationState) -> Operation {
         Operation { id: "0-7".to_owned(), state: state.into(), ..Operation::default() }
@@ -121,6 +130,13 @@ mod tests {
         assert!(events.next().await.expect("an item").is_err());
     }
 
+    #[tokio::test]
+    async fn a_time_that_passes_ends_the_events() {
+        let operations = stream::iter([Err(Failure::new(Kind::Timeout, "late"))]);
+        let mut events = std::pin::pin!(events(0, limits::EVENTS_KEEP_ALIVE, operations));
+        assert!(events.next().await.is_none());
+    }
+
     #[test]
     fn a_client_that_comes_again_goes_on_counting() {
         for (id, counter) in [
@@ -132,8 +148,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("last-event-id", id.parse().expect("a value"));
-            assert_eq!(last_event(&headers), counter, "{id}");
+            assert_eq!(last_counter(&headers), counter, "{id}");
         }
-        assert_eq!(last_event(&HeaderMap::new()), 0);
+        assert_eq!(last_counter(&HeaderMap::new()), 0);
     }
 }

@@ -23,6 +23,8 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
         let request = call.watched(WatchOperationsRequest {});
         let stream = call.client.clone().watch_operations(request).await?.into_inner();
         let operations = stream.map(|operation| operation.map_err(Failure::from));
+        let missed = missed(&call).await.map(Ok);
+        let operations = futures::stream::iter(missed).chain(operations);
         return Ok(events::answer(&call.head.headers, operations));
     }
     let request = ListOperationsRequest {
@@ -36,6 +38,15 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
         continuation_token: path::encode(&page.next_page_token),
     };
     Ok(answer::json(StatusCode::OK, &operations))
+}
+
+/// The operation of the last event that a client saw before it came again, if it has ended since. One
+/// that runs comes by itself.
+async fn missed(call: &Call) -> Option<Operation> {
+    let id = events::last_operation(&call.head.headers)?.to_owned();
+    let request = call.watched(GetOperationRequest { id });
+    let found = call.client.clone().get_operation(request).await.ok()?.into_inner();
+    Some(found).filter(events::has_ended)
 }
 
 /// The state that is asked for.

@@ -8,6 +8,7 @@ use crate::harness::{Connection, Driver, Gate, Server, copy, fill};
 const COPY: &str = "/ImageStore/$/Copy?api-version=6.0";
 const BODY: &str = r#"{"RemoteSource":"a","RemoteDestination":"b","Verify":true,"OperationId":"0190a9f0-1234-7abc-8def-0123456789ab"}"#;
 const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
+const ALL: &str = "/ImageStore/$/Operations";
 const OPERATION: &str = "/ImageStore/$/Operations/0190a9f0-1234-7abc-8def-0123456789ab";
 
 /// An event: its name, its id, and its operation.
@@ -135,6 +136,37 @@ async fn a_copy_whose_time_passes_is_done_as_cancelled() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_caller_who_only_follows_does_not_end_the_copy() {
+    let (gate, server) = behind().await;
+    let mut owner = events(&server, COPY, Some(BODY), &[]).await;
+    assert_eq!(event(&mut owner).await.expect("an event").name, "progress");
+    let mut follower = events(&server, &format!("{COPY}&timeout=1"), Some(BODY), &[]).await;
+    assert_eq!(event(&mut follower).await.expect("an event").name, "progress");
+    while let Some(event) = event(&mut follower).await {
+        assert_eq!(event.name, "progress", "the copy has not ended");
+    }
+    gate.open();
+    let mut last = event(&mut owner).await.expect("an event");
+    while last.name != "done" {
+        last = event(&mut owner).await.expect("an event");
+    }
+    assert_eq!(last.data["State"], "Succeeded");
+}
+
+#[tokio::test]
+async fn a_watch_whose_time_passes_ends_without_an_event() {
+    let (_gate, server) = behind().await;
+    let _owner = events(&server, COPY, Some(BODY), &[]).await;
+    for target in [OPERATION, ALL] {
+        let mut connection = events(&server, &format!("{target}?timeout=1"), None, &[]).await;
+        assert_eq!(event(&mut connection).await.expect("an event").name, "progress");
+        while let Some(event) = event(&mut connection).await {
+            assert_eq!(event.name, "progress", "{target}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_operation_is_followed_and_followed_again() {
     let (gate, server) = behind().await;
     let request = server.http().request("POST", COPY).header("Prefer", "respond-async");
@@ -160,7 +192,7 @@ async fn an_operation_is_followed_and_followed_again() {
 async fn all_operations_are_followed() {
     let server = Server::start().await;
     fill(&server.rest(), "a/f=1").await;
-    let mut connection = events(&server, "/ImageStore/$/Operations", None, &[]).await;
+    let mut connection = events(&server, ALL, None, &[]).await;
     let mut ids = Vec::new();
     for destination in ["b", "c"] {
         server.rest().copy(&copy("a", destination)).await.expect("copied");
@@ -170,6 +202,32 @@ async fn all_operations_are_followed() {
         ids.push(event.id);
     }
     assert!(ids[0].ends_with("-1") && ids[1].ends_with("-2"), "{ids:?}");
+}
+
+#[tokio::test]
+async fn who_follows_all_operations_again_hears_of_the_last_one() {
+    let (gate, server) = behind().await;
+    let last = format!("{ID}-41");
+    let again = [("Last-Event-ID", &*last)];
+    // There is none of this id.
+    let mut early = events(&server, ALL, None, &again).await;
+    let mut copy = events(&server, COPY, Some(BODY), &[]).await;
+    let first = event(&mut early).await.expect("an event");
+    assert_eq!((first.name.as_str(), first.id), ("progress", format!("{ID}-42")));
+    // It runs.
+    let mut connection = events(&server, ALL, None, &again).await;
+    let first = event(&mut connection).await.expect("an event");
+    assert_eq!((first.name.as_str(), first.id), ("progress", format!("{ID}-42")));
+    gate.open();
+    while event(&mut copy).await.is_some_and(|event| event.name != "done") {}
+    // It has ended meanwhile.
+    let mut connection = events(&server, ALL, None, &again).await;
+    let first = event(&mut connection).await.expect("an event");
+    assert_eq!((first.name.as_str(), first.id), ("done", format!("{ID}-42")));
+    server.rest().copy(&crate::harness::copy("a", "c")).await.expect("copied");
+    let next = event(&mut connection).await.expect("an event");
+    assert_eq!(next.data["RemoteDestination"], "c");
+    assert!(next.id.ends_with("-43"), "{next:?}");
 }
 
 #[tokio::test]
