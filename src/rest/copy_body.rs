@@ -12,7 +12,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Deserializer, Value};
 
 use crate::{
-    error::Error,
+    error::{Error, Kind},
+    limits::SKIP_FILES_MAX,
     wire::v1::{CopyRequest, IfExists},
 };
 
@@ -24,7 +25,8 @@ const OVERWRITE: i64 = 2;
 /// Parses the body of a copy into the request for it.
 ///
 /// # Errors
-/// `Kind::InvalidArgument`, with a message that says where the body is wrong.
+/// `Kind::InvalidArgument`, with a message that says where the body is wrong; `Kind::TooLarge` where
+/// it skips more than [`SKIP_FILES_MAX`] files.
 pub fn parse(body: &[u8]) -> Result<CopyRequest, Error> {
     let strict = read(body, Paths::Json);
     let request = match strict {
@@ -151,7 +153,8 @@ fn if_exists(value: &Value) -> Result<IfExists, Error> {
     }
 }
 
-/// Adds the names of a skip list; a repeated key adds to the one before.
+/// Adds the names of a skip list; a repeated key adds to the one before. More than a copy may have are
+/// refused here: short ones take more bytes in the request to the backend than in the body.
 fn skip(names: &mut Vec<String>, value: Value) -> Result<(), Error> {
     let refused = |value: &Value| {
         let value = snippet(value.to_string().as_bytes());
@@ -160,6 +163,12 @@ fn skip(names: &mut Vec<String>, value: Value) -> Result<(), Error> {
     match value {
         Value::Null => return Ok(()),
         Value::Array(values) => {
+            let count = names.len() + values.len();
+            if count > SKIP_FILES_MAX {
+                let message =
+                    format!("skip_files has {count} names; a copy has at most {SKIP_FILES_MAX}");
+                return Err(Error::new(Kind::TooLarge, message).field("skip_files"));
+            }
             for value in values {
                 if value.is_null() {
                     return Err(refused(&value));

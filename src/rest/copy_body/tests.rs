@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::Kind;
 
 #[track_caller]
 fn check(body: &str, source: &str, destination: &str) -> CopyRequest {
@@ -99,6 +98,22 @@ fn repeated_keys() {
     assert_eq!(request.skip_files, ["1", "2", "3"]);
     assert!(!request.check_mark_file);
     assert_eq!(request.if_exists(), IfExists::Overwrite);
+}
+
+#[test]
+fn too_many_names_are_refused_while_they_are_read() {
+    let body = |lists: &[usize]| {
+        let list = |&count: &usize| format!(r#","SkipFiles":[{}]"#, vec!["1"; count].join(","));
+        let lists: String = lists.iter().map(list).collect();
+        format!(r#"{{"RemoteSource":"a","RemoteDestination":"b"{lists}}}"#)
+    };
+    let request = check(&body(&[SKIP_FILES_MAX / 2, SKIP_FILES_MAX / 2]), "a", "b");
+    assert_eq!(request.skip_files.len(), SKIP_FILES_MAX);
+    for lists in [&[SKIP_FILES_MAX + 1][..], &[SKIP_FILES_MAX, 1], &[2_000_000]] {
+        let error = parse(body(lists).as_bytes()).expect_err("too many");
+        assert_eq!(error.kind(), Kind::TooLarge);
+        assert!(error.message().contains(&lists.iter().sum::<usize>().to_string()), "{error}");
+    }
 }
 
 #[test]
