@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method, Uri, header, request::Parts, uri::Authority};
+use http::{HeaderMap, Method, Uri, Version, header, request::Parts, uri::Authority};
 
 use super::answer::Failure;
 use crate::error::Kind;
@@ -22,12 +22,14 @@ pub enum Hosts {
 /// Refuses what a page of another origin asked for.
 ///
 /// # Errors
-/// `Kind::Forbidden`.
+/// `Kind::Forbidden`; `Kind::InvalidArgument` where the request does not say for whom it is.
 pub(super) fn check(hosts: Hosts, request: &Parts) -> Result<(), Failure> {
-    let host = host(&request.uri, &request.headers);
+    // The address counts before the header. HTTP/2 has it there, and so have requests to a proxy.
+    let names = [request.uri.authority().map(Authority::as_str), host_header(request)?];
+    let is_foreign =
+        |host: &&str| !host.parse().is_ok_and(|host: Authority| is_loopback(host.host()));
     if hosts == Hosts::Loopback
-        && let Some(host) = host
-        && !host.parse().is_ok_and(|host: Authority| is_loopback(host.host()))
+        && let Some(host) = names.into_iter().flatten().find(is_foreign)
     {
         let message = format!("the host '{host}' is not this machine; use 'localhost'");
         return Err(Failure::new(Kind::Forbidden, message));
@@ -41,7 +43,7 @@ pub(super) fn check(hosts: Hosts, request: &Parts) -> Result<(), Failure> {
     }
     if request.headers.contains_key(header::ORIGIN) {
         let origin = text(&request.headers, "origin").unwrap_or_default();
-        let host = host.unwrap_or_default();
+        let host = names.into_iter().flatten().next().unwrap_or_default();
         if !is_origin_of(origin, host) {
             let message = format!("a write from the origin '{origin}' to '{host}' is refused");
             return Err(Failure::new(Kind::Forbidden, message));
@@ -50,12 +52,17 @@ pub(super) fn check(hosts: Hosts, request: &Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The name that the request is for: HTTP/2 has it in the address, HTTP/1 in a header.
-fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
-    if let Some(host) = headers.get(header::HOST) {
-        return Some(host.to_str().unwrap_or_default());
+/// The `Host` header, of which HTTP/1.1 has exactly one.
+fn host_header(request: &Parts) -> Result<Option<&str>, Failure> {
+    let refused = |message| Err(Failure::new(Kind::InvalidArgument, message));
+    let mut values = request.headers.get_all(header::HOST).into_iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => refused("the request has more than one Host header; send one"),
+        (None, _) if request.version == Version::HTTP_11 => {
+            refused("the request has no Host header; HTTP/1.1 needs one")
+        }
+        (host, None) => Ok(host.map(|host| host.to_str().unwrap_or_default())),
     }
-    uri.authority().map(Authority::as_str)
 }
 
 /// The text of a header.
@@ -89,14 +96,24 @@ mod tests {
 
     use super::*;
 
-    /// Whether a request passes.
-    fn passes(hosts: Hosts, method: &str, headers: &[(&str, &str)]) -> bool {
-        let mut request = Request::builder().method(method).uri("/ImageStore/a");
+    /// What becomes of a request.
+    fn checked(
+        hosts: Hosts,
+        line: (&str, &str, Version),
+        headers: &[(&str, &str)],
+    ) -> Result<(), Kind> {
+        let (method, uri, version) = line;
+        let mut request = Request::builder().method(method).uri(uri).version(version);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        check(hosts, &parts).is_ok()
+        check(hosts, &parts).map_err(|failure| failure.kind)
+    }
+
+    /// Whether a request passes.
+    fn passes(hosts: Hosts, method: &str, headers: &[(&str, &str)]) -> bool {
+        checked(hosts, (method, "/ImageStore/a", Version::HTTP_11), headers).is_ok()
     }
 
     #[test]
@@ -117,7 +134,42 @@ mod tests {
             assert_eq!(passes(Hosts::Loopback, "GET", &[("host", host)]), expected, "{host}");
             assert!(passes(Hosts::Any, "GET", &[("host", host)]));
         }
-        assert!(passes(Hosts::Loopback, "GET", &[]));
+    }
+
+    #[test]
+    fn the_address_counts_before_the_header() {
+        let (here, there) = (("host", "localhost"), ("host", "evil.example"));
+        let (own, foreign) = ("http://127.0.0.1:1/a", "http://evil.example/a");
+        let check = |uri, version, headers: &[(&str, &str)], expected| {
+            let line = |method| (method, uri, version);
+            assert_eq!(checked(Hosts::Loopback, line("GET"), headers), expected, "{uri}");
+            assert_eq!(checked(Hosts::Loopback, line("PUT"), headers), expected, "{uri}");
+        };
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            check(own, version, &[here], Ok(()));
+            check(own, version, &[there], Err(Kind::Forbidden));
+            check(foreign, version, &[here], Err(Kind::Forbidden));
+        }
+        check(own, Version::HTTP_2, &[], Ok(()));
+        check(foreign, Version::HTTP_2, &[], Err(Kind::Forbidden));
+        let put = ("PUT", "http://a:1/a", Version::HTTP_2);
+        let origin = |origin| checked(Hosts::Any, put, &[("host", "b"), ("origin", origin)]);
+        assert_eq!(origin("http://a:1"), Ok(()));
+        assert_eq!(origin("http://b"), Err(Kind::Forbidden));
+    }
+
+    #[test]
+    fn a_request_has_one_host_header() {
+        for hosts in [Hosts::Any, Hosts::Loopback] {
+            let get = |version, headers: &[_]| checked(hosts, ("GET", "/a", version), headers);
+            let host = ("host", "localhost");
+            assert_eq!(get(Version::HTTP_11, &[host]), Ok(()));
+            assert_eq!(get(Version::HTTP_11, &[]), Err(Kind::InvalidArgument));
+            assert_eq!(get(Version::HTTP_10, &[]), Ok(()));
+            for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+                assert_eq!(get(version, &[host, host]), Err(Kind::InvalidArgument));
+            }
+        }
     }
 
     #[test]
@@ -142,7 +194,8 @@ mod tests {
         }
         assert!(passes(Hosts::Any, "POST", &[("host", "a"), ("origin", "https://a:443")]));
         assert!(passes(Hosts::Any, "POST", &[("host", "a:80"), ("origin", "http://a")]));
-        assert!(!passes(Hosts::Any, "POST", &[("origin", "http://a")]));
+        let nowhere = ("POST", "/a", Version::HTTP_10);
+        assert!(checked(Hosts::Any, nowhere, &[("origin", "http://a")]).is_err());
     }
 
     #[test]

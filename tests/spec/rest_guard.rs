@@ -67,6 +67,50 @@ async fn a_foreign_host_name_is_forbidden_even_to_read() {
 }
 
 #[tokio::test]
+async fn a_request_says_once_for_whom_it_is() {
+    let server = Server::start().await;
+    let target = "/ImageStore?api-version=6.0";
+    let get = |target: &str| server.http().request("GET", target);
+    for (hosts, kind) in [
+        (&["localhost", "localhost"][..], Kind::InvalidArgument),
+        (&["localhost", "evil.example"], Kind::InvalidArgument),
+        (&["evil.example", "localhost"], Kind::InvalidArgument),
+        (&["evil.example"], Kind::Forbidden),
+    ] {
+        let request = hosts.iter().fold(get(target), |request, host| request.header("Host", host));
+        request.send().await.assert_fault(kind);
+    }
+    let mut connection = server.http().connect().await;
+    connection.send(format!("GET {target} HTTP/1.1\r\n\r\n").as_bytes()).await;
+    connection.answer().await.assert_fault(Kind::InvalidArgument);
+    let mut connection = server.http().connect().await;
+    connection.send(format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes()).await;
+    assert!(connection.rest().await.starts_with(b"HTTP/1.0 200 OK\r\n"));
+    // As to a proxy: the address counts.
+    let foreign = get(&format!("http://evil.example{target}")).header("Host", "localhost");
+    foreign.send().await.assert_fault(Kind::Forbidden);
+    let foreign = get(&format!("http://localhost{target}")).header("Host", "evil.example");
+    foreign.send().await.assert_fault(Kind::Forbidden);
+    let own = get(&format!("http://localhost{target}")).header("Host", "localhost");
+    assert_eq!(own.send().await.status, 200);
+    let origin = "http://127.0.0.1:1";
+    let put = |uri: &str| server.http().request("PUT", uri).header("Origin", origin);
+    put(&format!("http://localhost{PUT}"))
+        .header("Host", "127.0.0.1:1")
+        .body(b"1")
+        .send()
+        .await
+        .assert_fault(Kind::Forbidden);
+    put(&format!("{origin}{PUT}"))
+        .header("Host", "localhost")
+        .body(b"1")
+        .send()
+        .await
+        .assert_empty_ok();
+    assert_eq!(tree(&server.rest()).await, "a=1");
+}
+
+#[tokio::test]
 async fn a_page_cannot_speak_grpc() {
     let server = Server::start().await;
     server.rest().upload("a", b"1").await.expect("stored");
