@@ -157,9 +157,10 @@ impl Gateway {
     }
 }
 
-/// The version of a call, if it has one.
+/// The version of a call, if it has one. A pair that does not count is a bad one.
 fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
-    query.value("api-version").map(api_version::parse).transpose()
+    let name = "api-version";
+    query.value(name).or(query.dropped(name)).map(api_version::parse).transpose()
 }
 
 /// Makes the call. The bodies of POST and DELETE are read whole before.

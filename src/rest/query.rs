@@ -12,26 +12,38 @@ use crate::{
     limits,
 };
 
-/// The pairs of a query that count.
+/// The pairs of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
+    /// Those that count.
     pairs: Vec<(String, String)>,
+    /// The others: the name, and what follows its first `=`.
+    dropped: Vec<(String, String)>,
 }
 
 /// Parses a raw query, without its `?`.
 pub fn parse(raw: &str) -> Query {
     let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=')?;
-        let counts = !name.is_empty() && !value.is_empty() && !value.contains('=');
-        counts.then(|| (name.to_owned(), value.to_owned()))
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.to_owned(), value.to_owned())
     };
-    Query { pairs: raw.split('&').filter_map(pair).collect() }
+    let counts = |(name, value): &(String, String)| {
+        !name.is_empty() && !value.is_empty() && !value.contains('=')
+    };
+    let (pairs, dropped) = raw.split('&').map(pair).partition(counts);
+    Query { pairs, dropped }
 }
 
 impl Query {
     /// The value of a name, not decoded.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a name that does not count, since no pair of that name is whole.
+    pub fn dropped(&self, name: &str) -> Option<&str> {
+        let found = self.dropped.iter().find(|(key, _)| key == name)?;
+        self.value(name).is_none().then_some(found.1.as_str())
     }
 
     /// The `timeout` in whole seconds; `None` where it is absent, unparsable or zero, which all
@@ -84,6 +96,24 @@ mod tests {
         check("x=%31", "x", Some("%31"));
         check("&&x=1&&", "x", Some("1"));
         check("remote-location=a&api-version=1.0", "api-version", Some("1.0"));
+    }
+
+    #[test]
+    fn a_pair_that_does_not_count_is_known() {
+        for (raw, value) in [
+            ("x=", Some("")),
+            ("x", Some("")),
+            ("x=a=b", Some("a=b")),
+            ("x==", Some("=")),
+            ("x=a=b&x=", Some("a=b")),
+            ("x=1", None),
+            ("x=&x=1", None),
+            ("x=1&x=", None),
+            ("X=", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(raw).dropped("x"), value, "{raw}");
+        }
     }
 
     #[test]

@@ -142,10 +142,13 @@ async fn a_further_call_needs_no_version_but_refuses_a_bad_one() {
             let answer = call.send(server.http(), query).await;
             assert_eq!(answer.status, call.status, "{} {}: {answer:?}", call.method, call.target);
         }
-        for version in BAD_VERSIONS {
+        for version in BAD_VERSIONS.into_iter().chain(["", "6.0=", "6.0=1", "=6.0"]) {
             let answer = call.send(server.http(), &format!("api-version={version}")).await;
-            answer.assert_fault(Kind::InvalidArgument);
+            let message = answer.assert_fault(Kind::InvalidArgument);
+            assert!(message.contains(&format!("'{version}'")), "{message}");
         }
+        let answer = call.send(server.http(), "api-version").await;
+        answer.assert_fault(Kind::InvalidArgument);
     }
 }
 
