@@ -139,7 +139,9 @@ impl Gateway {
 
     /// Answers the two paths outside of `/ImageStore` that are known here.
     fn known(&self, head: &Parts) -> Option<Result<Response, Failure>> {
-        let names: Vec<&str> = head.uri.path().split('/').filter(|name| !name.is_empty()).collect();
+        let names = head.uri.path().split('/').filter(|name| !name.is_empty()).map(path::decode);
+        let names = names.collect::<Result<Vec<_>, _>>().ok()?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let answer = match (&head.method, names.as_slice()) {
             (&Method::GET | &Method::HEAD, ["health"]) => info::health(&self.config.ready),
             (&Method::GET, ["$", "GetClusterVersion"]) => {

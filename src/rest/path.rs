@@ -25,9 +25,9 @@ pub struct Target {
 /// bytes are not UTF-8, or the content path has nothing but separators and spaces.
 pub fn parse(raw: &str) -> Result<Option<Target>, Error> {
     let mut segments = raw.split('/').filter(|segment| !segment.is_empty());
-    match segments.next() {
-        Some(PREFIX) => {}
-        Some(first) if first.eq_ignore_ascii_case(PREFIX) => {
+    match segments.next().map(decode) {
+        Some(Ok(first)) if first == PREFIX => {}
+        Some(Ok(first)) if first.eq_ignore_ascii_case(PREFIX) => {
             return Err(Error::invalid("path", format!("'{first}' is written '{PREFIX}'")));
         }
         Some(_) | None => return Ok(None),
@@ -115,6 +115,7 @@ mod tests {
     fn a_path_names_content_and_a_call() {
         check("/ImageStore", None, &[]);
         check("//ImageStore//", None, &[]);
+        check("/%49mageStor%65/a", Some("a"), &[]);
         check("/ImageStore/a/b", Some("a/b"), &[]);
         check("/ImageStore//a///b/", Some("a/b"), &[]);
         check("/ImageStore/$/Copy", None, &["$", "Copy"]);
@@ -147,12 +148,22 @@ mod tests {
             assert_eq!(error.kind(), Kind::InvalidArgument, "{raw}");
         }
         assert!(parse("/imagestore/a").is_err());
+        assert!(parse("/%69magestore/a").is_err());
         assert!(parse("/IMAGESTORE").is_err());
     }
 
     #[test]
     fn other_prefixes_are_not_ours() {
-        for raw in ["", "/", "/health", "/ImageStores", "/$/GetClusterVersion", "/a/ImageStore"] {
+        for raw in [
+            "",
+            "/",
+            "/health",
+            "/ImageStores",
+            "/$/GetClusterVersion",
+            "/a/ImageStore",
+            "/ImageStore%2Fa",
+            "/%zz/a",
+        ] {
             assert_eq!(parse(raw).expect("no error"), None, "{raw}");
         }
     }

@@ -27,6 +27,7 @@ async fn a_path_has_many_spellings() {
         ("/ImageStore/a:*%3Fb=&c", "a:*?b=&c"),
         ("/ImageStore/%C3%A4/%F0%9F%93%A6", "ä/📦"),
         ("/ImageStore/ImageStore", "ImageStore"),
+        ("/%49mageStor%65/a", "a"),
     ] {
         let target = format!("{written}?api-version=6.0");
         http.put(&target, meant.as_bytes()).await.assert_empty_ok();

@@ -232,7 +232,13 @@ async fn the_root_the_health_and_the_version_of_the_cluster_answer() {
     assert_eq!(http.get("/?api-version=6.0").await.status, 200);
     http.get("/health").await.assert_empty_ok();
     assert_eq!(http.request("HEAD", "/health").send_head().await.status, 200);
-    for target in ["/$/GetClusterVersion", "/$/GetClusterVersion?api-version=6.4&timeout=60"] {
+    http.get("/%68ealth").await.assert_empty_ok();
+    for target in [
+        "/$/GetClusterVersion",
+        "/$/GetClusterVersion?api-version=6.4&timeout=60",
+        "/%24/GetClusterVersion",
+        "//%24/%47etClusterVersion/",
+    ] {
         let answer = http.get(target).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"Version":"11.4.0.0"}"#));
         answer.assert_json();
