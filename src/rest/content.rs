@@ -54,7 +54,10 @@ async fn look(call: &Call, path: &str) -> Result<Response, Failure> {
         return Ok(Failure::new(Kind::Changed, message).into_response());
     }
     if condition(header::IF_NONE_MATCH).is_some_and(|tags| byte_range::has_tag(tags, &tag)) {
-        return headed(StatusCode::NOT_MODIFIED, Body::empty(), &entry, &tag);
+        let mut response = headed(StatusCode::NOT_MODIFIED, Body::empty(), &entry, &tag)?;
+        // That of the 200, or none: the length 0 would be taken for the file's.
+        response.headers_mut().insert(header::CONTENT_LENGTH, entry.size_bytes.into());
+        return Ok(response);
     }
     let is_get = call.head.method == Method::GET;
     let if_range = condition(header::IF_RANGE).is_none_or(|found| found == tag);

@@ -77,6 +77,7 @@ fn answer(
         ([(header::CONTENT_TYPE, content_type)], Body::from(text)).into_response()
     };
     let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, text.len().into());
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }

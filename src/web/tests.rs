@@ -45,11 +45,12 @@ async fn head_has_the_headers_of_get_and_no_body() {
 #[tokio::test]
 async fn an_asset_that_has_not_changed_is_not_sent_again() {
     let (_, headers, _) = call("GET", "/page/style.css", None).await;
-    let tag = headers["etag"].to_str().expect("text");
+    let (tag, length) = (headers["etag"].to_str().expect("text"), &headers["content-length"]);
     for known in [tag, "*", &format!("W/{tag}"), &format!("\"other\", {tag}")] {
         let (status, headers, body) = call("GET", "/page/style.css", Some(known)).await;
         assert_eq!((status, body.as_str()), (StatusCode::NOT_MODIFIED, ""), "{known}");
         assert_eq!(headers["etag"], tag);
+        assert_eq!(headers["content-length"], length);
     }
     let (status, _, _) = call("GET", "/page/style.css", Some("\"other\"")).await;
     assert_eq!(status, StatusCode::OK);

@@ -4,7 +4,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
 
-use crate::harness::{Driver, Http2, Server, tree};
+use crate::harness::{Driver, Http2, Server, fill, tree};
 
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 
@@ -81,4 +81,24 @@ async fn rest_takes_the_content_type_of_grpc_over_http_2() {
         }
     }
     assert_eq!(tree(&server.rest()).await, "a.b/c=1 d=1");
+}
+
+#[tokio::test]
+async fn a_file_that_has_not_changed_has_its_own_length() {
+    let server = Server::start().await;
+    fill(&server.rest(), "a=0123456789").await;
+    let (http, target) = (server.http(), "/ImageStore/a/$/Content");
+    let tag = http.get(target).await.header("etag").expect("a tag").to_owned();
+    let head = http.request("HEAD", target).header("If-None-Match", &tag).send_head().await;
+    assert_eq!((head.status, head.header("content-length")), (304, Some("10")));
+    let get = http.request("GET", target).header("If-None-Match", &tag).send().await;
+    assert_eq!((get.status, get.header("content-length")), (304, None));
+    let mut http2 = server.http2().await;
+    for method in ["GET", "HEAD"] {
+        let uri = format!("http://{}{target}", server.address);
+        let request = Request::builder().method(method).uri(uri).header("if-none-match", &tag);
+        let (head, body) = send(&mut http2, request, "").await;
+        assert_eq!((head.status.as_u16(), body.as_str()), (304, ""));
+        assert_eq!(head.headers["content-length"], "10");
+    }
 }
