@@ -38,7 +38,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, Method, Version, header, request::Parts};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 use tokio::{sync::watch, time::Instant};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
@@ -67,7 +67,7 @@ pub struct Config {
     /// Whether the server takes calls, for `GET /health`.
     pub ready: watch::Receiver<bool>,
     /// Answers every path that is none of the gateway's: `GET /`, and what its page needs. Its
-    /// requests have no body.
+    /// requests have no body. A 405 of it becomes the documented 400.
     pub page: Router,
 }
 
@@ -132,9 +132,14 @@ impl Gateway {
         if let Some(answer) = self.known(&head) {
             return answer;
         }
+        let (method, uri) = (head.method.clone(), head.uri.clone());
         let request = Request::from_parts(head, axum::body::Body::empty());
         let page = self.config.page.clone().oneshot(request).await;
-        Ok(page.unwrap_or_else(|never| match never {}))
+        let page = page.unwrap_or_else(|never| match never {});
+        if page.status() == StatusCode::METHOD_NOT_ALLOWED {
+            return Err(no_call(&method, &uri));
+        }
+        Ok(page)
     }
 
     /// Answers the two paths outside of `/ImageStore` that are known here.
@@ -149,14 +154,16 @@ impl Gateway {
                     .map(|_| info::cluster_version())
                     .map_err(Failure::from)
             }
-            (method, ["health"] | ["$", "GetClusterVersion"]) => {
-                let message = format!("there is no call '{method} {}'", head.uri.path());
-                Err(Error::invalid("path", message).into())
-            }
+            (_, ["health"] | ["$", "GetClusterVersion"]) => Err(no_call(&head.method, &head.uri)),
             _ => return None,
         };
         Some(answer)
     }
+}
+
+/// The failure for a wrong verb.
+fn no_call(method: &Method, uri: &Uri) -> Failure {
+    Error::invalid("path", format!("there is no call '{method} {}'", uri.path())).into()
 }
 
 /// The version of a call, if it has one. A pair that does not count is a bad one.

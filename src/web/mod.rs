@@ -55,7 +55,7 @@ const ASSETS: [(&str, &str, &str); 13] = [
 ];
 
 /// Makes the router of `GET` and `HEAD` for `/` and the page's files, which are below `/page/`.
-/// Everything else is 404 with an empty body.
+/// Everything else is 404 with an empty body; other verbs on these paths are 405.
 pub fn router() -> Router {
     ASSETS.into_iter().fold(Router::new(), |router, (path, content_type, text)| {
         let tag = format!("\"{}\"", blake3::hash(text.as_bytes()).to_hex());

@@ -196,6 +196,11 @@ async fn a_wrong_verb_a_wrong_case_and_an_unknown_call_are_bad_requests() {
         "PUT /imagestore/a/f",
         "POST /imagestore/$/copy",
         "GET /IMAGESTORE/a",
+        "POST /",
+        "PUT /",
+        "DELETE /",
+        "OPTIONS /",
+        "POST /page/style.css",
         "POST /health",
         "POST /$/GetClusterVersion",
     ] {
