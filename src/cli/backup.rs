@@ -73,12 +73,36 @@ async fn drive<T>(
     let result = loop {
         tokio::select! {
             result = &mut work => break result.map_err(Failure::from),
-            _ = look.tick(), if tally.progress().files_total > 0 => {
-                meter.show(tally.progress(), Instant::now(), output);
+            _ = look.tick() => {
+                // Nothing is known before the backup has told its size.
+                if tally.progress().files_total > 0 {
+                    meter.show(tally.progress(), Instant::now(), output);
+                }
             }
             () = interrupt.heard() => break Err(Failure::Said(stopped.to_owned())),
         }
     };
     meter.end(output);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::{Style, tests::output};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backup_is_shown_while_it_is_taken() {
+        let (mut output, _, err) = output(Style::Lines);
+        let tally = Tally::default();
+        let work = Box::pin(async {
+            // Nothing is counted at first. The clock jumps.
+            tokio::time::sleep(limits::PROGRESS_EVERY).await;
+            tally.expect(2, 8);
+            tokio::time::sleep(2 * limits::PROGRESS_LINE_EVERY).await;
+            Ok(())
+        });
+        drive(work, ("backing up", "stopped"), &tally, &mut output).await.expect("done");
+        assert!(err.text().starts_with("backing up: 0 of 2 files, 0 B of 8 B\n"), "{}", err.text());
+    }
 }

@@ -73,7 +73,7 @@ async fn follow(
     until: Until,
     output: &mut Output,
 ) -> Result<Operation, Failure> {
-    while let Some(operation) = watch.next().await? {
+    while let Some(operation) = progress::next(watch, |now| meter.show_again(now, output)).await? {
         if until == Until::Begun || is_final(operation.state()) {
             return Ok(operation);
         }

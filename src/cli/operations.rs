@@ -26,7 +26,13 @@ pub(super) async fn watch(
     let mut watch = id.map_or_else(|| client.watch_all(), |id| client.watch(id));
     let mut meters: HashMap<String, Meter> = HashMap::new();
     let mut last = None;
-    while let Some(operation) = watch.next().await? {
+    while let Some(operation) = progress::next(&mut watch, |now| {
+        for meter in meters.values_mut() {
+            meter.show_again(now, output);
+        }
+    })
+    .await?
+    {
         if is_final(operation.state()) {
             if let Some(mut meter) = meters.remove(&operation.id) {
                 meter.end(output);

@@ -2,25 +2,25 @@
 //! `--json`, whose records are the progress.
 //!
 //! The rate is the mean since the first look, so that an operation that was found half done is not
-//! taken for a fast one.
+//! taken for a fast one. The first line is held back, so that a short command prints only its result.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, pin::pin};
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, interval};
 
 use crate::{
     cli::{
         output::Output,
         text::{bytes, files},
     },
-    client::transfer::Progress,
+    client::{error::Result, transfer::Progress, watch::Watch},
     limits,
     wire::v1::Operation,
 };
 
 /// The bar. What matters most comes first in the text behind it, because the terminal's width ends it.
-const BAR: &str = "[{bar:24}] {percent:>3}% {wide_msg}";
+const BAR: &str = "{percent:>3}% [{bar:16}] {wide_msg}";
 
 /// The steps of a bar that counts neither bytes nor files yet.
 const NO_STEPS: u64 = 1;
@@ -30,6 +30,8 @@ const NO_STEPS: u64 = 1;
 pub(super) struct Meter {
     label: String,
     first: Option<(Instant, Progress)>,
+    last: Option<Progress>,
+    /// When the last line came, or the first look was.
     shown: Option<Instant>,
     bar: Option<ProgressBar>,
 }
@@ -42,26 +44,32 @@ impl Meter {
                 bar.set_style(style.progress_chars("=> "));
             }
         });
-        Self { label, first: None, shown: None, bar }
+        Self { label, first: None, last: None, shown: None, bar }
     }
 
     /// Shows the progress at a time.
     pub(super) fn show(&mut self, progress: Progress, now: Instant, output: &mut Output) {
+        self.last = Some(progress);
         let (since, before) = *self.first.get_or_insert((now, progress));
-        let (counts, pace) = (counts(progress), pace(progress, before, now.duration_since(since)));
+        let shown = *self.shown.get_or_insert(now);
+        let pace = pace(progress, before, now.duration_since(since));
         if let Some(bar) = &self.bar {
             let (done, total) = steps(progress);
             bar.set_length(total.max(NO_STEPS));
             bar.set_position(done);
-            bar.set_message(format!("{pace}  {}  {counts}", self.label).trim_start().to_owned());
-        } else if !output.is_json()
-            && self
-                .shown
-                .is_none_or(|shown| now.duration_since(shown) >= limits::PROGRESS_LINE_EVERY)
-        {
+            bar.set_message(message(progress, &pace, &self.label));
+        } else if !output.is_json() && now.duration_since(shown) >= limits::PROGRESS_LINE_EVERY {
             self.shown = Some(now);
             let pause = if pace.is_empty() { "" } else { ", " };
-            output.note(format_args!("{}: {counts}{pause}{pace}", self.label));
+            output.note(format_args!("{}: {}{pause}{pace}", self.label, counts(progress)));
+        }
+    }
+
+    /// Shows the progress of the last look again, so that a line that was held back comes although
+    /// nothing moves.
+    pub(super) fn show_again(&mut self, now: Instant, output: &mut Output) {
+        if let Some(progress) = self.last {
+            self.show(progress, now, output);
         }
     }
 
@@ -69,6 +77,22 @@ impl Meter {
     pub(super) fn end(&mut self, output: &Output) {
         if let Some(bar) = self.bar.take() {
             output.remove_bar(&bar);
+        }
+    }
+}
+
+/// Waits for the next state of what is watched; meanwhile `look` is called now and then.
+pub(super) async fn next(
+    watch: &mut Watch,
+    mut look: impl FnMut(Instant),
+) -> Result<Option<Operation>> {
+    let mut ticks = interval(limits::PROGRESS_EVERY);
+    // One future over all ticks, because a new one would cut the pause before a repeat short.
+    let mut next = pin!(watch.next());
+    loop {
+        tokio::select! {
+            state = &mut next => return state,
+            now = ticks.tick() => look(now),
         }
     }
 }
@@ -92,15 +116,30 @@ fn steps(progress: Progress) -> (u64, u64) {
     }
 }
 
+/// The text behind a bar: what the bar counts and how fast it moves, then what the work is.
+fn message(progress: Progress, pace: &str, label: &str) -> String {
+    let pause = if pace.is_empty() { "" } else { ", " };
+    let (files, bytes) = (file_counts(progress), byte_counts(progress));
+    if progress.bytes_total > 0 {
+        format!("{bytes}{pause}{pace}  {label}  {files}")
+    } else {
+        format!("{files}{pause}{pace}  {label}")
+    }
+}
+
 /// What is done, of how much.
 fn counts(progress: Progress) -> String {
-    format!(
-        "{} of {}, {} of {}",
-        HumanCount(progress.files_done.min(progress.files_total)),
-        files(progress.files_total),
-        bytes(progress.bytes_done.min(progress.bytes_total)),
-        bytes(progress.bytes_total),
-    )
+    format!("{}, {}", file_counts(progress), byte_counts(progress))
+}
+
+fn file_counts(progress: Progress) -> String {
+    let done = HumanCount(progress.files_done.min(progress.files_total));
+    format!("{done} of {}", files(progress.files_total))
+}
+
+fn byte_counts(progress: Progress) -> String {
+    let done = bytes(progress.bytes_done.min(progress.bytes_total));
+    format!("{done} of {}", bytes(progress.bytes_total))
 }
 
 /// The rate and the time left, as soon as they can be told. `before` is the progress at the first look,
@@ -176,13 +215,27 @@ mod tests {
         let (mut output, out, err) = output(Style::Lines);
         let mut meter = Meter::new("copying a".to_owned(), &output);
         let start = Instant::now();
-        for millis in [0, 100, 1_999, 2_000, 2_100] {
+        for (millis, lines) in [(0, 0), (1_999, 0), (2_000, 1), (2_100, 1), (4_000, 2)] {
             meter.show(progress(1, 2, 0, 0), start + Duration::from_millis(millis), &mut output);
+            assert_eq!(err.text().lines().count(), lines, "{}", err.text());
         }
+        meter.show_again(start + Duration::from_secs(6), &mut output);
         meter.end(&output);
-        assert_eq!(err.text().lines().count(), 2, "{}", err.text());
-        assert!(err.text().starts_with("copying a: 1 of 2 files, 0 B of 0 B\n"), "{}", err.text());
+        assert_eq!(err.text(), "copying a: 1 of 2 files, 0 B of 0 B\n".repeat(3));
         assert_eq!(out.text(), "");
+    }
+
+    #[test]
+    fn the_bytes_and_the_pace_fit_on_a_terminal() {
+        let mib = limits::MIB as u64;
+        let (half, label) = (progress(1, 4, 400 * mib, 900 * mib), "uploading a");
+        let pace = pace(half, NOTHING, Duration::from_mins(5));
+        let text = message(half, &pace, label);
+        let said = "400.00 MiB of 900.00 MiB, 1.33 MiB/s, 6m left";
+        assert_eq!(text, format!("{said}  uploading a  1 of 4 files"));
+        // Percent and bar come before it.
+        assert!("100% [................] ".len() + said.len() <= 80);
+        assert_eq!(message(progress(1, 3, 0, 0), "", label), "1 of 3 files  uploading a");
     }
 
     #[tokio::test]

@@ -53,6 +53,7 @@ pub(super) async fn upload(
             let local = args.local.display();
             return Err(Failure::Said(format!("--mark is for folders, and {local} is a file")));
         } else {
+            tally.expect(1, metadata.len());
             let entry = client.upload(&args.local, to, &tally).await?;
             sender.send(Moved { entry, local: Some(args.local.clone()) }).await.ok();
         }
@@ -103,8 +104,11 @@ async fn drive(
         tokio::select! {
             Some(moved) = done.recv() => arrived(&moved, output)?,
             result = &mut work => break result,
-            _ = look.tick(), if tally.progress().files_total > 0 => {
-                meter.show(tally.progress(), Instant::now(), output);
+            _ = look.tick() => {
+                // Nothing is known before the work has been counted.
+                if tally.progress().files_total > 0 {
+                    meter.show(tally.progress(), Instant::now(), output);
+                }
             }
             () = interrupt.heard() => break Err(Failure::Said(format!(
                 "stopped; what has arrived stays: {}", files(tally.progress().files_done)
@@ -134,4 +138,26 @@ fn conclude(verb: &str, path: &str, tally: &Tally, output: &mut Output) -> Resul
         output.tell(&(), format_args!("{verb} {path}: {files}, {bytes}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::{Style, tests::output};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_is_shown_before_its_first_file_is_there() {
+        let (mut output, _, err) = output(Style::Lines);
+        let (tally, (_sender, done)) = (Tally::default(), mpsc::channel(1));
+        let work = async {
+            // Nothing is counted at first. The clock jumps.
+            tokio::time::sleep(limits::PROGRESS_EVERY).await;
+            tally.expect(1, 8);
+            tokio::time::sleep(2 * limits::PROGRESS_LINE_EVERY).await;
+            Ok(())
+        };
+        let meter = Meter::new("uploading a".to_owned(), &output);
+        drive(work, done, &tally, meter, &mut output).await.expect("done");
+        assert!(err.text().starts_with("uploading a: 0 of 1 file, 0 B of 8 B\n"), "{}", err.text());
+    }
 }

@@ -60,8 +60,8 @@ impl Tally {
         self.bytes_done.fetch_add(bytes, Relaxed);
     }
 
-    /// Adds to what there is to do.
-    pub(super) fn expect(&self, files: u64, bytes: u64) {
+    /// Adds to what there is to do. Transfers of folders and downloads do so themselves.
+    pub fn expect(&self, files: u64, bytes: u64) {
         self.files_total.fetch_add(files, Relaxed);
         self.bytes_total.fetch_add(bytes, Relaxed);
     }

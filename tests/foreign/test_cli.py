@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,20 @@ class Transfers(CommandCase):
         self.assertEqual(said, "uploaded bin/calc.dll: 1 file, 20.00 MiB\n")
         for copy in [self.folder / "new/copy.dll", folder / "calc.dll"]:
             self.assertTrue(copy.read_bytes() == PACKAGE["code/calc.dll"])
+
+    def test_a_file_that_takes_long_shows_how_far_it_is(self) -> None:
+        file = self.package / "code/calc.dll"
+        # A server that stands still takes the connection, and little more.
+        self.server.send(signal.SIGSTOP)
+        self.addCleanup(self.server.send, signal.SIGCONT)
+
+        put = self.enterContext(self.start("put", str(file), "bin/calc.dll"))
+        said = put.note()
+        self.server.send(signal.SIGCONT)
+        done = put.end()
+
+        self.assertRegex(said, r"^uploading .*calc.dll: 0 of 1 file, .* of 20.00 MiB")
+        self.assertEqual(done.stdout, "uploaded bin/calc.dll: 1 file, 20.00 MiB\n")
 
     def test_each_file_is_a_record(self) -> None:
         up = self.records("put", str(self.package), "V1")

@@ -214,7 +214,7 @@ class LongCopies(CopyCase):
         copy = self.begin(stderr=terminal, env={"TERM": "xterm"})
         os.close(terminal)
 
-        drawn = read_terminal(master, re.compile(rb"\[ *\] +0%.*copying V1 to V2"))
+        drawn = read_terminal(master, re.compile(rb" 0% \[ *\] 0 B of 250.0. KiB.*copying V1 to V2"))
 
         self.assertRegex(drawn, rb"[0-3] of 4 files")
         copy.interrupt()
