@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 use imagestore::{
     cli,
     server::{
@@ -30,7 +30,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Where the stream is closed there is nobody to tell.
@@ -46,6 +46,17 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Parses the command line, and checks what clap cannot.
+fn parse() -> Result<Arguments, clap::Error> {
+    let mut command = Arguments::command();
+    let line = command.try_get_matches_from_mut(std::env::args_os())?;
+    if let Some(flag) = cli::needs_data(&line) {
+        let why = format!("--{flag} is for a server that is stopped, and needs --data DIR");
+        return Err(command.error(ErrorKind::MissingRequiredArgument, why));
+    }
+    Arguments::from_arg_matches(&line)
 }
 
 /// Runs a client command against its server, or against a private one over the store of a stopped one.

@@ -8,7 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Subcommand, ValueEnum, builder::FalseyValueParser};
+use clap::{
+    ArgMatches, Args, Subcommand, ValueEnum, builder::FalseyValueParser, parser::ValueSource,
+};
 
 use crate::{limits, wire::v1::OperationState};
 
@@ -252,17 +254,20 @@ pub struct Stopped {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Its database, where it was started with one
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "IMAGESTORE_DATABASE",
-        hide_env_values = true,
-        requires = "data"
-    )]
+    #[arg(long, value_name = "URL", env = "IMAGESTORE_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
     /// Its blob store, where it was started with one
-    #[arg(long, value_name = "URL", env = "IMAGESTORE_BLOBS", requires = "data")]
+    #[arg(long, value_name = "URL", env = "IMAGESTORE_BLOBS")]
     pub blobs: Option<String>,
+}
+
+/// Finds `--database` or `--blobs` without `--data`. In the environment they may be: there they are
+/// the settings of a server, and a command that asks a server does not look at them.
+pub fn needs_data(line: &ArgMatches) -> Option<&'static str> {
+    let (_, line) = line.subcommand()?;
+    let given = |id| line.try_contains_id(id).unwrap_or(false);
+    let typed = |id| given(id) && line.value_source(id) == Some(ValueSource::CommandLine);
+    ["database", "blobs"].into_iter().find(|id| typed(id) && !given("data"))
 }
 
 impl fmt::Debug for Stopped {

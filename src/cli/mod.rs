@@ -19,7 +19,7 @@ mod transfer;
 
 use std::{io, process::ExitCode};
 
-pub use args::{Command, Global};
+pub use args::{Command, Global, needs_data};
 
 use crate::{
     cli::output::{Output, Style},

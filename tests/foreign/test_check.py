@@ -29,6 +29,26 @@ class CheckTest(CommandCase):
         self.assert_fails("check", "--data", str(nowhere), says=["no store is in"])
         self.assertFalse(nowhere.exists())
 
+    def test_the_settings_of_a_server_are_not_those_of_its_clients(self) -> None:
+        """Looks at them in the environment only on a stopped store, and refuses them on the line."""
+        blobs = f"file://{self.folder}/nowhere"
+        for settings in [
+            {"IMAGESTORE_DATABASE": "postgres://me:secret@127.0.0.1:1/none"},
+            {"IMAGESTORE_BLOBS": blobs},
+        ]:
+            self.assertIn("clean", self.command("check", env=settings))
+            self.command("backup", f"{self.folder}/backups/", env=settings)
+            done = self.run_command("restore", f"{self.folder}/backups/", env=settings)
+            self.assert_error(done, "the store holds files already")
+        for flag in ["--database", "--blobs"]:
+            done = self.run_command("check", flag, blobs)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn(f"{flag} is for a server that is stopped, and needs --data", done.stderr)
+        self.server.stop()
+        done = self.run_command("check", "--data", self.data, env={"IMAGESTORE_BLOBS": blobs})
+        self.assert_error(done, "no store is in")
+        self.start_again()
+
     def test_a_lost_object(self) -> None:
         """Exits with 1 and names the path, not the object, on a stopped store and on a serving one."""
         (lost,) = (path for path in (Path(self.data) / "blobs").rglob("*") if path.is_file())
