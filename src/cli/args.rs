@@ -102,7 +102,7 @@ pub struct CopySwitches {
     /// Refuse a source folder without its mark file _.dir
     #[arg(long, env = "IMAGESTORE_CHECK_MARK", value_parser = FalseyValueParser::new())]
     pub check_mark: bool,
-    /// Keep what is at the destination
+    /// If the destination exists, leave it as it is and copy nothing
     #[arg(long, env = "IMAGESTORE_KEEP", value_parser = FalseyValueParser::new())]
     pub keep: bool,
     /// Read and check every byte before the copy is visible

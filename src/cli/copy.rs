@@ -29,6 +29,7 @@ use crate::{
 /// Copies, and follows the copy until it ends.
 pub(super) async fn copy(client: &Client, args: Copy, output: &mut Output) -> Result<(), Failure> {
     let detached = args.switches.detach;
+    let kept = args.switches.keep.then_some(Kept { may_skip: !args.skip.is_empty() });
     let until = if detached { Until::Begun } else { Until::Ended };
     let label = format!("copying {} to {}", path(&args.source), path(&args.destination));
     let mut interrupt = Interrupt::listen()?;
@@ -51,10 +52,27 @@ pub(super) async fn copy(client: &Client, args: Copy, output: &mut Output) -> Re
         () = interrupt.heard() => Ok(None),
     };
     meter.end(output);
-    match result? {
-        Some(operation) => tell(&operation, output),
-        None => cancel(client, watch, interrupt, output).await,
+    match result.map_err(|failure| lost(failure, watch.id()))? {
+        Some(operation) => tell(&operation, kept, output),
+        None => cancel(client, (watch, kept), interrupt, output).await,
     }
+}
+
+/// A copy whose answer was lost may have ended well, so its id is told.
+fn lost(failure: Failure, id: &str) -> Failure {
+    match &failure {
+        Failure::Client(error) if error.is_lost() => Failure::Said(format!(
+            "{error}; the copy is operation {id}: watch it, or repeat it with --operation-id {id}"
+        )),
+        Failure::Client(_) | Failure::Stream(_) | Failure::Said(_) => failure,
+    }
+}
+
+/// A copy with `--keep`.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// Whether names are left out as well.
+    may_skip: bool,
 }
 
 /// How long a copy is followed.
@@ -86,10 +104,10 @@ async fn follow(
 }
 
 /// Tells how the copy ended, or that it has begun.
-fn tell(operation: &Operation, output: &mut Output) -> Result<(), Failure> {
+fn tell(operation: &Operation, kept: Option<Kept>, output: &mut Output) -> Result<(), Failure> {
     match operation.state() {
         OperationState::Succeeded | OperationState::Running => {
-            Ok(output.tell(&json::operation(operation), summary(operation))?)
+            Ok(output.tell(&json::operation(operation), summary(operation, kept))?)
         }
         OperationState::Failed | OperationState::Cancelled | OperationState::Unspecified => {
             let state = text::state(operation.state());
@@ -99,13 +117,23 @@ fn tell(operation: &Operation, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// The result of a copy as a line.
-fn summary(operation: &Operation) -> String {
+fn summary(operation: &Operation, kept: Option<Kept>) -> String {
     let (source, destination) = (path(&operation.source), path(&operation.destination));
     if operation.state() == OperationState::Running {
         return format!(
             "copying {source} to {destination} as operation {}; follow it with: imagestore watch {}",
             operation.id, operation.id
         );
+    }
+    // What a copy leaves out because the destination is kept counts as skipped.
+    let nothing = operation.files_done == 0 && operation.files_skipped == operation.files_total;
+    match kept.filter(|_| nothing && operation.files_total > 0) {
+        Some(Kept { may_skip: false }) => return format!("kept {destination}: it exists already"),
+        Some(Kept { may_skip: true }) => {
+            let why = "it exists already, or every file is left out";
+            return format!("copied nothing to {destination}: {why}");
+        }
+        None => {}
     }
     let (done, size) = (files(operation.files_done), bytes(operation.bytes_done));
     let mut line = format!("copied {source} to {destination}: {done}, {size}");
@@ -120,7 +148,7 @@ fn summary(operation: &Operation) -> String {
 /// the wait; dropping the watch then cancels, unless the copy is detached.
 async fn cancel(
     client: &Client,
-    mut watch: Watch,
+    (mut watch, kept): (Watch, Option<Kept>),
     mut interrupt: Interrupt,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -144,7 +172,7 @@ async fn cancel(
             let mut last = Meter::new(String::new(), output);
             let ended = follow(&mut watch, &mut last, Until::Ended, output).await;
             last.end(output);
-            tell(&ended?, output)
+            tell(&ended?, kept, output)
         }
         Ok(Err(error)) => Err(Failure::Said(format!("left the copy {id}: {error}"))),
         Err(_) => Err(Failure::Said(format!("left the copy {id}: the server does not answer"))),
@@ -154,6 +182,7 @@ async fn cancel(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::error::Error;
 
     #[test]
     fn a_summary_tells_what_was_left_out() {
@@ -166,10 +195,43 @@ mod tests {
             bytes_done: 2048,
             ..Operation::default()
         };
+        let summary = |operation: &_| summary(operation, None);
         assert_eq!(summary(&operation), "copied a to b: 2 files, 2.00 KiB");
         operation.files_skipped = 1;
         assert_eq!(summary(&operation), "copied a to b: 2 files, 2.00 KiB; left out 1 file, 0 B");
         operation.state = OperationState::Running.into();
         assert!(summary(&operation).contains("imagestore watch 7"));
+    }
+
+    #[test]
+    fn a_summary_tells_that_the_destination_is_kept() {
+        let mut operation = Operation {
+            state: OperationState::Succeeded.into(),
+            source: "a".to_owned(),
+            destination: "b".to_owned(),
+            files_skipped: 2,
+            files_total: 2,
+            ..Operation::default()
+        };
+        let keep = Some(Kept { may_skip: false });
+        assert_eq!(summary(&operation, keep), "kept b: it exists already");
+        // Without --keep the names were left out, and with both nobody knows.
+        assert!(summary(&operation, None).starts_with("copied a to b: 0 files"));
+        let both = summary(&operation, Some(Kept { may_skip: true }));
+        assert!(both.starts_with("copied nothing to b: it exists already, or"), "{both}");
+        (operation.files_done, operation.files_skipped) = (2, 0);
+        assert_eq!(summary(&operation, keep), "copied a to b: 2 files, 0 B");
+    }
+
+    #[test]
+    fn a_copy_that_is_lost_tells_its_id() {
+        let error = Error::Lost { server: "http://there".to_owned(), why: "reset".to_owned() };
+        assert_eq!(
+            lost(error.into(), "7").to_string(),
+            "cannot reach http://there: reset; the copy is operation 7: watch it, or repeat it with \
+             --operation-id 7"
+        );
+        let other = Error::Answer("odd".to_owned());
+        assert!(!lost(other.into(), "7").to_string().contains("operation"));
     }
 }

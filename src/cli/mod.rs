@@ -83,13 +83,17 @@ impl From<io::Error> for Failure {
 mod tests;
 
 async fn execute(server: &str, command: Command, output: &mut Output) -> Result<(), Failure> {
-    let client = Client::connect(server).await.map_err(|error| {
+    let mut client = Client::connect(server).await.map_err(|error| {
         if error.is_lost() {
             let hint = "is it running? --server or IMAGESTORE_SERVER says where it is";
             return Failure::Said(format!("{error}; {hint}"));
         }
         error.into()
     })?;
+    if !output.is_json() {
+        let notes = output.notes();
+        client = client.telling(move |error| notes.say(format_args!("{error}; trying again")));
+    }
     match command {
         Command::Copy(args) => copy::copy(&client, args, output).await,
         Command::Upload(args) => transfer::upload(&client, args, output).await,

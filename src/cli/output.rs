@@ -6,6 +6,7 @@
 use std::{
     fmt,
     io::{self, BufWriter, Write},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use indicatif::{MultiProgress, ProgressBar};
@@ -23,9 +24,31 @@ pub(super) enum Style {
 /// The two streams of a command, and how it speaks on them.
 pub(super) struct Output {
     out: Box<dyn Write + Send>,
-    err: Box<dyn Write + Send>,
+    notes: Notes,
     style: Style,
+}
+
+/// Standard error, with the bars on it. Clones share it, so that work which runs can speak as well.
+#[derive(Clone)]
+pub(super) struct Notes {
+    err: Arc<Mutex<Box<dyn Write + Send>>>,
     bars: Option<MultiProgress>,
+}
+
+impl Notes {
+    fn new(err: Box<dyn Write + Send>, bars: Option<MultiProgress>) -> Self {
+        Self { err: Arc::new(Mutex::new(err)), bars }
+    }
+
+    /// Writes a line. Where the stream is closed there is nobody to tell.
+    pub(super) fn say(&self, line: impl fmt::Display) {
+        let line = tame(&line.to_string());
+        let mut err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.bars {
+            Some(bars) => bars.suspend(|| writeln!(err, "{line}")).ok(),
+            None => writeln!(err, "{line}").ok(),
+        };
+    }
 }
 
 impl Output {
@@ -34,9 +57,11 @@ impl Output {
         let bars = MultiProgress::new();
         Self {
             out: Box::new(BufWriter::new(io::stdout())),
-            err: Box::new(io::stderr()),
+            notes: Notes::new(
+                Box::new(io::stderr()),
+                (style == Style::Lines && !bars.is_hidden()).then_some(bars),
+            ),
             style,
-            bars: (style == Style::Lines && !bars.is_hidden()).then_some(bars),
         }
     }
 
@@ -47,13 +72,13 @@ impl Output {
 
     /// A new bar, where there are bars.
     pub(super) fn bar(&self) -> Option<ProgressBar> {
-        self.bars.as_ref().map(|bars| bars.add(ProgressBar::no_length()))
+        self.notes.bars.as_ref().map(|bars| bars.add(ProgressBar::no_length()))
     }
 
     /// Removes a bar.
     pub(super) fn remove_bar(&self, bar: &ProgressBar) {
         bar.finish_and_clear();
-        if let Some(bars) = &self.bars {
+        if let Some(bars) = &self.notes.bars {
             bars.remove(bar);
         }
     }
@@ -67,7 +92,7 @@ impl Output {
         value: &impl Serialize,
         line: impl fmt::Display,
     ) -> io::Result<()> {
-        let Self { out, style, bars, .. } = self;
+        let Self { out, style, notes } = self;
         let mut write = || {
             if *style == Style::Json {
                 serde_json::to_writer(&mut *out, value)?;
@@ -76,7 +101,7 @@ impl Output {
                 writeln!(out, "{}", tame(&line.to_string()))
             }
         };
-        let Some(bars) = bars else { return write() };
+        let Some(bars) = &notes.bars else { return write() };
         bars.suspend(write)?;
         // A line that waits in the buffer would come among the bars.
         bars.suspend(|| out.flush())
@@ -101,12 +126,12 @@ impl Output {
 
     /// Writes a line to standard error. Where that is closed there is nobody to tell.
     pub(super) fn note(&mut self, line: impl fmt::Display) {
-        let line = tame(&line.to_string());
-        let err = &mut self.err;
-        match &self.bars {
-            Some(bars) => bars.suspend(|| writeln!(err, "{line}")).ok(),
-            None => writeln!(err, "{line}").ok(),
-        };
+        self.notes.say(line);
+    }
+
+    /// Standard error, for work that speaks while it runs.
+    pub(super) fn notes(&self) -> Notes {
+        self.notes.clone()
     }
 }
 
@@ -114,7 +139,7 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output")
             .field("style", &self.style)
-            .field("bars", &self.bars.is_some())
+            .field("bars", &self.notes.bars.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -126,8 +151,6 @@ fn tame(line: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::{Arc, Mutex, PoisonError};
-
     use super::*;
 
     /// A stream that tests read.
@@ -154,8 +177,8 @@ pub(super) mod tests {
     /// An output without a terminal, with what it writes to either stream.
     pub(in crate::cli) fn output(style: Style) -> (Output, Sink, Sink) {
         let (out, err) = (Sink::default(), Sink::default());
-        let output =
-            Output { out: Box::new(out.clone()), err: Box::new(err.clone()), style, bars: None };
+        let notes = Notes::new(Box::new(err.clone()), None);
+        let output = Output { out: Box::new(out.clone()), notes, style };
         (output, out, err)
     }
 
@@ -194,9 +217,8 @@ pub(super) mod tests {
     fn work_goes_on_when_nobody_reads() {
         let mut output = Output {
             out: Box::new(Closed),
-            err: Box::new(Closed),
+            notes: Notes::new(Box::new(Closed), None),
             style: Style::Lines,
-            bars: None,
         };
         assert!(output.print(&(), "x").is_err());
         assert!(output.tell(&(), "x").is_ok());

@@ -10,7 +10,7 @@ use crate::{
         Command, Failure, execute,
         output::{Style, tests::output},
     },
-    client::tests::script::{Script, listen, lock},
+    client::tests::script::{Fault, Script, listen, lock},
     error::{Error, Kind},
     wire::{
         status::from_error,
@@ -163,4 +163,17 @@ async fn a_file_has_no_mark() {
     let (failure, _) =
         run(&server, Style::Lines, &["put", local, "a", "--mark"]).await.expect_err("a file");
     assert!(failure.to_string().starts_with("--mark is for folders"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_told_once() {
+    let (script, server) = listen().await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let local = file.path().to_str().expect("UTF-8");
+    for (style, expected) in [(Style::Lines, 1), (Style::Json, 0)] {
+        lock(&script.faults).extend([Fault::Break(0), Fault::Break(0)]);
+        let (_, err) = run(&server, style, &["put", local, "a"]).await.expect("put");
+        assert_eq!(err.matches("cannot reach").count(), expected, "{err}");
+        assert_eq!(err.matches("; trying again\n").count(), expected, "{err}");
+    }
 }

@@ -23,7 +23,6 @@ use crate::{
         joined,
         path::{name, relative, target},
         present,
-        retry::Patience,
         transfer::{Moved, Tally, Try},
         upload::tell,
     },
@@ -141,7 +140,7 @@ impl Client {
         this: &mut Try,
         sink: &mpsc::Sender<Bytes>,
     ) -> Result<()> {
-        let mut patience = Patience::default();
+        let mut patience = self.patience();
         while this.bytes() < file.size_bytes {
             let before = this.bytes();
             let received = self.receive_once(file, this, sink).await;

@@ -30,7 +30,7 @@ use tonic::{
 use crate::{
     client::{
         error::{Error, Result, root_cause},
-        retry::Patience,
+        retry::{Listener, Patience},
     },
     limits,
     wire::v1::{
@@ -49,6 +49,7 @@ type Stub = ImageStoreClient<Channel>;
 pub struct Client {
     stub: Stub,
     server: String,
+    listener: Listener,
 }
 
 impl Client {
@@ -78,7 +79,13 @@ impl Client {
         let stub = ImageStoreClient::new(channel)
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-        Ok(Self { stub, server })
+        Ok(Self { stub, server, listener: Listener::default() })
+    }
+
+    /// Calls `tell` when a connection was lost and a call is repeated for the first time.
+    #[must_use]
+    pub fn telling(self, tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        Self { listener: Listener::new(tell), ..self }
     }
 
     /// Describes a path; the empty one is the root.
@@ -159,13 +166,18 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut patience = Patience::default();
+        let mut patience = self.patience();
         loop {
             match self.answer(call(self.stub.clone()).await) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => patience.after(error).await?,
             }
         }
+    }
+
+    /// The patience with one piece of work.
+    fn patience(&self) -> Patience {
+        Patience::new(&self.listener)
     }
 
     /// The message of an answer, or its error as this client tells it.

@@ -1,17 +1,60 @@
 //! Patience with a server that is busy or restarts: a bounded number of repeats with growing pauses.
 
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
 use crate::{
     client::error::{Error, Result},
     limits,
 };
 
+/// Who is told, once, that a connection was lost and the server is asked again. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Listener(Option<Arc<Told>>);
+
+struct Told {
+    once: AtomicBool,
+    tell: Box<dyn Fn(&Error) + Send + Sync>,
+}
+
+impl Listener {
+    pub(super) fn new(tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(Told { once: AtomicBool::new(false), tell: Box::new(tell) })))
+    }
+
+    fn hear(&self, error: &Error) {
+        if let Some(told) = self.0.as_ref().filter(|_| error.is_lost())
+            && !told.once.swap(true, Relaxed)
+        {
+            (told.tell)(error);
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener").field(&self.0.is_some()).finish()
+    }
+}
+
 /// Counts the failures in a row of one piece of work, and pauses between its repeats.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     failures: u32,
+    listener: Listener,
 }
 
 impl Patience {
+    /// Begins a piece of work; `listener` hears of its repeats.
+    pub(super) fn new(listener: &Listener) -> Self {
+        Self { failures: 0, listener: listener.clone() }
+    }
+
     /// Pauses before a repeat, or gives the error back: where a repeat cannot help, and after
     /// [`limits::RETRIES`] failures in a row.
     ///
@@ -21,6 +64,7 @@ impl Patience {
         if !error.retryable() || self.failures >= limits::RETRIES {
             return Err(error);
         }
+        self.listener.hear(&error);
         let pause = limits::RETRY_PAUSE.saturating_mul(1 << self.failures);
         self.failures += 1;
         tokio::time::sleep(pause).await;
@@ -44,7 +88,7 @@ mod tests {
 
     #[tokio::test]
     async fn patience_ends() {
-        let mut patience = Patience { failures: limits::RETRIES };
+        let mut patience = Patience { failures: limits::RETRIES, ..Patience::default() };
         assert!(patience.after(lost()).await.is_err());
         patience.renew();
         assert_eq!(patience.failures, 0);

@@ -24,7 +24,6 @@ use crate::{
         joined,
         path::join,
         present,
-        retry::Patience,
         transfer::{Moved, Tally, Try},
         tree::{FoundKind, Mark, Survey, Walk, regular},
     },
@@ -106,7 +105,7 @@ impl Client {
         path: &str,
         tally: &Arc<Tally>,
     ) -> Result<Entry> {
-        let mut patience = Patience::default();
+        let mut patience = self.patience();
         loop {
             match self.upload_once(local, path, Try::begin(tally)).await {
                 Ok(entry) => return Ok(entry),

@@ -78,7 +78,7 @@ impl Client {
             attached: None,
             orphaned: false,
             ended: false,
-            patience: Patience::default(),
+            patience: self.patience(),
         }
     }
 }

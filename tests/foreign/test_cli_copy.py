@@ -203,6 +203,19 @@ class LongCopies(CopyCase):
 
         self.assert_unchanged(operation)
 
+    def test_one_whose_server_is_gone_tells_its_id(self) -> None:
+        copy = self.begin()
+        while not (running := self.operations("--state", "running")):
+            pass
+        self.server.kill()
+        done = copy.end()
+        self.start_again(self.server.address)
+
+        ((operation, _),) = running
+        again = "; trying again\n"
+        self.assertEqual(done.stderr.count(again), 1, done.stderr)
+        self.assert_error(done, "cannot reach", f"operation {operation}", f"--operation-id {operation}")
+
     def test_its_time_can_be_bounded(self) -> None:
         done = self.begin("--timeout", "1").end()
         self.assert_error(done, "deadline", "nothing has changed")
