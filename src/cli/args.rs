@@ -9,7 +9,9 @@ use std::{
 };
 
 use clap::{
-    ArgMatches, Args, Subcommand, ValueEnum, builder::FalseyValueParser, parser::ValueSource,
+    ArgMatches, Args, Subcommand, ValueEnum,
+    builder::{FalseyValueParser, PathBufValueParser, TypedValueParser as _},
+    parser::ValueSource,
 };
 
 use crate::{limits, wire::v1::OperationState};
@@ -118,7 +120,8 @@ pub struct CopySwitches {
 pub struct Upload {
     /// File or folder on this machine; a folder may hold no symbolic links
     pub local: PathBuf,
-    /// Path of that file or folder in the store; "" or / is the root
+    /// Path of that file or folder in the store; "" or / is the root. A file goes into the root, and into
+    /// what ends in /, under its own name
     pub path: String,
     /// Write the mark file _.dir of every folder, after all files, the root's last
     #[arg(long, env = "IMAGESTORE_MARK", value_parser = FalseyValueParser::new())]
@@ -133,9 +136,11 @@ pub struct Upload {
 pub struct Download {
     /// File or folder in the store; "" or / is the root
     pub path: String,
-    /// Path of that file or folder on this machine; a file also goes into a folder that exists
+    /// Path of that file or folder on this machine; a file also goes into a folder, which exists or is
+    /// named with a / at its end
+    #[arg(value_parser = PathBufValueParser::new().try_map(no_stream))]
     pub local: PathBuf,
-    /// Overwrite files that exist
+    /// Overwrite files that exist and differ
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -223,7 +228,7 @@ pub struct Check {
 pub struct Backup {
     /// A folder (one that exists, or a path that ends with /), which many backups share: only new parts
     /// are fetched. Any other path: a file that holds this one backup
-    #[arg(value_name = "DIR/|FILE")]
+    #[arg(value_name = "DIR/|FILE", value_parser = PathBufValueParser::new().try_map(no_stream))]
     pub place: PathBuf,
     /// Overwrite a file that exists
     #[arg(long)]
@@ -259,6 +264,16 @@ pub struct Stopped {
     /// Its blob store, where it was started with one
     #[arg(long, value_name = "URL", env = "IMAGESTORE_BLOBS")]
     pub blobs: Option<String>,
+}
+
+/// Refuses the name that other programs take for the standard output, where a file would be made.
+fn no_stream(path: PathBuf) -> Result<PathBuf, &'static str> {
+    if path.as_os_str() == "-" {
+        return Err(
+            "nothing is written to the standard output; name a file, or write ./- for this one",
+        );
+    }
+    Ok(path)
 }
 
 /// Finds `--database` or `--blobs` without `--data`. In the environment they may be: there they are

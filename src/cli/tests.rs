@@ -134,7 +134,9 @@ async fn a_folder_goes_there_is_listed_and_comes_back() {
     let got = run(&server, Style::Json, &["get", "app", back]).await.expect("get");
     assert_eq!(got.0.lines().count(), 3);
     assert_eq!(fs::read_to_string(folder.path().join("back/Code/run")).expect("a file"), "12345");
-    let again = run(&server, Style::Lines, &["get", "app", back]).await.expect_err("it is there");
+    run(&server, Style::Lines, &["get", "app", back]).await.expect("it is there already");
+    fs::write(folder.path().join("back/Code/run"), "54321").expect("a file");
+    let again = run(&server, Style::Lines, &["get", "app", back]).await.expect_err("another one");
     assert!(again.0.to_string().contains("--force overwrites it"), "{}", again.0);
     run(&server, Style::Lines, &["get", "app", back, "--force"]).await.expect("forced");
 }
@@ -153,6 +155,35 @@ async fn a_check_fails_where_something_is_found() {
         out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines[0]["repaired"], true);
     assert_eq!((&lines[1]["findings_repaired"], &lines[1]["done"]), (&1.into(), &true.into()));
+}
+
+#[tokio::test]
+async fn a_file_goes_into_a_folder_under_its_name() {
+    let (script, server) = listen().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let local = folder.path().join("run");
+    fs::write(&local, "12345").expect("a file");
+    let local = local.to_str().expect("UTF-8");
+    for (path, stored) in
+        [("app/Code/", "app/Code/run"), (r"app\", "app/run"), ("/", "run"), ("app/x", "app/x")]
+    {
+        let (out, _) = run(&server, Style::Lines, &["put", local, path]).await.expect("put");
+        assert_eq!(out, format!("uploaded {stored}: 1 file, 5 B\n"));
+        assert!(lock(&script.files).contains_key(stored), "{stored}");
+    }
+    let new = folder.path().join("new/");
+    let got = ["get", "app/Code/run", new.to_str().expect("UTF-8")];
+    run(&server, Style::Lines, &got).await.expect("get");
+    assert_eq!(fs::read_to_string(new.join("run")).expect("a file"), "12345");
+}
+
+#[test]
+fn nothing_is_written_to_a_dash() {
+    for line in [["get", "a", "-"].as_slice(), &["backup", "-"]] {
+        let refused = Arguments::try_parse_from(["imagestore"].iter().chain(line));
+        let why = refused.err().expect("refused").to_string();
+        assert!(why.contains("write ./- for"), "{why}");
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use crate::{
         Client,
         download::{Existing, FolderDownload},
         error::Error,
+        path::{join, kept_name},
         transfer::{Moved, Tally},
         upload::{FolderUpload, Marks},
     },
@@ -43,25 +44,34 @@ pub(super) async fn upload(
     })?;
     let tally = Arc::new(Tally::default());
     let (sender, done) = mpsc::channel(args.jobs.jobs.into());
-    let to = args.path.trim_matches([' ', '/', '\\']);
+    let mut to = args.path.trim_matches([' ', '/', '\\']).to_owned();
+    if !metadata.is_dir() && is_folder(&args.path) {
+        to = join(&to, kept_name(&args.local)?);
+    }
     let work = async {
         if metadata.is_dir() {
             let marks = if args.mark { Marks::Every } else { Marks::Existing };
             let options = FolderUpload { jobs: args.jobs.jobs.into(), marks };
-            client.upload_folder((&args.local, to), options, &tally, &sender).await?;
+            client.upload_folder((&args.local, &to), options, &tally, &sender).await?;
         } else if args.mark {
             let local = args.local.display();
             return Err(Failure::Said(format!("--mark is for folders, and {local} is a file")));
         } else {
             tally.expect(1, metadata.len());
-            let entry = client.upload(&args.local, to, &tally).await?;
+            let entry = client.upload(&args.local, &to, &tally).await?;
             sender.send(Moved { entry, local: Some(args.local.clone()) }).await.ok();
         }
         Ok(())
     };
     let label = format!("uploading {}", args.local.display());
     drive(work, done, &tally, Meter::new(label, output), output).await?;
-    conclude("uploaded", path(to), &tally, output)
+    conclude("uploaded", path(&to), &tally, output)
+}
+
+/// Whether a path in the store can only be that of a folder.
+fn is_folder(path: &str) -> bool {
+    let path = path.trim_matches(' ');
+    path.is_empty() || path.ends_with(['/', '\\'])
 }
 
 /// Downloads a file or a folder.

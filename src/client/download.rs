@@ -2,7 +2,8 @@
 //!
 //! The bytes go into a file of another name beside the target, which is renamed when it is whole and
 //! its digest is right; so a target is either complete or not there. A connection that is lost goes on
-//! where it broke, as long as the file in the store is still the same.
+//! where it broke, as long as the file in the store is still the same. A file that is here already, byte
+//! for byte, is not fetched, so a download that was stopped is continued by a second one.
 
 use std::{
     fs,
@@ -49,12 +50,13 @@ pub struct FolderDownload {
 }
 
 impl Client {
-    /// Fetches a file as `local`, whose folder is made if it is missing. Where `local` is a folder
-    /// the file goes into it, under its own name.
+    /// Fetches a file as `local`, whose folder is made if it is missing. Where `local` is a folder,
+    /// or ends in `/`, the file goes into it, under its own name.
     ///
     /// # Errors
-    /// [`Error::Exists`] where `local` exists and may not be overwritten; [`Error::Damaged`] where the
-    /// bytes are not those of the store's digest.
+    /// [`Error::Exists`] where `local` is another file and may not be overwritten;
+    /// [`Error::Occupied`] where it is no file; [`Error::Damaged`] where the bytes are not those of the
+    /// store's digest.
     ///
     /// # Cancel safety
     /// A download that is dropped leaves nothing.
@@ -65,8 +67,8 @@ impl Client {
         existing: Existing,
         tally: &Arc<Tally>,
     ) -> Result<Moved> {
-        let local =
-            if local.is_dir() { target(local, name(&file.path))? } else { local.to_owned() };
+        let is_folder = local.is_dir() || local.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let local = if is_folder { target(local, name(&file.path))? } else { local.to_owned() };
         tally.expect(1, file.size_bytes);
         self.fetch(file, &local, existing, tally).await?;
         Ok(Moved { entry: file.clone(), local: Some(local) })
@@ -108,6 +110,10 @@ impl Client {
     ) -> Result<()> {
         if file.kind() != EntryKind::File {
             return Err(Error::Answer(format!("{:?} became a folder", file.path)));
+        }
+        if is_here(file, local).await? {
+            tally.add(1, file.size_bytes);
+            return Ok(());
         }
         refuse_existing(local, existing)?;
         if let Some(folder) = local.parent() {
@@ -186,12 +192,42 @@ impl Client {
     }
 }
 
-/// Refuses to overwrite.
-pub(super) fn refuse_existing(local: &Path, existing: Existing) -> Result<()> {
-    if existing == Existing::Refuse && local.symlink_metadata().is_ok() {
-        return Err(Error::Exists(local.to_owned()));
+/// Whether a file has arrived before, byte for byte.
+async fn is_here(file: &Entry, local: &Path) -> Result<bool> {
+    // A link is not followed: who puts a file in its place refuses it.
+    let found = local.symlink_metadata();
+    if !found.is_ok_and(|found| found.is_file() && found.len() == file.size_bytes) {
+        return Ok(false);
     }
-    Ok(())
+    let local = local.to_owned();
+    let hash = tokio::task::spawn_blocking(move || {
+        let mut hasher = blake3::Hasher::new();
+        // A file that cannot be read is no reason to fail: it is treated as another one.
+        let read = fs::File::open(local).and_then(|file| hasher.update_reader(file).map(drop));
+        Ok(read.is_ok().then(|| hasher.finalize()))
+    });
+    Ok(joined(hash).await?.is_some_and(|digest| file.digest == digest.to_hex().as_str()))
+}
+
+/// Refuses to overwrite a file, unless that is allowed, and what is none in any case: nobody means to
+/// put a file in the place of a device.
+pub(super) fn refuse_existing(local: &Path, existing: Existing) -> Result<()> {
+    let Ok(found) = local.symlink_metadata() else { return Ok(()) };
+    let kind = found.file_type();
+    if !kind.is_file() {
+        let what = if kind.is_symlink() {
+            "a symbolic link"
+        } else if kind.is_dir() {
+            "a folder"
+        } else {
+            "a device, a pipe or a socket"
+        };
+        return Err(Error::Occupied { path: local.to_owned(), what });
+    }
+    match existing {
+        Existing::Refuse => Err(Error::Exists(local.to_owned())),
+        Existing::Overwrite => Ok(()),
+    }
 }
 
 /// Writes and hashes what comes, until there is no more.
@@ -267,6 +303,26 @@ mod tests {
             assert_eq!(partial.keep(&target, existing).is_ok(), content == "new");
             assert_eq!(fs::read_to_string(&target).expect("a file"), content);
             assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_overwritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [file, link, socket] = ["file", "link", "socket"].map(|name| folder.path().join(name));
+        fs::write(&file, "old").expect("a file");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        for (place, what) in [
+            (&link, "is a symbolic link"),
+            (&socket, "is a device"),
+            (&folder.path().into(), "is a folder"),
+        ] {
+            for existing in [Existing::Refuse, Existing::Overwrite] {
+                let error = refuse_existing(place, existing).expect_err(what).to_string();
+                assert!(error.contains(what), "{error}");
+            }
         }
     }
 }

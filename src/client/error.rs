@@ -62,6 +62,14 @@ pub enum Error {
     /// A file on this side that a download would overwrite.
     #[error("{} exists already; --force overwrites it", .0.display())]
     Exists(PathBuf),
+    /// What a file cannot be put in the place of.
+    #[error("{} is {what}, which is not overwritten; remove it, or choose another path", path.display())]
+    Occupied {
+        /// Where the file was to go.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
     /// The bytes on one side are not those of the other.
     #[error("{path} was damaged on its way: {why}")]
     Damaged {
@@ -119,6 +127,7 @@ impl Error {
             | Self::Local { .. }
             | Self::Unfit { .. }
             | Self::Exists(_)
+            | Self::Occupied { .. }
             | Self::Damaged { .. }
             | Self::Backup { .. }
             | Self::Answer(_) => None,

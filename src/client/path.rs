@@ -29,7 +29,7 @@ pub fn name(path: &str) -> &str {
 }
 
 /// The name under which a local file or folder is kept, or why it cannot be.
-pub(super) fn kept_name(local: &Path) -> Result<&str> {
+pub fn kept_name(local: &Path) -> Result<&str> {
     let unfit = |why: String| Error::Unfit { path: local.to_owned(), why };
     let name = local.file_name().unwrap_or(local.as_os_str());
     let name = name.to_str().ok_or_else(|| unfit("its name is not UTF-8; rename it".to_owned()))?;

@@ -92,7 +92,36 @@ async fn a_folder_comes_back_as_it_went_and_its_marks_came_last() {
     for (path, bytes) in files {
         assert_eq!(fs::read(target.join(path)).expect(path), bytes, "{path}");
     }
-    let error = download_folder(&client, "app", &target).await.expect_err("it is there");
+    fs::write(target.join("z"), "Z").expect("a file");
+    let error = download_folder(&client, "app", &target).await.expect_err("another one");
+    assert!(matches!(error, Error::Exists(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_download_is_continued() {
+    let (script, client) = start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    for (path, bytes) in [("app/a", "one"), ("app/b", "two"), ("app/c", "three")] {
+        lock(&script.files).insert(path.to_owned(), Bytes::from_static(bytes.as_bytes()));
+    }
+    write(folder.path(), &[("a", b"one"), ("c", b"three")]);
+    let entry = client.stat("app").await.expect("a folder").entry.expect("a folder");
+    let (tally, (sender, mut moved)) = (Arc::new(Tally::default()), mpsc::channel::<Moved>(64));
+    let options = FolderDownload { jobs: 1, existing: Existing::Refuse };
+    client.download_folder((&entry, folder.path()), options, &tally, &sender).await.expect("all");
+    assert_eq!(*lock(&script.log), ["app/b 0"], "only what is missing is fetched");
+    let all = Progress { files_done: 3, files_total: 3, bytes_done: 11, bytes_total: 11 };
+    assert_eq!(tally.progress(), all);
+    drop(sender);
+    let mut told = Vec::new();
+    while let Some(moved) = moved.recv().await {
+        told.push(moved.entry.path);
+    }
+    assert_eq!(told, ["app/a", "app/b", "app/c"]);
+
+    // A file of the same size and other bytes is another file.
+    write(folder.path(), &[("c", b"THREE")]);
+    let error = download_folder(&client, "app", folder.path()).await.expect_err("another one");
     assert!(matches!(error, Error::Exists(_)), "{error}");
 }
 

@@ -159,6 +159,55 @@ class Transfers(CommandCase):
 
         self.assertTrue(read_tree(out) == PACKAGE)
 
+    def test_a_download_is_continued(self) -> None:
+        self.put("V1")
+        out = self.folder / "out"
+        self.command("get", "V1", str(out))
+        kept = (out / "code/calc.dll").stat().st_ino
+        (out / "manifest.xml").unlink()
+
+        for flags in [[], ["--force"]]:
+            said = self.command("get", "V1", str(out), *flags)
+            self.assertTrue(said.startswith(f"downloaded V1: {len(PACKAGE)} files, "), said)
+
+        self.assertEqual((out / "code/calc.dll").stat().st_ino, kept)
+        self.assertTrue(read_tree(out) == PACKAGE)
+        # The same size is not enough.
+        (out / "manifest.xml").write_bytes(PACKAGE["manifest.xml"].swapcase())
+        self.assert_fails("get", "V1", str(out), says=["manifest.xml", "--force"])
+
+    def test_what_is_no_file_is_not_replaced(self) -> None:
+        self.rest.put("V1/a", b"1")
+        pipe, link = self.folder / "pipe", self.folder / "link"
+        os.mkfifo(pipe)
+        link.symlink_to("manifest.xml")
+
+        for command in [["get", "V1/a"], ["backup"]]:
+            self.assert_fails(*command, str(pipe), "--force", says=["pipe is a device, a pipe"])
+            self.assert_fails(*command, str(link), "--force", says=["link is a symbolic link"])
+            done = self.run_command(*command, "-", cwd=self.folder)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("write ./-", done.stderr)
+
+        self.assertTrue(pipe.is_fifo() and link.is_symlink())
+        self.assertFalse((self.folder / "-").exists())
+
+    def test_a_file_goes_into_a_folder_that_ends_in_a_slash(self) -> None:
+        file = str(self.package / "manifest.xml")
+
+        for path in ["New/", "New\\sub\\", "/"]:
+            self.command("put", file, path)
+        self.command("get", "manifest.xml", f"{self.folder}/new/")
+
+        self.assertEqual(
+            sorted(self.rest.tree()), ["New/manifest.xml", "New/sub/manifest.xml", "manifest.xml"]
+        )
+        self.assertEqual(
+            (self.folder / "new/manifest.xml").read_bytes(), PACKAGE["manifest.xml"]
+        )
+        (self.folder / "file").write_bytes(b"")
+        self.assert_fails("get", "manifest.xml", f"{self.folder}/file/", says=["file"])
+
     def test_what_cannot_be_uploaded_is_refused_by_name(self) -> None:
         nowhere = str(self.folder / "nowhere")
         manifest = str(self.package / "manifest.xml")
