@@ -17,7 +17,7 @@ use crate::{
         json,
         output::Output,
         progress::Meter,
-        text::{bytes, files, path},
+        text::{bytes, count, files, path},
     },
     client::{
         Client,
@@ -25,7 +25,7 @@ use crate::{
         error::Error,
         path::{join, kept_name},
         transfer::{Moved, Tally},
-        upload::{FolderUpload, Marks},
+        upload::{FolderUpload, Marks, Omitted},
     },
     limits,
     wire::v1::EntryKind,
@@ -48,11 +48,12 @@ pub(super) async fn upload(
     if !metadata.is_dir() && is_folder(&args.path) {
         to = join(&to, kept_name(&args.local)?);
     }
+    let mut omitted = Omitted::default();
     let work = async {
         if metadata.is_dir() {
             let marks = if args.mark { Marks::Every } else { Marks::Existing };
             let options = FolderUpload { jobs: args.jobs.jobs.into(), marks };
-            client.upload_folder((&args.local, &to), options, &tally, &sender).await?;
+            omitted = client.upload_folder((&args.local, &to), options, &tally, &sender).await?;
         } else if args.mark {
             let local = args.local.display();
             return Err(Failure::Said(format!("--mark is for folders, and {local} is a file")));
@@ -65,7 +66,29 @@ pub(super) async fn upload(
     };
     let label = format!("uploading {}", args.local.display());
     drive(work, done, &tally, Meter::new(label, output), output).await?;
+    warn(&omitted, output);
     conclude("uploaded", path(&to), &tally, output)
+}
+
+/// Tells what of a folder is not in the store.
+fn warn(omitted: &Omitted, output: &mut Output) {
+    match omitted.empty_folders {
+        0 => {}
+        1 => output.note("1 empty folder is not kept; --mark keeps it"),
+        many => {
+            output.note(format_args!(
+                "{} empty folders are not kept; --mark keeps them",
+                count(many)
+            ));
+        }
+    }
+    if !omitted.partials.is_empty() {
+        let partials: Vec<_> = omitted.partials.iter().map(|it| it.display().to_string()).collect();
+        output.note(format_args!(
+            "left out what a download that was broken off has left: {}",
+            partials.join(", ")
+        ));
+    }
 }
 
 /// Whether a path in the store can only be that of a folder.

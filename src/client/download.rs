@@ -31,6 +31,11 @@ use crate::{
     wire::v1::{DownloadRequest, Entry, EntryKind},
 };
 
+/// How the name of a file begins that is being filled.
+const PARTIAL_BEGIN: &str = ".imagestore-";
+/// How it ends.
+const PARTIAL_END: &str = ".part";
+
 /// What a download does with a file that exists on this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
@@ -230,6 +235,11 @@ pub(super) fn refuse_existing(local: &Path, existing: Existing) -> Result<()> {
     }
 }
 
+/// Whether a file has the name of one that was being filled; a client that is killed leaves it.
+pub(super) fn is_partial(name: &str) -> bool {
+    name.starts_with(PARTIAL_BEGIN) && name.ends_with(PARTIAL_END)
+}
+
 /// Writes and hashes what comes, until there is no more.
 fn write(
     mut file: fs::File,
@@ -255,7 +265,8 @@ impl Partial {
     /// Makes an empty file beside the target. Its name does not grow with that of the target, which
     /// may have all the length that the file system allows.
     pub(super) fn create(target: &Path) -> Result<(Self, fs::File)> {
-        let path = target.with_file_name(format!(".imagestore-{}.part", Uuid::new_v4().simple()));
+        let name = format!("{PARTIAL_BEGIN}{}{PARTIAL_END}", Uuid::new_v4().simple());
+        let path = target.with_file_name(name);
         let file = fs::File::create_new(&path).map_err(Error::local("write", target))?;
         Ok((Self { path, kept: false }, file))
     }

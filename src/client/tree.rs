@@ -2,7 +2,8 @@
 //!
 //! Symbolic links below the folder are refused, not followed and not skipped: following them can
 //! loop or store a file twice, skipping them stores a package that lacks files. So are pipes, sockets
-//! and devices. The walk holds one open folder per level, never the list of all files.
+//! and devices. What a download left that was killed is no part of a package. The walk holds one open
+//! folder per level, never the list of all files.
 
 use std::{
     fs::{self, ReadDir},
@@ -11,8 +12,9 @@ use std::{
 
 use crate::{
     client::{
+        download::is_partial,
         error::{Error, Result},
-        path::{MARK, join, kept_name},
+        path::{self, MARK, join, kept_name},
     },
     limits,
 };
@@ -35,6 +37,8 @@ pub(super) enum FoundKind {
     File(u64),
     /// The mark file of a folder and its size in bytes.
     Mark(u64),
+    /// What a download left that was broken off.
+    Partial,
     /// A folder; what it holds comes next.
     Folder,
 }
@@ -75,6 +79,8 @@ impl Walk {
                 regular(&local, &metadata)?;
                 if entry.file_name() == MARK {
                     FoundKind::Mark(metadata.len())
+                } else if is_partial(path::name(&relative)) {
+                    FoundKind::Partial
                 } else {
                     FoundKind::File(metadata.len())
                 }
@@ -133,6 +139,15 @@ pub enum Marks {
     Every,
 }
 
+/// What an upload of a folder leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Omitted {
+    /// Folders without any file below them, which leave no trace without a mark.
+    pub empty_folders: u64,
+    /// Files that a download left that was broken off.
+    pub partials: Vec<PathBuf>,
+}
+
 /// What there is to upload from a folder, as a first walk sees it.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
@@ -142,6 +157,45 @@ pub(super) struct Survey {
     pub(super) bytes: u64,
     /// The marks to write, those of deeper folders first and the root's last.
     pub(super) marks: Vec<Mark>,
+    /// What is left out.
+    pub(super) omitted: Omitted,
+}
+
+/// Counts the folders without a file below them, over a walk.
+#[derive(Debug, Default)]
+struct Empty {
+    /// Of the root and each open folder below it, whether it has a file.
+    open: Vec<bool>,
+    count: u64,
+}
+
+impl Empty {
+    fn see(&mut self, found: &Found) {
+        let above = found.relative.matches('/').count() + 1;
+        self.close(above);
+        // The root is not found.
+        self.open.resize(above, false);
+        match found.kind {
+            FoundKind::Folder => self.open.push(false),
+            FoundKind::File(_) | FoundKind::Mark(_) => self.open.fill(true),
+            FoundKind::Partial => {}
+        }
+    }
+
+    /// Closes all but so many folders.
+    fn close(&mut self, left: usize) {
+        let closed = self.open.drain(left.min(self.open.len())..);
+        self.count += closed.filter(|has_file| !has_file).count() as u64;
+    }
+
+    /// How many there were, at the end.
+    fn count(mut self) -> u64 {
+        if self.open.is_empty() {
+            self.open.push(false);
+        }
+        self.close(0);
+        self.count
+    }
 }
 
 /// A mark file to write.
@@ -161,9 +215,12 @@ impl Survey {
     pub(super) fn take(root: &Path, marks: Marks) -> Result<Self> {
         let mut survey = Self::default();
         let mut folders = vec![String::new()];
+        let mut empty = Empty::default();
         for found in Walk::open(root)? {
             let found = found?;
+            empty.see(&found);
             match found.kind {
+                FoundKind::Partial => survey.omitted.partials.push(found.local),
                 FoundKind::File(bytes) => {
                     survey.files += 1;
                     survey.bytes += bytes;
@@ -177,6 +234,8 @@ impl Survey {
         }
         if marks == Marks::Every {
             survey.marks.extend(folders.iter().map(|folder| Mark::new(join(folder, MARK), None)));
+        } else {
+            survey.omitted.empty_folders = empty.count();
         }
         // A mark that exists comes before the empty one for the same folder, which then goes.
         survey.marks.sort_by(|a, b| {
@@ -237,6 +296,33 @@ mod tests {
         let survey = Survey::take(root.path(), Marks::Existing).expect("fit");
         assert_eq!((survey.files, survey.bytes), (3, 13));
         assert_eq!(marks(&survey), [("Code/_.dir", true)]);
+    }
+
+    #[test]
+    fn folders_without_files_are_counted_unless_they_are_marked() {
+        let root = package();
+        let count = |marks| Survey::take(root.path(), marks).expect("fit").omitted.empty_folders;
+        assert_eq!(count(Marks::Existing), 1);
+        fs::create_dir_all(root.path().join("a/b/c")).expect("folders");
+        fs::create_dir_all(root.path().join("Code/bin/empty")).expect("folders");
+        assert_eq!(count(Marks::Existing), 5);
+        fs::write(root.path().join("a/b/file"), "").expect("a file");
+        assert_eq!(count(Marks::Existing), 3);
+        assert_eq!(count(Marks::Every), 0);
+        let empty = tempfile::tempdir().expect("a folder");
+        let survey = Survey::take(empty.path(), Marks::Existing).expect("fit");
+        assert_eq!(survey.omitted.empty_folders, 1);
+    }
+
+    #[test]
+    fn what_a_killed_download_left_is_left_out() {
+        let root = package();
+        let partial = root.path().join("Empty/.imagestore-0123456789abcdef.part");
+        fs::write(&partial, "half").expect("a file");
+        fs::write(root.path().join(".imagestore-notes"), "mine").expect("a file");
+        let survey = Survey::take(root.path(), Marks::Existing).expect("fit");
+        assert_eq!((survey.files, survey.bytes), (4, 17));
+        assert_eq!(survey.omitted, Omitted { empty_folders: 1, partials: vec![partial] });
     }
 
     #[cfg(unix)]

@@ -31,7 +31,7 @@ use crate::{
     wire::v1::{Entry, UploadHeader, UploadRequest, upload_request::Payload},
 };
 
-pub use crate::client::tree::Marks;
+pub use crate::client::tree::{Marks, Omitted};
 
 /// How a folder is uploaded.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ impl Client {
     /// deeper folders first and its own last, so that a mark says that all below is there.
     ///
     /// Every file that has arrived is sent to `done`. Symbolic links are refused before anything is
-    /// sent.
+    /// sent. What is not stored is returned.
     ///
     /// # Cancel safety
     /// When it is dropped, the files that have arrived stay.
@@ -68,7 +68,7 @@ impl Client {
         options: FolderUpload,
         tally: &Arc<Tally>,
         done: &mpsc::Sender<Moved>,
-    ) -> Result<()> {
+    ) -> Result<Omitted> {
         let root = local.to_owned();
         let survey =
             joined(tokio::task::spawn_blocking(move || Survey::take(&root, options.marks))).await?;
@@ -95,7 +95,7 @@ impl Client {
                 })
                 .await?;
         }
-        Ok(())
+        Ok(survey.omitted)
     }
 
     /// Sends a file until it has arrived; an empty one where there is no local file.

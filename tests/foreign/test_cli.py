@@ -208,6 +208,25 @@ class Transfers(CommandCase):
         (self.folder / "file").write_bytes(b"")
         self.assert_fails("get", "manifest.xml", f"{self.folder}/file/", says=["file"])
 
+    def test_what_is_not_stored_of_a_folder_is_said(self) -> None:
+        partial = self.package / "code/.imagestore-0123456789abcdef0123456789abcdef.part"
+        partial.write_bytes(b"half")
+        (self.package / "none/none").mkdir(parents=True)
+
+        for path, flags, empty in [
+            ("V1", [], ["2 empty folders are not kept; --mark keeps them"]),
+            ("V2", ["--mark"], []),
+        ]:
+            done = self.run_command("put", str(self.package), path, *flags)
+            self.assertEqual(done.returncode, 0)
+            left = f"left out what a download that was broken off has left: {partial}"
+            # Before it may be progress.
+            said = [line for line in done.stderr.splitlines() if not line.startswith("uploading ")]
+            self.assertEqual(said, [*empty, left])
+
+        self.assertEqual(sorted(self.rest.tree("V1")), sorted(f"V1/{path}" for path in PACKAGE))
+        self.assertTrue(self.rest.exists(f"V2/none/none/{MARK}"))
+
     def test_what_cannot_be_uploaded_is_refused_by_name(self) -> None:
         nowhere = str(self.folder / "nowhere")
         manifest = str(self.package / "manifest.xml")
