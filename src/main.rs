@@ -66,8 +66,11 @@ fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
     });
     match config {
         None => cli::run(global, command),
-        Some(config) => with_stopped(config, command.makes_store(), |server| {
-            cli::run(&cli::Global { server, ..global.clone() }, command)
-        }),
+        Some(config) => match cli::prepare(global, &command) {
+            Err(code) => code,
+            Ok(()) => with_stopped(config, command.makes_store(), |server| {
+                cli::run(&cli::Global { server, ..global.clone() }, command)
+            }),
+        },
     }
 }

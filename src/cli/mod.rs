@@ -23,7 +23,7 @@ pub use args::{Command, Global, needs_data};
 
 use crate::{
     cli::output::{Output, Style},
-    client::{self, Client},
+    client::{self, Client, backup::Place},
 };
 
 /// Runs a client command to its end, and says how it ended.
@@ -46,11 +46,27 @@ pub fn run(global: &Global, command: Command) -> ExitCode {
         Err(Failure::Stream(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
-        Err(failure) => {
-            output.note(format_args!("imagestore: {failure}"));
-            ExitCode::FAILURE
-        }
+        Err(failure) => fail(&failure, &mut output),
     }
+}
+
+/// Sees that a command can begin, before a store is made for it; else says why it cannot.
+///
+/// # Errors
+/// The exit code.
+pub fn prepare(global: &Global, command: &Command) -> Result<(), ExitCode> {
+    let Command::Restore(restore) = command else { return Ok(()) };
+    let place = Place::of(&restore.place);
+    client::backup::probe(&place, restore.snapshot.as_deref()).map_err(|error| {
+        let style = if global.json { Style::Json } else { Style::Lines };
+        fail(&error.into(), &mut Output::standard(style))
+    })
+}
+
+/// Says why a command failed.
+fn fail(failure: &Failure, output: &mut Output) -> ExitCode {
+    output.note(format_args!("imagestore: {failure}"));
+    ExitCode::FAILURE
 }
 
 /// Why a command failed.

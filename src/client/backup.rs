@@ -22,7 +22,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use place::Place;
-pub use restore::Restored;
+pub use restore::{Restored, probe};
 
 use crate::{
     client::{

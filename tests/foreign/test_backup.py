@@ -315,7 +315,7 @@ class BadBackupTest(CommandCase):
         (empty,) = self.records("backup", str(self.store))
         self.assertEqual((empty["file_count"], empty["parts"]), (0, 0))
         (self.folder / "away").rename(large)
-        self.command("restore", str(self.store), "--snapshot", self.manifest.stem)
+        self.command("restore", str(self.store), "--snapshot", self.manifest.name)
         self.assertEqual(len(self.rest.tree()), 2)
         self.assert_fails("restore", str(self.store), says=["the store holds files already, 2"])
 
@@ -329,6 +329,29 @@ class BadBackupTest(CommandCase):
         server.stop()
         self.assertIn("clean", self.command("check", "--data", str(server.data)))
         self.command("restore", str(self.store), "--data", str(server.data))
+
+    def test_a_restore_that_cannot_begin_makes_no_store(self) -> None:
+        """Looks at the backup before it makes the data folder."""
+        text = self.folder / "text"
+        text.write_bytes(b"just some text of a person\n")
+        for arguments, says in [
+            ([f"{self.folder}/no"], "No such file"),
+            ([f"{self.folder}/no/"], "it is no folder of backups"),
+            ([str(text)], "it is no backup"),
+            ([str(self.store), "--snapshot", "2000"], "no snapshot"),
+        ]:
+            new = self.folder / "new"
+            self.assert_fails("restore", *arguments, "--data", str(new), says=[says])
+            self.assertFalse(new.exists())
+        # What is read from a pipe is gone, so it is not looked at before.
+        pipe, whole = self.folder / "pipe", self.folder / "whole"
+        self.command("backup", str(whole))
+        os.mkfifo(pipe)
+        with self.start("restore", str(pipe), "--data", str(new)) as running:
+            pipe.write_bytes(whole.read_bytes())
+            done = running.end()
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertTrue(new.exists())
 
     def test_places_that_are_none(self) -> None:
         """Says what is missing of a place."""

@@ -139,7 +139,8 @@ impl Folder {
         let Some(newest) = names.last() else {
             return Err(unfit("it has no snapshot that was finished".to_owned()));
         };
-        match name {
+        // That of the file, as it is listed and told, is as good.
+        match name.map(|name| name.strip_suffix(MANIFEST).unwrap_or(name)) {
             None => Ok(self.manifest(newest)),
             Some(name) if names.iter().any(|found| found == name) => Ok(self.manifest(name)),
             Some(name) => {
@@ -200,6 +201,7 @@ mod tests {
         assert_eq!(folder.find(None).expect("one"), folder.manifest("2027-01-01"));
         let named = folder.find(Some("2026-12-31")).expect("one");
         assert_eq!(named, folder.manifest("2026-12-31"));
+        assert_eq!(folder.find(Some("2026-12-31.manifest")).expect("one"), named);
         assert!(why(Some("2025")).contains("the newest one is 2027-01-01"));
     }
 

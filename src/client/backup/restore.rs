@@ -41,6 +41,21 @@ pub struct Restored {
     pub size_bytes: u64,
 }
 
+/// Sees that there is a backup, and that it begins as one. Blocks.
+///
+/// A pipe is left alone: what is read from it is gone.
+///
+/// # Errors
+/// [`Error::Backup`] for what is none, or has no such snapshot; [`Error::Local`] for what is not there.
+pub fn probe(place: &Place, snapshot: Option<&str>) -> Result<()> {
+    if let (Place::File(path), None) = (place, snapshot)
+        && fs::metadata(path).is_ok_and(|found| !found.is_file())
+    {
+        return Ok(());
+    }
+    Source::open(place, snapshot)?.reader.next().map(drop)
+}
+
 impl Client {
     /// Restores a backup: of a folder the snapshot of a name, or the newest one.
     ///
