@@ -63,7 +63,7 @@ pub enum Error {
     #[error("{} exists already; --force overwrites it", .0.display())]
     Exists(PathBuf),
     /// What a file cannot be put in the place of.
-    #[error("{} is {what}, which is not overwritten; remove it, or choose another path", path.display())]
+    #[error("{} is {what}, which is not overwritten; choose another path", path.display())]
     Occupied {
         /// Where the file was to go.
         path: PathBuf,
