@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method, Uri, Version, header, request::Parts, uri::Authority};
+use http::{HeaderMap, Method, Uri, header, request::Parts, uri::Authority};
 
 use super::answer::Failure;
 use crate::error::Kind;
@@ -52,15 +52,12 @@ pub(super) fn check(hosts: Hosts, request: &Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The `Host` header, of which HTTP/1.1 has exactly one.
+/// The `Host` header, of which there is at most one. Without any it is no browser that asks.
 fn host_header(request: &Parts) -> Result<Option<&str>, Failure> {
     let refused = |message| Err(Failure::new(Kind::InvalidArgument, message));
     let mut values = request.headers.get_all(header::HOST).into_iter();
     match (values.next(), values.next()) {
         (_, Some(_)) => refused("the request has more than one Host header; send one"),
-        (None, _) if request.version == Version::HTTP_11 => {
-            refused("the request has no Host header; HTTP/1.1 needs one")
-        }
         (host, None) => Ok(host.map(|host| host.to_str().unwrap_or_default())),
     }
 }
@@ -92,7 +89,7 @@ fn is_origin_of(origin: &str, host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, Version};
 
     use super::*;
 
@@ -159,14 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_one_host_header() {
+    fn a_request_has_no_two_host_headers() {
         for hosts in [Hosts::Any, Hosts::Loopback] {
             let get = |version, headers: &[_]| checked(hosts, ("GET", "/a", version), headers);
             let host = ("host", "localhost");
             assert_eq!(get(Version::HTTP_11, &[host]), Ok(()));
-            assert_eq!(get(Version::HTTP_11, &[]), Err(Kind::InvalidArgument));
-            assert_eq!(get(Version::HTTP_10, &[]), Ok(()));
             for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+                assert_eq!(get(version, &[]), Ok(()));
                 assert_eq!(get(version, &[host, host]), Err(Kind::InvalidArgument));
             }
         }
