@@ -2,7 +2,7 @@
 //!
 //! A snapshot is a clone of the root that is pinned: writers clone what they change below it, so
 //! everything that it leads to stays as it is, and is read afterwards in pages of a snapshot of the
-//! database each. No transaction lasts longer for a larger store.
+//! database each. But for that clone no transaction lasts longer for a larger store.
 //!
 //! The walk visits every distinct folder, content and part once, children before parents, and
 //! remembers their numbers: that is its memory. A folder with many entries is read in pages.

@@ -3,9 +3,9 @@
 //!
 //! [`Scan`] goes through the tables in pages and collects what looks wrong; [`judge`](fn@judge) looks at
 //! one such row again, in one transaction, and says what is wrong, or nothing. So a scan may be
-//! confused by writers between its pages without a false word, memory is bounded, and no statement
-//! takes longer for a larger store. Folders are compared with their direct entries only; what is true
-//! of every folder is then true of the tree.
+//! confused by writers between its pages without a false word, memory is bounded, and no statement of
+//! the scan takes longer for a larger store; a verdict takes longer for a larger folder or file. Folders
+//! are compared with their direct entries only; what is true of every folder is then true of the tree.
 //!
 //! **Deliberately absent:** a search for circles of folders, which would need the whole tree in
 //! memory. No write can make one: a copy onto or below its own source is refused or finds the source

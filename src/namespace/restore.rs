@@ -5,8 +5,9 @@
 //! refers to it; in the end one pin is left, on the root that was built. So a server that dies leaves
 //! nothing but pins, which the next start drops, and a pin that was lost is noticed.
 //!
-//! **Invariant:** nothing of a backup is believed: names, order, sizes and totals are those that
-//! the store itself would have made.
+//! **Invariant:** nothing of a backup is believed but the digest of a file of several parts, which only
+//! its bytes as a whole could prove: names, order, sizes and totals are those that the store itself
+//! would have made.
 
 use crate::{
     error::{Error, Kind, Result},

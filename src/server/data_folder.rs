@@ -1,4 +1,4 @@
-//! The data folder: made, locked, and measured.
+//! The data folder: made and locked.
 //!
 //! **Invariant:** while a [`DataFolder`] lives, no other process has one of the same path. The lock
 //! is the kernel's, so a killed server leaves none.
@@ -18,15 +18,6 @@ pub struct DataFolder {
     path: PathBuf,
     /// Held for its lock.
     _lock: File,
-}
-
-/// The space of the file system that holds the data folder, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// All of it.
-    pub capacity_bytes: u64,
-    /// What this process may still fill.
-    pub available_bytes: u64,
 }
 
 impl DataFolder {
@@ -62,28 +53,6 @@ impl DataFolder {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Asks the file system for its space. Takes microseconds on a local disk.
-    ///
-    /// # Errors
-    ///
-    /// Those of the file system.
-    pub fn space(&self) -> io::Result<Space> {
-        space(&self.path)
-    }
-}
-
-/// Asks for the space of the file system that holds a path.
-///
-/// # Errors
-///
-/// Those of the file system.
-pub fn space(path: &Path) -> io::Result<Space> {
-    let found = rustix::fs::statvfs(path)?;
-    Ok(Space {
-        capacity_bytes: found.f_blocks.saturating_mul(found.f_frsize),
-        available_bytes: found.f_bavail.saturating_mul(found.f_frsize),
-    })
 }
 
 #[cfg(test)]
@@ -107,12 +76,5 @@ mod tests {
         let temp = tempfile::NamedTempFile::new().expect("a file");
         let error = DataFolder::open(temp.path()).expect_err("refused");
         assert!(error.to_string().starts_with("cannot open the data folder"), "{error}");
-    }
-
-    #[test]
-    fn space_is_measured() {
-        let temp = tempfile::tempdir().expect("a folder");
-        let space = DataFolder::open(temp.path()).expect("opened").space().expect("measured");
-        assert!(0 < space.available_bytes && space.available_bytes <= space.capacity_bytes);
     }
 }

@@ -53,7 +53,8 @@ class Copies(CopyCase):
         self.assertIn("copy V1 to V3: 1 file, 0 B\n", self.command("operations"))
 
     def test_a_destination_can_be_kept(self) -> None:
-        self.command("cp", "V1", "V2", "--keep")
+        said = self.command("cp", "V1", "V2", "--keep")
+        self.assertEqual(said, "kept V2: it exists already\n")
         self.assertEqual(self.rest.tree("V2"), OLD)
         self.command("cp", "V1", "V3", "--keep")
         self.assert_at("V3")
