@@ -33,7 +33,7 @@ pub const UPLOAD_BUFFER_BYTES_MIN: usize = 128 * KIB;
 /// What all uploads together may buffer beyond that.
 pub const UPLOAD_BUFFER_POOL_BYTES: usize = 64 * MIB;
 /// How long an upload waits for the room of a whole part, before it cuts smaller ones.
-pub const UPLOAD_POOL_WAIT: Duration = Duration::from_secs(5);
+pub const UPLOAD_POOL_WAIT: Duration = Duration::from_secs(1);
 /// Parts of one upload that are written at once.
 pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
 /// Uploads and chunks at once; further ones wait.
