@@ -33,17 +33,9 @@ pub(super) fn start(store: &Store) {
     tasks.spawn(store.clone().every(RECLAIM_IDLE, "digests", Store::digest));
     tasks.spawn(store.clone().every(PIN_RENEW, "pins", Store::renew_pins));
     tasks.spawn(store.clone().every(EXPIRE_EVERY, "expiry", Store::expire));
-    // A server that is never up for long sweeps, too.
-    let (sweeping, stop) = (store.clone(), store.0.stop.clone());
-    tasks.spawn(async move {
-        if timeout(SWEEP_FIRST, stop.cancelled()).await.is_err() {
-            let first = sweeping.sweep().await;
-            if let Err(error) = first {
-                tracing::warn!(?error, "the first sweep failed; it is tried again");
-            }
-            sweeping.every(SWEEP_EVERY, "sweep", Store::sweep).await;
-        }
-    });
+    // Early at first, so that a server which is never up for long sweeps, too.
+    let sweep = store.clone().every_after(SWEEP_FIRST, SWEEP_EVERY, "sweep", Store::sweep);
+    tasks.spawn(sweep);
 }
 
 impl Store {
@@ -54,9 +46,21 @@ impl Store {
         name: &'static str,
         work: impl AsyncFn(&Self) -> Result<()>,
     ) {
+        self.every_after(pause, pause, name, work).await;
+    }
+
+    /// The same, with another pause before the first time.
+    async fn every_after(
+        self,
+        mut wait: Duration,
+        pause: Duration,
+        name: &'static str,
+        work: impl AsyncFn(&Self) -> Result<()>,
+    ) {
         let stop = self.0.stop.clone();
         let mut failed = false;
-        while timeout(pause, stop.cancelled()).await.is_err() {
+        while timeout(wait, stop.cancelled()).await.is_err() {
+            wait = pause;
             let result = tokio::select! {
                 result = work(&self) => result,
                 () = stop.cancelled() => return,

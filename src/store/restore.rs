@@ -6,7 +6,8 @@
 //! transaction makes them visible.
 //!
 //! **Invariants:** an object is durable before its row is written, and gets it right after, however long
-//! what comes next takes; else it is buried. A restore that is dropped drops its pins, and all that it made is reclaimed.
+//! what comes next takes; else it is buried. A restore that is dropped drops its pins, and all that it
+//! made is reclaimed.
 
 use std::{collections::VecDeque, sync::Arc};
 
