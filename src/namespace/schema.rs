@@ -10,8 +10,11 @@ use crate::{
 };
 
 /// The format that this program writes. A store of a newer one is refused, one of an older is brought up
-/// to it: the first had no id and no reach of folders, and did not count the pieces of sessions.
-pub const FORMAT: i64 = 2;
+/// to it by [`STEPS`].
+pub const FORMAT: i64 = 1 + STEPS.len() as i64;
+
+/// What brings a store from one format to the next, the first one from the first.
+const STEPS: [fn(&mut Tx<'_>) -> Result<()>; 2] = [to_format_2, to_format_3];
 
 /// The id of the root folder.
 pub const ROOT: i64 = 1;
@@ -20,13 +23,14 @@ pub const ROOT: i64 = 1;
 ///
 /// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
 /// whether a folder is shared. `part_inline_size` and `part_object_size` add up sizes without a look at
-/// the bytes. `upload_session_path` holds the beginning of a path, because
+/// the bytes. `operation.change` rises with every change of an operation's state, and so in the order of
+/// commits. `folder.changes` counts the writes to a folder and below it. `upload_session_path` holds the beginning of a path, because
 /// PostgreSQL has no index for values of more than some 2,700 bytes.
 pub const TABLES: &str = "
 CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
 CREATE TABLE folder (
   id {id}, files BIGINT NOT NULL, bytes BIGINT NOT NULL,
-  depth BIGINT NOT NULL, length BIGINT NOT NULL);
+  depth BIGINT NOT NULL, length BIGINT NOT NULL, changes BIGINT NOT NULL DEFAULT 0);
 CREATE TABLE entry (
   folder BIGINT NOT NULL, folded {text} NOT NULL, name {text} NOT NULL,
   child BIGINT, content BIGINT, size BIGINT NOT NULL, version BIGINT NOT NULL,
@@ -64,7 +68,10 @@ CREATE TABLE operation (
   bytes_done BIGINT NOT NULL, bytes_total BIGINT NOT NULL,
   files_skipped BIGINT NOT NULL, bytes_skipped BIGINT NOT NULL, current_path {text} NOT NULL,
   started BIGINT NOT NULL, updated BIGINT NOT NULL, finished BIGINT,
-  error_reason {text}, error_message {text});
+  error_reason {text}, error_message {text},
+  change BIGINT NOT NULL DEFAULT 0, files_replaced BIGINT NOT NULL DEFAULT 0,
+  skip_files_unmatched {text} NOT NULL DEFAULT '');
+CREATE INDEX operation_change ON operation (change);
 CREATE INDEX operation_state ON operation (state, seq);
 CREATE INDEX operation_finished ON operation (finished) WHERE finished IS NOT NULL;
 CREATE TABLE pin (
@@ -94,6 +101,7 @@ pub fn found(tx: &mut Tx<'_>) -> Result<()> {
         ("epoch_data_loss", now),
         ("epoch_configuration", 1),
         ("version", 0),
+        ("change", 0),
     ] {
         tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", params![name, value])?;
     }
@@ -116,13 +124,35 @@ pub fn bring_up_to_date(tx: &mut Tx<'_>) -> Result<()> {
         );
         return Err(Error::new(Kind::InvalidArgument, message));
     }
-    if format < FORMAT {
-        tracing::info!(format, to = FORMAT, "the store is brought up to date");
-        add_reach(tx)?;
-        add_pieces(tx)?;
-        let sql = "INSERT INTO meta (name, value) VALUES ('store', $1)";
-        tx.execute(sql, params![new_id()])?;
-        tx.execute("UPDATE meta SET value = $1 WHERE name = 'format'", params![FORMAT])?;
+    for (from, step) in (1..FORMAT).zip(STEPS).filter(|(from, _)| *from >= format) {
+        tracing::info!(format = from + 1, "the store is brought up to the next format");
+        step(tx)?;
+        tx.execute("UPDATE meta SET value = $1 WHERE name = 'format'", params![from + 1])?;
+    }
+    Ok(())
+}
+
+/// Adds what the first format did not have: the reach of folders, the number of pieces of sessions, and
+/// the id of the store.
+fn to_format_2(tx: &mut Tx<'_>) -> Result<()> {
+    add_reach(tx)?;
+    add_pieces(tx)?;
+    tx.execute("INSERT INTO meta (name, value) VALUES ('store', $1)", params![new_id()]).map(drop)
+}
+
+/// Adds what the second format did not have: the changes of operations and folders.
+fn to_format_3(tx: &mut Tx<'_>) -> Result<()> {
+    for sql in [
+        "ALTER TABLE folder ADD COLUMN changes BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE operation ADD COLUMN change BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE operation ADD COLUMN files_replaced BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE operation ADD COLUMN skip_files_unmatched TEXT NOT NULL DEFAULT ''",
+        "UPDATE operation SET change = seq",
+        "CREATE INDEX operation_change ON operation (change)",
+        "INSERT INTO meta (name, value)
+           SELECT 'change', COALESCE(MAX(change), 0) FROM operation",
+    ] {
+        tx.execute(sql, &[])?;
     }
     Ok(())
 }
@@ -173,6 +203,15 @@ pub fn adopt(tx: &mut Tx<'_>, version: &FileVersion) -> Result<()> {
 
 /// Takes the next file version.
 pub fn next_version(tx: &mut Tx<'_>) -> Result<i64> {
-    let sql = "UPDATE meta SET value = value + 1 WHERE name = 'version' RETURNING value";
-    tx.one(sql, &[])?.int(0)
+    next(tx, "version")
+}
+
+/// Takes the number of the next change of an operation's state.
+pub fn next_change(tx: &mut Tx<'_>) -> Result<i64> {
+    next(tx, "change")
+}
+
+fn next(tx: &mut Tx<'_>, name: &str) -> Result<i64> {
+    let sql = "UPDATE meta SET value = value + 1 WHERE name = $1 RETURNING value";
+    tx.one(sql, params![name])?.int(0)
 }

@@ -23,7 +23,11 @@ async fn a_store_of_the_first_format_is_brought_up_to_date() {
     let (reach, pieces) = (folder.reader().rows(REACH), folder.reader().rows(PIECES));
     folder.unmark();
     folder.sql(
-        "ALTER TABLE folder DROP COLUMN depth; ALTER TABLE folder DROP COLUMN length;
+        "DROP INDEX operation_change; ALTER TABLE operation DROP COLUMN change;
+         ALTER TABLE operation DROP COLUMN files_replaced;
+         ALTER TABLE operation DROP COLUMN skip_files_unmatched;
+         ALTER TABLE folder DROP COLUMN changes; DELETE FROM meta WHERE name = 'change';
+         ALTER TABLE folder DROP COLUMN depth; ALTER TABLE folder DROP COLUMN length;
          ALTER TABLE upload_session DROP COLUMN pieces; DELETE FROM meta WHERE name = 'store';
          UPDATE meta SET value = 1 WHERE name = 'format'",
     );
@@ -31,7 +35,7 @@ async fn a_store_of_the_first_format_is_brought_up_to_date() {
     let store = folder.open(FOR_EVER).await;
     assert_eq!(folder.reader().rows(REACH), reach);
     assert_eq!(folder.reader().rows(PIECES), pieces);
-    assert_eq!(folder.reader().number("SELECT value FROM meta WHERE name = 'format'"), 2);
+    assert_eq!(folder.reader().number("SELECT value FROM meta WHERE name = 'format'"), 3);
     assert_eq!(check(&store, DEEP).await.findings, []);
     let error = copy(&store, "d", "a/b/c/d/e/f/g/h/i", &[]).await.expect_err("too deep");
     assert_eq!(error.kind(), Kind::PathTooLong);
