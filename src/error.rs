@@ -59,6 +59,8 @@ pub enum Kind {
     NoSpace,
     /// Stored bytes are not what was stored.
     Corrupt,
+    /// The bytes of an upload that came are not those that its sender said.
+    DataLoss,
     /// A call that does not exist.
     Unimplemented,
     /// A fault of the server.
@@ -67,7 +69,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for tables and laws.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidArgument,
         Self::PathTooLong,
         Self::Reserved,
@@ -92,6 +94,7 @@ impl Kind {
         Self::Cancelled,
         Self::NoSpace,
         Self::Corrupt,
+        Self::DataLoss,
         Self::Unimplemented,
         Self::Internal,
     ];
@@ -123,6 +126,7 @@ impl Kind {
             Self::Cancelled => "CANCELLED",
             Self::NoSpace => "NO_SPACE",
             Self::Corrupt => "CORRUPT",
+            Self::DataLoss => "DATA_LOSS",
             Self::Unimplemented => "UNIMPLEMENTED",
             Self::Internal => "INTERNAL",
         }
@@ -155,7 +159,7 @@ impl Kind {
             Self::Unimplemented => 12,
             Self::Internal => 13,
             Self::Busy => 14,
-            Self::Corrupt => 15,
+            Self::Corrupt | Self::DataLoss => 15,
         }
     }
 
@@ -166,7 +170,8 @@ impl Kind {
             | Self::PathTooLong
             | Self::Reserved
             | Self::InvalidSessionId
-            | Self::BadRange => 400,
+            | Self::BadRange
+            | Self::DataLoss => 400,
             Self::Forbidden => 403,
             Self::FileNotFound
             | Self::FolderNotFound
@@ -192,7 +197,7 @@ impl Kind {
     /// `Error.Code` of the REST body (reference, section 7).
     pub const fn code(self) -> &'static str {
         match self {
-            Self::InvalidArgument | Self::UnsatisfiableRange => "E_INVALIDARG",
+            Self::InvalidArgument | Self::UnsatisfiableRange | Self::DataLoss => "E_INVALIDARG",
             Self::PathTooLong => "FABRIC_E_PATH_TOO_LONG",
             Self::Reserved => "FABRIC_E_IMAGEBUILDER_RESERVED_DIRECTORY_ERROR",
             Self::InvalidSessionId => "FABRIC_E_INVALID_UPLOAD_SESSION_ID",

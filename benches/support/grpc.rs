@@ -44,7 +44,7 @@ impl Grpc {
         let header = Payload::Header(UploadHeader {
             path: path.to_owned(),
             size_bytes: Some(body.len() as u64),
-            blake3: String::new(),
+            ..UploadHeader::default()
         });
         let mut payloads = vec![header];
         while !body.is_empty() {

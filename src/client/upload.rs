@@ -2,7 +2,8 @@
 //!
 //! A file is read and hashed on a thread of its own, which runs ahead of the connection by
 //! [`limits::TRANSFER_MESSAGES_IN_FLIGHT`] messages, so memory does not depend on its size. A file that
-//! breaks off is not visible in the store, so it is simply sent again from its start.
+//! breaks off is not visible in the store, so it is simply sent again from its start. Its size comes
+//! before its bytes, and size and digest after them: no proxy can make a file of a part of it.
 
 use std::{
     fs,
@@ -28,7 +29,7 @@ use crate::{
         tree::{FoundKind, Mark, Survey, Walk, regular},
     },
     limits,
-    wire::v1::{Entry, UploadHeader, UploadRequest, upload_request::Payload},
+    wire::v1::{Entry, UploadFinish, UploadHeader, UploadRequest, upload_request::Payload},
 };
 
 pub use crate::client::tree::{Marks, Omitted};
@@ -160,11 +161,17 @@ fn read(
 ) -> Result<Option<(blake3::Hash, Try)>> {
     let send = |payload| messages.blocking_send(UploadRequest { payload: Some(payload) }).is_ok();
     let header = |size| {
-        Payload::Header(UploadHeader { path, size_bytes: Some(size), blake3: String::new() })
+        let size_bytes = Some(size);
+        let header = UploadHeader { path, size_bytes, ..UploadHeader::default() };
+        Payload::Header(UploadHeader { ends_with_finish: true, ..header })
+    };
+    let finish = |size, digest: blake3::Hash| {
+        Payload::Finish(UploadFinish { size_bytes: Some(size), blake3: digest.to_string() })
     };
     let mut hasher = blake3::Hasher::new();
     let Some(local) = local else {
-        return Ok(send(header(0)).then(|| (hasher.finalize(), this)));
+        let digest = hasher.finalize();
+        return Ok((send(header(0)) && send(finish(0, digest))).then_some((digest, this)));
     };
     let mut file = fs::File::open(local).map_err(Error::local("read", local))?;
     let metadata = file.metadata().map_err(Error::local("read", local))?;
@@ -191,8 +198,9 @@ fn read(
         let why = "it changed while it was read; upload it again when nobody writes it".to_owned();
         return Err(Error::Unfit { path: local.to_owned(), why });
     }
-    let whole = this.bytes() == metadata.len();
-    Ok(whole.then(|| (hasher.finalize(), this)))
+    let digest = hasher.finalize();
+    let whole = this.bytes() == metadata.len() && send(finish(metadata.len(), digest));
+    Ok(whole.then_some((digest, this)))
 }
 
 /// Walks a second time and hands out the files that are not marks.

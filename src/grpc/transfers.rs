@@ -10,19 +10,24 @@ use crate::{
     wire::{
         status,
         v1::{
-            self, UploadChunkHeader, UploadChunkRequest, UploadHeader, UploadRequest,
+            self, UploadChunkHeader, UploadChunkRequest, UploadFinish, UploadHeader, UploadRequest,
             upload_chunk_request::Payload as ChunkPayload, upload_request::Payload,
         },
     },
 };
 
-/// A stream of messages of which the first is a header and the others are bytes.
-struct Body<T>(Streaming<T>);
+/// A stream of messages of which the first is a header and the others are bytes, but for the last one,
+/// which may say that they are whole.
+struct Body<T> {
+    messages: Streaming<T>,
+    finish: Option<UploadFinish>,
+}
 
 /// What a message of such a stream holds.
 enum Piece<H> {
     Header(H),
     Data(Bytes),
+    Finish(UploadFinish),
 }
 
 trait Message {
@@ -37,6 +42,7 @@ impl Message for UploadRequest {
         Some(match self.payload? {
             Payload::Header(header) => Piece::Header(header),
             Payload::Data(data) => Piece::Data(data),
+            Payload::Finish(finish) => Piece::Finish(finish),
         })
     }
 }
@@ -53,26 +59,36 @@ impl Message for UploadChunkRequest {
 }
 
 impl<T: Message> Body<T> {
+    fn new(messages: Streaming<T>) -> Self {
+        Self { messages, finish: None }
+    }
+
     async fn header(&mut self) -> Result<T::Header> {
-        match next(&mut self.0).await?.and_then(Message::open) {
+        match next(&mut self.messages).await?.and_then(Message::open) {
             Some(Piece::Header(header)) => Ok(header),
-            Some(Piece::Data(_)) | None => {
+            Some(Piece::Data(_) | Piece::Finish(_)) | None => {
                 Err(Error::invalid("header", "the first message has no header; send it first"))
             }
         }
     }
 
+    /// The next bytes; nothing where the stream has ended. What ended it is in `finish` then.
     async fn data(&mut self) -> Result<Option<Bytes>> {
-        match next(&mut self.0).await? {
-            None => Ok(None),
-            Some(message) => match message.open() {
-                Some(Piece::Data(data)) => Ok(Some(data)),
+        while let Some(message) = next(&mut self.messages).await? {
+            let piece = message.open();
+            if self.finish.is_some() {
+                return Err(Error::invalid("finish", "a message came after finish; send it last"));
+            }
+            match piece {
+                Some(Piece::Data(data)) => return Ok(Some(data)),
+                Some(Piece::Finish(finish)) => self.finish = Some(finish),
                 Some(Piece::Header(_)) => {
-                    Err(Error::invalid("header", "a header came twice; send it once"))
+                    return Err(Error::invalid("header", "a header came twice; send it once"));
                 }
-                None => Err(Error::invalid("data", "a message has neither header nor data")),
-            },
+                None => return Err(Error::invalid("data", "a message has nothing in it")),
+            }
         }
+        Ok(None)
     }
 }
 
@@ -104,20 +120,30 @@ pub(super) async fn upload(
     messages: Streaming<UploadRequest>,
     call: Call,
 ) -> Result<v1::UploadResponse> {
-    let mut body = Body(messages);
+    let mut body = Body::new(messages);
     let header = body.header().await?;
-    let digest = match header.blake3.as_str() {
-        "" => None,
-        text => Some(text.parse::<Digest>()?),
-    };
+    let digest = digest(&header.blake3)?;
     let path = StorePath::parse(&header.path, "path")?;
     let incoming = Incoming { path, size: header.size_bytes, digest };
     let mut upload = store.upload(incoming, call).await?;
     while let Some(data) = body.data().await? {
         upload.write(data).await?;
     }
+    match body.finish {
+        Some(finish) => upload.end(finish.size_bytes, self::digest(&finish.blake3)?)?,
+        None if header.ends_with_finish => {
+            let message = "the upload ended without finish; nothing is stored";
+            return Err(Error::new(Kind::DataLoss, message).field("finish"));
+        }
+        None => {}
+    }
     let stat = upload.finish().await?;
     Ok(v1::UploadResponse { entry: Some(super::messages::stat(&stat)) })
+}
+
+/// A digest that a caller may give.
+fn digest(text: &str) -> Result<Option<Digest>> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
 /// Receives a chunk and adds it to its session.
@@ -126,7 +152,7 @@ pub(super) async fn chunk(
     messages: Streaming<UploadChunkRequest>,
     call: Call,
 ) -> Result<v1::UploadChunkResponse> {
-    let mut body = Body(messages);
+    let mut body = Body::new(messages);
     let header = body.header().await?;
     let session = SessionId::parse(&header.session_id)?;
     let path = StorePath::parse(&header.path, "path")?;

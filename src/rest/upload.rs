@@ -1,9 +1,11 @@
 //! The calls that carry a file's bytes in: `PUT /ImageStore/{path}` and `$/UploadChunk` (reference,
 //! sections 3.1 and 3.3).
 //!
-//! **Invariant:** a stream of messages that ends is a whole upload for the backend, in process as
-//! well as remote. So the stream ends only when the body is whole and its digests hold; in every
-//! other case it never ends, and the call is dropped, of which nothing is left.
+//! **Invariant:** the backend takes a stream of messages that ends for a whole upload, unless it is told
+//! better. So the stream ends only when the body is whole and its digests hold; in every other case it
+//! never ends, and the call is dropped, of which nothing is left. What lies between here and a remote
+//! backend may end it all the same, so a file's ends with a message that says so, and a chunk's header
+//! has its size.
 
 use std::{
     pin::{Pin, pin},
@@ -29,8 +31,8 @@ use crate::{
     error::{Error, Kind},
     limits,
     wire::v1::{
-        UploadChunkHeader, UploadChunkRequest, UploadHeader, UploadRequest, upload_chunk_request,
-        upload_request,
+        UploadChunkHeader, UploadChunkRequest, UploadFinish, UploadHeader, UploadRequest,
+        upload_chunk_request, upload_request,
     },
 };
 
@@ -47,11 +49,20 @@ pub(super) async fn upload(
     content_range(&call)?;
     let digests = Digests::parse(&call.head.headers)?;
     let message = |payload| UploadRequest { payload: Some(payload) };
-    let header = UploadHeader { path, size_bytes: payload.size(), blake3: String::new() };
+    let header = UploadHeader {
+        path,
+        size_bytes: payload.size(),
+        ends_with_finish: true,
+        ..UploadHeader::default()
+    };
     let header = message(upload_request::Payload::Header(header));
     let data = move |bytes| message(upload_request::Payload::Data(bytes));
+    let finish = move |size| {
+        let finish = UploadFinish { size_bytes: Some(size), ..UploadFinish::default() };
+        Some(message(upload_request::Payload::Finish(finish)))
+    };
     let mut client = call.client;
-    transfer(payload, digests, header, data, |messages| async move {
+    transfer(payload, digests, header, (data, finish), |messages| async move {
         client.upload(Request::new(messages)).await.map(drop)
     })
     .await
@@ -82,7 +93,7 @@ pub(super) async fn chunk(
     let header = message(upload_chunk_request::Payload::Header(header));
     let data = move |bytes| message(upload_chunk_request::Payload::Data(bytes));
     let mut client = call.client;
-    transfer(payload, digests, header, data, |messages| async move {
+    transfer(payload, digests, header, (data, |_| None), |messages| async move {
         client.upload_chunk(Request::new(messages)).await.map(drop)
     })
     .await
@@ -99,7 +110,7 @@ async fn transfer<M, C, F>(
     payload: &mut Payload,
     digests: Digests,
     header: M,
-    data: impl Fn(Bytes) -> M,
+    messages: (impl Fn(Bytes) -> M, impl FnOnce(u64) -> Option<M>),
     call: C,
 ) -> Result<Response, Failure>
 where
@@ -111,7 +122,7 @@ where
     tokio::select! {
         biased;
         answered = &mut call => answered?,
-        sent = send(payload, digests, header, data, sender) => {
+        sent = send(payload, digests, header, messages, sender) => {
             sent?;
             call.await?;
         }
@@ -119,19 +130,22 @@ where
     Ok(answer::empty())
 }
 
-/// Sends a body as messages, and at last the end, if it is whole and its digests hold.
+/// Sends a body as messages, and at last the end, if it is whole and its digests hold: the message that
+/// `finish` makes of its size, and the end of the stream.
 async fn send<M>(
     payload: &mut Payload,
     mut digests: Digests,
     header: M,
-    data: impl Fn(Bytes) -> M,
+    (data, finish): (impl Fn(Bytes) -> M, impl FnOnce(u64) -> Option<M>),
     sender: mpsc::Sender<Option<M>>,
 ) -> Result<(), Failure> {
+    let mut size = 0;
     let mut sent = sender.send(Some(header)).await;
     while sent.is_ok()
         && let Some(mut bytes) = payload.next().await?
     {
         digests.update(&bytes);
+        size += bytes.len() as u64;
         while sent.is_ok() && !bytes.is_empty() {
             let message = bytes.split_to(bytes.len().min(limits::STREAM_MESSAGE_BYTES));
             sent = sender.send(Some(data(message))).await;
@@ -140,7 +154,9 @@ async fn send<M>(
     // Where the backend has dropped the stream, its answer says why.
     if sent.is_ok() {
         digests.verify()?;
-        drop(sender.send(None).await);
+        for last in finish(size).map(Some).into_iter().chain([None]) {
+            drop(sender.send(last).await);
+        }
     }
     Ok(())
 }
@@ -168,7 +184,7 @@ mod tests {
     use super::*;
 
     /// Sends pieces to a backend that reads to the end; what it got, if it saw the end.
-    async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<usize> {
+    async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<String> {
         let mut payload = Payload::new(Body::from_stream(stream::iter(pieces)));
         let headers = HeaderMap::from_iter([(
             header::HeaderName::from_static("content-md5"),
@@ -180,10 +196,10 @@ mod tests {
             &mut payload,
             digests,
             Bytes::new(),
-            |bytes| bytes,
+            (|bytes| bytes, |size| Some(Bytes::from(format!(" {size}")))),
             async |stream| {
                 let bytes: Vec<Bytes> = stream.collect().await;
-                got = Some(bytes.iter().map(Bytes::len).sum());
+                got = Some(String::from_utf8(bytes.concat()).expect("text"));
                 Ok(())
             },
         );
@@ -195,7 +211,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_whole_body_ends_the_messages() {
-        assert_eq!(sent(vec![Ok(b"hel"), Ok(b"lo")], HELLO).await, Some(5));
+        let whole = Some("hello 5".to_owned());
+        assert_eq!(sent(vec![Ok(b"hel"), Ok(b"lo")], HELLO).await, whole);
         assert_eq!(sent(vec![Ok(b"hel"), Ok(b"lO")], HELLO).await, None);
         let reset = std::io::Error::other("reset");
         assert_eq!(sent(vec![Ok(b"hello"), Err(reset)], HELLO).await, None);
@@ -212,9 +229,10 @@ mod tests {
     async fn an_early_refusal_is_the_answer() {
         let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         let mut payload = Payload::new(body);
-        let refused = transfer(&mut payload, Digests::default(), (), drop, async |_| {
-            Err(Status::invalid_argument("no"))
-        });
+        let refused =
+            transfer(&mut payload, Digests::default(), (), (drop, |_| None), async |_| {
+                Err(Status::invalid_argument("no"))
+            });
         assert_eq!(refused.await.expect_err("a refusal").kind, Kind::InvalidArgument);
     }
 }

@@ -110,32 +110,46 @@ impl Upload {
     /// Takes the next bytes; waits while enough parts are being written.
     ///
     /// # Errors
-    /// `InvalidArgument` if there are more bytes than announced, `NoSpace`, `Internal`.
+    /// `DataLoss` if there are more bytes than announced, `NoSpace`, `Internal`.
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
         if let Some(size) = self.incoming.size
             && self.cutter.received + data.len() as u64 > size
         {
-            return Err(Error::invalid("size_bytes", format!("more bytes came than {size}")));
+            let message = format!("more bytes came than {size}; nothing is stored");
+            return Err(Error::new(Kind::DataLoss, message).field("size_bytes"));
         }
         self.cutter.write(data).await
+    }
+
+    /// Takes what the caller says of the bytes after the last of them.
+    ///
+    /// # Errors
+    /// `DataLoss` if that is not what came, or not what was announced.
+    pub fn end(&mut self, size: Option<u64>, digest: Option<Digest>) -> Result<()> {
+        self.check_size(size)?;
+        if let Some(digest) = digest {
+            let announced = self.incoming.digest.replace(digest);
+            announced.map_or(Ok(()), |announced| check_digest(digest, announced))?;
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, said: Option<u64>) -> Result<()> {
+        let received = self.cutter.received;
+        let Some(size) = said.filter(|size| *size != received) else { return Ok(()) };
+        let message = format!("{received} bytes came instead of {size}; nothing is stored");
+        Err(Error::new(Kind::DataLoss, message).field("size_bytes"))
     }
 
     /// Makes the file visible, once every byte of it would survive a power cut.
     ///
     /// # Errors
-    /// `InvalidArgument` if size or digest are not as announced, those of the commit. Nothing is
-    /// visible then.
+    /// `DataLoss` if size or digest are not as announced, those of the commit. Nothing is visible
+    /// then.
     pub async fn finish(mut self) -> Result<Stat> {
-        let received = self.cutter.received;
-        if let Some(size) = self.incoming.size.filter(|size| *size != received) {
-            let message = format!("{received} bytes came instead of {size}; nothing is stored");
-            return Err(Error::invalid("size_bytes", message));
-        }
+        self.check_size(self.incoming.size)?;
         let (parts, digest, object) = self.cutter.finish().await?;
-        if let Some(expected) = self.incoming.digest.filter(|expected| *expected != digest) {
-            let message = format!("the bytes have the digest {digest}, not {expected}");
-            return Err(Error::invalid("blake3", message));
-        }
+        self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;
         let pins = self.cutter.parts.len();
         let file = NewFile { path: self.incoming.path.clone(), parts, digest: Some(digest) };
         let owner = self.cutter.owner.clone();
@@ -155,6 +169,14 @@ impl Upload {
         object.into_iter().for_each(NewObject::keep);
         Ok(stat)
     }
+}
+
+fn check_digest(digest: Digest, expected: Digest) -> Result<()> {
+    if digest == expected {
+        return Ok(());
+    }
+    let message = format!("the bytes have the digest {digest}, not {expected}; nothing is stored");
+    Err(Error::new(Kind::DataLoss, message).field("blake3"))
 }
 
 /// Cuts a stream into parts and stores them.

@@ -6,6 +6,7 @@ somebody outside does, and stops it by SIGTERM, which must end it in time and wi
 - `test_sfctl`: the Service Fabric command line, as an operator types it.
 - `test_sdk`: every image store operation of the Python package `azure-servicefabric`.
 - `test_grpc`: a grpcio client that knows nothing but reflection.
+- `test_proxy`: uploads that break off before haproxy and nginx, or in them.
 - `test_raw`: bytes on a socket, for what no client library can be made to send.
 - `test_cli`, `test_cli_copy`: our own command line, as a user or a script types it.
 - `test_serve`: the server as a process: how it starts and ends, and what is there afterwards.

@@ -1,6 +1,6 @@
 """A gRPC client that knows a server only by what its reflection tells."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -33,17 +33,27 @@ class Service:
         The request is made of `fields`; for a streamed request, `request` yields the fields of each
         message. Returns the answer, or the call, which iterates over a streamed answer.
         """
+        stub, argument = self._prepare(method, request, fields)
+        return stub(argument, timeout=self.deadline_seconds)
+
+    def start(self, method: str, request: Any = None, **fields: Any) -> Any:
+        """Calls a method with one answer, and does not wait: the answer is the call's result."""
+        stub, argument = self._prepare(method, request, fields)
+        return stub.future(argument, timeout=self.deadline_seconds)
+
+    def _prepare(self, method: str, request: Any, fields: dict[str, Any]) -> tuple[Any, Any]:
+        """Finds what makes a call, and its argument."""
         descriptor = self._descriptor.methods_by_name[method]
         make = message_factory.GetMessageClass(descriptor.input_type)
         client, server = descriptor.client_streaming, descriptor.server_streaming
         shape = f"{'stream' if client else 'unary'}_{'stream' if server else 'unary'}"
-        stub: Callable[..., Any] = getattr(self._channel, shape)(
+        stub = getattr(self._channel, shape)(
             f"/{self._descriptor.full_name}/{method}",
             request_serializer=make.SerializeToString,
             response_deserializer=message_factory.GetMessageClass(descriptor.output_type).FromString,
         )
         argument = (make(**message) for message in request) if client else make(**fields)
-        return stub(argument, timeout=self.deadline_seconds)
+        return stub, argument
 
 
 class Reflection:

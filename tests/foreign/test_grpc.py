@@ -128,11 +128,14 @@ class Files(GrpcCase):
 
     def test_an_upload_that_is_not_what_it_said_leaves_nothing(self) -> None:
         invalid = grpc.StatusCode.INVALID_ARGUMENT
-        reason = "INVALID_ARGUMENT"
+        lost = grpc.StatusCode.DATA_LOSS, "DATA_LOSS"
 
-        self.assert_fails(invalid, reason, self.upload, "a", b"abc", size_bytes=4)
-        self.assert_fails(invalid, reason, self.upload, "a", b"abc", blake3=BLAKE3_OF_NOTHING)
-        self.assert_fails(invalid, reason, self.store.call, "Upload", [{"data": b"no header"}])
+        self.assert_fails(*lost, self.upload, "a", b"abc", size_bytes=4)
+        self.assert_fails(*lost, self.upload, "a", b"abc", blake3=BLAKE3_OF_NOTHING)
+        self.assert_fails(*lost, self.upload, "a", b"abc", ends_with_finish=True)
+        self.assert_fails(
+            invalid, "INVALID_ARGUMENT", self.store.call, "Upload", [{"data": b"no header"}]
+        )
 
         self.assertEqual(list(self.store.call("List").entries), [])
 

@@ -6,7 +6,8 @@ use imagestore::{
     wire::v1::{
         CommitUploadSessionRequest, DeleteUploadSessionRequest, DownloadRequest,
         GetUploadSessionRequest, ListUploadSessionsRequest, StatRequest, UploadChunkHeader,
-        UploadChunkRequest, UploadHeader, UploadRequest, upload_chunk_request, upload_request,
+        UploadChunkRequest, UploadFinish, UploadHeader, UploadRequest, upload_chunk_request,
+        upload_request,
     },
 };
 use prost::Message as _;
@@ -25,6 +26,11 @@ fn data(bytes: &[u8]) -> UploadRequest {
     UploadRequest { payload: Some(upload_request::Payload::Data(bytes.to_vec().into())) }
 }
 
+fn finish(size_bytes: Option<u64>, blake3: &str) -> UploadRequest {
+    let finish = UploadFinish { size_bytes, blake3: blake3.to_owned() };
+    UploadRequest { payload: Some(upload_request::Payload::Finish(finish)) }
+}
+
 fn chunk_header(offset: u64, length: u64, total_bytes: u64) -> UploadChunkHeader {
     UploadChunkHeader { session_id: path(SESSION), path: path("c"), offset, length, total_bytes }
 }
@@ -37,9 +43,11 @@ async fn a_file_is_uploaded_and_described() {
         path: path("a/f"),
         size_bytes: Some(5),
         blake3: blake3::hash(bytes).to_hex().to_uppercase(),
+        ends_with_finish: true,
     };
     // An empty message of bytes is nothing special.
-    let messages = vec![header(sent), data(b"he"), data(b""), data(b"llo")];
+    let end = finish(Some(5), &blake3::hash(bytes).to_hex());
+    let messages = vec![header(sent), data(b"he"), data(b""), data(b"llo"), end];
     let stored = client.upload(iter(messages)).await.expect("stored").into_inner();
     let stat = client.stat(StatRequest { path: path("a/f") }).await.expect("found").into_inner();
     assert_eq!(stored.entry, stat.entry);
@@ -48,6 +56,10 @@ async fn a_file_is_uploaded_and_described() {
     let sent = UploadHeader { path: path("a/f"), ..UploadHeader::default() };
     client.upload(iter([header(sent)])).await.expect("stored");
     assert_eq!(tree(&server.rest()).await, "a/f");
+    // Nobody need say what the bytes are, or that an end comes that says so.
+    let sent = UploadHeader { path: path("a/f"), ..UploadHeader::default() };
+    client.upload(iter([header(sent), data(b"1"), finish(None, "")])).await.expect("stored");
+    assert_eq!(tree(&server.rest()).await, "a/f=1");
 }
 
 #[tokio::test]
@@ -56,7 +68,9 @@ async fn an_upload_that_is_not_as_announced_leaves_nothing() {
     let head = |path: &str| UploadHeader { path: path.to_owned(), ..UploadHeader::default() };
     let sized = |size| UploadHeader { size_bytes: Some(size), ..head("a") };
     let digest = |text: &str| UploadHeader { blake3: text.to_owned(), ..head("a") };
-    let invalid = Kind::InvalidArgument;
+    let ended = |size_bytes| UploadHeader { size_bytes, ends_with_finish: true, ..head("a") };
+    let one = blake3::hash(b"1").to_hex();
+    let (invalid, lost) = (Kind::InvalidArgument, Kind::DataLoss);
     let other = blake3::hash(b"other").to_hex();
     for (messages, kind, field) in [
         (vec![], invalid, Some("header")),
@@ -66,17 +80,33 @@ async fn an_upload_that_is_not_as_announced_leaves_nothing() {
         (vec![header(head("a")), header(head("a"))], invalid, Some("header")),
         (vec![header(head("a")), data(b"1"), header(head("a"))], invalid, Some("header")),
         (vec![header(head("a")), UploadRequest { payload: None }], invalid, Some("data")),
-        (vec![header(sized(2)), data(b"1")], invalid, Some("size_bytes")),
-        (vec![header(sized(2))], invalid, Some("size_bytes")),
-        (vec![header(sized(2)), data(b"12"), data(b"3")], invalid, Some("size_bytes")),
+        (vec![header(sized(2)), data(b"1")], lost, Some("size_bytes")),
+        (vec![header(sized(2))], lost, Some("size_bytes")),
+        (vec![header(sized(2)), data(b"12"), data(b"3")], lost, Some("size_bytes")),
         (vec![header(sized(1 << 60)), data(b"1")], Kind::TooLarge, Some("size_bytes")),
-        (vec![header(digest(&other)), data(b"1")], invalid, Some("blake3")),
+        (vec![header(digest(&other)), data(b"1")], lost, Some("blake3")),
         (vec![header(digest("xyz")), data(b"1")], invalid, Some("blake3")),
         (
             vec![header(digest(&other.replacen(|_| true, "", 1))), data(b"1")],
             invalid,
             Some("blake3"),
         ),
+        (vec![finish(Some(0), "")], invalid, Some("header")),
+        (vec![header(head("a")), data(b"1"), finish(Some(2), "")], lost, Some("size_bytes")),
+        (vec![header(head("a")), data(b"12"), finish(Some(1), "")], lost, Some("size_bytes")),
+        (vec![header(head("a")), data(b"1"), finish(None, &other)], lost, Some("blake3")),
+        (vec![header(head("a")), data(b"1"), finish(None, "xyz")], invalid, Some("blake3")),
+        // What the header says holds, too.
+        (vec![header(sized(2)), data(b"1"), finish(Some(1), "")], lost, Some("size_bytes")),
+        (vec![header(digest(&other)), data(b"1"), finish(None, &one)], lost, Some("blake3")),
+        // Nothing comes after the end, not even the end.
+        (vec![header(head("a")), finish(Some(0), ""), data(b"1")], invalid, Some("finish")),
+        (vec![header(head("a")), finish(None, ""), finish(None, "")], invalid, Some("finish")),
+        (vec![header(head("a")), finish(None, ""), header(head("a"))], invalid, Some("finish")),
+        // It was to come.
+        (vec![header(ended(None))], lost, Some("finish")),
+        (vec![header(ended(None)), data(b"1")], lost, Some("finish")),
+        (vec![header(ended(Some(1))), data(b"1")], lost, Some("finish")),
         (vec![header(head("")), data(b"1")], invalid, Some("path")),
         (vec![header(head("a/../b")), data(b"1")], invalid, Some("path")),
         (vec![header(head(&"n".repeat(1025)))], Kind::PathTooLong, Some("path")),
@@ -216,7 +246,8 @@ async fn a_session_is_described_listed_and_committed() {
 async fn a_message_beyond_the_bound_is_refused_and_one_at_it_is_taken() {
     let (server, mut client) = server("").await;
     let head = |size| {
-        header(UploadHeader { path: path("f"), size_bytes: Some(size), blake3: String::new() })
+        let size_bytes = Some(size);
+        header(UploadHeader { path: path("f"), size_bytes, ..UploadHeader::default() })
     };
     let overhead = data(&vec![0; 4_000_000]).encoded_len() - 4_000_000;
     let largest = MESSAGE_BYTES_MAX - overhead;

@@ -174,12 +174,13 @@ impl ImageStore for Script {
         let mut messages = request.into_inner();
         let (mut header, mut bytes) = (UploadHeader::default(), Vec::new());
         let fault = lock(&self.faults).pop_front();
-        let mut count = 0;
+        let (mut count, mut end) = (0, None);
         while let Some(message) = messages.message().await? {
             count += 1;
             if matches!(fault, Some(Fault::Break(after)) if count > after) {
                 return Err(broken());
             }
+            assert_eq!(end, None, "nothing comes after the end");
             match message.payload.expect("a payload") {
                 upload_request::Payload::Header(first) if first.path == "refused" => {
                     let error = Error::new(Kind::AlreadyExists, "refused is a folder");
@@ -187,8 +188,13 @@ impl ImageStore for Script {
                 }
                 upload_request::Payload::Header(first) => header = first,
                 upload_request::Payload::Data(data) => bytes.extend_from_slice(&data),
+                upload_request::Payload::Finish(finish) => end = Some(finish),
             }
         }
+        assert!(header.ends_with_finish);
+        let size_bytes = Some(bytes.len() as u64);
+        let finish = UploadFinish { size_bytes, blake3: blake3::hash(&bytes).to_string() };
+        assert_eq!(end, Some(finish), "the end says what came");
         if header.size_bytes != Some(bytes.len() as u64) {
             return Err(from_error(&Error::invalid("size_bytes", "too short or too long")));
         }

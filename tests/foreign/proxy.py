@@ -1,0 +1,85 @@
+"""Real proxies before the real server: haproxy, and nginx with `grpc_pass`."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+# Each gives up a client or a server that says nothing for a second. The socket on which it listens is
+# made by the test, so that a client can connect at once.
+HAPROXY = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 1s
+    timeout server 1s
+frontend clients
+    bind fd@{number} proto h2
+    default_backend store
+backend store
+    server store {store} proto h2
+"""
+
+NGINX = """
+daemon off;
+pid {folder}/pid;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen {address} http2;
+        client_max_body_size 0;
+        client_body_timeout 1s;
+        location / {{
+            grpc_pass grpc://{store};
+            grpc_read_timeout 1s;
+            grpc_send_timeout 1s;
+        }}
+    }}
+}}
+"""
+
+# Debian has them where only root looks.
+PATH = f"{os.environ['PATH']}:/usr/sbin"
+
+SETTINGS = {"haproxy": HAPROXY, "nginx": NGINX}
+
+
+class Proxy:
+    """A running proxy before one address; `address` is its own."""
+
+    def __init__(self, name: str, folder: Path, store: str) -> None:
+        folder.mkdir()
+        self._log = folder / "log"
+        with socket.create_server(("127.0.0.1", 0)) as listener, self._log.open("wb") as log:
+            self.address = "{}:{}".format(*listener.getsockname())
+            number = listener.fileno()
+            settings = SETTINGS[name].format(
+                address=self.address, folder=folder, number=number, store=store
+            )
+            file = folder / "settings"
+            file.write_text(settings)
+            command = {
+                "haproxy": ["haproxy", "-db", "-f", str(file)],
+                "nginx": ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(file)],
+            }[name]
+            self._process = subprocess.Popen(
+                command,
+                # How nginx is told of sockets that it takes over.
+                env=os.environ | {"NGINX": f"{number};", "PATH": PATH},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[number],
+            )
+
+    def stop(self) -> str:
+        """Ends the process and returns what it said."""
+        self._process.terminate()
+        self._process.wait()
+        return self._log.read_text()

@@ -1,0 +1,117 @@
+"""Uploads that break off before or in a proxy. A proxy can make a clean end of them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from .proxy import SETTINGS, Proxy
+from .reflection import Reflection, Service
+from .server import ServerCase
+
+SERVICE = "imagestore.v1.ImageStore"
+WHOLE = bytes(range(256)) * 4_000
+MESSAGE_BYTES = 64_000
+# Longer than the proxies wait, so that it is they who end a call.
+PATIENT_SECONDS = 60
+HASTY_SECONDS = 0.5
+
+# What a client can say of its bytes, before or after them.
+HEADERS: dict[str, dict[str, Any]] = {
+    "size": {"size_bytes": len(WHOLE)},
+    "finish": {"ends_with_finish": True},
+    "both": {"size_bytes": len(WHOLE), "ends_with_finish": True},
+}
+
+
+class Broken:
+    """An upload that has sent three quarters of its bytes, and says nothing more."""
+
+    def __init__(self, channel: grpc.Channel, reflection: Reflection, seconds: float) -> None:
+        self._sent, self._over = threading.Event(), threading.Event()
+        self.service = Service(channel, reflection.pool, SERVICE)
+        self.service.deadline_seconds = seconds
+
+    def start(self, path: str, header: dict[str, Any]) -> Any:
+        """Starts the call, and returns when its bytes are on their way."""
+        call = self.service.start("Upload", self._messages(path, header))
+        call.add_done_callback(lambda _: self._over.set())
+        if not self._sent.wait(PATIENT_SECONDS):
+            raise AssertionError(f"the bytes were not taken: {call}")
+        return call
+
+    def _messages(self, path: str, header: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {"header": {"path": path, **header}}
+        for start in range(0, len(WHOLE) * 3 // 4, MESSAGE_BYTES):
+            yield {"data": WHOLE[start : start + MESSAGE_BYTES]}
+        self._sent.set()
+        self._over.wait()
+        # The call is over, so that nobody takes this; it must not end as if all were said.
+        raise ConnectionError("the client is gone")
+
+
+class BehindProxies(ServerCase):
+    """The same breaks behind each proxy."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reflection = Reflection(self.server.address)
+        self.addCleanup(self.reflection.close)
+        self.proxies = {}
+        for name in SETTINGS:
+            proxy = Proxy(name, self.folder / name, self.server.address)
+            self.addCleanup(proxy.stop)
+            self.proxies[name] = proxy
+
+    def connect(self, proxy: str) -> grpc.Channel:
+        """Opens a connection of its own through a proxy."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        channel = grpc.insecure_channel(self.proxies[proxy].address, options)
+        self.addCleanup(channel.close)
+        return channel
+
+    def assert_breaks_leave_nothing(
+        self, seconds: float, breaks: Callable[[Any, grpc.Channel], None]
+    ) -> None:
+        """Breaks an upload of each sort off behind each proxy, and sees that no file has changed."""
+        calls, kept = [], {}
+        for proxy in SETTINGS:
+            for sort, header in HEADERS.items():
+                path = f"{proxy}/{sort}"
+                kept[path] = b"old"
+                self.rest.put(path, b"old")
+                channel = self.connect(proxy)
+                call = Broken(channel, self.reflection, seconds).start(path, header)
+                breaks(call, channel)
+                calls.append(call)
+        for call in calls:
+            self.assertNotEqual(call.code(), grpc.StatusCode.OK)
+        self.assertEqual(self.rest.tree(), kept)
+        # When nothing can still be under way.
+        self.restart()
+        self.assertEqual(self.rest.tree(), kept)
+
+    def test_a_whole_upload_arrives(self) -> None:
+        for proxy in SETTINGS:
+            service = Service(self.connect(proxy), self.reflection.pool, SERVICE)
+            for sort, header in HEADERS.items():
+                with self.subTest(proxy=proxy, sort=sort):
+                    path = f"{proxy}/{sort}"
+                    messages = [{"header": {"path": path, **header}}, {"data": WHOLE}]
+                    if sort != "size":
+                        messages.append({"finish": {"size_bytes": len(WHOLE)}})
+                    entry = service.call("Upload", messages).entry
+                    self.assertEqual((entry.path, entry.size_bytes), (path, len(WHOLE)))
+
+    def test_a_cancelled_upload_leaves_nothing(self) -> None:
+        self.assert_breaks_leave_nothing(PATIENT_SECONDS, lambda call, _: call.cancel())
+
+    def test_an_upload_whose_deadline_passes_leaves_nothing(self) -> None:
+        self.assert_breaks_leave_nothing(HASTY_SECONDS, lambda *_: None)
+
+    def test_an_upload_whose_channel_is_closed_leaves_nothing(self) -> None:
+        self.assert_breaks_leave_nothing(PATIENT_SECONDS, lambda _, channel: channel.close())
+
+    def test_an_upload_that_the_proxy_gives_up_leaves_nothing(self) -> None:
+        self.assert_breaks_leave_nothing(PATIENT_SECONDS, lambda *_: None)
