@@ -93,8 +93,9 @@ fn names_follow_the_rules() {
         assert!(message.nested_type.is_empty() && message.enum_type.is_empty());
         let numbers: Vec<i32> =
             message.field.iter().map(prost_types::FieldDescriptorProto::number).collect();
-        let expected: Vec<i32> = (1..).take(numbers.len()).collect();
-        assert_eq!(numbers, expected, "{}", message.name());
+        // A number that is left out may be given to a field that is not there yet.
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{} {numbers:?}", message.name());
+        assert!(numbers.first().is_none_or(|first| *first == 1), "{}", message.name());
     }
     for kind in &file.enum_type {
         let prefix = method(kind.name()).to_uppercase();
