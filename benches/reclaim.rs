@@ -62,7 +62,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     for number in 0..uploads {
         idle.push(upload(&mut grpc, "idle", number).await?);
     }
-    grpc.0.delete(DeleteRequest { path: "large".to_owned() }).await?;
+    grpc.0.delete(DeleteRequest { path: "large".to_owned(), ..DeleteRequest::default() }).await?;
     // The grace passes first: what is uploaded meanwhile counts for neither.
     let mut busy = Vec::new();
     let mut begun = None;

@@ -41,8 +41,10 @@ pub enum Kind {
     WriteConflict,
     /// The upload session belongs to another path.
     SessionConflict,
-    /// The file is no longer the one that was asked for.
+    /// The file is no longer the one that is read.
     Changed,
+    /// A condition of the request does not hold.
+    PreconditionFailed,
     /// The operation has ended, so that it cannot be cancelled.
     Finished,
     /// A value exceeds a bound of the store.
@@ -69,7 +71,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for tables and laws.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::InvalidArgument,
         Self::PathTooLong,
         Self::Reserved,
@@ -86,6 +88,7 @@ impl Kind {
         Self::WriteConflict,
         Self::SessionConflict,
         Self::Changed,
+        Self::PreconditionFailed,
         Self::Finished,
         Self::TooLarge,
         Self::MessageTooLarge,
@@ -118,6 +121,7 @@ impl Kind {
             Self::WriteConflict => "WRITE_CONFLICT",
             Self::SessionConflict => "SESSION_CONFLICT",
             Self::Changed => "CHANGED",
+            Self::PreconditionFailed => "PRECONDITION_FAILED",
             Self::Finished => "FINISHED",
             Self::TooLarge => "TOO_LARGE",
             Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
@@ -153,7 +157,7 @@ impl Kind {
             Self::AlreadyExists | Self::WriteConflict => 6,
             Self::Forbidden => 7,
             Self::TooLarge | Self::MessageTooLarge | Self::NoSpace => 8,
-            Self::Finished => 9,
+            Self::PreconditionFailed | Self::Finished => 9,
             Self::SessionConflict | Self::Changed => 10,
             Self::BadRange | Self::UnsatisfiableRange => 11,
             Self::Unimplemented => 12,
@@ -181,9 +185,10 @@ impl Kind {
             Self::AlreadyExists
             | Self::WriteConflict
             | Self::SessionConflict
+            | Self::Changed
             | Self::Finished
             | Self::Cancelled => 409,
-            Self::Changed => 412,
+            Self::PreconditionFailed => 412,
             Self::TooLarge | Self::MessageTooLarge => 413,
             Self::UnsatisfiableRange => 416,
             Self::Corrupt | Self::Internal => 500,
@@ -211,7 +216,7 @@ impl Kind {
             Self::AlreadyExists => "FABRIC_E_NAME_ALREADY_EXISTS",
             Self::WriteConflict => "FABRIC_E_WRITE_CONFLICT",
             Self::SessionConflict => "FABRIC_E_UPLOAD_SESSION_ID_CONFLICT",
-            Self::Changed => "FABRIC_E_SEQUENCE_NUMBER_CHECK_FAILED",
+            Self::Changed | Self::PreconditionFailed => "FABRIC_E_SEQUENCE_NUMBER_CHECK_FAILED",
             Self::Finished => "FABRIC_E_INVALID_OPERATION",
             Self::TooLarge => "FABRIC_E_VALUE_TOO_LARGE",
             Self::MessageTooLarge => "FABRIC_E_MESSAGE_TOO_LARGE",

@@ -94,6 +94,8 @@ const STATUS_NAMES_BYTES: usize = 512;
 
 /// Names in a skip list.
 pub const SKIP_FILES_MAX: usize = 10_000;
+/// Entity tags in a condition of a write: more than the head of a request has of those that files have.
+pub const CONDITION_TAGS_MAX: usize = 1_024;
 /// Entries on a page of a listing when the caller does not say.
 pub const LIST_PAGE_DEFAULT: usize = 1_000;
 /// Entries on a page of a listing.

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use imagestore::{
     blob::Blobs,
     limits::UPLOADS_MAX,
-    model::{CopyRequest, IfExists, OperationId, SkipFiles, StorePath},
+    model::{Conditions, CopyRequest, IfExists, OperationId, SkipFiles, StorePath},
     server::data_folder::DataFolder,
     store::{Call, Config, Incoming, Store},
 };
@@ -47,7 +47,12 @@ impl Opened {
     /// Uploads one file.
     pub(crate) async fn upload(&self, path: &str, bytes: Bytes) -> Result<()> {
         let path = StorePath::parse(path, "path")?;
-        let incoming = Incoming { path, size: Some(bytes.len() as u64), digest: None };
+        let incoming = Incoming {
+            path,
+            size: Some(bytes.len() as u64),
+            digest: None,
+            conditions: Conditions::default(),
+        };
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes).await?;
         upload.finish().await?;
@@ -62,6 +67,7 @@ impl Opened {
             skip_files: SkipFiles::new(skip)?,
             check_mark_file: false,
             if_exists: IfExists::Overwrite,
+            conditions: Conditions::default(),
             verify: false,
             id: OperationId::new(),
         };

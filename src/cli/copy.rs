@@ -43,6 +43,7 @@ pub(super) async fn copy(client: &Client, args: Copy, output: &mut Output) -> Re
             operation_id: args.operation_id.unwrap_or_default(),
             verify: args.switches.verify,
             detached,
+            ..CopyRequest::default()
         },
         args.timeout.map(|seconds| Duration::from_secs(seconds.into())),
     );

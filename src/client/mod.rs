@@ -119,7 +119,7 @@ impl Client {
 
     /// Deletes a file or a folder with all it holds. It is not repeated when the answer is lost.
     pub async fn delete(&self, path: &str) -> Result<DeleteResponse> {
-        let request = DeleteRequest { path: path.to_owned() };
+        let request = DeleteRequest { path: path.to_owned(), ..DeleteRequest::default() };
         self.answer(self.stub.clone().delete(request).await)
     }
 

@@ -1,17 +1,18 @@
 //! Plain values as messages, and messages as plain values.
 
 use prost::Message as _;
+use prost_types::Timestamp;
 use tonic_types::Status as RpcStatus;
 
 use crate::{
     error::{Error, Result},
     model::{
-        CheckReport, CopyRequest, Entry, EntryKind, Finding, FindingKind, IfExists, Info,
-        Operation, OperationError, OperationId, OperationKind, OperationState, Session, SkipFiles,
-        Stat, StorePath, Usage,
+        CheckReport, Conditions, CopyRequest, Entry, EntryKind, Finding, FindingKind, IfExists,
+        Info, Operation, OperationError, OperationId, OperationKind, OperationState, Session,
+        SkipFiles, Stat, StorePath, Tags, Usage,
     },
     wire::{
-        convert::timestamp,
+        convert::{micros, timestamp},
         status,
         v1::{self, IfExists as WireIfExists},
     },
@@ -38,11 +39,29 @@ pub(super) fn copy_request(message: &v1::CopyRequest) -> Result<CopyRequest> {
         skip_files: SkipFiles::new(&message.skip_files)?,
         check_mark_file: message.check_mark_file,
         if_exists,
+        conditions: conditions(
+            &message.if_match,
+            &message.if_none_match,
+            message.if_unmodified_since.as_ref(),
+        )?,
         verify: message.verify,
         id,
     };
     request.check()?;
     Ok(request)
+}
+
+/// The conditions of a write.
+pub(super) fn conditions(
+    if_match: &[String],
+    if_none_match: &[String],
+    if_unmodified_since: Option<&Timestamp>,
+) -> Result<Conditions> {
+    Ok(Conditions {
+        if_match: Tags::parse(if_match, "if_match")?,
+        if_none_match: Tags::parse(if_none_match, "if_none_match")?,
+        if_unmodified_since: if_unmodified_since.map(micros),
+    })
 }
 
 /// The state that a filter names; `None`: every state.

@@ -193,8 +193,14 @@ impl ImageStore for Service {
         let call = call(&request)?;
         answer(
             async {
-                let path = StorePath::parse(&request.get_ref().path, "path")?;
-                let gone = self.0.delete(&path, call).await?;
+                let request = request.into_inner();
+                let path = StorePath::parse(&request.path, "path")?;
+                let conditions = messages::conditions(
+                    &request.if_match,
+                    &request.if_none_match,
+                    request.if_unmodified_since.as_ref(),
+                )?;
+                let gone = self.0.delete_if(&path, conditions, call).await?;
                 Ok(DeleteResponse {
                     files_deleted: gone.files as u64,
                     bytes_deleted: gone.bytes as u64,
@@ -246,10 +252,16 @@ impl ImageStore for Service {
         request: Request<CommitUploadSessionRequest>,
     ) -> Answer<CommitUploadSessionResponse> {
         let call = call(&request)?;
-        let id = SessionId::parse(&request.get_ref().session_id);
+        let request = request.into_inner();
         answer(
             async {
-                let entry = self.0.commit_session(id?, call).await?;
+                let id = SessionId::parse(&request.session_id)?;
+                let conditions = messages::conditions(
+                    &request.if_match,
+                    &request.if_none_match,
+                    request.if_unmodified_since.as_ref(),
+                )?;
+                let entry = self.0.commit_session_if(id, conditions, call).await?;
                 Ok(CommitUploadSessionResponse { entry: entry.as_ref().map(messages::entry) })
             }
             .await,

@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -84,10 +85,15 @@ pub(super) fn check(
 
 /// The bytes of a download.
 pub(super) fn download(download: Download, call: Call) -> Answers<v1::DownloadResponse> {
-    Box::pin(stream::unfold(Some(download), move |download| async move {
-        let mut download = download?;
-        let next = until(call, async { download.next().await.transpose() }).await;
-        step(next, download, |data| v1::DownloadResponse { data })
+    let entry = Some(messages::stat(&download.stat));
+    Box::pin(stream::unfold(Some((download, entry)), move |state| async move {
+        let (mut download, entry) = state?;
+        let mut next = until(call, async { download.next().await.transpose() }).await;
+        // Of a range without bytes the file is told all the same.
+        if let (Ok(None), Some(_)) = (&next, &entry) {
+            next = Ok(Some(Bytes::new()));
+        }
+        step(next, (download, None), |data| v1::DownloadResponse { data, entry })
     }))
 }
 

@@ -5,6 +5,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     error::{Error, Kind, Result},
+    grpc::messages,
     model::{ChunkRange, Digest, SessionId, StorePath},
     store::{Call, Incoming, Store},
     wire::{
@@ -124,7 +125,12 @@ pub(super) async fn upload(
     let header = body.header().await?;
     let digest = digest(&header.blake3)?;
     let path = StorePath::parse(&header.path, "path")?;
-    let incoming = Incoming { path, size: header.size_bytes, digest };
+    let conditions = messages::conditions(
+        &header.if_match,
+        &header.if_none_match,
+        header.if_unmodified_since.as_ref(),
+    )?;
+    let incoming = Incoming { path, size: header.size_bytes, digest, conditions };
     let mut upload = store.upload(incoming, call).await?;
     while let Some(data) = body.data().await? {
         upload.write(data).await?;
@@ -138,7 +144,7 @@ pub(super) async fn upload(
         None => {}
     }
     let stat = upload.finish().await?;
-    Ok(v1::UploadResponse { entry: Some(super::messages::stat(&stat)) })
+    Ok(v1::UploadResponse { entry: Some(messages::stat(&stat)) })
 }
 
 /// A digest that a caller may give.

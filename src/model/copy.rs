@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     error::{Error, Kind, Result},
     limits::SKIP_FILES_MAX,
-    model::{Digest, OperationId, StorePath, folded},
+    model::{Conditions, Digest, OperationId, StorePath, folded},
 };
 
 /// What to do where the destination exists.
@@ -62,6 +62,8 @@ pub struct CopyRequest {
     pub check_mark_file: bool,
     /// What to do where the destination exists.
     pub if_exists: IfExists,
+    /// What must be true of the destination.
+    pub conditions: Conditions,
     /// Whether every part is read and checked first.
     pub verify: bool,
     /// The caller's id, or a new one.
@@ -105,6 +107,8 @@ impl CopyRequest {
             u8::from(self.if_exists == IfExists::Keep),
             u8::from(self.verify),
         ]);
+        // Nothing where there are none: rows of earlier versions know no conditions.
+        hasher.update(&self.conditions.fingerprint());
         hasher.finalize().into()
     }
 }
@@ -118,6 +122,7 @@ pub fn reserved(path: &StorePath, field: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Tags;
 
     fn request(source: &str, destination: &str) -> CopyRequest {
         CopyRequest {
@@ -126,6 +131,7 @@ mod tests {
             skip_files: SkipFiles::default(),
             check_mark_file: false,
             if_exists: IfExists::Overwrite,
+            conditions: Conditions::default(),
             verify: false,
             id: OperationId::new(),
         }
@@ -151,6 +157,8 @@ mod tests {
         let mut c = b.clone();
         c.skip_files = SkipFiles::new(&["x"]).unwrap();
         assert_eq!(b.fingerprint(), c.fingerprint());
+        c.conditions.if_match = Some(Tags::Any);
+        assert_ne!(b.fingerprint(), c.fingerprint());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod conditions;
 mod copy;
 mod digest;
 mod entry;
@@ -13,6 +14,7 @@ pub use backup::{
     BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Taken,
 };
 pub use check::{CheckReport, CheckRequest, Finding, FindingKind};
+pub use conditions::{Conditions, Found, Tags};
 pub use copy::{CopyRequest, IfExists, SkipFiles, reserved};
 pub use digest::Digest;
 pub use entry::{Entry, EntryKind, FileVersion, Info, Page, Stat, Totals, Usage};

@@ -11,7 +11,7 @@ use crate::{
         Totals, reserved,
     },
     namespace::{
-        operation,
+        condition, operation,
         pin::{self, Owner},
         reach,
         sql::Tx,
@@ -37,7 +37,7 @@ pub const START_PINS: usize = 1;
 ///
 /// # Errors
 /// `FileNotFound` for a missing source or mark, `Reserved`, `AlreadyExists` below a file, `WriteConflict`,
-/// `PathTooLong`, `TooLarge`; nothing has changed then.
+/// `PathTooLong`, `TooLarge`, `PreconditionFailed`; nothing has changed then.
 pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
     let fingerprint = request.fingerprint();
     if let Some(operation) = operation::earlier(tx, request.id, &fingerprint)? {
@@ -49,6 +49,7 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
     let mut operation = running(tx, request, totals)?;
     let is_filtered = matches!(target, Target::Folder(_)) && !request.skip_files.is_empty();
     let is_same = request.source == request.destination;
+    condition::check(tx, &request.destination, &request.conditions)?;
     let is_kept = !is_same && is_kept(tx, request)?;
     let is_noop = is_same || is_kept;
     if is_noop || !(is_filtered || request.verify) {
@@ -149,7 +150,7 @@ fn all_skipped(totals: Totals) -> Progress {
 /// `target` is what was built or verified, `pins` how many pins hold it.
 ///
 /// # Errors
-/// `Cancelled` if the operation no longer runs or lost a pin; those of [`tree::put`]. Nothing has
+/// `Cancelled` if the operation no longer runs or lost a pin; `PreconditionFailed`; those of [`tree::put`]. Nothing has
 /// changed then.
 pub fn finish(
     tx: &mut Tx<'_>,
@@ -162,6 +163,7 @@ pub fn finish(
         return Err(Error::new(Kind::Cancelled, format!("the copy {} was cancelled", request.id)));
     }
     pin::check(tx, &owner.id, pins)?;
+    condition::check(tx, &request.destination, &request.conditions)?;
     if !is_kept(tx, request)? {
         tree::put(tx, &request.destination, target, "destination")?;
     }

@@ -7,6 +7,7 @@
 
 pub mod backup;
 pub mod check;
+pub mod condition;
 pub mod content;
 pub mod copy;
 pub mod filter;

@@ -10,8 +10,9 @@ use crate::{
         EXPIRE_ROWS, LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX,
         SESSION_RANGES_MAX,
     },
-    model::{ByteRange, ChunkRange, Digest, Page, Session, SessionId, StorePath},
+    model::{ByteRange, ChunkRange, Conditions, Digest, Page, Session, SessionId, StorePath},
     namespace::{
+        condition,
         content::{self, Part},
         garbage::{Ref, let_go_if_last},
         list::check_token,
@@ -290,23 +291,24 @@ pub fn list(
     Ok(Page { items, next: None })
 }
 
+/// Where a file was committed, the file, and whether it was made visible just now.
+pub type Committed = (StorePath, Option<File>, bool);
+
 /// Makes the file of a complete session visible: one metadata transaction, whatever its size.
 ///
 /// Returns where it is and, unless it was deleted since an earlier commit, the file; and whether this
-/// call made it visible.
+/// call made it visible. The conditions are not looked at where it is visible already.
 ///
 /// # Errors
 /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists` onto a folder or below a
-/// file, `Corrupt` if its pieces are not the whole file.
-pub fn commit(tx: &mut Tx<'_>, id: SessionId) -> Result<(StorePath, Option<File>, bool)> {
+/// file, `PreconditionFailed`, `Corrupt` if its pieces are not the whole file.
+pub fn commit(tx: &mut Tx<'_>, id: SessionId, conditions: &Conditions) -> Result<Committed> {
     let Some(session) = find(tx, id)? else {
         return Err(Error::invalid("session_id", unknown(id).message().to_owned()));
     };
     if session.committed {
-        let file = match tree::resolve(tx, &session.path)? {
-            Some(Target::File(file)) => Some(file),
-            _ => None,
-        };
+        let found = tree::resolve(tx, &session.path)?;
+        let file = if let Some(Target::File(file)) = found { Some(file) } else { None };
         return Ok((session.path, file, false));
     }
     if session.received != session.total {
@@ -316,7 +318,7 @@ pub fn commit(tx: &mut Tx<'_>, id: SessionId) -> Result<(StorePath, Option<File>
         );
         return Err(Error::invalid("session_id", message));
     }
-    tree::check_file_fits(tx, &session.path, "path")?;
+    condition::check_file(tx, &session.path, conditions)?;
     let parts = chunk_parts(tx, id, session.total)?;
     let file = content::put_content(tx, &session.path, &parts, None)?;
     let now = tx.now()?;

@@ -1,4 +1,4 @@
-//! The `Range` of a download, and the entity tags of its conditions (RFC 9110).
+//! The `Range` of a download (RFC 9110). That of `headers` refuses a suffix which is longer than the file.
 
 use super::content_range::number;
 
@@ -38,13 +38,6 @@ pub(super) fn parse(value: &str, size: u64) -> Requested {
         return Requested::Unsatisfiable;
     }
     Requested::Part { offset: start, length: end.min(size - 1) - start + 1 }
-}
-
-/// Whether a list of entity tags has this one; `*` has every one. Weak tags count as strong: the
-/// bytes of a file never change under its tag.
-pub(super) fn has_tag(list: &str, tag: &str) -> bool {
-    let mut tags = list.split(',').map(str::trim);
-    tags.any(|found| found == "*" || found.strip_prefix("W/").unwrap_or(found) == tag)
 }
 
 #[cfg(test)]
@@ -95,21 +88,6 @@ mod tests {
             check(value, 100, Whole);
         }
         check("bytes=-5", 0, Whole);
-    }
-
-    #[test]
-    fn tags_are_compared() {
-        for (list, has) in [
-            ("\"a\"", true),
-            ("W/\"a\"", true),
-            ("\"b\", \"a\"", true),
-            ("*", true),
-            ("\"b\"", false),
-            ("a", false),
-            ("", false),
-        ] {
-            assert_eq!(has_tag(list, "\"a\""), has, "{list}");
-        }
     }
 
     proptest! {

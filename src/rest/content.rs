@@ -1,7 +1,7 @@
 //! `GET` and `HEAD /ImageStore/{path}/$/Content`: the bytes of a file.
 //!
-//! The entity tag that the file has is sent with the download, so that size, tag and bytes are those
-//! of one file. The bytes are never shown as a page: whoever uploads here must not act in the name
+//! Size, tag and bytes are those of one file: the download of a whole file says which one it is, that of
+//! a range is for the entity tag which its range was judged by. The bytes are never shown as a page: whoever uploads here must not act in the name
 //! of whoever looks.
 //!
 //! **Invariant:** a body that is short breaks its connection; it never ends cleanly.
@@ -14,80 +14,132 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use http::{HeaderValue, Method, StatusCode, header};
-use jiff::fmt::rfc2822::DateTimePrinter;
+use headers::HeaderMapExt;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::time::timeout_at;
-use tonic::{Request, Status};
+use tonic::{Request, Status, codec::Streaming};
 
 use super::{
     answer::{self, Failure},
     byte_range::{self, Requested},
     call::{Call, first, present},
+    conditions::{Validators, Verdict},
+    disposition,
 };
 use crate::{
     error::{Error, Kind},
-    wire::v1::{DownloadRequest, Entry, EntryKind, StatRequest},
+    wire::v1::{DownloadRequest, DownloadResponse, Entry, EntryKind, StatRequest},
 };
 
-/// How often a file is looked at again that changed between a look and its download.
-const LOOKS: usize = 3;
-
-/// Answers the bytes, or some of them.
+/// Answers the bytes, or some of them. Where the file is replaced between a look at it and its download,
+/// it is the one that is there now.
 pub(super) async fn content(call: Call, path: String) -> Result<Response, Failure> {
-    let mut looks = LOOKS;
-    loop {
-        looks -= 1;
-        match look(&call, &path).await {
-            Err(Failure { kind: Kind::Changed, .. }) if looks > 0 => {}
-            answer => return answer,
+    let headers = &call.head.headers;
+    let is_get = call.head.method == Method::GET;
+    if !is_get || has_conditions(headers) {
+        let entry = file(&call, &path).await?;
+        let validators = Validators::of(&entry);
+        if let Some(answer) = judged(&call, &entry, &validators)? {
+            return Ok(answer);
+        }
+        if !is_get {
+            return headed(StatusCode::OK, Body::empty(), &entry, &validators, entry.size_bytes);
+        }
+        if let Some(answer) = part(&call, &entry, &validators).await? {
+            return Ok(answer);
+        }
+    }
+    whole(&call, &path).await
+}
+
+/// Whether a request has to be judged before its file is read.
+fn has_conditions(headers: &HeaderMap) -> bool {
+    use header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
+    [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
+/// The answer where the conditions do not let the file be sent.
+fn judged(
+    call: &Call,
+    entry: &Entry,
+    validators: &Validators,
+) -> Result<Option<Response>, Failure> {
+    match validators.judge(&call.head.headers) {
+        Verdict::Send => Ok(None),
+        Verdict::NotModified => {
+            let status = StatusCode::NOT_MODIFIED;
+            // The length is that of the 200: 0 would be taken for the file's.
+            headed(status, Body::empty(), entry, validators, entry.size_bytes).map(Some)
+        }
+        Verdict::Failed => {
+            let message = format!(
+                "'{}' has the entity tag {}; a condition of the request does not hold",
+                entry.path, entry.etag
+            );
+            Err(Failure::new(Kind::PreconditionFailed, message))
         }
     }
 }
 
-/// Looks at the file once, and answers.
-async fn look(call: &Call, path: &str) -> Result<Response, Failure> {
-    let entry = file(call, path).await?;
-    let tag = format!("\"{}\"", entry.etag);
-    let condition = |name| call.head.headers.get(name).and_then(|value| value.to_str().ok());
-    if condition(header::IF_MATCH).is_some_and(|tags| !byte_range::has_tag(tags, &tag)) {
-        let message = format!("'{path}' has the ETag {tag}, not one of If-Match");
-        return Ok(Failure::new(Kind::Changed, message).into_response());
-    }
-    if condition(header::IF_NONE_MATCH).is_some_and(|tags| byte_range::has_tag(tags, &tag)) {
-        let mut response = headed(StatusCode::NOT_MODIFIED, Body::empty(), &entry, &tag)?;
-        // That of the 200, or none: the length 0 would be taken for the file's.
-        response.headers_mut().insert(header::CONTENT_LENGTH, entry.size_bytes.into());
-        return Ok(response);
-    }
-    let is_get = call.head.method == Method::GET;
-    let if_range = condition(header::IF_RANGE).is_none_or(|found| found == tag);
-    let range = condition(header::RANGE).filter(|_| is_get && if_range);
+/// Answers the range that is asked for; `None` where none is, or none any more of this file: a `Range`
+/// may always be answered with the whole.
+async fn part(
+    call: &Call,
+    entry: &Entry,
+    validators: &Validators,
+) -> Result<Option<Response>, Failure> {
+    let headers = &call.head.headers;
+    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let Some(range) = range.filter(|_| validators.is_in_range(headers)) else { return Ok(None) };
     let size = entry.size_bytes;
-    let requested = range.map_or(Requested::Whole, |range| byte_range::parse(range, size));
-    let (status, offset, length) = match requested {
-        Requested::Whole => (StatusCode::OK, 0, size),
-        Requested::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
+    let (offset, length) = match byte_range::parse(range, size) {
+        Requested::Whole => return Ok(None),
+        Requested::Part { offset, length } => (offset, length),
         Requested::Unsatisfiable => {
-            let message =
-                format!("the Range '{}' is beyond {size} bytes", range.unwrap_or_default());
+            let message = format!("the Range '{range}' is beyond {size} bytes");
             let mut response = Failure::new(Kind::UnsatisfiableRange, message).into_response();
             let range = value(format!("bytes */{size}"))?;
             response.headers_mut().insert(header::CONTENT_RANGE, range);
-            return Ok(response);
+            return Ok(Some(response));
         }
     };
-    let body = if is_get && length > 0 {
-        download(call, &entry, offset, length).await?
-    } else {
-        Body::empty()
+    let request = DownloadRequest {
+        path: entry.path.clone(),
+        offset,
+        length: Some(length),
+        etag: entry.etag.clone(),
     };
-    let mut response = headed(status, body, &entry, &tag)?;
-    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-    if status == StatusCode::PARTIAL_CONTENT {
-        let range = value(format!("bytes {offset}-{}/{size}", offset + length - 1))?;
-        response.headers_mut().insert(header::CONTENT_RANGE, range);
+    let (begun, messages) = match begin(call, request).await {
+        Err(Failure { kind: Kind::Changed, .. }) => return Ok(None),
+        begun => begun?,
+    };
+    let body = body(length, begun.data, messages);
+    let mut response = headed(StatusCode::PARTIAL_CONTENT, body, entry, validators, length)?;
+    let range = value(format!("bytes {offset}-{}/{size}", offset + length - 1))?;
+    response.headers_mut().insert(header::CONTENT_RANGE, range);
+    Ok(Some(response))
+}
+
+/// Answers the file that is there now. The download itself says which one it is.
+async fn whole(call: &Call, path: &str) -> Result<Response, Failure> {
+    let (begun, messages) = loop {
+        let request = DownloadRequest { path: path.to_owned(), ..DownloadRequest::default() };
+        match begin(call, request).await {
+            // What was found was reclaimed before its first byte was read: another one is there now, or
+            // nothing, which ends this as well as the time of the call does.
+            Err(Failure { kind: Kind::Changed, .. }) => {}
+            begun => break begun?,
+        }
+    };
+    let entry = present(begun.entry)?;
+    let validators = Validators::of(&entry);
+    if let Some(answer) = judged(call, &entry, &validators)? {
+        return Ok(answer);
     }
-    Ok(response)
+    let size = entry.size_bytes;
+    headed(StatusCode::OK, body(size, begun.data, messages), &entry, &validators, size)
 }
 
 /// Describes the file of a path, as a download of it would find it.
@@ -109,13 +161,18 @@ async fn file(call: &Call, path: &str) -> Result<Entry, Failure> {
 }
 
 /// An answer with the headers that all have.
-fn headed(status: StatusCode, body: Body, entry: &Entry, tag: &str) -> Result<Response, Failure> {
+fn headed(
+    status: StatusCode,
+    body: Body,
+    entry: &Entry,
+    validators: &Validators,
+    length: u64,
+) -> Result<Response, Failure> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, text) in [
         (header::CONTENT_TYPE, "application/octet-stream"),
-        (header::CONTENT_DISPOSITION, "attachment"),
         (header::CONTENT_SECURITY_POLICY, "sandbox"),
         (header::ACCEPT_RANGES, "bytes"),
         (header::CACHE_CONTROL, "no-cache"),
@@ -123,12 +180,11 @@ fn headed(status: StatusCode, body: Body, entry: &Entry, tag: &str) -> Result<Re
         headers.insert(name, HeaderValue::from_static(text));
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, answer::NOSNIFF);
-    headers.insert(header::ETAG, value(tag.to_owned())?);
-    let modified = entry.modified_at.and_then(|time| jiff::Timestamp::new(time.seconds, 0).ok());
-    if let Some(modified) = modified
-        && let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&modified)
-    {
-        headers.insert(header::LAST_MODIFIED, value(date)?);
+    headers.insert(header::CONTENT_DISPOSITION, value(disposition::attachment(&entry.path))?);
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::ETAG, value(validators.tag.clone())?);
+    if let Some(modified) = validators.last_modified() {
+        headers.typed_insert(modified);
     }
     Ok(response)
 }
@@ -138,31 +194,32 @@ fn value(text: String) -> Result<HeaderValue, Failure> {
     Ok(HeaderValue::try_from(text).map_err(Error::internal)?)
 }
 
-/// Begins the download of a range. What fails before the first byte fails here.
-async fn download(call: &Call, entry: &Entry, offset: u64, length: u64) -> Result<Body, Failure> {
-    let request = DownloadRequest {
-        path: entry.path.clone(),
-        offset,
-        length: Some(length),
-        etag: entry.etag.clone(),
-    };
+/// Begins a download. What fails before the first byte fails here.
+async fn begin(
+    call: &Call,
+    request: DownloadRequest,
+) -> Result<(DownloadResponse, Streaming<DownloadResponse>), Failure> {
     let mut client = call.client.clone();
     // The deadline is for the first bytes only, so it is not the backend's: that one is for all.
     let begin = async {
-        let mut stream = client.download(Request::new(request)).await?.into_inner();
-        let message = first(&mut stream).await?;
-        Ok::<_, Failure>((stream, message.data))
+        let mut messages = client.download(Request::new(request)).await?.into_inner();
+        let begun = first(&mut messages).await?;
+        Ok::<_, Failure>((begun, messages))
     };
-    let (stream, data) = timeout_at(call.deadline(), begin).await.map_err(|_| {
+    timeout_at(call.deadline(), begin).await.map_err(|_| {
         Failure::new(Kind::Timeout, "the time of the call passed before the first byte was there")
-    })??;
-    let rest = stream.map(|message| {
+    })?
+}
+
+/// The body of a length that begins with some bytes.
+fn body(length: u64, begun: Bytes, messages: Streaming<DownloadResponse>) -> Body {
+    let rest = messages.map(|message| {
         message.map(|message| message.data).inspect_err(|error| {
             tracing::warn!(%error, "a download broke off");
         })
     });
-    let messages = stream::once(async { Ok(data) }).chain(rest);
-    Ok(Body::from_stream(exactly(length, messages.boxed())))
+    let messages = stream::once(async { Ok(begun) }).chain(rest);
+    Body::from_stream(exactly(length, messages.boxed()))
 }
 
 /// The bytes of a body of a length; fails where there are others.

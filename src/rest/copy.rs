@@ -12,6 +12,7 @@ use tonic::{Status, codec::Streaming};
 use super::{
     answer::{self, Failure},
     call::{Call, Client, broken, first},
+    conditions::{self, Written},
     copy_body, events, json,
 };
 use crate::{
@@ -24,7 +25,9 @@ use crate::{
 
 /// Copies as the body says.
 pub(super) async fn copy(call: Call, body: &[u8]) -> Result<Response, Failure> {
-    let request = copy_body::parse(body)?;
+    let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
+    let asked = copy_body::parse(body)?;
+    let request = CopyRequest { if_match, if_none_match, if_unmodified_since, ..asked };
     if call.wants_events() {
         watched(call, request).await
     } else if call.wants_async() {

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{
     answer::{self, Failure},
     call::{Call, present},
+    conditions::{self, Written},
     json::{ClusterVersion, FolderSize, Info, Text},
 };
 use crate::{
@@ -17,7 +18,9 @@ use crate::{
 
 /// Deletes a path. What does not exist is deleted already.
 pub(super) async fn delete(call: Call, path: String) -> Result<Response, Failure> {
-    call.client.clone().delete(call.plain(DeleteRequest { path })).await?;
+    let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
+    let request = DeleteRequest { path, if_match, if_unmodified_since, if_none_match };
+    call.client.clone().delete(call.plain(request)).await?;
     Ok(answer::empty())
 }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     answer::{self, Failure},
     call::Call,
+    conditions::{self, Written},
     json::{UploadSession, UploadSessions},
 };
 use crate::{
@@ -77,7 +78,13 @@ pub(super) async fn delete(call: Call) -> Result<Response, Failure> {
 /// Commits the session that the query names.
 pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
     let session_id = id(&call).map_err(as_argument)?;
-    let request = call.plain(CommitUploadSessionRequest { session_id });
+    let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
+    let request = call.plain(CommitUploadSessionRequest {
+        session_id,
+        if_match,
+        if_none_match,
+        if_unmodified_since,
+    });
     // Upstream tells an unknown session and an incomplete one alike.
     call.client.clone().commit_upload_session(request).await.map_err(as_argument)?;
     Ok(answer::empty())

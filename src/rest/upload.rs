@@ -22,6 +22,7 @@ use tonic::{Request, Status};
 use super::{
     answer::{self, Failure},
     call::Call,
+    conditions::{self, Written},
     content_range::{self, ContentRange},
     digests::Digests,
     payload::Payload,
@@ -49,9 +50,13 @@ pub(super) async fn upload(
     content_range(&call)?;
     let digests = Digests::parse(&call.head.headers)?;
     let message = |payload| UploadRequest { payload: Some(payload) };
+    let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
     let header = UploadHeader {
         path,
         size_bytes: payload.size(),
+        if_match,
+        if_none_match,
+        if_unmodified_since,
         ends_with_finish: true,
         ..UploadHeader::default()
     };
@@ -75,6 +80,7 @@ pub(super) async fn chunk(
     payload: &mut Payload,
 ) -> Result<Response, Failure> {
     let session_id = sessions::id(&call)?;
+    conditions::refuse(&call)?;
     let range = content_range(&call)?;
     let length = range.unwrap_or_default().length;
     if let Some(size) = payload.size()

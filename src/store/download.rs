@@ -23,9 +23,10 @@ use crate::{
     limits::{
         BODY_STALL, DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PATIENCE, KIB, PART_BYTES_MAX,
     },
-    model::{Digest, StorePath},
+    model::{Digest, Stat, StorePath},
     namespace::{
         content::{self, PartRow},
+        list,
         pin::Owner,
         sql::Tx,
         tree::{self, File, Target},
@@ -39,8 +40,8 @@ type Ask = oneshot::Sender<Result<Bytes>>;
 /// The bytes of a file, or of a range of it.
 #[derive(Debug)]
 pub struct Download {
-    /// The size of the whole file.
-    pub size: u64,
+    /// The file as it was when the download began: all bytes are of it.
+    pub stat: Stat,
     /// The bytes that are still to come.
     left: u64,
     asks: mpsc::Sender<Ask>,
@@ -143,7 +144,7 @@ impl Store {
         // Before the file is looked up: while it waits, the path may come to lead to another content.
         let turn = self.0.downloads.take().await?;
         let at = path.clone();
-        let file = self.0.engine.read(call.deadline, move |tx| find(tx, &at, etag)).await?;
+        let (file, stat) = self.0.engine.read(call.deadline, move |tx| find(tx, &at, etag)).await?;
         let size = file.size as u64;
         if offset > size {
             let message = format!("offset {offset} is beyond the {size} bytes of \"{path}\"");
@@ -159,7 +160,7 @@ impl Store {
         let here = gone.clone().drop_guard();
         let asking = Asks { asks: open, open: None };
         self.0.tasks.spawn(async move { store.send(plan, asking, (gone, turn)).await });
-        Ok(Download { size, left: to - offset, asks, asked: None, _here: here })
+        Ok(Download { stat, left: to - offset, asks, asked: None, _here: here })
     }
 
     /// Sends a download, until it is done, its receiver is gone or stands still, or the store closes.
@@ -296,18 +297,19 @@ impl Store {
     }
 }
 
-fn find(tx: &mut Tx<'_>, path: &StorePath, etag: Option<Digest>) -> Result<File> {
+fn find(tx: &mut Tx<'_>, path: &StorePath, etag: Option<Digest>) -> Result<(File, Stat)> {
     let Some(Target::File(file)) = tree::resolve(tx, path)? else {
         let message = format!("there is no file \"{path}\"");
         return Err(Error::new(Kind::FileNotFound, message)
             .field("path")
             .with("path", path.as_str()));
     };
-    if etag.is_some() && content::digests(tx, file.content)?.0 != etag {
+    let stat = list::stat(tx, path)?;
+    if etag.is_some() && stat.etag != etag {
         let message = format!("\"{path}\" has changed meanwhile; read it from the start");
         return Err(Error::new(Kind::Changed, message).field("etag").with("path", path.as_str()));
     }
-    Ok(file)
+    Ok((file, stat))
 }
 
 /// The bytes of a part between two offsets, or what there is of them.

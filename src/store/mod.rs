@@ -53,10 +53,10 @@ use crate::{
         UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
     },
     model::{
-        Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState, Page, Stat,
-        StorePath, Totals, reserved,
+        Conditions, Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState,
+        Page, Stat, StorePath, Totals, reserved,
     },
-    namespace::{self, Database, Engine, Opened, Recovered, list, operation, tree},
+    namespace::{self, Database, Engine, Opened, Recovered, condition, list, operation, tree},
     store::{operations::Hub, space::Space, turns::Turns},
 };
 
@@ -230,6 +230,19 @@ impl Store {
     /// # Errors
     /// `Reserved`, `Timeout`; nothing has changed then.
     pub async fn delete(&self, path: &StorePath, call: Call) -> Result<Totals> {
+        self.delete_if(path, Conditions::default(), call).await
+    }
+
+    /// The same under conditions on what is there.
+    ///
+    /// # Errors
+    /// `PreconditionFailed`, and those of [`Store::delete`].
+    pub async fn delete_if(
+        &self,
+        path: &StorePath,
+        conditions: Conditions,
+        call: Call,
+    ) -> Result<Totals> {
         if path.is_reserved() {
             return Err(reserved(path, "path"));
         }
@@ -238,6 +251,7 @@ impl Store {
             .0
             .engine
             .write(call.deadline, move |tx| {
+                condition::check(tx, &path, &conditions)?;
                 let target = tree::resolve(tx, &path)?;
                 let Some(gone) = tree::remove(tx, &path)? else {
                     return Ok((Totals::default(), None));

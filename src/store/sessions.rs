@@ -7,7 +7,8 @@ use crate::{
     error::{Error, Kind, Result},
     limits::UNPIN_ROWS,
     model::{
-        ChunkRange, Digest, Entry, OperationKind, Page, Session, SessionId, StorePath, Totals,
+        ChunkRange, Conditions, Digest, Entry, OperationKind, Page, Session, SessionId, StorePath,
+        Totals,
     },
     namespace::{
         list, operation, pin,
@@ -78,9 +79,22 @@ impl Store {
     /// # Errors
     /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists`.
     pub async fn commit_session(&self, id: SessionId, call: Call) -> Result<Option<Entry>> {
+        self.commit_session_if(id, Conditions::default(), call).await
+    }
+
+    /// The same under conditions on the file of the session. A repeated commit does not look at them.
+    ///
+    /// # Errors
+    /// `PreconditionFailed`, and those of [`Store::commit_session`].
+    pub async fn commit_session_if(
+        &self,
+        id: SessionId,
+        conditions: Conditions,
+        call: Call,
+    ) -> Result<Option<Entry>> {
         let server = self.0.server.clone();
         let commit = move |tx: &mut Tx<'_>| {
-            let (path, file, is_new) = session::commit(tx, id)?;
+            let (path, file, is_new) = session::commit(tx, id, &conditions)?;
             let Some(file) = file else { return Ok((None, None)) };
             let entry = list::stat(tx, &path)?.entry;
             if !is_new {

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     limits::micros,
-    model::{CopyRequest, IfExists, SkipFiles},
+    model::{Conditions, CopyRequest, IfExists, SkipFiles},
     namespace::sql::{Row, Tx, params},
     store::tests::gate::Gate,
 };
@@ -56,7 +56,12 @@ impl Fixture {
     }
 
     async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
-        let incoming = Incoming { path: path(at), size: None, digest: None };
+        let incoming = Incoming {
+            path: path(at),
+            size: None,
+            digest: None,
+            conditions: Conditions::default(),
+        };
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes.into()).await?;
         upload.finish().await
@@ -146,6 +151,7 @@ fn request(source: &str, destination: &str) -> CopyRequest {
         skip_files: SkipFiles::default(),
         check_mark_file: false,
         if_exists: IfExists::Overwrite,
+        conditions: Conditions::default(),
         verify: false,
         id: OperationId::new(),
     }

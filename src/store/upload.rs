@@ -22,13 +22,13 @@ use crate::{
         INLINE_BYTES_MAX, KIB, PART_BYTES_MAX, TOTAL_MAX, UNPIN_ROWS, UPLOAD_BUFFER_BYTES_MIN,
         UPLOAD_PARTS_IN_FLIGHT, UPLOAD_POOL_WAIT,
     },
-    model::{Digest, Stat, StorePath},
+    model::{Conditions, Digest, Stat, StorePath},
     namespace::{
+        condition,
         content::{self, NewFile, Part, Place},
         list,
         pin::{self, Owner},
         sql::Tx,
-        tree,
     },
     store::{
         Call, Store,
@@ -47,6 +47,8 @@ pub struct Incoming {
     pub size: Option<u64>,
     /// BLAKE3 of its bytes, if the caller says.
     pub digest: Option<Digest>,
+    /// What must be true of the path.
+    pub conditions: Conditions,
 }
 
 /// An upload on its way. Dropped before [`Upload::finish`], it leaves nothing.
@@ -62,12 +64,12 @@ impl Store {
     /// Begins an upload.
     ///
     /// # Errors
-    /// `AlreadyExists` onto a folder or below a file, `NoSpace`, `TooLarge`, `Busy` if too many
+    /// `AlreadyExists` onto a folder or below a file, `PreconditionFailed`, `NoSpace`, `TooLarge`, `Busy` if too many
     /// uploads wait.
     pub async fn upload(&self, incoming: Incoming, call: Call) -> Result<Upload> {
         // The commit checks it again; here it spares the bytes, and the path is judged before them.
-        let path = incoming.path.clone();
-        let check = move |tx: &mut Tx<'_>| tree::check_file_fits(tx, &path, "path");
+        let (path, conditions) = (incoming.path.clone(), incoming.conditions.clone());
+        let check = move |tx: &mut Tx<'_>| condition::check_file(tx, &path, &conditions);
         self.0.engine.read(call.deadline, check).await?;
         let cutter = self.cut(&incoming.path, incoming.size).await?;
         Ok(Upload { store: self.clone(), incoming, cutter, call })
@@ -153,9 +155,13 @@ impl Upload {
         let pins = self.cutter.parts.len();
         let file = NewFile { path: self.incoming.path.clone(), parts, digest: Some(digest) };
         let owner = self.cutter.owner.clone();
+        let conditions = std::mem::take(&mut self.incoming.conditions);
         let commit = move |tx: &mut Tx<'_>| {
             if pins > 0 {
                 pin::check(tx, &owner.id, pins)?;
+            }
+            if !conditions.is_empty() {
+                condition::check_file(tx, &file.path, &conditions)?;
             }
             content::put_file(tx, &file)?;
             // Many go in steps, when the cutter is dropped.

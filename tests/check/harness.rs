@@ -8,8 +8,8 @@ use imagestore::{
     error::Result,
     limits::{INLINE_BYTES_MAX, PART_BYTES_MAX},
     model::{
-        CheckReport, CheckRequest, ChunkRange, CopyRequest, FindingKind, IfExists, OperationId,
-        SessionId, SkipFiles, StorePath,
+        CheckReport, CheckRequest, ChunkRange, Conditions, CopyRequest, FindingKind, IfExists,
+        OperationId, SessionId, SkipFiles, StorePath,
     },
     namespace::Database,
     store::{Call, Config, Incoming, Store},
@@ -167,7 +167,8 @@ pub(crate) fn noise(seed: &str, size: usize) -> Vec<u8> {
 }
 
 pub(crate) async fn put(store: &Store, at: &str, bytes: &[u8]) -> Result<()> {
-    let incoming = Incoming { path: path(at), size: None, digest: None };
+    let incoming =
+        Incoming { path: path(at), size: None, digest: None, conditions: Conditions::default() };
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(Bytes::copy_from_slice(bytes)).await?;
     upload.finish().await.map(drop)
@@ -180,6 +181,7 @@ pub(crate) async fn copy(store: &Store, from: &str, to: &str, skip: &[&str]) -> 
         skip_files: SkipFiles::new(skip).unwrap(),
         check_mark_file: false,
         if_exists: IfExists::Overwrite,
+        conditions: Conditions::default(),
         verify: false,
         id: OperationId::new(),
     };

@@ -5,7 +5,10 @@ use std::{fs, time::Duration};
 use imagestore::{
     error::{Error, Kind, Result},
     limits::{INLINE_BYTES_MAX, PART_BYTES_MAX},
-    model::{ChunkRange, CopyRequest, FindingKind, IfExists, OperationId, SessionId, SkipFiles},
+    model::{
+        ChunkRange, Conditions, CopyRequest, FindingKind, IfExists, OperationId, SessionId,
+        SkipFiles,
+    },
     store::{Call, Store},
 };
 
@@ -206,6 +209,7 @@ async fn damage_is_told_by_the_path_and_healed_by_what_it_says() {
         skip_files: SkipFiles::new(&["conf"]).unwrap(),
         check_mark_file: false,
         if_exists: IfExists::Overwrite,
+        conditions: Conditions::default(),
         verify: true,
         id: OperationId::new(),
     };

@@ -3,7 +3,7 @@
 use imagestore::{
     blob::Blobs,
     error::Kind,
-    model::{CopyRequest, IfExists, OperationId, SkipFiles},
+    model::{Conditions, CopyRequest, IfExists, OperationId, SkipFiles},
     store::{Call, Config, Store},
 };
 
@@ -58,6 +58,7 @@ async fn a_file_that_lacks_a_part_is_never_read_or_copied_as_if_it_were_whole() 
             skip_files: SkipFiles::default(),
             check_mark_file: false,
             if_exists: IfExists::Overwrite,
+            conditions: Conditions::default(),
             verify: true,
             id: OperationId::new(),
         };

@@ -9,7 +9,8 @@ use imagestore::{
     error::{Kind, Result},
     limits::UPLOADS_MAX,
     model::{
-        CopyRequest, Digest, Entry, IfExists, Operation, OperationId, SkipFiles, Stat, StorePath,
+        Conditions, CopyRequest, Digest, Entry, IfExists, Operation, OperationId, SkipFiles, Stat,
+        StorePath,
     },
     namespace::Recovered,
     store::{Call, Config, Incoming, Store},
@@ -71,7 +72,12 @@ impl Fixture {
     }
 
     pub(crate) async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
-        let incoming = Incoming { path: path(at), size: None, digest: None };
+        let incoming = Incoming {
+            path: path(at),
+            size: None,
+            digest: None,
+            conditions: Conditions::default(),
+        };
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes.into()).await?;
         upload.finish().await
@@ -207,6 +213,7 @@ pub(crate) fn copy(source: &str, destination: &str) -> CopyRequest {
         skip_files: SkipFiles::default(),
         check_mark_file: false,
         if_exists: IfExists::Overwrite,
+        conditions: Conditions::default(),
         verify: false,
         id: OperationId::new(),
     }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use imagestore::{
     error::{Error, Kind, Result},
     model::{
-        ChunkRange, CopyRequest, EntryKind, IfExists, OperationId, OperationState, SessionId,
-        SkipFiles,
+        ChunkRange, Conditions, CopyRequest, EntryKind, IfExists, OperationId, OperationState,
+        SessionId, SkipFiles,
     },
     store::{Call, Incoming},
 };
@@ -105,6 +105,7 @@ impl Machine {
                     skip_files: SkipFiles::new(skip).unwrap(),
                     check_mark_file: how.check_mark,
                     if_exists: if how.keep { IfExists::Keep } else { IfExists::Overwrite },
+                    conditions: Conditions::default(),
                     verify: how.verify,
                     id: OperationId::new(),
                 };
@@ -146,6 +147,7 @@ impl Machine {
                 Claim::Right => Some(digest(&bytes)),
                 Claim::WrongDigest => Some(digest(b"other bytes")),
             },
+            conditions: Conditions::default(),
         };
         let result = send(&self.fixture, incoming, bytes.clone()).await;
         let expected = self.plain.check_put(at).and(match claim {
@@ -169,7 +171,12 @@ impl Machine {
     }
 
     async fn abandon(&mut self, at: &str, content: usize) {
-        let incoming = Incoming { path: path(at), size: None, digest: None };
+        let incoming = Incoming {
+            path: path(at),
+            size: None,
+            digest: None,
+            conditions: Conditions::default(),
+        };
         let begun = self.fixture.store.upload(incoming, Call::default()).await;
         let expected = self.plain.check_put(at);
         assert_eq!(begun.as_ref().map(drop).map_err(Error::kind), expected, "upload of {at}");

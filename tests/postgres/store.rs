@@ -6,7 +6,7 @@ use imagestore::{
     blob::Blobs,
     error::{Kind, Result},
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
-    model::{ChunkRange, SessionId, Stat, StorePath},
+    model::{ChunkRange, Conditions, SessionId, Stat, StorePath},
     namespace::Database,
     store::{Call, Config, Incoming, Piece, Store},
 };
@@ -37,7 +37,12 @@ async fn upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Stat {
 }
 
 async fn try_upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Result<Stat> {
-    let incoming = Incoming { path: path.clone(), size: None, digest: None };
+    let incoming = Incoming {
+        path: path.clone(),
+        size: None,
+        digest: None,
+        conditions: Conditions::default(),
+    };
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(bytes.into()).await?;
     upload.finish().await

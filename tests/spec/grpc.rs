@@ -128,7 +128,10 @@ async fn a_delete_says_what_is_gone() {
     for (name, files, bytes) in
         [("a/s", 1, 1), ("a", 1, 3), ("b", 1, 1), ("no", 0, 0), ("b/x", 0, 0)]
     {
-        let gone = client.delete(DeleteRequest { path: path(name) }).await.expect("deleted");
+        let gone = client
+            .delete(DeleteRequest { path: path(name), ..DeleteRequest::default() })
+            .await
+            .expect("deleted");
         let gone = gone.into_inner();
         assert_eq!((gone.files_deleted, gone.bytes_deleted), (files, bytes), "{name}");
     }
@@ -138,7 +141,8 @@ async fn a_delete_says_what_is_gone() {
         ("Store", Kind::Reserved),
         ("/windowsfabricstore/", Kind::Reserved),
     ] {
-        let refused = client.delete(DeleteRequest { path: path(name) }).await;
+        let refused =
+            client.delete(DeleteRequest { path: path(name), ..DeleteRequest::default() }).await;
         assert_told(refused, kind, Some("path"));
     }
     assert_eq!(tree(&server.rest()).await, "Store/x=6");
@@ -168,7 +172,7 @@ async fn what_is_not_there_is_told_so() {
     assert_told(client.get_upload_session(get).await, unknown, id);
     let forget = DeleteUploadSessionRequest { session_id: path(SESSION) };
     assert_told(client.delete_upload_session(forget).await, unknown, id);
-    let commit = CommitUploadSessionRequest { session_id: path(SESSION) };
+    let commit = CommitUploadSessionRequest { session_id: path(SESSION), ..Default::default() };
     assert_told(client.commit_upload_session(commit).await, Kind::InvalidArgument, id);
 }
 
@@ -209,7 +213,7 @@ async fn malformed_arguments_are_named() {
     let (bad, id) = (Kind::InvalidSessionId, Some("session_id"));
     let get = GetUploadSessionRequest { session_id: path("x") };
     assert_told(client.get_upload_session(get).await, bad, id);
-    let commit = CommitUploadSessionRequest { session_id: path("x") };
+    let commit = CommitUploadSessionRequest { session_id: path("x"), ..Default::default() };
     assert_told(client.commit_upload_session(commit).await, bad, id);
     let forget = DeleteUploadSessionRequest { session_id: String::new() };
     assert_told(client.delete_upload_session(forget).await, bad, id);

@@ -93,7 +93,8 @@ async fn a_message_that_is_none_is_an_invalid_argument() {
 #[tokio::test]
 async fn a_message_that_is_too_large_is_told_so() {
     let server = Server::start().await;
-    let message = DeleteRequest { path: "a".repeat(MESSAGE_BYTES_MAX) }.encode_to_vec();
+    let message = DeleteRequest { path: "a".repeat(MESSAGE_BYTES_MAX), ..DeleteRequest::default() }
+        .encode_to_vec();
     let status = refused(&server, "/imagestore.v1.ImageStore/Delete", &message).await;
     assert_eq!(
         (status.code(), status::kind(&status)),

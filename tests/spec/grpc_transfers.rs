@@ -44,6 +44,7 @@ async fn a_file_is_uploaded_and_described() {
         size_bytes: Some(5),
         blake3: blake3::hash(bytes).to_hex().to_uppercase(),
         ends_with_finish: true,
+        ..UploadHeader::default()
     };
     // An empty message of bytes is nothing special.
     let end = finish(Some(5), &blake3::hash(bytes).to_hex());
@@ -228,7 +229,7 @@ async fn a_session_is_described_listed_and_committed() {
     let second = list("", 1, &first.next_page_token).await;
     assert_eq!((second.sessions, second.next_page_token.as_str()), (vec![session], ""));
 
-    let commit = CommitUploadSessionRequest { session_id: path(ID) };
+    let commit = CommitUploadSessionRequest { session_id: path(ID), ..Default::default() };
     let entry = client.commit_upload_session(commit.clone()).await.expect("committed").into_inner();
     let entry = entry.entry.expect("an entry");
     assert_eq!((entry.path.as_str(), entry.size_bytes, entry.file_count), ("e", 0, 1));

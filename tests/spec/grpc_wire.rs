@@ -70,7 +70,7 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
     let list = timed(timeout, ListRequest { path: path(), ..ListRequest::default() });
     let ask = timed(timeout, CopyRequest::from(&copy("a", "b")));
     let verify = timed(timeout, CopyRequest::from(&copy("a", "b").verify()));
-    let delete = timed(timeout, DeleteRequest { path: path() });
+    let delete = timed(timeout, DeleteRequest { path: path(), ..Default::default() });
     let download = timed(timeout, DownloadRequest { path: "a/f".to_owned(), ..Default::default() });
     let header = UploadChunkHeader {
         session_id: "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b12".to_owned(),
@@ -83,7 +83,10 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
     let chunk = timed(timeout, stream::iter(chunk(header, b"1")));
     let get = timed(timeout, GetUploadSessionRequest { session_id: session_id() });
     let sessions = timed(timeout, ListUploadSessionsRequest::default());
-    let commit = timed(timeout, CommitUploadSessionRequest { session_id: session_id() });
+    let commit = timed(
+        timeout,
+        CommitUploadSessionRequest { session_id: session_id(), ..Default::default() },
+    );
     let forget = timed(timeout, DeleteUploadSessionRequest { session_id: session_id() });
     let operation = timed(timeout, GetOperationRequest { id: id() });
     let operations = timed(timeout, ListOperationsRequest::default());

@@ -19,6 +19,8 @@ mod harness;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod conditions;
+#[cfg(test)]
 mod copy;
 #[cfg(test)]
 #[path = "../support/dice.rs"]
@@ -43,6 +45,8 @@ mod operations;
 mod overload;
 #[cfg(test)]
 mod parsers;
+#[cfg(test)]
+mod rest_conditions;
 #[cfg(test)]
 mod rest_connections;
 #[cfg(test)]

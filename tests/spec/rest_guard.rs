@@ -114,7 +114,8 @@ async fn a_request_says_at_most_once_for_whom_it_is() {
 async fn a_page_cannot_speak_grpc() {
     let server = Server::start().await;
     server.rest().upload("a", b"1").await.expect("stored");
-    let message = DeleteRequest { path: "a".to_owned() }.encode_to_vec();
+    let message =
+        DeleteRequest { path: "a".to_owned(), ..DeleteRequest::default() }.encode_to_vec();
     let length = u32::try_from(message.len()).expect("small");
     let frame = [&[0], &length.to_be_bytes()[..], &message].concat();
     let target = "/imagestore.v1.ImageStore/Delete";

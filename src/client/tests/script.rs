@@ -219,7 +219,7 @@ impl ImageStore for Script {
         }
         let mut messages: Vec<Result<DownloadResponse, Status>> = bytes
             .chunks(limits::STREAM_MESSAGE_BYTES)
-            .map(|data| Ok(DownloadResponse { data: Bytes::copy_from_slice(data) }))
+            .map(|data| Ok(DownloadResponse { data: Bytes::copy_from_slice(data), entry: None }))
             .collect();
         if let Some(Fault::Break(after)) = fault {
             messages.truncate(after);

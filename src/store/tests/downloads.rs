@@ -26,7 +26,7 @@ async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
             let part = Part { digest: Digest::of(piece), size: PIECE as i64, place };
             session::add_chunk(tx, id, &at, range, &[part])?;
         }
-        session::commit(tx, id)
+        session::commit(tx, id, &Conditions::default())
     };
     fixture.store.0.engine.write(None, add).await.unwrap();
     bytes

@@ -40,6 +40,35 @@ pub(crate) struct Item {
     pub(crate) modified: i64,
 }
 
+/// What must be true of the path that a write changes.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "these are the names in the requests")]
+pub(crate) struct When {
+    pub(crate) if_match: Vec<String>,
+    pub(crate) if_none_match: Vec<String>,
+    /// In seconds since 1970.
+    pub(crate) if_unmodified_since: Option<i64>,
+}
+
+impl When {
+    /// What is there has one of these entity tags.
+    pub(crate) fn matches(tags: &[&str]) -> Self {
+        let if_match = tags.iter().map(|&tag| tag.to_owned()).collect();
+        Self { if_match, ..Self::default() }
+    }
+
+    /// What is there has none of these entity tags.
+    pub(crate) fn none_matches(tags: &[&str]) -> Self {
+        let if_none_match = tags.iter().map(|&tag| tag.to_owned()).collect();
+        Self { if_none_match, ..Self::default() }
+    }
+
+    /// What is there was uploaded by then, in seconds since 1970.
+    pub(crate) fn unmodified_since(seconds: i64) -> Self {
+        Self { if_unmodified_since: Some(seconds), ..Self::default() }
+    }
+}
+
 /// A copy to be asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Copy {
@@ -50,6 +79,7 @@ pub(crate) struct Copy {
     pub(crate) keep: bool,
     pub(crate) verify: bool,
     pub(crate) id: String,
+    pub(crate) when: When,
 }
 
 /// A copy that overwrites and does not look at marks.
@@ -78,6 +108,11 @@ impl Copy {
         Self { skip: names.iter().map(|&name| name.to_owned()).collect(), ..self }
     }
 
+    /// With conditions on the destination.
+    pub(crate) fn when(self, when: &When) -> Self {
+        Self { when: when.clone(), ..self }
+    }
+
     /// With an operation id.
     pub(crate) fn id(self, id: &str) -> Self {
         Self { id: id.to_owned(), ..self }
@@ -88,7 +123,13 @@ impl Copy {
 #[tonic::async_trait]
 pub(crate) trait Driver: Sync {
     /// Stores a file.
-    async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()>;
+    async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()> {
+        self.upload_if(path, bytes, &When::default()).await
+    }
+    /// Stores a file under conditions.
+    async fn upload_if(&self, path: &str, bytes: &[u8], when: &When) -> Outcome<()>;
+    /// The entity tag of a file.
+    async fn etag(&self, path: &str) -> Outcome<String>;
     /// Returns the bytes of a file.
     async fn download(&self, path: &str) -> Outcome<Vec<u8>>;
     /// Returns at most `length` bytes of a file from `offset` on.
@@ -96,7 +137,11 @@ pub(crate) trait Driver: Sync {
     /// Copies, and waits for the end.
     async fn copy(&self, copy: &Copy) -> Outcome<()>;
     /// Deletes a path.
-    async fn delete(&self, path: &str) -> Outcome<()>;
+    async fn delete(&self, path: &str) -> Outcome<()> {
+        self.delete_if(path, &When::default()).await
+    }
+    /// Deletes a path under conditions.
+    async fn delete_if(&self, path: &str, when: &When) -> Outcome<()>;
     /// Lists one level, all of its pages.
     async fn list(&self, path: &str) -> Outcome<Vec<Item>>;
     /// The bytes below a folder.
@@ -106,7 +151,11 @@ pub(crate) trait Driver: Sync {
     /// What an upload session misses; nothing where there is no such session.
     async fn session(&self, session: &str) -> Outcome<Option<Vec<(u64, u64)>>>;
     /// Commits an upload session.
-    async fn commit(&self, session: &str) -> Outcome<()>;
+    async fn commit(&self, session: &str) -> Outcome<()> {
+        self.commit_if(session, &When::default()).await
+    }
+    /// Commits an upload session under conditions.
+    async fn commit_if(&self, session: &str, when: &When) -> Outcome<()>;
     /// Forgets an upload session.
     async fn forget(&self, session: &str) -> Outcome<()>;
     /// The state of an operation and its counters, as text.

@@ -14,9 +14,10 @@ use imagestore::{
         },
     },
 };
+use prost_types::Timestamp;
 use tonic::Status;
 
-use super::{Client, Copy, Driver, Fault, Item, Outcome};
+use super::{Client, Copy, Driver, Fault, Item, Outcome, When};
 
 /// Drives a server over gRPC.
 #[derive(Clone, Debug)]
@@ -43,6 +44,13 @@ impl From<Status> for Fault {
     }
 }
 
+impl When {
+    fn timestamp(&self) -> Option<Timestamp> {
+        // As precise as a date of HTTP, which counts up to the end of its second.
+        self.if_unmodified_since.map(|seconds| Timestamp { seconds, nanos: 999_999_999 })
+    }
+}
+
 impl From<&Copy> for CopyRequest {
     fn from(copy: &Copy) -> Self {
         let if_exists = if copy.keep { IfExists::Keep } else { IfExists::Unspecified };
@@ -54,6 +62,9 @@ impl From<&Copy> for CopyRequest {
             if_exists: if_exists.into(),
             operation_id: copy.id.clone(),
             verify: copy.verify,
+            if_match: copy.when.if_match.clone(),
+            if_none_match: copy.when.if_none_match.clone(),
+            if_unmodified_since: copy.when.timestamp(),
             detached: false,
         }
     }
@@ -61,7 +72,18 @@ impl From<&Copy> for CopyRequest {
 
 /// The messages of an upload, its bytes in two pieces, or in more where those are too large.
 pub(crate) fn upload(path: &str, bytes: &[u8]) -> Vec<UploadRequest> {
-    let header = UploadHeader { path: path.to_owned(), ..UploadHeader::default() };
+    upload_if(path, bytes, &When::default())
+}
+
+/// The same under conditions.
+fn upload_if(path: &str, bytes: &[u8], when: &When) -> Vec<UploadRequest> {
+    let header = UploadHeader {
+        path: path.to_owned(),
+        if_match: when.if_match.clone(),
+        if_none_match: when.if_none_match.clone(),
+        if_unmodified_since: when.timestamp(),
+        ..UploadHeader::default()
+    };
     let message = |payload| UploadRequest { payload: Some(payload) };
     let data = |bytes: &[u8]| message(upload_request::Payload::Data(bytes.to_vec().into()));
     let pieces = bytes.chunks(bytes.len().div_ceil(2).clamp(1, STREAM_MESSAGE_BYTES)).map(data);
@@ -78,12 +100,17 @@ pub(crate) fn chunk(header: UploadChunkHeader, bytes: &[u8]) -> Vec<UploadChunkR
 
 #[tonic::async_trait]
 impl Driver for Grpc {
-    async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()> {
-        let messages = tokio_stream::iter(upload(path, bytes));
+    async fn upload_if(&self, path: &str, bytes: &[u8], when: &When) -> Outcome<()> {
+        let messages = tokio_stream::iter(upload_if(path, bytes, when));
         let stored = self.0.clone().upload(messages).await?.into_inner().entry.expect("an entry");
         assert_eq!(stored.size_bytes, bytes.len() as u64);
         assert_eq!(stored.digest, blake3::hash(bytes).to_hex().as_str());
         Ok(())
+    }
+
+    async fn etag(&self, path: &str) -> Outcome<String> {
+        let found = self.0.clone().stat(StatRequest { path: path.to_owned() }).await?;
+        Ok(found.into_inner().entry.expect("an entry").etag)
     }
 
     async fn download(&self, path: &str) -> Outcome<Vec<u8>> {
@@ -109,8 +136,14 @@ impl Driver for Grpc {
         Ok(())
     }
 
-    async fn delete(&self, path: &str) -> Outcome<()> {
-        self.0.clone().delete(DeleteRequest { path: path.to_owned() }).await?;
+    async fn delete_if(&self, path: &str, when: &When) -> Outcome<()> {
+        let request = DeleteRequest {
+            path: path.to_owned(),
+            if_match: when.if_match.clone(),
+            if_none_match: when.if_none_match.clone(),
+            if_unmodified_since: when.timestamp(),
+        };
+        self.0.clone().delete(request).await?;
         Ok(())
     }
 
@@ -164,8 +197,13 @@ impl Driver for Grpc {
         }
     }
 
-    async fn commit(&self, session: &str) -> Outcome<()> {
-        let request = CommitUploadSessionRequest { session_id: session.to_owned() };
+    async fn commit_if(&self, session: &str, when: &When) -> Outcome<()> {
+        let request = CommitUploadSessionRequest {
+            session_id: session.to_owned(),
+            if_match: when.if_match.clone(),
+            if_none_match: when.if_none_match.clone(),
+            if_unmodified_since: when.timestamp(),
+        };
         self.0.clone().commit_upload_session(request).await?;
         Ok(())
     }

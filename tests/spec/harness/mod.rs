@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 
 pub(crate) use self::{
     database::postgres,
-    driver::{Copy, Driver, Fault, Item, Outcome, Pair, both, copy, fill, of, sorted, tree},
+    driver::{Copy, Driver, Fault, Item, Outcome, Pair, When, both, copy, fill, of, sorted, tree},
     gate::Gate,
     grpc::{Grpc, chunk, line, upload},
     http::{Answer, Connection, Http},

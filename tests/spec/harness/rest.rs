@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Copy, Driver, Http, Item, Outcome};
+use super::{Answer, Copy, Driver, Http, Item, Outcome, When, http::Request};
 
 /// Drives a server over REST.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,27 @@ pub(crate) fn target(path: &str, call: &str) -> String {
 
 const VERSION: &str = "?api-version=6.0";
 
+/// Adds conditions to a request.
+fn under(mut request: Request, when: &When) -> Request {
+    let quoted = |tag: &String| if tag == "*" { tag.clone() } else { format!("\"{tag}\"") };
+    for (name, tags) in [("If-Match", &when.if_match), ("If-None-Match", &when.if_none_match)] {
+        if !tags.is_empty() {
+            let list: Vec<String> = tags.iter().map(quoted).collect();
+            request = request.header(name, &list.join(", "));
+        }
+    }
+    if let Some(seconds) = when.if_unmodified_since {
+        request = request.header("If-Unmodified-Since", &date(seconds));
+    }
+    request
+}
+
+/// A date as HTTP writes it.
+fn date(seconds: i64) -> String {
+    let time = jiff::Timestamp::new(seconds, 0).expect("a time");
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).expect("a date")
+}
+
 /// An empty success, or the error.
 fn empty(answer: &Answer) -> Outcome<()> {
     ok(answer)?;
@@ -42,8 +63,15 @@ fn number(value: &Value) -> u64 {
 
 #[tonic::async_trait]
 impl Driver for Rest {
-    async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()> {
-        empty(&self.0.put(&target(path, VERSION), bytes).await)
+    async fn upload_if(&self, path: &str, bytes: &[u8], when: &When) -> Outcome<()> {
+        let request = self.0.request("PUT", &target(path, VERSION));
+        empty(&under(request, when).body(bytes).send().await)
+    }
+
+    async fn etag(&self, path: &str) -> Outcome<String> {
+        let answer = self.0.get(&target(path, "/$/Content")).await;
+        ok(&answer)?;
+        Ok(answer.header("etag").expect("a tag").trim_matches('"').to_owned())
     }
 
     async fn download(&self, path: &str) -> Outcome<Vec<u8>> {
@@ -81,11 +109,13 @@ impl Driver for Rest {
             body["OperationId"] = copy.id.as_str().into();
         }
         let target = target("", &format!("/$/Copy{VERSION}"));
-        empty(&self.0.post(&target, body.to_string().as_bytes()).await)
+        let request = under(self.0.request("POST", &target), &copy.when);
+        empty(&request.body(body.to_string().as_bytes()).send().await)
     }
 
-    async fn delete(&self, path: &str) -> Outcome<()> {
-        empty(&self.0.delete(&target(path, VERSION)).await)
+    async fn delete_if(&self, path: &str, when: &When) -> Outcome<()> {
+        let request = self.0.request("DELETE", &target(path, VERSION));
+        empty(&under(request, when).send().await)
     }
 
     async fn list(&self, path: &str) -> Outcome<Vec<Item>> {
@@ -143,9 +173,10 @@ impl Driver for Rest {
         Ok(Some(ranges.map(range).collect()))
     }
 
-    async fn commit(&self, session: &str) -> Outcome<()> {
+    async fn commit_if(&self, session: &str, when: &When) -> Outcome<()> {
         let call = format!("/$/CommitUploadSession{VERSION}&session-id={session}");
-        empty(&self.0.post(&target("", &call), b"").await)
+        let request = under(self.0.request("POST", &target("", &call)), when);
+        empty(&request.body(b"").send().await)
     }
 
     async fn forget(&self, session: &str) -> Outcome<()> {
