@@ -72,7 +72,9 @@ pub(crate) fn copy_body(data: &[u8]) {
     let parsed = copy_body::parse(data);
     match &parsed {
         Err(error) => refused(error, &[Kind::InvalidArgument]),
-        Ok(request) => assert!(!request.source.is_empty() && !request.destination.is_empty()),
+        Ok(copy_body::Body { request, .. }) => {
+            assert!(!request.source.is_empty() && !request.destination.is_empty());
+        }
     }
     let Ok(Value::Object(object)) = serde_json::from_slice(data) else { return };
     if object.keys().any(|key| key.trim() != key) {
@@ -86,7 +88,7 @@ pub(crate) fn copy_body(data: &[u8]) {
     else {
         return;
     };
-    if let Ok(request) = parsed {
+    if let Ok(copy_body::Body { request, .. }) = parsed {
         assert_eq!((&*request.source, &*request.destination), (source, destination));
     }
 }

@@ -96,6 +96,10 @@ const STATUS_NAMES_BYTES: usize = 512;
 pub const SKIP_FILES_MAX: usize = 10_000;
 /// Entity tags in a condition of a write: more than the head of a request has of those that files have.
 pub const CONDITION_TAGS_MAX: usize = 1_024;
+/// Names of a skip list without a match that an operation tells.
+pub const SKIP_UNMATCHED_MAX: usize = 100;
+/// Bytes of these names.
+pub const SKIP_UNMATCHED_BYTES: usize = 8 * KIB;
 /// Entries on a page of a listing when the caller does not say.
 pub const LIST_PAGE_DEFAULT: usize = 1_000;
 /// Entries on a page of a listing.

@@ -83,6 +83,8 @@ pub(super) fn operation(operation: &Operation) -> Value {
             "code": error.code,
             "message": error.message,
         })),
+        "skip_files_unmatched": operation.skip_files_unmatched,
+        "files_replaced": operation.files_replaced,
     })
 }
 

@@ -23,6 +23,7 @@ pub(super) fn copy_request(message: &v1::CopyRequest) -> Result<CopyRequest> {
     let if_exists = match WireIfExists::try_from(message.if_exists) {
         Ok(WireIfExists::Unspecified | WireIfExists::Overwrite) => IfExists::Overwrite,
         Ok(WireIfExists::Keep) => IfExists::Keep,
+        Ok(WireIfExists::ReplaceSameKind) => IfExists::ReplaceSameKind,
         Err(_) => {
             let message = format!("if_exists {} is not known", message.if_exists);
             return Err(Error::invalid("if_exists", message));
@@ -109,6 +110,8 @@ pub(super) fn operation(operation: Operation) -> v1::Operation {
         updated_at: Some(timestamp(operation.updated)),
         finished_at: operation.finished.map(timestamp),
         error: operation.error.map(rpc_status),
+        skip_files_unmatched: progress.skip_files_unmatched,
+        files_replaced: progress.files_replaced as u64,
     }
 }
 

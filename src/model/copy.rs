@@ -1,10 +1,10 @@
 //! What a copy is asked to do.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::SKIP_FILES_MAX,
+    limits::{SKIP_FILES_MAX, SKIP_UNMATCHED_BYTES, SKIP_UNMATCHED_MAX},
     model::{Conditions, Digest, OperationId, StorePath, folded},
 };
 
@@ -16,11 +16,14 @@ pub enum IfExists {
     Overwrite,
     /// Keeps it.
     Keep,
+    /// Replaces a file by a file and a folder by a folder, and refuses the rest.
+    ReplaceSameKind,
 }
 
-/// Names of files to leave out, folded; they are compared with the last name of a path.
+/// Names of files to leave out, folded; they are compared with the last name of a path. Each has the
+/// spelling in which it was given, where that is another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SkipFiles(BTreeSet<String>);
+pub struct SkipFiles(BTreeMap<String, Option<Box<str>>>);
 
 impl SkipFiles {
     /// Folds the names of a list.
@@ -35,7 +38,13 @@ impl SkipFiles {
             );
             return Err(Error::new(Kind::TooLarge, message).field("skip_files"));
         }
-        Ok(Self(names.iter().map(|name| folded(name.as_ref())).collect()))
+        let mut skip = BTreeMap::new();
+        for name in names.iter().map(AsRef::as_ref) {
+            let key = folded(name);
+            let spelling = (key != name).then(|| name.into());
+            skip.entry(key).or_insert(spelling);
+        }
+        Ok(Self(skip))
     }
 
     /// Whether nothing is left out.
@@ -45,7 +54,21 @@ impl SkipFiles {
 
     /// The folded names that a file can have, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str).filter(|name| !name.contains(char::is_control))
+        self.0.keys().map(String::as_str).filter(|name| !name.contains(char::is_control))
+    }
+
+    /// The names for which `is_matched` is false, in the order of their folded forms and as they were
+    /// given, but for control characters, which are replaced: at most [`SKIP_UNMATCHED_MAX`], of [`SKIP_UNMATCHED_BYTES`] together.
+    pub fn unmatched(&self, is_matched: impl Fn(&str) -> bool) -> Vec<String> {
+        let left = self.0.iter().filter(|(name, _)| !is_matched(name));
+        let names = left.map(|(name, spelling)| spelling.as_deref().unwrap_or(name));
+        let mut bytes = 0;
+        let fitting = names.take(SKIP_UNMATCHED_MAX).take_while(|name| {
+            bytes += name.len();
+            bytes <= SKIP_UNMATCHED_BYTES
+        });
+        let tame = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        fitting.map(|name| name.chars().map(tame).collect()).collect()
     }
 }
 
@@ -99,12 +122,16 @@ impl CopyRequest {
         field("copy");
         field(self.source.as_str());
         field(self.destination.as_str());
-        for name in &self.skip_files.0 {
+        for name in self.skip_files.0.keys() {
             field(name);
         }
         hasher.update(&[
             u8::from(self.check_mark_file),
-            u8::from(self.if_exists == IfExists::Keep),
+            match self.if_exists {
+                IfExists::Overwrite => 0,
+                IfExists::Keep => 1,
+                IfExists::ReplaceSameKind => 2,
+            },
             u8::from(self.verify),
         ]);
         // Nothing where there are none: rows of earlier versions know no conditions.
@@ -157,8 +184,29 @@ mod tests {
         let mut c = b.clone();
         c.skip_files = SkipFiles::new(&["x"]).unwrap();
         assert_eq!(b.fingerprint(), c.fingerprint());
+        let kinds = [IfExists::Overwrite, IfExists::Keep, IfExists::ReplaceSameKind];
+        let mut digests = kinds.map(|if_exists| {
+            c.if_exists = if_exists;
+            c.fingerprint().to_string()
+        });
+        digests.sort();
+        assert!(digests.windows(2).all(|pair| pair[0] != pair[1]), "{digests:?}");
         c.conditions.if_match = Some(Tags::Any);
         assert_ne!(b.fingerprint(), c.fingerprint());
+    }
+
+    #[test]
+    fn names_without_a_match_are_told_as_they_were_given() {
+        let skip = SkipFiles::new(&["Notes.TX", "b", "*.dll", "B", "notes.tx"]).unwrap();
+        assert_eq!(skip.unmatched(|name| name == "b"), ["*.dll", "Notes.TX"]);
+        assert_eq!(skip.unmatched(|_| true), Vec::<String>::new());
+        let many: Vec<_> = (0..SKIP_UNMATCHED_MAX + 9).map(|number| number.to_string()).collect();
+        let told = SkipFiles::new(&many).unwrap().unmatched(|_| false);
+        assert_eq!(told.len(), SKIP_UNMATCHED_MAX);
+        let long = SkipFiles::new(&["a", &"b".repeat(SKIP_UNMATCHED_BYTES)]).unwrap();
+        assert_eq!(long.unmatched(|_| false), ["a"]);
+        let odd = SkipFiles::new(&["a\n\0"]).unwrap();
+        assert_eq!(odd.unmatched(|_| false), ["a\u{fffd}\u{fffd}"]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub enum OperationState {
     Cancelled,
 }
 
-/// How far an operation is. Counters never go back and never pass their totals.
+/// How far an operation is, and what came of it. Counters never go back and never pass their totals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Files done.
@@ -79,6 +79,11 @@ pub struct Progress {
     pub bytes_skipped: i64,
     /// What it works on.
     pub current_path: String,
+    /// Files that were at the destination and are replaced; known when it has succeeded.
+    pub files_replaced: i64,
+    /// Names of its skip list by which no file was left out, as
+    /// [`SkipFiles::unmatched`](crate::model::SkipFiles::unmatched) tells them.
+    pub skip_files_unmatched: Vec<String>,
 }
 
 /// Why an operation failed or was cancelled.

@@ -47,28 +47,49 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
     let target = source(tx, request)?;
     let totals = tree::totals(tx, &target)?;
     let mut operation = running(tx, request, totals)?;
+    if matches!(target, Target::File(_)) {
+        // The list is not looked at.
+        operation.progress.skip_files_unmatched = request.skip_files.unmatched(|_| false);
+    }
     let is_filtered = matches!(target, Target::Folder(_)) && !request.skip_files.is_empty();
     let is_same = request.source == request.destination;
     condition::check(tx, &request.destination, &request.conditions)?;
     let is_kept = !is_same && is_kept(tx, request)?;
     let is_noop = is_same || is_kept;
     if is_noop || !(is_filtered || request.verify) {
-        if !is_noop {
-            tree::put(tx, &request.destination, &target, "destination")?;
-        }
+        let files_replaced = if is_noop { 0 } else { put(tx, request, &target)? };
         operation.state = OperationState::Succeeded;
         operation.finished = Some(operation.started);
-        operation.progress = if is_kept { all_skipped(totals) } else { all_done(totals) };
+        operation.progress = Progress {
+            files_replaced,
+            skip_files_unmatched: operation.progress.skip_files_unmatched,
+            ..if is_kept { all_skipped(totals) } else { all_done(totals) }
+        };
         operation::insert(tx, &operation, &fingerprint, server)?;
         return Ok(Started::Done(operation));
     }
-    tree::look(tx, &request.destination, "destination")?;
+    if request.if_exists == IfExists::ReplaceSameKind {
+        tree::check_same_kind(tx, &request.destination, &target, "destination")?;
+    } else {
+        tree::look(tx, &request.destination, "destination")?;
+    }
     if !is_filtered {
         reach::check(tx, &request.destination, &target, "destination")?;
     }
     let run = operation::insert(tx, &operation, &fingerprint, server)?;
     pin::pin(tx, &operation::owner(run, server), target.as_ref())?;
     Ok(Started::Begun(operation, target, run))
+}
+
+/// Puts what is copied at the destination. Returns how many files it replaces.
+///
+/// # Errors
+/// Those of [`tree::put`]; `AlreadyExists` where only what is of the same kind may be replaced.
+fn put(tx: &mut Tx<'_>, request: &CopyRequest, target: &Target) -> Result<i64> {
+    if request.if_exists == IfExists::ReplaceSameKind {
+        tree::check_same_kind(tx, &request.destination, target, "destination")?;
+    }
+    Ok(tree::put(tx, &request.destination, target, "destination")?.files)
 }
 
 fn source(tx: &mut Tx<'_>, request: &CopyRequest) -> Result<Target> {
@@ -150,8 +171,8 @@ fn all_skipped(totals: Totals) -> Progress {
 /// `target` is what was built or verified, `pins` how many pins hold it.
 ///
 /// # Errors
-/// `Cancelled` if the operation no longer runs or lost a pin; `PreconditionFailed`; those of [`tree::put`]. Nothing has
-/// changed then.
+/// `Cancelled` if the operation no longer runs or lost a pin; `PreconditionFailed`; those of [`tree::put`];
+/// `AlreadyExists` where only what is of the same kind may be replaced. Nothing has changed then.
 pub fn finish(
     tx: &mut Tx<'_>,
     request: &CopyRequest,
@@ -159,13 +180,12 @@ pub fn finish(
     (target, pins): (&Target, usize),
     progress: &Progress,
 ) -> Result<Operation> {
-    if !operation::finish(tx, run, OperationState::Succeeded, progress, None)? {
-        return Err(Error::new(Kind::Cancelled, format!("the copy {} was cancelled", request.id)));
-    }
     pin::check(tx, &owner.id, pins)?;
     condition::check(tx, &request.destination, &request.conditions)?;
-    if !is_kept(tx, request)? {
-        tree::put(tx, &request.destination, target, "destination")?;
+    let files_replaced = if is_kept(tx, request)? { 0 } else { put(tx, request, target)? };
+    let progress = Progress { files_replaced, ..progress.clone() };
+    if !operation::finish(tx, run, OperationState::Succeeded, &progress, None)? {
+        return Err(Error::new(Kind::Cancelled, format!("the copy {} was cancelled", request.id)));
     }
     pin::unpin(tx, &owner.id)?;
     operation::get(tx, request.id)

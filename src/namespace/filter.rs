@@ -8,7 +8,10 @@
 //! The source is pinned, so it does not change between the steps. A folder that occurs many times is
 //! looked at once and built once; what it counts for is its number of occurrences times.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 use crate::{
     error::{Error, Kind, Result},
@@ -58,6 +61,8 @@ struct Open {
 pub struct Search {
     root: i64,
     skip: SkipFiles,
+    /// Folded names by which a file is left out.
+    matched: HashSet<String>,
     seen: HashMap<i64, Seen>,
     /// The affected folders, the deeper ones first.
     order: Vec<i64>,
@@ -67,7 +72,8 @@ pub struct Search {
 impl Search {
     /// Begins below a folder that is pinned.
     pub fn new(root: i64, skip: SkipFiles) -> Self {
-        Self { root, skip, seen: HashMap::new(), order: Vec::new(), path: Vec::new() }
+        let (seen, order, path) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { root, skip, matched: HashSet::new(), seen, order, path }
     }
 
     /// Goes on for about [`STEP`]. Returns whether it is done.
@@ -111,6 +117,9 @@ impl Search {
                 }
                 seen.skipped.files += 1;
                 seen.skipped.bytes += row.int(2)?;
+                if !self.matched.contains(name) {
+                    self.matched.insert(name.to_owned());
+                }
                 seen.special.push((key, None));
             }
         }
@@ -145,6 +154,11 @@ impl Search {
         if seen.is_affected() {
             self.order.push(open.id);
         }
+    }
+
+    /// The names by which no file is left out, when it is done.
+    pub fn unmatched(&self) -> Vec<String> {
+        self.skip.unmatched(|name| self.matched.contains(name))
     }
 
     /// What to build; `None` where nothing is skipped.

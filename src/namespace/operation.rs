@@ -24,17 +24,19 @@ macro_rules! select {
         concat!(
             "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
                bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
-               finished, error_reason, error_message, ",
+               finished, error_reason, error_message, files_replaced, skip_files_unmatched, ",
             $rest
         )
     };
 }
 
 /// How many columns [`from_row`] takes.
-const COLUMNS: usize = 17;
+const COLUMNS: usize = 19;
 
 /// What an operation of a page costs beside its texts: the other fields of its message.
 const OPERATION_OVERHEAD_BYTES: usize = 512;
+/// What a name of its skip list costs beside its text.
+const NAME_OVERHEAD_BYTES: usize = 4;
 
 fn kind_number(kind: OperationKind) -> i64 {
     match kind {
@@ -89,12 +91,23 @@ fn from_row(row: &Row) -> Result<Operation> {
             files_skipped: row.int(9)?,
             bytes_skipped: row.int(10)?,
             current_path: row.text(11)?,
+            files_replaced: row.int(17)?,
+            skip_files_unmatched: names(&row.text(18)?),
         },
         started: row.int(12)?,
         updated: row.int(13)?,
         finished: row.opt_int(14)?,
         error: error.transpose()?,
     })
+}
+
+/// The column of a list of names, none of which has a control character: each with the end of a line.
+fn names_column(names: &[String]) -> String {
+    names.iter().flat_map(|name| [name, "\n"]).collect()
+}
+
+fn names(column: &str) -> Vec<String> {
+    column.split_terminator('\n').map(str::to_owned).collect()
 }
 
 /// A row of `operation`.
@@ -182,8 +195,10 @@ pub fn insert(
     let row = tx.one(
         "INSERT INTO operation (id, owner, kind, fingerprint, state, source, destination,
            files_done, files_total, bytes_done, bytes_total, files_skipped, bytes_skipped,
-           current_path, started, updated, finished, error_reason, error_message)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+           current_path, started, updated, finished, error_reason, error_message, files_replaced,
+           skip_files_unmatched)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+           $20, $21)
          RETURNING seq",
         params![
             &operation.id.to_string(),
@@ -205,6 +220,8 @@ pub fn insert(
             operation.finished,
             reason,
             message,
+            progress.files_replaced,
+            &names_column(&progress.skip_files_unmatched),
         ],
     )?;
     row.int(0)
@@ -227,8 +244,8 @@ pub fn finish(
     let changed = tx.execute(
         "UPDATE operation SET state = $1, files_done = $2, bytes_done = $3, files_skipped = $4,
            bytes_skipped = $5, current_path = '', updated = $6, finished = $6, error_reason = $7,
-           error_message = $8
-         WHERE seq = $9 AND state = 1",
+           error_message = $8, files_replaced = $9, skip_files_unmatched = $10
+         WHERE seq = $11 AND state = 1",
         params![
             state_number(state),
             progress.files_done,
@@ -238,6 +255,8 @@ pub fn finish(
             now,
             reason,
             message,
+            progress.files_replaced,
+            &names_column(&progress.skip_files_unmatched),
             run,
         ],
     )?;
@@ -317,7 +336,9 @@ fn message_bytes(operation: &Operation) -> usize {
     let error = operation.error.as_ref().map_or(0, |error| error.message.len());
     let texts = [operation.source.as_str(), operation.destination.as_str()];
     let paths: usize = texts.iter().map(|text| text.len()).sum();
-    paths + operation.progress.current_path.len() + 2 * error + OPERATION_OVERHEAD_BYTES
+    let names = &operation.progress.skip_files_unmatched;
+    let names: usize = names.iter().map(|name| name.len() + NAME_OVERHEAD_BYTES).sum();
+    names + paths + operation.progress.current_path.len() + 2 * error + OPERATION_OVERHEAD_BYTES
 }
 
 /// The operations that a server says it runs since `age` or longer, and their runs.

@@ -27,9 +27,9 @@ use crate::{
 /// How long a connection waits for a lock that only start-up and checkpoints contend for.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// The names of parameters; no statement has more.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 24] = [
     "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15",
-    "$16", "$17", "$18", "$19", "$20",
+    "$16", "$17", "$18", "$19", "$20", "$21", "$22", "$23", "$24",
 ];
 /// Prepared statements that are kept: more than the program has.
 const STATEMENTS: usize = 256;

@@ -151,12 +151,42 @@ pub fn check_file_fits(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -
     Ok(())
 }
 
-/// Puts a target at a path, in place of whatever is there.
+/// Refuses to put a target at a path where something of the other kind is.
+///
+/// # Errors
+/// `AlreadyExists` for a file onto a folder, for a folder onto a file, and below a file.
+pub fn check_same_kind(
+    tx: &mut Tx<'_>,
+    path: &StorePath,
+    target: &Target,
+    field: &'static str,
+) -> Result<()> {
+    let old = look(tx, path, field)?;
+    let message = match (&old, target) {
+        (Some(Target::Folder(_)), Target::File(_)) => {
+            let files = old.as_ref().map_or(Ok(Totals::default()), |old| totals(tx, old))?.files;
+            format!("\"{path}\" is a folder of {files} files, and a file would replace all of it")
+        }
+        (Some(Target::File(_)), Target::Folder(_)) => {
+            format!("\"{path}\" is a file, and a folder would replace it")
+        }
+        _ => return Ok(()),
+    };
+    let message = format!("{message}; name another path, or ask to overwrite it");
+    Err(Error::new(Kind::AlreadyExists, message).field(field).with("path", path.as_str()))
+}
+
+/// Puts a target at a path, in place of whatever is there. Returns what that was.
 ///
 /// # Errors
 /// `AlreadyExists` below a file, `PathTooLong` as [`reach::check`], `TooLarge` where the totals of the
 /// store would pass their bound; nothing has changed then.
-pub fn put(tx: &mut Tx<'_>, path: &StorePath, target: &Target, field: &'static str) -> Result<()> {
+pub fn put(
+    tx: &mut Tx<'_>,
+    path: &StorePath,
+    target: &Target,
+    field: &'static str,
+) -> Result<Totals> {
     let Some((above, name)) = path.split_last() else {
         return Err(Error::invalid(field, "the root cannot be replaced"));
     };
@@ -174,7 +204,10 @@ pub fn put(tx: &mut Tx<'_>, path: &StorePath, target: &Target, field: &'static s
     insert_entry(tx, folder, name, target)?;
     add_totals(tx, &chain, delta)?;
     reach::raise(tx, path, &chain, below)?;
-    old.map_or(Ok(()), |old| let_go(tx, old.as_ref()))
+    if let Some(old) = old {
+        let_go(tx, old.as_ref())?;
+    }
+    Ok(old_totals)
 }
 
 /// Removes what is at a path, and the folders that it leaves empty. Returns what was there.

@@ -13,7 +13,8 @@ use super::{
     answer::{self, Failure},
     call::{Call, Client, broken, first},
     conditions::{self, Written},
-    copy_body, events, json,
+    copy_body::{self, Body},
+    events, json, warning,
 };
 use crate::{
     error::{Error, Kind},
@@ -26,15 +27,21 @@ use crate::{
 /// Copies as the body says.
 pub(super) async fn copy(call: Call, body: &[u8]) -> Result<Response, Failure> {
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
-    let asked = copy_body::parse(body)?;
-    let request = CopyRequest { if_match, if_none_match, if_unmodified_since, ..asked };
-    if call.wants_events() {
-        watched(call, request).await
-    } else if call.wants_async() {
-        left(call, request).await
-    } else {
-        waited(call, request).await
+    let Body { request, unknown_keys } = copy_body::parse(body)?;
+    let request = CopyRequest { if_match, if_none_match, if_unmodified_since, ..request };
+    if !unknown_keys.is_empty() {
+        let keys = warning::list(&unknown_keys);
+        tracing::warn!(keys, "the body of a copy has unknown keys, which are ignored");
     }
+    let mut response = if call.wants_events() {
+        watched(call, request).await?
+    } else if call.wants_async() {
+        left(call, request).await?
+    } else {
+        waited(call, request).await?
+    };
+    warning::add(&mut response, "unknown keys are ignored", &unknown_keys);
+    Ok(response)
 }
 
 /// Answers when the copy has ended.
@@ -44,7 +51,12 @@ async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
     while let Some(operation) = stream.message().await? {
         last = operation;
     }
-    if last.state() == OperationState::Succeeded { Ok(answer::empty()) } else { Err(broken()) }
+    if last.state() != OperationState::Succeeded {
+        return Err(broken());
+    }
+    let mut response = answer::empty();
+    warning::add(&mut response, "no file was left out by SkipFiles", &last.skip_files_unmatched);
+    Ok(response)
 }
 
 /// Answers with events. A copy that is refused answers as a plain one.

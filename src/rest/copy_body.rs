@@ -14,6 +14,7 @@ use serde_json::{Deserializer, Value};
 use crate::{
     error::{Error, Kind},
     limits::SKIP_FILES_MAX,
+    rest::warning,
     wire::v1::{CopyRequest, IfExists},
 };
 
@@ -21,29 +22,50 @@ use crate::{
 const SNIPPET_CHARS: usize = 40;
 /// The value of `CopyFlag` that replaces the destination; every other one keeps it.
 const OVERWRITE: i64 = 2;
+/// The value of `CopyFlag`, an extension, that replaces only what is of the same kind.
+const REPLACE_SAME_KIND: &str = "ReplaceSameKind";
+/// Unknown keys that are kept.
+const UNKNOWN_KEYS_MAX: usize = 20;
+/// How much of an unknown key is kept.
+const UNKNOWN_KEY_CHARS: usize = 64;
 
 /// Parses the body of a copy into the request for it.
 ///
 /// # Errors
 /// `Kind::InvalidArgument`, with a message that says where the body is wrong; `Kind::TooLarge` where
 /// it skips more than [`SKIP_FILES_MAX`] files.
-pub fn parse(body: &[u8]) -> Result<CopyRequest, Error> {
+pub fn parse(body: &[u8]) -> Result<Body, Error> {
     let strict = read(body, Paths::Json);
-    let request = match strict {
-        Ok(request) if !has_control(&request.source) && !has_control(&request.destination) => {
-            request
-        }
+    let has_control =
+        |request: &CopyRequest| has_control(&request.source) || has_control(&request.destination);
+    let body = match strict {
+        Ok(body) if !has_control(&body.request) => body,
         strict => read(body, Paths::Literal).or(strict)?,
     };
+    let Body { request, unknown_keys } = &body;
     for (path, key, field) in [
         (&request.source, "RemoteSource", "source"),
         (&request.destination, "RemoteDestination", "destination"),
     ] {
         if path.is_empty() {
-            return Err(Error::invalid(field, format!("the body has no {key}; give a path")));
+            let mut message = format!("the body has no {key}; give a path");
+            if !unknown_keys.is_empty() {
+                message = format!("{message} (unknown keys: {})", warning::list(unknown_keys));
+            }
+            return Err(Error::invalid(field, message));
         }
     }
-    Ok(request)
+    Ok(body)
+}
+
+/// What a body says.
+#[derive(Debug, Default)]
+pub struct Body {
+    /// The request.
+    pub request: CopyRequest,
+    /// Keys that mean nothing, in order, at most [`UNKNOWN_KEYS_MAX`], and the beginning of each. A
+    /// caller may have meant something by them.
+    pub unknown_keys: Vec<String>,
 }
 
 /// How the backslashes of the two paths are read.
@@ -61,10 +83,10 @@ fn has_control(path: &str) -> bool {
 }
 
 /// Reads the object. What follows its closing brace is ignored, as upstream does.
-fn read(body: &[u8], paths: Paths) -> Result<CopyRequest, Error> {
+fn read(body: &[u8], paths: Paths) -> Result<Body, Error> {
     let mut reader = Reader { body, at: 0 };
-    let mut request =
-        CopyRequest { if_exists: IfExists::Overwrite.into(), ..CopyRequest::default() };
+    let mut read = Body::default();
+    read.request.if_exists = IfExists::Overwrite.into();
     reader.expect(b"{")?;
     while reader.peek() != Some(b'}') {
         let key = reader.value::<String>()?;
@@ -77,17 +99,20 @@ fn read(body: &[u8], paths: Paths) -> Result<CopyRequest, Error> {
             }
             "RemoteSource" | "RemoteDestination" | "SkipFiles" | "CheckMarkFile" | "CopyFlag"
             | "Verify" | "OperationId" => reader.value::<Value>()?,
-            _ => {
+            unknown => {
                 reader.value::<IgnoredAny>()?;
+                if read.unknown_keys.len() < UNKNOWN_KEYS_MAX {
+                    read.unknown_keys.push(unknown.chars().take(UNKNOWN_KEY_CHARS).collect());
+                }
                 Value::Null
             }
         };
-        assign(&mut request, key.trim(), value)?;
+        assign(&mut read.request, key.trim(), value)?;
         if reader.expect(b",}")? == b'}' {
             break;
         }
     }
-    Ok(request)
+    Ok(read)
 }
 
 /// Puts a value in its place. `null` is the default; a repeated scalar replaces the one before.
@@ -131,6 +156,9 @@ fn flag(key: &str, field: &'static str, value: &Value) -> Result<bool, Error> {
 
 /// What `CopyFlag` asks for.
 fn if_exists(value: &Value) -> Result<IfExists, Error> {
+    if value.as_str() == Some(REPLACE_SAME_KIND) {
+        return Ok(IfExists::ReplaceSameKind);
+    }
     let number = match value {
         Value::Null => Some(OVERWRITE),
         Value::Number(number) => number.as_i64(),
@@ -147,7 +175,9 @@ fn if_exists(value: &Value) -> Result<IfExists, Error> {
         Some(_) => Ok(IfExists::Keep),
         None => {
             let value = snippet(value.to_string().as_bytes());
-            let message = format!("CopyFlag is {value}; give 'Overwrite', 'Echo' or a number");
+            let message = format!(
+                "CopyFlag is {value}; give 'Overwrite', 'Echo', '{REPLACE_SAME_KIND}' or a number"
+            );
             Err(Error::invalid("if_exists", message))
         }
     }

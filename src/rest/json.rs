@@ -261,6 +261,8 @@ pub(super) struct Operation<'a> {
     updated_at: Option<String>,
     finished_at: Option<String>,
     error: Option<ErrorBody<'a>>,
+    skip_files_unmatched: &'a [String],
+    files_replaced: Text<u64>,
 }
 
 impl<'a> Operation<'a> {
@@ -294,6 +296,8 @@ impl<'a> Operation<'a> {
             updated_at: operation.updated_at.as_ref().map(iso),
             finished_at: operation.finished_at.as_ref().map(iso),
             error,
+            skip_files_unmatched: &operation.skip_files_unmatched,
+            files_replaced: Text(operation.files_replaced),
         }
     }
 }

@@ -32,6 +32,7 @@ mod payload;
 mod route;
 mod sessions;
 mod upload;
+mod warning;
 
 use std::sync::Arc;
 

@@ -311,6 +311,7 @@ impl Work {
                 break;
             }
         }
+        self.report.progress().skip_files_unmatched = search.unmatched();
         let Some(mut build) = search.plan()? else {
             return Ok((Target::Folder(folder), START_PINS));
         };

@@ -46,6 +46,8 @@ mod overload;
 #[cfg(test)]
 mod parsers;
 #[cfg(test)]
+mod replace;
+#[cfg(test)]
 mod rest_conditions;
 #[cfg(test)]
 mod rest_connections;

@@ -195,14 +195,14 @@ async fn an_operation_has_its_keys_in_order() {
     let server = Server::start().await;
     let store = server.rest();
     let id = "0190a9f0-1234-7abc-8def-0123456789ab";
-    fill(&store, "a/f=123 a/x=4").await;
-    store.copy(&copy("a", "b").skip(&["x"]).id(id)).await.expect("copied");
+    fill(&store, "a/f=123 a/x=4 b/old=5").await;
+    store.copy(&copy("a", "b").skip(&["x", "No"]).id(id)).await.expect("copied");
     let answer = server.http().get(&format!("/ImageStore/$/Operations/{id}")).await;
     answer.assert_json();
     let body = answer.json();
     let time = |key: &str| body[key].as_str().expect(key).to_owned();
     let expected = format!(
-        r#"{{"Id":"{id}","Kind":"Copy","State":"Succeeded","RemoteSource":"a","RemoteDestination":"b","FilesDone":"1","FilesTotal":"2","BytesDone":"3","BytesTotal":"4","FilesSkipped":"1","BytesSkipped":"1","CurrentPath":"{}","StartedAt":"{}","UpdatedAt":"{}","FinishedAt":"{}","Error":null}}"#,
+        r#"{{"Id":"{id}","Kind":"Copy","State":"Succeeded","RemoteSource":"a","RemoteDestination":"b","FilesDone":"1","FilesTotal":"2","BytesDone":"3","BytesTotal":"4","FilesSkipped":"1","BytesSkipped":"1","CurrentPath":"{}","StartedAt":"{}","UpdatedAt":"{}","FinishedAt":"{}","Error":null,"SkipFilesUnmatched":["No"],"FilesReplaced":"1"}}"#,
         time("CurrentPath"),
         time("StartedAt"),
         time("UpdatedAt"),

@@ -4,7 +4,7 @@ use imagestore::{error::Kind, limits::SKIP_FILES_MAX};
 
 use crate::{
     copy::{check, check_refused},
-    harness::{Pair, both, copy, fill},
+    harness::{Pair, Server, both, copy, fill, tree},
 };
 
 #[tokio::test]
@@ -98,6 +98,89 @@ async fn a_folder_that_occurs_twice_is_filtered_twice() {
     })
     .await;
     assert_eq!(left, "a/1/x=1 a/1/y=2 a/2/x=1 a/2/y=2 b/1/y=2 b/2/y=2");
+}
+
+#[tokio::test]
+async fn names_that_left_nothing_out_are_told() {
+    let (told, _) = both(async |store| {
+        fill(store, "a/_.dir a/f=1 a/s/Read.ME=2 a/s/t/x=3 file=4 kept=5").await;
+        let mut told = Vec::new();
+        let mut done = async |ask: crate::harness::Copy| {
+            let id = format!("0190a9f0-1234-7abc-8def-{:012x}", told.len());
+            store.copy(&ask.id(&id)).await.expect("copied");
+            told.push(store.came_of(&id).await.expect("an operation").skip_files_unmatched);
+        };
+        done(copy("a", "b")).await;
+        done(copy("a", "b").skip(&["x", "read.me"])).await;
+        done(copy("a", "b").skip(&["X", "*.dll", "Notes.TX", "s", "s/x", "", "a\u{1}b"])).await;
+        done(copy("a", "b").skip(&["x", "no"]).verify()).await;
+        done(copy("a", "b").skip(&["no", "No"]).verify()).await;
+        // The mark of the source is not left out, though it has the name.
+        done(copy("a", "b").skip(&["_.dir"])).await;
+        // For a file the list is not looked at.
+        done(copy("file", "b").skip(&["file", "no"])).await;
+        done(copy("file", "c").skip(&["file"]).verify()).await;
+        // Nothing is copied.
+        done(copy("a", "kept").skip(&["no"]).keep()).await;
+        done(copy("a", "a").skip(&["no"])).await;
+        told
+    })
+    .await;
+    let expected: [&[&str]; 10] = [
+        &[],
+        &[],
+        &["", "*.dll", "a\u{fffd}b", "Notes.TX", "s", "s/x"],
+        &["no"],
+        &["no"],
+        &["_.dir"],
+        &["file", "no"],
+        &["file"],
+        &[],
+        &[],
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_a_body_may_have_meant_is_told_in_a_warning() {
+    let server = Server::start().await;
+    fill(&server.rest(), "a/x=1 a/y=2").await;
+    let target = "/ImageStore/$/Copy?api-version=6.0";
+    for (more, headers, warning) in [
+        ("", vec![], None),
+        (r#","SkipFiles":["x"]"#, vec![], None),
+        (
+            r#","SkipFiles":["X","no\"\n"]"#,
+            vec![],
+            Some(r#"no file was left out by SkipFiles: 'no\\\"\\u{fffd}'"#),
+        ),
+        (
+            r#","SkipFile":["x"],"ü":0"#,
+            vec![],
+            Some(r"unknown keys are ignored: 'SkipFile', '\\u{fc}'"),
+        ),
+        (
+            r#","SkipFile":["x"]"#,
+            vec![("Prefer", "respond-async")],
+            Some("unknown keys are ignored: 'SkipFile'"),
+        ),
+        (
+            r#","SkipFile":["x"]"#,
+            vec![("Accept", "text/event-stream")],
+            Some("unknown keys are ignored: 'SkipFile'"),
+        ),
+    ] {
+        let body = format!(r#"{{"RemoteSource":"a","RemoteDestination":"b"{more}}}"#);
+        let mut request = server.http().request("POST", target);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.body(body.as_bytes()).send().await;
+        assert!(answer.status < 300, "{answer:?}");
+        let expected = warning.map(|warning| format!("299 - \"{warning}\""));
+        assert_eq!(answer.header("warning"), expected.as_deref(), "{body}");
+    }
+    assert_eq!(tree(&server.rest()).await, "a/x=1 a/y=2 b/x=1 b/y=2");
 }
 
 #[tokio::test]

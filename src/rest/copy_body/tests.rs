@@ -6,7 +6,8 @@ use super::*;
 
 #[track_caller]
 fn check(body: &str, source: &str, destination: &str) -> CopyRequest {
-    let request = parse(body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"));
+    let read = parse(body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"));
+    let request = read.request;
     assert_eq!((&*request.source, &*request.destination), (source, destination), "{body}");
     request
 }
@@ -90,6 +91,25 @@ fn unknown_keys_and_what_follows_are_ignored() {
 }
 
 #[test]
+fn unknown_keys_are_told() {
+    let keys = |body: &str| parse(body.as_bytes()).expect(body).unknown_keys;
+    let body = |more: &str| format!(r#"{{"RemoteSource":"a","RemoteDestination":"b"{more}}}"#);
+    assert_eq!(keys(&body(r#","SkipFiles ":[],"Verify":true"#)), Vec::<String>::new());
+    assert_eq!(keys(&body(r#","SkipFile":["x"],"skipFiles":[1]"#)), ["SkipFile", "skipFiles"]);
+    // Read twice, told once.
+    let twice = r#"{"Odd":1,"RemoteSource":"a\b\.c\d","RemoteDestination":"b"}"#;
+    assert_eq!(keys(&twice.replace("\\\\", "\\")), ["Odd"]);
+    let many: String = (0..1000).map(|key| format!(r#","{key:0100}":0"#)).collect();
+    let many = keys(&body(&many));
+    assert_eq!(many.len(), UNKNOWN_KEYS_MAX);
+    assert!(many.iter().all(|key| key.len() == UNKNOWN_KEY_CHARS));
+    refused(
+        br#"{"remoteSource":"a"}"#,
+        "no RemoteSource; give a path (unknown keys: 'remoteSource')",
+    );
+}
+
+#[test]
 fn repeated_keys() {
     let body = r#"{"RemoteSource":"x","RemoteSource":"a","RemoteDestination":"b",
         "SkipFiles":["1"],"SkipFiles":null,"SkipFiles":["2",3],
@@ -148,6 +168,7 @@ fn copy_flags() {
         (r#""1""#, IfExists::Keep),
         (r#""Echo""#, IfExists::Keep),
         (r#""Invalid""#, IfExists::Keep),
+        (r#""ReplaceSameKind""#, IfExists::ReplaceSameKind),
     ] {
         assert_eq!(check(&body(flag), "a", "b").if_exists(), expected, "{flag}");
     }
@@ -201,7 +222,7 @@ proptest! {
     #[test]
     fn a_proper_body_means_what_json_says(source in "[^\\x00-\\x1f]+", destination in "[^\\x00-\\x1f]+") {
         let body = serde_json::json!({"RemoteSource": source, "RemoteDestination": destination});
-        let request = parse(body.to_string().as_bytes()).expect("a proper body");
+        let request = parse(body.to_string().as_bytes()).expect("a proper body").request;
         prop_assert_eq!((request.source, request.destination), (source, destination));
     }
 }

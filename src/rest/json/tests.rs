@@ -136,6 +136,8 @@ fn an_operation() {
         files_total: 1 << 53,
         started_at: Some(time()),
         error: Some(error),
+        skip_files_unmatched: vec!["x".to_owned()],
+        files_replaced: 3,
         ..v1::Operation::default()
     };
     check(
@@ -145,7 +147,7 @@ fn an_operation() {
         "FilesSkipped":"0","BytesSkipped":"0","CurrentPath":"",
         "StartedAt":"2017-09-28T17:44:22.609Z","UpdatedAt":null,"FinishedAt":null,
         "Error":{"Code":"FABRIC_E_CORRUPTED_IMAGE_STORE_OBJECT_FOUND",
-        "Message":"a/b is corrupt"}}"#,
+        "Message":"a/b is corrupt"},"SkipFilesUnmatched":["x"],"FilesReplaced":"3"}"#,
     );
 }
 

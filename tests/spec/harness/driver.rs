@@ -71,12 +71,14 @@ impl When {
 
 /// A copy to be asked for.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an argument of the call")]
 pub(crate) struct Copy {
     pub(crate) source: String,
     pub(crate) destination: String,
     pub(crate) skip: Vec<String>,
     pub(crate) check_mark: bool,
     pub(crate) keep: bool,
+    pub(crate) same_kind: bool,
     pub(crate) verify: bool,
     pub(crate) id: String,
     pub(crate) when: When,
@@ -98,6 +100,11 @@ impl Copy {
         Self { keep: true, ..self }
     }
 
+    /// Replacing only what is of the same kind.
+    pub(crate) fn same_kind(self) -> Self {
+        Self { same_kind: true, ..self }
+    }
+
     /// Reading all parts first.
     pub(crate) fn verify(self) -> Self {
         Self { verify: true, ..self }
@@ -117,6 +124,13 @@ impl Copy {
     pub(crate) fn id(self, id: &str) -> Self {
         Self { id: id.to_owned(), ..self }
     }
+}
+
+/// What came of a copy beside its counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CameOf {
+    pub(crate) files_replaced: u64,
+    pub(crate) skip_files_unmatched: Vec<String>,
 }
 
 /// What both interfaces can do.
@@ -160,6 +174,8 @@ pub(crate) trait Driver: Sync {
     async fn forget(&self, session: &str) -> Outcome<()>;
     /// The state of an operation and its counters, as text.
     async fn operation(&self, id: &str) -> Outcome<String>;
+    /// What came of an operation beside its counters.
+    async fn came_of(&self, id: &str) -> Outcome<CameOf>;
     /// Cancels an operation.
     async fn cancel(&self, id: &str) -> Outcome<()>;
 }

@@ -17,7 +17,7 @@ use imagestore::{
 use prost_types::Timestamp;
 use tonic::Status;
 
-use super::{Client, Copy, Driver, Fault, Item, Outcome, When};
+use super::{CameOf, Client, Copy, Driver, Fault, Item, Outcome, When};
 
 /// Drives a server over gRPC.
 #[derive(Clone, Debug)]
@@ -53,7 +53,11 @@ impl When {
 
 impl From<&Copy> for CopyRequest {
     fn from(copy: &Copy) -> Self {
-        let if_exists = if copy.keep { IfExists::Keep } else { IfExists::Unspecified };
+        let if_exists = match (copy.keep, copy.same_kind) {
+            (true, _) => IfExists::Keep,
+            (false, true) => IfExists::ReplaceSameKind,
+            (false, false) => IfExists::Unspecified,
+        };
         Self {
             source: copy.source.clone(),
             destination: copy.destination.clone(),
@@ -217,6 +221,15 @@ impl Driver for Grpc {
     async fn operation(&self, id: &str) -> Outcome<String> {
         let request = GetOperationRequest { id: id.to_owned() };
         Ok(line(self.0.clone().get_operation(request).await?.get_ref()))
+    }
+
+    async fn came_of(&self, id: &str) -> Outcome<CameOf> {
+        let request = GetOperationRequest { id: id.to_owned() };
+        let operation = self.0.clone().get_operation(request).await?.into_inner();
+        Ok(CameOf {
+            files_replaced: operation.files_replaced,
+            skip_files_unmatched: operation.skip_files_unmatched,
+        })
     }
 
     async fn cancel(&self, id: &str) -> Outcome<()> {

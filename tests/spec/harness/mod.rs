@@ -22,7 +22,9 @@ use tonic::transport::Channel;
 
 pub(crate) use self::{
     database::postgres,
-    driver::{Copy, Driver, Fault, Item, Outcome, Pair, When, both, copy, fill, of, sorted, tree},
+    driver::{
+        CameOf, Copy, Driver, Fault, Item, Outcome, Pair, When, both, copy, fill, of, sorted, tree,
+    },
     gate::Gate,
     grpc::{Grpc, chunk, line, upload},
     http::{Answer, Connection, Http},

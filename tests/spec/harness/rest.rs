@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Copy, Driver, Http, Item, Outcome, When, http::Request};
+use super::{Answer, CameOf, Copy, Driver, Http, Item, Outcome, When, http::Request};
 
 /// Drives a server over REST.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +101,8 @@ impl Driver for Rest {
         });
         if copy.keep {
             body["CopyFlag"] = "Echo".into();
+        } else if copy.same_kind {
+            body["CopyFlag"] = "ReplaceSameKind".into();
         }
         if copy.verify {
             body["Verify"] = true.into();
@@ -200,6 +202,17 @@ impl Driver for Rest {
             text("BytesSkipped"),
             text("BytesTotal"),
         ))
+    }
+
+    async fn came_of(&self, id: &str) -> Outcome<CameOf> {
+        let answer = self.0.get(&format!("/ImageStore/$/Operations/{id}")).await;
+        ok(&answer)?;
+        let body = answer.json();
+        let names = body["SkipFilesUnmatched"].as_array().expect("names").iter();
+        Ok(CameOf {
+            files_replaced: number(&body["FilesReplaced"]),
+            skip_files_unmatched: names.map(|it| it.as_str().expect("a name").to_owned()).collect(),
+        })
     }
 
     async fn cancel(&self, id: &str) -> Outcome<()> {
