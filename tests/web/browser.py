@@ -1,7 +1,9 @@
 """Headless Chromium as the reader of the page."""
 
+import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,6 +133,28 @@ class BrowserCase(ServerCase):
             " [...row.cells].slice(0, 4).map((cell) => cell.textContent));"
         )
         return {name: rest for name, *rest in rows}
+
+    def multiply(self, name: str, count: int) -> None:
+        """Adds empty files to a folder of the root, which holds `file-000000`, until it has a number
+        of such names. Uploading them would take minutes. The server is started again.
+        """
+        self.server.stop()
+        with closing(sqlite3.connect(self.folder / "data" / "namespace.sqlite")) as database:
+            with database:
+                [[folder, root]] = database.execute(
+                    "SELECT child, folder FROM entry WHERE name = ? AND child IS NOT NULL", [name]
+                )
+                database.execute(
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+                    " INSERT INTO entry SELECT folder, printf('file-%06d', i), printf('file-%06d', i),"
+                    " child, content, size, version, modified FROM entry, n"
+                    " WHERE folder = ? AND name = 'file-000000'",
+                    [count - 1, folder],
+                )
+                database.execute(
+                    "UPDATE folder SET files = files + ? WHERE id IN (?, ?)", [count - 1, folder, root]
+                )
+        self.start_again()
 
     def wait_names(self, *names: str) -> None:
         """Waits until these are the entries that are shown."""

@@ -1,8 +1,5 @@
 """The page as a way through the store."""
 
-import sqlite3
-from contextlib import closing
-
 from selenium.webdriver.common.keys import Keys
 
 from .browser import BrowserCase
@@ -114,7 +111,7 @@ class FilesCase(BrowserCase):
 
     def test_a_folder_of_100_000_entries_stays_usable(self) -> None:
         self.rest.put("many/file-000000")
-        self.fill_many()
+        self.multiply("many", MANY)
         self.open("many")
         self.wait(lambda: "file-000000" in self.rows())
         self.screenshot("many")
@@ -137,22 +134,6 @@ class FilesCase(BrowserCase):
         self.wait_names("file-077777")
         self.assertEqual(self.text("#shown"), "1 of 100,000 entries")
         self.assertLess(self.script("return document.querySelectorAll('*').length"), 1000)
-
-    def fill_many(self) -> None:
-        """Adds entries of the one file's content to its folder. Uploading them would take minutes."""
-        self.server.stop()
-        with closing(sqlite3.connect(self.folder / "data" / "namespace.sqlite")) as database:
-            with database:
-                [[folder]] = database.execute("SELECT child FROM entry WHERE name = 'many'")
-                database.execute(
-                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-                    " INSERT INTO entry SELECT folder, printf('file-%06d', i), printf('file-%06d', i),"
-                    " child, content, size, version, modified FROM entry, n WHERE folder = ?",
-                    [MANY - 1, folder],
-                )
-                database.execute("UPDATE folder SET files = ?", [MANY])
-        self.server.start()
-        self._connect()
 
     def test_an_empty_store_and_a_missing_folder_say_so(self) -> None:
         self.open()

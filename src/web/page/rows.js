@@ -177,10 +177,12 @@ export class Rows {
   }
 }
 
-/** An empty row in place of those that are not there. */
+/**
+ * An empty row in place of those that are not there. Its one cell is in the first column: a cell that
+ * spans columns would bring back those that a narrow page leaves out.
+ */
 function spacer() {
-  return make('tr', { className: 'spacer', attributes: { 'aria-hidden': 'true' } },
-    make('td', { colSpan: 5 }));
+  return make('tr', { className: 'spacer', attributes: { 'aria-hidden': 'true' } }, make('td'));
 }
 
 function stretch(row, height) {
