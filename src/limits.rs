@@ -311,6 +311,12 @@ pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 pub const RETRIES: u32 = 6;
 /// The pause before the first repeat; each further one is twice as long, 16 s in all.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How long a client waits for the digest of a file that it fetched, where that is not computed yet.
+pub const DIGEST_TIME: Duration = Duration::from_mins(1);
+/// The pause before it asks again; each further one is twice as long.
+pub const DIGEST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause before it asks again.
+pub const DIGEST_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Messages of a transfer that wait between the disk and the connection.
 pub const TRANSFER_MESSAGES_IN_FLIGHT: usize = 4;
 /// Files of a folder that a client moves at once, unless the command line says otherwise.

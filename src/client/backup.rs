@@ -34,6 +34,7 @@ use crate::{
         download::Existing,
         error::{Error, Result},
         joined,
+        target::Partials,
         transfer::Tally,
     },
     limits,
@@ -70,10 +71,12 @@ impl Client {
     /// if it is missing.
     ///
     /// # Errors
-    /// Those of the server; [`Error::Lost`] where it ends too early; [`Error::Exists`].
+    /// Those of the server; [`Error::Lost`] where it ends too early; [`Error::Exists`];
+    /// [`Error::Place`] for a folder of other files, or one that another backup writes into.
     ///
     /// # Cancel safety
-    /// When it is dropped, the parts that have arrived in a folder stay.
+    /// When it is dropped, or fails, the parts that have arrived in a folder stay, and nothing that is
+    /// not whole.
     pub async fn backup(
         &self,
         place: &Place,
@@ -81,12 +84,12 @@ impl Client {
         tally: &Arc<Tally>,
     ) -> Result<Backed> {
         let folder = match place {
-            Place::Folder(path) => Some(Folder::new(path)),
+            Place::Folder(path) => {
+                let path = path.clone();
+                Some(joined(tokio::task::spawn_blocking(move || Folder::open(&path))).await?)
+            }
             Place::File(_) => None,
         };
-        if let Some(folder) = folder.clone() {
-            joined(tokio::task::spawn_blocking(move || folder.create())).await?;
-        }
         let (requests, receiver) = mpsc::channel(1);
         let ask = |payload| BackupRequest { payload: Some(payload) };
         let start = BackupStart { everything: folder.is_none() };
@@ -128,6 +131,9 @@ struct Receiving<'a> {
     keeping: JoinSet<Result<()>>,
     /// The first bytes of the digests of all parts.
     firsts: BTreeSet<u8>,
+    /// The files that are being filled; they stay here, so that nothing is left whenever this is
+    /// dropped.
+    partials: Partials,
     backed: Backed,
 }
 
@@ -157,6 +163,7 @@ impl<'a> Receiving<'a> {
             incoming: None,
             keeping: JoinSet::new(),
             firsts: BTreeSet::new(),
+            partials: Partials::default(),
             backed: Backed::default(),
         }
     }
@@ -204,7 +211,8 @@ impl<'a> Receiving<'a> {
         };
         self.backed.path.clone_from(&path);
         let existing = self.existing;
-        let writer = tokio::task::spawn_blocking(move || Writer::create(&path, existing));
+        let register = self.partials.register();
+        let writer = tokio::task::spawn_blocking(move || Writer::create(&path, existing, register));
         self.sink = Some(Sink::new(joined(writer).await?));
         Ok(())
     }
@@ -254,7 +262,8 @@ impl<'a> Receiving<'a> {
             return Err(Error::Damaged { path: format!("the part {digest}"), why });
         }
         let Some(folder) = self.folder.clone() else { return Ok(()) };
-        self.keeping.spawn_blocking(move || folder.keep(&digest, &incoming.pieces));
+        let register = self.partials.register();
+        self.keeping.spawn_blocking(move || folder.keep(&digest, &incoming.pieces, register));
         self.settle(limits::BACKUP_PARTS_IN_FLIGHT - 1).await
     }
 

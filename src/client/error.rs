@@ -70,6 +70,28 @@ pub enum Error {
         /// What is there.
         what: &'static str,
     },
+    /// What is no folder where one is to be, such as a link, which could lead elsewhere.
+    #[error("{} is {what}, where a folder is to be; choose another path, or move it away", path.display())]
+    NoFolder {
+        /// Where the folder is to be.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+    /// A file whose digest does not come, so that nobody knows whether its bytes are right.
+    #[error("{path} cannot be checked: the server has not computed its digest yet; fetch it again")]
+    Unchecked {
+        /// The path in the store.
+        path: String,
+    },
+    /// A place on this side that takes no backup.
+    #[error("cannot back up into {}: {why}", path.display())]
+    Place {
+        /// The place.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
     /// The bytes on one side are not those of the other.
     #[error("{path} was damaged on its way: {why}")]
     Damaged {
@@ -128,6 +150,9 @@ impl Error {
             | Self::Unfit { .. }
             | Self::Exists(_)
             | Self::Occupied { .. }
+            | Self::NoFolder { .. }
+            | Self::Unchecked { .. }
+            | Self::Place { .. }
             | Self::Damaged { .. }
             | Self::Backup { .. }
             | Self::Answer(_) => None,

@@ -14,6 +14,7 @@ pub mod download;
 pub mod error;
 pub mod path;
 mod retry;
+mod target;
 pub mod transfer;
 mod tree;
 pub mod upload;

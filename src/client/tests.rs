@@ -187,6 +187,33 @@ async fn a_download_that_was_damaged_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_file_is_kept_when_its_digest_has_come_and_is_right() {
+    let (script, client) = start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let local = folder.path().join("a");
+    lock(&script.files).insert("app/a".to_owned(), Bytes::from_static(b"bytes"));
+    let get = async || {
+        *lock(&script.undigested) = 3;
+        let file = client.stat("app/a").await.expect("a file").entry.expect("a file");
+        assert_eq!(file.digest, "");
+        client.download(&file, &local, Existing::Refuse, &Arc::default()).await
+    };
+    lock(&script.faults).push_back(Fault::Flip);
+    let error = get().await.expect_err("damaged");
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    let moved = get().await.expect("a download");
+    assert_eq!(moved.entry.digest, blake3::hash(b"bytes").to_hex().as_str());
+    assert_eq!(lock(&script.log).len(), 2);
+    // The same bytes are not fetched again, and others are no reason to overwrite.
+    get().await.expect("here already");
+    assert_eq!(lock(&script.log).len(), 2);
+    fs::write(&local, "BYTES").expect("a file");
+    let error = get().await.expect_err("another one");
+    assert!(matches!(error, Error::Exists(_)), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_cannot_write_outside_the_folder() {
     for evil in ["app/..", "app/../x", "app/a\0b"] {
         let (script, client) = start().await;

@@ -12,9 +12,9 @@ use std::{
 
 use crate::{
     client::{
-        download::is_partial,
         error::{Error, Result},
         path::{self, MARK, join, kept_name},
+        target::is_partial,
     },
     limits,
 };

@@ -5,20 +5,20 @@ use std::{
     fs::File,
     io::{BufReader, BufWriter, Read, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use prost::Message as _;
 
 use crate::{
     client::{
-        download::{Existing, Partial, refuse_existing},
+        download::Existing,
         error::{Error, Result},
+        target::{Partial, Register, Target},
     },
     limits::{BACKUP_FORMAT, MESSAGE_BYTES_MAX},
     wire::v1::{BackupRecord, RestoreRequest, backup_record::Record, restore_request::Payload},
 };
-
-use super::place::sync_name;
 
 /// The longest length before a message.
 const LENGTH_BYTES_MAX: usize = 5;
@@ -74,17 +74,15 @@ impl Digest {
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
-    partial: Partial,
-    file: BufWriter<File>,
+    file: BufWriter<Partial>,
 }
 
 impl Writer {
     /// Begins. Blocks.
-    pub(super) fn create(path: &Path, existing: Existing) -> Result<Self> {
-        refuse_existing(path, existing)?;
-        let (partial, file) = Partial::create(path)?;
+    pub(super) fn create(path: &Path, existing: Existing, register: Arc<Register>) -> Result<Self> {
+        let file = register.create(Target::of(path)?, existing)?;
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        Ok(Self { path: path.to_owned(), partial, file })
+        Ok(Self { path: path.to_owned(), file })
     }
 
     /// Writes a message. Blocks.
@@ -97,13 +95,10 @@ impl Writer {
     /// Gives the file its name, and makes both durable. Blocks.
     pub(super) fn finish(self, existing: Existing) -> Result<()> {
         let failed = Error::local("write", &self.path);
-        let file = match self.file.into_inner() {
-            Ok(file) => file,
-            Err(error) => return Err(failed(error.into_error())),
-        };
-        file.sync_all().map_err(failed)?;
-        self.partial.keep(&self.path, existing)?;
-        sync_name(&self.path)
+        match self.file.into_inner() {
+            Ok(file) => file.keep(existing),
+            Err(error) => Err(failed(error.into_error())),
+        }
     }
 }
 
@@ -192,6 +187,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::client::target::Partials;
     use crate::wire::v1::{BackupFooter, BackupHeader, BackupList};
 
     fn record(record: Record) -> Payload {
@@ -216,7 +212,9 @@ mod tests {
     }
 
     fn write(path: &Path, payloads: Vec<Payload>) {
-        let mut writer = Writer::create(path, Existing::Overwrite).expect("a file");
+        let partials = Partials::default();
+        let writer = Writer::create(path, Existing::Overwrite, partials.register());
+        let mut writer = writer.expect("a file");
         for payload in payloads {
             writer.write(payload).expect("written");
         }
@@ -239,8 +237,9 @@ mod tests {
         write(&path, backup());
         assert_eq!(read(&path).expect("read"), backup());
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
-        assert!(matches!(Writer::create(&path, Existing::Refuse), Err(Error::Exists(_))));
-        drop(Writer::create(&path, Existing::Overwrite).expect("a file"));
+        let create = |existing| Writer::create(&path, existing, Partials::default().register());
+        assert!(matches!(create(Existing::Refuse), Err(Error::Exists(_))));
+        drop(create(Existing::Overwrite).expect("a file"));
         assert_eq!(read(&path).expect("as before"), backup());
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }

@@ -8,17 +8,19 @@
 //! parts are. Nothing that has its name changes.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 
 use crate::{
     client::{
-        download::{Existing, Partial},
+        download::Existing,
         error::{Error, Result},
+        target::{self, Register, Target, is_partial},
     },
     wire::v1::BackupPart,
 };
@@ -26,6 +28,10 @@ use crate::{
 const PARTS: &str = "parts";
 const SNAPSHOTS: &str = "snapshots";
 const MANIFEST: &str = ".manifest";
+/// The file whose lock a backup holds; the kernel's, so a program that is killed leaves none.
+const LOCK: &str = "lock";
+/// What a disk that is empty has.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// A place for backups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,22 +52,70 @@ impl Place {
 
 /// A folder of backups.
 #[derive(Clone, Debug)]
-pub(super) struct Folder(PathBuf);
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Held for its lock.
+    _lock: Option<Arc<File>>,
+}
 
 impl Folder {
+    /// A folder that is only read.
     pub(super) fn new(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), _lock: None }
     }
 
-    /// Makes what is missing of it, durably. Blocks.
-    pub(super) fn create(&self) -> Result<()> {
-        let failed = |path: &Path, error| Error::local("make", path)(error);
-        for folder in [self.0.join(PARTS), self.0.join(SNAPSHOTS)] {
-            fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+    /// Opens it for a backup: makes what is missing of it, durably, keeps other backups out of it, and
+    /// removes what those left that were killed. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Place`] where it has other files and is no folder of backups, and where another backup
+    /// has it open.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let unfit = |why: &str| Error::Place { path: path.to_owned(), why: why.to_owned() };
+        if !takes_backups(path)? {
+            return Err(unfit(
+                "it has files that are of no backup; name a folder of backups, an empty one, or a \
+                 new one with a / at its end",
+            ));
         }
-        let absolute = std::path::absolute(&self.0).map_err(|error| failed(&self.0, error))?;
-        for above in [Some(absolute.as_path()), absolute.parent()].into_iter().flatten() {
-            sync(above)?;
+        let folder = target::Folder::make(path)?;
+        let lock = path.join(LOCK);
+        let options = File::options().create(true).truncate(false).write(true).open(&lock);
+        let file = options.map_err(Error::local("write", &lock))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(unfit("another backup writes into it; wait until that has ended"));
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::local("lock", lock)(error)),
+        }
+        let parts = target::Folder::make(&path.join(PARTS))?;
+        target::Folder::make(&path.join(SNAPSHOTS))?;
+        // The names of an earlier one that was killed may not last yet.
+        parts.sync()?;
+        folder.sync()?;
+        let opened = Self { path: path.to_owned(), _lock: Some(Arc::new(file)) };
+        opened.sweep()?;
+        Ok(opened)
+    }
+
+    /// Removes the files that backups were filling when they were killed. The lock says that nobody
+    /// fills them.
+    fn sweep(&self) -> Result<()> {
+        let parts = self.path.join(PARTS);
+        let mut folders = vec![self.path.join(SNAPSHOTS), parts.clone()];
+        for (path, kind) in entries(&parts)? {
+            if kind.is_dir() {
+                folders.push(path);
+            }
+        }
+        for folder in folders {
+            for (path, kind) in entries(&folder)? {
+                let name = path.file_name().and_then(|name| name.to_str());
+                if kind.is_file() && name.is_some_and(is_partial) {
+                    fs::remove_file(&path).map_err(Error::local("remove", &path))?;
+                }
+            }
         }
         Ok(())
     }
@@ -70,7 +124,7 @@ impl Folder {
     pub(super) fn part(&self, digest: &[u8; 32]) -> PathBuf {
         let [first, ..] = digest;
         let digest = blake3::Hash::from_bytes(*digest).to_hex();
-        self.0.join(PARTS).join(format!("{first:02x}")).join(digest.as_str())
+        self.path.join(PARTS).join(format!("{first:02x}")).join(digest.as_str())
     }
 
     /// Which parts of an offer are missing. Blocks.
@@ -89,22 +143,23 @@ impl Folder {
     }
 
     /// Keeps the bytes of a part; its folder is synced later. Blocks.
-    pub(super) fn keep(&self, digest: &[u8; 32], pieces: &[Bytes]) -> Result<()> {
+    pub(super) fn keep(
+        &self,
+        digest: &[u8; 32],
+        pieces: &[Bytes],
+        register: Arc<Register>,
+    ) -> Result<()> {
         let path = self.part(digest);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(Error::local("make", folder))?;
-        }
-        let (partial, mut file) = Partial::create(&path)?;
+        let mut file = register.create(Target::make(&path)?, Existing::Overwrite)?;
         for piece in pieces {
             file.write_all(piece).map_err(Error::local("write", &path))?;
         }
-        file.sync_all().map_err(Error::local("write", &path))?;
-        partial.keep(&path, Existing::Overwrite)
+        file.name(Existing::Overwrite)
     }
 
     /// Makes the names of all parts durable, or of those with these first bytes. Blocks.
     pub(super) fn sync_parts(&self, firsts: impl Iterator<Item = u8>) -> Result<()> {
-        let parts = self.0.join(PARTS);
+        let parts = self.path.join(PARTS);
         for first in firsts {
             sync(&parts.join(format!("{first:02x}")))?;
         }
@@ -113,14 +168,14 @@ impl Folder {
 
     /// The file of a snapshot.
     pub(super) fn manifest(&self, name: &str) -> PathBuf {
-        self.0.join(SNAPSHOTS).join(format!("{name}{MANIFEST}"))
+        self.path.join(SNAPSHOTS).join(format!("{name}{MANIFEST}"))
     }
 
     /// The snapshot of a name, or the newest one. Blocks.
     pub(super) fn find(&self, name: Option<&str>) -> Result<PathBuf> {
-        let folder = self.0.join(SNAPSHOTS);
+        let folder = self.path.join(SNAPSHOTS);
         let mut names = Vec::new();
-        let unfit = |why: String| Error::Backup { path: self.0.clone(), why };
+        let unfit = |why: String| Error::Backup { path: self.path.clone(), why };
         let found = match fs::read_dir(&folder) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -156,23 +211,78 @@ pub(super) fn digest(part: &BackupPart) -> Result<[u8; 32]> {
     digest.map_err(|_| Error::Answer("the digest of a part has not 32 bytes".to_owned()))
 }
 
-/// Makes the names in a folder durable. Blocks.
-pub(super) fn sync(folder: &Path) -> Result<()> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(Error::local("write", folder))
+/// Whether backups go into a folder: one that is not there yet, that has nothing, or that has what
+/// backups make.
+fn takes_backups(path: &Path) -> Result<bool> {
+    let found = match entries(path) {
+        Ok(found) => found,
+        Err(Error::Local { why, .. }) if why.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let is_folder = |name| found.iter().any(|(path, kind)| path.ends_with(name) && kind.is_dir());
+    let ours =
+        |path: &Path| [PARTS, SNAPSHOTS, LOCK, LOST_AND_FOUND].iter().any(|it| path.ends_with(it));
+    let begun = is_folder(PARTS) && is_folder(SNAPSHOTS);
+    Ok(begun || found.iter().all(|(path, _)| ours(path)))
 }
 
-/// Makes the name of a file durable. Blocks.
-pub(super) fn sync_name(file: &Path) -> Result<()> {
-    match std::path::absolute(file).map_err(Error::local("write", file))?.parent() {
-        Some(folder) => sync(folder),
-        None => Ok(()),
-    }
+/// What is in a folder.
+fn entries(folder: &Path) -> Result<Vec<(PathBuf, fs::FileType)>> {
+    let entry = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        Ok((entry.path(), entry.file_type()?))
+    };
+    let found = fs::read_dir(folder).and_then(|found| found.map(entry).collect());
+    found.map_err(Error::local("read", folder))
+}
+
+/// Makes the names in a folder durable. Blocks.
+fn sync(folder: &Path) -> Result<()> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(Error::local("write", folder))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::target::Partials;
+
+    #[test]
+    fn only_a_folder_of_backups_or_an_empty_one_is_taken() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let path = temp.path().join("new");
+        fs::create_dir_all(path.join(LOST_AND_FOUND)).expect("an empty disk");
+        drop(Folder::open(&path).expect("empty"));
+        fs::write(path.join("notes"), "").expect("written");
+        drop(Folder::open(&path).expect("a folder of backups"));
+        fs::remove_dir(path.join(PARTS)).expect("removed");
+        for other in [&path, temp.path()] {
+            let why = Folder::open(other).expect_err("other files").to_string();
+            assert!(why.contains("it has files that are of no backup"), "{why}");
+            assert!(!other.join(PARTS).exists());
+        }
+    }
+
+    #[test]
+    fn a_second_backup_waits_and_then_sweeps() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let first = Folder::open(temp.path()).expect("made");
+        let part = first.part(blake3::hash(b"a").as_bytes());
+        fs::create_dir(part.parent().expect("a folder")).expect("made");
+        fs::write(&part, "a").expect("written");
+        let left = [part.with_file_name("x"), first.manifest("x")]
+            .map(|path| path.with_file_name(".imagestore-1.part"));
+        for path in &left {
+            fs::write(path, "").expect("written");
+        }
+        let why = Folder::open(temp.path()).expect_err("locked").to_string();
+        assert!(why.contains("another backup writes into it"), "{why}");
+        assert!(left.iter().all(|path| path.exists()));
+        drop(first);
+        Folder::open(temp.path()).expect("open");
+        assert!(!left.iter().any(|path| path.exists()));
+        assert!(part.exists());
+    }
 
     #[test]
     fn a_slash_or_a_folder_makes_a_folder() {
@@ -191,8 +301,8 @@ mod tests {
         let folder = Folder::new(&temp.path().join("new"));
         let why = |name| folder.find(name).expect_err("none").to_string();
         assert!(why(None).ends_with("it is no folder of backups"), "{}", why(None));
-        folder.create().expect("made");
-        folder.create().expect("there already");
+        drop(Folder::open(&temp.path().join("new")).expect("made"));
+        drop(Folder::open(&temp.path().join("new")).expect("there already"));
         assert!(why(None).ends_with("it has no snapshot that was finished"), "{}", why(None));
         for name in ["2026-01-02", "2027-01-01", "2026-12-31"] {
             fs::write(folder.manifest(name), b"").expect("written");
@@ -215,8 +325,13 @@ mod tests {
         };
         let offer = [part(b"one"), part(b"three")];
         assert_eq!(folder.missing(&offer).expect("looked"), [true, true]);
-        folder.keep(blake3::hash(b"one").as_bytes(), &["o".into(), "ne".into()]).expect("kept");
-        folder.keep(blake3::hash(b"three").as_bytes(), &["thr".into()]).expect("kept");
+        let partials = Partials::default();
+        for (bytes, pieces) in
+            [("one", vec!["o".into(), "ne".into()]), ("three", vec!["thr".into()])]
+        {
+            let digest = blake3::hash(bytes.as_bytes());
+            folder.keep(digest.as_bytes(), &pieces, partials.register()).expect("kept");
+        }
         assert_eq!(folder.missing(&offer).expect("looked"), [false, true]);
     }
 }

@@ -1,0 +1,128 @@
+"""What the command line does to the files of its user, and what it leaves when it is stopped."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .command import CommandCase, StalledDisk
+
+SECONDS = 60
+
+
+class Downloads(CommandCase):
+    """What `get` does to what is there."""
+
+    def test_force_keeps_the_mode_of_what_it_replaces(self) -> None:
+        self.rest.put_all({"V1/secret": b"new", "V1/tool": b"new", "V1/fresh": b"new"})
+        out = self.folder / "out"
+        out.mkdir()
+        for name, mode in [("secret", 0o600), ("tool", 0o755)]:
+            (out / name).write_bytes(b"old")
+            (out / name).chmod(mode)
+
+        self.command("get", "V1", str(out), "--force")
+
+        for name, mode in [("secret", 0o600), ("tool", 0o755)]:
+            self.assertEqual((out / name).read_bytes(), b"new")
+            self.assertEqual((out / name).stat().st_mode & 0o777, mode)
+        # A new file is as any other that this user makes.
+        (self.folder / "plain").touch()
+        self.assertEqual((out / "fresh").stat().st_mode, (self.folder / "plain").stat().st_mode)
+
+    def test_no_link_below_the_folder_is_followed(self) -> None:
+        self.rest.put("V1/sub/deep/file", b"new")
+        out, elsewhere = self.folder / "out", self.folder / "elsewhere"
+        out.mkdir()
+        elsewhere.mkdir()
+        (out / "sub").symlink_to("../elsewhere")
+
+        for flags in [[], ["--force"]]:
+            says = [f"{out}/sub is a symbolic link, where a folder is to be"]
+            self.assert_fails("get", "V1", str(out), *flags, says=says)
+
+        self.assertEqual(list(elsewhere.iterdir()), [])
+        # The folder itself is where its user says.
+        (self.folder / "link").symlink_to("elsewhere")
+        self.command("get", "V1", str(self.folder / "link"))
+        self.assertEqual((elsewhere / "sub/deep/file").read_bytes(), b"new")
+
+    def test_a_file_of_chunks_is_checked_when_its_digest_has_come(self) -> None:
+        session = "7d9c1a52-6f0e-4c1b-9a38-2f64f3b1c0de"
+        self.rest.put_chunk("chunked", session, "bytes 0-4/5", b"bytes").raise_for_status()
+        committed = self.rest.call(
+            "POST", "$/CommitUploadSession", query={"session-id": session}
+        )
+        committed.raise_for_status()
+
+        (moved,) = self.records("get", "chunked", str(self.folder / "file"))
+
+        self.assertEqual(len(moved["digest"]), 64)
+        self.assertEqual((self.folder / "file").read_bytes(), b"bytes")
+
+
+class Backups(CommandCase):
+    """What `backup` makes and leaves."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # More than what waits between the connection and the disk, and last a part that is stalled.
+        self.rest.put_all({f"app/{number}": b"%07d" % number * 70_000 for number in range(9)})
+        self.rest.put("app/small", bytes(80_000))
+
+    def _unfinished(self) -> list[Path]:
+        """What is being filled, at any depth."""
+        return list(self.folder.rglob(".imagestore-*.part"))
+
+    def _until(self, is_true: Callable[[], object]) -> None:
+        """Asks again and again, until it is true or takes for ever."""
+        end = time.monotonic() + SECONDS
+        while not is_true():
+            self.assertLess(time.monotonic(), end)
+
+    def test_ctrl_c_leaves_nothing(self) -> None:
+        for place in ["file", "folder/"]:
+            with self.subTest(place=place), StalledDisk(self.server.data):
+                running = self.enterContext(self.start("backup", f"{self.folder}/{place}"))
+                self._until(self._unfinished)
+                running.interrupt()
+                self.assert_error(running.end(), "stopped; there is no new backup")
+                self.assertEqual(self._unfinished(), [])
+
+        self.command("backup", f"{self.folder}/folder/")
+
+    def test_a_failure_leaves_nothing(self) -> None:
+        for place in ["file", "folder/"]:
+            with self.subTest(place=place), StalledDisk(self.server.data):
+                running = self.enterContext(self.start("backup", f"{self.folder}/{place}"))
+                self._until(self._unfinished)
+                self.server.kill()
+                self.assert_error(running.end(), "cannot reach")
+                self.assertEqual(self._unfinished(), [])
+            self.start_again()
+
+    def test_one_at_a_time_writes_into_a_folder(self) -> None:
+        store = self.folder / "folder"
+        with StalledDisk(self.server.data):
+            first = self.enterContext(self.start("backup", f"{store}/"))
+            self._until(self._unfinished)
+            self.assert_fails(
+                "backup", str(store), says=[str(store), "another backup writes into it"]
+            )
+            first.process.kill()
+            first.end()
+            self.assertNotEqual(self._unfinished(), [])
+
+        self.command("backup", str(store))
+
+        self.assertEqual(self._unfinished(), [], "what a killed backup left is swept")
+
+    def test_a_folder_of_other_files_is_left_alone(self) -> None:
+        other = self.folder / "other"
+        other.mkdir()
+        (other / "notes.txt").write_bytes(b"mine")
+
+        for place, directory in [(str(other), self.folder), (".", other)]:
+            done = self.run_command("backup", place, cwd=directory)
+            self.assert_error(done, place, "it has files that are of no backup")
+
+        self.assertEqual([path.name for path in other.iterdir()], ["notes.txt"])
