@@ -51,12 +51,28 @@ fn main() -> ExitCode {
 /// Parses the command line, and checks what clap cannot.
 fn parse() -> Result<Arguments, clap::Error> {
     let mut command = Arguments::command();
-    let line = command.try_get_matches_from_mut(std::env::args_os())?;
+    let line = command.try_get_matches_from_mut(std::env::args_os()).map_err(without_variables)?;
     if let Some(flag) = cli::needs_data(&line) {
         let why = format!("--{flag} is for a server that is stopped, and needs --data DIR");
         return Err(command.error(ErrorKind::MissingRequiredArgument, why));
     }
     Arguments::from_arg_matches(&line)
+}
+
+/// The error of a command line, with a usage that does not ask for what variables say: clap shows each of
+/// their flags as if it had to be typed.
+fn without_variables(error: clap::Error) -> clap::Error {
+    fn deaf(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.env(None::<&str>)).mut_subcommands(deaf)
+    }
+    if !error.use_stderr() {
+        return error;
+    }
+    match deaf(Arguments::command()).try_get_matches_from(std::env::args_os()) {
+        Err(again) if again.kind() == error.kind() => again,
+        // A variable is what is wrong.
+        Ok(_) | Err(_) => error,
+    }
 }
 
 /// Runs a client command against its server, or against a private one over the store of a stopped one.

@@ -1,7 +1,8 @@
 //! The arguments of the client commands.
 //!
-//! Every flag has an environment variable, except those that belong to one call only: names to skip,
-//! an operation id, overwriting, repairing, a snapshot, and the folder of a stopped server.
+//! What is said of all commands has an environment variable: the server, its time, how many files move
+//! at once, and the form of the output. What changes the meaning of one command has none, so that a
+//! variable that somebody forgot does not change what is typed.
 
 use std::{
     fmt,
@@ -102,16 +103,16 @@ pub struct Copy {
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct CopySwitches {
     /// Refuse a source folder without its mark file _.dir
-    #[arg(long, env = "IMAGESTORE_CHECK_MARK", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     pub check_mark: bool,
     /// If the destination exists, leave it as it is and copy nothing
-    #[arg(long, env = "IMAGESTORE_KEEP", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     pub keep: bool,
     /// Read and check every byte before the copy is visible
-    #[arg(long, env = "IMAGESTORE_VERIFY", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     pub verify: bool,
     /// Leave when the copy has begun; it goes on
-    #[arg(long, env = "IMAGESTORE_DETACH", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     pub detach: bool,
 }
 
@@ -124,7 +125,7 @@ pub struct Upload {
     /// what ends in /, under its own name
     pub path: String,
     /// Write the mark file _.dir of every folder, after all files, the root's last
-    #[arg(long, env = "IMAGESTORE_MARK", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     pub mark: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
@@ -169,7 +170,7 @@ pub struct List {
     #[arg(default_value = "")]
     pub path: String,
     /// Show sizes, numbers of files, and times
-    #[arg(short, long, env = "IMAGESTORE_LONG", value_parser = FalseyValueParser::new())]
+    #[arg(short, long)]
     pub long: bool,
 }
 
@@ -198,7 +199,7 @@ pub struct Watch {
 #[derive(Args, Clone, Debug)]
 pub struct Operations {
     /// Only those in this state
-    #[arg(long, value_enum, env = "IMAGESTORE_STATE")]
+    #[arg(long, value_enum)]
     pub state: Option<State>,
 }
 
@@ -213,7 +214,7 @@ pub struct Cancel {
 #[derive(Args, Clone, Debug)]
 pub struct Check {
     /// Read every part and compare its digest
-    #[arg(long, env = "IMAGESTORE_DEEP", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     pub deep: bool,
     /// Repair what can be repaired without losing anything that has a path
     #[arg(long)]

@@ -8,6 +8,7 @@ mod args;
 mod backup;
 mod check;
 mod copy;
+mod escape;
 mod interrupt;
 mod json;
 mod operations;

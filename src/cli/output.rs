@@ -1,7 +1,7 @@
 //! Where a command writes: results to standard output, progress and errors to standard error.
 //!
-//! **Invariant:** what comes from the server or the file system cannot steer the terminal: control
-//! characters are replaced in every line for people, and JSON escapes them by itself.
+//! **Invariant:** what comes from the server or the file system cannot steer the terminal, and shows as
+//! it is: what hides is escaped in every line for people, in every label of a bar and in JSON.
 
 use std::{
     fmt,
@@ -11,6 +11,8 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar};
 use serde::Serialize;
+
+use crate::cli::escape;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Notes {
 
     /// Writes a line. Where the stream is closed there is nobody to tell.
     pub(super) fn say(&self, line: impl fmt::Display) {
-        let line = tame(&line.to_string());
+        let line = escape::line(&line.to_string());
         let mut err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.bars {
             Some(bars) => bars.suspend(|| writeln!(err, "{line}")).ok(),
@@ -95,10 +97,9 @@ impl Output {
         let Self { out, style, notes } = self;
         let mut write = || {
             if *style == Style::Json {
-                serde_json::to_writer(&mut *out, value)?;
-                out.write_all(b"\n")
+                writeln!(out, "{}", escape::json(&serde_json::to_string(value)?))
             } else {
-                writeln!(out, "{}", tame(&line.to_string()))
+                writeln!(out, "{}", escape::line(&line.to_string()))
             }
         };
         let Some(bars) = &notes.bars else { return write() };
@@ -142,11 +143,6 @@ impl fmt::Debug for Output {
             .field("bars", &self.notes.bars.is_some())
             .finish_non_exhaustive()
     }
-}
-
-/// Replaces control characters.
-fn tame(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -208,9 +204,13 @@ pub(super) mod tests {
 
     #[test]
     fn a_name_cannot_steer_the_terminal() {
-        let (mut output, _, err) = output(Style::Lines);
-        output.note("a\u{1b}[2Jb\nc");
-        assert_eq!(err.text(), "a\u{fffd}[2Jb\u{fffd}c\n");
+        let (mut lines, _, err) = output(Style::Lines);
+        lines.note("a\u{1b}[2Jb\nc\u{9b}\u{202e}");
+        assert_eq!(err.text(), "a\\u{1b}[2Jb\\u{a}c\\u{9b}\\u{202e}\n");
+        let (mut json, out, _) = output(Style::Json);
+        let name = serde_json::json!({ "name": "a\u{9b}\u{202e}" });
+        json.print(&name, "").expect("out");
+        assert_eq!(out.text(), "{\"name\":\"a\\u009b\\u202e\"}\n");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant, interval};
 
 use crate::{
     cli::{
+        escape,
         output::Output,
         text::{bytes, files},
     },
@@ -57,7 +58,8 @@ impl Meter {
             let (done, total) = steps(progress);
             bar.set_length(total.max(NO_STEPS));
             bar.set_position(done);
-            bar.set_message(message(progress, &pace, &self.label));
+            // A bar shows it as it is.
+            bar.set_message(escape::line(&message(progress, &pace, &self.label)));
         } else if !output.is_json() && now.duration_since(shown) >= limits::PROGRESS_LINE_EVERY {
             self.shown = Some(now);
             let pause = if pace.is_empty() { "" } else { ", " };

@@ -23,12 +23,11 @@ impl OperationId {
     /// Parses a UUID.
     ///
     /// # Errors
-    /// `InvalidArgument` for anything else, and for the nil UUID.
+    /// `InvalidArgument` for anything else.
     pub fn parse(text: &str, field: &'static str) -> Result<Self> {
-        match Uuid::try_parse(text) {
-            Ok(uuid) if !uuid.is_nil() => Ok(Self(uuid)),
-            _ => Err(Error::invalid(field, format!("{field} \"{text}\" is not a UUID"))),
-        }
+        let uuid = Uuid::try_parse(text);
+        uuid.map(Self)
+            .map_err(|_| Error::invalid(field, format!("{field} \"{text}\" is not a UUID")))
     }
 }
 

@@ -18,10 +18,10 @@ impl SessionId {
     /// Parses a UUID in its hyphenated form of 36 characters (reference, section 3.3).
     ///
     /// # Errors
-    /// `InvalidSessionId` for anything else, and for the nil UUID.
+    /// `InvalidSessionId` for anything else.
     pub fn parse(text: &str) -> Result<Self> {
         match Uuid::try_parse(text) {
-            Ok(uuid) if text.len() == 36 && !uuid.is_nil() => Ok(Self(uuid)),
+            Ok(uuid) if text.len() == 36 => Ok(Self(uuid)),
             _ => {
                 let message = format!(
                     "the upload session identity is invalid: \"{text}\" is not a UUID of 36 characters"

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::{
     error::Result,
-    limits::{RECLAIM_CHUNK_ROWS, RECLAIM_STEP},
+    limits::{RECLAIM_CHUNK_ROWS, RECLAIM_STEP, TOTAL_MAX},
     model::Usage,
     namespace::{
         schema::ROOT,
@@ -242,10 +242,13 @@ pub fn bury(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
     Ok(())
 }
 
-/// What waits to be freed: folders, contents, parts and objects, and their bytes at most. Of a folder
-/// and a content, some bytes can be shared with what stays. The sum is one of doubles, since that of
+/// What waits to be freed: folders, contents, parts and objects, and their bytes at most, where all
+/// parts have so many. Of a folder and a content, some bytes can be shared with what stays and with
+/// each other, so they free no more than all parts have. The sum is one of doubles, since that of
 /// many folders does not fit into 64 bits, and it ends at `limits::TOTAL_MAX`.
-pub fn waiting(tx: &mut Tx<'_>) -> Result<Usage> {
+pub fn waiting(tx: &mut Tx<'_>, part_bytes: i64) -> Result<Usage> {
+    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM dead_object";
+    let objects = tx.one(sql, &[])?;
     let sql = "SELECT number,
                  CASE WHEN bytes > 9007199254740992 THEN 9007199254740992
                    ELSE CAST(bytes AS BIGINT) END
@@ -253,8 +256,6 @@ pub fn waiting(tx: &mut Tx<'_>) -> Result<Usage> {
                  SELECT COUNT(*) AS number,
                    COALESCE(SUM(CAST(size AS DOUBLE PRECISION)), 0) AS bytes
                  FROM (
-                   SELECT size FROM dead_object
-                   UNION ALL
                    SELECT p.size FROM garbage g JOIN part p ON p.id = g.id WHERE g.kind = 3
                    UNION ALL
                    SELECT c.size FROM garbage g JOIN content c ON c.id = g.id WHERE g.kind = 2
@@ -264,8 +265,9 @@ pub fn waiting(tx: &mut Tx<'_>) -> Result<Usage> {
                      AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = g.id)
                  ) AS waiting
                ) AS total";
-    let row = tx.one(sql, &[])?;
-    Ok(Usage { count: row.int(0)?, bytes: row.int(1)? })
+    let named = tx.one(sql, &[])?;
+    let bytes = objects.int(1)?.saturating_add(named.int(1)?.min(part_bytes));
+    Ok(Usage { count: objects.int(0)? + named.int(0)?, bytes: bytes.min(TOTAL_MAX) })
 }
 
 /// Some objects to delete, those that follow `after` in the order of their keys.

@@ -126,7 +126,7 @@ pub fn info(tx: &mut Tx<'_>) -> Result<Info> {
         unique: parts.into(),
         on_disk: objects.into(),
         staging: Usage { count: staging.int(0)?, bytes: staging.int(1)? },
-        garbage: garbage::waiting(tx)?,
+        garbage: garbage::waiting(tx, parts.bytes)?,
         registered: registered.into(),
         folders: tx.one("SELECT COUNT(*) FROM folder", &[])?.int(0)?,
         metadata_bytes: tx.disk_bytes()? as u64,

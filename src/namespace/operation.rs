@@ -302,7 +302,7 @@ pub fn list(
     let from = if token.is_empty() {
         i64::MAX
     } else {
-        token.parse().map_err(|_| {
+        token.parse().ok().filter(|_| !token.starts_with('+')).ok_or_else(|| {
             Error::invalid("page_token", format!("page_token \"{token}\" is not one of a page"))
         })?
     };

@@ -33,7 +33,8 @@ impl ApiVersion {
 /// # Errors
 /// `Kind::InvalidArgument` where it is not a number or out of range.
 pub fn parse(value: &str) -> Result<ApiVersion, Error> {
-    let number = value.strip_suffix("-preview").unwrap_or(value).parse::<f64>().ok();
+    let number = value.strip_suffix("-preview").unwrap_or(value);
+    let number = number.parse::<f64>().ok().filter(|_| !number.contains('+'));
     let range = limits::API_VERSION_MIN..=limits::API_VERSION_MAX;
     number.filter(|number| range.contains(number)).map(ApiVersion).ok_or_else(|| refused(value))
 }
@@ -100,6 +101,8 @@ mod tests {
             "6.0-Preview",
             "1.0.0",
             " 6.0",
+            "+6.0",
+            "1e+1",
         ] {
             let error = parse(value).expect_err(value);
             assert!(error.message().contains(&format!("'{value}'")), "{error}");

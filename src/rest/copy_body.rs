@@ -11,6 +11,7 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Deserializer, Value};
 
+use super::content_range;
 use crate::{
     error::{Error, Kind},
     limits::SKIP_FILES_MAX,
@@ -166,7 +167,7 @@ fn if_exists(value: &Value) -> Result<IfExists, Error> {
             "Invalid" => Some(0),
             "Echo" => Some(1),
             "Overwrite" => Some(OVERWRITE),
-            digits => digits.parse().ok(),
+            digits => content_range::number(digits).and_then(|number| number.try_into().ok()),
         },
         Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     answer::{self, Failure},
-    json,
+    content_range, json,
 };
 use crate::{
     error::Kind,
@@ -57,7 +57,7 @@ pub(super) fn last_operation(headers: &HeaderMap) -> Option<&str> {
 
 /// The counter of that event.
 fn last_counter(headers: &HeaderMap) -> u64 {
-    last_event(headers).and_then(|(_, counter)| counter.parse().ok()).unwrap_or(0)
+    last_event(headers).and_then(|(_, counter)| content_range::number(counter)).unwrap_or(0)
 }
 
 /// The events, and a comment wherever none came for a while. They end where the time passes that the

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::path;
+use super::{content_range, path};
 use crate::{
     error::{Error, Kind},
     limits,
@@ -46,10 +46,11 @@ impl Query {
         self.value(name).is_none().then_some(found.1.as_str())
     }
 
-    /// The `timeout` in whole seconds; `None` where it is absent, unparsable or zero, which all
+    /// The `timeout` in whole seconds, digits only; `None` where it is absent, unparsable or zero, which all
     /// mean the default.
     pub fn timeout(&self) -> Option<Duration> {
-        let seconds = self.value("timeout")?.parse::<u32>().ok().filter(|&seconds| seconds > 0)?;
+        let seconds = content_range::number(self.value("timeout")?)?;
+        let seconds = u32::try_from(seconds).ok().filter(|&seconds| seconds > 0)?;
         Some(Duration::from_secs(seconds.into()))
     }
 
@@ -124,6 +125,7 @@ mod tests {
             ("timeout=4294967296", None),
             ("timeout=0", None),
             ("timeout=-1", None),
+            ("timeout=+5", None),
             ("timeout=1.5", None),
             ("timeout=soon", None),
             ("timeout=", None),

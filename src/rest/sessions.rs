@@ -25,7 +25,7 @@ const HYPHENATED: usize = 36;
 /// The session that the query names, in lower case.
 ///
 /// # Errors
-/// `Kind::InvalidSessionId` where it is absent, not a UUID with hyphens, or zero.
+/// `Kind::InvalidSessionId` where it is absent, or not a UUID with hyphens.
 pub(super) fn id(call: &Call) -> Result<String, Error> {
     parse_id(call.query.value("session-id").unwrap_or_default())
 }
@@ -33,10 +33,9 @@ pub(super) fn id(call: &Call) -> Result<String, Error> {
 /// Parses the id of a session.
 fn parse_id(text: &str) -> Result<String, Error> {
     let id = Uuid::try_parse(text).ok();
-    let id = id.filter(|id| text.len() == HYPHENATED && !id.is_nil());
+    let id = id.filter(|_| text.len() == HYPHENATED);
     id.map(|id| id.hyphenated().to_string()).ok_or_else(|| {
-        let message =
-            format!("the session-id '{text}' is not a UUID of 36 characters other than zero");
+        let message = format!("the session-id '{text}' is not a UUID of 36 characters");
         Error::new(Kind::InvalidSessionId, message).field("session_id")
     })
 }
@@ -108,9 +107,10 @@ mod tests {
         let id = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
         assert_eq!(parse_id(id).expect(id), id);
         assert_eq!(parse_id(&id.to_uppercase()).expect(id), id);
+        let nil = Uuid::nil().to_string();
+        assert_eq!(parse_id(&nil).expect("one as others are"), nil);
         for text in [
             "",
-            "00000000-0000-0000-0000-000000000000",
             "d7d3d8c84d2a4b8e9c060e2f8f0f8b11",
             "{d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11}",
             "urn:uuid:d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11",

@@ -242,7 +242,8 @@ fn bytes(text: &str) -> Result<Bytes, String> {
         "t" => 40,
         _ => return Err(NO_BYTES.to_owned()),
     };
-    let number: u64 = digits.parse().map_err(|_| NO_BYTES.to_owned())?;
+    let number: Option<u64> = digits.parse().ok().filter(|_| !digits.starts_with('+'));
+    let number = number.ok_or(NO_BYTES)?;
     number.checked_mul(1 << shift).map(Bytes).ok_or_else(|| "too many bytes".to_owned())
 }
 
@@ -256,8 +257,8 @@ fn duration(text: &str) -> Result<Time, String> {
         "d" => 86_400.0,
         _ => return Err("expected a time, such as 5, 0.5 or 7d".to_owned()),
     };
-    let number: f64 =
-        digits.parse().map_err(|_| "expected a time, such as 5, 0.5 or 7d".to_owned())?;
+    let number: Option<f64> = digits.parse().ok().filter(|_| !digits.starts_with('+'));
+    let number = number.ok_or("expected a time, such as 5, 0.5 or 7d")?;
     match Duration::try_from_secs_f64(number * seconds) {
         Ok(time) if time <= limits::SETTING_TIME_MAX => Ok(Time(time)),
         _ => Err(format!("at most {} days", limits::SETTING_TIME_MAX.as_secs() / 86_400)),
@@ -375,7 +376,7 @@ mod tests {
         check("16MiB", 16 << 20);
         check("2GB", 2 << 30);
         check("1T", 1 << 40);
-        for text in ["", "M", "-1", "1.5M", "1X", "99999999999T", "1 M"] {
+        for text in ["", "M", "-1", "+1", "1.5M", "1X", "99999999999T", "1 M"] {
             assert!(bytes(text).is_err(), "{text}");
         }
         let check = |text: &str, ms: u64| {
@@ -387,7 +388,7 @@ mod tests {
         check("40ms", 40);
         check("1.5h", 5_400_000);
         check("7d", 604_800_000);
-        for text in ["", "s", "-1", "nan", "inf", "1e300", "4000d", "1y"] {
+        for text in ["", "s", "-1", "+1", "nan", "inf", "1e300", "4000d", "1y"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

@@ -25,6 +25,10 @@ PACKAGE = {
     "data/100%.txt": b"a percent sign",
     "data/deep/er/-n": b"a dash",
 }
+# The variables that mean the same to every command that has them.
+SHARED = {
+    f"IMAGESTORE_{name}" for name in ["SERVER", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
+}
 MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/er/{MARK}"}
 
 
@@ -68,6 +72,8 @@ class Usage(CommandCase):
                 done = self.run_command(*arguments)
                 self.assertEqual((done.returncode, done.stdout), (2, ""))
                 self.assertTrue(done.stderr.startswith("error: "), done.stderr)
+                # The test says where its server is, which no usage asks for.
+                self.assertNotIn("--server", done.stderr)
 
     def test_a_server_out_of_reach_is_one_clear_line(self) -> None:
         self.assert_fails(
@@ -287,6 +293,13 @@ class Looking(CommandCase):
 
         self.assertEqual(info["logical"], {"used_bytes": 14, "file_count": 8})
         self.assertLess(info["disk_available_bytes"], info["disk_capacity_bytes"])
+        # What waits to be freed is counted once, however often it was copied.
+        self.rest.put("Many/0/large", bytes(1_000_000))
+        for number in range(9):
+            self.command("cp", "Many/0", f"Many/{number + 1}")
+        self.command("rm", "Many")
+        (after,) = self.records("info")
+        self.assertLess(after["garbage"]["used_bytes"], 1_100_000)
         self.assertRegex(self.command("info"), r"(?m)^logical +14 B  files, each copy counted: 8$")
 
     def test_a_path_is_deleted(self) -> None:
@@ -317,10 +330,20 @@ class Looking(CommandCase):
             "New/a": b"1", "New/b": b"2", "Newer/a": b"1", "Newer/b": b"2",
         })
 
-    def test_a_flag_has_an_environment_variable(self) -> None:
+    def test_only_what_all_commands_share_is_an_environment_variable(self) -> None:
         listed: Any = self.command("ls", "App", env={"IMAGESTORE_JSON": "1"})
         self.assertIn('"path":"App/B.txt"', listed)
-        self.assertIn("5 B", self.command("ls", "App", env={"IMAGESTORE_LONG": "true"}))
+        switches = ["LONG", "KEEP", "DETACH", "DEEP", "VERIFY", "MARK", "CHECK_MARK", "STATE"]
+        switches = {f"IMAGESTORE_{name}": "true" for name in switches}
+        self.assertNotIn("5 B", self.command("ls", "App", env=switches))
+        self.command("cp", "App", "App2")
+        self.rest.put("App2/more", b"1")
+        said = self.command("cp", "App2", "App", env=switches)
+        self.assertEqual(said, "copied App2 to App: 5 files, 8 B\n")
+        for command in COMMANDS:
+            if command != "serve":
+                found = set(re.findall(r"env: (IMAGESTORE_\w+)", self.command(command, "--help")))
+                self.assertEqual(found - SHARED, set(), command)
 
     def closed_pipe(self) -> int:
         """A pipe whose reader has left."""
