@@ -87,6 +87,8 @@ pub const STATUS_BYTES_MAX: usize = 6 * KIB;
 /// The message of an error over gRPC. It is there three times: in percent-encoding, where a byte can take
 /// three, and twice in base64. A longer one loses its middle.
 pub const STATUS_MESSAGE_BYTES_MAX: usize = 640;
+/// What an error repeats of one part of a request. A longer one loses its middle.
+pub const ECHO_BYTES_MAX: usize = 200;
 /// All the values of an error over gRPC, once in base64. Longer ones lose their middle.
 pub const STATUS_VALUES_BYTES_MAX: usize = 1280;
 /// What the names and types of such an error take, before base64.
@@ -254,8 +256,10 @@ pub const REST_TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
 pub const API_VERSION_MAX: f64 = 11.4;
 /// The oldest api-version.
 pub const API_VERSION_MIN: f64 = 1.0;
-/// The version that `GET /$/GetClusterVersion` answers.
-pub const CLUSTER_VERSION: &str = "11.4.0.0";
+/// The version that `GET /$/GetClusterVersion` answers: `sfctl` 11.2.1 warns of others than 8 and 9.
+pub const CLUSTER_VERSION: &str = "9.1.0.0";
+/// The body of a request that takes none, up to which it is read on so that its connection lives on.
+pub const UNUSED_BODY_BYTES: usize = 64 * KIB;
 /// How often a stream of events says that it lives.
 pub const EVENTS_KEEP_ALIVE: Duration = Duration::from_secs(15);
 

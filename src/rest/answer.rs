@@ -19,6 +19,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 /// Keeps browsers from guessing another type.
 pub(super) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
+/// What is true now can be false at the next request.
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
 /// Why a call has no success to answer.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -26,12 +29,19 @@ pub(super) struct Failure {
     pub(super) kind: Kind,
     /// What the caller sees.
     pub(super) message: String,
+    /// The verbs that the path takes, where the one of the request is none of them: 405.
+    allow: Option<String>,
 }
 
 impl Failure {
     /// Creates a failure.
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: status::told(&message.into()), allow: None }
+    }
+
+    /// Creates the failure of a verb that a path does not take.
+    pub(super) fn not_allowed(message: impl Into<String>, verbs: &[&str]) -> Self {
+        Self { allow: Some(allow(verbs)), ..Self::new(Kind::InvalidArgument, message) }
     }
 
     /// Tells a failure as another kind.
@@ -58,6 +68,11 @@ impl IntoResponse for Failure {
         let status =
             StatusCode::from_u16(self.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = json(status, &ErrorAnswer { error });
+        if let Some(allow) = self.allow.and_then(|verbs| HeaderValue::try_from(verbs).ok()) {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response.headers_mut().insert(header::ALLOW, allow);
+            return response;
+        }
         response.extensions_mut().insert(ReasonPhrase::from_static(reason(self.kind)));
         if self.kind.retryable() {
             let seconds = HeaderValue::from(status::RETRY_AFTER.as_secs());
@@ -113,6 +128,7 @@ pub(super) fn with_body(status: StatusCode, body: Body) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 
@@ -123,7 +139,24 @@ pub(super) fn empty() -> Response {
 
 /// The empty 204.
 pub(super) fn no_content() -> Response {
-    StatusCode::NO_CONTENT.into_response()
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+/// The answer to `OPTIONS`: which verbs a path takes.
+pub(super) fn options(verbs: &[&str]) -> Response {
+    let mut response = no_content();
+    if let Ok(allow) = HeaderValue::try_from(allow(verbs)) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// The value of `Allow`.
+fn allow(verbs: &[&str]) -> String {
+    let verbs: Vec<&str> = verbs.iter().copied().chain(["OPTIONS"]).collect();
+    verbs.join(", ")
 }
 
 #[cfg(test)]

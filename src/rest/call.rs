@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, header, request::Parts};
+use http::{HeaderMap, HeaderName, header, request::Parts};
 use tokio::time::Instant;
 use tonic::{Request, Status, codec::Streaming};
 use tower::{ServiceExt, util::BoxCloneSyncService};
@@ -73,9 +73,12 @@ impl Call {
         if self.query.timeout().is_some() { self.plain(message) } else { Request::new(message) }
     }
 
-    /// Whether the caller wants events instead of an answer.
+    /// Whether the caller wants events instead of an answer: it names them, and likes nothing better.
     pub(super) fn wants_events(&self) -> bool {
-        self.has(header::ACCEPT, "text/event-stream")
+        let quality = |kind| accepted(&self.head.headers, kind);
+        let events = quality("text/event-stream").unwrap_or(0.0);
+        let json = quality("application/json").or_else(|| quality("application/*"));
+        events > 0.0 && json.is_none_or(|json| events >= json)
     }
 
     /// Whether the caller does not wait for the end.
@@ -95,6 +98,25 @@ impl Call {
     }
 }
 
+/// How much a caller likes a type that its `Accept` names, from 0 to 1 (RFC 9110, section 12.4.2);
+/// `None` where it does not name it. A quality that cannot be read is the highest.
+fn accepted(headers: &HeaderMap, kind: &str) -> Option<f64> {
+    let lines = headers.get_all(header::ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
+    let quality = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        parts.next().filter(|name| name.eq_ignore_ascii_case(kind))?;
+        let weight = parts.find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.trim_end().eq_ignore_ascii_case("q").then_some(value.trim())
+        });
+        let weight = weight.and_then(|weight| weight.parse::<f64>().ok());
+        Some(
+            weight.filter(|weight| weight.is_finite()).map_or(1.0, |weight| weight.clamp(0.0, 1.0)),
+        )
+    };
+    lines.flat_map(|line| line.split(',')).filter_map(quality).reduce(f64::max)
+}
+
 /// The first message of a stream: a call that is refused fails here.
 pub(super) async fn first<M>(stream: &mut Streaming<M>) -> Result<M, Failure> {
     stream.message().await?.ok_or_else(broken)
@@ -109,4 +131,28 @@ pub(super) fn broken() -> Failure {
 /// A message field that the backend always sets.
 pub(super) fn present<T>(field: Option<T>) -> Result<T, Failure> {
     field.ok_or_else(|| Status::internal("the answer of the backend is incomplete").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_has_the_quality_that_is_given() {
+        for (line, expected) in [
+            ("text/event-stream", Some(1.0)),
+            ("TEXT/Event-Stream; q=0.5", Some(0.5)),
+            ("text/html, text/event-stream;charset=x;q=0.001", Some(0.001)),
+            ("text/event-stream;q=0", Some(0.0)),
+            ("text/event-stream;q=0, text/event-stream;q=0.2", Some(0.2)),
+            ("text/event-stream;q=7", Some(1.0)),
+            ("text/event-stream;q=x", Some(1.0)),
+            ("text/*", None),
+            ("*/*", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, line.parse().expect("a value"))]);
+            assert_eq!(accepted(&headers, "text/event-stream"), expected, "{line}");
+        }
+    }
 }

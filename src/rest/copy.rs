@@ -111,7 +111,9 @@ async fn left(call: Call, mut request: CopyRequest) -> Result<Response, Failure>
         tokio::spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
     }
     let mut response = answer::json(StatusCode::ACCEPTED, &json::Operation::new(&begun));
-    let location = format!("/ImageStore/$/Operations/{}", begun.id);
+    // Relative to the address of the call, so that it holds below the prefix of a proxy as well.
+    let above = if call.head.uri.path().ends_with('/') { "../" } else { "" };
+    let location = format!("{above}Operations/{}", begun.id);
     let location = HeaderValue::try_from(location).map_err(Error::internal)?;
     response.headers_mut().insert(header::LOCATION, location);
     let (name, value) = ("preference-applied", "respond-async");

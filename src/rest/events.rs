@@ -7,7 +7,7 @@ use std::{io, time::Duration};
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::timeout;
 
 use super::{
@@ -37,10 +37,13 @@ where
     S: Stream<Item = Result<Operation, Failure>> + Send + 'static,
 {
     let events = events(last_counter(headers), limits::EVENTS_KEEP_ALIVE, operations.boxed());
-    let mut response = Response::new(Body::from_stream(events));
+    // Proxies and clients learn at once that it has begun.
+    let begun = stream::once(async { Ok(Bytes::from_static(KEEP_ALIVE)) });
+    let mut response = Response::new(Body::from_stream(begun.chain(events)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, answer::NOSNIFF);
     response
 }

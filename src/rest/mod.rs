@@ -70,7 +70,7 @@ pub struct Config {
     /// Whether the server takes calls, for `GET /health`.
     pub ready: watch::Receiver<bool>,
     /// Answers every path that is none of the gateway's: `GET /`, and what its page needs. Its
-    /// requests have no body. A 405 of it becomes the documented 400.
+    /// requests have no body. A 405 of it gets the documented body.
     pub page: Router,
 }
 
@@ -96,8 +96,12 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
     let (head, body) = request.into_parts();
     let mut payload = Payload::new(body);
     let is_http2 = head.version == Version::HTTP_2;
+    let takes_none = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let answer = gateway.answer(head, &mut payload).await;
     let mut answer = answer.unwrap_or_else(Failure::into_response);
+    if takes_none {
+        payload.skip().await;
+    }
     if is_http2 {
         payload.leave();
     } else if !payload.is_read() {
@@ -118,7 +122,16 @@ impl Gateway {
         let Some(target) = path::parse(head.uri.path())? else {
             return self.elsewhere(head).await;
         };
-        let route = route::find(&head.method, target)?;
+        let (verbs, is_documented) = route::allowed(&target);
+        if head.method == Method::OPTIONS && !verbs.is_empty() {
+            return Ok(answer::options(&verbs));
+        }
+        let route = route::find(&head.method, target).map_err(|error| {
+            if verbs.is_empty() || is_documented {
+                return Failure::from(error);
+            }
+            Failure::not_allowed(error.message(), &verbs)
+        })?;
         let query = query::parse(head.uri.query().unwrap_or_default());
         let version = match version(&query)? {
             Some(version) => version,
@@ -140,7 +153,7 @@ impl Gateway {
         let page = self.config.page.clone().oneshot(request).await;
         let page = page.unwrap_or_else(|never| match never {});
         if page.status() == StatusCode::METHOD_NOT_ALLOWED {
-            return Err(no_call(&method, &uri));
+            return other_verb(&method, &uri, &["GET", "HEAD"]);
         }
         Ok(page)
     }
@@ -157,16 +170,25 @@ impl Gateway {
                     .map(|_| info::cluster_version())
                     .map_err(Failure::from)
             }
-            (_, ["health"] | ["$", "GetClusterVersion"]) => Err(no_call(&head.method, &head.uri)),
+            (method, ["health"]) => other_verb(method, &head.uri, &["GET", "HEAD"]),
+            (method, ["$", "GetClusterVersion"]) => other_verb(method, &head.uri, &["GET"]),
+            // Of the server as a whole.
+            (&Method::OPTIONS, ["*"]) => {
+                Ok(answer::options(&route::VERBS.each_ref().map(route::name)))
+            }
             _ => return None,
         };
         Some(answer)
     }
 }
 
-/// The failure for a wrong verb.
-fn no_call(method: &Method, uri: &Uri) -> Failure {
-    Error::invalid("path", format!("there is no call '{method} {}'", uri.path())).into()
+/// Answers a verb that a path does not take, or which ones it takes.
+fn other_verb(method: &Method, uri: &Uri, verbs: &[&str]) -> Result<Response, Failure> {
+    if method == Method::OPTIONS {
+        return Ok(answer::options(verbs));
+    }
+    let message = format!("there is no call '{method} {}'", uri.path());
+    Err(Failure::not_allowed(message, verbs))
 }
 
 /// The version of a call, if it has one. A pair that does not count is a bad one.

@@ -83,6 +83,22 @@ impl Payload {
         Ok(whole)
     }
 
+    /// Reads on what came with a request that takes no body, within bounds.
+    pub(super) async fn skip(&mut self) {
+        let mut left = limits::UNUSED_BODY_BYTES;
+        if self.is_read() || self.size().is_some_and(|size| size > left as u64) {
+            return;
+        }
+        let read = async {
+            while let Ok(Some(bytes)) = self.next().await {
+                let Some(rest) = left.checked_sub(bytes.len()) else { return };
+                left = rest;
+            }
+        };
+        // What comes too late is left, and its connection ends.
+        timeout(limits::REFUSED_BODY_TIME, read).await.ok();
+    }
+
     /// Whether nothing of the body is left to be read.
     pub(super) fn is_read(&self) -> bool {
         self.has_ended || self.body.is_end_stream()

@@ -1,7 +1,7 @@
 //! Which call a request makes.
 //!
 //! Upstream answers a wrong verb, a wrong letter case and an unknown call alike: 400 (reference,
-//! section 1.2).
+//! section 1.2). Of the further calls a wrong verb is 405.
 
 use http::Method;
 
@@ -65,21 +65,37 @@ impl Route {
     }
 }
 
-/// Finds the call.
-///
-/// # Errors
-/// `Kind::InvalidArgument` where there is none.
-pub(super) fn find(method: &Method, target: Target) -> Result<Route, Error> {
-    let call: Vec<&str> = target.call.iter().map(String::as_str).collect();
-    let verb = match *method {
+/// Every verb that a call can have.
+pub(super) const VERBS: [Method; 5] =
+    [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE];
+
+/// The verbs that a path takes, and whether one of its calls is upstream's.
+pub(super) fn allowed(target: &Target) -> (Vec<&'static str>, bool) {
+    let found =
+        VERBS.iter().filter_map(|verb| Some((name(verb), find(verb, target.clone()).ok()?)));
+    let (verbs, routes): (Vec<_>, Vec<_>) = found.unzip();
+    (verbs, routes.iter().any(Route::documented))
+}
+
+/// The name of a verb; empty where no call has it.
+pub(super) fn name(method: &Method) -> &'static str {
+    match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::PUT => "PUT",
         Method::POST => "POST",
         Method::DELETE => "DELETE",
         _ => "",
-    };
-    let route = match (verb, target.content, call.as_slice()) {
+    }
+}
+
+/// Finds the call.
+///
+/// # Errors
+/// `Kind::InvalidArgument` where there is none.
+pub(super) fn find(method: &Method, target: Target) -> Result<Route, Error> {
+    let call: Vec<&str> = target.call.iter().map(String::as_str).collect();
+    let route = match (name(method), target.content, call.as_slice()) {
         ("GET", path, []) => Route::List(path),
         ("PUT", Some(path), []) => Route::Upload(path),
         ("DELETE", Some(path), []) => Route::Delete(path),
@@ -180,6 +196,21 @@ mod tests {
         ] {
             let error = route(line).expect_err(line);
             assert!(error.message().starts_with("there is no call '"), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_path_has_its_verbs() {
+        let verbs = |raw| allowed(&path::parse(raw).expect("a path").expect("below the prefix"));
+        for (raw, expected) in [
+            ("/ImageStore", (vec!["GET"], true)),
+            ("/ImageStore/a", (vec!["GET", "PUT", "DELETE"], true)),
+            ("/ImageStore/$/Copy", (vec!["POST"], true)),
+            ("/ImageStore/a/$/Content", (vec!["GET", "HEAD"], false)),
+            ("/ImageStore/$/Operations/7/$/Cancel", (vec!["POST"], false)),
+            ("/ImageStore/$/Nothing", (vec![], false)),
+        ] {
+            assert_eq!(verbs(raw), expected, "{raw}");
         }
     }
 

@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     error::{Error, Kind},
-    limits::{STATUS_MESSAGE_BYTES_MAX, STATUS_VALUES_BYTES_MAX},
+    limits::{ECHO_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX, STATUS_VALUES_BYTES_MAX},
 };
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -25,21 +25,30 @@ const GAP: &str = "…";
 /// Makes the status of an error, with its reason, its field and its values. Long texts lose their
 /// middle, see [`STATUS_BYTES_MAX`](crate::limits::STATUS_BYTES_MAX).
 pub fn from_error(error: &Error) -> Status {
-    let message = shorten(error.message(), STATUS_MESSAGE_BYTES_MAX);
+    let message = told(error.message());
     let values = error.metadata();
-    let each = STATUS_VALUES_BYTES_MAX / values.len().max(1);
+    let each = (STATUS_VALUES_BYTES_MAX / values.len().max(1)).min(ECHO_BYTES_MAX);
     let metadata: HashMap<String, String> = values
         .iter()
         .map(|(key, value)| ((*key).to_owned(), shorten(value, each).into_owned()))
         .collect();
     let mut details = ErrorDetails::with_error_info(error.kind().reason(), DOMAIN, metadata);
     if let Some(field) = error.violated_field() {
-        details.add_bad_request_violation(field, &*message);
+        details.add_bad_request_violation(field, &message);
     }
     if error.kind().retryable() {
         details.set_retry_info(Some(RETRY_AFTER));
     }
     Status::with_error_details(Code::from_i32(error.kind().grpc()), message, details)
+}
+
+/// The message of an error as callers are told it: without the middle of what it repeats of a request,
+/// where that is longer than [`ECHO_BYTES_MAX`], and of the whole where it is longer than
+/// [`STATUS_MESSAGE_BYTES_MAX`]. What it repeats stands in quotes.
+pub fn told(message: &str) -> String {
+    let pieces = message.split_inclusive(['\'', '"']);
+    let short: String = pieces.map(|piece| shorten(piece, ECHO_BYTES_MAX)).collect();
+    shorten(&short, STATUS_MESSAGE_BYTES_MAX).into_owned()
 }
 
 /// Leaves of a text its beginning and its end, where it has more than so many bytes.
@@ -134,13 +143,32 @@ mod tests {
             assert!(encoded_bytes(&error) < STATUS_BYTES_MAX + KIB, "{kind:?}");
         }
         // Nothing is lost of what most paths are.
-        let path = "a".repeat(500);
+        let path = "a".repeat(150);
         let error = Error::new(Kind::PathNotFound, format!("nothing is at \"{path}\""))
             .field("path")
             .with("path", &path);
         let status = from_error(&error);
         assert_eq!(status.message(), error.message());
         assert_eq!(status.get_details_error_info().expect("info").metadata["path"], path);
+    }
+
+    #[test]
+    fn no_part_of_a_request_is_repeated_at_length() {
+        let long = "é".repeat(2_000);
+        for message in
+            [format!("'{long}' is not a path"), format!("\"{long}\" and \"{long}\""), long]
+        {
+            let told = told(&message);
+            assert!(told.len() <= STATUS_MESSAGE_BYTES_MAX, "{told}");
+            let longest = told.split(['\'', '"', '…']).map(str::len).max().expect("a piece");
+            assert!(longest <= ECHO_BYTES_MAX, "{told}");
+            let error = Error::invalid("path", message.clone()).with("path", message);
+            let status = from_error(&error);
+            assert_eq!(status.message(), told);
+            let values = status.get_details_error_info().expect("info").metadata;
+            assert!(values["path"].len() <= ECHO_BYTES_MAX);
+        }
+        assert_eq!(told("'a' is not \"b\""), "'a' is not \"b\"");
     }
 
     #[test]

@@ -162,7 +162,7 @@ class Content(SdkCase):
             self.assertGreaterEqual(int(usage.file_count), 0)
 
     def test_the_cluster_has_a_version(self) -> None:
-        self.assertEqual(self.client.get_cluster_version().version, "11.4.0.0")
+        self.assertEqual(self.client.get_cluster_version().version, "9.1.0.0")
 
 
 class Copy(SdkCase):

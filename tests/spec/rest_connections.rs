@@ -34,6 +34,79 @@ async fn a_connection_lives_on_after_a_chunked_body() {
     assert_eq!(tree(&server.rest()).await, "a b=12");
 }
 
+#[tokio::test]
+async fn a_connection_lives_on_after_a_body_that_nobody_needs() {
+    let server = Server::start().await;
+    fill(&server.rest(), "a=1").await;
+    let http = server.http();
+    let mut connection = http.connect().await;
+    let body = vec![b'x'; 60_000];
+    for target in ["/", "/health", "/ImageStore/a?api-version=6.0", "/ImageStore/a/$/Content"] {
+        for request in [
+            http.request("GET", target).body(&body),
+            http.request("GET", target).chunked(&[&body, b"x"]),
+            http.request("OPTIONS", target).body(&body),
+        ] {
+            connection.send(&request.bytes()).await;
+            let answer = connection.answer().await;
+            assert!(answer.status < 300, "{target}: {answer:?}");
+            assert_eq!(answer.header("connection"), None, "{target}");
+        }
+    }
+    // What is long is not read for nothing.
+    let long = http.request("GET", "/health").header("Content-Length", "70000");
+    let answer = long.send().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_want_events_gets_none() {
+    let server = Server::start().await;
+    let target = "/ImageStore/$/Operations";
+    for (accept, events) in [
+        ("text/event-stream", true),
+        ("application/json;q=0.5, text/event-stream;q=0.9", true),
+        ("application/json, text/event-stream;q=0.9", false),
+        ("text/event-stream;q=0", false),
+        ("text/event-stream;q=0.0, */*", false),
+        ("*/*", false),
+    ] {
+        let mut connection =
+            server.http().request("GET", target).header("Accept", accept).open().await;
+        let content_type =
+            if events { "text/event-stream" } else { "application/json; charset=utf-8" };
+        assert_eq!(connection.head().await.header("content-type"), Some(content_type), "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn no_error_repeats_a_long_part_of_its_request() {
+    let server = Server::start().await;
+    let long = "x".repeat(3_000);
+    for (method, target, headers) in [
+        ("GET", format!("/ImageStore/{long}?api-version={long}"), &[][..]),
+        ("GET", format!("/ImageStore/a/b/c/{long}?api-version=6.0"), &[]),
+        ("POST", format!("/ImageStore/{long}?api-version=6.0"), &[]),
+        ("GET", format!("/ImageStore/$/Operations/{long}"), &[]),
+        ("GET", format!("/ImageStore/$/Operations?State={long}"), &[]),
+        (
+            "PUT",
+            format!("/ImageStore/a?api-version=6.0&session-id={long}"),
+            &[("If-Match", &*long)],
+        ),
+        ("PUT", "/ImageStore/a?api-version=6.0".to_owned(), &[("Content-MD5", &long)]),
+        ("GET", "/ImageStore/a?api-version=6.0".to_owned(), &[("Host", &long)]),
+        ("DELETE", "/ImageStore/a?api-version=6.0".to_owned(), &[("Origin", &long)]),
+    ] {
+        let request = server.http().request(method, &target);
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let answer = request.body(b"").send().await;
+        let message = answer.json()["Error"]["Message"].as_str().expect("a message").to_owned();
+        assert!(answer.status >= 400 && !message.contains(&long[..201]), "{method}: {message}");
+    }
+}
+
 /// Sends a request over HTTP/2.
 async fn send(
     http2: &mut Http2,

@@ -1,7 +1,8 @@
 // The REST calls that the page makes: the documented ones and nothing else.
 
 const VERSION = 'api-version=6.0';
-const ROOT = '/ImageStore';
+// Relative, so that the page works below the prefix of a proxy as well.
+const ROOT = 'ImageStore';
 
 /** What a call was refused with: the status, and the code and message of the answer's body. */
 export class ApiError extends Error {

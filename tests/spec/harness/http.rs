@@ -266,6 +266,7 @@ impl Answer {
     pub(crate) fn assert_json(&self) {
         assert_eq!(self.header("content-type"), Some("application/json; charset=utf-8"));
         assert_eq!(self.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(self.header("cache-control"), Some("no-store"));
     }
 
     /// Sees a 200 without a body, with the headers of upstream.
