@@ -1,0 +1,89 @@
+"""The REST calls and the page below the prefix of a real nginx, with its defaults."""
+
+import os
+import socket
+import subprocess
+from urllib.parse import urljoin
+
+import requests
+
+from .proxy import PATH
+from .server import ServerCase
+
+SETTINGS = """
+daemon off;
+pid {folder}/pid;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen {address};
+        location /store/ {{
+            proxy_pass http://{store}/;
+            proxy_set_header Host $http_host;
+        }}
+    }}
+}}
+"""
+SECONDS = 30
+
+
+class BelowPrefix(ServerCase):
+    """A store at `/store/`."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        folder = self.folder / "nginx"
+        folder.mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = "{}:{}".format(*listener.getsockname())
+            settings = SETTINGS.format(address=address, folder=folder, store=self.server.address)
+            (folder / "settings").write_text(settings)
+            number = listener.fileno()
+            process = subprocess.Popen(
+                ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "settings")],
+                # How nginx is told of sockets that it takes over.
+                env=os.environ | {"NGINX": f"{number};", "PATH": PATH},
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[number],
+            )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        self.url = f"http://{address}/store/"
+
+    def test_events_come_at_once(self) -> None:
+        answer = requests.get(
+            f"{self.url}ImageStore/$/Operations",
+            headers={"Accept": "text/event-stream"},
+            stream=True,
+            timeout=SECONDS,
+        )
+        self.addCleanup(answer.close)
+        lines = answer.iter_lines()
+        # Nothing runs, and a proxy that gathered the answer would keep it.
+        self.assertEqual(next(lines), b":")
+        self.rest.put("App/a.txt", b"one")
+        self.rest.call("DELETE", "App")
+        self.assertEqual(next(line for line in lines if line), b"event: done")
+
+    def test_addresses_hold_below_the_prefix(self) -> None:
+        self.rest.put("App/a.txt", b"one")
+        copied = requests.post(
+            f"{self.url}ImageStore/$/Copy?api-version=6.0",
+            json={"RemoteSource": "App", "RemoteDestination": "Copy"},
+            headers={"Prefer": "respond-async"},
+            timeout=SECONDS,
+        )
+        self.assertEqual(copied.status_code, 202)
+        found = requests.get(urljoin(copied.url, copied.headers["Location"]), timeout=SECONDS)
+        self.assertEqual((found.status_code, found.json()["Id"]), (200, copied.json()["Id"]))
+        page = requests.get(self.url, timeout=SECONDS)
+        for name in ["page/style.css", "page/main.js", "page/icon.svg"]:
+            self.assertIn(f'"{name}"', page.text)
+            self.assertEqual(requests.get(urljoin(page.url, name), timeout=SECONDS).status_code, 200)
