@@ -202,7 +202,8 @@ impl Kind {
     /// `Error.Code` of the REST body (reference, section 7).
     pub const fn code(self) -> &'static str {
         match self {
-            Self::InvalidArgument | Self::UnsatisfiableRange | Self::DataLoss => "E_INVALIDARG",
+            Self::InvalidArgument | Self::UnsatisfiableRange => "E_INVALIDARG",
+            Self::DataLoss => "FABRIC_E_OPERATION_NOT_COMPLETE",
             Self::PathTooLong => "FABRIC_E_PATH_TOO_LONG",
             Self::Reserved => "FABRIC_E_IMAGEBUILDER_RESERVED_DIRECTORY_ERROR",
             Self::InvalidSessionId => "FABRIC_E_INVALID_UPLOAD_SESSION_ID",

@@ -152,7 +152,7 @@ impl Machine {
         let result = send(&self.fixture, incoming, bytes.clone()).await;
         let expected = self.plain.check_put(at).and(match claim {
             Claim::Nothing | Claim::Right => Ok(()),
-            Claim::WrongSize | Claim::WrongDigest => Err(Kind::InvalidArgument),
+            Claim::WrongSize | Claim::WrongDigest => Err(Kind::DataLoss),
         });
         assert_eq!(result.as_ref().map(drop).map_err(Error::kind), expected, "upload of {at}");
         let Ok(stat) = result else { return };
