@@ -3,7 +3,11 @@
 //! **Invariant:** `Display` is what a caller may see. It names the offending value and never a local
 //! path, an object key, a statement or another library's text; those are in the source, for the log.
 
+mod report;
+
 use std::fmt;
+
+pub use report::chain;
 
 /// What went wrong, as the interfaces tell it apart.
 ///
@@ -248,6 +252,7 @@ pub struct Error {
     field: Option<&'static str>,
     metadata: Vec<(&'static str, String)>,
     source: Option<Source>,
+    is_told: bool,
 }
 
 /// What the calls of the domain return.
@@ -256,7 +261,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Creates an error; `message` is what the caller sees.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), field: None, metadata: Vec::new(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            field: None,
+            metadata: Vec::new(),
+            source: None,
+            is_told: false,
+        }
     }
 
     /// Creates an error about one argument, named as in the proto.
@@ -289,6 +301,13 @@ impl Error {
     #[must_use]
     pub fn because(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// Says that its cause is in the log already.
+    #[must_use]
+    pub fn told(mut self) -> Self {
+        self.is_told = true;
         self
     }
 

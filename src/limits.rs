@@ -82,6 +82,9 @@ pub const MESSAGE_FREE_BYTES: usize = 64 * KIB;
 /// How long the sender of a larger one waits for room.
 pub const ROOM_WAIT: Duration = Duration::from_secs(30);
 
+/// The longest id that a request may bring.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+
 /// What an error over gRPC takes of the trailers of its call, encoded: clients refuse more than 8 KiB.
 pub const STATUS_BYTES_MAX: usize = 6 * KIB;
 /// The message of an error over gRPC. It is there three times: in percent-encoding, where a byte can take

@@ -27,8 +27,11 @@ pub enum Error {
     #[error("the blob store failed")]
     Io(#[source] Source),
     /// The object store did not answer within [`BLOB_TIME`]; what was asked of it may still happen.
-    #[error("the blob store did not answer within {} s", BLOB_TIME.as_secs())]
-    Stalled,
+    #[error("the blob store did not answer within {} s, asked for {key}", BLOB_TIME.as_secs())]
+    Stalled {
+        /// The key that was asked for, or what else.
+        key: String,
+    },
 }
 
 impl Error {

@@ -30,6 +30,7 @@ use futures::{
 };
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, path::Path as Location};
 use tokio::{sync::Semaphore, time::timeout};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::limits::{BLOB_CALLS_MAX, BLOB_TIME, PART_BYTES_MAX};
@@ -100,7 +101,8 @@ impl Blobs {
         // key is new, so there is nothing to overwrite but the same put, repeated by the client of
         // a remote store.
         let store = Arc::clone(&self.store);
-        self.call(async move {
+        let at = key.clone();
+        self.call(&at, async move {
             crash::reach(Point::Put);
             match store.put(&Location::from(key.as_str()), bytes.into()).await {
                 Ok(_) => {
@@ -146,19 +148,23 @@ impl Blobs {
     /// turn until it ends, be it long after nobody waits any more.
     async fn call<T: Send + 'static>(
         &self,
+        key: &str,
         call: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let calls = Arc::clone(&self.calls);
         let answer = async {
             let turn = calls.acquire_owned().await.map_err(|error| Error::Io(error.into()))?;
-            let task = tokio::spawn(async move {
+            let made = async move {
                 let answer = call.await;
                 drop(turn);
                 answer
-            });
+            };
+            let task = tokio::spawn(made.in_current_span());
             task.await.map_err(|error| Error::Io(error.into()))?
         };
-        timeout(BLOB_TIME, answer).await.unwrap_or(Err(Error::Stalled))
+        timeout(BLOB_TIME, answer)
+            .await
+            .unwrap_or_else(|_| Err(Error::Stalled { key: key.to_owned() }))
     }
 
     /// Reads a whole part and checks its length and its digest.
@@ -175,7 +181,7 @@ impl Blobs {
         // Where the row lies about the size, nothing is read.
         let expected = usize::try_from(size).unwrap_or_default().min(PART_BYTES_MAX);
         let kept = Buffer::with_capacity(expected);
-        let kept = self.call(self.read(key, (*digest, size), Some(kept))).await?;
+        let kept = self.call(key, self.read(key, (*digest, size), Some(kept))).await?;
         Ok(kept.unwrap_or_default().take())
     }
 
@@ -190,7 +196,7 @@ impl Blobs {
     ///
     /// Can be dropped at any time.
     pub async fn check(&self, key: &str, digest: &[u8; 32], size: u64) -> Result<(), Error> {
-        self.call(self.read(key, (*digest, size), None)).await.map(drop)
+        self.call(key, self.read(key, (*digest, size), None)).await.map(drop)
     }
 
     fn read(
@@ -239,8 +245,9 @@ impl Blobs {
     ///
     /// Can be dropped at any time.
     pub async fn look(&self, key: &str, size: u64) -> Result<(), Error> {
-        let (store, key) = (Arc::clone(&self.store), key.to_owned());
-        self.call(async move {
+        let (store, at) = (Arc::clone(&self.store), key);
+        let key = key.to_owned();
+        self.call(at, async move {
             match store.head(&Location::from(key.as_str())).await {
                 Ok(found) if found.size == size => Ok(()),
                 Ok(_) => Err(Error::Corrupt { key }),
@@ -262,8 +269,9 @@ impl Blobs {
     ///
     /// A call that is dropped has deleted the object, or will, or not.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
-        let (store, key) = (Arc::clone(&self.store), key.to_owned());
-        self.call(async move {
+        let (store, at) = (Arc::clone(&self.store), key);
+        let key = key.to_owned();
+        self.call(at, async move {
             crash::reach(Point::Delete);
             match store.delete(&Location::from(key.as_str())).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {
@@ -287,7 +295,7 @@ impl Blobs {
                 Ok(Some(Ok(found))) => Some((Ok(found), Some(objects))),
                 Ok(Some(Err(error))) => Some((Err(Error::from_store("", error)), None)),
                 Ok(None) => None,
-                Err(_) => Some((Err(Error::Stalled), None)),
+                Err(_) => Some((Err(Error::Stalled { key: "its listing".to_owned() }), None)),
             }
         });
         let objects = bounded.filter_map(async |found| match found {

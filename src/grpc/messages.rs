@@ -118,7 +118,7 @@ pub(super) fn operation(operation: Operation) -> v1::Operation {
 /// Why an operation did not succeed, with the same details that a failing call has.
 fn rpc_status(error: OperationError) -> RpcStatus {
     // The details of a status are this very message, encoded.
-    let sent = status::from_error(&error.into());
+    let sent = status::kept(&error.into());
     RpcStatus::decode(sent.details()).unwrap_or_else(|_| RpcStatus {
         code: sent.code().into(),
         message: sent.message().to_owned(),

@@ -43,14 +43,9 @@ impl Service {
     }
 }
 
-/// Turns the result of a call into its answer; faults of the server are logged here, once.
+/// Turns the result of a call into its answer.
 fn answer<T>(result: Result<T>) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(|error| {
-        if error.kind() == Kind::Internal {
-            tracing::error!(?error, "a call failed");
-        }
-        status::from_error(&error)
-    })
+    result.map(Response::new).map_err(|error| status::from_error(&error))
 }
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -102,7 +102,8 @@ impl From<&Error> for OperationError {
 
 impl From<OperationError> for Error {
     fn from(error: OperationError) -> Self {
-        Self::new(error.kind, error.message)
+        // Whoever ended the operation has logged why.
+        Self::new(error.kind, error.message).told()
     }
 }
 

@@ -24,10 +24,11 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tracing::Span;
 
 use crate::{
     crash::{self, Point},
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Result, chain},
     limits::{READ_QUEUE_MAX, WRITE_BATCH_MAX, WRITE_QUEUE_MAX},
     namespace::sql::{Connection, Mode, Tx},
 };
@@ -36,8 +37,8 @@ const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
 const ABANDONED: u8 = 2;
 
-/// What tells a caller its verdict, once the commit is known.
-type Answer = Box<dyn FnOnce(Option<Error>) + Send>;
+/// What tells a caller its verdict, once the commit is known. Returns whether he still waits for it.
+type Answer = Box<dyn FnOnce(Option<Error>) -> bool + Send>;
 
 /// A job for a database thread. It is given a transaction, or the reason why there is none; it
 /// returns whether its changes are to stay. `None`: it was abandoned before it began.
@@ -186,11 +187,13 @@ fn ticket<T: Send + 'static>(
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, verdict) = oneshot::channel();
     let mine = Arc::clone(&state);
+    let span = Span::current();
     let job: Job = Box::new(move |tx| {
+        let _entered = span.enter();
         mine.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).ok()?;
         let result = tx.and_then(|tx| {
             catch_unwind(AssertUnwindSafe(|| job(tx)))
-                .unwrap_or_else(|_| Err(Error::internal("a database job panicked")))
+                .unwrap_or_else(|_| Err(Error::internal("a database job panicked").told()))
         });
         let good = result.is_ok();
         let answer: Answer = Box::new(move |commit| {
@@ -199,7 +202,7 @@ fn ticket<T: Send + 'static>(
                 _ => result,
             };
             // A caller that left does not want to know.
-            drop(sender.send(verdict));
+            sender.send(verdict).is_ok()
         });
         Some((good, answer))
     });
@@ -270,12 +273,16 @@ fn write_loop(
         if closing.load(Ordering::Acquire) {
             jobs.close();
         }
-        if let Some(error) = &failure {
+        if failure.is_some() {
             connection.rollback();
-            tracing::error!(?error, "a batch of writes failed");
         }
+        let mut is_told = false;
         for answer in answers {
-            answer(failure.as_ref().map(again));
+            is_told |= answer(failure.as_ref().map(again));
+        }
+        // Those who are told have it logged where they answer.
+        if let Some(error) = failure.filter(|_| !is_told) {
+            error.report();
         }
     }
     // What is not done now is done by the next start.
@@ -331,7 +338,11 @@ fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
 
 /// The same error for one more caller.
 fn again(error: &Error) -> Error {
-    Error::new(error.kind(), error.message()).because(format!("{error:?}"))
+    let copy = Error::new(error.kind(), error.message());
+    match std::error::Error::source(error) {
+        Some(source) => copy.because(chain(source)),
+        None => copy,
+    }
 }
 
 fn read_loop(

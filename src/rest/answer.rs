@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::{
     error::{Error, Kind},
-    wire::status,
+    wire::{request::Id, status},
 };
 
 /// The type of every JSON answer, and of empty ones.
@@ -51,20 +51,28 @@ impl Failure {
 }
 
 impl From<Error> for Failure {
+    /// Tells an error that the gateway made itself; what is to be in the log gets there here.
     fn from(error: Error) -> Self {
+        error.report();
         Self::new(error.kind(), error.message())
     }
 }
 
 impl From<Status> for Failure {
+    /// Tells what the backend answered. It has logged why, unless the transport to it failed.
     fn from(status: Status) -> Self {
+        if status.details().is_empty() && status::kind(&status) == Kind::Internal {
+            return Error::internal(status).into();
+        }
         Self::new(status::kind(&status), status.message())
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let error = ErrorBody { code: self.kind.code(), message: &self.message };
+        let request = Id::current();
+        let request_id = request.as_ref().map(Id::text);
+        let error = ErrorBody { code: self.kind.code(), message: &self.message, request_id };
         let status =
             StatusCode::from_u16(self.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = json(status, &ErrorAnswer { error });
@@ -97,6 +105,9 @@ pub(super) struct ErrorBody<'a> {
     pub(super) code: &'static str,
     /// What was wrong.
     pub(super) message: &'a str,
+    /// The request that it answers, by which the log knows it; an operation has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) request_id: Option<&'a str>,
 }
 
 /// The reason phrase of HTTP/1: the code, but for three of them.

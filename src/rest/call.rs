@@ -8,7 +8,14 @@ use tonic::{Request, Status, codec::Streaming};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use super::{Backend, answer::Failure, api_version::ApiVersion, query::Query};
-use crate::{error::Kind, limits, wire::v1::image_store_client::ImageStoreClient};
+use crate::{
+    error::Error,
+    limits,
+    wire::{
+        request::{self, Id},
+        v1::image_store_client::ImageStoreClient,
+    },
+};
 
 /// The client of the backend. Its service has an error of its own, because with a boxed one the
 /// compiler does not see that the client's futures can be sent to another thread.
@@ -22,9 +29,18 @@ pub(super) type Client = ImageStoreClient<
 
 /// Makes the client.
 pub(super) fn client(backend: Backend) -> Client {
-    Client::new(BoxCloneSyncService::new(backend.map_err(Status::from_error)))
+    let backend = backend.map_err(Status::from_error).map_request(with_id);
+    Client::new(BoxCloneSyncService::new(backend))
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
+}
+
+/// Has the backend work under the id of the request that it is called for.
+fn with_id(mut request: http::Request<tonic::body::Body>) -> http::Request<tonic::body::Body> {
+    if let Some(id) = Id::current() {
+        request.headers_mut().insert(request::HEADER, id.value().clone());
+    }
+    request
 }
 
 /// What every call needs.
@@ -124,13 +140,12 @@ pub(super) async fn first<M>(stream: &mut Streaming<M>) -> Result<M, Failure> {
 
 /// The failure of a backend that breaks its own contract.
 pub(super) fn broken() -> Failure {
-    tracing::error!("the backend ended a stream too early");
-    Failure::new(Kind::Internal, "the server failed; its log says why")
+    Error::internal("the backend ended a stream too early").into()
 }
 
 /// A message field that the backend always sets.
 pub(super) fn present<T>(field: Option<T>) -> Result<T, Failure> {
-    field.ok_or_else(|| Status::internal("the answer of the backend is incomplete").into())
+    field.ok_or_else(|| Error::internal("the answer of the backend is incomplete").into())
 }
 
 #[cfg(test)]

@@ -213,11 +213,7 @@ async fn begin(
 
 /// The body of a length that begins with some bytes.
 fn body(length: u64, begun: Bytes, messages: Streaming<DownloadResponse>) -> Body {
-    let rest = messages.map(|message| {
-        message.map(|message| message.data).inspect_err(|error| {
-            tracing::warn!(%error, "a download broke off");
-        })
-    });
+    let rest = messages.map(|message| message.map(|message| message.data));
     let messages = stream::once(async { Ok(begun) }).chain(rest);
     Body::from_stream(exactly(length, messages.boxed()))
 }
@@ -231,14 +227,21 @@ where
         if left == 0 {
             return None;
         }
-        let data = messages.next().await.and_then(Result::ok);
-        let left = data.as_ref().and_then(|data| left.checked_sub(data.len() as u64));
-        let item = data.zip(left).ok_or_else(|| io::Error::other("the download broke off"));
-        Some(match item {
+        Some(match piece(messages.next().await, left) {
             Ok((data, left)) => (Ok(data), (messages, left)),
-            Err(error) => (Err(error), (messages, 0)),
+            Err(failure) => (Err(io::Error::other(failure.message)), (messages, 0)),
         })
     })
+}
+
+/// A piece of a body of which so many bytes are left, and how many are left after it.
+fn piece(next: Option<Result<Bytes, Status>>, left: u64) -> Result<(Bytes, u64), Failure> {
+    let data = next.transpose()?.unwrap_or_default();
+    let after = left.checked_sub(data.len() as u64).filter(|_| !data.is_empty());
+    let wrong =
+        || Error::internal(format!("{left} bytes are left, and the next ones are {}", data.len()));
+    let after = after.ok_or_else(wrong)?;
+    Ok((data, after))
 }
 
 #[cfg(test)]

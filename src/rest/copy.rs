@@ -19,6 +19,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     wire::{
+        request::Id,
         status,
         v1::{CopyRequest, GetOperationRequest, Operation, OperationState},
     },
@@ -108,7 +109,7 @@ async fn left(call: Call, mut request: CopyRequest) -> Result<Response, Failure>
     let begun = first(&mut stream).await?;
     if limited {
         // The caller's time limit is that of the backend's call, so somebody has to hold that.
-        tokio::spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
+        tokio::spawn(Id::carry(async move { while let Ok(Some(_)) = stream.message().await {} }));
     }
     let mut response = answer::json(StatusCode::ACCEPTED, &json::Operation::new(&begun));
     // Relative to the address of the call, so that it holds below the prefix of a proxy as well.

@@ -15,7 +15,7 @@ use super::{
     content_range, json,
 };
 use crate::{
-    error::Kind,
+    error::{Error, Kind},
     limits,
     wire::v1::{Operation, OperationState},
 };
@@ -88,7 +88,8 @@ where
 /// One event.
 fn event(operation: &Operation, counter: u64) -> io::Result<Bytes> {
     let name = if has_ended(operation) { "done" } else { "progress" };
-    let data = serde_json::to_string(&json::Operation::new(operation))?;
+    let data = serde_json::to_string(&json::Operation::new(operation))
+        .map_err(|error| io::Error::other(Failure::from(Error::internal(error)).message))?;
     let id = &operation.id;
     Ok(Bytes::from(format!("event: {name}\nid: {id}-{counter}\ndata: {data}\n\n")))
 }

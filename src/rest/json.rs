@@ -272,7 +272,11 @@ impl<'a> Operation<'a> {
             let details = error.encode_to_vec().into();
             let error_status =
                 Status::with_details(Code::from_i32(error.code), &*error.message, details);
-            ErrorBody { code: status::kind(&error_status).code(), message: &error.message }
+            ErrorBody {
+                code: status::kind(&error_status).code(),
+                message: &error.message,
+                request_id: None,
+            }
         });
         Self {
             id: &operation.id,

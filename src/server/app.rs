@@ -32,7 +32,11 @@ use super::{
 use crate::{
     error::{Error, Kind},
     limits::{ANSWER_POOL_BYTES, BODY_POOL_BYTES, MESSAGE_POOL_BYTES},
-    rest, wire,
+    rest,
+    wire::{
+        request::{self, Id},
+        status,
+    },
 };
 
 /// The calls that ask after the server's health.
@@ -53,7 +57,7 @@ pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
     let requests = Pool::new("requests", BODY_POOL_BYTES);
     let messages = Pool::new("messages", MESSAGE_POOL_BYTES);
     let answers = Pool::new("answers", ANSWER_POOL_BYTES);
-    Router::new().fallback(async move |request: Request| {
+    let door = async move |request: Request| {
         let is_grpc = is_grpc(&request);
         let uri = request.uri().clone();
         let call = Arc::clone(&calls).try_acquire_owned().ok();
@@ -76,7 +80,8 @@ pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
             Ok(body) => Response::from_parts(head, Body::new(body)),
             Err(error) => fault(is_grpc, error),
         }
-    })
+    };
+    Router::new().fallback(async move |request: Request| with_id(request, door).await)
 }
 
 /// Answers on a connection for which there is no room: a refusal, but for the server's health.
@@ -85,8 +90,19 @@ pub(super) fn full(app: Router) -> Router {
         if asks_health(&request) {
             return app.oneshot(request).await.unwrap_or_else(|never| match never {});
         }
-        fault(is_grpc(&request), busy("connections"))
+        with_id(request, async |request| fault(is_grpc(&request), busy("connections"))).await
     })
+}
+
+/// Answers a request under its id, which the answer tells.
+async fn with_id<F>(request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
+    let id = Id::of(request.headers());
+    let mut response = id.clone().run(answer(request)).await;
+    response.headers_mut().insert(request::HEADER, id.value().clone());
+    response.map(|body| Body::new(id.body(body)))
 }
 
 /// What the handler of a request keeps of its body.
@@ -134,13 +150,13 @@ fn is_grpc_type(headers: &HeaderMap) -> bool {
 async fn answer(router: Router, request: Request) -> Result<Response, Error> {
     match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(answer) => Ok(answer.into_response()),
-        Err(_) => Err(Error::internal("a handler panicked")),
+        Err(_) => Err(Error::internal("a handler panicked").told()),
     }
 }
 
 /// An error as the interface tells it.
 fn fault(is_grpc: bool, error: Error) -> Response {
-    if is_grpc { wire::status::from_error(&error).into_http::<Body>() } else { rest::fault(error) }
+    if is_grpc { status::from_error(&error).into_http::<Body>() } else { rest::fault(error) }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub mod process;
 mod tests;
 mod untold;
 
-use std::{error::Error as _, fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr};
 
 use axum::Router;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
@@ -39,7 +39,7 @@ use listen::Bounds;
 
 use crate::{
     blob::Blobs,
-    error::Source,
+    error::{Source, chain},
     grpc::Service,
     limits::CLOSE_TIME,
     namespace::Recovered,
@@ -74,18 +74,7 @@ impl Error {
 
     /// The message and all its causes, on one line.
     pub fn explain(&self) -> String {
-        let mut text = self.message.clone();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let said = error.to_string();
-            // Some errors print their cause themselves.
-            if !text.ends_with(&said) {
-                text.push_str(": ");
-                text.push_str(&said);
-            }
-            cause = error.source();
-        }
-        text.replace(['\n', '\r'], " ")
+        chain(self)
     }
 }
 

@@ -159,7 +159,7 @@ impl Store {
             match deleted {
                 Ok(key) => gone.push(key),
                 Err(error) => {
-                    let is_over = matches!(error, blob::Error::Stalled);
+                    let is_over = matches!(error, blob::Error::Stalled { .. });
                     failure = Some(blob_error(&StorePath::root(), error));
                     if is_over {
                         break;

@@ -12,6 +12,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::timeout,
 };
+use tracing::Instrument;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -89,7 +90,7 @@ impl Store {
         let (wants, wanted) = mpsc::channel(1);
         let sending = Sending { held, sender, wanted, everything, counts: BackupCounts::default() };
         let header = BackupHeader { format: BACKUP_FORMAT, taken, expected };
-        self.0.tasks.spawn(sending.run(Walk::new(root), header, turn));
+        self.spawn(sending.run(Walk::new(root), header, turn));
         Ok(Backup { pieces, wants })
     }
 }
@@ -119,8 +120,11 @@ impl Sending {
                 tracing::info!(files = totals.files, parts = self.counts.parts, "a backup is sent");
             }
             Err(error) => {
-                tracing::info!(%error, "a backup has ended early");
-                drop(timeout(BODY_STALL, self.sender.send(Err(error))).await);
+                // Who is told has it logged where he is answered.
+                match timeout(BODY_STALL, self.sender.reserve()).await {
+                    Ok(Ok(place)) => place.send(Err(error)),
+                    Ok(Err(_)) | Err(_) => error.report(),
+                }
             }
         }
     }
@@ -160,7 +164,8 @@ impl Sending {
                         return Ok::<_, Error>((part, Bytes::new()));
                     }
                     // In a task of its own, so that it goes on while the part before is sent.
-                    let read = tokio::spawn(async move { store.read_part(&path, row).await });
+                    let read = async move { store.read_part(&path, row).await };
+                    let read = tokio::spawn(read.in_current_span());
                     Ok((part, read.await.map_err(Error::internal)??))
                 }
             })

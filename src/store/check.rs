@@ -15,7 +15,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     blob::{self, ObjectInfo},
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Result, chain},
     limits::{
         CHECK_FINDINGS_MAX, CHECK_IN_FLIGHT, PATH_DEPTH_MAX, PROGRESS_EVERY, SWEEP_AGE, micros,
     },
@@ -268,12 +268,13 @@ impl Store {
             Ok(()) => return (part, None),
             Err(blob::Error::Missing { .. }) => Lost::Missing,
             Err(blob::Error::Corrupt { .. }) => Lost::Damaged,
-            Err(blob::Error::Io(_) | blob::Error::NoSpace(_) | blob::Error::Stalled) => {
+            Err(blob::Error::Io(_) | blob::Error::NoSpace(_) | blob::Error::Stalled { .. }) => {
                 Lost::Unreadable
             }
         };
         if let Err(error) = result {
-            tracing::warn!(?error, part = part.id, "the bytes of a part are not well");
+            let error = chain(&error);
+            tracing::warn!(error, part = part.id, "the bytes of a part are not well");
         }
         (part, Some(lost))
     }

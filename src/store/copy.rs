@@ -59,7 +59,7 @@ impl Store {
         let store = self.clone();
         // A task of its own: once the row says that it runs, somebody must run it. A reply that
         // nobody takes is dropped, which cancels the copy.
-        self.0.tasks.spawn(async move {
+        self.spawn(async move {
             drop(reply.send(store.begin_copy(Arc::new(request), (detached, left), call).await));
         });
         let copying = answer.await.map_err(Error::internal)?;
@@ -109,7 +109,7 @@ impl Store {
                     report: Report::new(run, operation),
                     cancel,
                 };
-                self.0.tasks.spawn(work.run(target));
+                self.spawn(work.run(target));
                 Source::Running(self.follow(request.id, Call::default()).await?)
             }
         };
@@ -182,7 +182,7 @@ impl Drop for Copying {
         if let (Some(run), Source::Running(_)) = (self.mine, &self.source)
             && store.0.hub.leave(id, run)
         {
-            self.store.0.tasks.spawn(async move {
+            self.store.spawn(async move {
                 let why = Error::new(Kind::Cancelled, "the caller left; nothing has changed");
                 if let Err(error) = store.cancel_run(id, Some(run), why, Call::default()).await
                     && error.kind() != Kind::Finished
@@ -342,9 +342,8 @@ impl Work {
 
     /// Ends the row of a copy that did not succeed. Whoever changed it first is right.
     async fn give_up(&mut self, error: Error) -> Result<Operation> {
-        if error.kind() == Kind::Internal {
-            tracing::error!(id = %self.request.id, ?error, "a copy failed");
-        }
+        // Its callers are told what its row says, without the cause.
+        error.report();
         let is_cancelled = error.kind() == Kind::Cancelled;
         let state = if is_cancelled { OperationState::Cancelled } else { OperationState::Failed };
         let progress = self.report.progress().clone();

@@ -17,9 +17,10 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Result, chain},
     limits::{
         BODY_STALL, DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PATIENCE, KIB, PART_BYTES_MAX,
     },
@@ -107,8 +108,10 @@ impl Asks {
 
     /// Hands over what was asked for. A receiver that is gone is noticed at the next turn.
     fn answer(&mut self, piece: Result<Bytes>) {
-        if let Some(open) = self.open.take() {
-            drop(open.send(piece));
+        if let Some(open) = self.open.take()
+            && let Err(Err(error)) = open.send(piece)
+        {
+            error.report();
         }
     }
 }
@@ -159,7 +162,7 @@ impl Store {
         let (gone, store) = (CancellationToken::new(), self.clone());
         let here = gone.clone().drop_guard();
         let asking = Asks { asks: open, open: None };
-        self.0.tasks.spawn(async move { store.send(plan, asking, (gone, turn)).await });
+        self.spawn(async move { store.send(plan, asking, (gone, turn)).await });
         Ok(Download { stat, left: to - offset, asks, asked: None, _here: here })
     }
 
@@ -177,11 +180,11 @@ impl Store {
             () = gone.cancelled() => return,
         };
         let Err(error) = sent else { return };
-        if error.kind() == Kind::Internal {
-            tracing::error!(path = %plan.path, ?error, "a download failed");
-        }
+        // Who is told has it logged where he is answered.
         if asks.come(Instant::now() + BODY_STALL).await {
             asks.answer(Err(error));
+        } else {
+            error.report();
         }
     }
 
@@ -267,10 +270,11 @@ impl Store {
         share: OwnedSemaphorePermit,
     ) -> JoinHandle<Result<Held>> {
         let (store, path, start) = (self.clone(), plan.path.clone(), part.start);
-        tokio::spawn(async move {
+        let read = async move {
             let bytes = store.read_part(&path, part).await?;
             Ok(Held { start, bytes, _share: share })
-        })
+        };
+        tokio::spawn(read.in_current_span())
     }
 
     /// Pins a content once half the grace has passed, until the guard is dropped.
@@ -278,7 +282,7 @@ impl Store {
         let over = CancellationToken::new();
         let guard = over.clone().drop_guard();
         let store = self.clone();
-        self.0.tasks.spawn(async move {
+        self.spawn(async move {
             let wait = store.0.config.reclaim_grace / 2;
             if timeout(wait, over.cancelled()).await.is_ok() {
                 return;
@@ -287,7 +291,7 @@ impl Store {
             let id = owner.id.clone();
             let pin = move |tx: &mut Tx<'_>| content::pin_content(tx, &owner, content);
             if let Err(error) = store.0.engine.write(None, pin).await {
-                tracing::info!(%error, "a long download could not be pinned");
+                tracing::info!(error = chain(&error), "a long download could not be pinned");
                 return;
             }
             over.cancelled().await;

@@ -32,6 +32,7 @@ use std::{
 
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 use uuid::Uuid;
 
 pub use backup::{Backup, Piece};
@@ -200,6 +201,12 @@ impl Store {
         self.0.draining.clone()
     }
 
+    /// Begins work of its own for the request of this task, which a close waits for. Its lines in the log
+    /// have the id of the request.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(work.in_current_span());
+    }
+
     /// Describes one path.
     ///
     /// # Errors
@@ -330,11 +337,9 @@ fn blob_error(path: &StorePath, error: blob::Error) -> Error {
             ),
         ),
         blob::Error::Corrupt { .. } | blob::Error::Missing { .. } => {
-            tracing::error!(%path, %error, "a part cannot be read");
             (Kind::Corrupt, format!("the content of \"{path}\" is corrupt; upload it again"))
         }
-        blob::Error::Stalled => {
-            tracing::warn!(%path, "the blob store does not answer");
+        blob::Error::Stalled { .. } => {
             let seconds = BLOB_TIME.as_secs();
             let message =
                 format!("the blob store did not answer{about} within {seconds} s; try again later");

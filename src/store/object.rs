@@ -1,5 +1,7 @@
 //! The guard of an object that was put and has no row yet.
 
+use tracing::Instrument;
+
 use crate::{
     namespace::{garbage, sql::Tx},
     store::Store,
@@ -30,11 +32,12 @@ impl Drop for NewObject {
         let Some(store) = self.store.take() else { return };
         let (key, size) = (std::mem::take(&mut self.key), self.size);
         let tasks = store.0.tasks.clone();
-        tasks.spawn(async move {
+        let burying = async move {
             let bury = move |tx: &mut Tx<'_>| garbage::bury(tx, &key, size);
             if let Err(error) = store.0.engine.write(None, bury).await {
                 tracing::warn!(?error, "an object is left to the sweep");
             }
-        });
+        };
+        tasks.spawn(burying.in_current_span());
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     blob,
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Result, chain},
     limits::INLINE_BYTES_MAX,
     model::{Digest, StorePath},
     namespace::{
@@ -64,10 +64,11 @@ impl Store {
         let damage = match self.fetch(&part, Keep::Nothing).await {
             Ok(_) => return Ok(true),
             // It may be well, and a store that does not answer takes no new one either.
-            Err(error @ blob::Error::Stalled) => return Err(blob_error(path, error)),
+            Err(error @ blob::Error::Stalled { .. }) => return Err(blob_error(path, error)),
             Err(damage) => damage,
         };
-        tracing::warn!(%path, ?damage, "a stored part cannot be read; an upload puts it anew");
+        let damage = chain(&damage);
+        tracing::warn!(%path, damage, "a stored part cannot be read; an upload puts it anew");
         let (place, object) = self.place(path, digest, bytes.clone()).await?;
         let (id, was) = (part.id, part.object);
         let heal = move |tx: &mut Tx<'_>| content::replace_part(tx, id, was.as_deref(), &place);
@@ -100,7 +101,7 @@ impl Store {
     ) -> Result<NewObject> {
         let (reply, answer) = oneshot::channel();
         let store = self.clone();
-        self.0.tasks.spawn(async move {
+        self.spawn(async move {
             let size = bytes.len();
             let put = store.0.blobs.put(&digest.0, bytes).await;
             // A reply that nobody takes is dropped, and the object with it.

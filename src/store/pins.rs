@@ -26,7 +26,7 @@ impl Store {
     /// it tries again until it can: a server renews all its pins, so that none expires while it lives.
     pub(super) fn unpin(&self, owner: String) {
         let store = self.clone();
-        self.0.tasks.spawn(async move {
+        self.spawn(async move {
             let mut failed = false;
             loop {
                 let id = owner.clone();

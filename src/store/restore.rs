@@ -13,6 +13,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tracing::Instrument;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -173,7 +174,7 @@ impl Restore {
         }
         let (held, owner) = (Arc::clone(&self.held), self.owner.clone());
         // In a task of its own, not aborted: an object that is put gets its row or is buried.
-        let task = tokio::spawn(async move {
+        let putting = async move {
             let checked = bytes.clone();
             let is_right = tokio::task::spawn_blocking(move || is_of(&checked, &part));
             if !is_right.await.map_err(Error::internal)? {
@@ -190,7 +191,8 @@ impl Restore {
             held.store.0.engine.write(None, add).await?;
             object.keep();
             Ok(Part { digest, size, place: Place::Stored })
-        });
+        };
+        let task = tokio::spawn(putting.in_current_span());
         self.putting += 1;
         self.wait(Waiting::Putting(task)).await
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle, time::timeout};
+use tracing::Instrument;
 
 use crate::{
     blob::Buffer,
@@ -293,12 +294,13 @@ impl Cutter {
         let cover = pool.or_else(cover);
         let is_covered = cover.is_some();
         // A task of its own, not aborted: an object that is put gets its row or is buried.
-        let task = tokio::spawn(async move {
+        let storing = async move {
             let (digest, bytes) = hash(bytes, before, after).await?;
             let part = store.store_part(&owner, &path, digest, bytes).await;
             drop((cover, claim));
             part
-        });
+        };
+        let task = tokio::spawn(storing.in_current_span());
         self.has_pins = true;
         self.parts.push(Storing::Running(task));
         if is_covered { Ok(()) } else { self.settle(0).await }
@@ -371,7 +373,7 @@ impl Drop for Cutter {
         }
         let parts = std::mem::take(&mut self.parts);
         let (store, owner) = (self.store.clone(), self.owner.id.clone());
-        self.store.0.tasks.spawn(async move {
+        self.store.spawn(async move {
             for mut part in parts {
                 // Why a part failed was told already, or nobody is left to tell.
                 drop(part.settle().await);

@@ -7,6 +7,7 @@ use std::collections::{HashSet, VecDeque};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -99,10 +100,11 @@ impl Check<'_> {
 
     async fn part(&mut self, file: &WalkedFile, part: PartRow) -> Result<()> {
         let (store, path, bytes) = (self.store.clone(), file.path.clone(), part.size * file.times);
-        let task = tokio::spawn({
+        let checking = {
             let path = path.clone();
             async move { store.check_part(&path, part).await }
-        });
+        };
+        let task = tokio::spawn(checking.in_current_span());
         self.running.push_back(Running::Part { task, path, bytes });
         self.settle(IN_FLIGHT).await
     }

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here knows the store. `grpc` alone joins the two.
 
 pub mod convert;
+pub mod request;
 pub mod status;
 
 /// The package `imagestore.v1`, generated from `proto/imagestore/v1/image_store.proto`.

@@ -11,6 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     error::{Error, Kind},
     limits::{ECHO_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX, STATUS_VALUES_BYTES_MAX},
+    wire::request::Id,
 };
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -22,9 +23,21 @@ pub const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 /// What stands for the middle of a text that is too long.
 const GAP: &str = "…";
 
-/// Makes the status of an error, with its reason, its field and its values. Long texts lose their
-/// middle, see [`STATUS_BYTES_MAX`](crate::limits::STATUS_BYTES_MAX).
+/// Makes the status that answers a call with an error: its reason, its field, its values, and the id of
+/// the request. Every error that leaves the service goes through here, and is logged here if it is to be.
+/// Long texts lose their middle, see [`STATUS_BYTES_MAX`](crate::limits::STATUS_BYTES_MAX).
 pub fn from_error(error: &Error) -> Status {
+    error.report();
+    encode(error, Id::current())
+}
+
+/// Makes the status by which an operation tells why it has failed, to whoever asks: whoever ended it has
+/// logged it, under the request that it was for.
+pub fn kept(error: &Error) -> Status {
+    encode(error, None)
+}
+
+fn encode(error: &Error, id: Option<Id>) -> Status {
     let message = told(error.message());
     let values = error.metadata();
     let each = (STATUS_VALUES_BYTES_MAX / values.len().max(1)).min(ECHO_BYTES_MAX);
@@ -38,6 +51,9 @@ pub fn from_error(error: &Error) -> Status {
     }
     if error.kind().retryable() {
         details.set_retry_info(Some(RETRY_AFTER));
+    }
+    if let Some(id) = id {
+        details.set_request_info(id.text(), "");
     }
     Status::with_error_details(Code::from_i32(error.kind().grpc()), message, details)
 }

@@ -102,8 +102,11 @@ async fn a_missing_path_says_so_at_every_version() {
     for version in ["1.0", "6.0", "6.2"] {
         let target = format!("/ImageStore/no/such?api-version={version}");
         let answer = server.http().get(&target).await;
-        let text = r#"{"Error":{"Code":"FABRIC_E_DOES_NOT_EXIST","Message":"\"no/such\" does not exist"}}"#;
-        assert_eq!((answer.status, answer.text().as_str()), (404, text));
+        let id = answer.header("x-request-id").expect("an id");
+        let text = format!(
+            r#"{{"Error":{{"Code":"FABRIC_E_DOES_NOT_EXIST","Message":"\"no/such\" does not exist","RequestId":"{id}"}}}}"#
+        );
+        assert_eq!((answer.status, answer.text()), (404, text));
         assert_eq!(answer.reason, "FABRIC_E_DOES_NOT_EXIST");
         answer.assert_fault(Kind::PathNotFound);
     }

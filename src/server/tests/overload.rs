@@ -25,7 +25,11 @@ async fn refused(stream: &mut TcpStream, why: &str) {
     assert!(head.contains("\r\nretry-after: 1\r\n"), "{head}");
     let message = format!("the server has too many {why}; try again later");
     let code = "FABRIC_E_SERVICE_TOO_BUSY";
-    assert_eq!(body, format!(r#"{{"Error":{{"Code":"{code}","Message":"{message}"}}}}"#));
+    let id = head.split("x-request-id: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+    let id = id.expect("an id");
+    let text =
+        format!(r#"{{"Error":{{"Code":"{code}","Message":"{message}","RequestId":"{id}"}}}}"#);
+    assert_eq!(body, text);
 }
 
 async fn assert_busy_grpc(channel: &Channel, why: &str) {
