@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use imagestore::{
     cli,
     server::{
@@ -52,9 +52,8 @@ fn main() -> ExitCode {
 fn parse() -> Result<Arguments, clap::Error> {
     let mut command = Arguments::command();
     let line = command.try_get_matches_from_mut(std::env::args_os()).map_err(without_variables)?;
-    if let Some(flag) = cli::needs_data(&line) {
-        let why = format!("--{flag} is for a server that is stopped, and needs --data DIR");
-        return Err(command.error(ErrorKind::MissingRequiredArgument, why));
+    if let Some((kind, why)) = cli::wrong(&line) {
+        return Err(command.error(kind, why));
     }
     Arguments::from_arg_matches(&line)
 }

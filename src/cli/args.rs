@@ -12,10 +12,11 @@ use std::{
 use clap::{
     ArgMatches, Args, Subcommand, ValueEnum,
     builder::{FalseyValueParser, PathBufValueParser, TypedValueParser as _},
+    error::ErrorKind,
     parser::ValueSource,
 };
 
-use crate::{limits, wire::v1::OperationState};
+use crate::{cli::skip, limits, wire::v1::OperationState};
 
 /// What every client command takes.
 #[derive(Args, Clone, Debug)]
@@ -73,15 +74,25 @@ pub enum Command {
 /// Arguments of `copy`.
 #[derive(Args, Clone, Debug)]
 pub struct Copy {
-    /// Path to copy
-    #[arg(value_name = "SRC")]
-    pub source: String,
-    /// Path to copy to; what is there is replaced as a whole
+    /// Path to copy; several go into a folder
+    #[arg(value_name = "SRC", required = true)]
+    pub sources: Vec<String>,
+    /// Path to copy to; a file or folder there is replaced as a whole by one of its kind. Into what ends
+    /// in /, a copy goes under its own name
     #[arg(value_name = "DST")]
     pub destination: String,
     /// Name of files to leave out, at every depth, in any case; may be repeated
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
+    /// Take * and ? in the names of --skip for themselves
+    #[arg(long)]
+    pub literal: bool,
+    /// Replace also a folder by a file, or a file by a folder
+    #[arg(long, conflicts_with = "keep")]
+    pub replace: bool,
+    /// Changes nothing: a folder is always copied with all it holds
+    #[arg(short, long, short_alias = 'R')]
+    pub recursive: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub switches: CopySwitches,
@@ -119,11 +130,16 @@ pub struct CopySwitches {
 /// Arguments of `upload`.
 #[derive(Args, Clone, Debug)]
 pub struct Upload {
-    /// File or folder on this machine; a folder may hold no symbolic links
-    pub local: PathBuf,
-    /// Path of that file or folder in the store; "" or / is the root. A file goes into the root, and into
-    /// what ends in /, under its own name
+    /// File or folder on this machine; several go into a folder. A folder may hold no symbolic links.
+    /// - is the standard input
+    #[arg(value_name = "LOCAL", required = true)]
+    pub locals: Vec<PathBuf>,
+    /// Path of that file or folder in the store; "" is the root. Into what ends in /, it goes under its
+    /// own name, and so does a file into the root
     pub path: String,
+    /// Changes nothing: a folder is always uploaded with all it holds
+    #[arg(short, long, short_alias = 'R')]
+    pub recursive: bool,
     /// Write the mark file _.dir of every folder, after all files, the root's last
     #[arg(long)]
     pub mark: bool,
@@ -135,12 +151,15 @@ pub struct Upload {
 /// Arguments of `download`.
 #[derive(Args, Clone, Debug)]
 pub struct Download {
-    /// File or folder in the store; "" or / is the root
-    pub path: String,
-    /// Path of that file or folder on this machine; a file also goes into a folder, which exists or is
-    /// named with a / at its end
-    #[arg(value_parser = PathBufValueParser::new().try_map(no_stream))]
-    pub local: PathBuf,
+    /// File or folder in the store; "" or / is the root. After it, its path on this machine: into what
+    /// ends in /, and into the current folder where it is left out, it goes under its own name, and so
+    /// does a file into a folder that exists; - is the standard output. Several paths go into a folder,
+    /// which is the last one
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Changes nothing: a folder is always downloaded with all it holds
+    #[arg(short, long, short_alias = 'R')]
+    pub recursive: bool,
     /// Overwrite files that exist and differ
     #[arg(long)]
     pub force: bool,
@@ -172,6 +191,9 @@ pub struct List {
     /// Show sizes, numbers of files, and times
     #[arg(short, long)]
     pub long: bool,
+    /// Changes nothing: names that begin with a dot are always shown
+    #[arg(short, long)]
+    pub all: bool,
 }
 
 /// Arguments of `stat`.
@@ -184,8 +206,15 @@ pub struct Stat {
 /// Arguments of `delete`.
 #[derive(Args, Clone, Debug)]
 pub struct Delete {
-    /// File or folder
-    pub path: String,
+    /// File or folder; may be repeated
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<String>,
+    /// Succeed where there is nothing
+    #[arg(short, long)]
+    pub force: bool,
+    /// Changes nothing: a folder is always deleted with all it holds
+    #[arg(short, long, short_alias = 'R')]
+    pub recursive: bool,
 }
 
 /// Arguments of `watch`.
@@ -277,9 +306,26 @@ fn no_stream(path: PathBuf) -> Result<PathBuf, &'static str> {
     Ok(path)
 }
 
+/// Says what is wrong with a command line that clap takes.
+pub fn wrong(line: &ArgMatches) -> Option<(ErrorKind, String)> {
+    if let Some(flag) = needs_data(line) {
+        let why = format!("--{flag} is for a server that is stopped, and needs --data DIR");
+        return Some((ErrorKind::MissingRequiredArgument, why));
+    }
+    let ("copy", copy) = line.subcommand()? else { return None };
+    let several = copy.get_many::<String>("sources").is_some_and(|sources| sources.len() > 1);
+    if several && copy.contains_id("operation_id") {
+        let why = "--operation-id is the id of one copy; give one SRC".to_owned();
+        return Some((ErrorKind::ArgumentConflict, why));
+    }
+    let mut names = copy.get_many::<String>("skip").into_iter().flatten();
+    let why = names.find_map(|name| skip::unfit(name, copy.get_flag("literal")))?;
+    Some((ErrorKind::InvalidValue, why))
+}
+
 /// Finds `--database` or `--blobs` without `--data`. In the environment they may be: there they are
 /// the settings of a server, and a command that asks a server does not look at them.
-pub fn needs_data(line: &ArgMatches) -> Option<&'static str> {
+fn needs_data(line: &ArgMatches) -> Option<&'static str> {
     let (_, line) = line.subcommand()?;
     let given = |id| line.try_contains_id(id).unwrap_or(false);
     let typed = |id| given(id) && line.value_source(id) == Some(ValueSource::CommandLine);

@@ -13,7 +13,9 @@ use crate::{
         args::Copy,
         interrupt::Interrupt,
         json,
+        many::Failures,
         output::Output,
+        place,
         progress::{self, Meter},
         text::{self, bytes, files, path},
     },
@@ -23,24 +25,68 @@ use crate::{
     },
     error::Kind,
     limits,
-    wire::v1::{CopyRequest, IfExists, Operation, OperationState},
+    wire::v1::{CopyRequest, EntryKind, IfExists, Operation, OperationState},
 };
 
-/// Copies, and follows the copy until it ends.
+/// Copies one source after the other.
 pub(super) async fn copy(client: &Client, args: Copy, output: &mut Output) -> Result<(), Failure> {
+    let named = args.sources.iter().map(|source| (source.clone(), place::own_name(source)));
+    let named: Vec<_> = named.collect();
+    let places = place::destinations(client, &named, &args.destination).await?;
+    let mut interrupt = Interrupt::listen()?;
+    let mut failures = Failures::default();
+    for (source, destination) in args.sources.iter().zip(&places) {
+        let outcome = copy_one(client, (source, destination), &args, &mut interrupt, output).await;
+        let outcome = match outcome {
+            Err(failure) => Err(advise(client, destination, failure).await),
+            done => done,
+        };
+        failures.take(outcome, output)?;
+    }
+    failures.end()
+}
+
+/// Says what to do where the destination is there and not replaced.
+async fn advise(client: &Client, destination: &str, failure: Failure) -> Failure {
+    let Failure::Client(error) = &failure else { return failure };
+    if error.kind() != Some(Kind::AlreadyExists) {
+        return failure;
+    }
+    let found = client.stat(destination).await.ok().and_then(|found| found.entry);
+    let Some(found) = found else { return failure };
+    let replace = "--replace replaces it";
+    Failure::Refused(if found.kind() == EntryKind::Folder {
+        format!("{error}; {}/ copies into it, and {replace}", place::trimmed(destination))
+    } else {
+        format!("{error}; {replace}")
+    })
+}
+
+/// Copies, and follows the copy until it ends.
+async fn copy_one(
+    client: &Client,
+    (source, destination): (&str, &str),
+    args: &Copy,
+    interrupt: &mut Interrupt,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let detached = args.switches.detach;
     let kept = args.switches.keep.then_some(Kept { may_skip: !args.skip.is_empty() });
     let until = if detached { Until::Begun } else { Until::Ended };
-    let label = format!("copying {} to {}", path(&args.source), path(&args.destination));
-    let mut interrupt = Interrupt::listen()?;
+    let label = format!("copying {} to {}", path(source), path(destination));
+    let if_exists = match (args.switches.keep, args.replace) {
+        (true, _) => IfExists::Keep,
+        (false, true) => IfExists::Overwrite,
+        (false, false) => IfExists::ReplaceSameKind,
+    };
     let mut watch = client.copy(
         CopyRequest {
-            source: args.source,
-            destination: args.destination,
-            skip_files: args.skip,
+            source: source.to_owned(),
+            destination: destination.to_owned(),
+            skip_files: args.skip.clone(),
             check_mark_file: args.switches.check_mark,
-            if_exists: if args.switches.keep { IfExists::Keep } else { IfExists::Overwrite }.into(),
-            operation_id: args.operation_id.unwrap_or_default(),
+            if_exists: if_exists.into(),
+            operation_id: args.operation_id.clone().unwrap_or_default(),
             verify: args.switches.verify,
             detached,
             ..CopyRequest::default()
@@ -65,7 +111,7 @@ fn lost(failure: Failure, id: &str) -> Failure {
         Failure::Client(error) if error.is_lost() => Failure::Said(format!(
             "{error}; the copy is operation {id}: watch it, or repeat it with --operation-id {id}"
         )),
-        Failure::Client(_) | Failure::Stream(_) | Failure::Said(_) => failure,
+        Failure::Client(_) | Failure::Stream(_) | Failure::Said(_) | Failure::Refused(_) => failure,
     }
 }
 
@@ -142,7 +188,7 @@ fn summary(operation: &Operation, kept: Option<Kept>) -> String {
         let (skipped, size) = (files(operation.files_skipped), bytes(operation.bytes_skipped));
         write!(line, "; left out {skipped}, {size}").ok();
     }
-    line
+    line + &text::beside(operation)
 }
 
 /// Cancels the copy and tells the outcome. A second signal, or a server that does not answer, ends
@@ -150,7 +196,7 @@ fn summary(operation: &Operation, kept: Option<Kept>) -> String {
 async fn cancel(
     client: &Client,
     (mut watch, kept): (Watch, Option<Kept>),
-    mut interrupt: Interrupt,
+    interrupt: &mut Interrupt,
     output: &mut Output,
 ) -> Result<(), Failure> {
     output.note("imagestore: cancelling the copy");
@@ -200,6 +246,10 @@ mod tests {
         assert_eq!(summary(&operation), "copied a to b: 2 files, 2.00 KiB");
         operation.files_skipped = 1;
         assert_eq!(summary(&operation), "copied a to b: 2 files, 2.00 KiB; left out 1 file, 0 B");
+        operation.files_replaced = 8;
+        operation.skip_files_unmatched = vec!["notes.tx".to_owned(), "a,b".to_owned()];
+        let end = "; left out 1 file, 0 B; replaced 8 files; no file was left out as \"notes.tx\", \"a,b\"";
+        assert!(summary(&operation).ends_with(end));
         operation.state = OperationState::Running.into();
         assert!(summary(&operation).contains("imagestore watch 7"));
     }

@@ -53,9 +53,10 @@ pub(super) fn moved(moved: &Moved) -> Value {
     value
 }
 
-/// What was deleted.
-pub(super) fn deleted(answer: &DeleteResponse) -> Value {
+/// What was deleted, and where.
+pub(super) fn deleted(path: &str, answer: &DeleteResponse) -> Value {
     json!({
+        "path": path,
         "files_deleted": answer.files_deleted,
         "bytes_deleted": answer.bytes_deleted,
     })
@@ -185,8 +186,9 @@ mod tests {
         assert_eq!(keys(&info(&GetStoreInfoResponse::default())), fields("GetStoreInfoResponse"));
         assert_eq!(keys(&check(&CheckResponse::default())), fields("CheckResponse"));
         assert_eq!(keys(&finding(&Finding::default())), fields("Finding"));
-        let deleted = deleted(&DeleteResponse::default());
-        assert_eq!(keys(&deleted), fields("DeleteResponse"));
+        let mut of_delete = fields("DeleteResponse");
+        of_delete.push("path".to_owned());
+        assert_eq!(keys(&deleted("a", &DeleteResponse::default())), of_delete);
     }
 
     #[test]

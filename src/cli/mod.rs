@@ -11,16 +11,19 @@ mod copy;
 mod escape;
 mod interrupt;
 mod json;
+mod many;
 mod operations;
 mod output;
+mod place;
 mod progress;
 mod show;
+mod skip;
 mod text;
 mod transfer;
 
 use std::{io, process::ExitCode};
 
-pub use args::{Command, Global, needs_data};
+pub use args::{Command, Global, wrong};
 
 use crate::{
     cli::output::{Output, Style},
@@ -82,6 +85,9 @@ enum Failure {
     /// The command's own words.
     #[error("{0}")]
     Said(String),
+    /// The same of one of several things, which says nothing of the others.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl From<client::error::Error> for Failure {
@@ -117,7 +123,7 @@ async fn execute(server: &str, command: Command, output: &mut Output) -> Result<
         Command::Download(args) => transfer::download(&client, args, output).await,
         Command::List(args) => show::list(&client, &args, output).await,
         Command::Stat(args) => show::stat(&client, &args.path, output).await,
-        Command::Delete(args) => show::delete(&client, &args.path, output).await,
+        Command::Delete(args) => show::delete(&client, &args, output).await,
         Command::Check(args) => check::check(&client, &args, output).await,
         Command::Backup(args) => backup::backup(&client, &args, output).await,
         Command::Restore(args) => backup::restore(&client, &args, output).await,

@@ -90,7 +90,10 @@ pub(super) async fn cancel(client: &Client, id: &str, output: &mut Output) -> Re
 /// An operation as a line: id, state, start, work, and what came of it.
 fn line(operation: &Operation) -> String {
     let outcome = operation.error.as_ref().map_or_else(
-        || format!("{}, {}", files(operation.files_done), bytes(operation.bytes_done)),
+        || {
+            let (done, size) = (files(operation.files_done), bytes(operation.bytes_done));
+            format!("{done}, {size}{}", text::beside(operation))
+        },
         |error| error.message.clone(),
     );
     format!(

@@ -3,8 +3,9 @@
 use crate::{
     cli::{
         Failure,
-        args::List,
+        args::{Delete, List},
         json,
+        many::Failures,
         output::Output,
         text::{self, bytes, files, second},
     },
@@ -80,20 +81,38 @@ fn or_pending(digest: String) -> String {
     if digest.is_empty() { "not computed yet".to_owned() } else { digest }
 }
 
-/// Deletes a path.
+/// Deletes paths.
 pub(super) async fn delete(
     client: &Client,
+    args: &Delete,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut failures = Failures::default();
+    for path in &args.paths {
+        let outcome = delete_one(client, path, args.force, output).await;
+        failures.take(outcome, output)?;
+    }
+    failures.end()
+}
+
+/// Deletes a path. Where there is nothing that is an error, unless it is forced.
+async fn delete_one(
+    client: &Client,
     path: &str,
+    force: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let answer = client.delete(path).await?;
+    if answer.files_deleted == 0 && !force {
+        return Err(Failure::Refused(format!("nothing is at {path}; -f takes that for deleted")));
+    }
     let line = if answer.files_deleted == 0 {
         format!("nothing is at {path}")
     } else {
         let (files, bytes) = (files(answer.files_deleted), bytes(answer.bytes_deleted));
         format!("deleted {path}: {files}, {bytes}")
     };
-    Ok(output.tell(&json::deleted(&answer), line)?)
+    Ok(output.tell(&json::deleted(path, &answer), line)?)
 }
 
 /// Shows the space that the store uses.

@@ -59,6 +59,20 @@ pub(super) fn work(operation: &Operation) -> String {
     }
 }
 
+/// What else came of a copy than the files that it copied, behind those; empty where nothing did.
+pub(super) fn beside(operation: &Operation) -> String {
+    let mut text = String::new();
+    if operation.files_replaced > 0 {
+        text = format!("; replaced {}", files(operation.files_replaced));
+    }
+    let names: Vec<_> =
+        operation.skip_files_unmatched.iter().map(|name| format!("{name:?}")).collect();
+    if !names.is_empty() {
+        text = format!("{text}; no file was left out as {}", names.join(", "));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,11 @@
 //!
 //! Ctrl-C stops them: files that have arrived stay, a file that is under way leaves nothing.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+};
 
 use tokio::{
     sync::mpsc,
@@ -15,7 +19,9 @@ use crate::{
         args::{Download, Upload},
         interrupt::Interrupt,
         json,
+        many::Failures,
         output::Output,
+        place,
         progress::Meter,
         text::{bytes, count, files, path},
     },
@@ -23,51 +29,132 @@ use crate::{
         Client,
         download::{Existing, FolderDownload},
         error::Error,
-        path::{join, kept_name},
+        path::{kept_name, target},
         transfer::{Moved, Tally},
         upload::{FolderUpload, Marks, Omitted},
     },
+    error::Kind,
     limits,
-    wire::v1::EntryKind,
+    wire::v1::{Entry, EntryKind},
 };
 
-/// Uploads a file or a folder.
+/// Uploads files and folders, one after the other.
 pub(super) async fn upload(
     client: &Client,
     args: Upload,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let metadata = tokio::fs::metadata(&args.local).await.map_err(|why| Error::Local {
+    let mut interrupt = Interrupt::listen()?;
+    let mut sources = Vec::with_capacity(args.locals.len());
+    for local in &args.locals {
+        sources.push((local.display().to_string(), name_in_store(local).await?));
+    }
+    let places = place::destinations(client, &sources, &args.path).await?;
+    let mut failures = Failures::default();
+    for (local, to) in args.locals.iter().zip(&places) {
+        let to = place::trimmed(to);
+        let outcome = if is_stream(local) {
+            upload_stream(client, to, &args, &mut interrupt, output).await
+        } else {
+            upload_one(client, (local, to), &args, &mut interrupt, output).await
+        };
+        failures.take(outcome, output)?;
+    }
+    failures.end()
+}
+
+/// Whether a path on the command line stands for a standard stream.
+fn is_stream(local: &Path) -> bool {
+    local.as_os_str() == "-"
+}
+
+/// The name under which a local file or folder goes into a folder; none for a stream, and for a folder
+/// such as `.`, of which only what it holds goes there.
+async fn name_in_store(local: &Path) -> Result<Option<&str>, Failure> {
+    let is_folder = tokio::fs::metadata(local).await.is_ok_and(|found| found.is_dir());
+    if is_stream(local) || (is_folder && local.file_name().is_none()) {
+        return Ok(None);
+    }
+    Ok(Some(kept_name(local)?))
+}
+
+/// Uploads a file or a folder.
+async fn upload_one(
+    client: &Client,
+    (local, to): (&Path, &str),
+    args: &Upload,
+    interrupt: &mut Interrupt,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let metadata = tokio::fs::metadata(local).await.map_err(|why| Error::Local {
         action: "read",
-        path: args.local.clone(),
+        path: local.to_owned(),
         why,
     })?;
     let tally = Arc::new(Tally::default());
     let (sender, done) = mpsc::channel(args.jobs.jobs.into());
-    let mut to = args.path.trim_matches([' ', '/', '\\']).to_owned();
-    if !metadata.is_dir() && is_folder(&args.path) {
-        to = join(&to, kept_name(&args.local)?);
+    let mut to = to.to_owned();
+    if to.is_empty() && !metadata.is_dir() {
+        kept_name(local)?.clone_into(&mut to);
     }
     let mut omitted = Omitted::default();
     let work = async {
         if metadata.is_dir() {
             let marks = if args.mark { Marks::Every } else { Marks::Existing };
             let options = FolderUpload { jobs: args.jobs.jobs.into(), marks };
-            omitted = client.upload_folder((&args.local, &to), options, &tally, &sender).await?;
+            omitted = client.upload_folder((local, &to), options, &tally, &sender).await?;
         } else if args.mark {
-            let local = args.local.display();
-            return Err(Failure::Said(format!("--mark is for folders, and {local} is a file")));
+            let local = local.display();
+            return Err(Failure::Refused(format!("--mark is for folders, and {local} is a file")));
         } else {
             tally.expect(1, metadata.len());
-            let entry = client.upload(&args.local, &to, &tally).await?;
-            sender.send(Moved { entry, local: Some(args.local.clone()) }).await.ok();
+            let entry = client.upload(local, &to, &tally).await;
+            let entry = entry.map_err(|error| advise(&to, error))?;
+            sender.send(Moved { entry, local: Some(local.to_owned()) }).await.ok();
         }
         Ok(())
     };
-    let label = format!("uploading {}", args.local.display());
-    drive(work, done, &tally, Meter::new(label, output), output).await?;
+    let label = format!("uploading {}", local.display());
+    drive((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
     warn(&omitted, output);
     conclude("uploaded", path(&to), &tally, output)
+}
+
+/// Says what to do where a folder is in the way of a file.
+fn advise(to: &str, error: Error) -> Failure {
+    if error.kind() == Some(Kind::AlreadyExists) {
+        return Failure::Refused(format!("{error}; {to}/ is the folder to put it into"));
+    }
+    error.into()
+}
+
+/// Uploads the standard input.
+async fn upload_stream(
+    client: &Client,
+    to: &str,
+    args: &Upload,
+    interrupt: &mut Interrupt,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if to.is_empty() || place::ends_as_folder(&args.path) {
+        let message = "the standard input has no name; say the path of the file, not of its folder";
+        return Err(Failure::Refused(message.to_owned()));
+    }
+    if args.mark {
+        return Err(Failure::Refused("--mark is for folders, and - is a file".to_owned()));
+    }
+    let tally = Arc::new(Tally::default());
+    let (sender, done) = mpsc::channel(1);
+    let work = async {
+        let stream = (std::io::stdin(), "the standard input");
+        let entry = client.upload_stream(stream, to, &tally).await;
+        let entry = entry.map_err(|error| advise(to, error))?;
+        sender.send(Moved { entry, local: None }).await.ok();
+        Ok(())
+    };
+    let meter = Meter::new("uploading the standard input".to_owned(), output);
+    drive((work, interrupt), done, &tally, meter, output).await?;
+    conclude("uploaded", path(to), &tally, output)
 }
 
 /// Tells what of a folder is not in the store.
@@ -91,46 +178,122 @@ fn warn(omitted: &Omitted, output: &mut Output) {
     }
 }
 
-/// Whether a path in the store can only be that of a folder.
-fn is_folder(path: &str) -> bool {
-    let path = path.trim_matches(' ');
-    path.is_empty() || path.ends_with(['/', '\\'])
-}
-
-/// Downloads a file or a folder.
+/// Downloads files and folders, one after the other.
 pub(super) async fn download(
     client: &Client,
     args: Download,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let found = client.stat(&args.path).await?.entry.unwrap_or_default();
+    let (sources, local) = match args.paths.as_slice() {
+        [source] => (std::slice::from_ref(source), None),
+        [sources @ .., local] => (sources, Some(local.as_path())),
+        [] => (&[][..], None),
+    };
+    let sources = sources.iter().map(|source| {
+        let not_text = || format!("{} is no path in the store: not UTF-8", source.display());
+        source.to_str().ok_or_else(|| Failure::Said(not_text()))
+    });
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let several = sources.len() > 1;
+    if let Some(local) = local.filter(|_| several)
+        && (is_stream(local) || !(place::is_local_folder(local) || local.is_dir()))
+    {
+        let local = local.display();
+        let message =
+            format!("{local} is no folder, into which several can go; {local}/ makes one");
+        return Err(Failure::Said(message));
+    }
+    let mut interrupt = Interrupt::listen()?;
+    let mut failures = Failures::default();
+    for source in sources {
+        let outcome = if local.is_some_and(is_stream) {
+            download_stream(client, source, &mut interrupt, output).await
+        } else {
+            let local = (local, several);
+            download_one(client, (source, local), &args, &mut interrupt, output).await
+        };
+        failures.take(outcome, output)?;
+    }
+    failures.end()
+}
+
+/// Where a folder or a file goes on this machine. The root has no name of its own.
+fn place_here(found: &Entry, local: Option<&Path>, several: bool) -> Result<PathBuf, Failure> {
+    let into = several || local.is_none_or(place::is_local_folder);
+    match (place::own_name(&found.path), local) {
+        (None, None) => {
+            Err(Failure::Refused("the root has no name; say which folder it becomes".to_owned()))
+        }
+        (Some(name), local) if into => Ok(local.unwrap_or(Path::new(".")).join(target(name)?)),
+        (_, local) => Ok(local.unwrap_or(Path::new(".")).to_owned()),
+    }
+}
+
+/// Downloads a file or a folder.
+async fn download_one(
+    client: &Client,
+    (source, (local, several)): (&str, (Option<&Path>, bool)),
+    args: &Download,
+    interrupt: &mut Interrupt,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let found = client.stat(source).await?.entry.unwrap_or_default();
+    let local = place_here(&found, local, several)?;
     let existing = if args.force { Existing::Overwrite } else { Existing::Refuse };
     let tally = Arc::new(Tally::default());
     let (sender, done) = mpsc::channel(args.jobs.jobs.into());
     let work = async {
         if found.kind() == EntryKind::Folder {
             let options = FolderDownload { jobs: args.jobs.jobs.into(), existing };
-            client.download_folder((&found, &args.local), options, &tally, &sender).await?;
+            client.download_folder((&found, &local), options, &tally, &sender).await?;
         } else {
-            let moved = client.download(&found, &args.local, existing, &tally).await?;
+            let moved = client.download(&found, &local, existing, &tally).await?;
             sender.send(moved).await.ok();
         }
         Ok(())
     };
     let label = format!("downloading {}", path(&found.path));
-    drive(work, done, &tally, Meter::new(label, output), output).await?;
+    drive((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
     conclude("downloaded", path(&found.path), &tally, output)
+}
+
+/// Writes a file to the standard output, and nothing else.
+async fn download_stream(
+    client: &Client,
+    source: &str,
+    interrupt: &mut Interrupt,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if output.is_json() {
+        let message = "- and --json are both for the standard output; leave one out";
+        return Err(Failure::Said(message.to_owned()));
+    }
+    let found = client.stat(source).await?.entry.unwrap_or_default();
+    if found.kind() == EntryKind::Folder {
+        let message = format!("{source} is a folder, and only a file goes to the standard output");
+        return Err(Failure::Said(message));
+    }
+    let tally = Arc::new(Tally::default());
+    let (_sender, done) = mpsc::channel(1);
+    let work = async {
+        let stream = (std::io::stdout(), "the standard output");
+        match client.download_stream(&found, stream, &tally).await {
+            Err(Error::Local { action: "write", why, .. }) => Err(Failure::Stream(why)),
+            ended => Ok(ended?),
+        }
+    };
+    let meter = Meter::new(format!("downloading {}", path(&found.path)), output);
+    drive((work, interrupt), done, &tally, meter, output).await
 }
 
 /// Runs a transfer to its end, while it shows how far it is and tells what has arrived.
 async fn drive(
-    work: impl Future<Output = Result<(), Failure>>,
+    (work, interrupt): (impl Future<Output = Result<(), Failure>>, &mut Interrupt),
     mut done: mpsc::Receiver<Moved>,
     tally: &Tally,
     mut meter: Meter,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let mut interrupt = Interrupt::listen()?;
     let mut look = interval(limits::PROGRESS_EVERY);
     let mut work = pin!(work);
     let result = loop {
@@ -190,7 +353,8 @@ mod tests {
             Ok(())
         };
         let meter = Meter::new("uploading a".to_owned(), &output);
-        drive(work, done, &tally, meter, &mut output).await.expect("done");
+        let mut interrupt = Interrupt::listen().expect("signals");
+        drive((work, &mut interrupt), done, &tally, meter, &mut output).await.expect("done");
         assert!(err.text().starts_with("uploading a: 0 of 1 file, 0 B of 8 B\n"), "{}", err.text());
     }
 }

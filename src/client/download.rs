@@ -172,7 +172,7 @@ impl Client {
     }
 
     /// Receives all bytes of a file, across lost connections.
-    async fn receive(
+    pub(super) async fn receive(
         &self,
         file: &Entry,
         this: &mut Try,

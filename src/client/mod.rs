@@ -13,6 +13,7 @@ pub mod check;
 pub mod download;
 pub mod error;
 pub mod path;
+mod piped;
 mod retry;
 mod target;
 pub mod transfer;

@@ -33,26 +33,23 @@ pub fn kept_name(local: &Path) -> Result<&str> {
     let unfit = |why: String| Error::Unfit { path: local.to_owned(), why };
     let name = local.file_name().unwrap_or(local.as_os_str());
     let name = name.to_str().ok_or_else(|| unfit("its name is not UTF-8; rename it".to_owned()))?;
-    if let Some(found) =
-        name.chars().find(|c| c.is_control() || matches!(c, '\\' | '"' | '<' | '>' | '|'))
-    {
-        return Err(unfit(format!("its name contains {found:?}, which the store refuses")));
+    unfit_name(name).map_or(Ok(name), |why| Err(unfit(format!("its name {why}; rename it"))))
+}
+
+/// What keeps a name from being that of a file in the store; nothing where it can be one.
+pub fn unfit_name(name: &str) -> Option<String> {
+    let is_bad = |c: &char| c.is_control() || matches!(c, '/' | '\\' | '"' | '<' | '>' | '|');
+    if let Some(found) = name.chars().find(is_bad) {
+        return Some(format!("contains {found:?}, which the store refuses"));
     }
-    if name == "$" {
-        return Err(unfit("the name \"$\" is reserved; rename it".to_owned()));
+    if matches!(name, "" | "." | ".." | "$") {
+        return Some("is reserved".to_owned());
     }
     if name.trim_matches(' ') != name {
-        return Err(unfit(
-            "its name begins or ends with a space, which the store drops; rename it".to_owned(),
-        ));
+        return Some("begins or ends with a space, which the store drops".to_owned());
     }
-    if name.len() > limits::NAME_BYTES_MAX {
-        return Err(unfit(format!(
-            "its name is longer than {} bytes; rename it",
-            limits::NAME_BYTES_MAX
-        )));
-    }
-    Ok(name)
+    (name.len() > limits::NAME_BYTES_MAX)
+        .then(|| format!("is longer than {} bytes", limits::NAME_BYTES_MAX))
 }
 
 /// The path of an entry relative to the folder that it was listed below.
@@ -67,7 +64,7 @@ pub(super) fn relative<'a>(folder: &str, entry: &'a str) -> Result<&'a str> {
 }
 
 /// Where a downloaded entry goes below a local folder: its relative path, as this side writes it.
-pub(super) fn target(relative: &str) -> Result<PathBuf> {
+pub fn target(relative: &str) -> Result<PathBuf> {
     let mut target = PathBuf::new();
     for segment in relative.split('/') {
         let mut components = Path::new(segment).components();

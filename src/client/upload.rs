@@ -116,13 +116,29 @@ impl Client {
     }
 
     async fn upload_once(&self, local: Option<&Path>, path: &str, this: Try) -> Result<Entry> {
+        let (local, to) = (local.map(Path::to_owned), path.to_owned());
+        let read = move |messages: mpsc::Sender<UploadRequest>, this| {
+            read(local.as_deref(), to, &messages, this)
+        };
+        self.upload_from(path, this, read).await
+    }
+
+    /// Sends what `read` reads, on a thread of its own, and sees that the store has just that. It gives
+    /// the digest of what it has sent, or nothing where nobody took it.
+    pub(super) async fn upload_from(
+        &self,
+        path: &str,
+        this: Try,
+        read: impl FnOnce(mpsc::Sender<UploadRequest>, Try) -> Result<Option<(blake3::Hash, Try)>>
+        + Send
+        + 'static,
+    ) -> Result<Entry> {
         let (sender, messages) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
         // While this is held the stream has no end that the server could take for the file's.
         let open = sender.clone();
         let mut stub = self.stub.clone();
         let mut call = pin!(stub.upload(ReceiverStream::new(messages)));
-        let (local, to) = (local.map(Path::to_owned), path.to_owned());
-        let reader = tokio::task::spawn_blocking(move || read(local.as_deref(), to, &sender, this));
+        let reader = tokio::task::spawn_blocking(move || read(sender, this));
         let (answer, read) = tokio::select! {
             answer = &mut call => (answer, None),
             read = joined(reader) => {

@@ -19,10 +19,11 @@ class Running:
     """A command that runs. What reads from it fails, rather than waits for ever, when it hangs."""
 
     def __init__(self, arguments: list[str], **options: Any) -> None:
-        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        streams: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+        }
         self.process = subprocess.Popen(
             [binary(), *arguments],
-            stdin=subprocess.DEVNULL,
             encoding="utf-8",
             **streams | options,
         )

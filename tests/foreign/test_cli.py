@@ -67,6 +67,10 @@ class Usage(CommandCase):
         for arguments in [
             ["bogus"], ["cp", "a"], ["ls", "--bogus"], ["operations", "--state", "odd"],
             ["put", "a", "b", "--jobs", "0"], ["serve", "--listen", "nowhere"],
+            *(["cp", "a", "b", "--skip", name] for name in ["", "*.dll", "a?", "Dir/x", "D\\x", "a|b"]),
+            ["cp", "a", "b", "--literal", "--skip", "*/x"], ["cp", "a", "b", "--keep", "--replace"],
+            ["cp", "a", "b", "c", "--operation-id", "0190a9f0-1234-7abc-8def-0123456789ab"],
+            ["rm"], ["put", "a"], ["get"],
         ]:
             with self.subTest(arguments=arguments):
                 done = self.run_command(*arguments)
@@ -191,9 +195,9 @@ class Transfers(CommandCase):
         for command in [["get", "V1/a"], ["backup"]]:
             self.assert_fails(*command, str(pipe), "--force", says=["pipe is a device, a pipe"])
             self.assert_fails(*command, str(link), "--force", says=["link is a symbolic link"])
-            done = self.run_command(*command, "-", cwd=self.folder)
-            self.assertEqual((done.returncode, done.stdout), (2, ""))
-            self.assertIn("write ./-", done.stderr)
+        done = self.run_command("backup", "-", cwd=self.folder)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("write ./-", done.stderr)
 
         self.assertTrue(pipe.is_fifo() and link.is_symlink())
         self.assertFalse((self.folder / "-").exists())
@@ -213,6 +217,62 @@ class Transfers(CommandCase):
         )
         (self.folder / "file").write_bytes(b"")
         self.assert_fails("get", "manifest.xml", f"{self.folder}/file/", says=["file"])
+
+    def test_a_folder_goes_into_a_folder_that_ends_in_a_slash(self) -> None:
+        self.command("put", str(self.package), "New/")
+        self.command("put", "-r", str(self.package), "/")
+        self.command("put", ".", "Same/", cwd=self.package)
+        self.command("get", "New/package", f"{self.folder}/into/")
+        here = self.folder / "here"
+        here.mkdir()
+        self.command("get", "-r", "New/package", cwd=here)
+        self.command("get", "New", ".", cwd=here)
+
+        stored = {f"{folder}/{path}" for folder in ["New/package", "package", "Same"] for path in PACKAGE}
+        self.assertEqual(set(self.rest.tree()), stored)
+        for root in ["into/package", "here/package", "here/New/package"]:
+            self.assertTrue(read_tree(self.folder / root) == PACKAGE, root)
+        self.assert_fails("get", "/", says=["root"])
+
+    def test_several_go_into_a_folder(self) -> None:
+        manifest, code = str(self.package / "manifest.xml"), str(self.package / "code")
+
+        self.assert_fails("put", manifest, code, "New", says=["New is no folder", "New/"])
+        self.command("put", manifest, code, "New/")
+        self.command("put", manifest, code, "New")
+        self.assert_fails("get", "New/manifest.xml", "New/code", str(self.folder / "no"), says=["no/"])
+        self.command("get", "New/manifest.xml", "New/code", f"{self.folder}/out/")
+        self.assert_fails("put", manifest, manifest, "New", says=["manifest.xml"])
+        (self.folder / "last").write_bytes(b"1")
+        # What is wrong with one does not keep the others from being done.
+        done = self.run_command("put", str(self.folder / "no"), str(self.folder / "last"), "New")
+        self.assert_error(done, str(self.folder / "no"))
+
+        self.assertEqual(set(self.rest.tree()), {
+            "New/manifest.xml", "New/code/calc.dll", "New/code/empty.cfg", "New/last",
+        })
+        self.assertEqual(set(read_tree(self.folder / "out")), {
+            "manifest.xml", "code/calc.dll", "code/empty.cfg",
+        })
+
+    def test_a_file_goes_through_the_standard_streams(self) -> None:
+        with (self.package / "code/calc.dll").open("rb") as file:
+            said = self.command("put", "-", "bin/calc.dll", stdin=file)
+        self.assertEqual(said, "uploaded bin/calc.dll: 1 file, 20.00 MiB\n")
+        self.assertTrue(self.rest.tree()["bin/calc.dll"] == PACKAGE["code/calc.dll"])
+        with (self.folder / "out").open("wb") as file:
+            self.command("get", "bin/calc.dll", "-", stdout=file)
+        self.assertTrue((self.folder / "out").read_bytes() == PACKAGE["code/calc.dll"])
+        self.command("put", "-", "empty")
+        self.assertEqual(self.command("get", "empty", "-"), "")
+
+        self.assert_fails("put", "-", "bin/", says=["name"])
+        self.assert_fails("put", "-", "bin", says=["bin/"])
+        self.assert_fails("get", "bin", "-", says=["bin is a folder"])
+        self.assert_fails("get", "empty", "-", "--json", says=["--json"])
+        self.command("get", "empty", cwd=self.folder)
+        self.command("get", "empty", "./-", cwd=self.folder)
+        self.assertEqual((self.folder / "-").read_bytes(), (self.folder / "empty").read_bytes())
 
     def test_what_is_not_stored_of_a_folder_is_said(self) -> None:
         partial = self.package / "code/.imagestore-0123456789abcdef0123456789abcdef.part"
@@ -241,7 +301,7 @@ class Transfers(CommandCase):
         self.assert_fails("put", nowhere, "V1", says=[nowhere, "No such file"])
         self.assert_fails("put", manifest, "V1", "--mark", says=["--mark", manifest])
         self.assert_fails("put", manifest, "V1/../x", says=["..", "V1/../x"])
-        self.assert_fails("put", manifest, "V0", says=["V0", "folder"])
+        self.assert_fails("put", manifest, "V0", says=["V0", "folder", "V0/ is"])
         (self.package / "link").symlink_to("manifest.xml")
         self.assert_fails("put", str(self.package), "V1", says=["link", "symbolic link"])
 
@@ -263,6 +323,7 @@ class Looking(CommandCase):
 
     def test_a_folder_is_listed(self) -> None:
         self.assertEqual(self.command("ls"), "App/\n")
+        self.assertEqual(self.command("ls", "-la"), self.command("ls", "-l"))
         self.assertEqual(self.command("list", "App"), "_.dir\na.txt\nB.txt\nsub/\n")
         self.assertEqual(self.command("ls", "App/B.txt"), "B.txt\n")
         long = [line.split() for line in self.command("ls", "-l", "App").splitlines()]
@@ -304,14 +365,22 @@ class Looking(CommandCase):
 
     def test_a_path_is_deleted(self) -> None:
         self.assertEqual(self.command("rm", "App/sub"), "deleted App/sub: 1 file, 2 B\n")
-        self.assertEqual(self.command("rm", "App/sub"), "nothing is at App/sub\n")
+        self.assert_fails("rm", "App/sub", says=["nothing is at App/sub"])
+        self.assertEqual(self.command("rm", "-rf", "App/sub"), "nothing is at App/sub\n")
         self.assertEqual(
-            self.records("delete", "App/B.txt"), [{"files_deleted": 1, "bytes_deleted": 5}]
+            self.records("delete", "App/B.txt"),
+            [{"path": "App/B.txt", "files_deleted": 1, "bytes_deleted": 5}],
+        )
+        done = self.run_command("rm", "-r", "none", "App/a.txt", "none/too")
+        self.assertEqual((done.returncode, done.stdout), (1, "deleted App/a.txt: 1 file, 0 B\n"))
+        self.assertEqual(
+            [line.split(";")[0] for line in done.stderr.splitlines()],
+            ["imagestore: nothing is at none", "imagestore: nothing is at none/too"],
         )
         for bad in ["", "/", "App/..", "App/a|b"]:
             self.assert_fails("rm", bad, says=["path"])
 
-        self.assertEqual(self.rest.tree(), {"App/_.dir": b"", "App/a.txt": b""})
+        self.assertEqual(self.rest.tree(), {"App/_.dir": b""})
 
     def test_a_reader_that_leaves_ends_what_only_shows(self) -> None:
         for arguments in [["ls"], ["ls", "--json"], ["stat", "App"], ["info"], ["operations"]]:
@@ -339,7 +408,7 @@ class Looking(CommandCase):
         self.command("cp", "App", "App2")
         self.rest.put("App2/more", b"1")
         said = self.command("cp", "App2", "App", env=switches)
-        self.assertEqual(said, "copied App2 to App: 5 files, 8 B\n")
+        self.assertEqual(said, "copied App2 to App: 5 files, 8 B; replaced 4 files\n")
         for command in COMMANDS:
             if command != "serve":
                 found = set(re.findall(r"env: (IMAGESTORE_\w+)", self.command(command, "--help")))

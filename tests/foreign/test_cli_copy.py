@@ -43,8 +43,42 @@ class Copies(CopyCase):
     """Copying, with each of its flags."""
 
     def test_a_copy_replaces_what_is_there(self) -> None:
-        self.assertRegex(self.command("copy", "V1", "V2"), r"^copied V1 to V2: 4 files, .*\n$")
+        said = self.command("copy", "-r", "V1", "V2")
+        self.assertRegex(said, r"^copied V1 to V2: 4 files, .*; replaced 1 file\n$")
         self.assert_at("V2")
+
+    def test_a_folder_and_a_file_replace_each_other_only_with_replace(self) -> None:
+        self.rest.put("file", b"1")
+
+        self.assert_fails(
+            "cp", "file", "V1", says=['"V1"', "folder of 4 files", "V1/ copies", "--replace"]
+        )
+        self.assert_fails("cp", "V1", "file", says=['"file"', "--replace"])
+        self.assert_at("V1")
+        self.assertEqual(self.command("cp", "file", "V1/"), "copied file to V1/file: 1 file, 1 B\n")
+        self.command("rm", "V1/file")
+        said = self.command("cp", "V1", "file", "--replace")
+        self.assertRegex(said, "; replaced 1 file\n$")
+        self.command("cp", "V2/old", "file", "--replace")
+        self.assertEqual(self.rest.tree("file"), {"file": b"old"})
+        said = self.command("cp", "file", "V1", "--replace")
+        self.assertEqual(said, "copied file to V1: 1 file, 3 B; replaced 4 files\n")
+        self.assertIn("; replaced 4 files\n", self.command("operations"))
+
+    def test_several_are_copied_into_a_folder(self) -> None:
+        self.assert_fails("cp", "V1", "V2/old", "New", says=["New is no folder", "New/"])
+        self.command("cp", "V1", "V2/old", "New/")
+        self.assert_at("New/V1")
+        done = self.run_command("cp", "nothing", "V2/old", "New")
+        self.assert_error(done, '"nothing"')
+        self.assertIn("copied V2/old to New/old: 1 file, 3 B; replaced 1 file\n", done.stdout)
+        self.assert_fails("cp", "V1/a.dll", "New/V1/a.dll", "New", says=["a.dll"])
+
+    def test_a_name_that_left_nothing_out_is_told(self) -> None:
+        said = self.command("cp", "V1", "V3", "--skip", "a.dll", "--skip", "notes.tx", "--skip", "*", "--literal")
+        self.assertIn('; no file was left out as "*", "notes.tx"\n', said)
+        (copied,) = self.records("cp", "V2/old", "V4", "--skip", "Old")
+        self.assertEqual((copied["skip_files_unmatched"], copied["files_replaced"]), (["Old"], 0))
 
     def test_skipped_names_are_left_out(self) -> None:
         said = self.command("cp", "V1", "V3", "--skip", "A.dll", "--skip", "B.TXT")

@@ -35,13 +35,45 @@ class OperationsCase(BrowserCase):
         self.click("#copy-dialog [name=mark]")
         self.screenshot("copy")
         self.click("#copy-dialog [type=submit]")
-        card = self.wait_card("Succeeded", "App", "App2", "3 files", "1 left out")
+        card = self.wait_card(
+            "Succeeded", "App", "App2", "3 files", "1 left out", "“none.such” left nothing out"
+        )
         self.wait_names("App", "App2")
         kept = {path.replace("App/", "App2/", 1): data for path, data in PACKAGE.items()}
         del kept["App2/Code/app.pdb"]
         self.assertEqual(self.rest.tree("App2"), kept)
         card.find_element("css selector", "summary").click()
         self.wait(lambda: "501 B" not in card.text and "500 B left out" in card.text)
+
+    def test_a_name_that_is_none_is_refused(self) -> None:
+        self.rest.put_all(PACKAGE)
+        self.open()
+        self.click("[aria-label='Copy App']")
+        self.fill("#copy-dialog [name=destination]", "App2")
+        for names, says in [("app.pdb\nCode/app.pdb", "Code/app.pdb"), ("*.pdb", "pattern"), ("a|b", "a|b")]:
+            self.fill("#copy-dialog [name=skip]", names)
+            self.click("#copy-dialog [type=submit]")
+            self.wait(lambda says=says: says in self.text("#copy-dialog .error"))
+        self.assertFalse(self.rest.exists("App2"))
+
+    def test_a_file_replaces_a_folder_only_where_that_is_said(self) -> None:
+        self.rest.put_all(PACKAGE | {"Prod/a": b"1", "Prod/b": b"2", "file": b"3"})
+        self.open()
+        self.click("[aria-label='Copy file']")
+        self.fill("#copy-dialog [name=destination]", "Prod")
+        self.click("#copy-dialog [type=submit]")
+        self.wait(lambda: "Prod" in self.text("#copy-dialog .error"))
+        self.assertTrue(self.rest.exists("Prod/a"))
+        # Into it.
+        self.fill("#copy-dialog [name=destination]", "Prod/")
+        self.click("#copy-dialog [type=submit]")
+        self.wait_card("Succeeded", "Prod/file", "1 file")
+        self.click("[aria-label='Copy file']")
+        self.fill("#copy-dialog [name=destination]", "Prod")
+        self.click("#copy-dialog [value=Overwrite]")
+        self.click("#copy-dialog [type=submit]")
+        self.wait_card("Succeeded", "Prod", "replaced 3 files")
+        self.assertEqual(self.rest.tree("Prod"), {"Prod": b"3"})
 
     def test_a_copy_that_is_refused_says_why_and_can_be_corrected(self) -> None:
         self.rest.put_all(PACKAGE)

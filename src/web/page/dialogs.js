@@ -1,5 +1,6 @@
 // The three dialogs. Each is asked and answers once; Escape and its Cancel button answer null.
 
+import { join, nameOf, normal } from './api.js';
 import { byId, setText } from './dom.js';
 
 /**
@@ -42,10 +43,10 @@ export function askCopy(source, start) {
   const fields = form.elements;
   fields.source.value = source;
   fields.destination.value = source;
-  const answer = ask('copy-dialog', () => start({
+  const answer = ask('copy-dialog', async () => start({
     RemoteSource: fields.source.value,
-    RemoteDestination: fields.destination.value,
-    SkipFiles: lines(fields.skip.value),
+    RemoteDestination: into(fields.destination.value, fields.source.value),
+    SkipFiles: names(fields.skip.value),
     CheckMarkFile: fields.mark.checked,
     CopyFlag: fields.flag.value,
     Verify: fields.verify.checked,
@@ -58,6 +59,29 @@ export function askCopy(source, start) {
 
 const lines = (value) =>
   value.split('\n').map((line) => line.trim()).filter((line) => line !== '');
+
+/** Where a copy goes: into what ends in a separator, under its own name. */
+function into(destination, source) {
+  if (!/[/\\] *$/.test(destination)) return destination;
+  return join(normal(destination.trim()), nameOf(normal(source.trim())));
+}
+
+/** The names of a skip list. What cannot be the name of a file would leave out nothing. */
+function names(value) {
+  const found = lines(value);
+  for (const name of found) {
+    if (/[/\\]/.test(name)) {
+      throw new Error(`“${name}” has a separator. Give the last name alone: it counts at every depth.`);
+    }
+    if (/[*?]/.test(name)) {
+      throw new Error(`“${name}” is compared as a whole name, not as a pattern. Give each name.`);
+    }
+    if (/["<>|\u0000-\u001f]/.test(name) || ['.', '..', '$'].includes(name)) {
+      throw new Error(`“${name}” is the name of no file.`);
+    }
+  }
+  return found;
+}
 
 /** Asks whether to delete. `remove()` does it. */
 export function askDelete(title, text, path, remove) {

@@ -271,9 +271,19 @@ function result(operation) {
     parts.unshift(text.things(Number(operation.FilesDone), 'file'),
       text.bytes(Number(operation.BytesDone)));
     const skipped = Number(operation.FilesSkipped);
-    if (skipped > 0) parts.splice(2, 0, `${text.count(skipped)} left out`);
+    const replaced = Number(operation.FilesReplaced);
+    const beside = [];
+    if (skipped > 0) beside.push(`${text.count(skipped)} left out`);
+    if (replaced > 0) beside.push(`replaced ${text.things(replaced, 'file')}`);
+    if (operation.SkipFilesUnmatched.length > 0) beside.push(`${unmatched(operation)} left nothing out`);
+    parts.splice(2, 0, ...beside);
   }
   return parts.join(' · ');
+}
+
+/** The first of the names by which nothing was left out, and how many more there are. */
+function unmatched({ SkipFilesUnmatched: [first, ...more] }) {
+  return more.length === 0 ? `“${first}”` : `“${first}” and ${text.things(more.length, 'other name')}`;
 }
 
 function facts(operation) {
@@ -287,6 +297,12 @@ function facts(operation) {
   if (operation.FinishedAt) rows.push(['Took', text.span(seconds(operation))]);
   if (operation.CurrentPath) rows.push(['At', operation.CurrentPath]);
   rows.push(['Files', files], ['Size', size]);
+  if (operation.FilesReplaced !== '0') {
+    rows.push(['Replaced', text.things(Number(operation.FilesReplaced), 'file')]);
+  }
+  if (operation.SkipFilesUnmatched.length > 0) {
+    rows.push(['Left nothing out', operation.SkipFilesUnmatched.map((name) => `“${name}”`).join(', ')]);
+  }
   if (operation.Error) rows.push(['Code', operation.Error.Code]);
   rows.push(['Id', operation.Id]);
   return rows;
