@@ -5,7 +5,7 @@
 
 mod report;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 pub use report::chain;
 
@@ -51,6 +51,8 @@ pub enum Kind {
     PreconditionFailed,
     /// The operation has ended, so that it cannot be cancelled.
     Finished,
+    /// The changes since a number are not kept any more.
+    ChangesForgotten,
     /// A value exceeds a bound of the store.
     TooLarge,
     /// A message exceeds a bound of the interface.
@@ -75,7 +77,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for tables and laws.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidArgument,
         Self::PathTooLong,
         Self::Reserved,
@@ -94,6 +96,7 @@ impl Kind {
         Self::Changed,
         Self::PreconditionFailed,
         Self::Finished,
+        Self::ChangesForgotten,
         Self::TooLarge,
         Self::MessageTooLarge,
         Self::Busy,
@@ -127,6 +130,7 @@ impl Kind {
             Self::Changed => "CHANGED",
             Self::PreconditionFailed => "PRECONDITION_FAILED",
             Self::Finished => "FINISHED",
+            Self::ChangesForgotten => "CHANGES_FORGOTTEN",
             Self::TooLarge => "TOO_LARGE",
             Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
             Self::Busy => "BUSY",
@@ -163,7 +167,7 @@ impl Kind {
             Self::TooLarge | Self::MessageTooLarge | Self::NoSpace => 8,
             Self::PreconditionFailed | Self::Finished => 9,
             Self::SessionConflict | Self::Changed => 10,
-            Self::BadRange | Self::UnsatisfiableRange => 11,
+            Self::BadRange | Self::UnsatisfiableRange | Self::ChangesForgotten => 11,
             Self::Unimplemented => 12,
             Self::Internal => 13,
             Self::Busy => 14,
@@ -192,6 +196,7 @@ impl Kind {
             | Self::Changed
             | Self::Finished
             | Self::Cancelled => 409,
+            Self::ChangesForgotten => 410,
             Self::PreconditionFailed => 412,
             Self::TooLarge | Self::MessageTooLarge => 413,
             Self::UnsatisfiableRange => 416,
@@ -221,7 +226,9 @@ impl Kind {
             Self::AlreadyExists => "FABRIC_E_NAME_ALREADY_EXISTS",
             Self::WriteConflict => "FABRIC_E_WRITE_CONFLICT",
             Self::SessionConflict => "FABRIC_E_UPLOAD_SESSION_ID_CONFLICT",
-            Self::Changed | Self::PreconditionFailed => "FABRIC_E_SEQUENCE_NUMBER_CHECK_FAILED",
+            Self::Changed | Self::PreconditionFailed | Self::ChangesForgotten => {
+                "FABRIC_E_SEQUENCE_NUMBER_CHECK_FAILED"
+            }
             Self::Finished => "FABRIC_E_INVALID_OPERATION",
             Self::TooLarge => "FABRIC_E_VALUE_TOO_LARGE",
             Self::MessageTooLarge => "FABRIC_E_MESSAGE_TOO_LARGE",
@@ -244,14 +251,14 @@ impl Kind {
 /// A cause that only the log sees.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a call failed.
-#[derive(Debug)]
+/// Why a call failed. Clones share the cause.
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
     message: String,
     field: Option<&'static str>,
     metadata: Vec<(&'static str, String)>,
-    source: Option<Source>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     is_told: bool,
 }
 
@@ -279,7 +286,7 @@ impl Error {
     /// Creates an error for a fault of the server; the caller sees a fixed sentence.
     pub fn internal(source: impl Into<Source>) -> Self {
         let mut error = Self::new(Kind::Internal, "the server failed; its log says why");
-        error.source = Some(source.into());
+        error.source = Some(Arc::from(source.into()));
         error
     }
 
@@ -300,7 +307,7 @@ impl Error {
     /// Adds the cause, for the log.
     #[must_use]
     pub fn because(mut self, source: impl Into<Source>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

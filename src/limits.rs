@@ -235,15 +235,23 @@ pub const OPERATION_LIFE_DEFAULT: Duration = Duration::from_hours(168);
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Copies that read and check their parts at once; further ones wait, and can be cancelled.
 pub const VERIFIES_MAX: usize = 8;
-/// The age from which a row that says it runs, of work that nobody knows, is taken for forgotten.
-pub const FORGOTTEN_AGE: Duration = Duration::from_mins(1);
+/// How long the end of an operation waits before it is tried again, where the database fails; each time
+/// twice as long, up to the second.
+pub const VERDICT_RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The longest such wait.
+pub const VERDICT_RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long a stop waits until the operations that it cancels have ended. The next start fails those that
+/// have not.
+pub const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Operations that run at once; further copies are refused.
 pub const OPERATIONS_RUNNING_MAX: usize = 1024;
 /// Those who watch operations at once, one or all; further ones are refused. A watch costs the
 /// same whatever it follows, so no operation has a bound of its own.
 pub const WATCHERS_MAX: usize = CALLS_MAX / 2;
-/// Changes that a watcher of all operations may lag behind.
+/// Changes that a watcher of all operations may lag behind before it is given them from the database.
 pub const WATCH_LAG: usize = 1024;
+/// Changes that such a watcher is given from the database at once.
+pub const CHANGES_PAGE: usize = 256;
 
 /// The body of a POST or DELETE: upstream's figure (reference, section 1.7).
 pub const REST_BODY_BYTES_MAX: usize = 4 * MIB;

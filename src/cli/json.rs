@@ -86,6 +86,7 @@ pub(super) fn operation(operation: &Operation) -> Value {
         })),
         "skip_files_unmatched": operation.skip_files_unmatched,
         "files_replaced": operation.files_replaced,
+        "change": operation.change,
     })
 }
 

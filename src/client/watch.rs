@@ -45,7 +45,8 @@ struct Attached {
 enum Subject {
     Copy(CopyRequest, Option<Instant>),
     One(String),
-    All,
+    /// All, and the highest change that was told.
+    All(Option<u64>),
 }
 
 impl Client {
@@ -66,9 +67,10 @@ impl Client {
         self.follow(Subject::One(id.to_owned()))
     }
 
-    /// Follows all operations, for ever.
+    /// Follows all operations, for ever. After a lost connection come the ends that were missed, unless
+    /// their operations have expired.
     pub fn watch_all(&self) -> Watch {
-        self.follow(Subject::All)
+        self.follow(Subject::All(None))
     }
 
     fn follow(&self, subject: Subject) -> Watch {
@@ -89,7 +91,7 @@ impl Watch {
         match &self.subject {
             Subject::Copy(request, _) => &request.operation_id,
             Subject::One(id) => id,
-            Subject::All => "",
+            Subject::All(_) => "",
         }
     }
 
@@ -107,8 +109,7 @@ impl Watch {
         while !self.ended {
             let error = match self.message().await {
                 Ok(operation) => {
-                    let all = matches!(self.subject, Subject::All);
-                    self.ended = !all && is_final(operation.state());
+                    self.note(&operation);
                     return Ok(Some(operation));
                 }
                 Err(error) => self.orphan(error),
@@ -120,6 +121,14 @@ impl Watch {
             }
         }
         Ok(None)
+    }
+
+    /// Notes how far the caller is.
+    fn note(&mut self, operation: &Operation) {
+        match &mut self.subject {
+            Subject::All(since) => *since = (*since).max(Some(operation.change)),
+            Subject::Copy(..) | Subject::One(_) => self.ended = is_final(operation.state()),
+        }
     }
 
     /// The next message of the stream that there is, or of a new one.
@@ -177,7 +186,9 @@ async fn attach(client: &Client, subject: &Subject) -> Result<Streaming<Operatio
             stub.copy(request).await
         }
         Subject::One(id) => stub.watch_operation(WatchOperationRequest { id: id.clone() }).await,
-        Subject::All => stub.watch_operations(WatchOperationsRequest {}).await,
+        Subject::All(since) => {
+            stub.watch_operations(WatchOperationsRequest { since: *since }).await
+        }
     };
     client.answer(answer)
 }

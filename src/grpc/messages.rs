@@ -112,6 +112,7 @@ pub(super) fn operation(operation: Operation) -> v1::Operation {
         error: operation.error.map(rpc_status),
         skip_files_unmatched: progress.skip_files_unmatched,
         files_replaced: progress.files_replaced as u64,
+        change: operation.change as u64,
     }
 }
 

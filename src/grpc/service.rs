@@ -93,7 +93,9 @@ impl ImageStore for Service {
         request: Request<WatchOperationsRequest>,
     ) -> Answer<Self::WatchOperationsStream> {
         let call = call(&request)?;
-        answer(self.0.watch_all().await.map(|updates| streams::watch_all(updates, call)))
+        let since = request.get_ref().since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
+        let updates = self.0.watch_all(since, call).await;
+        answer(updates.map(|updates| streams::watch_all(updates, call)))
     }
 
     async fn list_operations(

@@ -59,7 +59,7 @@ pub(super) fn watch(
 pub(super) fn watch_all(updates: AllUpdates, call: Call) -> Answers<v1::Operation> {
     Box::pin(stream::unfold(Some(updates), move |updates| async move {
         let mut updates = updates?;
-        let next = until(call, async { updates.next().await.ok_or_else(stopping) }).await;
+        let next = until(call, async { updates.next().await?.ok_or_else(stopping) }).await;
         step(next.map(Some), updates, messages::operation)
     }))
 }

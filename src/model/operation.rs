@@ -130,6 +130,8 @@ pub struct Operation {
     pub finished: Option<i64>,
     /// Why it did not succeed.
     pub error: Option<OperationError>,
+    /// The number of the last change of its state: a later change of any operation has a higher one.
+    pub change: i64,
 }
 
 impl OperationState {

@@ -24,7 +24,7 @@ use crate::{
 pub enum Started {
     /// It is done.
     Done(Operation),
-    /// An earlier request of the same id has succeeded, or runs and can be followed.
+    /// An earlier request of the same id has succeeded, or runs on another server.
     Earlier(Operation),
     /// The source is pinned, and the work begins: this run of it.
     Begun(Operation, Target, i64),
@@ -40,7 +40,7 @@ pub const START_PINS: usize = 1;
 /// `PathTooLong`, `TooLarge`, `PreconditionFailed`; nothing has changed then.
 pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
     let fingerprint = request.fingerprint();
-    if let Some(operation) = operation::earlier(tx, request.id, &fingerprint)? {
+    if let Some(operation) = operation::earlier(tx, request.id, &fingerprint, server)? {
         return Ok(Started::Earlier(operation));
     }
     request.check()?;
@@ -65,7 +65,7 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
             skip_files_unmatched: operation.progress.skip_files_unmatched,
             ..if is_kept { all_skipped(totals) } else { all_done(totals) }
         };
-        operation::insert(tx, &operation, &fingerprint, server)?;
+        operation::insert(tx, &mut operation, &fingerprint, server)?;
         return Ok(Started::Done(operation));
     }
     if request.if_exists == IfExists::ReplaceSameKind {
@@ -76,7 +76,7 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
     if !is_filtered {
         reach::check(tx, &request.destination, &target, "destination")?;
     }
-    let run = operation::insert(tx, &operation, &fingerprint, server)?;
+    let run = operation::insert(tx, &mut operation, &fingerprint, server)?;
     pin::pin(tx, &operation::owner(run, server), target.as_ref())?;
     Ok(Started::Begun(operation, target, run))
 }
@@ -141,6 +141,7 @@ fn running(tx: &mut Tx<'_>, request: &CopyRequest, totals: Totals) -> Result<Ope
         updated: now,
         finished: None,
         error: None,
+        change: 0,
     })
 }
 
@@ -200,4 +201,21 @@ pub fn give_up(
 ) -> Result<bool> {
     pin::unpin(tx, &owner.id)?;
     operation::finish(tx, run, state, progress, Some(&error.into()))
+}
+
+/// Ends the run of a copy that `server` began and that no task works on. Returns what it is then; `None`:
+/// it is another server's.
+pub fn abandon(
+    tx: &mut Tx<'_>,
+    found: &operation::Found,
+    server: &str,
+    error: &Error,
+) -> Result<Option<Operation>> {
+    if found.owner != server {
+        return Ok(None);
+    }
+    let owner = operation::owner(found.run, server);
+    let progress = &found.operation.progress;
+    give_up(tx, (found.run, &owner), (OperationState::Failed, error), progress)?;
+    operation::get(tx, found.operation.id).map(Some)
 }

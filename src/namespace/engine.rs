@@ -11,38 +11,27 @@
 //! that leaves, or whose deadline passes, takes back a job that still waits and cannot take back one
 //! that has begun.
 
+mod ticket;
+
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
-use tracing::Span;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     crash::{self, Point},
-    error::{Error, Kind, Result, chain},
+    error::{Error, Kind, Result},
     limits::{READ_QUEUE_MAX, WRITE_BATCH_MAX, WRITE_QUEUE_MAX},
-    namespace::sql::{Connection, Mode, Tx},
+    namespace::{
+        engine::ticket::{Answer, Job, late, passed, ticket},
+        sql::{Connection, Mode, Tx},
+    },
 };
-
-const WAITING: u8 = 0;
-const BEGUN: u8 = 1;
-const ABANDONED: u8 = 2;
-
-/// What tells a caller its verdict, once the commit is known. Returns whether he still waits for it.
-type Answer = Box<dyn FnOnce(Option<Error>) -> bool + Send>;
-
-/// A job for a database thread. It is given a transaction, or the reason why there is none; it
-/// returns whether its changes are to stay. `None`: it was abandoned before it began.
-type Job = Box<dyn FnOnce(Result<&mut Tx<'_>>) -> Option<(bool, Answer)> + Send>;
 
 /// The database threads. Cheap to clone; they end when they are closed or the last clone is gone.
 #[derive(Clone, Debug)]
@@ -95,14 +84,52 @@ impl Engine {
         deadline: Option<Instant>,
         job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (job, ticket) = ticket(job);
+        self.write_and(deadline, job, |_| ()).await
+    }
+
+    /// The same, and calls `committed` with the result once it is durable, whether the caller still waits
+    /// or not. The calls are made in the order of the commits, on the writer's thread, and must not block.
+    ///
+    /// # Errors
+    /// Those of [`Engine::write`]; `committed` is not called then.
+    ///
+    /// # Cancel safety
+    /// That of [`Engine::write`].
+    pub async fn write_and<T: Send + 'static>(
+        &self,
+        deadline: Option<Instant>,
+        job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T> {
+        // A job with time in the queue would begin, however late its caller came.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(late());
+        }
+        self.write_unless(passed(deadline), job, committed).await
+    }
+
+    /// The same, but takes the job back with the error of `given_up` if that resolves before the job
+    /// begins. One that has begun gives its verdict.
+    ///
+    /// # Errors
+    /// Those of [`Engine::write`], and that of `given_up`.
+    ///
+    /// # Cancel safety
+    /// That of [`Engine::write`].
+    pub async fn write_unless<T: Send + 'static>(
+        &self,
+        given_up: impl Future<Output = Error>,
+        job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T> {
+        let (job, ticket) = ticket(job, committed);
         let (waiting, written) = (Waiting::new(&self.waiting), Arc::clone(&self.written));
         let counted: Job = Box::new(move |tx| {
             drop(waiting);
             written.fetch_add(1, Ordering::Relaxed);
             job(tx)
         });
-        ticket.redeem(&self.writer, counted, deadline).await
+        ticket.redeem(&self.writer, counted, given_up).await
     }
 
     /// Runs a job on one snapshot.
@@ -117,8 +144,11 @@ impl Engine {
         deadline: Option<Instant>,
         job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (job, ticket) = ticket(job);
-        ticket.redeem(&self.readers, job, deadline).await
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(late());
+        }
+        let (job, ticket) = ticket(job, |_| ());
+        ticket.redeem(&self.readers, job, passed(deadline)).await
     }
 
     /// Whether callers wait for the writer: background work then stops early.
@@ -174,91 +204,6 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
     std::thread::Builder::new().name(name).spawn(run).map_err(Error::internal)
 }
 
-/// The caller's end of a job.
-struct Ticket<T> {
-    state: Arc<AtomicU8>,
-    verdict: oneshot::Receiver<Result<T>>,
-}
-
-/// Wraps a job such that it begins only if its caller still waits, and answers after the commit.
-fn ticket<T: Send + 'static>(
-    job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-) -> (Job, Ticket<T>) {
-    let state = Arc::new(AtomicU8::new(WAITING));
-    let (sender, verdict) = oneshot::channel();
-    let mine = Arc::clone(&state);
-    let span = Span::current();
-    let job: Job = Box::new(move |tx| {
-        let _entered = span.enter();
-        mine.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).ok()?;
-        let result = tx.and_then(|tx| {
-            catch_unwind(AssertUnwindSafe(|| job(tx)))
-                .unwrap_or_else(|_| Err(Error::internal("a database job panicked").told()))
-        });
-        let good = result.is_ok();
-        let answer: Answer = Box::new(move |commit| {
-            let verdict = match commit {
-                Some(error) if good => Err(error),
-                _ => result,
-            };
-            // A caller that left does not want to know.
-            sender.send(verdict).is_ok()
-        });
-        Some((good, answer))
-    });
-    (job, Ticket { state, verdict })
-}
-
-impl<T> Ticket<T> {
-    async fn redeem(
-        mut self,
-        queue: &mpsc::Sender<Job>,
-        job: Job,
-        deadline: Option<Instant>,
-    ) -> Result<T> {
-        let gone = || Error::new(Kind::Busy, "the server is stopping; try again");
-        let send = queue.send(job);
-        let Some(deadline) = deadline else {
-            send.await.map_err(|_| gone())?;
-            return (&mut self.verdict).await.map_err(|_| gone())?;
-        };
-        // A job with time in the queue would begin, however late its caller came.
-        if deadline <= Instant::now() {
-            return Err(late());
-        }
-        match tokio::time::timeout_at(deadline, send).await {
-            Ok(sent) => sent.map_err(|_| gone())?,
-            Err(_) => return Err(late()),
-        }
-        tokio::select! {
-            biased;
-            verdict = &mut self.verdict => return verdict.map_err(|_| gone())?,
-            () = tokio::time::sleep_until(deadline) => {}
-        }
-        if self.take_back() {
-            return Err(late());
-        }
-        // It has begun: its verdict is the answer, even a little late.
-        (&mut self.verdict).await.map_err(|_| gone())?
-    }
-}
-
-impl<T> Ticket<T> {
-    fn take_back(&self) -> bool {
-        self.state.compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
-
-impl<T> Drop for Ticket<T> {
-    fn drop(&mut self) {
-        self.take_back();
-    }
-}
-
-fn late() -> Error {
-    Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
-}
-
 fn write_loop(
     mut connection: Box<dyn Connection>,
     mut jobs: mpsc::Receiver<Job>,
@@ -278,7 +223,7 @@ fn write_loop(
         }
         let mut is_told = false;
         for answer in answers {
-            is_told |= answer(failure.as_ref().map(again));
+            is_told |= answer(failure.clone());
         }
         // Those who are told have it logged where they answer.
         if let Some(error) = failure.filter(|_| !is_told) {
@@ -306,7 +251,7 @@ fn write_batch(
         }
         let tx = match &state {
             Ok(()) => Ok(&mut Tx::new(connection)),
-            Err(error) => Err(again(error)),
+            Err(error) => Err(error.clone()),
         };
         let (good, answer) = job(tx).map_or((true, None), |(good, answer)| (good, Some(answer)));
         answers.extend(answer);
@@ -336,15 +281,6 @@ fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
     connection.execute("RELEASE job", &[]).map(drop)
 }
 
-/// The same error for one more caller.
-fn again(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.message());
-    match std::error::Error::source(error) {
-        Some(source) => copy.because(chain(source)),
-        None => copy,
-    }
-}
-
 fn read_loop(
     mut connection: Box<dyn Connection>,
     jobs: &Mutex<mpsc::Receiver<Job>>,
@@ -359,7 +295,7 @@ fn read_loop(
         drop(queue);
         let begun = connection.begin(Mode::Read);
         let answer =
-            job(begun.map(|()| Tx::new(connection.as_mut())).as_mut().map_err(|e| again(e)));
+            job(begun.map(|()| Tx::new(connection.as_mut())).as_mut().map_err(|e| e.clone()));
         connection.rollback();
         if let Some((_, answer)) = answer {
             answer(None);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::namespace::{

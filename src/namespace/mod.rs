@@ -58,6 +58,8 @@ pub struct Opened {
     pub recovered: Recovered,
     /// The id of the store, which its objects are marked with.
     pub store: i64,
+    /// The number of the last change of an operation.
+    pub last_change: i64,
 }
 
 /// Opens the namespace in a database, makes its tables if they are missing, and brings those of an older
@@ -71,12 +73,12 @@ pub struct Opened {
 /// another server has the database or it cannot be reached, `Internal` if it cannot be opened.
 pub fn open(database: &Database, server: &str, owner: Option<i64>) -> Result<Opened> {
     let mut writer = database.connect(Mode::Write)?;
-    let (recovered, store) = found_or_recover(writer.as_mut(), server, owner)?;
+    let (recovered, store, last_change) = found_or_recover(writer.as_mut(), server, owner)?;
     crash::reach(Point::Settle);
     writer.settle()?;
     crash::reach(Point::Settled);
     let readers = (0..READERS).map(|_| database.connect(Mode::Read)).collect::<Result<_>>()?;
-    Ok(Opened { engine: Engine::start(writer, readers)?, recovered, store })
+    Ok(Opened { engine: Engine::start(writer, readers)?, recovered, store, last_change })
 }
 
 /// Makes a store, or clears away what an earlier instance left of one: all or nothing.
@@ -84,7 +86,7 @@ fn found_or_recover(
     writer: &mut dyn Connection,
     server: &str,
     owner: Option<i64>,
-) -> Result<(Recovered, i64)> {
+) -> Result<(Recovered, i64, i64)> {
     writer.begin(Mode::Write)?;
     let is_new = !writer.has_tables()?;
     if is_new {
@@ -103,10 +105,11 @@ fn found_or_recover(
         return Err(Error::new(Kind::InvalidArgument, message));
     }
     let recovered = recover(&mut tx, server)?;
+    let last_change = schema::meta(&mut tx, "change")?;
     crash::reach(Point::Recover);
     writer.commit()?;
     crash::reach(Point::Recovered);
-    Ok((recovered, store))
+    Ok((recovered, store, last_change))
 }
 
 fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {

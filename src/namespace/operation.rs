@@ -4,17 +4,26 @@
 //! transaction all change the row only where it is still running, so exactly one wins. What failed or
 //! was cancelled can run again under its id, in a row of its own: a run is known by the row's `seq`, and
 //! an earlier run that has not noticed its end cannot touch a later one.
+//!
+//! Each change of a state takes the next number of the store, in the transaction that makes it, so numbers
+//! rise by one in the order of commits. Whoever knows one can ask for what came after it, and sees by a gap
+//! that something is missing.
+
+mod pages;
+
+pub use pages::{changed_since, list};
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{EXPIRE_ROWS, LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX},
+    limits::EXPIRE_ROWS,
     model::{
-        Digest, Operation, OperationError, OperationId, OperationKind, OperationState, Page,
-        Progress, StorePath,
+        Digest, Operation, OperationError, OperationId, OperationKind, OperationState, Progress,
+        StorePath,
     },
     namespace::{
         pin::{self, Owner},
-        sql::{Param, Row, Tx, params},
+        schema,
+        sql::{Row, Tx, params},
     },
 };
 
@@ -24,14 +33,17 @@ macro_rules! select {
         concat!(
             "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
                bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
-               finished, error_reason, error_message, files_replaced, skip_files_unmatched, ",
+               finished, error_reason, error_message, files_replaced, skip_files_unmatched,
+               change, ",
             $rest
         )
     };
 }
 
+use select;
+
 /// How many columns [`from_row`] takes.
-const COLUMNS: usize = 19;
+const COLUMNS: usize = 20;
 
 /// What an operation of a page costs beside its texts: the other fields of its message.
 const OPERATION_OVERHEAD_BYTES: usize = 512;
@@ -98,6 +110,7 @@ fn from_row(row: &Row) -> Result<Operation> {
         updated: row.int(13)?,
         finished: row.opt_int(14)?,
         error: error.transpose()?,
+        change: row.int(19)?,
     })
 }
 
@@ -119,15 +132,21 @@ pub struct Found {
     pub fingerprint: Digest,
     /// Which run it is.
     pub run: i64,
+    /// The server that runs it, or ran it.
+    pub owner: String,
 }
 
 /// Returns the latest run of an operation.
 pub fn find(tx: &mut Tx<'_>, id: OperationId) -> Result<Option<Found>> {
-    let sql = select!("fingerprint, seq FROM operation WHERE id = $1");
+    let sql = select!("fingerprint, seq, owner FROM operation WHERE id = $1");
     tx.first(sql, params![&id.to_string()])?
         .map(|row| {
-            let operation = from_row(&row)?;
-            Ok(Found { operation, fingerprint: row.digest(COLUMNS)?, run: row.int(COLUMNS + 1)? })
+            Ok(Found {
+                operation: from_row(&row)?,
+                fingerprint: row.digest(COLUMNS)?,
+                run: row.int(COLUMNS + 1)?,
+                owner: row.text(COLUMNS + 2)?,
+            })
         })
         .transpose()
 }
@@ -146,8 +165,9 @@ pub fn unknown(id: OperationId) -> Error {
     Error::new(Kind::OperationNotFound, message).field("id").with("id", id.to_string())
 }
 
-/// Judges a request by the row of its id. Returns the operation of the same request that runs or has
-/// succeeded; one that failed or was cancelled runs again.
+/// Judges a request by the row of its id. Returns the operation of the same request that has succeeded, or
+/// runs on another server; one that failed or was cancelled runs again. The caller is the only one on
+/// `server` that runs this id: a row that says so is what a lost verdict left, and is dropped.
 ///
 /// # Errors
 /// `WriteConflict` if the id was used with other arguments.
@@ -155,23 +175,34 @@ pub fn earlier(
     tx: &mut Tx<'_>,
     id: OperationId,
     fingerprint: &Digest,
+    server: &str,
 ) -> Result<Option<Operation>> {
-    let Some(Found { operation, fingerprint: other, .. }) = find(tx, id)? else {
+    let Some(Found { operation, fingerprint: other, run, owner }) = find(tx, id)? else {
         return Ok(None);
     };
     if other != *fingerprint {
-        let message = format!("the operation id {id} was used with other arguments; use a new id");
-        return Err(Error::new(Kind::WriteConflict, message)
-            .field("operation_id")
-            .with("operation_id", id.to_string()));
+        return Err(conflict(id));
     }
     match operation.state {
+        OperationState::Running if owner == server => {
+            pin::unpin(tx, &owner_id(run))?;
+            tx.execute("DELETE FROM operation WHERE id = $1", params![&id.to_string()])?;
+            Ok(None)
+        }
         OperationState::Running | OperationState::Succeeded => Ok(Some(operation)),
         OperationState::Failed | OperationState::Cancelled => {
             tx.execute("DELETE FROM operation WHERE id = $1", params![&id.to_string()])?;
             Ok(None)
         }
     }
+}
+
+/// The error for an id that was used with other arguments.
+pub fn conflict(id: OperationId) -> Error {
+    let message = format!("the operation id {id} was used with other arguments; use a new id");
+    Error::new(Kind::WriteConflict, message)
+        .field("operation_id")
+        .with("operation_id", id.to_string())
 }
 
 /// Who holds the pins of a run.
@@ -183,22 +214,23 @@ fn owner_id(run: i64) -> String {
     format!("operation {run}")
 }
 
-/// Writes the row of an operation. Returns which run it is.
+/// Writes the row of an operation, and gives it the number of this change. Returns which run it is.
 pub fn insert(
     tx: &mut Tx<'_>,
-    operation: &Operation,
+    operation: &mut Operation,
     fingerprint: &Digest,
     server: &str,
 ) -> Result<i64> {
+    operation.change = schema::next_change(tx)?;
     let progress = &operation.progress;
     let (reason, message) = error_columns(operation.error.as_ref());
     let row = tx.one(
         "INSERT INTO operation (id, owner, kind, fingerprint, state, source, destination,
            files_done, files_total, bytes_done, bytes_total, files_skipped, bytes_skipped,
            current_path, started, updated, finished, error_reason, error_message, files_replaced,
-           skip_files_unmatched)
+           skip_files_unmatched, change)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-           $20, $21)
+           $20, $21, $22)
          RETURNING seq",
         params![
             &operation.id.to_string(),
@@ -222,6 +254,7 @@ pub fn insert(
             message,
             progress.files_replaced,
             &names_column(&progress.skip_files_unmatched),
+            operation.change,
         ],
     )?;
     row.int(0)
@@ -244,7 +277,8 @@ pub fn finish(
     let changed = tx.execute(
         "UPDATE operation SET state = $1, files_done = $2, bytes_done = $3, files_skipped = $4,
            bytes_skipped = $5, current_path = '', updated = $6, finished = $6, error_reason = $7,
-           error_message = $8, files_replaced = $9, skip_files_unmatched = $10
+           error_message = $8, files_replaced = $9, skip_files_unmatched = $10,
+           change = (SELECT value + 1 FROM meta WHERE name = 'change')
          WHERE seq = $11 AND state = 1",
         params![
             state_number(state),
@@ -260,126 +294,59 @@ pub fn finish(
             run,
         ],
     )?;
+    // A number is taken only where something has changed: there are no gaps.
+    if changed == 1 {
+        schema::next_change(tx)?;
+    }
     Ok(changed == 1)
 }
 
-/// Cancels an operation, or only a certain run of it, and drops its pins. `progress` is how far it is,
-/// if that is known better than by its row. Returns what became of it and which run it was.
+/// Cancels an operation that no task of this server runs, and drops its pins. Returns what became of it.
 ///
 /// # Errors
 /// `Finished` if it has ended, `OperationNotFound`.
-pub fn cancel(
-    tx: &mut Tx<'_>,
-    id: OperationId,
-    only: Option<i64>,
-    progress: Option<&Progress>,
-    error: &OperationError,
-) -> Result<(Operation, i64)> {
+pub fn cancel(tx: &mut Tx<'_>, id: OperationId, error: &OperationError) -> Result<Operation> {
     let Found { operation, run, .. } = find(tx, id)?.ok_or_else(|| unknown(id))?;
-    let progress = progress.unwrap_or(&operation.progress);
-    if only.is_some_and(|only| only != run)
-        || !finish(tx, run, OperationState::Cancelled, progress, Some(error))?
-    {
-        let message = format!("the operation {id} has ended, so it cannot be cancelled");
-        return Err(Error::new(Kind::Finished, message).field("id").with("id", id.to_string()));
+    if !finish(tx, run, OperationState::Cancelled, &operation.progress, Some(error))? {
+        return Err(finished(id));
     }
     pin::unpin(tx, &owner_id(run))?;
-    Ok((get(tx, id)?, run))
+    get(tx, id)
 }
 
-/// Lists operations, the newest first. `token` is where the page begins. A page ends at `size`
-/// operations (0: the default) or at [`LIST_PAGE_BYTES`].
-///
-/// # Errors
-/// `InvalidArgument` for a token that no page gave.
-pub fn list(
-    tx: &mut Tx<'_>,
-    state: Option<OperationState>,
-    size: usize,
-    token: &str,
-) -> Result<Page<Operation>> {
-    let size = if size == 0 { RECORDS_PAGE_DEFAULT } else { size.min(RECORDS_PAGE_MAX) };
-    let from = if token.is_empty() {
-        i64::MAX
-    } else {
-        token.parse().ok().filter(|_| !token.starts_with('+')).ok_or_else(|| {
-            Error::invalid("page_token", format!("page_token \"{token}\" is not one of a page"))
-        })?
-    };
-    let limit = Param::from(size as i64 + 1);
-    // Two statements, so that each is served by its index.
-    let rows = match state {
-        None => tx.all(
-            select!("seq FROM operation WHERE seq <= $1 ORDER BY seq DESC LIMIT $2"),
-            &[from.into(), limit],
-        )?,
-        Some(state) => tx.all(
-            select!("seq FROM operation WHERE seq <= $1 AND state = $3 ORDER BY seq DESC LIMIT $2"),
-            &[from.into(), limit, state_number(state).into()],
-        )?,
-    };
-    let mut items = Vec::with_capacity(rows.len());
-    let mut bytes = 0;
-    for row in &rows {
-        let operation = from_row(row)?;
-        bytes += message_bytes(&operation);
-        if items.len() == size || (bytes > LIST_PAGE_BYTES && !items.is_empty()) {
-            return Ok(Page { items, next: Some(row.int(COLUMNS)?.to_string()) });
-        }
-        items.push(operation);
-    }
-    Ok(Page { items, next: None })
-}
-
-/// What an operation costs on a page, at most: the message of its error is in the details, too.
-fn message_bytes(operation: &Operation) -> usize {
-    let error = operation.error.as_ref().map_or(0, |error| error.message.len());
-    let texts = [operation.source.as_str(), operation.destination.as_str()];
-    let paths: usize = texts.iter().map(|text| text.len()).sum();
-    let names = &operation.progress.skip_files_unmatched;
-    let names: usize = names.iter().map(|name| name.len() + NAME_OVERHEAD_BYTES).sum();
-    names + paths + operation.progress.current_path.len() + 2 * error + OPERATION_OVERHEAD_BYTES
-}
-
-/// The operations that a server says it runs since `age` or longer, and their runs.
-pub fn long_running(tx: &mut Tx<'_>, server: &str, age: i64) -> Result<Vec<(OperationId, i64)>> {
-    let before = tx.now()?.saturating_sub(age);
-    let sql = "SELECT id, seq FROM operation WHERE state = 1 AND owner = $1 AND started <= $2";
-    let rows = tx.all(sql, params![server, before])?;
-    rows.iter().map(|row| Ok((OperationId::parse(&row.text(0)?, "id")?, row.int(1)?))).collect()
-}
-
-/// Fails a run that nobody works on any more, and drops its pins. `None`: it has ended meanwhile.
-pub fn fail_forgotten(tx: &mut Tx<'_>, id: OperationId, run: i64) -> Result<Option<Operation>> {
-    let error = OperationError {
-        kind: Kind::Cancelled,
-        message: "the database failed while the operation ran; start it again".to_owned(),
-    };
-    pin::unpin(tx, &owner_id(run))?;
-    let progress = get(tx, id)?.progress;
-    let is_new = finish(tx, run, OperationState::Failed, &progress, Some(&error))?;
-    if is_new { get(tx, id).map(Some) } else { Ok(None) }
+/// The error for the cancel of an operation that has ended.
+pub fn finished(id: OperationId) -> Error {
+    let message = format!("the operation {id} has ended, so it cannot be cancelled");
+    Error::new(Kind::Finished, message).field("id").with("id", id.to_string())
 }
 
 /// Fails the operations that other instances left running. Called at start.
 pub fn fail_others(tx: &mut Tx<'_>, server: &str, error: &OperationError) -> Result<u64> {
-    let now = tx.now()?;
-    let (reason, message) = error_columns(Some(error));
-    tx.execute(
-        "UPDATE operation SET state = 3, current_path = '', updated = $1, finished = $1,
-           error_reason = $2, error_message = $3
-         WHERE state = 1 AND owner <> $4",
-        params![now, reason, message, server],
-    )
+    let sql = select!("seq FROM operation WHERE state = 1 AND owner <> $1");
+    let rows = tx.all(sql, params![server])?;
+    for row in &rows {
+        let (run, progress) = (row.int(COLUMNS)?, from_row(row)?.progress);
+        finish(tx, run, OperationState::Failed, &progress, Some(error))?;
+    }
+    Ok(rows.len() as u64)
 }
 
-/// Drops some rows of operations that ended before `before`. Returns whether more are due.
+/// Drops some rows of operations that ended before `life` ago. Returns whether more are due.
 pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
     let before = tx.now()?.saturating_sub(life);
-    let dropped = tx.execute(
+    let dropped = tx.all(
         "DELETE FROM operation WHERE seq IN (
-           SELECT seq FROM operation WHERE finished <= $1 ORDER BY finished LIMIT $2)",
+           SELECT seq FROM operation WHERE finished <= $1 ORDER BY finished LIMIT $2)
+         RETURNING change",
         params![before, EXPIRE_ROWS as i64],
     )?;
-    Ok(dropped == EXPIRE_ROWS as u64)
+    let mut last = 0;
+    for row in &dropped {
+        last = last.max(row.int(0)?);
+    }
+    tx.execute(
+        "UPDATE meta SET value = $1 WHERE name = 'change_forgotten' AND value < $1",
+        params![last],
+    )?;
+    Ok(dropped.len() == EXPIRE_ROWS)
 }

@@ -102,6 +102,7 @@ pub fn found(tx: &mut Tx<'_>) -> Result<()> {
         ("epoch_configuration", 1),
         ("version", 0),
         ("change", 0),
+        ("change_forgotten", 0),
     ] {
         tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", params![name, value])?;
     }
@@ -151,6 +152,7 @@ fn to_format_3(tx: &mut Tx<'_>) -> Result<()> {
         "CREATE INDEX operation_change ON operation (change)",
         "INSERT INTO meta (name, value)
            SELECT 'change', COALESCE(MAX(change), 0) FROM operation",
+        "INSERT INTO meta (name, value) VALUES ('change_forgotten', 0)",
     ] {
         tx.execute(sql, &[])?;
     }

@@ -36,7 +36,7 @@ use crate::{
 pub(super) async fn content(call: Call, path: String) -> Result<Response, Failure> {
     let headers = &call.head.headers;
     let is_get = call.head.method == Method::GET;
-    if !is_get || has_conditions(headers) {
+    while !is_get || has_conditions(headers) {
         let entry = file(&call, &path).await?;
         let validators = Validators::of(&entry);
         if let Some(answer) = judged(&call, &entry, &validators)? {
@@ -45,8 +45,12 @@ pub(super) async fn content(call: Call, path: String) -> Result<Response, Failur
         if !is_get {
             return headed(StatusCode::OK, Body::empty(), &entry, &validators, entry.size_bytes);
         }
-        if let Some(answer) = part(&call, &entry, &validators).await? {
-            return Ok(answer);
+        match part(&call, &entry, &validators).await {
+            // Another file is there now, and is judged anew; the time of the call ends this.
+            Err(Failure { kind: Kind::Changed, .. }) => {}
+            Ok(None) => break,
+            Ok(Some(answer)) => return Ok(answer),
+            Err(failure) => return Err(failure),
         }
     }
     whole(&call, &path).await
@@ -83,8 +87,10 @@ fn judged(
     }
 }
 
-/// Answers the range that is asked for; `None` where none is, or none any more of this file: a `Range`
-/// may always be answered with the whole.
+/// Answers the range that is asked for; `None` where none is.
+///
+/// # Errors
+/// `Changed` if the file was replaced since it was looked at.
 async fn part(
     call: &Call,
     entry: &Entry,
@@ -111,10 +117,7 @@ async fn part(
         length: Some(length),
         etag: entry.etag.clone(),
     };
-    let (begun, messages) = match begin(call, request).await {
-        Err(Failure { kind: Kind::Changed, .. }) => return Ok(None),
-        begun => begun?,
-    };
+    let (begun, messages) = begin(call, request).await?;
     let body = body(length, begun.data, messages);
     let mut response = headed(StatusCode::PARTIAL_CONTENT, body, entry, validators, length)?;
     let range = value(format!("bytes {offset}-{}/{size}", offset + length - 1))?;

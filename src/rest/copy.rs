@@ -65,7 +65,7 @@ async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> 
     let mut stream = call.client.clone().copy(call.watched(request)).await?.into_inner();
     let begun = first(&mut stream).await?;
     let operations = follow(call.client, begun, stream);
-    Ok(events::answer(&call.head.headers, operations))
+    Ok(events::one(&call.head.headers, operations))
 }
 
 /// The operations of a copy's stream; where that fails, the last one says how. Where only this caller's

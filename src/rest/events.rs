@@ -1,6 +1,7 @@
 //! Operations as server-sent events.
 //!
-//! Each event has one operation as its data: `progress` while it runs, `done` once it has ended.
+//! Each event has one operation as its data: `progress` while it runs, `done` once it has ended. An event
+//! `reset` says that ends were missed which are no longer known: the client lists the operations anew.
 
 use std::{io, time::Duration};
 
@@ -22,6 +23,12 @@ use crate::{
 
 /// A comment, which clients ignore, so that both ends see that the other one lives.
 const KEEP_ALIVE: &[u8] = b":\n\n";
+/// Ends were missed. The empty id has the client forget the one that it knows.
+const RESET: &[u8] = b"event: reset\nid: \ndata: {}\n\n";
+/// What the id of the last event of an operation ends in.
+const END: &str = "-done";
+/// What the id of an event of all operations begins with.
+const CHANGE: &str = "change-";
 
 /// Whether an operation has ended.
 pub(super) fn has_ended(operation: &Operation) -> bool {
@@ -31,12 +38,43 @@ pub(super) fn has_ended(operation: &Operation) -> bool {
     }
 }
 
-/// The answer that follows operations. Dropping its body drops the operations' stream.
-pub(super) fn answer<S>(headers: &HeaderMap, operations: S) -> Response
+/// The answer that follows one operation. Dropping its body drops the operation's stream.
+///
+/// An event's id is the operation's and a counter, so that a client which comes again goes on counting; that
+/// of the last event says so.
+pub(super) fn one<S>(headers: &HeaderMap, operations: S) -> Response
 where
     S: Stream<Item = Result<Operation, Failure>> + Send + 'static,
 {
-    let events = events(last_counter(headers), limits::EVENTS_KEEP_ALIVE, operations.boxed());
+    let mut counter = last_counter(headers);
+    let id = move |operation: &Operation| {
+        counter = counter.saturating_add(1);
+        if has_ended(operation) {
+            format!("{}{END}", operation.id)
+        } else {
+            format!("{}-{counter}", operation.id)
+        }
+    };
+    answer(events(id, limits::EVENTS_KEEP_ALIVE, operations.boxed()))
+}
+
+/// The answer that follows all operations. An event's id is the highest change that the client has been
+/// told, beginning with `since`. A client that `is_reset` is told first that it has missed some.
+pub(super) fn all<S>(since: Option<u64>, is_reset: bool, operations: S) -> Response
+where
+    S: Stream<Item = Result<Operation, Failure>> + Send + 'static,
+{
+    let mut last = since.unwrap_or(0);
+    let id = move |operation: &Operation| {
+        last = last.max(operation.change);
+        format!("{CHANGE}{last}")
+    };
+    let reset = is_reset.then(|| Ok(Bytes::from_static(RESET)));
+    let events = events(id, limits::EVENTS_KEEP_ALIVE, operations.boxed());
+    answer(stream::iter(reset).chain(events))
+}
+
+fn answer(events: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
     // Proxies and clients learn at once that it has begun.
     let begun = stream::once(async { Ok(Bytes::from_static(KEEP_ALIVE)) });
     let mut response = Response::new(Body::from_stream(begun.chain(events)));
@@ -48,50 +86,60 @@ where
     response
 }
 
-/// The id of the last event that a client saw before it came again: an operation and the counter.
-fn last_event(headers: &HeaderMap) -> Option<(&str, &str)> {
-    headers.get("last-event-id")?.to_str().ok()?.rsplit_once('-')
+/// The id of the last event that a client saw before it came again.
+fn last_event(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok()
 }
 
-/// The operation of the last event that a client saw before it came again.
-pub(super) fn last_operation(headers: &HeaderMap) -> Option<&str> {
-    last_event(headers).map(|(operation, _)| operation)
-}
-
-/// The counter of that event.
+/// The counter of the last event of one operation.
 fn last_counter(headers: &HeaderMap) -> u64 {
-    last_event(headers).and_then(|(_, counter)| content_range::number(counter)).unwrap_or(0)
+    let counter = last_event(headers).and_then(|id| id.rsplit_once('-'));
+    counter.and_then(|(_, counter)| content_range::number(counter)).unwrap_or(0)
+}
+
+/// The last change of the events of all operations that a client was told.
+pub(super) fn last_change(headers: &HeaderMap) -> Option<u64> {
+    last_event(headers)?.strip_prefix(CHANGE).and_then(content_range::number)
+}
+
+/// Whether a client has been told the end of this operation.
+pub(super) fn has_seen_the_end(headers: &HeaderMap, id: &str) -> bool {
+    let ended = last_event(headers).and_then(|event| event.strip_suffix(END));
+    ended.is_some_and(|ended| ended.eq_ignore_ascii_case(id))
 }
 
 /// The events, and a comment wherever none came for a while. They end where the time passes that the
-/// client asked for. Any other failure breaks the connection, and the client comes again.
+/// client asked for. Where ends are missing that are no longer known, they end with an event that says so.
+/// Any other failure breaks the connection, and the client comes again.
 fn events<S>(
-    counter: u64,
+    id: impl FnMut(&Operation) -> String + Send,
     keep_alive: Duration,
     operations: S,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send
 where
     S: Stream<Item = Result<Operation, Failure>> + Send + Unpin,
 {
-    stream::unfold((operations, counter), move |(mut operations, counter)| async move {
-        let counter = counter.saturating_add(1);
-        let (event, counter) = match timeout(keep_alive, operations.next()).await {
-            Err(_) => (Ok(Bytes::from_static(KEEP_ALIVE)), counter - 1),
-            Ok(Some(Ok(operation))) => (event(&operation, counter), counter),
+    stream::unfold(Some((operations, id)), move |state| async move {
+        let (mut operations, mut id) = state?;
+        let event = match timeout(keep_alive, operations.next()).await {
+            Err(_) => Ok(Bytes::from_static(KEEP_ALIVE)),
+            Ok(Some(Ok(operation))) => event(&operation, &id(&operation)),
             Ok(None | Some(Err(Failure { kind: Kind::Timeout, .. }))) => return None,
-            Ok(Some(Err(failure))) => (Err(io::Error::other(failure.message)), counter),
+            Ok(Some(Err(Failure { kind: Kind::ChangesForgotten, .. }))) => {
+                return Some((Ok(Bytes::from_static(RESET)), None));
+            }
+            Ok(Some(Err(failure))) => Err(io::Error::other(failure.message)),
         };
-        Some((event, (operations, counter)))
+        Some((event, Some((operations, id))))
     })
 }
 
 /// One event.
-fn event(operation: &Operation, counter: u64) -> io::Result<Bytes> {
+fn event(operation: &Operation, id: &str) -> io::Result<Bytes> {
     let name = if has_ended(operation) { "done" } else { "progress" };
     let data = serde_json::to_string(&json::Operation::new(operation))
         .map_err(|error| io::Error::other(Failure::from(Error::internal(error)).message))?;
-    let id = &operation.id;
-    Ok(Bytes::from(format!("event: {name}\nid: {id}-{counter}\ndata: {data}\n\n")))
+    Ok(Bytes::from(format!("event: {name}\nid: {id}\ndata: {data}\n\n")))
 }
 
 #[cfg(test)]
@@ -102,25 +150,64 @@ mod tests {
         Operation { id: "0-7".to_owned(), state: state.into(), ..Operation::default() }
     }
 
+    async fn text(response: Response) -> String {
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        let text = String::from_utf8(body.to_vec()).expect("a text");
+        text.strip_prefix(":\n\n").expect("a comment comes at once").to_owned()
+    }
+
     #[tokio::test]
     async fn an_event_has_a_name_an_id_and_one_operation() {
         let operations =
             stream::iter([OperationState::Running, OperationState::Failed]).map(operation).map(Ok);
-        let events: Vec<_> = events(4, limits::EVENTS_KEEP_ALIVE, operations).collect().await;
-        let text = |index: usize| {
-            let event: &io::Result<Bytes> = &events[index];
-            String::from_utf8(event.as_ref().expect("an event").to_vec()).expect("a text")
+        let mut headers = HeaderMap::new();
+        headers.insert("last-event-id", "0-7-4".parse().expect("a value"));
+        let text = text(one(&headers, operations)).await;
+        let events: Vec<&str> = text.split_inclusive("\n\n").collect();
+        let [first, last] = events.as_slice() else { panic!("two events: {text}") };
+        assert!(first.starts_with("event: progress\nid: 0-7-5\ndata: {\"Id\":\"0-7\","));
+        assert!(last.starts_with("event: done\nid: 0-7-done\ndata: {\"Id\":\"0-7\","));
+        assert!(first.lines().count() == 4);
+    }
+
+    #[tokio::test]
+    async fn an_event_of_all_operations_has_the_highest_change_as_its_id() {
+        let changes = [7, 9, 8].map(|change| Ok(Operation { change, ..Operation::default() }));
+        let text = text(all(Some(8), true, stream::iter(changes))).await;
+        assert!(text.starts_with("event: reset\nid: \ndata: {}\n\n"), "{text}");
+        let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        // The reset has the client forget what it knew.
+        assert_eq!(ids, ["", "change-8", "change-9", "change-9"]);
+    }
+
+    #[tokio::test]
+    async fn ends_that_are_no_longer_known_end_the_events_with_a_reset() {
+        let lost = Failure::new(Kind::ChangesForgotten, "list anew");
+        let text = text(all(None, false, stream::iter([Err(lost)]))).await;
+        assert_eq!(text, "event: reset\nid: \ndata: {}\n\n");
+    }
+
+    #[test]
+    fn an_id_says_what_a_client_knows() {
+        let headers = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("last-event-id", id.parse().expect("a value"));
+            headers
         };
-        assert!(text(0).starts_with("event: progress\nid: 0-7-5\ndata: {\"Id\":\"0-7\","));
-        assert!(text(1).starts_with("event: done\nid: 0-7-6\ndata: {\"Id\":\"0-7\","));
-        assert!(text(0).ends_with("}\n\n") && text(0).lines().count() == 4);
-        assert_eq!(events.len(), 2);
+        assert_eq!(last_change(&headers("change-17")), Some(17));
+        for id in ["17", "change-", "change--1", "0190a9f0-0000-7000-8000-000000000001-41"] {
+            assert_eq!(last_change(&headers(id)), None, "{id}");
+        }
+        assert!(has_seen_the_end(&headers("0190A9F0-done"), "0190a9f0"));
+        assert!(!has_seen_the_end(&headers("0190a9f0-3"), "0190a9f0"));
+        assert!(!has_seen_the_end(&headers("0190a9f1-done"), "0190a9f0"));
     }
 
     #[tokio::test]
     async fn silence_is_filled_and_does_not_count() {
         let operations = stream::pending().boxed();
-        let mut events = std::pin::pin!(events(0, Duration::ZERO, operations));
+        let id = |_: &Operation| String::new();
+        let mut events = std::pin::pin!(events(id, Duration::ZERO, operations));
         for _ in 0..2 {
             let comment = events.next().await.expect("an item").expect("a comment");
             assert_eq!(comment, KEEP_ALIVE);
@@ -130,14 +217,16 @@ mod tests {
     #[tokio::test]
     async fn a_failure_breaks_the_events() {
         let operations = stream::iter([Err(Failure::new(Kind::Busy, "gone"))]);
-        let mut events = std::pin::pin!(events(0, limits::EVENTS_KEEP_ALIVE, operations));
+        let id = |_: &Operation| String::new();
+        let mut events = std::pin::pin!(events(id, limits::EVENTS_KEEP_ALIVE, operations));
         assert!(events.next().await.expect("an item").is_err());
     }
 
     #[tokio::test]
     async fn a_time_that_passes_ends_the_events() {
         let operations = stream::iter([Err(Failure::new(Kind::Timeout, "late"))]);
-        let mut events = std::pin::pin!(events(0, limits::EVENTS_KEEP_ALIVE, operations));
+        let id = |_: &Operation| String::new();
+        let mut events = std::pin::pin!(events(id, limits::EVENTS_KEEP_ALIVE, operations));
         assert!(events.next().await.is_none());
     }
 

@@ -10,22 +10,20 @@ use super::{
     events, json, path,
 };
 use crate::{
-    error::Error,
-    wire::v1::{
-        CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation,
-        OperationState, WatchOperationRequest, WatchOperationsRequest,
+    error::{Error, Kind},
+    wire::{
+        status,
+        v1::{
+            CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation,
+            OperationState, WatchOperationRequest, WatchOperationsRequest,
+        },
     },
 };
 
 /// Lists operations, or follows all of them.
 pub(super) async fn list(call: Call) -> Result<Response, Failure> {
     if call.wants_events() {
-        let request = call.watched(WatchOperationsRequest {});
-        let stream = call.client.clone().watch_operations(request).await?.into_inner();
-        let operations = stream.map(|operation| operation.map_err(Failure::from));
-        let missed = missed(&call).await.map(Ok);
-        let operations = futures::stream::iter(missed).chain(operations);
-        return Ok(events::answer(&call.head.headers, operations));
+        return follow_all(call).await;
     }
     let request = ListOperationsRequest {
         page_size: 0,
@@ -40,13 +38,21 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
     Ok(answer::json(StatusCode::OK, &operations))
 }
 
-/// The operation of the last event that a client saw before it came again, if it has ended since. One
-/// that runs comes by itself.
-async fn missed(call: &Call) -> Option<Operation> {
-    let id = events::last_operation(&call.head.headers)?.to_owned();
-    let request = call.watched(GetOperationRequest { id });
-    let found = call.client.clone().get_operation(request).await.ok()?.into_inner();
-    Some(found).filter(events::has_ended)
+/// Follows all operations. A client that comes again is told first what it has missed; where that is no
+/// longer known, it is told to list the operations anew.
+async fn follow_all(call: Call) -> Result<Response, Failure> {
+    let mut client = call.client.clone();
+    let since = events::last_change(&call.head.headers);
+    let watch = client.watch_operations(call.watched(WatchOperationsRequest { since })).await;
+    let (stream, is_reset) = match watch {
+        Err(status) if since.is_some() && status::kind(&status) == Kind::ChangesForgotten => {
+            let anew = call.watched(WatchOperationsRequest { since: None });
+            (client.watch_operations(anew).await?, true)
+        }
+        watch => (watch?, false),
+    };
+    let operations = stream.into_inner().map(|operation| operation.map_err(Failure::from));
+    Ok(events::all(since.filter(|_| !is_reset), is_reset, operations))
 }
 
 /// The state that is asked for.
@@ -61,12 +67,16 @@ fn state(call: &Call) -> Result<OperationState, Error> {
 /// Describes an operation, or follows it.
 pub(super) async fn get(call: Call, id: String) -> Result<Response, Failure> {
     if call.wants_events() {
+        // An `EventSource` comes again also after the end; this has it stay away.
+        if events::has_seen_the_end(&call.head.headers, &id) {
+            return Ok(answer::no_content());
+        }
         let request = call.watched(WatchOperationRequest { id });
         let mut stream = call.client.clone().watch_operation(request).await?.into_inner();
         let now = first(&mut stream).await?;
         let later = stream.map(|operation| operation.map_err(Failure::from));
         let operations = futures::stream::once(async { Ok(now) }).chain(later);
-        return Ok(events::answer(&call.head.headers, operations));
+        return Ok(events::one(&call.head.headers, operations));
     }
     let request = call.plain(GetOperationRequest { id });
     Ok(answer(call.client.clone().get_operation(request).await?.get_ref()))

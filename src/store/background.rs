@@ -12,9 +12,9 @@ use crate::{
     blob,
     error::{Error, Kind, Result},
     limits::{
-        EXPIRE_EVERY, FORGOTTEN_AGE, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS,
-        RECLAIM_OBJECTS_IN_FLIGHT, RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST,
-        SWEEP_AGE, SWEEP_EVERY, SWEEP_FIRST, micros,
+        EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
+        RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, SWEEP_AGE, SWEEP_EVERY,
+        SWEEP_FIRST, micros,
     },
     model::{Digest, StorePath},
     namespace::{
@@ -190,25 +190,6 @@ impl Store {
         while self.0.engine.write(None, move |tx| session::expire(tx, life)).await? {}
         let life = micros(self.0.config.operation_life);
         while self.0.engine.write(None, move |tx| operation::expire(tx, life)).await? {}
-        self.fail_forgotten().await
-    }
-
-    /// Fails the operations that say they run here and do not: the database failed when they were to
-    /// begin, or to end.
-    async fn fail_forgotten(&self) -> Result<()> {
-        let server = self.0.server.clone();
-        let age = micros(FORGOTTEN_AGE);
-        let running = move |tx: &mut Tx<'_>| operation::long_running(tx, &server, age);
-        for (id, run) in self.0.engine.read(None, running).await? {
-            if self.0.hub.has(id, run) {
-                continue;
-            }
-            let fail = move |tx: &mut Tx<'_>| operation::fail_forgotten(tx, id, run);
-            if let Some(failed) = self.0.engine.write(None, fail).await? {
-                tracing::warn!(%id, "an operation was forgotten, and has failed");
-                self.0.hub.announce(&failed);
-            }
-        }
         Ok(())
     }
 

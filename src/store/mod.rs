@@ -16,12 +16,16 @@ mod object;
 mod operations;
 mod part;
 mod pins;
+mod report;
 mod restore;
+mod run;
+mod runs;
 mod sessions;
 mod space;
 mod turns;
 mod upload;
 mod verify;
+mod watch;
 
 use std::{
     fmt,
@@ -39,10 +43,10 @@ pub use backup::{Backup, Piece};
 pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
-pub use operations::{AllUpdates, Updates};
 pub use restore::Restore;
 pub use sessions::Chunk;
 pub use upload::{Incoming, Upload};
+pub use watch::{AllUpdates, Updates};
 
 use crate::{
     blob::{self, Blobs},
@@ -57,8 +61,10 @@ use crate::{
         Conditions, Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState,
         Page, Stat, StorePath, Totals, reserved,
     },
-    namespace::{self, Database, Engine, Opened, Recovered, condition, list, operation, tree},
-    store::{operations::Hub, space::Space, turns::Turns},
+    namespace::{
+        self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
+    },
+    store::{runs::Runs, space::Space, turns::Turns},
 };
 
 /// How a store is opened.
@@ -107,7 +113,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     engine: Engine,
     blobs: Blobs,
-    hub: Hub,
+    runs: Runs,
     space: Space,
     config: Config,
     /// The instance of this server, which owns its pins and operations.
@@ -147,14 +153,14 @@ impl Store {
         let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
         let open = move || namespace::open(&database, &id, owner);
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
-        let Opened { engine, recovered, store } = opened;
+        let Opened { engine, recovered, store, last_change } = opened;
         if owner.is_none() {
             mark(&blobs, store).await?;
         }
         let store = Self(Arc::new(Inner {
             engine,
             blobs,
-            hub: Hub::default(),
+            runs: Runs::new(last_change),
             space: Space::new(&config),
             config,
             server,
@@ -254,29 +260,38 @@ impl Store {
             return Err(reserved(path, "path"));
         }
         let (path, server) = (path.clone(), self.0.server.clone());
-        let (gone, operation) = self
-            .0
-            .engine
-            .write(call.deadline, move |tx| {
-                condition::check(tx, &path, &conditions)?;
-                let target = tree::resolve(tx, &path)?;
-                let Some(gone) = tree::remove(tx, &path)? else {
-                    return Ok((Totals::default(), None));
-                };
-                if !matches!(target, Some(tree::Target::Folder(_))) {
-                    return Ok((gone, None));
-                }
-                let operation =
-                    done(tx.now()?, OperationKind::Delete, (path, StorePath::root()), gone);
-                let fingerprint = Digest::of(b"delete");
-                operation::insert(tx, &operation, &fingerprint, &server)?;
-                Ok((gone, Some(operation)))
-            })
-            .await?;
-        if let Some(operation) = operation {
-            self.0.hub.announce(&operation);
-        }
-        Ok(gone)
+        let delete = move |tx: &mut Tx<'_>| {
+            condition::check(tx, &path, &conditions)?;
+            let target = tree::resolve(tx, &path)?;
+            let Some(gone) = tree::remove(tx, &path)? else {
+                return Ok((Totals::default(), None));
+            };
+            if !matches!(target, Some(tree::Target::Folder(_))) {
+                return Ok((gone, None));
+            }
+            let mut operation =
+                done(tx.now()?, OperationKind::Delete, (path, StorePath::root()), gone);
+            operation::insert(tx, &mut operation, &Digest::of(b"delete"), &server)?;
+            Ok((gone, Some(operation)))
+        };
+        self.write_recorded(call, delete).await
+    }
+
+    /// Runs a job that may end an operation in the same transaction, and records that once it is durable,
+    /// whether the caller still waits or not.
+    async fn write_recorded<T: Send + 'static>(
+        &self,
+        call: Call,
+        job: impl FnOnce(&mut Tx<'_>) -> Result<(T, Option<Operation>)> + Send + 'static,
+    ) -> Result<T> {
+        let store = self.clone();
+        let record = move |(_, operation): &(T, Option<Operation>)| {
+            if let Some(operation) = operation {
+                store.0.runs.record(operation);
+            }
+        };
+        let (value, _) = self.0.engine.write_and(call.deadline, job, record).await?;
+        Ok(value)
     }
 
     /// The space that the store uses.
@@ -323,6 +338,7 @@ fn done(
         updated: now,
         finished: Some(now),
         error: None,
+        change: 0,
     }
 }
 

@@ -102,15 +102,11 @@ impl Store {
             }
             let totals = Totals { files: 1, bytes: file.size };
             let kind = OperationKind::CommitUploadSession;
-            let operation = done(file.modified, kind, (StorePath::root(), path), totals);
-            operation::insert(tx, &operation, &Digest::of(b"commit"), &server)?;
+            let mut operation = done(file.modified, kind, (StorePath::root(), path), totals);
+            operation::insert(tx, &mut operation, &Digest::of(b"commit"), &server)?;
             Ok((Some(entry), Some(operation)))
         };
-        let (entry, operation) = self.0.engine.write(call.deadline, commit).await?;
-        if let Some(operation) = operation {
-            self.0.hub.announce(&operation);
-        }
-        Ok(entry)
+        self.write_recorded(call, commit).await
     }
 
     /// Forgets an upload session and its chunks.

@@ -9,8 +9,10 @@ mod copies;
 mod database;
 mod downloads;
 mod gate;
+mod runs;
 mod uploads;
 mod waiting;
+mod watchers;
 
 use std::{sync::mpsc, time::Duration};
 

@@ -18,7 +18,7 @@ use crate::{
         tree::Target,
         walk::{self, WalkedFile},
     },
-    store::{Store, copy::Report},
+    store::{Store, report::Report},
 };
 
 /// Parts that are read at once: enough to keep two cores hashing while the disk is read.
@@ -109,12 +109,12 @@ impl Check<'_> {
         self.settle(IN_FLIGHT).await
     }
 
-    /// Waits for a part, and tells meanwhile what was counted before.
+    /// Waits for a part, and publishes meanwhile what was counted before.
     async fn wait(&mut self, task: &mut JoinHandle<Result<()>>) -> Result<()> {
         loop {
             tokio::select! {
                 checked = &mut *task => return checked.map_err(Error::internal)?,
-                () = self.report.due() => self.report.tell(&self.store.0.hub),
+                () = self.report.due() => self.report.publish(&self.store.0.runs),
                 () = self.cancel.cancelled() => {
                     task.abort();
                     return Err(Error::new(Kind::Cancelled, "the copy was cancelled"));
@@ -142,7 +142,7 @@ impl Check<'_> {
                     path.as_str().clone_into(&mut progress.current_path);
                 }
             }
-            self.report.tell(&self.store.0.hub);
+            self.report.publish(&self.store.0.runs);
         }
         Ok(())
     }

@@ -308,16 +308,51 @@ async fn a_sound_store_has_nothing_to_find() {
 #[tokio::test]
 async fn a_watch_of_all_ends_when_its_caller_leaves() {
     let (server, mut client) = server("a/f=1").await;
-    let mut watch =
-        client.watch_operations(WatchOperationsRequest {}).await.expect("a watch").into_inner();
+    let mut watch = client
+        .watch_operations(WatchOperationsRequest::default())
+        .await
+        .expect("a watch")
+        .into_inner();
     server.rest().copy(&copy("a", "b")).await.expect("copied");
     assert_eq!(watch.message().await.expect("a change").expect("one").destination, "b");
     drop(watch);
     // A stop waits for no audience, and one that stays is told.
-    let mut stays =
-        client.watch_operations(WatchOperationsRequest {}).await.expect("a watch").into_inner();
+    let mut stays = client
+        .watch_operations(WatchOperationsRequest::default())
+        .await
+        .expect("a watch")
+        .into_inner();
     let server = server.restart().await;
     let end = stays.message().await.expect_err("the end");
     assert_eq!(status::kind(&end), Kind::Busy);
     assert_eq!(tree(&server.rest()).await, "a/f=1 b/f=1");
+}
+
+#[tokio::test]
+async fn a_watch_of_all_goes_on_after_a_change() {
+    let (server, mut client) = server("a/f=1").await;
+    for destination in ["b", "c", "d"] {
+        server.rest().copy(&copy("a", destination)).await.expect("copied");
+    }
+    let list = client.list_operations(ListOperationsRequest::default()).await.expect("a page");
+    let changes: Vec<u64> = list.get_ref().operations.iter().map(|one| one.change).collect();
+    assert_eq!(changes, [3, 2, 1]);
+    // Also after a restart.
+    let server = server.restart().await;
+    let mut client = server.client().await;
+    let since = |since| WatchOperationsRequest { since: Some(since) };
+    let mut watch = client.watch_operations(since(1)).await.expect("a watch").into_inner();
+    for (destination, change) in [("c", 2), ("d", 3)] {
+        let operation = watch.message().await.expect("a change").expect("one");
+        assert_eq!((operation.destination.as_str(), operation.change), (destination, change));
+        assert_eq!(operation.state(), OperationState::Succeeded);
+    }
+    server.rest().copy(&copy("a", "e")).await.expect("copied");
+    assert_eq!(watch.message().await.expect("a change").expect("one").destination, "e");
+    for unknown in [5, u64::MAX] {
+        let refused = client.watch_operations(since(unknown)).await.expect_err("unknown");
+        assert_eq!(refused.code(), tonic::Code::OutOfRange);
+        assert_eq!(status::kind(&refused), Kind::ChangesForgotten);
+        assert!(refused.message().contains("list the operations anew"), "{refused}");
+    }
 }

@@ -92,7 +92,7 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
     let operations = timed(timeout, ListOperationsRequest::default());
     let cancel = timed(timeout, CancelOperationRequest { id: id() });
     let watch = timed(timeout, WatchOperationRequest { id: id() });
-    let watch_all = timed(timeout, WatchOperationsRequest {});
+    let watch_all = timed(timeout, WatchOperationsRequest::default());
     let backup = stream::iter([BackupRequest::default()]);
     let restore = stream::iter([RestoreRequest::default()]);
     vec![
@@ -180,7 +180,7 @@ async fn a_watch_ends_at_its_deadline() {
     let _copying = client.copy(ask).await.expect("begun");
     let watch = timed("2S", WatchOperationRequest { id: ID.to_owned() });
     assert_eq!(end(client.watch_operation(watch).await).await, Kind::Timeout);
-    let watch = timed("2S", WatchOperationsRequest {});
+    let watch = timed("2S", WatchOperationsRequest::default());
     assert_eq!(end(client.watch_operations(watch).await).await, Kind::Timeout);
     let state = server.rest().operation(ID).await.expect("an operation");
     assert!(state.starts_with("Copy Running "), "{state}");

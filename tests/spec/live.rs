@@ -193,7 +193,7 @@ async fn copy_over_rest(server: &Server, query: &str, headers: &str) -> Connecti
 /// Waits, by the watch of all operations, until the copy runs.
 async fn until_running(server: &Server) {
     let mut client = server.client().await;
-    let all = client.watch_operations(WatchOperationsRequest {}).await.expect("a watch");
+    let all = client.watch_operations(WatchOperationsRequest::default()).await.expect("a watch");
     let first = all.into_inner().message().await.expect("a message").expect("an operation");
     assert_eq!((first.id.as_str(), first.state()), (ID, OperationState::Running));
 }

@@ -60,7 +60,7 @@ async fn watchers_beyond_the_bound_are_refused() {
     let clients = clients(&server, WATCHERS_MAX).await;
     let watch = |number: usize| {
         let mut client = clients[number % clients.len()].clone();
-        async move { client.watch_operations(WatchOperationsRequest {}).await }
+        async move { client.watch_operations(WatchOperationsRequest::default()).await }
     };
     let mut watches = join_all((0..WATCHERS_MAX).map(watch)).await;
     assert!(watches.iter().all(Result::is_ok));

@@ -76,11 +76,12 @@ async fn a_copy_tells_its_progress_as_events() {
     let mut counter = 1;
     let last = loop {
         let event = event(&mut connection).await.expect("an event");
-        counter += 1;
-        assert_eq!(event.id, format!("{ID}-{counter}"));
         if event.name == "done" {
+            assert_eq!(event.id, format!("{ID}-done"));
             break event;
         }
+        counter += 1;
+        assert_eq!(event.id, format!("{ID}-{counter}"));
         assert_eq!((event.name.as_str(), &event.data["State"]), ("progress", &"Running".into()));
     };
     assert_eq!(last.data["State"], "Succeeded");
@@ -204,33 +205,46 @@ async fn all_operations_are_followed() {
         assert_eq!(event.data["RemoteDestination"], destination);
         ids.push(event.id);
     }
-    assert!(ids[0].ends_with("-1") && ids[1].ends_with("-2"), "{ids:?}");
+    assert_eq!(ids, ["change-1", "change-2"]);
 }
 
 #[tokio::test]
-async fn who_follows_all_operations_again_hears_of_the_last_one() {
-    let (gate, server) = behind().await;
-    let last = format!("{ID}-41");
-    let again = [("Last-Event-ID", &*last)];
-    // There is none of this id.
-    let mut early = events(&server, ALL, None, &again).await;
-    let mut copy = events(&server, COPY, Some(BODY), &[]).await;
-    let first = event(&mut early).await.expect("an event");
-    assert_eq!((first.name.as_str(), first.id), ("progress", format!("{ID}-42")));
-    // It runs.
-    let mut connection = events(&server, ALL, None, &again).await;
-    let first = event(&mut connection).await.expect("an event");
-    assert_eq!((first.name.as_str(), first.id), ("progress", format!("{ID}-42")));
-    gate.open();
-    while event(&mut copy).await.is_some_and(|event| event.name != "done") {}
-    // It has ended meanwhile.
-    let mut connection = events(&server, ALL, None, &again).await;
-    let first = event(&mut connection).await.expect("an event");
-    assert_eq!((first.name.as_str(), first.id), ("done", format!("{ID}-42")));
-    server.rest().copy(&crate::harness::copy("a", "c")).await.expect("copied");
-    let next = event(&mut connection).await.expect("an event");
-    assert_eq!(next.data["RemoteDestination"], "c");
-    assert!(next.id.ends_with("-43"), "{next:?}");
+async fn who_follows_all_operations_again_hears_of_every_end() {
+    let server = Server::start().await;
+    fill(&server.rest(), "a/f=1").await;
+    let mut connection = events(&server, ALL, None, &[]).await;
+    server.rest().copy(&copy("a", "b")).await.expect("copied");
+    let last = event(&mut connection).await.expect("an event").id;
+    drop(connection);
+    for destination in ["c", "d"] {
+        server.rest().copy(&copy("a", destination)).await.expect("copied");
+    }
+    server.rest().delete("b").await.expect("deleted");
+    let mut connection = events(&server, ALL, None, &[("Last-Event-ID", &*last)]).await;
+    for (id, kind) in [("change-2", "Copy"), ("change-3", "Copy"), ("change-4", "Delete")] {
+        let event = event(&mut connection).await.expect("an event");
+        assert_eq!((event.name.as_str(), event.id.as_str()), ("done", id));
+        assert_eq!(event.data["Kind"], kind);
+    }
+    // What nobody knows any more, or not yet, is told so, and then what comes.
+    let unknown = [("Last-Event-ID", "change-1000")];
+    let mut connection = events(&server, ALL, None, &unknown).await;
+    assert_eq!(event(&mut connection).await.expect("an event").name, "reset");
+    server.rest().copy(&copy("a", "e")).await.expect("copied");
+    assert_eq!(event(&mut connection).await.expect("an event").id, "change-5");
+}
+
+/// A browser's `EventSource` comes again also after the end, and stays away after a 204.
+#[tokio::test]
+async fn who_has_seen_the_end_of_an_operation_is_sent_away() {
+    let server = Server::start().await;
+    fill(&server.rest(), "a/f=1").await;
+    server.rest().copy(&copy("a", "b").id(ID)).await.expect("copied");
+    let mut connection = events(&server, OPERATION, None, &[]).await;
+    let last = event(&mut connection).await.expect("an event");
+    assert_eq!((last.name.as_str(), last.id.as_str()), ("done", &*format!("{ID}-done")));
+    let request = server.http().request("GET", OPERATION).header("Accept", "text/event-stream");
+    assert_eq!(request.header("Last-Event-ID", &last.id).send().await.status, 204);
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ async fn a_caller_who_leaves_cancels_the_copy() {
 /// Watches all operations; its first message is of one that begins later.
 async fn begin_watch(server: &Server) -> tonic::Streaming<Operation> {
     let mut client = server.client().await;
-    client.watch_operations(WatchOperationsRequest {}).await.expect("a watch").into_inner()
+    client.watch_operations(WatchOperationsRequest::default()).await.expect("a watch").into_inner()
 }
 
 #[tokio::test]

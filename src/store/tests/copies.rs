@@ -52,7 +52,7 @@ async fn a_detached_copy_goes_on_without_its_caller() {
     assert_eq!(fixture.read("b/f").await.unwrap(), object(1));
 }
 
-/// The new request is in the same batch as the cancel, so that the first run has not ended yet.
+/// The new request comes before the first run has ended, and waits for that.
 #[tokio::test]
 async fn a_cancelled_copy_that_is_sent_again_runs_again() {
     let fixture = Fixture::new().await;
@@ -65,72 +65,57 @@ async fn a_cancelled_copy_that_is_sent_again_runs_again() {
         tokio::spawn(async move { store.cancel(id, why(), Call::default()).await })
     };
     fixture.waiting(1).await;
-    let again = {
-        let (store, request) = (fixture.store.clone(), request.clone());
-        tokio::spawn(async move { store.copy(request, false, Call::default()).await })
-    };
-    fixture.waiting(2).await;
+    let mut again = Box::pin(fixture.store.copy(request.clone(), false, Call::default()));
+    assert!(futures::poll!(&mut again).is_pending());
+    // It does not wait beyond its deadline.
+    let deadline = Some(Instant::now() + Duration::from_millis(20));
+    let late = fixture.store.copy(request.clone(), false, Call { deadline }).await.unwrap_err();
+    assert_eq!(late.kind(), Kind::Timeout);
     drop(held);
     assert_eq!(cancel.await.unwrap().unwrap().state, OperationState::Cancelled);
-    let again = again.await.unwrap().unwrap();
-    until("the first run has ended", async || {
-        fixture.number("SELECT COUNT(*) FROM pin").await <= 1
-    })
-    .await;
+    let again = again.await.unwrap();
     drop(first);
     fixture.gate.open();
     assert_eq!(finish(again).await.unwrap().state, OperationState::Succeeded);
     assert_eq!(fixture.read("b/f").await.unwrap(), object(1));
-}
-
-/// Runs the final transaction of a copy and a cancel in one batch, in this order or the other.
-async fn cancel_and_finish(cancel_first: bool) {
-    let fixture = Fixture::new().await;
-    fixture.upload("a/f", object(1)).await.unwrap();
-    let request = CopyRequest { verify: true, ..request("a", "b") };
-    let copying = begun(&fixture, &request).await;
-    let held = fixture.hold_writer().await;
-    let cancel = || {
-        let (store, id) = (fixture.store.clone(), request.id);
-        tokio::spawn(async move { store.cancel(id, why(), Call::default()).await })
-    };
-    let cancelled = if cancel_first {
-        let cancelled = cancel();
-        fixture.waiting(1).await;
-        fixture.gate.open();
-        fixture.waiting(2).await;
-        cancelled
-    } else {
-        fixture.gate.open();
-        fixture.waiting(1).await;
-        let cancelled = cancel();
-        fixture.waiting(2).await;
-        cancelled
-    };
-    drop(held);
-    let (cancelled, copied) = (cancelled.await.unwrap(), finish(copying).await);
-    let exists = fixture.store.stat(&path("b"), Call::default()).await.is_ok();
-    let row = fixture.store.operation(request.id, Call::default()).await.unwrap().state;
-    if cancel_first {
-        assert_eq!(cancelled.unwrap().state, OperationState::Cancelled);
-        assert_eq!(copied.unwrap_err().kind(), Kind::Cancelled);
-        assert_eq!((exists, row), (false, OperationState::Cancelled));
-    } else {
-        assert_eq!(cancelled.unwrap_err().kind(), Kind::Finished);
-        assert_eq!(copied.unwrap().state, OperationState::Succeeded);
-        assert_eq!((exists, row), (true, OperationState::Succeeded));
-    }
     assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
 }
 
+/// A cancel that comes while the final transaction waits for the writer wins, and one that comes after it
+/// does not.
 #[tokio::test]
-async fn a_cancel_before_the_final_transaction_wins() {
-    cancel_and_finish(true).await;
-}
-
-#[tokio::test]
-async fn a_cancel_after_the_final_transaction_is_too_late() {
-    cancel_and_finish(false).await;
+async fn a_cancel_and_the_final_transaction_have_one_winner() {
+    for is_waiting in [true, false] {
+        let fixture = Fixture::new().await;
+        fixture.upload("a/f", object(1)).await.unwrap();
+        let request = CopyRequest { verify: true, ..request("a", "b") };
+        let copying = begun(&fixture, &request).await;
+        let (cancelled, copied) = if is_waiting {
+            let held = fixture.hold_writer().await;
+            fixture.gate.open();
+            fixture.waiting(1).await;
+            let mut cancel = Box::pin(fixture.store.cancel(request.id, why(), Call::default()));
+            assert!(futures::poll!(&mut cancel).is_pending());
+            drop(held);
+            (cancel.await, finish(copying).await)
+        } else {
+            fixture.gate.open();
+            let copied = finish(copying).await;
+            (fixture.store.cancel(request.id, why(), Call::default()).await, copied)
+        };
+        let exists = fixture.store.stat(&path("b"), Call::default()).await.is_ok();
+        let row = fixture.store.operation(request.id, Call::default()).await.unwrap().state;
+        if is_waiting {
+            assert_eq!(cancelled.unwrap().state, OperationState::Cancelled);
+            assert_eq!(copied.unwrap_err().kind(), Kind::Cancelled);
+            assert_eq!((exists, row), (false, OperationState::Cancelled));
+        } else {
+            assert_eq!(cancelled.unwrap_err().kind(), Kind::Finished);
+            assert_eq!(copied.unwrap().state, OperationState::Succeeded);
+            assert_eq!((exists, row), (true, OperationState::Succeeded));
+        }
+        assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+    }
 }
 
 #[tokio::test]
@@ -167,30 +152,6 @@ async fn a_deadline_cancels_a_copy_and_nothing_has_changed() {
     assert!(fixture.store.stat(&path("b"), Call::default()).await.is_err());
 }
 
-/// Whoever watches all copies is told of each change once.
-#[tokio::test]
-async fn a_cancelled_copy_is_told_to_watchers_of_all_once() {
-    let fixture = Fixture::new().await;
-    fixture.upload("a/f", object(1)).await.unwrap();
-    let request = CopyRequest { verify: true, ..request("a", "b") };
-    let mut all = fixture.store.watch_all().await.unwrap();
-    let copying = begun(&fixture, &request).await;
-    fixture.store.cancel(request.id, why(), Call::default()).await.unwrap();
-    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
-    fixture.idle().await;
-    fixture.upload("c/f", object(2)).await.unwrap();
-    fixture.store.delete(&path("c"), Call::default()).await.unwrap();
-    let mut states = Vec::new();
-    loop {
-        let operation = all.next().await.unwrap();
-        if operation.kind == OperationKind::Delete {
-            break;
-        }
-        states.push(operation.state);
-    }
-    assert_eq!(states, [OperationState::Running, OperationState::Cancelled]);
-}
-
 /// The counters of every state that a watcher sees.
 async fn progress_of(fixture: &Fixture, request: CopyRequest) -> Vec<Progress> {
     let mut copying = fixture.store.copy(request, false, Call::default()).await.unwrap();
@@ -225,26 +186,20 @@ async fn counters_never_fall_and_never_pass_their_totals() {
     assert_eq!((last.bytes_done, last.bytes_skipped), (bytes, 32));
 }
 
-/// The commit of its first transaction succeeded, and the answer was lost with the database.
+/// The commit of its first transaction succeeded, and the answer was lost with the database: a repeat runs
+/// it anew.
 #[tokio::test]
-async fn a_copy_that_nobody_runs_fails_in_the_end() {
+async fn a_copy_that_nobody_runs_is_begun_anew() {
     let fixture = Fixture::new().await;
     fixture.upload("a", "1").await.unwrap();
     let asked = CopyRequest { verify: true, ..request("a", "b") };
-    let (id, server) = (asked.id, fixture.store.0.server.clone());
-    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &asked, &server);
+    let (lost, server) = (asked.clone(), fixture.store.0.server.clone());
+    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &lost, &server);
     fixture.store.0.engine.write(None, start).await.unwrap();
-    fixture.store.expire().await.unwrap();
-    let state = async || fixture.store.operation(id, Call::default()).await.unwrap().state;
-    assert_eq!(state().await, OperationState::Running, "it has just begun");
-    let age = |tx: &mut Tx<'_>| {
-        let age = micros(crate::limits::FORGOTTEN_AGE);
-        tx.execute("UPDATE operation SET started = started - $1 WHERE state = 1", params![age])
-    };
-    fixture.store.0.engine.write(None, age).await.unwrap();
-    fixture.store.expire().await.unwrap();
-    assert_eq!(state().await, OperationState::Failed);
+    let copying = fixture.store.copy(asked, false, Call::default()).await.unwrap();
+    assert_eq!(finish(copying).await.unwrap().state, OperationState::Succeeded);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM operation").await, 1);
 }
 
 /// A caller who lost the connection asks again: the one that is gone takes nothing along.

@@ -26,6 +26,7 @@ pub(super) struct Gate {
     reads: AtomicUsize,
     puts_left: AtomicUsize,
     holds_puts: AtomicBool,
+    panics: AtomicBool,
 }
 
 impl Default for Gate {
@@ -36,6 +37,7 @@ impl Default for Gate {
             reads: AtomicUsize::new(0),
             puts_left: AtomicUsize::new(usize::MAX),
             holds_puts: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
         }
     }
 }
@@ -49,6 +51,12 @@ impl Gate {
     /// Lets reads go on.
     pub(super) fn open(&self) {
         self.is_open.send_replace(true);
+    }
+
+    /// Lets reads go on, and panic.
+    pub(super) fn panic(&self) {
+        self.panics.store(true, Ordering::SeqCst);
+        self.open();
     }
 
     /// How many reads came so far.
@@ -136,6 +144,7 @@ impl ObjectStore for Gate {
         Box::pin(async move {
             self.reads.fetch_add(1, Ordering::SeqCst);
             self.is_open.subscribe().wait_for(|is_open| *is_open).await.unwrap();
+            assert!(!self.panics.load(Ordering::SeqCst), "a panic of a test");
             self.objects.get_opts(location, options).await
         })
     }

@@ -60,6 +60,8 @@ export class Operations {
     const change = (event) => this.#change(JSON.parse(event.data));
     events.addEventListener('progress', change);
     events.addEventListener('done', change);
+    // Ends were missed that the server no longer knows.
+    events.addEventListener('reset', () => this.#read());
     events.onopen = () => {
       live('open', 'live');
       this.#read();

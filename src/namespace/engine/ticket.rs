@@ -1,0 +1,121 @@
+//! A job of the database threads and the caller's end of it.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tracing::Span;
+
+use crate::{
+    error::{Error, Kind, Result},
+    namespace::sql::Tx,
+};
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const ABANDONED: u8 = 2;
+
+/// What tells a caller its verdict, once the commit is known. Returns whether he still waits for it.
+pub(super) type Answer = Box<dyn FnOnce(Option<Error>) -> bool + Send>;
+
+/// A job for a database thread. It is given a transaction, or the reason why there is none; it
+/// returns whether its changes are to stay. `None`: it was abandoned before it began.
+pub(super) type Job = Box<dyn FnOnce(Result<&mut Tx<'_>>) -> Option<(bool, Answer)> + Send>;
+
+/// The caller's end of a job.
+pub(super) struct Ticket<T> {
+    state: Arc<AtomicU8>,
+    verdict: oneshot::Receiver<Result<T>>,
+}
+
+/// Wraps a job such that it begins only if its caller still waits, and calls `committed` and answers after
+/// the commit.
+pub(super) fn ticket<T: Send + 'static>(
+    job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    committed: impl FnOnce(&T) + Send + 'static,
+) -> (Job, Ticket<T>) {
+    let state = Arc::new(AtomicU8::new(WAITING));
+    let (sender, verdict) = oneshot::channel();
+    let mine = Arc::clone(&state);
+    let span = Span::current();
+    let job: Job = Box::new(move |tx| {
+        let _entered = span.enter();
+        mine.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        let result = tx.and_then(|tx| {
+            catch_unwind(AssertUnwindSafe(|| job(tx)))
+                .unwrap_or_else(|_| Err(Error::internal("a database job panicked").told()))
+        });
+        let good = result.is_ok();
+        let answer: Answer = Box::new(move |commit| {
+            let verdict = match commit {
+                Some(error) if good => Err(error),
+                _ => result.inspect(committed),
+            };
+            // A caller that left does not want to know.
+            sender.send(verdict).is_ok()
+        });
+        Some((good, answer))
+    });
+    (job, Ticket { state, verdict })
+}
+
+impl<T> Ticket<T> {
+    /// Queues the job and returns its verdict, or takes it back when `given_up` resolves first.
+    pub(super) async fn redeem(
+        mut self,
+        queue: &mpsc::Sender<Job>,
+        job: Job,
+        given_up: impl Future<Output = Error>,
+    ) -> Result<T> {
+        let gone = || Error::new(Kind::Busy, "the server is stopping; try again");
+        let mut given_up = pin!(given_up);
+        tokio::select! {
+            biased;
+            error = &mut given_up => return Err(error),
+            sent = queue.send(job) => sent.map_err(|_| gone())?,
+        }
+        let error = tokio::select! {
+            biased;
+            verdict = &mut self.verdict => return verdict.map_err(|_| gone())?,
+            error = &mut given_up => error,
+        };
+        if self.take_back() {
+            return Err(error);
+        }
+        // It has begun: its verdict is the answer, even a little late.
+        (&mut self.verdict).await.map_err(|_| gone())?
+    }
+
+    fn take_back(&self) -> bool {
+        self.state.compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+/// Resolves when the deadline passes, if there is one.
+pub(super) async fn passed(deadline: Option<Instant>) -> Error {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+    late()
+}
+
+/// The error for a job whose deadline passes before it begins.
+pub(super) fn late() -> Error {
+    Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
+}

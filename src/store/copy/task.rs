@@ -1,0 +1,276 @@
+//! The task that owns a copy: it begins, works, and ends the row; nobody else does.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{FILTER_STEP_ROWS, VERDICT_RETRY_FIRST, VERDICT_RETRY_MAX},
+    model::{CopyRequest, Operation, OperationId, OperationState},
+    namespace::{
+        copy::{self, START_PINS, Started},
+        filter::{BUILD_PINS, Build, Search},
+        operation,
+        pin::Owner,
+        sql::Tx,
+        tree::Target,
+    },
+    store::{
+        Store,
+        report::Report,
+        run::{Run, State},
+        verify,
+    },
+};
+
+/// What a row of an entry takes in the database, at least, for the check of the disk.
+const ENTRY_ROW_BYTES: u64 = 256;
+
+/// Owns a run until it has ended.
+pub(super) async fn own(store: Store, run: Arc<Run>, request: Arc<CopyRequest>) {
+    let life = async {
+        if let Some((target, work)) = begin(&store, &run, &request).await {
+            work.run(target).await;
+        }
+    };
+    tokio::select! {
+        () = life => {}
+        never = run.keep_deadlines() => match never {},
+    }
+}
+
+/// Begins the copy, and ends it where one transaction is enough. Returns the work that is left.
+async fn begin(
+    store: &Store,
+    run: &Arc<Run>,
+    request: &Arc<CopyRequest>,
+) -> Option<(Target, Work)> {
+    let runs = &store.0.runs;
+    if !request.skip_files.is_empty()
+        && let Err(full) = store.0.space.check(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)
+    {
+        runs.end_unchanged(run, State::Refused(full));
+        return None;
+    }
+    match start(store, run, request).await {
+        Ok(Started::Done(_)) => None,
+        Ok(Started::Earlier(operation)) if operation.state.is_final() => {
+            runs.end_unchanged(run, State::Known(Box::new(operation)));
+            None
+        }
+        Ok(Started::Earlier(_)) => {
+            runs.end_unchanged(run, State::Elsewhere);
+            None
+        }
+        Ok(Started::Begun(operation, target, number)) => {
+            let owner = operation::owner(number, &store.0.server);
+            let report = Report::new(Arc::clone(run), operation);
+            let (store, request, run) = (store.clone(), Arc::clone(request), Arc::clone(run));
+            Some((target, Work { store, request, run, number, owner, report }))
+        }
+        Err(error) if matches!(error.kind(), Kind::Busy | Kind::Internal | Kind::NoSpace) => {
+            runs.refuse_unsettled(run, error);
+            settle(store, request).await;
+            runs.settled(run);
+            None
+        }
+        Err(error) => {
+            runs.end_unchanged(run, State::Refused(error));
+            None
+        }
+    }
+}
+
+async fn start(store: &Store, run: &Arc<Run>, request: &Arc<CopyRequest>) -> Result<Started> {
+    let (asked, server, begun) = (Arc::clone(request), store.0.server.clone(), Arc::clone(run));
+    let start = move |tx: &mut Tx<'_>| {
+        begun.check()?;
+        copy::start(tx, &asked, &server)
+    };
+    let recorder = store.clone();
+    let record = move |started: &Started| match started {
+        Started::Done(operation) | Started::Begun(operation, ..) => {
+            recorder.0.runs.record(operation);
+        }
+        Started::Earlier(_) => {}
+    };
+    store.0.engine.write_unless(run.cancelled(), start, record).await
+}
+
+/// Ends what a first transaction of which the verdict is lost may have begun.
+async fn settle(store: &Store, request: &CopyRequest) {
+    let (id, fingerprint) = (request.id, request.fingerprint());
+    until_verdict(store, id, || {
+        let (store, server) = (store.clone(), store.0.server.clone());
+        let settle = move |tx: &mut Tx<'_>| match operation::find(tx, id)? {
+            Some(found) if found.fingerprint == fingerprint => {
+                let error = Error::new(Kind::Cancelled, "the database failed while the copy began");
+                copy::abandon(tx, &found, &server, &error)
+            }
+            _ => Ok(None),
+        };
+        let recorder = store.clone();
+        let record = move |ended: &Option<_>| {
+            if let Some(operation) = ended {
+                recorder.0.runs.record(operation);
+            }
+        };
+        async move { store.0.engine.write_and(None, settle, record).await.map(drop) }
+    })
+    .await;
+}
+
+/// Repeats a transaction until the database gives a verdict or the store closes; the next start ends what
+/// is left then.
+async fn until_verdict<F>(store: &Store, id: OperationId, mut transaction: impl FnMut() -> F)
+where
+    F: Future<Output = Result<()>>,
+{
+    let mut wait: Duration = VERDICT_RETRY_FIRST;
+    while let Err(error) = transaction().await {
+        error.report();
+        tracing::warn!(%id, %error, "a copy cannot be ended; it is tried again");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = store.0.stop.cancelled() => return,
+        }
+        wait = (wait * 2).min(VERDICT_RETRY_MAX);
+    }
+}
+
+/// A copy that takes its time.
+struct Work {
+    store: Store,
+    request: Arc<CopyRequest>,
+    run: Arc<Run>,
+    /// Which run of the operation it is.
+    number: i64,
+    owner: Owner,
+    report: Report,
+}
+
+impl Work {
+    async fn run(mut self, target: Target) {
+        let worked = AssertUnwindSafe(self.work(target)).catch_unwind().await;
+        let error = match worked {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if error.kind() == Kind::Cancelled && self.is_cancelled() => {
+                self.run.why()
+            }
+            Ok(Err(error)) => error,
+            Err(_) => Error::internal("the work of a copy panicked"),
+        };
+        self.fail(&error).await;
+    }
+
+    async fn work(&mut self, target: Target) -> Result<()> {
+        let (target, pins) = match target {
+            Target::Folder(folder) if !self.request.skip_files.is_empty() => {
+                self.filter(folder).await?
+            }
+            Target::Folder(_) | Target::File(_) => (target, START_PINS),
+        };
+        if self.request.verify {
+            // What it remembers of a large folder is large, too.
+            let store = self.store.clone();
+            let _turn = tokio::select! {
+                turn = store.0.verifies.acquire() => Some(turn.map_err(Error::internal)?),
+                () = self.run.token().cancelled() => None,
+            };
+            self.run.check()?;
+            let source = self.request.source.clone();
+            let token = self.run.token();
+            verify::run(&self.store, &target, &source, &mut self.report, token).await?;
+        }
+        let mut progress = self.report.progress().clone();
+        progress.files_done = progress.files_total - progress.files_skipped;
+        progress.bytes_done = progress.bytes_total - progress.bytes_skipped;
+        let (request, number, owner) = (Arc::clone(&self.request), self.number, self.owner.clone());
+        let run = Arc::clone(&self.run);
+        let finish = move |tx: &mut Tx<'_>| {
+            run.check()?;
+            copy::finish(tx, &request, (number, &owner), (&target, pins), &progress)
+        };
+        let engine = &self.store.0.engine;
+        engine.write_unless(self.run.cancelled(), finish, recorder(&self.store)).await.map(drop)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.run.token().is_cancelled()
+    }
+
+    /// Builds the filtered folder beside the tree. Returns it and the pins that hold it.
+    async fn filter(&mut self, folder: i64) -> Result<(Target, usize)> {
+        let mut search = Search::new(folder, self.request.skip_files.clone());
+        loop {
+            self.run.check()?;
+            let step = move |tx: &mut Tx<'_>| search.step(tx).map(|done| (search, done));
+            let done;
+            (search, done) = self.store.0.engine.read(None, step).await?;
+            self.report.publish(&self.store.0.runs);
+            if done {
+                break;
+            }
+        }
+        self.report.progress().skip_files_unmatched = search.unmatched();
+        let Some(mut build) = search.plan()? else {
+            return Ok((Target::Folder(folder), START_PINS));
+        };
+        loop {
+            self.run.check()?;
+            self.store.0.space.check(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)?;
+            let (owner, mut progress) = (self.owner.clone(), self.report.progress().clone());
+            let step = move |tx: &mut Tx<'_>| {
+                let root = Build::step(&mut build, tx, &owner, &mut progress)?;
+                Ok((build, progress, root))
+            };
+            let engine = &self.store.0.engine;
+            let (next, progress, root) =
+                engine.write_unless(self.run.cancelled(), step, |_| ()).await?;
+            build = next;
+            // With `verify`, done is what is read and checked, and that comes later.
+            let reported = self.report.progress();
+            if self.request.verify {
+                reported.files_skipped = progress.files_skipped;
+                reported.bytes_skipped = progress.bytes_skipped;
+            } else {
+                *reported = progress;
+            }
+            self.report.publish(&self.store.0.runs);
+            if let Some(root) = root {
+                return Ok((Target::Folder(root), BUILD_PINS));
+            }
+        }
+    }
+
+    /// Ends the row of a copy that did not succeed. Where it has ended after all, because the verdict of its
+    /// last transaction was lost, that stands.
+    async fn fail(&mut self, error: &Error) {
+        error.report();
+        let cancelled = error.kind() == Kind::Timeout && self.is_cancelled();
+        let state = if cancelled || error.kind() == Kind::Cancelled {
+            OperationState::Cancelled
+        } else {
+            OperationState::Failed
+        };
+        let progress = self.report.progress().clone();
+        let (id, number) = (self.request.id, self.number);
+        until_verdict(&self.store, id, || {
+            let (store, owner) = (self.store.clone(), self.owner.clone());
+            let (error, progress) = (error.clone(), progress.clone());
+            let end = move |tx: &mut Tx<'_>| {
+                copy::give_up(tx, (number, &owner), (state, &error), &progress)?;
+                operation::get(tx, id)
+            };
+            async move { store.0.engine.write_and(None, end, recorder(&store)).await.map(drop) }
+        })
+        .await;
+    }
+}
+
+/// Records the operation that a transaction has changed.
+fn recorder(store: &Store) -> impl FnOnce(&Operation) + Send + 'static {
+    let store = store.clone();
+    move |operation| store.0.runs.record(operation)
+}

@@ -1,0 +1,195 @@
+//! One task owns each run: whoever else is dropped, at whatever moment, what was told stays true.
+
+use super::*;
+
+fn cancelled() -> Error {
+    Error::new(Kind::Cancelled, "cancelled by a test")
+}
+
+/// A copy that verifies, in a store whose gate is closed.
+async fn verifying() -> (Fixture, CopyRequest) {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    fixture.gate.close();
+    let asked = CopyRequest { verify: true, ..request("a", "b") };
+    (fixture, asked)
+}
+
+async fn begin(fixture: &Fixture, asked: &CopyRequest, call: Call) -> Copying {
+    let reads = fixture.gate.reads();
+    let copying = fixture.store.copy(asked.clone(), false, call).await.unwrap();
+    until("the copy reads", async || fixture.gate.reads() > reads).await;
+    copying
+}
+
+/// Sees that row, registry and tree say the same: the copy is over, and nothing has changed.
+async fn expect_cancelled(fixture: &Fixture, id: OperationId) {
+    fixture.idle().await;
+    let operation = fixture.store.operation(id, Call::default()).await.unwrap();
+    assert_eq!(operation.state, OperationState::Cancelled);
+    assert!(!fixture.store.0.runs.has(id));
+    let missing = fixture.store.stat(&path("b"), Call::default()).await.unwrap_err();
+    assert_eq!(missing.kind(), Kind::PathNotFound);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+}
+
+#[tokio::test]
+async fn a_cancel_goes_on_although_its_caller_left() {
+    let (fixture, asked) = verifying().await;
+    let copying = begin(&fixture, &asked, Call::default()).await;
+    let held = fixture.hold_writer().await;
+    let mut cancel = Box::pin(fixture.store.cancel(asked.id, cancelled(), Call::default()));
+    assert!(futures::poll!(&mut cancel).is_pending());
+    drop(cancel);
+    fixture.gate.open();
+    drop(held);
+    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
+    expect_cancelled(&fixture, asked.id).await;
+}
+
+#[tokio::test]
+async fn a_cancel_waits_no_longer_than_its_deadline_and_goes_on() {
+    let (fixture, asked) = verifying().await;
+    let copying = begin(&fixture, &asked, Call::default()).await;
+    let held = fixture.hold_writer().await;
+    let deadline = Some(Instant::now() + Duration::from_millis(20));
+    let error = fixture.store.cancel(asked.id, cancelled(), Call { deadline }).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+    drop(held);
+    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
+    expect_cancelled(&fixture, asked.id).await;
+}
+
+#[tokio::test]
+async fn two_cancels_have_one_answer() {
+    let (fixture, asked) = verifying().await;
+    let copying = begin(&fixture, &asked, Call::default()).await;
+    let cancel = || fixture.store.cancel(asked.id, cancelled(), Call::default());
+    let (first, second) = tokio::join!(cancel(), cancel());
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(cancel().await.unwrap_err().kind(), Kind::Finished);
+}
+
+/// The caller is dropped in the moment in which its deadline passes, as a client does whose own clock rings
+/// then: after each number of polls, with the writer held.
+#[tokio::test]
+async fn a_deadline_holds_although_the_caller_leaves_with_it() {
+    for polls in 0..4 {
+        let (fixture, asked) = verifying().await;
+        let deadline = Instant::now() + Duration::from_millis(200);
+        let mut copying = begin(&fixture, &asked, Call { deadline: Some(deadline) }).await;
+        assert_eq!(copying.next().await.unwrap().unwrap().state, OperationState::Running);
+        let held = fixture.hold_writer().await;
+        let mut next = Box::pin(async move { while copying.next().await.unwrap().is_some() {} });
+        tokio::time::sleep_until(deadline).await;
+        for _ in 0..polls {
+            assert!(futures::poll!(&mut next).is_pending());
+        }
+        drop(next);
+        fixture.gate.open();
+        drop(held);
+        expect_cancelled(&fixture, asked.id).await;
+    }
+}
+
+/// Nobody polls the caller any more, and its deadline passes all the same.
+#[tokio::test]
+async fn a_deadline_holds_although_nobody_reads_the_answer() {
+    let (fixture, asked) = verifying().await;
+    let deadline = Some(Instant::now() + Duration::from_millis(200));
+    let _unread = begin(&fixture, &asked, Call { deadline }).await;
+    let mut updates = fixture.store.watch(asked.id, Call::default()).await.unwrap();
+    let mut last = None;
+    while let Some(operation) = updates.next().await.unwrap() {
+        last = Some(operation);
+    }
+    let error = last.unwrap().error.unwrap();
+    assert_eq!(error.kind, Kind::Timeout);
+    fixture.gate.open();
+    expect_cancelled(&fixture, asked.id).await;
+}
+
+/// The call is dropped after each number of polls, with the writer held: before the first transaction has
+/// begun nothing has happened, and later the copy is cancelled.
+#[tokio::test]
+async fn a_copy_that_is_dropped_before_it_has_begun_is_none() {
+    for polls in 0..3 {
+        let (fixture, asked) = verifying().await;
+        let held = fixture.hold_writer().await;
+        let mut copy = Box::pin(fixture.store.copy(asked.clone(), false, Call::default()));
+        for _ in 0..polls {
+            assert!(futures::poll!(&mut copy).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop(copy);
+        drop(held);
+        fixture.gate.open();
+        fixture.idle().await;
+        assert!(!fixture.store.0.runs.has(asked.id));
+        assert_eq!(fixture.number("SELECT COUNT(*) FROM operation").await, 0);
+        assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+    }
+}
+
+/// The second caller comes before the first transaction has a verdict.
+#[tokio::test]
+async fn a_caller_who_attaches_before_the_copy_has_begun_is_counted() {
+    for is_detached in [true, false] {
+        let (fixture, asked) = verifying().await;
+        let held = fixture.hold_writer().await;
+        let mut first = Box::pin(fixture.store.copy(asked.clone(), false, Call::default()));
+        assert!(futures::poll!(&mut first).is_pending());
+        let mut second = Box::pin(fixture.store.copy(asked.clone(), is_detached, Call::default()));
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(held);
+        let (first, second) = tokio::join!(first, second);
+        drop(first.unwrap());
+        if is_detached {
+            drop(second.unwrap());
+        } else {
+            fixture.gate.open();
+            finish(second.unwrap()).await.unwrap();
+        }
+        fixture.gate.open();
+        fixture.idle().await;
+        assert_eq!(fixture.read("b").await.unwrap(), object(1));
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_refused_tells_all_who_asked() {
+    let fixture = Fixture::new().await;
+    let asked = request("missing", "b");
+    let copy = || fixture.store.copy(asked.clone(), false, Call::default());
+    let (first, second) = tokio::join!(copy(), copy());
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!((error.kind(), error.violated_field()), (Kind::FileNotFound, Some("source")));
+    }
+    assert!(!fixture.store.0.runs.has(asked.id));
+}
+
+#[tokio::test]
+async fn a_panic_of_the_work_ends_the_copy() {
+    let (fixture, asked) = verifying().await;
+    let copying = begin(&fixture, &asked, Call::default()).await;
+    fixture.gate.panic();
+    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Internal);
+    fixture.idle().await;
+    let operation = fixture.store.operation(asked.id, Call::default()).await.unwrap();
+    assert_eq!(operation.state, OperationState::Failed);
+    assert!(!fixture.store.0.runs.has(asked.id));
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
+}
+
+#[tokio::test]
+async fn a_stop_cancels_what_runs_and_refuses_what_comes() {
+    let (fixture, asked) = verifying().await;
+    let copying = begin(&fixture, &asked, Call::default()).await;
+    fixture.store.drain().await;
+    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
+    let late = fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap_err();
+    assert_eq!(late.kind(), Kind::Busy);
+    fixture.gate.open();
+    expect_cancelled(&fixture, asked.id).await;
+}

@@ -1,0 +1,238 @@
+//! Following operations.
+//!
+//! The watcher of one operation gets its latest state. The watcher of all is given each change as it is
+//! announced, and knows the number of the last one: a gap, a lag or a number from an earlier watch makes it
+//! read the rows that have changed since. So it learns every end, and no counter goes back.
+
+use std::collections::{HashMap, VecDeque};
+
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+
+use crate::{
+    error::Result,
+    limits::{CHANGES_PAGE, PROGRESS_EVERY},
+    model::{Operation, OperationId},
+    namespace::{operation, sql::Tx},
+    store::{Call, Store, run::State, runs::Subscription},
+};
+
+impl Store {
+    /// Follows an operation: its state now, then its changes.
+    ///
+    /// # Errors
+    /// `OperationNotFound`, `Busy` if there are too many watchers.
+    pub async fn watch(&self, id: OperationId, call: Call) -> Result<Updates> {
+        let turn = self.0.watchers.take().await?;
+        let first = self.operation(id, call).await?;
+        let mut updates = Updates::of_row(self, id);
+        updates.turn = Some(turn);
+        updates.source = match self.0.runs.follow(id) {
+            Some(mut states) if !first.state.is_final() => {
+                states.mark_changed();
+                Source::Run(states)
+            }
+            _ => Source::Row(Some(Box::new(first))),
+        };
+        Ok(updates)
+    }
+
+    /// Follows all operations: those that run, then every change. With `since`, the number of a change, those
+    /// that have changed after it come first.
+    ///
+    /// # Errors
+    /// `ChangesForgotten` if some of those are no longer known, `Busy` if there are too many watchers.
+    pub async fn watch_all(&self, since: Option<i64>, call: Call) -> Result<AllUpdates> {
+        let turn = self.0.watchers.take().await?;
+        let Subscription { changes, running, last_change } = self.0.runs.subscribe();
+        let mut updates = AllUpdates {
+            store: self.clone(),
+            changes,
+            seen: since.unwrap_or(last_change),
+            is_behind: since.is_some(),
+            running: HashMap::new(),
+            pending: VecDeque::new(),
+            _turn: turn,
+        };
+        if since.is_some() {
+            updates.catch_up(call).await?;
+        } else {
+            updates.add_running(running);
+        }
+        Ok(updates)
+    }
+}
+
+/// The changes of one operation.
+#[derive(Debug)]
+pub struct Updates {
+    store: Store,
+    id: OperationId,
+    source: Source,
+    last: Option<Operation>,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Run(watch::Receiver<State>),
+    Row(Option<Box<Operation>>),
+    End,
+}
+
+impl Updates {
+    /// Follows the row of an operation that runs elsewhere, for the caller that asked for it.
+    pub(super) fn of_row(store: &Store, id: OperationId) -> Self {
+        Self { store: store.clone(), id, source: Source::Row(None), last: None, turn: None }
+    }
+
+    /// The next state; nothing after the last. A caller that is slow gets the latest.
+    ///
+    /// # Errors
+    /// Those of reading the row.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn next(&mut self) -> Result<Option<Operation>> {
+        loop {
+            let operation = match &mut self.source {
+                Source::End => return Ok(None),
+                Source::Run(states) => {
+                    let is_open = states.changed().await.is_ok();
+                    let state = states.borrow_and_update().clone();
+                    if let State::Known(operation) = state
+                        && is_open
+                    {
+                        *operation
+                    } else {
+                        self.source = Source::Row(None);
+                        continue;
+                    }
+                }
+                Source::Row(first) => {
+                    if let Some(operation) = first.take() {
+                        *operation
+                    } else {
+                        // Another server runs it.
+                        tokio::time::sleep(PROGRESS_EVERY).await;
+                        self.store.operation(self.id, Call::default()).await?
+                    }
+                }
+            };
+            if operation.state.is_final() {
+                self.source = Source::End;
+            } else if self.last.as_ref() == Some(&operation) {
+                continue;
+            }
+            self.last = Some(operation.clone());
+            return Ok(Some(operation));
+        }
+    }
+}
+
+/// The changes of all operations.
+#[derive(Debug)]
+pub struct AllUpdates {
+    store: Store,
+    changes: broadcast::Receiver<Operation>,
+    /// The number of the last change that is told or pending.
+    seen: i64,
+    /// Whether rows have changed since then.
+    is_behind: bool,
+    /// What runs as far as the caller is told, and the change with which it began.
+    running: HashMap<OperationId, i64>,
+    pending: VecDeque<Operation>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl AllUpdates {
+    /// The next change; nothing when the store drains. Progress of a slow caller is left out, ends are not.
+    ///
+    /// # Errors
+    /// `ChangesForgotten` if the caller is so slow that ends are no longer known; those of reading rows.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn next(&mut self) -> Result<Option<Operation>> {
+        loop {
+            if let Some(operation) = self.pending.pop_front() {
+                return Ok(Some(operation));
+            }
+            if self.is_behind {
+                self.catch_up(Call::default()).await?;
+                continue;
+            }
+            let change = tokio::select! {
+                // What has been told comes before the end.
+                biased;
+                change = self.changes.recv() => change,
+                () = self.store.0.draining.cancelled() => return Ok(None),
+            };
+            match change {
+                Ok(operation) => {
+                    if self.take(&operation) {
+                        return Ok(Some(operation));
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => self.is_behind = true,
+                Err(broadcast::error::RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+
+    /// Notes an announced change. Returns whether it is to be told.
+    fn take(&mut self, operation: &Operation) -> bool {
+        if operation.change <= self.seen {
+            // Progress of what runs; or a change that was read from its row.
+            return !operation.state.is_final()
+                && self.running.get(&operation.id) == Some(&operation.change);
+        }
+        if operation.change > self.seen + 1 {
+            self.is_behind = true;
+            return false;
+        }
+        self.note(operation);
+        true
+    }
+
+    fn note(&mut self, operation: &Operation) {
+        self.seen = self.seen.max(operation.change);
+        if operation.state.is_final() {
+            self.running.remove(&operation.id);
+        } else {
+            self.running.insert(operation.id, operation.change);
+        }
+    }
+
+    /// Reads some rows that have changed since the last change that was told. After the last of them comes
+    /// what runs, with its latest progress.
+    async fn catch_up(&mut self, call: Call) -> Result<()> {
+        // Announcements before this moment are in the rows.
+        let Subscription { changes, running, .. } = self.store.0.runs.subscribe();
+        let since = self.seen;
+        let read = move |tx: &mut Tx<'_>| operation::changed_since(tx, since, CHANGES_PAGE);
+        let rows = self.store.0.engine.read(call.deadline, read).await?;
+        self.changes = changes;
+        self.is_behind = rows.len() == CHANGES_PAGE;
+        let mut ended = Vec::new();
+        for row in rows {
+            self.note(&row);
+            if row.state.is_final() {
+                ended.push(row.id);
+                self.pending.push_back(row);
+            } else if !running.iter().any(|latest| latest.id == row.id) {
+                self.pending.push_back(row);
+            }
+        }
+        if !self.is_behind {
+            self.add_running(running.into_iter().filter(|latest| !ended.contains(&latest.id)));
+        }
+        Ok(())
+    }
+
+    fn add_running(&mut self, running: impl IntoIterator<Item = Operation>) {
+        for operation in running {
+            self.running.insert(operation.id, operation.change);
+            self.pending.push_back(operation);
+        }
+    }
+}
