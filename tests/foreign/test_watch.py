@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import grpc
 import requests
@@ -40,8 +41,8 @@ class Events:
                 fields[name] = value
             elif "data" in fields:
                 operation = json.loads(fields["data"])
-                # The id is the operation's and a counter.
-                assert fields["id"].startswith(operation["Id"] + "-"), fields
+                # The id is the operation's and a counter, or the number of the change.
+                assert fields["id"].startswith((operation["Id"] + "-", "change-")), fields
                 yield fields["event"], operation
                 fields = {}
 
@@ -178,8 +179,8 @@ class OverRest(LongCopy):
         connection.close()
 
         self.assertEqual((answer.status, begun["State"]), (202, "Running"))
-        location = answer.headers["Location"].partition("?")[0]
-        self.assertTrue(location.endswith(f"/ImageStore/$/Operations/{self.operation}"), location)
+        location = urljoin(f"{self.server.url}{COPY}", answer.headers["Location"])
+        self.assertEqual(urlsplit(location).path, f"/ImageStore/{self.call()}")
         self.assert_runs()
         events = self.follow(self.call())
         self.assert_begins(events)
