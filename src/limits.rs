@@ -50,6 +50,8 @@ pub const DOWNLOADS_WAITING_MAX: usize = 512;
 pub const DOWNLOAD_WAIT: Duration = Duration::from_secs(30);
 /// Parts of a download whose rows are read at once; the bytes of small ones come with them.
 pub const DOWNLOAD_PARTS_PAGE: usize = 64;
+/// How often a range is asked for of a file that was replaced since the gateway looked at it.
+pub const RANGE_TRIES: usize = 8;
 /// What the parts that all downloads send from may take.
 pub const DOWNLOAD_POOL_BYTES: usize = 64 * MIB;
 /// How long a download keeps a part for a client that takes nothing, where others wait for theirs.

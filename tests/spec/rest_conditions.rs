@@ -68,9 +68,9 @@ async fn dates_and_tags_of_all_lines_are_compared() {
     }
 }
 
-/// A gateway before a server, on which a file is replaced whenever a download of it is about to begin:
-/// always after the gateway has looked at it.
-async fn unsteady(server: &Server) -> Http {
+/// A gateway before a server, on which a file is replaced whenever one of the first downloads of it is about
+/// to begin: always after the gateway has looked at it.
+async fn unsteady(server: &Server, times: usize) -> Http {
     let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address))
         .expect("a URI")
         .connect()
@@ -83,7 +83,9 @@ async fn unsteady(server: &Server) -> Http {
         async move {
             if request.uri().path().ends_with("/Download") {
                 let count = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
-                store.upload("f", format!("content {count}").as_bytes()).await.expect("stored");
+                if count <= times {
+                    store.upload("f", format!("content {count}").as_bytes()).await.expect("stored");
+                }
             }
             let answer = channel.ready().await?.call(request).await?;
             Ok::<_, tower::BoxError>(answer)
@@ -106,10 +108,25 @@ async fn unsteady(server: &Server) -> Http {
 }
 
 #[tokio::test]
+async fn a_range_of_a_file_that_is_replaced_meanwhile_is_one_of_the_new_file() {
+    let server = Server::start().await;
+    fill(&server.rest(), "f=first").await;
+    let http = unsteady(&server, 1).await;
+
+    let answer = get(http, &[("Range", "bytes=4-")]).await;
+
+    assert_eq!(answer.status, 206, "{answer:?}");
+    assert_eq!(answer.body, b"ent 1");
+    assert_eq!(answer.header("content-range"), Some("bytes 4-8/9"));
+    let tag = server.rest().etag("f").await.expect("a tag");
+    assert_eq!(answer.header("etag"), Some(format!("\"{tag}\"").as_str()));
+}
+
+#[tokio::test]
 async fn a_file_that_is_replaced_while_it_is_read_is_the_new_one() {
     let server = Server::start().await;
     fill(&server.rest(), "f=first").await;
-    let http = unsteady(&server).await;
+    let http = unsteady(&server, usize::MAX).await;
     let tag = server.rest().etag("f").await.expect("a tag");
     let tag = format!("\"{tag}\"");
     for (at, lines) in [
