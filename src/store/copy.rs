@@ -75,7 +75,7 @@ impl Store {
         loop {
             match self.0.runs.attach(key, is_long, (detached, deadline))? {
                 Attached::New(run, caller) => {
-                    self.0.tasks.spawn(task::own(self.clone(), run, Arc::clone(request)));
+                    self.spawn(task::own(self.clone(), run, Arc::clone(request)));
                     return Ok(caller);
                 }
                 Attached::Joined(caller) => return Ok(caller),
