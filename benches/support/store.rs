@@ -8,7 +8,7 @@ use imagestore::{
     blob::Blobs,
     limits::UPLOADS_MAX,
     model::{Conditions, CopyRequest, IfExists, OperationId, SkipFiles, StorePath},
-    server::data_folder::DataFolder,
+    server::{config, locks::Locks},
     store::{Call, Config, Incoming, Store},
 };
 
@@ -18,17 +18,17 @@ use super::Result;
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) store: Store,
-    /// Locked as long as the store is open.
-    _folder: DataFolder,
+    /// Held as long as the store is open.
+    _locks: Locks,
 }
 
 impl Opened {
     /// Opens a store as the server does.
     pub(crate) async fn open(data: &Path) -> Result<Self> {
-        let folder = DataFolder::open(data)?;
+        let locks = Locks::take(&config::Config::local(data))?;
         let blobs = Blobs::local(&data.join("blobs"))?;
         let (store, _) = Store::open(Config::new(data), blobs).await?;
-        Ok(Self { store, _folder: folder })
+        Ok(Self { store, _locks: locks })
     }
 
     /// Uploads `files` small files of different contents below a folder, `in_folder` to a

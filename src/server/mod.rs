@@ -1,6 +1,6 @@
 //! The server: configuration, wiring, and a clean stop.
 //!
-//! [`Server::start`] opens the data folder and builds everything on it; [`Server::run`] serves until
+//! [`Server::start`] locks what it uses and builds everything on it; [`Server::run`] serves until
 //! it is told to stop. Neither binds a port, reads the environment or knows of signals, so that
 //! tests run the server as the binary does; [`process::serve`] does those.
 //!
@@ -9,10 +9,10 @@
 
 mod app;
 pub mod config;
-pub mod data_folder;
 mod incoming;
 mod linger;
 pub mod listen;
+pub mod locks;
 mod messages;
 mod outgoing;
 mod pace;
@@ -34,8 +34,8 @@ use tracing::{info, warn};
 
 pub use app::app;
 use config::Config;
-use data_folder::DataFolder;
 use listen::Bounds;
+use locks::Locks;
 
 use crate::{
     blob::Blobs,
@@ -101,23 +101,23 @@ pub struct Server {
     ready: watch::Sender<bool>,
     stop: CancellationToken,
     store: Store,
-    /// Locked until the server has ended.
-    folder: DataFolder,
+    /// Held until the server has ended.
+    locks: Locks,
 }
 
 impl Server {
-    /// Opens the data folder and wires the interfaces; clients that connect wait from the moment
-    /// that the listener was bound.
+    /// Opens the store and wires the interfaces; clients that connect wait from the moment that the
+    /// listener was bound.
     ///
     /// # Errors
     ///
-    /// A data folder that another server has open, that cannot be read or written, or that a newer
-    /// format wrote.
+    /// A data folder, database or blob folder that another server has open, or that cannot be read or
+    /// written; a store of a newer format.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Error> {
         // Locked first: until then another server may be putting parts.
-        let folder = DataFolder::open(&config.data)?;
+        let locks = Locks::take(config)?;
         let (blobs, leftovers) = open_blobs(config).await?;
-        Self::build(config, folder, (blobs, leftovers), listener).await
+        Self::build(config, locks, (blobs, leftovers), listener).await
     }
 
     /// The same over parts that are kept elsewhere.
@@ -130,13 +130,13 @@ impl Server {
         blobs: Blobs,
         listener: TcpListener,
     ) -> Result<Self, Error> {
-        let folder = DataFolder::open(&config.data)?;
-        Self::build(config, folder, (blobs, 0), listener).await
+        let locks = Locks::without_blobs(config)?;
+        Self::build(config, locks, (blobs, 0), listener).await
     }
 
     async fn build(
         config: &Config,
-        folder: DataFolder,
+        locks: Locks,
         (blobs, leftovers): (Blobs, u64),
         listener: TcpListener,
     ) -> Result<Self, Error> {
@@ -161,7 +161,7 @@ impl Server {
             ));
         let bounds = Bounds::default();
         let app = app(grpc.into_axum_router(), rest::router(backend, gateway), bounds);
-        Ok(Self { listener, address, app, bounds, health, ready, stop, store, folder })
+        Ok(Self { listener, address, app, bounds, health, ready, stop, store, locks })
     }
 
     /// Where the server listens; with the actual port where port 0 was asked for.
@@ -176,7 +176,7 @@ impl Server {
     ///
     /// When dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, app, bounds, mut health, ready, stop, store, folder, .. } = self;
+        let Self { listener, app, bounds, mut health, ready, stop, store, locks, .. } = self;
         let stopping = async {
             shutdown.await;
             info!("stopping");
@@ -193,7 +193,7 @@ impl Server {
         if timeout(CLOSE_TIME, store.close()).await.is_err() {
             warn!("the store did not close in time");
         }
-        drop(folder);
+        drop(locks);
         info!("stopped");
     }
 }
@@ -228,12 +228,8 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
         Error::new(format!("cannot open the blob store {}", config.blobs.display())).because(error)
     };
     let blobs = Blobs::local(&config.blobs).map_err(failed)?;
-    // Below the data folder the lock says that no other server is putting anything.
-    let leftovers = if config.blobs.starts_with(&config.data) {
-        blobs.sweep_staging(i64::MAX).await.map_err(failed)?
-    } else {
-        0
-    };
+    // The lock says that no other server is putting anything.
+    let leftovers = blobs.sweep_staging(i64::MAX).await.map_err(failed)?;
     Ok((blobs, leftovers))
 }
 

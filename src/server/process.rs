@@ -59,7 +59,7 @@ fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
 
 /// Runs a client command against a private server over the store of a server that is stopped.
 ///
-/// The lock of the data folder keeps every other server away meanwhile. `command` is given the
+/// The locks of its store keep every other server away meanwhile. `command` is given the
 /// address. Where there is no store it is made, if `makes_store`.
 pub fn with_stopped(
     config: Result<Config, Error>,

@@ -123,7 +123,7 @@ class StalledDisk:
     """
 
     def __init__(self, data: Path) -> None:
-        objects = (path for path in (data / "blobs").rglob("*") if path.is_file())
+        objects = (path for path in (data / "blobs").rglob("*-*") if path.is_file())
         self._object = min(objects, key=lambda path: path.stat().st_size)
         self._kept = data / "kept-by-the-test"
 

@@ -150,7 +150,7 @@ class CrashCase(unittest.TestCase):
                 os.utime(path, (old, old))
 
     def _objects(self) -> list[Path]:
-        return [path for path in (self._data / "blobs").rglob("*") if path.is_file()]
+        return [path for path in (self._data / "blobs").rglob("*-*") if path.is_file()]
 
 
 class AtAnyMoment(CrashCase):

@@ -150,7 +150,7 @@ class FullDiskTest(unittest.TestCase):
         return shutil.disk_usage(self._disk).free
 
     def _objects(self) -> int:
-        return sum(path.is_file() for path in (self._data / "blobs").rglob("*"))
+        return sum(path.is_file() for path in (self._data / "blobs").rglob("*-*"))
 
     def _bytes(self, size: int) -> bytes:
         return self._chance.randbytes(size)

@@ -17,7 +17,7 @@ class LogTest(CommandCase):
         super().setUp()
         self.rest.put("app/large", bytes(SIZE))
         blobs = self.server.data / "blobs"
-        (self.object,) = (path for path in blobs.rglob("*") if path.is_file())
+        (self.object,) = (path for path in blobs.rglob("*-*") if path.is_file())
 
     def break_object(self) -> None:
         """Puts a link to itself where the object was."""

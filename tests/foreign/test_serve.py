@@ -13,6 +13,7 @@ import grpc
 
 from .command import CommandCase, StalledDisk
 from .reflection import Reflection
+from .server import Server
 from .test_grpc import SERVICE
 
 SOCKET_SECONDS = 30
@@ -59,6 +60,7 @@ class Starting(ServeCase):
         self.assertRegex(self.server.log[0], READY_LINE)
         self.assertEqual({path.name for path in self.server.data.iterdir()}, {
             "blobs", "lock", "namespace.sqlite", "namespace.sqlite-shm", "namespace.sqlite-wal",
+            "namespace.sqlite.lock",
         })
         # Without clients it ends as well.
         self.restart()
@@ -78,6 +80,63 @@ class Starting(ServeCase):
 
         self.assert_refused("--data", data, says=["another server", data, "--data"])
 
+        self.assertEqual(self.rest.tree(), {"a": b"1"})
+
+    def test_a_second_server_on_the_same_database_is_refused(self) -> None:
+        self.rest.put("a", b"1")
+        other = self.folder / "other"
+        (self.folder / "link").symlink_to("data/namespace.sqlite")
+        for name in ["data/namespace.sqlite", "data/../data/./namespace.sqlite", "link"]:
+            path = f"{self.folder}/{name}"
+            arguments = ["--data", str(other), "--database", f"sqlite://{path}"]
+            says = [f"another server has the database {path} open", "another --database"]
+
+            self.assert_refused(*arguments, says=says)
+            # A command on a stopped store is such a server, too.
+            other.joinpath("blobs").mkdir(exist_ok=True)
+            self.assert_fails("check", *arguments, says=says)
+            self.assert_fails("backup", f"{self.folder}/backups/", *arguments, says=says)
+
+        self.assertEqual(self.rest.tree(), {"a": b"1"})
+
+    def test_two_data_folders_do_not_share_a_database(self) -> None:
+        database = f"sqlite://{self.folder}/shared.sqlite"
+        first = Server(self.folder / "first", "--database", database)
+        self.addCleanup(first.kill)
+        data = str(self.folder / "second")
+
+        self.assert_refused(
+            "--data", data, "--database", database, says=["another server has the database"]
+        )
+        # What is killed leaves no lock.
+        first.kill()
+        second = Server(self.folder / "second", "--database", database, "--blobs",
+                        f"file://{self.folder}/first/blobs")
+        second.stop()
+
+    def test_a_second_server_on_the_same_blobs_is_refused(self) -> None:
+        self.rest.put("a", BIG)
+        (self.folder / "link").symlink_to("data/blobs")
+        for name in ["data/blobs", "data/../data/./blobs", "link"]:
+            path = f"{self.folder}/{name}"
+
+            self.assert_refused(
+                "--data", str(self.folder / "other"), "--blobs", f"file://{path}",
+                says=[f"another server has the blob folder {path} open", "another --blobs"],
+            )
+
+        self.assertEqual(self.rest.tree(), {"a": BIG})
+
+    def test_a_database_with_two_names_is_refused(self) -> None:
+        self.rest.put("a", b"1")
+        self.server.stop()
+        second = self.folder / "second"
+        second.hardlink_to(self.server.data / "namespace.sqlite")
+
+        self.assert_refused("--data", str(self.server.data), says=["2 names (hard links)"])
+        second.unlink()
+
+        self.start_again()
         self.assertEqual(self.rest.tree(), {"a": b"1"})
 
     def test_a_port_that_is_taken_is_refused(self) -> None:
@@ -263,7 +322,7 @@ class Killed(ServeCase):
     def test_the_next_start_says_in_one_line_what_it_cleared_away(self) -> None:
         self.rest.put("V1/big", BIG)
         blobs = self.server.data / "blobs"
-        (part,) = (path for path in blobs.rglob("*") if path.is_file())
+        (part,) = (path for path in blobs.rglob("*-*") if path.is_file())
         with StalledDisk(self.server.data):
             for destination in ["V2", "V3"]:
                 self.records("cp", "V1", destination, "--verify", "--detach")
@@ -279,7 +338,7 @@ class Killed(ServeCase):
         self.assertTrue(
             cleared.endswith(" operations_failed=2 pins_dropped=2 leftovers_swept=1"), cleared
         )
-        self.assertEqual([path for path in blobs.rglob("*") if path.is_file()], [part])
+        self.assertEqual([path for path in blobs.rglob("*-*") if path.is_file()], [part])
 
         # What is cleared away is not told again, and there is nothing to tell after a stop.
         for end in [self.server.kill, self.server.stop]:

@@ -1,0 +1,165 @@
+//! The locks on what a server uses: its data folder, its database file and its blob folder.
+//!
+//! Each is locked by a file beside or in what it stands for, found by its real path, so that neither
+//! another spelling nor a symbolic link leads past it. Which settings named it does not matter: two
+//! data folders with one database are one store.
+//!
+//! **Invariant:** while [`Locks`] live, no other process has any of the same. The locks are the
+//! kernel's, so a killed server leaves none. The files stay, because whoever removes one could remove
+//! the one that another server has just locked.
+//!
+//! **Deliberately absent:** a lock of a PostgreSQL database; its own connection takes that.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::io::Errno;
+
+use super::{Error, config::Config};
+use crate::{blob::durable, namespace::Database};
+
+/// The lock file of a folder.
+const IN_FOLDER: &str = "lock";
+/// What the name of a database's lock file adds to that of the database.
+const BESIDE_DATABASE: &str = ".lock";
+
+/// What this process alone uses.
+#[derive(Debug)]
+pub struct Locks {
+    /// Held for their locks.
+    files: Vec<File>,
+}
+
+impl Locks {
+    /// Locks all that a server with these settings uses, and makes the folders and the database file
+    /// where they are missing.
+    ///
+    /// Blocks for some syncs of the disk.
+    ///
+    /// # Errors
+    ///
+    /// Something that another server uses, that cannot be made or written, or that lies on a file
+    /// system without locks; a database file with several names.
+    pub fn take(config: &Config) -> Result<Self, Error> {
+        let mut locks = Self::without_blobs(config)?;
+        locks.files.push(folder(&Place::blobs(&config.blobs))?);
+        Ok(locks)
+    }
+
+    /// The same but for the blob folder, where the parts are kept elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Locks::take`].
+    pub fn without_blobs(config: &Config) -> Result<Self, Error> {
+        let mut files = vec![folder(&Place::data(&config.data))?];
+        if let Database::Sqlite(file) = &config.database {
+            files.push(database(&Place::database(file))?);
+        }
+        Ok(Self { files })
+    }
+}
+
+/// What is locked, in the words of its errors.
+#[derive(Debug)]
+struct Place<'a> {
+    what: &'static str,
+    path: &'a Path,
+    flag: &'static str,
+}
+
+impl<'a> Place<'a> {
+    fn data(path: &'a Path) -> Self {
+        Self { what: "data folder", path, flag: "--data" }
+    }
+
+    fn database(path: &'a Path) -> Self {
+        Self { what: "database", path, flag: "--database" }
+    }
+
+    fn blobs(path: &'a Path) -> Self {
+        Self { what: "blob folder", path, flag: "--blobs" }
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        Error::new(format!("cannot open the {} {}", self.what, self.path.display())).because(error)
+    }
+
+    /// Why a lock file could not be locked.
+    fn refused(&self, lock: &Path, error: TryLockError) -> Error {
+        let Self { what, path, flag } = self;
+        let (path, lock) = (path.display(), lock.display());
+        let error = match error {
+            TryLockError::WouldBlock => {
+                return Error::new(format!(
+                    "another server has the {what} {path} open, and holds {lock}; stop it, or choose \
+                     another {flag}"
+                ));
+            }
+            TryLockError::Error(error) => error,
+        };
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOLCK | Errno::NOTSUP | Errno::NOSYS) => Error::new(format!(
+                "the file system of the {what} {path} cannot lock {lock}, so that a second server \
+                 could destroy the store; choose a {flag} on another file system"
+            ))
+            .because(error),
+            _ => self.failed(error),
+        }
+    }
+
+    /// Locks a file, which is made where it is missing.
+    fn lock(&self, lock: &Path) -> Result<File, Error> {
+        let file = OpenOptions::new().create(true).write(true).truncate(false).open(lock);
+        let file = file.map_err(|error| self.failed(error))?;
+        file.try_lock().map_err(|error| self.refused(lock, error))?;
+        Ok(file)
+    }
+}
+
+/// Makes a folder where it is missing, with its parents, and locks it.
+fn folder(place: &Place<'_>) -> Result<File, Error> {
+    durable::create_dir_all(place.path).map_err(|error| place.failed(error))?;
+    let real = place.path.canonicalize().map_err(|error| place.failed(error))?;
+    place.lock(&real.join(IN_FOLDER))
+}
+
+/// Makes a database file where it is missing, and locks it.
+///
+/// A file with a second hard link is refused: SQLite keeps a log beside each name, and what is in one
+/// log is missing at the other name.
+fn database(place: &Place<'_>) -> Result<File, Error> {
+    let real = real_file(place.path).map_err(|error| place.failed(error))?;
+    let names = fs::metadata(&real).map_err(|error| place.failed(error))?.nlink();
+    if names > 1 && real.is_file() {
+        return Err(Error::new(format!(
+            "the database {} is one of {names} names (hard links) of a file, and a server at another \
+             name would destroy it; keep one name, or make copies of the file",
+            place.path.display()
+        )));
+    }
+    let mut lock = OsString::from(&real);
+    lock.push(BESIDE_DATABASE);
+    place.lock(Path::new(&lock))
+}
+
+/// The real path of a file, which is made where it is missing. One that is there is not opened: closing
+/// it would drop the locks that this process has on it.
+fn real_file(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+            path.canonicalize()
+        }
+        found => found,
+    }
+}
+
+#[cfg(test)]
+#[path = "locks_tests.rs"]
+mod tests;

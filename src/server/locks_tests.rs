@@ -1,0 +1,131 @@
+//! What two servers may not share, by whatever names.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+/// The settings of a server in a folder of its own, with this database and these blobs.
+fn config(temp: &Path, own: &str, database: &Path, blobs: &Path) -> Config {
+    Config {
+        database: Database::Sqlite(database.to_owned()),
+        blobs: blobs.to_owned(),
+        ..Config::local(&temp.join(own))
+    }
+}
+
+/// Sees that what is named so cannot be used, and that the error names it and the flag.
+#[track_caller]
+fn assert_locked(config: &Config, what: &str, path: &Path, flag: &str) {
+    let error = Locks::take(config).expect_err("locked").to_string();
+    let begin = format!("another server has the {what} {} open", path.display());
+    assert!(error.starts_with(&begin), "{error}");
+    assert!(error.ends_with(&format!("another {flag}")), "{error}");
+}
+
+#[test]
+fn a_store_is_open_once() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let config = Config::local(&temp.path().join("new/data"));
+    let first = Locks::take(&config).expect("taken");
+    assert_locked(&config, "data folder", &config.data, "--data");
+    drop(first);
+    Locks::take(&config).expect("taken again");
+}
+
+#[test]
+fn a_database_is_open_once_by_any_name() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let (temp, blobs) = (temp.path(), |own: &str| temp.path().join(own).join("blobs"));
+    // The link is there before the file that it leads to.
+    fs::create_dir_all(temp.join("real")).expect("a folder");
+    let (file, link) = (temp.join("real/names.db"), temp.join("link"));
+    symlink("real/names.db", &link).expect("a link");
+    symlink("real", temp.join("folder")).expect("a link");
+    let _first = Locks::take(&config(temp, "a", &link, &blobs("a"))).expect("taken");
+    assert!(file.is_file(), "what is locked is there");
+
+    for name in ["real/names.db", "real/../real/./names.db", "folder/names.db", "link"] {
+        let name = temp.join(name);
+        let second = config(temp, "b", &name, &blobs("b"));
+        assert_locked(&second, "database", &name, "--database");
+    }
+    Locks::take(&config(temp, "c", &temp.join("real/other.db"), &blobs("c"))).expect("another");
+}
+
+#[test]
+fn the_database_of_another_data_folder_is_locked() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let first = Config::local(&temp.path().join("a"));
+    let _locks = Locks::take(&first).expect("taken");
+    let file = temp.path().join("a/namespace.sqlite");
+    let second = config(temp.path(), "b", &file, &temp.path().join("b/blobs"));
+    assert_locked(&second, "database", &file, "--database");
+}
+
+#[test]
+fn a_blob_folder_is_open_once_by_any_name() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let temp = temp.path();
+    let file = |own: &str| temp.join(format!("{own}.db"));
+    let first = Config::local(&temp.join("a"));
+    let _locks = Locks::take(&first).expect("taken");
+    symlink("a", temp.join("folder")).expect("a link");
+    symlink("a/blobs", temp.join("link")).expect("a link");
+    for name in ["a/blobs", "a/../a/blobs", "folder/blobs", "link"] {
+        let name = temp.join(name);
+        let second = config(temp, "b", &file("b"), &name);
+        assert_locked(&second, "blob folder", &name, "--blobs");
+    }
+    // Parts that are kept elsewhere need no folder.
+    Locks::without_blobs(&config(temp, "c", &file("c"), &temp.join("a/blobs"))).expect("taken");
+}
+
+#[test]
+fn a_database_with_two_names_is_refused() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let temp = temp.path();
+    let (one, two) = (temp.join("one.db"), temp.join("two.db"));
+    fs::write(&one, b"").expect("a file");
+    fs::hard_link(&one, &two).expect("a second name");
+    for name in [&one, &two] {
+        let error =
+            Locks::take(&config(temp, "a", name, &temp.join("blobs"))).expect_err("refused");
+        let error = error.to_string();
+        assert!(
+            error.contains("2 names") && error.contains(name.to_str().expect("text")),
+            "{error}"
+        );
+    }
+    fs::remove_file(&two).expect("removed");
+    Locks::take(&config(temp, "a", &one, &temp.join("blobs"))).expect("taken");
+}
+
+#[test]
+fn what_is_no_folder_or_has_none_is_refused() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let temp = temp.path();
+    let file = temp.join("file");
+    fs::write(&file, b"").expect("a file");
+    let refused = |config: &Config| Locks::take(config).expect_err("refused").to_string();
+    let begins = |error: &str, begin: &str| assert!(error.starts_with(begin), "{error}");
+
+    begins(&refused(&Config::local(&file)), "cannot open the data folder");
+    let lost = temp.join("missing/names.db");
+    begins(&refused(&config(temp, "a", &lost, &temp.join("blobs"))), "cannot open the database");
+    let database = temp.join("a.db");
+    begins(&refused(&config(temp, "a", &database, &file)), "cannot open the blob folder");
+}
+
+#[test]
+fn a_file_system_without_locks_is_refused() {
+    let place = Place::data(Path::new("/net/data"));
+    for error in [Errno::NOLCK, Errno::OPNOTSUPP] {
+        let error = place.refused(Path::new("/net/data/lock"), TryLockError::Error(error.into()));
+        let text = error.explain();
+        for word in ["file system", "/net/data/lock", "--data"] {
+            assert!(text.contains(word), "{text}");
+        }
+    }
+    let error = place.refused(Path::new("/net/data/lock"), TryLockError::Error(Errno::IO.into()));
+    assert!(error.explain().starts_with("cannot open the data folder /net/data"), "{error}");
+}
