@@ -178,8 +178,9 @@ async fn a_delete_is_told_although_its_caller_left() {
 #[tokio::test]
 async fn a_start_tells_what_an_earlier_one_left_running() {
     let dir = tempfile::tempdir().unwrap();
+    let database = database::database(dir.path());
     let open = async || {
-        let config = Config { database: database::database(dir.path()), ..Config::new(dir.path()) };
+        let config = Config { database: database.clone(), ..Config::new(dir.path()) };
         let blobs = Blobs::new(Arc::new(Gate::default()));
         Store::open(config, blobs).await.unwrap().0
     };
