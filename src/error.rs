@@ -43,7 +43,7 @@ pub enum Kind {
     AlreadyExists,
     /// The id of an operation was used with other arguments.
     WriteConflict,
-    /// The upload session belongs to another path.
+    /// The upload session belongs to another path, or has other bytes.
     SessionConflict,
     /// The file is no longer the one that is read.
     Changed,

@@ -80,6 +80,11 @@ impl ChunkRange {
         }
         Ok(Self { offset: offset as i64, length: length as i64, total: total as i64 })
     }
+
+    /// Where the chunk ends: the byte after its last.
+    pub fn end(&self) -> i64 {
+        self.offset + self.length
+    }
 }
 
 /// An upload in chunks.

@@ -2,27 +2,29 @@
 //!
 //! **Invariants:** the chunks of a session do not overlap; `received` is their sum, so a session is
 //! complete when it equals the total. A committed session has no chunks left; its row stays until
-//! it expires, so that a repeated commit succeeds.
+//! it expires, so that a repeated commit succeeds. Bytes that are stored are never taken for others: a
+//! chunk that comes again has the same ones, or is refused.
+
+mod expiry;
+mod pieces;
+
+pub use expiry::expire;
+pub use pieces::{Fingerprint, Piece};
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{
-        EXPIRE_ROWS, LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX,
-        SESSION_RANGES_MAX,
-    },
-    model::{ByteRange, ChunkRange, Conditions, Digest, Page, Session, SessionId, StorePath},
+    limits::{LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX},
+    model::{ChunkRange, Conditions, Digest, Page, Session, SessionId, StorePath},
     namespace::{
         condition,
         content::{self, Part},
         garbage::{Ref, let_go_if_last},
         list::check_token,
+        session::pieces::Source,
         sql::{Row, Tx, params},
         tree::{self, File, Target},
     },
 };
-
-/// Rows of chunks that are read at once.
-const PAGE_ROWS: i64 = 10_000;
 
 /// What a session of a page costs beside its path: the other fields of its message.
 const SESSION_OVERHEAD_BYTES: usize = 96;
@@ -68,20 +70,41 @@ pub enum Verdict {
     There,
 }
 
+/// The bytes of a chunk, as they are added to its session.
+#[derive(Debug)]
+pub enum Sent {
+    /// They are new.
+    Parts(Vec<Part>),
+    /// They are those of the stored pieces that have this [`Fingerprint`].
+    Stored(Digest),
+}
+
 /// Judges a chunk against its session, if there is one.
 ///
 /// # Errors
-/// `SessionConflict` for another path, `InvalidArgument` for another total, `BadRange` if it overlaps
-/// what is there in part, `AlreadyExists` if no file can be at the path.
+/// `SessionConflict` for another path, or if the session is committed and its file is another by now;
+/// `InvalidArgument` for another total, `BadRange` if it overlaps what is there in part, `AlreadyExists`
+/// if no file can be at the path.
 pub fn check_chunk(
     tx: &mut Tx<'_>,
     id: SessionId,
     path: &StorePath,
     chunk: ChunkRange,
 ) -> Result<Verdict> {
+    judge(tx, id, path, chunk).map(|(verdict, _)| verdict)
+}
+
+/// The same, and what has the pieces of the session.
+fn judge(
+    tx: &mut Tx<'_>,
+    id: SessionId,
+    path: &StorePath,
+    chunk: ChunkRange,
+) -> Result<(Verdict, Source)> {
+    let source = Source::Session(id);
     let Some(session) = find(tx, id)? else {
         tree::check_file_fits(tx, path, "path")?;
-        return Ok(Verdict::Wanted);
+        return Ok((Verdict::Wanted, source));
     };
     if session.path != *path {
         let message = format!(
@@ -99,91 +122,113 @@ pub fn check_chunk(
         );
         return Err(Error::invalid("total_bytes", message));
     }
-    if session.committed {
-        return Ok(Verdict::There);
+    if !session.committed {
+        return Ok((pieces::judge_range(tx, id, chunk)?, source));
     }
-    judge_range(tx, id, chunk)
+    match tree::resolve(tx, path)? {
+        Some(Target::File(file)) if file.size == session.total => {
+            Ok((Verdict::There, Source::Content(file.content)))
+        }
+        _ => {
+            let message = format!(
+                "the upload session {id} is committed, and its file \"{path}\" was changed or deleted \
+                 since; use a new session"
+            );
+            Err(Error::new(Kind::SessionConflict, message)
+                .field("session_id")
+                .with("session_id", id.to_string()))
+        }
+    }
 }
 
-/// Compares a chunk with the chunks that are there.
-fn judge_range(tx: &mut Tx<'_>, id: SessionId, chunk: ChunkRange) -> Result<Verdict> {
-    let (session, end) = (id.to_string(), chunk.offset + chunk.length);
-    // Pieces do not overlap, so of those that begin before the chunk only the last one can reach it.
-    let sql = "SELECT start + size FROM upload_chunk WHERE session = $1 AND start < $2
-               ORDER BY start DESC LIMIT 1";
-    let before = tx.first(sql, params![&session, chunk.offset])?;
-    let before = before.map_or(Ok(0), |row| row.int(0))?;
-    let mut covered = before.max(chunk.offset);
-    let mut is_untouched = covered == chunk.offset;
-    while covered < end {
-        let rows = tx.all(
-            "SELECT start, size FROM upload_chunk WHERE session = $1 AND start >= $2 AND start < $3
-             ORDER BY start LIMIT $4",
-            params![&session, covered, end, PAGE_ROWS],
-        )?;
-        is_untouched &= rows.is_empty();
-        let from = covered;
-        for row in &rows {
-            if row.int(0)? != covered {
-                break;
-            }
-            covered += row.int(1)?;
-        }
-        if covered == from {
-            break;
-        }
-    }
-    if covered >= end {
-        return Ok(Verdict::There);
-    }
-    if is_untouched {
-        return Ok(Verdict::Wanted);
-    }
+/// The error for a chunk that has other bytes than are stored for its range.
+pub fn other_bytes(id: SessionId, path: &StorePath, chunk: ChunkRange) -> Error {
     let message = format!(
-        "bytes {} to {} overlap what the upload session {id} has; ask it for its expected ranges",
+        "the upload session {id} of \"{path}\" has other bytes {} to {} than these; nothing has \
+         changed; send a changed file in a new session",
         chunk.offset,
-        end - 1
+        chunk.end() - 1
     );
-    Err(Error::new(Kind::BadRange, message).field("offset").with("session_id", id.to_string()))
+    Error::new(Kind::SessionConflict, message).field("data").with("session_id", id.to_string())
 }
 
-/// Adds the parts of a chunk to its session, all or none; the first chunk makes the session. Returns
-/// whether they were wanted.
+/// The error for a chunk whose session is no longer what it was when the chunk began.
+pub fn changed(id: SessionId) -> Error {
+    let message = format!("the upload session {id} has changed or expired meanwhile; try again");
+    Error::new(Kind::Busy, message)
+}
+
+/// The stored pieces of a chunk whose bytes are all there, from the one that holds `from` on: some of
+/// them, without a gap, at least one.
 ///
 /// # Errors
-/// As [`check_chunk`]; the session may have changed while the bytes arrived. `TooLarge` if it would
-/// have more than [`SESSION_PARTS_MAX`] parts.
+/// Those of [`check_chunk`]; `Busy` if they are not there any more.
+pub fn stored(
+    tx: &mut Tx<'_>,
+    id: SessionId,
+    path: &StorePath,
+    (chunk, from): (ChunkRange, i64),
+) -> Result<Vec<Piece>> {
+    let (verdict, source) = judge(tx, id, path, chunk)?;
+    let pieces = pieces::list(tx, source, (from, chunk.end()))?;
+    if verdict == Verdict::Wanted || pieces.is_empty() {
+        return Err(changed(id));
+    }
+    Ok(pieces)
+}
+
+/// Adds a chunk to its session, all or nothing; the first one makes the session. Returns whether its
+/// parts were wanted: what is there already stays.
+///
+/// # Errors
+/// As [`check_chunk`], and `SessionConflict` if other bytes are stored for its range: the session may have
+/// changed while they arrived. `Busy` if that cannot be told. `TooLarge` if it would have more than
+/// [`SESSION_PARTS_MAX`] parts.
 pub fn add_chunk(
     tx: &mut Tx<'_>,
     id: SessionId,
     path: &StorePath,
     chunk: ChunkRange,
-    parts: &[Part],
+    sent: &Sent,
 ) -> Result<Verdict> {
-    let verdict = check_chunk(tx, id, path, chunk)?;
+    let (verdict, source) = judge(tx, id, path, chunk)?;
+    let parts: &[Part] = match (verdict, sent) {
+        (Verdict::Wanted, Sent::Parts(parts)) => parts,
+        (Verdict::Wanted, Sent::Stored(_)) => return Err(changed(id)),
+        (Verdict::There, Sent::Stored(fingerprint)) => {
+            if pieces::fingerprint(tx, source, chunk)? != *fingerprint {
+                return Err(changed(id));
+            }
+            &[]
+        }
+        // It came twice at once.
+        (Verdict::There, Sent::Parts(parts)) => {
+            match pieces::are_stored(tx, source, chunk, parts)? {
+                Some(true) => &[],
+                Some(false) => return Err(other_bytes(id, path, chunk)),
+                None => return Err(changed(id)),
+            }
+        }
+    };
     let now = tx.now()?;
     tx.execute(
         "INSERT INTO upload_session (id, path, total, received, pieces, modified, committed)
          VALUES ($1, $2, $3, 0, 0, $4, 0) ON CONFLICT (id) DO NOTHING",
         params![&id.to_string(), path.as_str(), chunk.total, now],
     )?;
-    if verdict == Verdict::Wanted {
-        let mut start = chunk.offset;
-        for part in parts {
-            let row = content::find_or_insert_part(tx, part)?;
-            tx.execute(
-                "INSERT INTO upload_chunk (session, start, size, part) VALUES ($1, $2, $3, $4)",
-                params![&id.to_string(), start, part.size, row],
-            )?;
-            start += part.size;
-        }
+    let mut start = chunk.offset;
+    for part in parts {
+        let row = content::find_or_insert_part(tx, part)?;
+        tx.execute(
+            "INSERT INTO upload_chunk (session, start, size, part) VALUES ($1, $2, $3, $4)",
+            params![&id.to_string(), start, part.size, row],
+        )?;
+        start += part.size;
     }
-    let (bytes, pieces) =
-        if verdict == Verdict::Wanted { (chunk.length, parts.len() as i64) } else { (0, 0) };
     let row = tx.one(
         "UPDATE upload_session SET received = received + $1, pieces = pieces + $2, modified = $3
          WHERE id = $4 RETURNING pieces",
-        params![bytes, pieces, now, &id.to_string()],
+        params![start - chunk.offset, parts.len() as i64, now, &id.to_string()],
     )?;
     if row.int(0)? > SESSION_PARTS_MAX {
         let message = format!("the upload session {id} has too many pieces; send larger chunks");
@@ -202,8 +247,11 @@ pub fn get(tx: &mut Tx<'_>, id: SessionId) -> Result<Session> {
 }
 
 fn describe(tx: &mut Tx<'_>, id: SessionId, session: Found) -> Result<Session> {
-    let expected =
-        if session.committed { Vec::new() } else { gaps(tx, id, session.total, session.received)? };
+    let expected = if session.committed {
+        Vec::new()
+    } else {
+        pieces::gaps(tx, id, session.total, session.received)?
+    };
     Ok(Session {
         id,
         path: session.path,
@@ -212,40 +260,6 @@ fn describe(tx: &mut Tx<'_>, id: SessionId, session: Found) -> Result<Session> {
         expected,
         committed: session.committed,
     })
-}
-
-/// What is missing, in ascending order.
-fn gaps(tx: &mut Tx<'_>, id: SessionId, total: i64, received: i64) -> Result<Vec<ByteRange>> {
-    let mut gaps = Vec::new();
-    if received == total {
-        return Ok(gaps);
-    }
-    let mut next = 0;
-    loop {
-        let rows = tx.all(
-            "SELECT start, size FROM upload_chunk WHERE session = $1 AND start >= $2
-             ORDER BY start LIMIT $3",
-            params![&id.to_string(), next, PAGE_ROWS],
-        )?;
-        for row in &rows {
-            let (start, size) = (row.int(0)?, row.int(1)?);
-            if start > next {
-                gaps.push(ByteRange { start: next, end: start - 1 });
-            }
-            next = start + size;
-        }
-        if (rows.len() as i64) < PAGE_ROWS {
-            if next < total {
-                gaps.push(ByteRange { start: next, end: total - 1 });
-            }
-            break;
-        }
-        if gaps.len() >= SESSION_RANGES_MAX {
-            break;
-        }
-    }
-    gaps.truncate(SESSION_RANGES_MAX);
-    Ok(gaps)
 }
 
 /// Lists the sessions of a path, or all, ordered by id. `token` is the id where the page begins. A
@@ -372,29 +386,4 @@ pub fn delete(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
         return Err(unknown(id));
     }
     Ok(())
-}
-
-/// Forgets a few sessions that nobody has touched for `life`. Returns whether more may be due.
-pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
-    let before = tx.now()?.saturating_sub(life);
-    let sql = "SELECT id FROM upload_session WHERE modified <= $1 ORDER BY modified LIMIT 1";
-    let Some(row) = tx.first(sql, params![before])? else { return Ok(false) };
-    let id = SessionId::parse(&row.text(0)?).map_err(Error::internal)?;
-    // The pieces of a large session go in steps; the session last.
-    let rows = tx.all(
-        "DELETE FROM upload_chunk WHERE session = $1 AND start IN (
-           SELECT start FROM upload_chunk WHERE session = $1 ORDER BY start LIMIT $2)
-         RETURNING part, size",
-        params![&id.to_string(), EXPIRE_ROWS as i64],
-    )?;
-    for row in &rows {
-        let_go_if_last(tx, Ref::part(row.int(0)?))?;
-        let sql = "UPDATE upload_session SET received = received - $1, pieces = pieces - 1
-                   WHERE id = $2";
-        tx.execute(sql, params![row.int(1)?, &id.to_string()])?;
-    }
-    if rows.len() < EXPIRE_ROWS {
-        tx.execute("DELETE FROM upload_session WHERE id = $1", params![&id.to_string()])?;
-    }
-    Ok(true)
 }

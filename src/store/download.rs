@@ -251,7 +251,7 @@ impl Store {
     }
 
     /// Waits for the share of the pool that a part needs.
-    async fn share(&self, part: &PartRow) -> Result<OwnedSemaphorePermit> {
+    pub(super) async fn share(&self, part: &PartRow) -> Result<OwnedSemaphorePermit> {
         let pool = Arc::clone(&self.0.download_pool);
         pool.acquire_many_owned(pool_size(part)).await.map_err(Error::internal)
     }

@@ -52,6 +52,15 @@ pub(super) async fn hash(
     Ok((digest, bytes))
 }
 
+/// Goes on with a digest.
+pub(super) async fn update(mut hasher: blake3::Hasher, bytes: Bytes) -> Result<blake3::Hasher> {
+    let update = move || {
+        hasher.update(&bytes);
+        hasher
+    };
+    tokio::task::spawn_blocking(update).await.map_err(Error::internal)
+}
+
 /// Digests a file of one part.
 pub(super) async fn hash_alone(bytes: Bytes) -> Result<(Digest, Bytes)> {
     tokio::task::spawn_blocking(move || (Digest::of(&bytes), bytes)).await.map_err(Error::internal)

@@ -9,6 +9,7 @@
 mod background;
 mod backup;
 mod check;
+mod comparison;
 mod copy;
 mod download;
 mod hash;

@@ -1,7 +1,8 @@
 //! Chunked uploads: chunks are stored as parts as they arrive, in any order; the commit is one
-//! metadata transaction, whatever the size.
+//! metadata transaction, whatever the size. Bytes that come for a range which is stored are compared.
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -12,10 +13,10 @@ use crate::{
     },
     namespace::{
         list, operation, pin,
-        session::{self, Verdict},
+        session::{self, Sent, Verdict},
         sql::Tx,
     },
-    store::{Call, Store, done, object::NewObject, upload::Cutter},
+    store::{Call, Store, comparison::Comparison, done, object::NewObject, upload::Cutter},
 };
 
 /// A chunk on its way. Dropped before [`Chunk::finish`], it leaves nothing.
@@ -25,10 +26,18 @@ pub struct Chunk {
     session: SessionId,
     path: StorePath,
     range: ChunkRange,
-    verdict: Verdict,
     received: i64,
-    cutter: Cutter,
+    bytes: Arriving,
     call: Call,
+}
+
+/// What becomes of the bytes of a chunk.
+#[derive(Debug)]
+enum Arriving {
+    /// They are stored.
+    New(Box<Cutter>),
+    /// They are stored already, and compared.
+    Again(Box<Comparison>, OwnedSemaphorePermit),
 }
 
 impl Store {
@@ -45,9 +54,19 @@ impl Store {
     ) -> Result<Chunk> {
         let at = path.clone();
         let check = move |tx: &mut Tx<'_>| session::check_chunk(tx, session, &at, range);
-        let verdict = self.0.engine.read(call.deadline, check).await?;
-        let cutter = self.cut(&path, Some(range.length as u64)).await?;
-        Ok(Chunk { store: self.clone(), session, path, range, verdict, received: 0, cutter, call })
+        let bytes = match self.0.engine.read(call.deadline, check).await? {
+            Verdict::Wanted => {
+                let cutter = self.cut(&path, Some(range.length as u64)).await?;
+                Arriving::New(Box::new(cutter))
+            }
+            Verdict::There => {
+                let turn = self.0.uploads.take().await?;
+                let at = (path.clone(), range);
+                let comparison = Comparison::new(self.clone(), session, at, call);
+                Arriving::Again(Box::new(comparison), turn)
+            }
+        };
+        Ok(Chunk { store: self.clone(), session, path, range, received: 0, bytes, call })
     }
 
     /// Returns an upload session.
@@ -123,15 +142,16 @@ impl Chunk {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// `BadRange` if there are more than announced, `NoSpace`, `Internal`.
+    /// `BadRange` if there are more than announced, `SessionConflict` if others are stored for the range,
+    /// `NoSpace`, `Busy`, `Internal`.
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
         self.received += data.len() as i64;
         if self.received > self.range.length {
             return Err(self.wrong_length());
         }
-        match self.verdict {
-            Verdict::Wanted => self.cutter.write(data).await,
-            Verdict::There => Ok(()),
+        match &mut self.bytes {
+            Arriving::New(cutter) => cutter.write(data).await,
+            Arriving::Again(comparison, _) => comparison.write(data).await,
         }
     }
 
@@ -139,39 +159,37 @@ impl Chunk {
     ///
     /// # Errors
     /// `BadRange` if bytes are missing, and those of the session, which may have changed meanwhile.
-    pub async fn finish(mut self) -> Result<()> {
+    pub async fn finish(self) -> Result<()> {
         if self.received != self.range.length {
             return Err(self.wrong_length());
         }
-        let (parts, _, object) = match self.verdict {
-            Verdict::Wanted => self.cutter.finish().await?,
-            Verdict::There => (Vec::new(), Digest::of(&[]), None),
+        let (store, deadline) = (self.store, self.call.deadline);
+        let (session, path, range) = (self.session, self.path, self.range);
+        let mut cutter = match self.bytes {
+            Arriving::New(cutter) => cutter,
+            Arriving::Again(comparison, _turn) => {
+                let sent = Sent::Stored(comparison.finish());
+                let add =
+                    move |tx: &mut Tx<'_>| session::add_chunk(tx, session, &path, range, &sent);
+                return store.0.engine.write(deadline, add).await.map(drop);
+            }
         };
-        let pins = self.cutter.parts.len();
-        let (owner, path) = (self.cutter.owner.clone(), self.path.clone());
-        let (session, range, verdict) = (self.session, self.range, self.verdict);
+        let (parts, _, object) = cutter.finish().await?;
+        let (pins, owner) = (cutter.parts.len(), cutter.owner.clone());
+        let sent = Sent::Parts(parts);
         let add = move |tx: &mut Tx<'_>| {
             if pins > 0 {
                 pin::check(tx, &owner.id, pins)?;
             }
-            // What was there when the chunk began may be gone, and then its bytes are needed.
-            if verdict == Verdict::There
-                && session::check_chunk(tx, session, &path, range)? == Verdict::Wanted
-            {
-                return Err(Error::new(
-                    Kind::Busy,
-                    "the upload session has just expired; try again",
-                ));
-            }
-            let verdict = session::add_chunk(tx, session, &path, range, &parts)?;
+            let verdict = session::add_chunk(tx, session, &path, range, &sent)?;
             // Many go in steps, when the cutter is dropped.
             if pins <= UNPIN_ROWS {
                 pin::unpin(tx, &owner.id)?;
             }
             Ok(verdict)
         };
-        let verdict = self.store.0.engine.write(self.call.deadline, add).await?;
-        self.cutter.has_pins = pins > UNPIN_ROWS;
+        let verdict = store.0.engine.write(deadline, add).await?;
+        cutter.has_pins = pins > UNPIN_ROWS;
         // The same chunk may have come twice at once; then this one's object is dropped.
         if verdict == Verdict::Wanted {
             object.into_iter().for_each(NewObject::keep);

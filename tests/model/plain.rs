@@ -223,29 +223,38 @@ pub(crate) struct Listed {
 }
 
 impl Session {
-    /// Whether a chunk is to be stored, as [`Ok`] of true, or is there already.
+    /// Whether a chunk is to be stored, as [`Ok`] of true, or is there already. `file` is the one at the
+    /// session's path.
     pub(crate) fn check_chunk(
         &self,
+        file: Option<&File>,
         path: &str,
-        range: (usize, usize, usize),
+        (start, bytes, total): (usize, &[u8], usize),
     ) -> Result<bool, Kind> {
-        let (start, length, total) = range;
         if self.path != path {
             return Err(Kind::SessionConflict);
         }
         if self.total != total {
             return Err(Kind::InvalidArgument);
         }
-        let covered: usize = self
-            .pieces
-            .iter()
-            .map(|(at, piece)| {
-                (at + piece.len()).min(start + length).saturating_sub((*at).max(start))
-            })
-            .sum();
+        let end = start + bytes.len();
+        let committed = file.map(|file| BTreeMap::from([(0, file.bytes.clone())]));
+        let pieces = if self.committed {
+            committed.filter(|pieces| pieces[&0].len() == total).ok_or(Kind::SessionConflict)?
+        } else {
+            self.pieces.clone()
+        };
+        let (mut covered, mut is_same) = (0, true);
+        for (at, piece) in &pieces {
+            let (from, to) = (start.max(*at), end.min(at + piece.len()));
+            if from < to {
+                covered += to - from;
+                is_same &= bytes[from - start..to - start] == piece[from - at..to - at];
+            }
+        }
         match covered {
-            _ if self.committed => Ok(false),
-            covered if covered == length => Ok(false),
+            covered if covered == bytes.len() && is_same => Ok(false),
+            covered if covered == bytes.len() => Err(Kind::SessionConflict),
             0 => Ok(true),
             _ => Err(Kind::BadRange),
         }

@@ -7,7 +7,7 @@ use imagestore::{
     error::{Kind, Result},
     limits::{INLINE_BYTES_MAX, PART_BYTES_MAX},
     model::{ChunkRange, SessionId},
-    store::Call,
+    store::{Call, Chunk},
 };
 use object_store::memory::InMemory;
 
@@ -61,20 +61,133 @@ async fn chunks_come_in_any_order_and_gaps_are_told() {
     assert_eq!(fixture.read("a").await.unwrap(), BYTES);
 }
 
+const OTHER: &[u8] = b"xxxxxxxxxx";
+
 #[tokio::test]
-async fn a_stored_chunk_may_be_sent_again_and_its_new_bytes_are_not_looked_at() {
+async fn a_stored_range_takes_the_same_bytes_again_and_no_others() {
     let fixture = Fixture::new().await;
+    let again = async |range| {
+        send(&fixture, 1, "a", BYTES, range).await.unwrap();
+        for at in range.0..range.1 {
+            let mut other = BYTES.to_vec();
+            other[at] = b'x';
+            assert_eq!(kind(send(&fixture, 1, "a", &other, range).await), Kind::SessionConflict);
+        }
+    };
     send(&fixture, 1, "a", BYTES, (0, 6)).await.unwrap();
-    let other = b"xxxxxxxxxx";
     for range in [(0, 6), (2, 4), (0, 1), (5, 6)] {
-        send(&fixture, 1, "a", other, range).await.unwrap();
+        again(range).await;
     }
     send(&fixture, 1, "a", BYTES, (6, 10)).await.unwrap();
-    // What two chunks cover together is there, too.
-    send(&fixture, 1, "a", other, (0, 10)).await.unwrap();
+    // What two chunks have together is there, too.
+    for range in [(0, 10), (5, 7), (0, 8), (3, 10)] {
+        again(range).await;
+    }
     commit(&fixture, 1).await.unwrap();
-    send(&fixture, 1, "a", other, (3, 7)).await.unwrap();
+    again((3, 7)).await;
     assert_eq!(fixture.read("a").await.unwrap(), BYTES);
+}
+
+#[tokio::test]
+async fn large_pieces_are_compared_as_they_were_cut() {
+    let fixture = Fixture::new().await;
+    let mut bytes: Vec<u8> =
+        (0_u32..).flat_map(u32::to_be_bytes).take(2 * PART_BYTES_MAX).collect();
+    let middle = PART_BYTES_MAX + 100;
+    send(&fixture, 1, "a", &bytes, (0, middle)).await.unwrap();
+    send(&fixture, 1, "a", &bytes, (middle, bytes.len())).await.unwrap();
+    let ranges = [
+        (0, bytes.len()),
+        (PART_BYTES_MAX - 1, PART_BYTES_MAX + 1),
+        (7, bytes.len() - 7),
+        (middle - 1, bytes.len()),
+    ];
+    for range in ranges {
+        send(&fixture, 1, "a", &bytes, range).await.unwrap();
+    }
+    bytes[PART_BYTES_MAX] ^= 1;
+    for range in ranges.into_iter().take(3) {
+        assert_eq!(kind(send(&fixture, 1, "a", &bytes, range).await), Kind::SessionConflict);
+    }
+    send(&fixture, 1, "a", &bytes, (middle - 1, bytes.len())).await.unwrap();
+    assert!(commit(&fixture, 1).await.unwrap());
+    bytes[PART_BYTES_MAX] ^= 1;
+    assert_eq!(fixture.read("a").await.unwrap(), bytes);
+}
+
+/// Begins a chunk and writes it; it is judged by what the session has now.
+async fn begin(fixture: &Fixture, bytes: &[u8], range: (usize, usize)) -> Chunk {
+    let (start, end) = range;
+    let chunk = ChunkRange::new(start as u64, (end - start) as u64, bytes.len() as u64).unwrap();
+    let mut chunk = fixture.store.chunk(id(1), path("a"), chunk, Call::default()).await.unwrap();
+    chunk.write(Bytes::copy_from_slice(&bytes[start..end])).await.unwrap();
+    chunk
+}
+
+#[tokio::test]
+async fn of_two_chunks_at_once_the_later_one_has_the_same_bytes_or_is_refused() {
+    let fixture = Fixture::new().await;
+    let large: Vec<u8> = vec![7; 3 * INLINE_BYTES_MAX];
+    let mut other = large.clone();
+    other[5] = 8;
+    for (bytes, other) in [(BYTES, OTHER), (&large, &other)] {
+        let range = (0, bytes.len());
+        let chunks = [begin(&fixture, bytes, range).await, begin(&fixture, bytes, range).await];
+        let late = begin(&fixture, other, range).await;
+        for chunk in chunks {
+            chunk.finish().await.unwrap();
+        }
+        assert_eq!(kind(late.finish().await), Kind::SessionConflict);
+        commit(&fixture, 1).await.unwrap();
+        assert_eq!(fixture.read("a").await.unwrap(), bytes);
+        fixture.store.delete_session(id(1), Call::default()).await.unwrap();
+    }
+    // Where they are cut elsewhere, the next try tells.
+    let late = begin(&fixture, BYTES, (0, 10)).await;
+    let different = begin(&fixture, OTHER, (0, 10)).await;
+    for range in [(0, 6), (6, 10)] {
+        send(&fixture, 1, "a", BYTES, range).await.unwrap();
+    }
+    for (chunk, bytes) in [(late, BYTES), (different, OTHER)] {
+        assert_eq!(kind(chunk.finish().await), Kind::Busy);
+        let again = send(&fixture, 1, "a", bytes, (0, 10)).await;
+        assert_eq!(again.is_ok(), bytes == BYTES);
+    }
+    fixture.settle().await;
+}
+
+#[tokio::test]
+async fn a_chunk_whose_session_began_anew_meanwhile_is_not_there() {
+    let fixture = Fixture::new().await;
+    let delete = async || fixture.store.delete_session(id(1), Call::default()).await.unwrap();
+    send(&fixture, 1, "a", BYTES, (0, 10)).await.unwrap();
+    let chunks = [begin(&fixture, BYTES, (0, 10)).await, begin(&fixture, BYTES, (0, 10)).await];
+    delete().await;
+    let [first, second] = chunks;
+    assert_eq!(kind(first.finish().await), Kind::Busy);
+    send(&fixture, 1, "a", OTHER, (0, 10)).await.unwrap();
+    assert_eq!(kind(second.finish().await), Kind::Busy);
+    commit(&fixture, 1).await.unwrap();
+    assert_eq!(fixture.read("a").await.unwrap(), OTHER);
+}
+
+#[tokio::test]
+async fn after_the_commit_a_chunk_is_there_as_long_as_its_bytes_are() {
+    let fixture = Fixture::new().await;
+    send(&fixture, 1, "a", BYTES, (0, 10)).await.unwrap();
+    // What is compared when the commit comes is there after it.
+    let chunk = begin(&fixture, BYTES, (2, 8)).await;
+    commit(&fixture, 1).await.unwrap();
+    chunk.finish().await.unwrap();
+    assert_eq!(kind(send(&fixture, 1, "a", OTHER, (0, 10)).await), Kind::SessionConflict);
+    for file in [Some(&b"another file"[..]), Some(OTHER), None] {
+        match file {
+            Some(bytes) => drop(fixture.upload("a", bytes).await.unwrap()),
+            None => fixture.delete("a").await.map(drop).unwrap(),
+        }
+        let again = send(&fixture, 1, "a", BYTES, (0, 10)).await;
+        assert_eq!(kind(again), Kind::SessionConflict, "{file:?}");
+    }
 }
 
 #[tokio::test]

@@ -197,6 +197,8 @@ async fn a_chunk_that_is_not_as_announced_is_refused() {
     client.upload_chunk(iter(chunk(chunk_header(0, 2, 4), b"12"))).await.expect("stored");
     let overlap = client.upload_chunk(iter(chunk(chunk_header(1, 2, 4), b"23"))).await;
     assert_told(overlap, range, Some("offset"));
+    let bytes = client.upload_chunk(iter(chunk(chunk_header(0, 2, 4), b"1x"))).await;
+    assert_told(bytes, Kind::SessionConflict, Some("data"));
     let other = UploadChunkHeader { path: path("e"), ..chunk_header(2, 2, 4) };
     let other = client.upload_chunk(iter(chunk(other, b"34"))).await;
     assert_told(other, Kind::SessionConflict, Some("path"));

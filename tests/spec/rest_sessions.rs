@@ -104,6 +104,18 @@ async fn a_body_of_another_length_than_its_range_is_refused() {
 }
 
 #[tokio::test]
+async fn other_bytes_for_a_stored_range_are_told_as_upstream_tells_conflicts() {
+    let server = Server::start().await;
+    chunk(&server, Some("bytes 0-4/9"), b"hello").await.assert_empty_ok();
+    let answer = chunk(&server, Some("bytes 0-4/9"), b"hallo").await;
+    let message = answer.assert_fault(Kind::SessionConflict);
+    assert!(message.contains(ID) && message.contains("0 to 4"), "{message}");
+    let code = &answer.json()["Error"]["Code"];
+    assert_eq!((answer.status, code), (409, &"FABRIC_E_UPLOAD_SESSION_ID_CONFLICT".into()));
+    chunk(&server, Some("bytes 0-4/9"), b"hello").await.assert_empty_ok();
+}
+
+#[tokio::test]
 async fn a_chunk_may_carry_a_digest() {
     let server = Server::start().await;
     let target = format!("/ImageStore/a/f/$/UploadChunk?api-version=6.0&session-id={ID}");

@@ -36,13 +36,38 @@ async fn a_chunk_that_is_there_already_succeeds_and_changes_nothing() {
         {
             store.chunk(ID, "f", (offset, 5), bytes.as_bytes()).await.expect("stored");
         }
-        // Even other bytes: the first ones count.
-        store.chunk(ID, "f", (0, 5), b"xxxxx").await.expect("stored");
         store.commit(ID).await.expect("committed");
         store.chunk(ID, "f", (0, 5), b"12345").await.expect("stored");
     })
     .await;
     assert_eq!(left, "f=12345");
+}
+
+#[tokio::test]
+async fn other_bytes_for_a_stored_range_are_refused_and_change_nothing() {
+    let (told, left) = both(async |store| {
+        store.chunk(ID, "f", (0, 9), b"1234").await.expect("stored");
+        store.chunk(ID, "f", (4, 9), b"567").await.expect("stored");
+        let mut told = vec![
+            of(store.chunk(ID, "f", (0, 9), b"x234").await),
+            of(store.chunk(ID, "f", (5, 9), b"67").await),
+            of(store.chunk(ID, "f", (5, 9), b"6x").await),
+            of(store.chunk(ID, "f", (0, 9), b"123456x").await),
+        ];
+        assert_eq!(store.session(ID).await.expect("a session"), Some(vec![(7, 8)]));
+        store.chunk(ID, "f", (7, 9), b"89").await.expect("stored");
+        store.commit(ID).await.expect("committed");
+        // The file is what was committed; a changed one needs a session of its own.
+        told.push(of(store.chunk(ID, "f", (0, 9), b"x").await));
+        store.chunk(OTHER, "f", (0, 9), b"x23456789").await.expect("stored");
+        store.commit(OTHER).await.expect("committed");
+        told.push(of(store.chunk(ID, "f", (0, 9), b"1").await));
+        told
+    })
+    .await;
+    let other = Err(Kind::SessionConflict);
+    assert_eq!(told, [other, Ok(()), other, other, other, other]);
+    assert_eq!(left, "f=x23456789");
 }
 
 #[tokio::test]

@@ -97,21 +97,26 @@ async fn an_upload_whose_part_cannot_be_stored_leaves_nothing() {
     fixture.expect_nothing_left().await;
 }
 
-/// Both chunks begin before the first of them is there.
+/// All chunks begin before the first of them is there.
 #[tokio::test]
-async fn of_two_equal_chunks_at_once_one_is_stored_and_nothing_else() {
+async fn of_some_chunks_at_once_one_is_stored_and_nothing_else() {
     let fixture = Fixture::new().await;
     let id = SessionId::parse("00000000-0000-4000-8000-000000000001").unwrap();
     let bytes = object(1);
     let range = ChunkRange::new(0, bytes.len() as u64, bytes.len() as u64).unwrap();
     let store = &fixture.store;
-    let mut first = store.chunk(id, path("a"), range, Call::default()).await.unwrap();
-    let mut second = store.chunk(id, path("a"), range, Call::default()).await.unwrap();
-    first.write(bytes.clone()).await.unwrap();
-    second.write(object(2)).await.unwrap();
-    first.finish().await.unwrap();
-    second.finish().await.unwrap();
-    until("the loser's object is deleted", async || {
+    let mut chunks = Vec::new();
+    for bytes in [object(1), object(1), object(2)] {
+        let mut chunk = store.chunk(id, path("a"), range, Call::default()).await.unwrap();
+        chunk.write(bytes).await.unwrap();
+        chunks.push(chunk);
+    }
+    let mut told = Vec::new();
+    for chunk in chunks {
+        told.push(chunk.finish().await.map_err(|error| error.kind()));
+    }
+    assert_eq!(told, [Ok(()), Ok(()), Err(Kind::SessionConflict)]);
+    until("the objects of the others are deleted", async || {
         store.reclaim().await.unwrap();
         fixture.gate.keys().await.len() == 1
     })

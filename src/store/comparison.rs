@@ -1,0 +1,112 @@
+//! A chunk whose range is stored already: whether its bytes are those.
+//!
+//! They are digested as the stored pieces are cut, and never kept. Only of a piece that reaches beyond the
+//! chunk are the stored bytes read. The pieces are listed while the bytes arrive; that they were those of
+//! the session until its end is for the transaction to see, by their fingerprint.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::{
+    error::{Error, Result},
+    model::{ChunkRange, Digest, SessionId, StorePath},
+    namespace::{
+        content,
+        session::{self, Fingerprint, Piece},
+        sql::Tx,
+    },
+    store::{Call, Store, hash},
+};
+
+/// The bytes of a chunk, compared with those that are stored.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    store: Store,
+    session: SessionId,
+    path: StorePath,
+    range: ChunkRange,
+    call: Call,
+    /// The pieces that are listed and not compared.
+    pieces: VecDeque<Piece>,
+    /// Where the next byte of the chunk is in the file.
+    next: i64,
+    /// The bytes that came of the first of them.
+    hasher: blake3::Hasher,
+    compared: Fingerprint,
+}
+
+impl Comparison {
+    pub(super) fn new(
+        store: Store,
+        session: SessionId,
+        (path, range): (StorePath, ChunkRange),
+        call: Call,
+    ) -> Self {
+        let (pieces, hasher) = (VecDeque::new(), blake3::Hasher::new());
+        let (next, compared) = (range.offset, Fingerprint::default());
+        Self { store, session, path, range, call, pieces, next, hasher, compared }
+    }
+
+    /// Compares the next bytes, which do not reach beyond the chunk.
+    ///
+    /// # Errors
+    /// `SessionConflict` at the end of a piece that has others; those of [`session::stored`] and of
+    /// [`Store::read_part`].
+    pub(super) async fn write(&mut self, mut data: Bytes) -> Result<()> {
+        while !data.is_empty() {
+            let piece = self.piece().await?;
+            let end = piece.end().min(self.range.end());
+            let left = usize::try_from(end - self.next).unwrap_or(0);
+            let bytes = data.split_to(data.len().min(left));
+            self.next += bytes.len() as i64;
+            self.hasher = hash::update(std::mem::take(&mut self.hasher), bytes).await?;
+            if self.next == end {
+                self.compare(piece).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The fingerprint of the stored pieces that have the bytes of the chunk, once all have come.
+    pub(super) fn finish(&self) -> Digest {
+        self.compared.finish()
+    }
+
+    /// The stored piece that has the next byte.
+    async fn piece(&mut self) -> Result<Piece> {
+        if let Some(piece) = self.pieces.front() {
+            return Ok(*piece);
+        }
+        let (session, path, at) = (self.session, self.path.clone(), (self.range, self.next));
+        let list = move |tx: &mut Tx<'_>| session::stored(tx, session, &path, at);
+        self.pieces = self.store.0.engine.read(self.call.deadline, list).await?.into();
+        let first = self.pieces.front().copied();
+        first.ok_or_else(|| Error::internal("a chunk has no stored piece"))
+    }
+
+    /// Compares the bytes that came of a piece, now that all have.
+    async fn compare(&mut self, piece: Piece) -> Result<()> {
+        let came = Digest::from(std::mem::take(&mut self.hasher).finalize());
+        let is_whole = piece.start >= self.range.offset && piece.end() <= self.range.end();
+        let stored = if is_whole { piece.digest } else { self.digest(piece).await? };
+        if came != stored {
+            return Err(session::other_bytes(self.session, &self.path, self.range));
+        }
+        self.compared.add(&piece);
+        self.pieces.pop_front();
+        Ok(())
+    }
+
+    /// The digest of what a piece has of the range.
+    async fn digest(&self, piece: Piece) -> Result<Digest> {
+        let part = move |tx: &mut Tx<'_>| content::part(tx, piece.part);
+        let part = self.store.0.engine.read(self.call.deadline, part).await?;
+        let part = part.ok_or_else(|| session::changed(self.session))?;
+        let _share = self.store.share(&part).await?;
+        let bytes = self.store.read_part(&self.path, part).await?;
+        let inside = |at: i64| usize::try_from(at - piece.start).unwrap_or(0).min(bytes.len());
+        let (from, to) = (inside(self.range.offset), inside(self.range.end()));
+        Ok(hash::hash_alone(bytes.slice(from..to)).await?.0)
+    }
+}
