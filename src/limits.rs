@@ -324,10 +324,29 @@ pub const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub const CLIENT_STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// What a client lets a server send ahead on one connection.
 pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// When a client takes a connection for lost on which nothing comes.
+pub const CLIENT_DEAD: Duration = CLIENT_KEEP_ALIVE.saturating_mul(2);
+/// How long a client waits for the answer to a call, repeats included, unless it is told.
+pub const CALL_TIME: Duration = Duration::from_mins(1);
+/// How long a client waits while nothing of a file or a backup moves: longer than the server waits for its
+/// blob store, so that the server can say what is wrong.
+pub const TRANSFER_SILENCE: Duration = Duration::from_secs(150);
+/// The silence of a server after which it is asked whether it is there.
+pub const ASK_AFTER: Duration = Duration::from_secs(20);
+/// How long it may take to say so.
+pub const ASK_TIME: Duration = Duration::from_secs(40);
+/// How long a client waits for the end of a copy that the server stops because its time is over.
+pub const VERDICT_GRACE: Duration = Duration::from_secs(1);
+/// How long a command may go on after its time, to tell how it ended.
+pub const COMMAND_GRACE: Duration = Duration::from_secs(2);
 /// How often in a row a client repeats a call whose connection was lost or that was refused as busy.
-pub const RETRIES: u32 = 6;
-/// The pause before the first repeat; each further one is twice as long, 16 s in all.
+pub const RETRIES: u32 = 8;
+/// The pause before the first repeat is at most so long; the longest one is twice as long each time. Of a
+/// pause a part is left that is drawn by lot, so that many clients do not come at once: 16 s in all in the
+/// mean.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(8);
 /// How long a client waits for the digest of a file that it fetched, where that is not computed yet.
 pub const DIGEST_TIME: Duration = Duration::from_mins(1);
 /// The pause before it asks again; each further one is twice as long.
@@ -365,4 +384,5 @@ const _: () = assert!(
 );
 const _: () =
     assert!(2 * CHECK_FINDINGS_MAX * (CHECK_PATHS_MAX + 1) * PATH_BYTES_MAX <= MESSAGE_BYTES_MAX);
+const _: () = assert!(TRANSFER_SILENCE.as_secs() > BLOB_TIME.as_secs());
 const _: () = assert!(TRANSFER_JOBS_MAX as usize <= UPLOADS_MAX);

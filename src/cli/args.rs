@@ -16,7 +16,14 @@ use clap::{
     parser::ValueSource,
 };
 
-use crate::{cli::skip, limits, wire::v1::OperationState};
+use crate::{
+    cli::{
+        skip,
+        time::{Time, some_time},
+    },
+    limits,
+    wire::v1::OperationState,
+};
 
 /// What every client command takes.
 #[derive(Args, Clone, Debug)]
@@ -33,6 +40,16 @@ pub struct Global {
     /// Print one JSON object per line
     #[arg(long, global = true, env = "IMAGESTORE_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
+    /// How long the command may take as a whole, in seconds or with ms, s, m, h or d. Without it each
+    /// question to the server has a minute, and transfers and copies take as long as they move
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        env = "IMAGESTORE_TIMEOUT",
+        value_parser = some_time
+    )]
+    pub timeout: Option<Time>,
 }
 
 /// The client commands.
@@ -99,14 +116,6 @@ pub struct Copy {
     /// UUID that makes the copy safe to repeat
     #[arg(long, value_name = "UUID")]
     pub operation_id: Option<String>,
-    /// Give up after so many seconds; nothing has changed then
-    #[arg(
-        long,
-        value_name = "SECS",
-        env = "IMAGESTORE_TIMEOUT",
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
-    pub timeout: Option<u32>,
 }
 
 /// What can be switched on for a copy.

@@ -3,7 +3,7 @@
 //! Ctrl-C cancels the copy by its id and waits for the outcome, because the copy may have succeeded a
 //! moment before. Where the server does not answer, leaving drops the stream, which cancels as well.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use tokio::time::{Instant, timeout};
 
@@ -79,20 +79,17 @@ async fn copy_one(
         (false, true) => IfExists::Overwrite,
         (false, false) => IfExists::ReplaceSameKind,
     };
-    let mut watch = client.copy(
-        CopyRequest {
-            source: source.to_owned(),
-            destination: destination.to_owned(),
-            skip_files: args.skip.clone(),
-            check_mark_file: args.switches.check_mark,
-            if_exists: if_exists.into(),
-            operation_id: args.operation_id.clone().unwrap_or_default(),
-            verify: args.switches.verify,
-            detached,
-            ..CopyRequest::default()
-        },
-        args.timeout.map(|seconds| Duration::from_secs(seconds.into())),
-    );
+    let mut watch = client.copy(CopyRequest {
+        source: source.to_owned(),
+        destination: destination.to_owned(),
+        skip_files: args.skip.clone(),
+        check_mark_file: args.switches.check_mark,
+        if_exists: if_exists.into(),
+        operation_id: args.operation_id.clone().unwrap_or_default(),
+        verify: args.switches.verify,
+        detached,
+        ..CopyRequest::default()
+    });
     let mut meter = Meter::new(label, output);
     let result = tokio::select! {
         result = follow(&mut watch, &mut meter, until, output) => result.map(Some),
@@ -105,10 +102,10 @@ async fn copy_one(
     }
 }
 
-/// A copy whose answer was lost may have ended well, so its id is told.
+/// A copy whose answer did not come may have ended well, so its id is told.
 fn lost(failure: Failure, id: &str) -> Failure {
     match &failure {
-        Failure::Client(error) if error.is_lost() => Failure::Said(format!(
+        Failure::Client(error) if error.is_lost() || error.is_late() => Failure::Said(format!(
             "{error}; the copy is operation {id}: watch it, or repeat it with --operation-id {id}"
         )),
         Failure::Client(_) | Failure::Stream(_) | Failure::Said(_) | Failure::Refused(_) => failure,

@@ -10,7 +10,8 @@ impl Failures {
     /// Takes the outcome of one thing.
     ///
     /// # Errors
-    /// A failure that concerns the others as well: the server is gone, or somebody pressed Ctrl-C.
+    /// A failure that concerns the others as well: the server is gone or does not answer, or somebody
+    /// pressed Ctrl-C.
     pub(super) fn take(
         &mut self,
         outcome: Result<(), Failure>,
@@ -18,7 +19,7 @@ impl Failures {
     ) -> Result<(), Failure> {
         let Err(failure) = outcome else { return Ok(()) };
         let goes_on = match &failure {
-            Failure::Client(error) => !error.is_lost(),
+            Failure::Client(error) => !error.is_lost() && !error.is_late(),
             Failure::Refused(_) => true,
             Failure::Stream(_) | Failure::Said(_) => false,
         };

@@ -19,6 +19,7 @@ mod progress;
 mod show;
 mod skip;
 mod text;
+pub mod time;
 mod transfer;
 
 use std::{io, process::ExitCode};
@@ -26,8 +27,12 @@ use std::{io, process::ExitCode};
 pub use args::{Command, Global, wrong};
 
 use crate::{
-    cli::output::{Output, Style},
+    cli::{
+        output::{Output, Style},
+        time::Time,
+    },
     client::{self, Client, backup::Place},
+    limits,
 };
 
 /// Runs a client command to its end, and says how it ended.
@@ -39,7 +44,7 @@ pub fn run(global: &Global, command: Command) -> ExitCode {
         .build()
         .map_err(Failure::from)
         .and_then(|runtime| {
-            let result = runtime.block_on(execute(&global.server, command, &mut output));
+            let result = runtime.block_on(execute(global, command, &mut output));
             // A thread that still walks through a folder is not waited for.
             runtime.shutdown_background();
             result
@@ -105,8 +110,29 @@ impl From<io::Error> for Failure {
 #[cfg(test)]
 mod tests;
 
-async fn execute(server: &str, command: Command, output: &mut Output) -> Result<(), Failure> {
-    let mut client = Client::connect(server).await.map_err(|error| {
+/// Runs a command within its time, where it has one. What waits for the server ends by itself then; here
+/// ends what waits for something else, such as a file that does not come.
+async fn execute(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
+    let Some(Time(time)) = global.timeout else {
+        let ended = carry_out(global, command, output).await;
+        if let Err(Failure::Client(error)) = &ended
+            && error.is_late()
+        {
+            let hint = "--timeout TIME says how long it may take";
+            return Err(Failure::Said(format!("{error}; {hint}")));
+        }
+        return ended;
+    };
+    let end = time.saturating_add(limits::COMMAND_GRACE);
+    match tokio::time::timeout(end, carry_out(global, command, output)).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::Said(format!("the command did not end within {time:?}"))),
+    }
+}
+
+async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
+    let time = global.timeout.map(|Time(time)| time);
+    let mut client = Client::connect_within(&global.server, time).await.map_err(|error| {
         if error.is_lost() {
             let hint = "is it running? --server or IMAGESTORE_SERVER says where it is";
             return Failure::Said(format!("{error}; {hint}"));

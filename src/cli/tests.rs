@@ -1,5 +1,7 @@
 //! Commands against a server that follows a script: what they write, and how they end.
 
+mod silent;
+
 use std::fs;
 
 use clap::Parser;
@@ -7,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{
-        Command, Failure, execute,
+        Command, Failure, Global, execute,
         output::{Style, tests::output},
     },
     client::tests::script::{Fault, Script, listen, lock},
@@ -20,6 +22,8 @@ use crate::{
 
 #[derive(Parser)]
 struct Arguments {
+    #[command(flatten)]
+    global: Global,
     #[command(subcommand)]
     command: Command,
 }
@@ -32,7 +36,8 @@ async fn run(
 ) -> Result<(String, String), (Failure, String)> {
     let arguments = Arguments::try_parse_from(["imagestore"].iter().chain(line)).expect("a line");
     let (mut output, out, err) = output(style);
-    let ended = execute(server, arguments.command, &mut output).await;
+    let global = Global { server: server.to_owned(), ..arguments.global };
+    let ended = execute(&global, arguments.command, &mut output).await;
     ended.map(|()| (out.text(), err.text())).map_err(|failure| (failure, out.text()))
 }
 

@@ -36,6 +36,7 @@ use crate::{
         joined,
         target::Partials,
         transfer::Tally,
+        wait::Wait,
     },
     limits,
     wire::v1::{
@@ -90,15 +91,32 @@ impl Client {
             }
             Place::File(_) => None,
         };
+        let wait = self.wait("go on with the backup".to_owned(), limits::TRANSFER_SILENCE);
+        let backed = async {
+            let receiving = Receiving::new(place.clone(), folder, existing, tally);
+            let receiving = self.receive_backup(receiving, &wait).await?;
+            wait.ours();
+            receiving.finish().await
+        };
+        self.attended(&wait, backed).await
+    }
+
+    /// Receives all of a backup.
+    async fn receive_backup<'a>(
+        &self,
+        mut receiving: Receiving<'a>,
+        wait: &Wait,
+    ) -> Result<Receiving<'a>> {
         let (requests, receiver) = mpsc::channel(1);
         let ask = |payload| BackupRequest { payload: Some(payload) };
-        let start = BackupStart { everything: folder.is_none() };
+        let start = BackupStart { everything: receiving.folder.is_none() };
         // The call takes it, or tells why not.
         requests.send(ask(backup_request::Payload::Start(start))).await.ok();
         let call = self.stub.clone().backup(ReceiverStream::new(receiver)).await;
         let mut messages = self.answer(call)?;
-        let mut receiving = Receiving::new(place.clone(), folder, existing, tally);
+        let mut received = 0;
         while let Some(message) = messages.message().await.map_err(|status| self.error(&status))? {
+            wait.ours();
             match message.payload {
                 Some(backup_response::Payload::Offer(offer)) => {
                     let wants = receiving.offer(offer).await?;
@@ -108,12 +126,14 @@ impl Client {
                 Some(backup_response::Payload::Data(data)) => receiving.data(data).await?,
                 None => return Err(Error::Answer("a message of a backup is empty".to_owned())),
             }
+            received += 1;
+            wait.theirs(received);
         }
         if !receiving.digest.is_whole() {
             let why = "it ended the backup too early".to_owned();
             return Err(Error::Lost { server: self.server.clone(), why });
         }
-        receiving.finish().await
+        Ok(receiving)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
         Client,
         error::{Error, Result},
     },
+    limits,
     wire::v1::{CheckRequest, CheckResponse},
 };
 
@@ -24,7 +25,8 @@ impl Client {
     /// # Errors
     /// [`Kind::Busy`](crate::error::Kind::Busy) where another check runs.
     pub async fn check(&self, request: CheckRequest) -> Result<Check> {
-        let reports = self.answer(self.stub.clone().check(request).await)?;
+        let mut stub = self.stub.clone();
+        let reports = self.once("begin a check".to_owned(), stub.check(request)).await?;
         Ok(Check { client: self.clone(), reports, is_done: false })
     }
 }
@@ -41,7 +43,10 @@ impl Check {
         if self.is_done {
             return Ok(None);
         }
-        let report = self.reports.message().await.map_err(|status| self.client.error(&status))?;
+        let (client, reports) = (&self.client, &mut self.reports);
+        let wait = client.wait("go on with the check".to_owned(), limits::TRANSFER_SILENCE);
+        let report = async { reports.message().await.map_err(|status| client.error(&status)) };
+        let report = client.attended(&wait, report).await?;
         let report = report.ok_or_else(|| Error::Lost {
             server: self.client.server.clone(),
             why: "it ended the check before its last report".to_owned(),

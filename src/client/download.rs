@@ -22,6 +22,7 @@ use crate::{
         target::{Folder, Partial, Partials, Target},
         transfer::{Moved, Tally, Try},
         upload::tell,
+        wait::Wait,
     },
     error::Kind,
     limits,
@@ -160,7 +161,7 @@ impl Client {
             if now.etag != file.etag || now.kind() != EntryKind::File {
                 let message =
                     format!("{:?} changed while it was fetched; fetch it again", file.path);
-                return Err(Error::Server { kind: Kind::Changed, message });
+                return Err(Error::Server { kind: Kind::Changed, message, pause: None });
             }
             file.digest = now.digest;
             if file.digest.is_empty() {
@@ -178,28 +179,33 @@ impl Client {
         this: &mut Try,
         sink: &mpsc::Sender<Bytes>,
     ) -> Result<()> {
-        let mut patience = self.patience();
-        while this.bytes() < file.size_bytes {
-            let before = this.bytes();
-            let received = self.receive_once(file, this, sink).await;
-            if this.bytes() > before {
-                patience.renew();
-            }
-            match received {
-                Ok(()) if this.bytes() < file.size_bytes && !sink.is_closed() => {
-                    let why = format!("it ended {} after {} bytes", file.path, this.bytes());
-                    patience.after(Error::Lost { server: self.server.clone(), why }).await?;
+        let wait = self.wait(format!("send {:?}", file.path), limits::TRANSFER_SILENCE);
+        let received = async {
+            let mut patience = self.patience();
+            while this.bytes() < file.size_bytes {
+                let before = this.bytes();
+                let received = self.receive_once((file, &wait), this, sink).await;
+                if this.bytes() > before {
+                    patience.renew();
                 }
-                Ok(()) => break,
-                Err(error) => patience.after(error).await?,
+                match received {
+                    Ok(()) if this.bytes() < file.size_bytes && !sink.is_closed() => {
+                        let why = format!("it ended {} after {} bytes", file.path, this.bytes());
+                        let lost = Error::Lost { server: self.server.clone(), why };
+                        patience.after(lost, &wait).await?;
+                    }
+                    Ok(()) => break,
+                    Err(error) => patience.after(error, &wait).await?,
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        self.attended(&wait, received).await
     }
 
     async fn receive_once(
         &self,
-        file: &Entry,
+        (file, wait): (&Entry, &Wait),
         this: &mut Try,
         sink: &mpsc::Sender<Bytes>,
     ) -> Result<()> {
@@ -216,9 +222,11 @@ impl Client {
                 let why = format!("more than its {} bytes came", file.size_bytes);
                 return Err(Error::Damaged { path: file.path.clone(), why });
             }
+            wait.ours();
             if sink.send(message.data).await.is_err() {
                 break;
             }
+            wait.theirs(this.bytes());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! The texts are for the person at the terminal: they name paths of both sides, and the cause stands
 //! in the text, so that one line says all.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -24,6 +24,8 @@ pub enum Error {
         kind: Kind,
         /// The server's words.
         message: String,
+        /// How long it wants to be left alone.
+        pause: Option<Duration>,
     },
     /// No answer: the server cannot be reached, or the connection broke.
     #[error("cannot reach {server}: {why}")]
@@ -31,6 +33,18 @@ pub enum Error {
         /// The address of the server.
         server: String,
         /// What the network said.
+        why: String,
+    },
+    /// The server did not do in time what it was to do. Whether it does so later is not known.
+    #[error("{server} did not {what} within {time:?}{why}")]
+    Waited {
+        /// The address of the server.
+        server: String,
+        /// What it was to do.
+        what: String,
+        /// How long that was waited for.
+        time: Duration,
+        /// What the network said, after a colon.
         why: String,
     },
     /// The address of a server is not one.
@@ -137,7 +151,9 @@ impl Error {
         if broken && !ours {
             return Self::Lost { server: server.to_owned(), why: root_cause(status) };
         }
-        Self::Server { kind: status::kind(status), message: status.message().to_owned() }
+        let pause = status.get_details_retry_info().and_then(|hint| hint.retry_delay);
+        let message = status.message().to_owned();
+        Self::Server { kind: status::kind(status), message, pause }
     }
 
     /// The server's kind, where the server answered.
@@ -145,6 +161,7 @@ impl Error {
         match self {
             Self::Server { kind, .. } => Some(*kind),
             Self::Lost { .. }
+            | Self::Waited { .. }
             | Self::Address { .. }
             | Self::Local { .. }
             | Self::Unfit { .. }
@@ -162,6 +179,16 @@ impl Error {
     /// Whether the connection was lost.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. })
+    }
+
+    /// Whether the server did not do in time what it was to do.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Waited { .. })
+    }
+
+    /// How long the server wants to be left alone.
+    pub(super) fn pause(&self) -> Duration {
+        if let Self::Server { pause: Some(pause), .. } = self { *pause } else { Duration::ZERO }
     }
 
     /// Whether the same call can succeed when it is simply repeated.
@@ -197,6 +224,8 @@ mod tests {
             assert_eq!(error.kind(), Some(kind), "{error:?}");
             assert_eq!(error.to_string(), "words");
             assert_eq!(error.retryable(), kind == Kind::Busy);
+            let pause = if kind == Kind::Busy { status::RETRY_AFTER } else { Duration::ZERO };
+            assert_eq!(error.pause(), pause);
         }
     }
 

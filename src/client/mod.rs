@@ -5,6 +5,9 @@
 //! lost or the server is busy. Copies are among them, because the client gives each an operation id.
 //! Deleting and cancelling are not: their answer tells what *this* call did.
 //!
+//! Every wait ends: a call has [`limits::CALL_TIME`], a stream lasts while something moves on it or the
+//! server says that it is there, and all of a client's work ends at its deadline, where it has one.
+//!
 //! **Invariant:** a file counts as moved only when the BLAKE3 of what was read equals that of what was
 //! written.
 
@@ -19,9 +22,10 @@ mod target;
 pub mod transfer;
 mod tree;
 pub mod upload;
+mod wait;
 pub mod watch;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use futures::{Stream, stream};
 use tonic::{
@@ -33,6 +37,7 @@ use crate::{
     client::{
         error::{Error, Result, root_cause},
         retry::{Listener, Patience},
+        wait::{Deadline, Wait},
     },
     limits,
     wire::v1::{
@@ -52,15 +57,26 @@ pub struct Client {
     stub: Stub,
     server: String,
     listener: Listener,
+    deadline: Option<Deadline>,
 }
 
 impl Client {
     /// Connects to `http://HOST:PORT`; the scheme may be left out.
     ///
     /// # Errors
-    /// [`Error::Address`] where that is no address, [`Error::Lost`] where nobody answers within
-    /// [`limits::CLIENT_CONNECT_TIME`].
+    /// [`Error::Address`] where that is no address, [`Error::Lost`] where nobody is there,
+    /// [`Error::Waited`] where nobody answers within [`limits::CLIENT_CONNECT_TIME`].
     pub async fn connect(address: &str) -> Result<Self> {
+        Self::connect_within(address, None).await
+    }
+
+    /// Connects; all that the client does has to end within `time` from now on.
+    ///
+    /// # Errors
+    /// Those of [`Client::connect`]. Later, every call fails with [`Error::Waited`] when the time is
+    /// over; a copy is stopped by the server then.
+    pub async fn connect_within(address: &str, time: Option<Duration>) -> Result<Self> {
+        let deadline = time.and_then(Deadline::after);
         let server =
             if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let unfit = |why: String| Error::Address { address: address.to_owned(), why };
@@ -74,14 +90,14 @@ impl Client {
             .keep_alive_timeout(limits::CLIENT_KEEP_ALIVE)
             .initial_stream_window_size(limits::CLIENT_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::CLIENT_CONNECTION_WINDOW_BYTES);
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| Error::Lost { server: server.clone(), why: root_cause(&error) })?;
+        let what = "accept a connection".to_owned();
+        let wait = Wait::begin((&server, what), deadline, limits::CLIENT_CONNECT_TIME);
+        let lost = |error| Error::Lost { server: server.clone(), why: root_cause(&error) };
+        let channel = wait.over(async { endpoint.connect().await.map_err(lost) }).await?;
         let stub = ImageStoreClient::new(channel)
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-        Ok(Self { stub, server, listener: Listener::default() })
+        Ok(Self { stub, server, listener: Listener::default(), deadline })
     }
 
     /// Calls `tell` when a connection was lost and a call is repeated for the first time.
@@ -92,15 +108,15 @@ impl Client {
 
     /// Describes a path; the empty one is the root.
     pub async fn stat(&self, path: &str) -> Result<StatResponse> {
-        self.patiently(
-            |mut stub| async move { stub.stat(StatRequest { path: path.to_owned() }).await },
-        )
+        self.patiently(format!("describe {path:?}"), |mut stub| async move {
+            stub.stat(StatRequest { path: path.to_owned() }).await
+        })
         .await
     }
 
     /// Returns a page of a folder; the empty token asks for the first.
     pub async fn list(&self, path: &str, page_token: &str) -> Result<ListResponse> {
-        self.patiently(|mut stub| async move {
+        self.patiently(format!("list {path:?}"), |mut stub| async move {
             let (path, page_token) = (path.to_owned(), page_token.to_owned());
             stub.list(ListRequest { path, page_size: 0, page_token }).await
         })
@@ -122,7 +138,8 @@ impl Client {
     /// Deletes a file or a folder with all it holds. It is not repeated when the answer is lost.
     pub async fn delete(&self, path: &str) -> Result<DeleteResponse> {
         let request = DeleteRequest { path: path.to_owned(), ..DeleteRequest::default() };
-        self.answer(self.stub.clone().delete(request).await)
+        let mut stub = self.stub.clone();
+        self.once(format!("delete {path:?}"), stub.delete(request)).await
     }
 
     /// Returns a page of operations, the newest first; the empty token asks for the first page.
@@ -131,7 +148,7 @@ impl Client {
         state: OperationState,
         page_token: &str,
     ) -> Result<ListOperationsResponse> {
-        self.patiently(|mut stub| async move {
+        self.patiently("list its operations".to_owned(), |mut stub| async move {
             let page_token = page_token.to_owned();
             let (page_size, state) = (0, state.into());
             stub.list_operations(ListOperationsRequest { page_size, page_token, state }).await
@@ -141,7 +158,7 @@ impl Client {
 
     /// Returns one operation.
     pub async fn operation(&self, id: &str) -> Result<Operation> {
-        self.patiently(|mut stub| async move {
+        self.patiently(format!("describe operation {id}"), |mut stub| async move {
             stub.get_operation(GetOperationRequest { id: id.to_owned() }).await
         })
         .await
@@ -154,26 +171,89 @@ impl Client {
     /// [`Kind::Finished`](crate::error::Kind::Finished) where it ended first.
     pub async fn cancel(&self, id: &str) -> Result<Operation> {
         let request = CancelOperationRequest { id: id.to_owned() };
-        self.answer(self.stub.clone().cancel_operation(request).await)
+        let mut stub = self.stub.clone();
+        self.once(format!("cancel operation {id}"), stub.cancel_operation(request)).await
     }
 
     /// Returns the space that the store uses.
     pub async fn info(&self) -> Result<GetStoreInfoResponse> {
-        self.patiently(|mut stub| async move { stub.get_store_info(GetStoreInfoRequest {}).await })
-            .await
+        self.patiently("tell the space that it uses".to_owned(), |mut stub| async move {
+            stub.get_store_info(GetStoreInfoRequest {}).await
+        })
+        .await
     }
 
-    /// Calls, and repeats the call while patience helps.
-    async fn patiently<T, F>(&self, call: impl Fn(Stub) -> F) -> Result<T>
+    /// Calls, and repeats the call while patience helps. `what` the server is to do is a verb and its
+    /// object.
+    async fn patiently<T, F>(&self, what: String, call: impl Fn(Stub) -> F + Sync) -> Result<T>
     where
-        F: Future<Output = Result<Response<T>, Status>>,
+        F: Future<Output = Result<Response<T>, Status>> + Send,
+    {
+        self.repeat(&self.wait(what, limits::CALL_TIME), call).await
+    }
+
+    async fn repeat<T, F>(&self, wait: &Wait, call: impl Fn(Stub) -> F + Sync) -> Result<T>
+    where
+        F: Future<Output = Result<Response<T>, Status>> + Send,
     {
         let mut patience = self.patience();
-        loop {
-            match self.answer(call(self.stub.clone()).await) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => patience.after(error).await?,
+        let answered = async {
+            loop {
+                match self.answer(call(self.stub.clone()).await) {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => patience.after(error, wait).await?,
+                }
             }
+        };
+        wait.over(answered).await
+    }
+
+    /// Waits for the answer to a call that is not repeated.
+    async fn once<T>(
+        &self,
+        what: String,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        let wait = self.wait(what, limits::CALL_TIME);
+        wait.over(async { self.answer(call.await) }).await
+    }
+
+    /// Begins to wait until the server does something, which ends after so long a silence.
+    fn wait(&self, what: String, silence_max: Duration) -> Wait {
+        Wait::begin((&self.server, what), self.deadline, silence_max)
+    }
+
+    /// Works over a stream until the wait is over. A server that is silent for long is asked whether it
+    /// is there.
+    fn attended<T>(
+        &self,
+        wait: &Wait,
+        work: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        // Whoever waits is spared the size of both.
+        let (work, absent) = (Box::pin(work), Box::pin(self.absent(wait)));
+        wait.over(async {
+            tokio::select! {
+                biased;
+                result = work => result,
+                error = absent => Err(error),
+            }
+        })
+    }
+
+    /// Waits until the server is silent and does not say that it is there either.
+    async fn absent(&self, wait: &Wait) -> Error {
+        loop {
+            wait.silent_for(limits::ASK_AFTER).await;
+            let ask = self.wait("say that it is there".to_owned(), limits::ASK_TIME);
+            let asked = self.repeat(&ask, |mut stub| async move {
+                stub.stat(StatRequest { path: String::new() }).await
+            });
+            // A refusal says it as well.
+            if asked.await.is_err_and(|error| error.kind().is_none()) {
+                return wait.error("");
+            }
+            tokio::time::sleep(limits::ASK_AFTER).await;
         }
     }
 

@@ -40,7 +40,9 @@ impl Client {
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
             read(stream, name, to, &messages, this)
         };
-        self.upload_from(path, Try::begin(tally), read).await
+        let wait = self.storing(path);
+        let stored = self.upload_from((path, &wait), Try::begin(tally), read);
+        self.attended(&wait, stored).await
     }
 
     /// Writes the bytes of a file to a stream, across lost connections; `name` is what errors call it.

@@ -1,4 +1,8 @@
 //! Patience with a server that is busy or restarts: a bounded number of repeats with growing pauses.
+//!
+//! Of each pause a part is left that is drawn by lot (full jitter), so that clients which were refused or
+//! cut off together do not come back together. A server that says how long it wants to be left alone is
+//! left alone for that long before.
 
 use std::{
     fmt,
@@ -6,10 +10,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
-    client::error::{Error, Result},
+    client::{
+        error::{Error, Result},
+        wait::Wait,
+    },
     limits,
 };
 
@@ -55,20 +65,30 @@ impl Patience {
         Self { failures: 0, listener: listener.clone() }
     }
 
-    /// Pauses before a repeat, or gives the error back: where a repeat cannot help, and after
-    /// [`limits::RETRIES`] failures in a row.
+    /// Pauses before a repeat, or gives the error back: where a repeat cannot help, after
+    /// [`limits::RETRIES`] failures in a row, and where the wait would be over before.
     ///
     /// # Cancel safety
     /// The failure counts at once; a pause that is dropped is merely shorter.
-    pub(super) async fn after(&mut self, error: Error) -> Result<()> {
-        if !error.retryable() || self.failures >= limits::RETRIES {
+    pub(super) async fn after(&mut self, error: Error, wait: &Wait) -> Result<()> {
+        if !error.retryable() || self.failures >= limits::RETRIES || wait.is_past() {
+            return Err(error);
+        }
+        let pause = error.pause().saturating_add(self.lot());
+        let end = wait.end();
+        if pause > limits::CALL_TIME || end.is_some_and(|end| Instant::now() + pause >= end) {
             return Err(error);
         }
         self.listener.hear(&error);
-        let pause = limits::RETRY_PAUSE.saturating_mul(1 << self.failures);
         self.failures += 1;
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+
+    /// A part of the longest pause there may be now.
+    fn lot(&self) -> Duration {
+        let most = limits::RETRY_PAUSE.saturating_mul(1 << self.failures);
+        most.min(limits::RETRY_PAUSE_MAX).mul_f64(fastrand::f64())
     }
 
     /// Forgets the failures: the work has advanced.
@@ -80,25 +100,67 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::{client::wait::Deadline, error::Kind};
 
     fn lost() -> Error {
         Error::Lost { server: "http://there".to_owned(), why: "reset".to_owned() }
     }
 
-    #[tokio::test]
+    fn refused(kind: Kind, pause: Option<Duration>) -> Error {
+        Error::Server { kind, message: "no".to_owned(), pause }
+    }
+
+    fn wait(time: Duration) -> Wait {
+        Wait::begin(("http://there", "answer".to_owned()), Deadline::after(time), Duration::MAX)
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn patience_ends() {
-        let mut patience = Patience { failures: limits::RETRIES, ..Patience::default() };
-        assert!(patience.after(lost()).await.is_err());
+        let (mut patience, wait) = (Patience::default(), wait(Duration::MAX));
+        let begun = Instant::now();
+        for _ in 0..limits::RETRIES {
+            patience.after(lost(), &wait).await.expect("a repeat");
+        }
+        assert!(begun.elapsed() < limits::RETRY_PAUSE_MAX * limits::RETRIES);
+        assert!(patience.after(lost(), &wait).await.is_err());
         patience.renew();
-        assert_eq!(patience.failures, 0);
+        patience.after(lost(), &wait).await.expect("a repeat");
+    }
+
+    #[test]
+    fn pauses_differ_and_grow_up_to_a_bound() {
+        for (failures, most) in [(0, 250), (3, 2_000), (5, 8_000), (limits::RETRIES, 8_000)] {
+            let patience = Patience { failures, ..Patience::default() };
+            let lots: Vec<_> = (0..1_000).map(|_| patience.lot().as_millis()).collect();
+            let mean = lots.iter().sum::<u128>() / 1_000;
+            assert!(lots.iter().all(|lot| *lot <= most), "{failures}: {lots:?}");
+            // Five times what the mean of so many draws strays.
+            assert!((most * 9 / 20..most * 11 / 20).contains(&mean), "{failures}: {mean}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_is_heeded_and_the_end_of_the_wait_too() {
+        let second = Duration::from_secs(1);
+        let (mut patience, long) = (Patience::default(), wait(Duration::MAX));
+        let begun = Instant::now();
+        patience.after(refused(Kind::Busy, Some(7 * second)), &long).await.expect("a repeat");
+        let waited = begun.elapsed();
+        assert!(waited >= 7 * second && waited < 8 * second, "{waited:?}");
+        let begun = Instant::now();
+        for (wait, hint) in [(wait(5 * second), 6), (long, 61)] {
+            let error = refused(Kind::Busy, Some(hint * second));
+            let error = patience.after(error, &wait).await.expect_err("too long");
+            assert_eq!(error.kind(), Some(Kind::Busy), "the reason is told, not the wait");
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]
     async fn an_answer_is_final() {
-        let refused = Error::Server { kind: Kind::FileNotFound, message: "gone".to_owned() };
         let mut patience = Patience::default();
-        assert!(patience.after(refused).await.is_err());
+        let gone = refused(Kind::FileNotFound, None);
+        assert!(patience.after(gone, &wait(Duration::MAX)).await.is_err());
         assert_eq!(patience.failures, 0);
     }
 }

@@ -264,7 +264,7 @@ async fn a_copy_that_lost_its_caller_is_asked_for_again() {
         vec![Ok(operation(OperationState::Running, 1)), Err(cancelled)],
         vec![Ok(operation(OperationState::Succeeded, 2))],
     ]);
-    let mut watch = client.copy(copy(""), None);
+    let mut watch = client.copy(copy(""));
     let id = watch.id().to_owned();
     let mut last = None;
     while let Some(operation) = watch.next().await.expect("a state") {
@@ -281,7 +281,7 @@ async fn a_copy_that_is_refused_or_cancelled_is_not_repeated() {
         let (script, client) = start().await;
         let refused = from_error(&crate::error::Error::new(kind, "no"));
         lock(&script.streams).push_back(vec![Err(refused)]);
-        let mut watch = client.copy(copy("7"), None);
+        let mut watch = client.copy(copy("7"));
         assert_eq!(watch.next().await.expect_err("refused").kind(), Some(kind));
         assert!(watch.next().await.expect("the end").is_none());
         assert_eq!(lock(&script.copies).len(), 1);

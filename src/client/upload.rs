@@ -27,6 +27,7 @@ use crate::{
         present,
         transfer::{Moved, Tally, Try},
         tree::{FoundKind, Mark, Survey, Walk, regular},
+        wait::Wait,
     },
     limits,
     wire::v1::{Entry, UploadFinish, UploadHeader, UploadRequest, upload_request::Payload},
@@ -106,28 +107,41 @@ impl Client {
         path: &str,
         tally: &Arc<Tally>,
     ) -> Result<Entry> {
-        let mut patience = self.patience();
-        loop {
-            match self.upload_once(local, path, Try::begin(tally)).await {
-                Ok(entry) => return Ok(entry),
-                Err(error) => patience.after(error).await?,
+        let (mut patience, wait) = (self.patience(), self.storing(path));
+        let arrived = async {
+            loop {
+                match self.upload_once(local, (path, &wait), Try::begin(tally)).await {
+                    Ok(entry) => return Ok(entry),
+                    Err(error) => patience.after(error, &wait).await?,
+                }
             }
-        }
+        };
+        self.attended(&wait, arrived).await
     }
 
-    async fn upload_once(&self, local: Option<&Path>, path: &str, this: Try) -> Result<Entry> {
+    /// Begins to wait for the end of an upload.
+    pub(super) fn storing(&self, path: &str) -> Wait {
+        self.wait(format!("store {path:?}"), limits::TRANSFER_SILENCE)
+    }
+
+    async fn upload_once(
+        &self,
+        local: Option<&Path>,
+        (path, wait): (&str, &Wait),
+        this: Try,
+    ) -> Result<Entry> {
         let (local, to) = (local.map(Path::to_owned), path.to_owned());
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
             read(local.as_deref(), to, &messages, this)
         };
-        self.upload_from(path, this, read).await
+        self.upload_from((path, wait), this, read).await
     }
 
     /// Sends what `read` reads, on a thread of its own, and sees that the store has just that. It gives
     /// the digest of what it has sent, or nothing where nobody took it.
     pub(super) async fn upload_from(
         &self,
-        path: &str,
+        (path, wait): (&str, &Wait),
         this: Try,
         read: impl FnOnce(mpsc::Sender<UploadRequest>, Try) -> Result<Option<(blake3::Hash, Try)>>
         + Send
@@ -137,7 +151,7 @@ impl Client {
         // While this is held the stream has no end that the server could take for the file's.
         let open = sender.clone();
         let mut stub = self.stub.clone();
-        let mut call = pin!(stub.upload(ReceiverStream::new(messages)));
+        let mut call = pin!(stub.upload(wait.paced(ReceiverStream::new(messages))));
         let reader = tokio::task::spawn_blocking(move || read(sender, this));
         let (answer, read) = tokio::select! {
             answer = &mut call => (answer, None),

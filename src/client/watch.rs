@@ -14,8 +14,10 @@ use crate::{
         Client,
         error::{Error, Result},
         retry::Patience,
+        wait::Wait,
     },
     error::Kind,
+    limits,
     wire::v1::{
         CopyRequest, Operation, OperationState, WatchOperationRequest, WatchOperationsRequest,
     },
@@ -43,7 +45,7 @@ struct Attached {
 /// What a watch follows.
 #[derive(Debug)]
 enum Subject {
-    Copy(CopyRequest, Option<Instant>),
+    Copy(CopyRequest),
     One(String),
     /// All, and the highest change that was told.
     All(Option<u64>),
@@ -53,13 +55,12 @@ impl Client {
     /// Copies a file or a folder, beginning with the first call of [`Watch::next`]. Dropping the
     /// watch cancels the copy unless it is `detached`. A copy without operation id gets one.
     ///
-    /// `timeout` bounds the copy, lost connections included; the server cancels it then.
-    pub fn copy(&self, mut request: CopyRequest, timeout: Option<Duration>) -> Watch {
+    /// The server cancels it when the time of the client is over.
+    pub fn copy(&self, mut request: CopyRequest) -> Watch {
         if request.operation_id.is_empty() {
             request.operation_id = Uuid::now_v7().to_string();
         }
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.follow(Subject::Copy(request, deadline))
+        self.follow(Subject::Copy(request))
     }
 
     /// Follows an operation until it ends.
@@ -89,7 +90,7 @@ impl Watch {
     /// The id of the one operation that is followed; empty for all.
     pub fn id(&self) -> &str {
         match &self.subject {
-            Subject::Copy(request, _) => &request.operation_id,
+            Subject::Copy(request) => &request.operation_id,
             Subject::One(id) => id,
             Subject::All(_) => "",
         }
@@ -101,11 +102,34 @@ impl Watch {
     ///
     /// # Errors
     /// A copy that fails ends with the server's error. A watched operation that fails does not: its
-    /// last state says so.
+    /// last state says so. [`Error::Waited`] where the server is silent, and does not say either that it
+    /// is there.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<Operation>> {
+        let (client, wait) = (self.client.clone(), self.wait());
+        let next = client.attended(&wait, self.proceed(&wait)).await;
+        self.ended |= next.is_err();
+        next
+    }
+
+    /// Begins to wait for the next state, which may take as long as it likes.
+    fn wait(&self) -> Wait {
+        let Client { server, deadline, .. } = &self.client;
+        let (what, deadline) = match &self.subject {
+            Subject::Copy(CopyRequest { source, destination, .. }) => {
+                // The server says how it ended.
+                let deadline = deadline.map(|deadline| deadline.with_grace(limits::VERDICT_GRACE));
+                (format!("copy {source:?} to {destination:?}"), deadline)
+            }
+            Subject::One(id) => (format!("tell the end of operation {id}"), *deadline),
+            Subject::All(_) => ("tell of another operation".to_owned(), *deadline),
+        };
+        Wait::begin((server, what), deadline, Duration::MAX)
+    }
+
+    async fn proceed(&mut self, wait: &Wait) -> Result<Option<Operation>> {
         while !self.ended {
             let error = match self.message().await {
                 Ok(operation) => {
@@ -115,10 +139,7 @@ impl Watch {
                 Err(error) => self.orphan(error),
             };
             self.attached = None;
-            if let Err(error) = self.patience.after(error).await {
-                self.ended = true;
-                return Err(error);
-            }
+            self.patience.after(error, wait).await?;
         }
         Ok(None)
     }
@@ -127,7 +148,7 @@ impl Watch {
     fn note(&mut self, operation: &Operation) {
         match &mut self.subject {
             Subject::All(since) => *since = (*since).max(Some(operation.change)),
-            Subject::Copy(..) | Subject::One(_) => self.ended = is_final(operation.state()),
+            Subject::Copy(_) | Subject::One(_) => self.ended = is_final(operation.state()),
         }
     }
 
@@ -156,7 +177,7 @@ impl Watch {
     /// Notes a lost copy, and takes the first cancellation after that for its echo: the server
     /// cancels a copy that lost its caller, and a repeat can find that one still running.
     fn orphan(&mut self, error: Error) -> Error {
-        if !matches!(&self.subject, Subject::Copy(request, _) if !request.detached) {
+        if !matches!(&self.subject, Subject::Copy(request) if !request.detached) {
             return error;
         }
         if error.is_lost() {
@@ -173,15 +194,10 @@ impl Watch {
 async fn attach(client: &Client, subject: &Subject) -> Result<Streaming<Operation>> {
     let mut stub = client.stub.clone();
     let answer = match subject {
-        Subject::Copy(request, deadline) => {
+        Subject::Copy(request) => {
             let mut request = Request::new(request.clone());
-            if let Some(deadline) = deadline {
-                let rest = deadline.saturating_duration_since(Instant::now());
-                if rest.is_zero() {
-                    let message = "the time of the copy passed while the server was out of reach";
-                    return Err(Error::Server { kind: Kind::Timeout, message: message.to_owned() });
-                }
-                request.set_timeout(rest);
+            if let Some(deadline) = client.deadline {
+                request.set_timeout(deadline.at.saturating_duration_since(Instant::now()));
             }
             stub.copy(request).await
         }

@@ -13,7 +13,11 @@ use clap::builder::FalseyValueParser;
 use percent_encoding::percent_decode_str;
 
 use super::Error;
-use crate::{limits, namespace::Database, namespace::PostgresUrl};
+use crate::{
+    cli::time::{Time, split_unit, time},
+    limits,
+    namespace::{Database, PostgresUrl},
+};
 
 /// Runs the server.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,12 +46,12 @@ pub struct Serve {
     reserve: Bytes,
 
     /// How long what is deleted or replaced is kept for readers, in seconds or with ms, s, m, h or d
-    #[arg(long, env = "IMAGESTORE_RECLAIM_GRACE", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "IMAGESTORE_RECLAIM_GRACE", value_name = "TIME", value_parser = time)]
     #[arg(default_value_t = Time(limits::RECLAIM_GRACE_DEFAULT))]
     reclaim_grace: Time,
 
     /// How long finished operations are kept, which is how long a copy is safe to repeat
-    #[arg(long, env = "IMAGESTORE_OPERATION_LIFE", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "IMAGESTORE_OPERATION_LIFE", value_name = "TIME", value_parser = time)]
     #[arg(default_value_t = Time(limits::OPERATION_LIFE_DEFAULT))]
     operation_life: Time,
 
@@ -185,21 +189,6 @@ impl std::fmt::Display for Bytes {
     }
 }
 
-/// A time, as the command line writes it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Time(Duration);
-
-impl std::fmt::Display for Time {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (days, day) = (self.0.as_secs() / 86_400, Duration::from_hours(24));
-        if days > 0 && self.0.as_nanos().is_multiple_of(day.as_nanos()) {
-            write!(f, "{days}d")
-        } else {
-            write!(f, "{}s", self.0.as_secs_f64())
-        }
-    }
-}
-
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an IP address and a port, such as 127.0.0.1:19080".to_owned())
 }
@@ -245,30 +234,6 @@ fn bytes(text: &str) -> Result<Bytes, String> {
     let number: Option<u64> = digits.parse().ok().filter(|_| !digits.starts_with('+'));
     let number = number.ok_or(NO_BYTES)?;
     number.checked_mul(1 << shift).map(Bytes).ok_or_else(|| "too many bytes".to_owned())
-}
-
-fn duration(text: &str) -> Result<Time, String> {
-    let (digits, unit) = split_unit(text);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return Err("expected a time, such as 5, 0.5 or 7d".to_owned()),
-    };
-    let number: Option<f64> = digits.parse().ok().filter(|_| !digits.starts_with('+'));
-    let number = number.ok_or("expected a time, such as 5, 0.5 or 7d")?;
-    match Duration::try_from_secs_f64(number * seconds) {
-        Ok(time) if time <= limits::SETTING_TIME_MAX => Ok(Time(time)),
-        _ => Err(format!("at most {} days", limits::SETTING_TIME_MAX.as_secs() / 86_400)),
-    }
-}
-
-/// Splits a number from the letters behind it.
-fn split_unit(text: &str) -> (&str, &str) {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    (digits, text.strip_prefix(digits).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -368,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_times_have_units() {
+    fn sizes_have_units() {
         let check = |text: &str, expect: u64| assert_eq!(bytes(text), Ok(Bytes(expect)), "{text}");
         check("0", 0);
         check("17", 17);
@@ -378,18 +343,6 @@ mod tests {
         check("1T", 1 << 40);
         for text in ["", "M", "-1", "+1", "1.5M", "1X", "99999999999T", "1 M"] {
             assert!(bytes(text).is_err(), "{text}");
-        }
-        let check = |text: &str, ms: u64| {
-            assert_eq!(duration(text), Ok(Time(Duration::from_millis(ms))), "{text}");
-        };
-        check("0", 0);
-        check("0.25", 250);
-        check("5s", 5_000);
-        check("40ms", 40);
-        check("1.5h", 5_400_000);
-        check("7d", 604_800_000);
-        for text in ["", "s", "-1", "+1", "nan", "inf", "1e300", "4000d", "1y"] {
-            assert!(duration(text).is_err(), "{text}");
         }
     }
 }

@@ -80,18 +80,22 @@ impl Client {
         // While this is held the stream has no end that the server could take for that of the backup.
         let open = sender.clone();
         let mut stub = self.stub.clone();
-        let mut call = pin!(stub.restore(ReceiverStream::new(messages)));
+        let wait = self.wait("restore the backup".to_owned(), limits::TRANSFER_SILENCE);
+        let mut call = pin!(stub.restore(wait.paced(ReceiverStream::new(messages))));
         let tally = Arc::clone(tally);
         let reader = tokio::task::spawn_blocking(move || source.send(&sender, &tally));
-        let answer = tokio::select! {
-            answer = &mut call => answer,
-            read = joined(reader) => {
-                read?;
-                drop(open);
-                call.await
-            }
+        let answer = async {
+            let answer = tokio::select! {
+                answer = &mut call => answer,
+                read = joined(reader) => {
+                    read?;
+                    drop(open);
+                    call.await
+                }
+            };
+            self.answer(answer)
         };
-        let answer = self.answer(answer)?;
+        let answer = self.attended(&wait, answer).await?;
         Ok(Restored { path, file_count: answer.file_count, size_bytes: answer.size_bytes })
     }
 }
