@@ -40,6 +40,7 @@ pub(super) fn description(answer: &StatResponse) -> Value {
     json!({
         "entry": answer.entry.as_ref().map(entry),
         "has_mark_file": answer.has_mark_file,
+        "change_tag": answer.change_tag,
     })
 }
 

@@ -143,6 +143,7 @@ impl ImageStore for Service {
                 Ok(ListResponse {
                     entries: page.items.iter().map(messages::entry).collect(),
                     next_page_token: page.next.unwrap_or_default(),
+                    change_tag: page.change_tag.unwrap_or_default(),
                 })
             }
             .await,
@@ -155,8 +156,11 @@ impl ImageStore for Service {
             async {
                 let path = StorePath::parse_or_root(&request.get_ref().path, "path")?;
                 let stat = self.0.stat(&path, call).await?;
-                let has_mark_file = stat.has_mark_file;
-                Ok(StatResponse { entry: Some(messages::stat(&stat)), has_mark_file })
+                Ok(StatResponse {
+                    entry: Some(messages::stat(&stat)),
+                    has_mark_file: stat.has_mark_file,
+                    change_tag: stat.change_tag.unwrap_or_default(),
+                })
             }
             .await,
         )

@@ -58,6 +58,20 @@ pub struct Stat {
     pub etag: Option<Digest>,
     /// Whether the folder has its mark file.
     pub has_mark_file: bool,
+    /// The change tag of a folder, as [`Listing::change_tag`].
+    pub change_tag: Option<String>,
+}
+
+/// A page of the entries of a folder, or the one file of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The entries of the page.
+    pub items: Vec<Entry>,
+    /// Where the next page begins; nothing after the last.
+    pub next: Option<String>,
+    /// Says nothing by itself. Two reads of a folder with the same tag show the same entries, with the same
+    /// totals. None for a file.
+    pub change_tag: Option<String>,
 }
 
 /// A page of a listing.

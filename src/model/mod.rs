@@ -17,7 +17,7 @@ pub use check::{CheckReport, CheckRequest, Finding, FindingKind};
 pub use conditions::{Conditions, Found, Tags};
 pub use copy::{CopyRequest, IfExists, SkipFiles, reserved};
 pub use digest::Digest;
-pub use entry::{Entry, EntryKind, FileVersion, Info, Page, Stat, Totals, Usage};
+pub use entry::{Entry, EntryKind, FileVersion, Info, Listing, Page, Stat, Totals, Usage};
 pub use operation::{
     Operation, OperationError, OperationId, OperationKind, OperationState, Progress,
 };

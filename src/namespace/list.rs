@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Kind, Result},
     limits::{LIST_PAGE_BYTES, LIST_PAGE_DEFAULT, LIST_PAGE_MAX},
-    model::{Entry, EntryKind, FileVersion, Info, Page, Stat, StorePath, Totals, Usage, folded},
+    model::{Entry, EntryKind, FileVersion, Info, Listing, Stat, StorePath, Totals, Usage, folded},
     namespace::{
         content, garbage, schema,
         sql::{Row, Tx, params},
@@ -21,15 +21,21 @@ const ENTRY_OVERHEAD_BYTES: usize = 96;
 pub fn stat(tx: &mut Tx<'_>, path: &StorePath) -> Result<Stat> {
     let target = find(tx, path)?;
     let totals = tree::totals(tx, &target)?;
-    let (kind, etag, digest, has_mark_file) = match target {
-        Target::Folder(id) => (EntryKind::Folder, None, None, tree::has_mark(tx, id)?),
+    let entry = |kind| Entry { path: path.clone(), kind, totals };
+    match target {
+        Target::Folder(id) => Ok(Stat {
+            entry: entry(EntryKind::Folder),
+            digest: None,
+            etag: None,
+            has_mark_file: tree::has_mark(tx, id)?,
+            change_tag: Some(tree::change_tag(tx, id)?),
+        }),
         Target::File(file) => {
             let (etag, digest) = content::digests(tx, file.content)?;
-            (file_kind(tree::file_version(tx, file.version)?, &file), etag, digest, false)
+            let kind = file_kind(tree::file_version(tx, file.version)?, &file);
+            Ok(Stat { entry: entry(kind), digest, etag, has_mark_file: false, change_tag: None })
         }
-    };
-    let entry = Entry { path: path.clone(), kind, totals };
-    Ok(Stat { entry, digest, etag, has_mark_file })
+    }
 }
 
 fn find(tx: &mut Tx<'_>, path: &StorePath) -> Result<Target> {
@@ -61,14 +67,15 @@ pub fn check_token(token: &str) -> Result<()> {
 ///
 /// # Errors
 /// `PathNotFound`, `InvalidArgument` for a token that no page gave.
-pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Result<Page<Entry>> {
+pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Result<Listing> {
     check_token(token)?;
     let target = find(tx, path)?;
     let version = tree::file_version(tx, 0)?;
     let Target::Folder(folder) = target else {
         let item = to_entry(path.clone(), &target, Totals::default(), version);
-        return Ok(Page { items: vec![item], next: None });
+        return Ok(Listing { items: vec![item], next: None, change_tag: None });
     };
+    let change_tag = Some(tree::change_tag(tx, folder)?);
     let size = if size == 0 { LIST_PAGE_DEFAULT } else { size.min(LIST_PAGE_MAX) };
     let sql = "SELECT e.name, e.child, e.content, e.size, e.version, e.modified, f.files, f.bytes
                FROM entry e LEFT JOIN folder f ON f.id = e.child
@@ -81,12 +88,12 @@ pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Resu
         let name = row.text(0)?;
         bytes += path.as_str().len() + name.len() + ENTRY_OVERHEAD_BYTES;
         if items.len() == size || (bytes > LIST_PAGE_BYTES && !items.is_empty()) {
-            return Ok(Page { items, next: Some(name) });
+            return Ok(Listing { items, next: Some(name), change_tag });
         }
         let totals = child_totals(row)?;
         items.push(to_entry(path.child(&name), &Target::from_row(row, 1)?, totals, version));
     }
-    Ok(Page { items, next: None })
+    Ok(Listing { items, next: None, change_tag })
 }
 
 fn child_totals(row: &Row) -> Result<Totals> {

@@ -24,8 +24,8 @@ pub const ROOT: i64 = 1;
 /// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
 /// whether a folder is shared. `part_inline_size` and `part_object_size` add up sizes without a look at
 /// the bytes. `operation.change` rises with every change of an operation's state, and so in the order of
-/// commits. `folder.changes` counts the writes to a folder and below it. `upload_session_path` holds the beginning of a path, because
-/// PostgreSQL has no index for values of more than some 2,700 bytes.
+/// commits. `folder.changes` counts the writes to a folder and below it. `upload_session_path` holds the
+/// beginning of a path, because PostgreSQL has no index for values of more than some 2,700 bytes.
 pub const TABLES: &str = "
 CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
 CREATE TABLE folder (

@@ -6,7 +6,7 @@
 //!
 //! **Invariants:** whether a folder is shared is asked after its parent has become unshared, never
 //! before. The totals of a folder change in the transaction of the entry, on folders that are
-//! unshared at that moment. Below the root every folder holds a file. What would change nothing or
+//! unshared at that moment, and so does the number of its changes. Below the root every folder holds a file. What would change nothing or
 //! is refused clones nothing. No write makes a path that is deeper or longer than a path may be.
 
 use crate::{
@@ -97,6 +97,24 @@ pub fn totals(tx: &mut Tx<'_>, target: &Target) -> Result<Totals> {
             Ok(Totals { files: row.int(0)?, bytes: row.int(1)? })
         }
     }
+}
+
+/// The change tag of a folder: two reads of it with the same tag show the same entries and totals.
+///
+/// The id of a folder is never used twice, and whatever changes below it counts in it: what it refers to
+/// alone changes only together with it, and what others refer to as well is cloned, not changed.
+pub fn change_tag(tx: &mut Tx<'_>, folder: i64) -> Result<String> {
+    let store = schema::meta(tx, "store")?;
+    let changes = tx.one("SELECT changes FROM folder WHERE id = $1", params![folder])?.int(0)?;
+    Ok(format!("{store:x}-{folder:x}-{changes:x}"))
+}
+
+/// Counts a change of a folder that no write at a path makes: in it, and in the folders that show its
+/// totals.
+pub fn count_change(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
+    let sql = "UPDATE folder SET changes = changes + 1
+               WHERE id = $1 OR id IN (SELECT folder FROM entry WHERE child = $1)";
+    tx.execute(sql, params![folder]).map(drop)
 }
 
 /// Whether a folder has its mark file: a file of exactly that name.
@@ -202,7 +220,7 @@ pub fn put(
     let chain = unshare(tx, &above)?;
     let folder = chain.last().copied().unwrap_or(ROOT);
     insert_entry(tx, folder, name, target)?;
-    add_totals(tx, &chain, delta)?;
+    record_change(tx, &chain, delta)?;
     reach::raise(tx, path, &chain, below)?;
     if let Some(old) = old {
         let_go(tx, old.as_ref())?;
@@ -218,7 +236,7 @@ pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
     let Some(target) = resolve(tx, path)? else { return Ok(None) };
     let gone = totals(tx, &target)?;
     let chain = unshare(tx, &above)?;
-    add_totals(tx, &chain, Totals { files: -gone.files, bytes: -gone.bytes })?;
+    record_change(tx, &chain, Totals { files: -gone.files, bytes: -gone.bytes })?;
     let mut names: Vec<&str> = above;
     names.push(name);
     // From the deepest folder up: an entry goes, and with the last file its folder.
@@ -296,6 +314,7 @@ pub fn fill_root(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
     let from = Target::Folder(folder);
     let (totals, reach) = (totals(tx, &from)?, reach::below(tx, &from)?);
     set_sums(tx, ROOT, totals, reach)?;
+    count_change(tx, ROOT)?;
     copy_entries(tx, folder, ROOT)
 }
 
@@ -359,13 +378,12 @@ fn check_totals(tx: &mut Tx<'_>, delta: Totals) -> Result<()> {
     Ok(())
 }
 
-fn add_totals(tx: &mut Tx<'_>, chain: &[i64], delta: Totals) -> Result<()> {
-    if delta == Totals::default() {
-        return Ok(());
-    }
+/// Counts a write in each folder of its path, and adds what it changes of their totals.
+fn record_change(tx: &mut Tx<'_>, chain: &[i64], delta: Totals) -> Result<()> {
     for folder in chain {
         tx.execute(
-            "UPDATE folder SET files = files + $1, bytes = bytes + $2 WHERE id = $3",
+            "UPDATE folder SET files = files + $1, bytes = bytes + $2, changes = changes + 1
+             WHERE id = $3",
             params![delta.files, delta.bytes, *folder],
         )?;
     }

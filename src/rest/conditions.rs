@@ -10,7 +10,7 @@
 use std::time::{Duration, SystemTime};
 
 use headers::{HeaderMapExt, IfModifiedSince, IfRange, IfUnmodifiedSince, LastModified};
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use prost_types::Timestamp;
 
 use super::call::Call;
@@ -162,6 +162,21 @@ impl Validators {
         let seconds = entry.modified_at.and_then(|time| u64::try_from(time.seconds).ok());
         let modified = seconds.map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s));
         Self { tag, modified }
+    }
+
+    /// Those of a listing. They tell whether it shows the same, not whether it has the same bytes.
+    pub(super) fn of_listing(change_tag: &str) -> Self {
+        Self { tag: format!("\"{change_tag}\""), modified: None }
+    }
+
+    /// Whether a client names the tag as that of what it has.
+    pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
+        self.is_in(headers, &header::IF_NONE_MATCH, Strength::Weak) == Some(true)
+    }
+
+    /// The tag as a header, where it tells no bytes.
+    pub(super) fn weak_tag(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(format!("W/{}", self.tag)).ok()
     }
 
     /// The date as a header.

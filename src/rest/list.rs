@@ -4,26 +4,57 @@
 //! backend it is streamed: files go out as they come, and only the folders, which stand last, are
 //! kept in memory. A failure in the middle breaks the connection, so that no listing is silently
 //! short.
+//!
+//! The entity tag of a listing is the change tag of its folder, that of the first page where there are
+//! several. A client that has it is told so for the price of a look at the folder.
 
 use axum::{body::Body, response::Response};
 use futures::{StreamExt, stream};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 
 use super::{
     answer::{self, Failure},
     call::Call,
+    conditions::Validators,
     json::{Listing, StoreFile, StoreFolder},
     path,
 };
 use crate::{
     error::Error,
     limits,
-    wire::v1::{EntryKind, ListRequest},
+    wire::v1::{EntryKind, ListRequest, StatRequest},
 };
 
 /// Answers a listing; an empty path is the root.
 pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> {
+    if call.head.headers.contains_key(header::IF_NONE_MATCH)
+        && let Some(answer) = unchanged(&call, &path).await?
+    {
+        return Ok(answer);
+    }
     if call.version.unpaged() { whole(call, path).await } else { paged(&call, path).await }
+}
+
+/// Answers that the client has the listing, if it does.
+async fn unchanged(call: &Call, path: &str) -> Result<Option<Response>, Failure> {
+    let request = call.plain(StatRequest { path: path.to_owned() });
+    let found = call.client.clone().stat(request).await?.into_inner();
+    let is_known = Validators::of_listing(&found.change_tag).is_known(&call.head.headers);
+    if found.change_tag.is_empty() || !is_known {
+        return Ok(None);
+    }
+    let mut response = answer::with_body(StatusCode::NOT_MODIFIED, Body::empty());
+    put_tag(response.headers_mut(), &found.change_tag);
+    Ok(Some(response))
+}
+
+/// Adds the tag of a listing. The one file of a path has none.
+fn put_tag(headers: &mut HeaderMap, change_tag: &str) {
+    if !change_tag.is_empty()
+        && let Some(tag) = Validators::of_listing(change_tag).weak_tag()
+    {
+        headers.insert(header::ETAG, tag);
+    }
 }
 
 /// What asks the backend for a page.
@@ -51,7 +82,9 @@ async fn paged(call: &Call, path: String) -> Result<Response, Failure> {
             }
         }
     }
-    Ok(answer::json(StatusCode::OK, &listing))
+    let mut response = answer::json(StatusCode::OK, &listing);
+    put_tag(response.headers_mut(), &page.change_tag);
+    Ok(response)
 }
 
 /// The token for a page that begins with a name: its whole path, encoded, so that the client sends
@@ -78,20 +111,25 @@ fn name_below(folder: &str, token: &str) -> Result<String, Error> {
 async fn whole(call: Call, path: String) -> Result<Response, Failure> {
     let mut pages = Pages { call, path, token: String::new(), files: 0, folders: Vec::new() };
     let mut first = br#"{"StoreFiles":["#.to_vec();
-    pages.read(&mut first).await?;
+    let change_tag = pages.read(&mut first).await?;
+    let answer = |body| {
+        let mut response = answer::with_body(StatusCode::OK, body);
+        put_tag(response.headers_mut(), &change_tag);
+        response
+    };
     if pages.token.is_empty() {
-        return Ok(answer::with_body(StatusCode::OK, Body::from(first)));
+        return Ok(answer(Body::from(first)));
     }
     let rest = stream::unfold(Some(pages), |pages| async move {
         let mut pages = pages?;
         let mut bytes = Vec::new();
         match pages.read(&mut bytes).await {
-            Ok(()) => Some((Ok(bytes), (!pages.token.is_empty()).then_some(pages))),
+            Ok(_) => Some((Ok(bytes), (!pages.token.is_empty()).then_some(pages))),
             Err(failure) => Some((Err(std::io::Error::other(failure.message)), None)),
         }
     });
     let body = stream::once(async { Ok(first) }).chain(rest);
-    Ok(answer::with_body(StatusCode::OK, Body::from_stream(body)))
+    Ok(answer(Body::from_stream(body)))
 }
 
 /// Walks the pages of a folder.
@@ -107,8 +145,9 @@ struct Pages {
 }
 
 impl Pages {
-    /// Reads the next page and writes its files; after the last page also all folders.
-    async fn read(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+    /// Reads the next page and writes its files; after the last page also all folders. Returns the change
+    /// tag of the folder.
+    async fn read(&mut self, out: &mut Vec<u8>) -> Result<String, Failure> {
         let is_first = self.token.is_empty();
         let ask = ask(&self.path, std::mem::take(&mut self.token), limits::LIST_STREAM_PAGE);
         let request = if is_first { self.call.plain(ask) } else { Call::further(ask) };
@@ -137,7 +176,7 @@ impl Pages {
             out.append(&mut self.folders);
             out.extend_from_slice(b"]}");
         }
-        Ok(())
+        Ok(page.change_tag)
     }
 }
 

@@ -59,8 +59,8 @@ use crate::{
         UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
     },
     model::{
-        Conditions, Digest, Entry, Info, Operation, OperationId, OperationKind, OperationState,
-        Page, Stat, StorePath, Totals, reserved,
+        Conditions, Digest, Info, Listing, Operation, OperationId, OperationKind, OperationState,
+        Stat, StorePath, Totals, reserved,
     },
     namespace::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
@@ -223,8 +223,8 @@ impl Store {
         self.0.engine.read(call.deadline, move |tx| list::stat(tx, &path)).await
     }
 
-    /// Lists one level below a folder, or the one file of a path. `token` is [`Page::next`] of the
-    /// page before.
+    /// Lists one level below a folder, or the one file of a path. `token` is [`Listing::next`] of
+    /// the page before.
     ///
     /// # Errors
     /// `PathNotFound`.
@@ -234,7 +234,7 @@ impl Store {
         size: usize,
         token: String,
         call: Call,
-    ) -> Result<Page<Entry>> {
+    ) -> Result<Listing> {
         let path = path.clone();
         self.0.engine.read(call.deadline, move |tx| list::list(tx, &path, size, &token)).await
     }

@@ -30,15 +30,21 @@ impl Machine {
     }
 
     /// Compares the listing of one folder, another one after each step, or of all.
-    pub(crate) async fn compare_listings(&self, all: bool) {
+    pub(crate) async fn compare_listings(&mut self, all: bool) {
         // Any size of a page shows the same; 0 is the default.
         let size = if all { 0 } else { self.steps % 4 };
         let folders = self.plain.folders();
         let one = self.steps % folders.len();
         for (_, folder) in folders.iter().enumerate().filter(|(number, _)| all || *number == one) {
-            let found = self.fixture.list(folder, size).await.unwrap();
+            let (found, tags) = self.fixture.list_tagged(folder, size).await.unwrap();
             let found: Vec<Listed> = found.iter().map(listed).collect();
             assert_eq!(found, self.plain.list(folder), "listing of \"{folder}\"");
+            // The same tag at the same path means the same listing, at all times and in every page.
+            for tag in tags {
+                let key = ((*folder).to_owned(), tag.expect("a folder has a change tag"));
+                let known = self.tagged.entry(key).or_insert_with(|| found.clone());
+                assert_eq!(*known, found, "listings of one tag of \"{folder}\"");
+            }
         }
     }
 

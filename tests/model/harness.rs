@@ -126,13 +126,24 @@ impl Fixture {
 
     /// All entries of one folder, in pages of `size`.
     pub(crate) async fn list(&self, at: &str, size: usize) -> Result<Vec<Entry>> {
-        let (path, mut all, mut token) = (path(at), Vec::new(), String::new());
+        self.list_tagged(at, size).await.map(|(entries, _)| entries)
+    }
+
+    /// The same, with the change tag of each page.
+    pub(crate) async fn list_tagged(
+        &self,
+        at: &str,
+        size: usize,
+    ) -> Result<(Vec<Entry>, Vec<Option<String>>)> {
+        let (path, mut all, mut tags) = (path(at), Vec::new(), Vec::new());
+        let mut token = String::new();
         loop {
             let page = self.store.list(&path, size, token, Call::default()).await?;
             all.extend(page.items);
+            tags.push(page.change_tag);
             match page.next {
                 Some(next) => token = next,
-                None => return Ok(all),
+                None => return Ok((all, tags)),
             }
         }
     }

@@ -17,7 +17,7 @@ use object_store::memory::InMemory;
 use crate::{
     audit,
     harness::{Fixture, digest, path},
-    plain::{File, Plain, Session},
+    plain::{File, Listed, Plain, Session},
     step::{Claim, Step, contents},
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     pub(crate) sessions: Vec<(SessionId, Option<Session>)>,
     pub(crate) last: Option<Sent>,
     last_version: i64,
+    /// What was listed under a path and a change tag.
+    pub(crate) tagged: BTreeMap<(String, String), Vec<Listed>>,
     pub(crate) steps: usize,
 }
 
@@ -67,6 +69,7 @@ impl Machine {
             sessions,
             last: None,
             last_version: 0,
+            tagged: BTreeMap::new(),
             steps: 0,
         }
     }

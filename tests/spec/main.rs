@@ -19,6 +19,8 @@ mod harness;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod change_tags;
+#[cfg(test)]
 mod conditions;
 #[cfg(test)]
 mod copy;

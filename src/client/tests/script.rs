@@ -164,7 +164,7 @@ impl ImageStore for Script {
         let more = rest.next().is_some();
         let last = entries.first().map(|entry| entry.path.clone());
         let next_page_token = last.filter(|_| more).unwrap_or_default();
-        Ok(Response::new(ListResponse { entries, next_page_token }))
+        Ok(Response::new(ListResponse { entries, next_page_token, ..ListResponse::default() }))
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Answer<StatResponse> {
@@ -174,7 +174,7 @@ impl ImageStore for Script {
             entry.digest.clear();
             *undigested -= 1;
         }
-        Ok(Response::new(StatResponse { entry, has_mark_file: false }))
+        Ok(Response::new(StatResponse { entry, ..StatResponse::default() }))
     }
 
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Answer<UploadResponse> {

@@ -157,6 +157,7 @@ fn refile(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<b
     }
     let sql = "UPDATE entry SET folded = $1 WHERE folder = $2 AND folded = $3 AND name = $4";
     tx.execute(sql, params![&right, folder, filed, name])?;
+    tree::count_change(tx, folder)?;
     Ok(true)
 }
 
@@ -203,6 +204,7 @@ fn folder(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
             let repaired = then == Then::Repair;
             if repaired {
                 tree::set_sums(tx, id, counted, far)?;
+                tree::count_change(tx, id)?;
             }
             findings
                 .push(Finding { repaired, ..finding(FindingKind::FolderTotals, places, &text) });

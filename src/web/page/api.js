@@ -52,34 +52,43 @@ function failure(status, text) {
   }
 }
 
-async function call(method, url, options = {}) {
-  let response;
-  let text;
+/** Sends a request; answers the answer and its body, whatever its status is. */
+async function exchange(method, url, options) {
   try {
-    response = await fetch(url, { method, cache: 'no-store', ...options });
-    text = await response.text();
+    const response = await fetch(url, { method, cache: 'no-store', ...options });
+    return { response, text: await response.text() };
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new ApiError(0, '', 'The server cannot be reached.');
   }
+}
+
+async function call(method, url, options = {}) {
+  const { response, text } = await exchange(method, url, options);
   if (!response.ok) throw failure(response.status, text);
   return text === '' ? null : JSON.parse(text);
 }
 
 /**
- * One page of a folder: its entries in the store's order, and the token of the next page, which is
- * empty after the last. The answer has files and folders apart; both are sorted.
+ * One page of a folder: its entries in the store's order, the token of the next page, which is empty
+ * after the last, and the tag of the folder, which changes whenever a listing of it does. Null where the
+ * tag is still the `known` one. The answer has files and folders apart; both are sorted.
  */
-export async function list(path, token, signal) {
+export async function list(path, token, signal, known = '') {
   const query = token === '' ? '' : `&ContinuationToken=${token}`;
-  const page = await call('GET', address(path, '', query), { signal });
+  const headers = known === '' ? {} : { 'If-None-Match': known };
+  const { response, text } = await exchange('GET', address(path, '', query), { headers, signal });
+  if (response.status === 304) return null;
+  if (!response.ok) throw failure(response.status, text);
+  const page = JSON.parse(text);
   const folders = page.StoreFolders.map((folder) => entry(folder.StoreRelativePath, true, {
     count: Number(folder.FileCount),
   }));
   const files = page.StoreFiles.map((file) => entry(file.StoreRelativePath, false, {
     size: Number(file.FileSize), modified: file.ModifiedDate,
   }));
-  return { entries: merge(folders, files), token: page.ContinuationToken };
+  const tag = response.headers.get('ETag') ?? '';
+  return { entries: merge(folders, files), token: page.ContinuationToken, tag };
 }
 
 function entry(path, folder, more) {
@@ -119,6 +128,10 @@ export async function operations(token) {
   const page = await call('GET', address('', '/$/Operations', query));
   return { operations: page.Operations, token: page.ContinuationToken };
 }
+
+/** One operation. */
+export const operation = (id) =>
+  call('GET', address('', `/$/Operations/${encodeURIComponent(id)}`));
 
 /** Cancels an operation; answers when its outcome is known. */
 export const cancel = (id) =>

@@ -16,9 +16,11 @@ export class Folder {
   #entries = [];
   #shown = [];
   #token = '';
+  #tag = '';
   #filter = '';
   #loading = false;
   #stale = false;
+  #short = false;
   #wanted = [];
   #asking = 0;
   #stop = new AbortController();
@@ -31,8 +33,11 @@ export class Folder {
    */
   constructor(actions) {
     this.#actions = actions;
-    this.#rows = new Rows(byId('entries'), byId('rows'),
-      (entry) => this.#row(entry), (seen, last) => this.#seen(seen, last));
+    this.#rows = new Rows(byId('entries'), byId('rows'), {
+      make: (entry) => this.#row(entry),
+      same: looksSame,
+      seen: (seen, last) => this.#seen(seen, last),
+    });
     byId('filter').addEventListener('input', (event) => this.#sift(event.target.value));
     byId('rows').addEventListener('keydown', (event) => this.#key(event));
   }
@@ -45,8 +50,10 @@ export class Folder {
     this.path = path;
     this.#entries = [];
     this.#token = '';
+    this.#tag = '';
     this.#filter = '';
     this.#loading = false;
+    this.#short = false;
     this.#wanted = [];
     byId('filter').value = '';
     crumbs(path);
@@ -62,8 +69,15 @@ export class Folder {
 
   /** Reads the folder again, as far as it was read, and keeps the place. */
   async refresh() {
-    if (this.#loading) this.#stale = true;
-    else await this.#load(true);
+    this.#tag = '';
+    await this.check();
+  }
+
+  /** Does so only where it has changed, or was not read well. Answers whether it has read it. */
+  async check() {
+    if (!this.#loading) return this.#load(true);
+    this.#stale = true;
+    return false;
   }
 
   /** Reads from the first page on, until as many entries are there as were before. */
@@ -71,25 +85,32 @@ export class Folder {
     const signal = this.#stop.signal;
     const [path, wanted] = [this.path, again ? this.#entries.length : 1];
     this.#loading = true;
-    byId('entries').setAttribute('aria-busy', 'true');
+    if (this.#tag === '') byId('entries').setAttribute('aria-busy', 'true');
     try {
-      let page = await api.list(path, '', signal);
-      const entries = page.entries;
+      let page = await api.list(path, '', signal, this.#tag);
+      if (page === null) {
+        problem(null);
+        return false;
+      }
+      // Of the first page: if the folder changes before the last one, its tag is another one.
+      const { entries, tag } = page;
       while (page.token !== '' && entries.length < wanted) {
         page = await api.list(path, page.token, signal);
         for (const entry of page.entries) entries.push(entry);
       }
       if (entries.length === 1 && entries[0].path === path && path !== '') {
         this.#actions.isFile(path);
-        return;
+        return true;
       }
       if (again) remember(this.#entries, entries);
-      [this.#entries, this.#token] = [entries, page.token];
+      [this.#entries, this.#token, this.#tag] = [entries, page.token, tag];
       problem(null);
       this.#show(again);
       this.#total(signal);
+      return true;
     } catch (error) {
       this.#failed(error, again, signal);
+      return false;
     } finally {
       this.#loaded(signal);
     }
@@ -114,14 +135,15 @@ export class Folder {
     byId('entries').removeAttribute('aria-busy');
     if (this.#stale) {
       this.#stale = false;
-      this.refresh();
-    } else if (this.#filter !== '' && this.#token !== '') {
+      this.check();
+    } else if (this.#short || this.#filter !== '') {
       this.#more();
     }
   }
 
   /** Reads the next page. */
   async #more() {
+    this.#short = this.#loading && this.#token !== '';
     if (this.#loading || this.#token === '') return;
     const signal = this.#stop.signal;
     this.#loading = true;
@@ -134,8 +156,8 @@ export class Folder {
       this.#count();
     } catch (error) {
       if (signal.aborted) return;
-      // What is there stays; only a retry goes on.
-      this.#token = '';
+      // What is there stays; only reading it anew goes on.
+      [this.#token, this.#tag] = ['', ''];
       problem(error.message, () => this.refresh());
     } finally {
       this.#loaded(signal);
@@ -250,6 +272,11 @@ function download(entry) {
   }, icon('download'));
 }
 
+/** Whether two entries of one path look the same. */
+function looksSame(one, other) {
+  return ['folder', 'size', 'count', 'modified'].every((key) => one[key] === other[key]);
+}
+
 /** Takes over the sizes that were known, until they are asked for again. */
 function remember(before, after) {
   const sizes = new Map();
@@ -269,6 +296,8 @@ function crumbs(path) {
 
 function problem(message, retry) {
   const box = byId('problem');
+  // What stands there is not read out again, and its button keeps the focus.
+  if (message !== null && box.firstChild?.data === message) return;
   box.hidden = message === null;
   if (message === null) box.replaceChildren();
   else {

@@ -9,8 +9,10 @@ import * as text from './text.js';
 import { dropped, picked } from './tree.js';
 import { upload } from './uploads.js';
 
-/** The least time from one reading of the folder to the next where others change it. */
-const REFRESH_MS = 500;
+/** How often the folder is looked at for what others change in it, while the page is seen. */
+const CHECK_MS = 2000;
+/** The least time from one look to the next where operations end. */
+const REST_MS = 500;
 
 /** The entry that becomes the active one in the folder that is opened next. */
 let next;
@@ -25,7 +27,13 @@ const folder = new Folder({
   isFile: leave,
   gone: leave,
 });
-const operations = new Operations(ended);
+/** Whether the space that is shown is that of this server. */
+let isSpaceKnown = true;
+
+const check = paced(async () => {
+  if (await folder.check() || !isSpaceKnown) await space();
+}, REST_MS);
+const operations = new Operations(check);
 
 /** Goes to the folder above a path, to its entry there. */
 function leave(path) {
@@ -48,16 +56,6 @@ function route() {
 }
 
 const refresh = () => Promise.all([folder.refresh(), space()]);
-const refreshPaced = paced(refresh, REFRESH_MS);
-
-/** Reads the folder again where what an operation changed can be seen in it. */
-function ended(operation) {
-  if (operation.State !== 'Succeeded') return;
-  const { RemoteSource, RemoteDestination } = operation;
-  const path = `${RemoteDestination === '' ? RemoteSource : RemoteDestination}/`;
-  const here = folder.path === '' ? '' : `${folder.path}/`;
-  if (path.startsWith(here) || here.startsWith(path)) refreshPaced();
-}
 
 /**
  * An action that is done at once, and not again before some time has passed, at least five times as
@@ -96,7 +94,7 @@ async function startCopy(source) {
   if (operation === null) return;
   operations.take(operation);
   tell('Copy started');
-  if (operation.State !== 'Running') ended(operation);
+  if (operation.State !== 'Running') check();
 }
 
 async function askRemove(entry) {
@@ -157,14 +155,21 @@ function drop() {
   });
 }
 
+/** Looks for changes, unless nobody sees the page. */
+function look() {
+  if (!document.hidden) check();
+}
+
 /** Shows how full the disk is. */
 async function space() {
   try {
     const { Capacity, AvailableSpace } = (await api.info()).DiskInfo;
     const [all, free] = [Number(Capacity), Number(AvailableSpace)];
     setText(byId('space'), `${text.bytes(free)} free of ${text.bytes(all)}`);
+    isSpaceKnown = true;
   } catch {
     setText(byId('space'), '');
+    isSpaceKnown = false;
   }
 }
 
@@ -175,5 +180,7 @@ pick('upload-files', 'pick-files');
 pick('upload-folder', 'pick-folder');
 drop();
 addEventListener('hashchange', route);
+document.addEventListener('visibilitychange', look);
+setInterval(look, CHECK_MS);
 route();
 space();

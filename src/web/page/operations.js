@@ -1,7 +1,7 @@
 // All operations of the store: those that run, live, and those that have ended.
 //
-// One stream of events feeds the list. What a stream may have missed, because it was not there, is
-// read from the list whenever it begins anew.
+// One stream of events feeds the list. The browser tells the server the last event that it has seen, so a
+// stream that broke off goes on where it was. What nobody can tell any more is read whenever one begins.
 
 import * as api from './api.js';
 import { byId, make, setText, tell } from './dom.js';
@@ -23,11 +23,11 @@ export class Operations {
   #token = null;
   #events = null;
   #timer = 0;
-  #ended;
+  #news;
 
-  /** `ended` is told of each operation that ends while the page looks on. */
-  constructor(ended) {
-    this.#ended = ended;
+  /** `news` is told whenever an operation ends, and when there may be news of which no event tells. */
+  constructor(news) {
+    this.#news = news;
     byId('older').addEventListener('click', () => this.#older());
     document.addEventListener('visibilitychange', () => this.#connect());
     setInterval(() => this.#rewrite(), AGO_MS);
@@ -60,14 +60,19 @@ export class Operations {
     const change = (event) => this.#change(JSON.parse(event.data));
     events.addEventListener('progress', change);
     events.addEventListener('done', change);
-    // Ends were missed that the server no longer knows.
-    events.addEventListener('reset', () => this.#read());
+    // Ends were missed that the server no longer knows: the list begins anew.
+    events.addEventListener('reset', () => {
+      this.#token = null;
+      this.#begin();
+    });
     events.onopen = () => {
       live('open', 'live');
-      this.#read();
+      this.#begin();
     };
     events.onerror = () => {
       live('closed', 'no connection');
+      clearTimeout(this.#timer);
+      // Where the server refuses the events, the browser leaves it at that.
       if (events.readyState !== EventSource.CLOSED) return;
       this.#timer = setTimeout(() => this.#connect(), RECONNECT_MS);
     };
@@ -78,22 +83,53 @@ export class Operations {
     const before = this.#known.get(operation.Id);
     this.take(operation);
     const news = before === undefined || before.State === 'Running';
-    if (news && operation.State !== 'Running') this.#ended(operation);
+    if (news && operation.State !== 'Running') this.#news();
   }
 
-  async #read() {
+  /** Reads what no event tells. While that fails, the list is not live. */
+  async #begin() {
+    clearTimeout(this.#timer);
+    this.#news();
+    const events = this.#events;
     try {
-      const page = await api.operations('');
-      // What had ended before the page came is no news.
-      const first = this.#token === null;
-      if (first) this.#token = page.token;
-      for (const operation of page.operations) {
-        if (first) this.take(operation);
-        else this.#change(operation);
-      }
-      this.#buttons();
+      await this.#read();
+      if (events.readyState === EventSource.OPEN) live('open', 'live');
     } catch (error) {
+      if (events.readyState !== EventSource.OPEN) return;
       live('closed', error.message);
+      this.#timer = setTimeout(() => this.#begin(), RECONNECT_MS);
+    }
+  }
+
+  /** Reads the newest operations, and those that ran when they were last heard of. */
+  async #read() {
+    const page = await api.operations('');
+    const oldest = page.operations.at(-1)?.Id;
+    const isJoined = this.#token !== null && (page.token === '' || this.#known.has(oldest));
+    if (!isJoined) {
+      // Between what is known and this page there may be others, so that the list begins with this page.
+      this.#token = page.token;
+      for (const { Id, State } of this.#known.values()) if (State !== 'Running') this.#drop(Id);
+    }
+    // What had ended before the page came is no news.
+    for (const operation of page.operations) {
+      if (isJoined) this.#change(operation);
+      else this.take(operation);
+    }
+    const listed = new Set(page.operations.map(({ Id }) => Id));
+    for (const { Id, State } of [...this.#known.values()]) {
+      if (State === 'Running' && !listed.has(Id)) await this.#ask(Id);
+    }
+    this.#buttons();
+  }
+
+  /** Reads one operation. That which has ended long ago is no longer known. */
+  async #ask(id) {
+    try {
+      this.#change(await api.operation(id));
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      this.#drop(id);
     }
   }
 
@@ -146,11 +182,13 @@ export class Operations {
     const cards = byId('operation-list').children;
     for (let index = cards.length - 1; this.#cards.size > SHOWN_MAX && index > 0; index -= 1) {
       const { id } = cards[index].dataset;
-      if (this.#known.get(id).State === 'Running') continue;
-      cards[index].remove();
-      this.#known.delete(id);
-      this.#cards.delete(id);
+      if (this.#known.get(id).State !== 'Running') this.#drop(id);
     }
+  }
+
+  #drop(id) {
+    this.#cards.get(id)?.element.remove();
+    for (const all of [this.#known, this.#cards, this.#dirty]) all.delete(id);
   }
 
   #rewrite() {

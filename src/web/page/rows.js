@@ -18,6 +18,7 @@ export class Rows {
   #scroller;
   #body;
   #make;
+  #same;
   #seen;
   #entries = [];
   #rows = new Map();
@@ -27,13 +28,15 @@ export class Rows {
   #below = spacer();
 
   /**
-   * `makeRow(entry)` makes the row of an entry; `seen(entries, last)` is told which entries are
-   * in view and the index of the last, whenever that may have changed.
+   * `make(entry)` makes the row of an entry; `same(one, other)` says whether those of two entries look the
+   * same; `seen(entries, last)` is told which entries are in view and the index of the last, whenever that
+   * may have changed.
    */
-  constructor(scroller, body, makeRow, seen) {
+  constructor(scroller, body, { make: makeRow, same, seen }) {
     this.#scroller = scroller;
     this.#body = body;
     this.#make = makeRow;
+    this.#same = same;
     this.#seen = seen;
     body.append(this.#above, this.#below);
     scroller.addEventListener('scroll', () => this.#draw(), { passive: true });
@@ -43,18 +46,49 @@ export class Rows {
     this.#measure();
   }
 
-  /** Shows other entries. The place is kept where `keep` says so, else it is the first one. */
+  /**
+   * Shows other entries. Where `keep` says so, they are those of the same folder at another time: the place
+   * is kept, and so are the rows of what looks as it did, with what is focused or selected in them.
+   */
   show(entries, keep) {
-    const hadFocus = this.#body.contains(document.activeElement);
+    const focused = this.#body.contains(document.activeElement) ? document.activeElement : null;
+    const row = focused?.closest('tr');
+    const path = this.#entries[Number(row?.dataset.index)]?.path;
+    const control = row ? [...row.querySelectorAll('a, button')].indexOf(focused) : 0;
     const active = keep ? this.#after(entries) : 0;
+    const moved = this.#carry(keep ? entries : []);
     this.#entries = entries;
-    for (const row of this.#rows.values()) row.remove();
-    this.#rows.clear();
     this.#active = active;
-    if (!keep) this.#scroller.scrollTop = 0;
+    for (const [index, kept] of this.#rows) number(kept, index, index === active);
     this.#body.closest('table').setAttribute('aria-rowcount', String(entries.length + 1));
+    const top = keep ? this.#scroller.scrollTop + moved * this.#height : 0;
+    stretch(this.#above, 0);
+    stretch(this.#below, (entries.length - this.#rows.size) * this.#height);
+    this.#scroller.scrollTop = top;
     this.#draw();
-    if (hadFocus && entries.length > 0) this.focus();
+    if (focused === null || entries.length === 0 || document.activeElement === focused) return;
+    // The same button of the same entry; of another one only the name, which does no harm.
+    this.#control(entries[this.#active].path === path ? control : 0)?.focus({ preventScroll: true });
+  }
+
+  /** Takes over the rows of what looks as it did. Answers by how many rows what is in view has moved. */
+  #carry(entries) {
+    const before = new Map();
+    for (const index of this.#rows.keys()) before.set(this.#entries[index].path, index);
+    const first = Math.floor(this.#scroller.scrollTop / this.#height);
+    const kept = new Map();
+    let [nearest, moved] = [Infinity, 0];
+    entries.forEach((entry, index) => {
+      const old = before.get(entry.path);
+      if (old === undefined) return;
+      if (first > 0 && old >= first && old < nearest) [nearest, moved] = [old, index - old];
+      if (!this.#same(this.#entries[old], entry)) return;
+      kept.set(index, this.#rows.get(old));
+      this.#rows.delete(old);
+    });
+    for (const row of this.#rows.values()) row.remove();
+    this.#rows = kept;
+    return moved;
   }
 
   /** Shows more entries behind those that are there. */
@@ -72,7 +106,12 @@ export class Rows {
 
   /** Puts the focus on the active entry. */
   focus() {
-    this.#rows.get(this.#active)?.querySelector('a')?.focus();
+    this.#control(0)?.focus();
+  }
+
+  /** A link or button of the active entry; the first is its name. */
+  #control(number) {
+    return this.#rows.get(this.#active)?.querySelectorAll('a, button')[number];
   }
 
   /** Makes the entry of a name the active one. */
@@ -114,8 +153,8 @@ export class Rows {
       if (row === undefined) {
         row = this.#row(index);
         this.#rows.set(index, row);
-        before.after(row);
       }
+      if (before.nextSibling !== row) before.after(row);
       before = row;
     }
     stretch(this.#above, from * this.#height);
@@ -135,9 +174,7 @@ export class Rows {
 
   #row(index) {
     const row = this.#make(this.#entries[index]);
-    row.dataset.index = String(index);
-    row.setAttribute('aria-rowindex', String(index + 2));
-    reachable(row, index === this.#active);
+    number(row, index, index === this.#active);
     return row;
   }
 
@@ -183,6 +220,13 @@ export class Rows {
  */
 function spacer() {
   return make('tr', { className: 'spacer', attributes: { 'aria-hidden': 'true' } }, make('td'));
+}
+
+/** Says which entry a row is of, and whether Tab reaches it. */
+function number(row, index, isActive) {
+  row.dataset.index = String(index);
+  row.setAttribute('aria-rowindex', String(index + 2));
+  reachable(row, isActive);
 }
 
 function stretch(row, height) {
