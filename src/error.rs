@@ -69,6 +69,8 @@ pub enum Kind {
     Corrupt,
     /// The bytes of an upload that came are not those that its sender said.
     DataLoss,
+    /// A body is encoded, where its bytes themselves are asked for.
+    UnsupportedEncoding,
     /// A call that does not exist.
     Unimplemented,
     /// A fault of the server.
@@ -77,7 +79,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for tables and laws.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidArgument,
         Self::PathTooLong,
         Self::Reserved,
@@ -105,6 +107,7 @@ impl Kind {
         Self::NoSpace,
         Self::Corrupt,
         Self::DataLoss,
+        Self::UnsupportedEncoding,
         Self::Unimplemented,
         Self::Internal,
     ];
@@ -139,6 +142,7 @@ impl Kind {
             Self::NoSpace => "NO_SPACE",
             Self::Corrupt => "CORRUPT",
             Self::DataLoss => "DATA_LOSS",
+            Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::Unimplemented => "UNIMPLEMENTED",
             Self::Internal => "INTERNAL",
         }
@@ -168,7 +172,7 @@ impl Kind {
             Self::PreconditionFailed | Self::Finished => 9,
             Self::SessionConflict | Self::Changed => 10,
             Self::BadRange | Self::UnsatisfiableRange | Self::ChangesForgotten => 11,
-            Self::Unimplemented => 12,
+            Self::UnsupportedEncoding | Self::Unimplemented => 12,
             Self::Internal => 13,
             Self::Busy => 14,
             Self::Corrupt | Self::DataLoss => 15,
@@ -199,6 +203,7 @@ impl Kind {
             Self::ChangesForgotten => 410,
             Self::PreconditionFailed => 412,
             Self::TooLarge | Self::MessageTooLarge => 413,
+            Self::UnsupportedEncoding => 415,
             Self::UnsatisfiableRange => 416,
             Self::Corrupt | Self::Internal => 500,
             Self::Unimplemented => 501,
@@ -211,7 +216,9 @@ impl Kind {
     /// `Error.Code` of the REST body (reference, section 7).
     pub const fn code(self) -> &'static str {
         match self {
-            Self::InvalidArgument | Self::UnsatisfiableRange => "E_INVALIDARG",
+            Self::InvalidArgument | Self::UnsatisfiableRange | Self::UnsupportedEncoding => {
+                "E_INVALIDARG"
+            }
             Self::DataLoss => "FABRIC_E_OPERATION_NOT_COMPLETE",
             Self::PathTooLong => "FABRIC_E_PATH_TOO_LONG",
             Self::Reserved => "FABRIC_E_IMAGEBUILDER_RESERVED_DIRECTORY_ERROR",

@@ -82,6 +82,10 @@ impl IntoResponse for Failure {
             return response;
         }
         response.extensions_mut().insert(ReasonPhrase::from_static(reason(self.kind)));
+        if self.kind == Kind::UnsupportedEncoding {
+            let encodings = HeaderValue::from_static("identity");
+            response.headers_mut().insert(header::ACCEPT_ENCODING, encodings);
+        }
         if self.kind.retryable() {
             let seconds = HeaderValue::from(status::RETRY_AFTER.as_secs());
             response.headers_mut().insert(header::RETRY_AFTER, seconds);

@@ -14,7 +14,9 @@ use super::{
     call::{Call, Client, broken, first},
     conditions::{self, Written},
     copy_body::{self, Body},
-    events, json, warning,
+    events, json,
+    payload::Payload,
+    warning,
 };
 use crate::{
     error::{Error, Kind},
@@ -26,9 +28,10 @@ use crate::{
 };
 
 /// Copies as the body says.
-pub(super) async fn copy(call: Call, body: &[u8]) -> Result<Response, Failure> {
+pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, Failure> {
+    // What the head says is judged before the body is asked for.
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
-    let Body { request, unknown_keys } = copy_body::parse(body)?;
+    let Body { request, unknown_keys } = copy_body::parse(&payload.whole(call.deadline()).await?)?;
     let request = CopyRequest { if_match, if_none_match, if_unmodified_since, ..request };
     if !unknown_keys.is_empty() {
         let keys = warning::list(&unknown_keys);

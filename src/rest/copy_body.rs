@@ -4,7 +4,8 @@
 //! documented schema has spaces around keys and a comma before the closing brace. `serde_json`
 //! reads every value; only the object around them is walked here, and the two paths are read a
 //! second time, with every backslash literal, where the strict reading fails or finds one of the
-//! escapes `\b \f \n \r \t` in them. `\uXXXX` always is an escape.
+//! escapes `\b \f \n \r \t` in them. `\uXXXX` always is an escape. A byte order mark of UTF-8, which
+//! some editors and shells write, is no part of the body.
 //!
 //! **Invariant:** a body that is valid JSON and names legal paths means what JSON says.
 
@@ -19,6 +20,8 @@ use crate::{
     wire::v1::{CopyRequest, IfExists},
 };
 
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 /// How much of a body an error message repeats.
 const SNIPPET_CHARS: usize = 40;
 /// The value of `CopyFlag` that replaces the destination; every other one keeps it.
@@ -85,7 +88,8 @@ fn has_control(path: &str) -> bool {
 
 /// Reads the object. What follows its closing brace is ignored, as upstream does.
 fn read(body: &[u8], paths: Paths) -> Result<Body, Error> {
-    let mut reader = Reader { body, at: 0 };
+    let at = if body.starts_with(MARK) { MARK.len() } else { 0 };
+    let mut reader = Reader { body, at };
     let mut read = Body::default();
     read.request.if_exists = IfExists::Overwrite.into();
     reader.expect(b"{")?;

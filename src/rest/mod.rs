@@ -20,6 +20,7 @@ mod call;
 mod conditions;
 mod content;
 mod copy;
+mod described;
 mod digests;
 mod disposition;
 mod events;
@@ -132,6 +133,7 @@ impl Gateway {
             }
             Failure::not_allowed(error.message(), &verbs)
         })?;
+        described::check(&route, &head.headers)?;
         let query = query::parse(head.uri.query().unwrap_or_default());
         let version = match version(&query)? {
             Some(version) => version,
@@ -197,15 +199,17 @@ fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
     query.value(name).or(query.dropped(name)).map(api_version::parse).transpose()
 }
 
-/// Makes the call. The bodies of POST and DELETE are read whole before.
+/// Makes the call. The bodies of POST and DELETE are read whole before, also where they are not used.
 async fn dispatch(call: Call, route: Route, payload: &mut Payload) -> Result<Response, Failure> {
-    let small = matches!(call.head.method, Method::POST | Method::DELETE);
-    let body = if small { payload.whole(call.deadline()).await? } else { Vec::new() };
+    let is_small = matches!(call.head.method, Method::POST | Method::DELETE);
+    if is_small && route != Route::Copy {
+        payload.whole(call.deadline()).await?;
+    }
     match route {
         Route::List(path) => list::list(call, path.unwrap_or_default()).await,
         Route::Upload(path) => upload::upload(call, path, payload).await,
         Route::Delete(path) => info::delete(call, path).await,
-        Route::Copy => copy::copy(call, &body).await,
+        Route::Copy => copy::copy(call, payload).await,
         Route::UploadChunk(path) => upload::chunk(call, path, payload).await,
         Route::Session => sessions::get(call).await,
         Route::Sessions(path) => sessions::list(call, path).await,

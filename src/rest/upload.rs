@@ -6,6 +6,9 @@
 //! never ends, and the call is dropped, of which nothing is left. What lies between here and a remote
 //! backend may end it all the same, so a file's ends with a message that says so, and a chunk's header
 //! has its size.
+//!
+//! Nothing of a body is read before the backend asks for it, which it does when it has judged path and
+//! conditions and has room: so a client that waits for `100 Continue` is not told to send in vain.
 
 use std::{
     pin::{Pin, pin},
@@ -16,7 +19,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::Stream;
 use http::header;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Status};
 
 use super::{
@@ -46,8 +49,6 @@ pub(super) async fn upload(
     path: String,
     payload: &mut Payload,
 ) -> Result<Response, Failure> {
-    // Upstream refuses a malformed range here, and ignores a well-formed one.
-    content_range(&call)?;
     let digests = Digests::parse(&call.head.headers)?;
     let message = |payload| UploadRequest { payload: Some(payload) };
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
@@ -124,11 +125,19 @@ where
     F: Future<Output = Result<(), Status>>,
 {
     let (sender, receiver) = mpsc::channel(MESSAGES);
-    let mut call = pin!(call(Messages(receiver)));
+    let (asked, is_asked) = oneshot::channel();
+    let mut call = pin!(call(Messages { receiver, stage: Stage::Header, asked: Some(asked) }));
+    let send = async move {
+        // Where the backend has dropped the stream, its answer says why.
+        if sender.send(Some(header)).await.is_err() || is_asked.await.is_err() {
+            return Ok(());
+        }
+        send(payload, digests, messages, sender).await
+    };
     tokio::select! {
         biased;
         answered = &mut call => answered?,
-        sent = send(payload, digests, header, messages, sender) => {
+        sent = send => {
             sent?;
             call.await?;
         }
@@ -141,12 +150,11 @@ where
 async fn send<M>(
     payload: &mut Payload,
     mut digests: Digests,
-    header: M,
     (data, finish): (impl Fn(Bytes) -> M, impl FnOnce(u64) -> Option<M>),
     sender: mpsc::Sender<Option<M>>,
 ) -> Result<(), Failure> {
     let mut size = 0;
-    let mut sent = sender.send(Some(header)).await;
+    let mut sent = Ok(());
     while sent.is_ok()
         && let Some(mut bytes) = payload.next().await?
     {
@@ -168,13 +176,43 @@ async fn send<M>(
 }
 
 /// The messages that are sent. They end with `None`; a sender that is gone does not end them.
-struct Messages<M>(mpsc::Receiver<Option<M>>);
+struct Messages<M> {
+    receiver: mpsc::Receiver<Option<M>>,
+    stage: Stage,
+    /// Tells that the backend asks for what follows the header.
+    asked: Option<oneshot::Sender<()>>,
+}
+
+enum Stage {
+    Header,
+    Pause,
+    Body,
+}
 
 impl<M> Stream for Messages<M> {
     type Item = M;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<M>> {
-        match ready!(self.0.poll_recv(cx)) {
+        match self.stage {
+            Stage::Header => {
+                let header = ready!(self.receiver.poll_recv(cx));
+                self.stage = Stage::Pause;
+                return header.map_or(Poll::Pending, Poll::Ready);
+            }
+            // Whoever encodes messages takes all that are there before it hands on any. So this one goes
+            // alone, and the next poll is the backend's.
+            Stage::Pause => {
+                self.stage = Stage::Body;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Stage::Body => {}
+        }
+        if let Some(asked) = self.asked.take() {
+            // Gone where the call is.
+            asked.send(()).ok();
+        }
+        match ready!(self.receiver.poll_recv(cx)) {
             Some(message) => Poll::Ready(message),
             None => Poll::Pending,
         }
@@ -183,11 +221,20 @@ impl<M> Stream for Messages<M> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    };
+
     use axum::body::Body;
     use futures::{FutureExt, StreamExt, stream};
     use http::HeaderMap;
+    use http_body_util::BodyExt;
+    use tokio::sync::Notify;
+    use tower::util::BoxCloneSyncService;
 
     use super::*;
+    use crate::rest::call::client;
 
     /// Sends pieces to a backend that reads to the end; what it got, if it saw the end.
     async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<String> {
@@ -226,9 +273,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_sender_that_is_gone_does_not_end_the_messages() {
-        let (sender, receiver) = mpsc::channel::<Option<u8>>(1);
-        drop(sender);
-        assert!(Messages(receiver).next().now_or_never().is_none());
+        for stage in [Stage::Header, Stage::Pause, Stage::Body] {
+            let (_, closed) = mpsc::channel::<Option<u8>>(1);
+            let mut messages = Messages { receiver: closed, stage, asked: None };
+            assert!(messages.next().now_or_never().is_none());
+            assert!(messages.next().now_or_never().is_none());
+        }
     }
 
     #[tokio::test]
@@ -240,5 +290,41 @@ mod tests {
                 Err(Status::invalid_argument("no"))
             });
         assert_eq!(refused.await.expect_err("a refusal").kind, Kind::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_not_read_before_the_backend_asks_for_it() {
+        let (is_judged, is_read) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+        let (judged, read) = (Arc::clone(&is_judged), Arc::clone(&is_read));
+        let backend = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+            let judged = Arc::clone(&judged);
+            async move {
+                let mut body = request.into_body();
+                body.frame().await.expect("a header").expect("a frame");
+                judged.notified().await;
+                body.frame().await.expect("a piece").expect("a frame");
+                Ok(Status::aborted("seen").into_http())
+            }
+        });
+        let mut client = client(BoxCloneSyncService::new(backend));
+        let body = stream::once(async move {
+            read.store(true, SeqCst);
+            Ok::<_, std::io::Error>(Bytes::from_static(b"a"))
+        });
+        let mut payload = Payload::new(Body::from_stream(body));
+        let header = UploadRequest { payload: None };
+        let data = |bytes| UploadRequest { payload: Some(upload_request::Payload::Data(bytes)) };
+        let (digests, messages) = (Digests::default(), (data, |_| None));
+        let mut sent =
+            Box::pin(transfer(&mut payload, digests, header, messages, |messages| async move {
+                client.upload(Request::new(messages)).await.map(drop)
+            }));
+        for _ in 0..10 {
+            assert!(sent.as_mut().now_or_never().is_none());
+        }
+        assert!(!is_read.load(SeqCst));
+        is_judged.notify_one();
+        assert_eq!(sent.await.expect_err("the answer").kind, Kind::Changed);
+        assert!(is_read.load(SeqCst));
     }
 }

@@ -18,11 +18,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::{
+    framing,
     incoming::{Incoming, Keeps},
     listen::Bounds,
     outgoing::Outgoing,
@@ -58,6 +59,9 @@ pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
     let messages = Pool::new("messages", MESSAGE_POOL_BYTES);
     let answers = Pool::new("answers", ANSWER_POOL_BYTES);
     let door = async move |request: Request| {
+        if let Err(error) = framing::check(&request) {
+            return last_fault(error);
+        }
         let is_grpc = is_grpc(&request);
         let uri = request.uri().clone();
         let call = Arc::clone(&calls).try_acquire_owned().ok();
@@ -159,6 +163,13 @@ fn fault(is_grpc: bool, error: Error) -> Response {
     if is_grpc { status::from_error(&error).into_http::<Body>() } else { rest::fault(error) }
 }
 
+/// An error after which the connection ends. There is none like it over HTTP/2.
+fn last_fault(error: Error) -> Response {
+    let mut response = rest::fault(error);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +189,7 @@ mod tests {
         let check = |content_type: &'static str, expect: bool| {
             let headers = HeaderMap::from_iter([(
                 header::CONTENT_TYPE,
-                http::HeaderValue::from_static(content_type),
+                HeaderValue::from_static(content_type),
             )]);
             assert_eq!(is_grpc_type(&headers), expect, "{content_type}");
         };

@@ -25,12 +25,16 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::pace::Pace;
+use super::{
+    framing::{Found, Framing},
+    pace::Pace,
+};
 use crate::limits::{KIB, REFUSED_BODY_BYTES, REFUSED_BODY_TIME};
 
-/// A stream whose writes have a limit, and whose shutdown lingers.
+/// A stream whose reads are followed, whose writes have a limit, and whose shutdown lingers.
 pub(super) struct Linger {
     stream: TcpStream,
+    framing: Framing,
     pace: Pace,
     stop: CancellationToken,
     /// Set from when the sending side is closed.
@@ -47,7 +51,12 @@ struct Closing {
 impl Linger {
     /// Wraps a stream; `stall` is how long its client may read nothing, and `stop` ends the lingering.
     pub(super) fn new(stream: TcpStream, stall: Duration, stop: CancellationToken) -> Self {
-        Self { stream, pace: Pace::new(stall), stop, closing: None }
+        Self { stream, framing: Framing::default(), pace: Pace::new(stall), stop, closing: None }
+    }
+
+    /// The request that has two lengths, if one has.
+    pub(super) fn found(&self) -> Found {
+        self.framing.found()
     }
 
     /// Counts what was written; an error where the client has not read for too long.
@@ -75,7 +84,10 @@ impl AsyncRead for Linger {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.framing.follow(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
     }
 }
 

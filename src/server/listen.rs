@@ -185,14 +185,16 @@ impl Connection {
         }
         let (begun, calls) = (CancellationToken::new(), Calls::new(bounds.stall));
         let begins = begun.clone();
+        let stream = Linger::new(stream, bounds.stall, stop.clone());
+        let found = stream.found();
         let service =
-            TowerToHyperService::new(app.map_request(move |request: Request<Incoming>| {
+            TowerToHyperService::new(app.map_request(move |mut request: Request<Incoming>| {
                 begins.cancel();
+                found.mark(&mut request);
                 request
             }));
-        let io = TokioIo::new(Linger::new(stream, bounds.stall, stop.clone()));
         let builder = builder(bounds, calls.clone());
-        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let silent = async {
             if timeout(bounds.header_time, begun.cancelled()).await.is_ok() {
                 std::future::pending::<()>().await;

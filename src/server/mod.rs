@@ -9,6 +9,7 @@
 
 mod app;
 pub mod config;
+mod framing;
 mod incoming;
 mod linger;
 pub mod listen;

@@ -146,3 +146,10 @@ class Sfctl(ServerCase):
 
         self.assertEqual(self.rest.tree(), {"Apple/z.txt": b"three"})
         self.sfctl("store", "delete", "--content-path", "App")
+
+    def test_the_version_of_the_cluster_is_one_that_it_knows(self) -> None:
+        # It warns of the versions of a cluster for which it was not made.
+        done = self.run_sfctl("cluster", "select", "--endpoint", self.server.url)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        done = self.run_sfctl("store", "root-info")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))

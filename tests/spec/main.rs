@@ -50,6 +50,8 @@ mod parsers;
 #[cfg(test)]
 mod replace;
 #[cfg(test)]
+mod rest_bodies;
+#[cfg(test)]
 mod rest_conditions;
 #[cfg(test)]
 mod rest_connections;

@@ -51,6 +51,12 @@ fn proper_json_means_what_json_says() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_body() {
+    check(&format!("\u{feff}{}", paths("a", "b")), "a", "b");
+    check(&format!("\u{feff} {}", paths(r"a\b", "c")), r"a\b", "c");
+}
+
+#[test]
 fn single_backslashes_are_separators() {
     check(&paths(r"App\Data", r"b\\c"), r"App\Data", r"b\\c");
     check(&paths(r"App\tools\new\bin\font\rel", "b"), r"App\tools\new\bin\font\rel", "b");
@@ -180,7 +186,9 @@ fn copy_flags() {
 #[test]
 fn malformed_bodies_are_refused() {
     refused(b"", "its end at byte 0");
-    refused(b"\xef\xbb\xbf{}", "at byte 0");
+    refused(b"\xef\xbb\xbf[]", "at byte 3");
+    refused(b"\xef\xbb\xbf\xef\xbb\xbf{}", "at byte 3");
+    refused(b"\xef\xbb{}", "at byte 0");
     refused(b"[]", "at byte 0");
     refused(b"null", "at byte 0");
     refused(b"{", "at byte 1");

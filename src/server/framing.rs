@@ -1,0 +1,311 @@
+//! How a request of HTTP/1 says where its body ends.
+//!
+//! `Transfer-Encoding` counts before `Content-Length`, and the library of HTTP drops the latter where
+//! both came, so that no handler sees it. A proxy that takes the other one finds another request in the
+//! same bytes. So the bytes of each connection are followed here from head to head, as far as that needs,
+//! and the request is refused whose head has both. The library serves none after it.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::extract::Request;
+use http::{HeaderMap, header};
+
+use crate::error::{Error, Kind, Result};
+
+/// The beginning of a line that is kept: both names and their values are shorter.
+const LINE_BYTES: usize = 256;
+/// The first line of HTTP/2, which has other frames.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0";
+/// What ends a chunk, after its bytes.
+const CHUNK_END_BYTES: u64 = 2;
+
+/// Says of a request that its head has both lengths.
+#[derive(Clone, Copy, Debug)]
+struct Both;
+
+/// The place in what a client sends on a connection.
+#[derive(Debug, Default)]
+pub(super) struct Framing {
+    at: At,
+    /// What came of a line.
+    line: Vec<u8>,
+    is_chunked: bool,
+    length: Option<Vec<u8>>,
+    heads: u64,
+    found: Found,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum At {
+    /// Before the first line of a request.
+    #[default]
+    Start,
+    Headers,
+    Body(u64),
+    ChunkSize,
+    Chunk(u64),
+    Trailers,
+    /// Where nothing is followed any more.
+    Over,
+}
+
+impl Framing {
+    /// The one request of the connection that has both lengths, once its head has come.
+    pub(super) fn found(&self) -> Found {
+        self.found.clone()
+    }
+
+    /// Follows the next bytes.
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.at != At::Over {
+            let taken = self.skip(bytes.len()).unwrap_or_else(|| self.gather(bytes));
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// Skips some of the bytes of a body or a chunk. Returns how many, unless lines come here.
+    fn skip(&mut self, bytes: usize) -> Option<usize> {
+        let (left, next) = match &mut self.at {
+            At::Body(left) => (left, At::Start),
+            At::Chunk(left) => (left, At::ChunkSize),
+            At::Start | At::Headers | At::ChunkSize | At::Trailers | At::Over => return None,
+        };
+        let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes);
+        *left -= taken as u64;
+        if *left == 0 {
+            self.at = next;
+        }
+        Some(taken)
+    }
+
+    /// Takes bytes up to the end of a line, and goes on after that. Returns how many.
+    fn gather(&mut self, bytes: &[u8]) -> usize {
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let piece = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+        // One byte more, so that a line which is too long is known by its length.
+        let room = (LINE_BYTES + 1).saturating_sub(self.line.len());
+        self.line.extend(piece.iter().take(room));
+        let Some(end) = end else { return bytes.len() };
+        let line = mem::take(&mut self.line);
+        self.next_line(line.strip_suffix(b"\r").unwrap_or(&line));
+        // Its memory serves the next one.
+        self.line = line;
+        self.line.clear();
+        end + 1
+    }
+
+    fn next_line(&mut self, line: &[u8]) {
+        match (&self.at, line) {
+            (At::Start, b"") => {}
+            (At::Start, HTTP2) => self.at = At::Over,
+            (At::Start, _) => self.at = At::Headers,
+            (At::Headers, b"") => self.end_head(),
+            (At::Headers, line) => self.header(line),
+            (At::ChunkSize, line) => {
+                self.at = match chunk_size(line) {
+                    Some(0) => At::Trailers,
+                    Some(size) => At::Chunk(size + CHUNK_END_BYTES),
+                    None => At::Over,
+                }
+            }
+            (At::Trailers, b"") => self.at = At::Start,
+            (At::Trailers | At::Body(_) | At::Chunk(_) | At::Over, _) => {}
+        }
+    }
+
+    /// Notes a header that says where the body ends.
+    fn header(&mut self, line: &[u8]) {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { return };
+        let (name, value) = line.split_at(colon);
+        if name.eq_ignore_ascii_case(header::TRANSFER_ENCODING.as_str().as_bytes()) {
+            self.is_chunked = true;
+        } else if name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str().as_bytes()) {
+            self.length = Some(value.get(1..).unwrap_or_default().to_vec());
+        }
+    }
+
+    /// Goes on after a head. What the library of HTTP refuses is the last of its connection.
+    fn end_head(&mut self) {
+        self.heads += 1;
+        self.at = match (mem::take(&mut self.is_chunked), self.length.take()) {
+            (false, None) => At::Start,
+            (true, None) => At::ChunkSize,
+            (false, Some(length)) => match number(length.trim_ascii(), 10) {
+                Some(0) => At::Start,
+                Some(length) => At::Body(length),
+                None => At::Over,
+            },
+            (true, Some(_)) => {
+                self.found.0.both.store(self.heads, Ordering::Release);
+                At::Over
+            }
+        };
+    }
+}
+
+/// The size of a chunk, which extensions may follow.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    number(line.get(..digits)?, 16).filter(|size| size.checked_add(CHUNK_END_BYTES).is_some())
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    // The library takes no sign, which this would.
+    let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+    u64::from_str_radix(digits, radix).ok()
+}
+
+/// Which request of a connection has both lengths. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found(Arc<Numbers>);
+
+#[derive(Debug, Default)]
+struct Numbers {
+    /// That of the request; 0 while there is none.
+    both: AtomicU64,
+    /// That of the last one that was handed on.
+    last: AtomicU64,
+}
+
+impl Found {
+    /// Marks the next request of the connection, if it is that one.
+    pub(super) fn mark<B>(&self, request: &mut http::Request<B>) {
+        let number = self.0.last.fetch_add(1, Ordering::AcqRel) + 1;
+        if self.0.both.load(Ordering::Acquire) == number {
+            request.extensions_mut().insert(Both);
+        }
+    }
+}
+
+/// Refuses a request whose body ends in a way that one may understand otherwise, or that was sent in
+/// another form than its bytes have.
+///
+/// # Errors
+/// `InvalidArgument` where it has two lengths or is chunked twice, `Unimplemented` where it has another
+/// transfer coding. Its connection must end.
+pub(super) fn check(request: &Request) -> Result<()> {
+    let invalid = |message: &str| Err(Error::new(Kind::InvalidArgument, message));
+    if request.extensions().get::<Both>().is_some() {
+        return invalid("the request has Transfer-Encoding and Content-Length; send one of them");
+    }
+    let codings = codings(request.headers());
+    match codings.iter().find(|coding| !coding.eq_ignore_ascii_case("chunked")) {
+        Some(coding) => {
+            let message = format!("the Transfer-Encoding '{coding}' is not known; use 'chunked'");
+            Err(Error::new(Kind::Unimplemented, message))
+        }
+        None if codings.len() > 1 => invalid("the body is chunked twice; send it chunked once"),
+        None => Ok(()),
+    }
+}
+
+/// The transfer codings of a request, those of all lines.
+fn codings(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    let text = lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
+    let codings = text.flat_map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let codings = codings.map(|coding| coding.trim().to_owned());
+    codings.filter(|coding| !coding.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number of the request that has both lengths, however the bytes are cut.
+    #[track_caller]
+    fn check_found(bytes: &str, expected: u64) {
+        for cut in 0..=bytes.len() {
+            let mut framing = Framing::default();
+            let (first, rest) = bytes.as_bytes().split_at(cut);
+            framing.follow(first);
+            framing.follow(rest);
+            assert_eq!(
+                framing.found.0.both.load(Ordering::Acquire),
+                expected,
+                "{bytes:?} at {cut}"
+            );
+        }
+        let mut framing = Framing::default();
+        bytes.as_bytes().iter().for_each(|&byte| framing.follow(&[byte]));
+        assert_eq!(framing.found.0.both.load(Ordering::Acquire), expected, "{bytes:?} by bytes");
+    }
+
+    const BOTH: &str = "PUT /a HTTP/1.1\r\nHost: h\r\ncontent-LENGTH: 3\r\n\
+                        Transfer-Encoding:chunked\r\n\r\n";
+    const TURNED: &str = "PUT /a HTTP/1.1\nTransfer-Encoding: chunked\nContent-Length:3\n\n";
+
+    #[test]
+    fn the_request_with_two_lengths_is_found_behind_others() {
+        check_found(BOTH, 1);
+        check_found(TURNED, 1);
+        let get = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let none = "PUT / HTTP/1.1\r\nContent-Length: 0\r\n\r\n";
+        // The bodies look like heads.
+        let sized = format!("PUT / HTTP/1.1\r\nContent-Length:  {} \r\n\r\n{BOTH}", BOTH.len());
+        let chunk = format!("{:X} ;a=b\r\n{BOTH}\r\n", BOTH.len());
+        let chunked = format!(
+            "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}0\r\nA: b\r\n\r\n"
+        );
+        for (before, number) in [
+            (get.to_owned(), 2),
+            (none.to_owned(), 2),
+            (sized.clone(), 2),
+            (chunked.clone(), 2),
+            (format!("\r\n{get}\r\n{chunked}{sized}{none}{get}"), 6),
+        ] {
+            check_found(&before, 0);
+            check_found(&format!("{before}{BOTH}"), number);
+            check_found(&format!("{before}{TURNED}"), number);
+        }
+    }
+
+    #[test]
+    fn what_the_library_refuses_is_followed_no_further() {
+        for head in
+            ["Content-Length: x", "Content-Length: +1", "Content-Length: 99999999999999999999"]
+        {
+            check_found(&format!("PUT / HTTP/1.1\r\n{head}\r\n\r\n{BOTH}"), 0);
+        }
+        for size in ["", "x", "ffffffffffffffff", "fffffffffffffffff"] {
+            let head = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+            check_found(&format!("{head}{size}\r\n{BOTH}"), 0);
+        }
+        check_found(&format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{BOTH}"), 0);
+    }
+
+    #[test]
+    fn a_long_line_is_not_kept() {
+        let mut framing = Framing::default();
+        framing.follow(b"GET / HTTP/1.1\r\nA: ");
+        (0..1000).for_each(|_| framing.follow(&[b'a'; 100]));
+        assert_eq!(framing.line.len(), LINE_BYTES + 1);
+    }
+
+    #[test]
+    fn a_body_is_chunked_once_or_not_at_all() {
+        let kind = |lines: &[&'static str]| {
+            let mut request = Request::default();
+            for line in lines {
+                let value = http::HeaderValue::from_static(line);
+                request.headers_mut().append(header::TRANSFER_ENCODING, value);
+            }
+            check(&request).map_err(|error| error.kind())
+        };
+        assert_eq!(kind(&[]), Ok(()));
+        assert_eq!(kind(&["chunked"]), Ok(()));
+        assert_eq!(kind(&["Chunked ,"]), Ok(()));
+        for lines in [&["gzip, chunked"][..], &["gzip", "chunked"], &["identity, chunked"]] {
+            assert_eq!(kind(lines), Err(Kind::Unimplemented), "{lines:?}");
+        }
+        for lines in [&["chunked, chunked"][..], &["chunked", "CHUNKED"]] {
+            assert_eq!(kind(lines), Err(Kind::InvalidArgument), "{lines:?}");
+        }
+    }
+}
