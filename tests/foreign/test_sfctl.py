@@ -43,11 +43,13 @@ class Sfctl(ServerCase):
         self.home.mkdir()
         self.sfctl("cluster", "select", "--endpoint", self.server.url)
 
-    def run_sfctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run_sfctl(
+        self, *arguments: str, warnings: str = "ignore"
+    ) -> subprocess.CompletedProcess[str]:
         """Runs one command to its end."""
         return subprocess.run(
             [str(Path(sys.executable).parent / "sfctl"), *arguments],
-            env=os.environ | {"HOME": str(self.home), "PYTHONWARNINGS": "ignore"},
+            env=os.environ | {"HOME": str(self.home), "PYTHONWARNINGS": warnings},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -148,8 +150,10 @@ class Sfctl(ServerCase):
         self.sfctl("store", "delete", "--content-path", "App")
 
     def test_the_version_of_the_cluster_is_one_that_it_knows(self) -> None:
-        # It warns of the versions of a cluster for which it was not made.
-        done = self.run_sfctl("cluster", "select", "--endpoint", self.server.url)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        done = self.run_sfctl("store", "root-info")
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        # It warns of others when it connects, in a way that the other tests do not see.
+        select = ["cluster", "select", "--endpoint", self.server.url]
+
+        done = self.run_sfctl(*select, warnings="ignore,always::UserWarning")
+
+        self.assertEqual(done.returncode, 0)
+        self.assertNotIn("cluster version", done.stderr)
