@@ -14,7 +14,7 @@ use std::{
 
 use object_store::local::LocalFileSystem;
 
-use super::{Error, durable, is_key};
+use super::{Error, durable, is_key, prefixes};
 use crate::crash::{self, Point};
 
 /// What the name of the mark begins with; the id of the store follows.
@@ -56,29 +56,35 @@ impl Folder {
         Ok(durable::sync_dir(&self.0)?)
     }
 
-    /// Deletes the staged files that were last written before `before_micros`.
+    /// Deletes the staged files that were last written before `before_micros`. A folder that cannot be
+    /// read does not keep the others from it, and is the error.
     pub(super) fn sweep_staging(&self, before_micros: i64) -> Result<u64, Error> {
-        let mut swept = 0;
+        let (mut swept, mut failure) = (0, None);
         for prefix in prefixes() {
-            for entry in fs::read_dir(self.0.join(&prefix))? {
-                let entry = entry?;
-                let staged =
-                    entry.file_name().to_str().is_some_and(|name| is_staged(&prefix, name));
-                if staged && modified_micros(&entry)? < before_micros {
-                    crash::reach(Point::Sweep);
-                    remove(&entry.path())?;
-                    crash::reach(Point::Swept);
-                    swept += 1;
+            match self.sweep_folder(&prefix, before_micros) {
+                Ok(files) => swept += files,
+                Err(error) => {
+                    failure.get_or_insert(error);
                 }
+            }
+        }
+        failure.map_or(Ok(swept), |error| Err(error.into()))
+    }
+
+    fn sweep_folder(&self, prefix: &str, before_micros: i64) -> io::Result<u64> {
+        let mut swept = 0;
+        for entry in fs::read_dir(self.0.join(prefix))? {
+            let entry = entry?;
+            let staged = entry.file_name().to_str().is_some_and(|name| is_staged(prefix, name));
+            if staged && modified_micros(&entry)? < before_micros {
+                crash::reach(Point::Sweep);
+                remove(&entry.path())?;
+                crash::reach(Point::Swept);
+                swept += 1;
             }
         }
         Ok(swept)
     }
-}
-
-/// The first two digits of every digest.
-fn prefixes() -> impl Iterator<Item = String> {
-    (0..=u8::MAX).map(|first| format!("{first:02x}"))
 }
 
 /// Whether the crate stages a put under this name.

@@ -3,6 +3,7 @@
 use std::{fs::File, process::Command};
 
 use bytes::Bytes;
+use futures::StreamExt;
 
 use super::*;
 use crate::blob::Blobs;
@@ -28,6 +29,25 @@ async fn what_a_crash_leaves_is_swept() {
     assert_eq!(blobs.sweep_staging(i64::MAX).await.expect("swept"), 1);
     assert!(!staged.exists() && stranger.exists());
     blobs.get(&key, &digest(), BYTES.len() as u64).await.expect("the part stays");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_read_hides_no_other() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let blobs = Blobs::local(temp.path()).expect("opened");
+    let key = blobs.put(&digest(), Bytes::from_static(BYTES)).await.expect("put");
+    let staged = temp.path().join(format!("{key}#1"));
+    fs::write(&staged, b"half").expect("staged");
+    // The first one, and one that leads to itself.
+    let broken = temp.path().join("00");
+    fs::remove_dir(&broken).expect("empty");
+    std::os::unix::fs::symlink(&broken, &broken).expect("a link");
+
+    assert!(matches!(blobs.sweep_staging(i64::MAX).await, Err(Error::Io(_))));
+    assert!(!staged.exists());
+    let found: Vec<_> = blobs.list().collect().await;
+    let [Err(unlisted), Ok(object)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((unlisted.folder.as_str(), &object.key), ("00", &key));
 }
 
 /// Runs on its own as well; the test below runs it as a child and reads what the kernel was asked.

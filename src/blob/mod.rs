@@ -52,6 +52,15 @@ pub struct Blobs {
     calls: Arc<Semaphore>,
 }
 
+/// A folder of the blob store that could not be listed to its end.
+#[derive(Debug)]
+pub struct Unlisted {
+    /// The folder: the first two digits of keys.
+    pub folder: String,
+    /// Why.
+    pub error: Error,
+}
+
 /// What a listing says about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
@@ -284,12 +293,24 @@ impl Blobs {
         .await
     }
 
-    /// Lists all objects, in no order, while others are put and deleted. Ends after an error; each
-    /// object comes within [`BLOB_TIME`] of being asked for.
+    /// Lists all objects, folder by folder, while others are put and deleted. A folder ends with its
+    /// first error, and the next one follows; each object comes within [`BLOB_TIME`] of being asked for.
     ///
     /// What has no key of ours is left out, so that a sweep cannot touch a stranger's files.
-    pub fn list(&self) -> BoxStream<'static, Result<ObjectInfo, Error>> {
-        let bounded = stream::unfold(Some(self.store.list(None)), async |objects| {
+    pub fn list(&self) -> BoxStream<'static, Result<ObjectInfo, Unlisted>> {
+        let blobs = self.clone();
+        let folders = stream::iter(prefixes()).flat_map(move |folder| {
+            let objects = blobs.list_folder(&folder);
+            objects
+                .map(move |found| found.map_err(|error| Unlisted { folder: folder.clone(), error }))
+        });
+        folders.boxed()
+    }
+
+    /// Lists the objects of one folder. Ends after an error.
+    fn list_folder(&self, folder: &str) -> BoxStream<'static, Result<ObjectInfo, Error>> {
+        let objects = self.store.list(Some(&Location::from(folder)));
+        let bounded = stream::unfold(Some(objects), async |objects| {
             let mut objects = objects?;
             match timeout(BLOB_TIME, objects.next()).await {
                 Ok(Some(Ok(found))) => Some((Ok(found), Some(objects))),
@@ -318,11 +339,16 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`] where a folder cannot be read; the others are swept.
     pub async fn sweep_staging(&self, before_micros: i64) -> Result<u64, Error> {
         let swept = self.in_folder(move |folder| folder.sweep_staging(before_micros)).await?;
         Ok(swept.unwrap_or(0))
     }
+}
+
+/// The folders of the objects: the first two digits of every digest.
+fn prefixes() -> impl Iterator<Item = String> {
+    (0..=u8::MAX).map(|first| format!("{first:02x}"))
 }
 
 /// Makes a key that no one has: the digest below a folder of its first two digits, and 122 bits of

@@ -224,6 +224,7 @@ fn finding(finding: Finding) -> v1::Finding {
         FindingKind::PartMissing => Wire::PartMissing,
         FindingKind::PartDamaged => Wire::PartDamaged,
         FindingKind::ObjectUnknown => Wire::ObjectUnknown,
+        FindingKind::ObjectsUnlisted => Wire::ObjectsUnlisted,
         FindingKind::SessionReceived => Wire::SessionReceived,
         FindingKind::SessionChunks => Wire::SessionChunks,
         FindingKind::ChunkOrphan => Wire::ChunkOrphan,

@@ -31,6 +31,8 @@ pub enum FindingKind {
     PartDamaged,
     /// An object that no row knows.
     ObjectUnknown,
+    /// Objects that cannot be listed, so that those which no row knows are not found.
+    ObjectsUnlisted,
     /// A session counts other bytes than its chunks have.
     SessionReceived,
     /// The chunks of a session overlap or are damaged.

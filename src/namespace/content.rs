@@ -10,7 +10,7 @@ use crate::{
         garbage::{Ref, bury, let_go_if_last},
         pin::{self, Owner},
         schema,
-        sql::{Row, Tx, params},
+        sql::{Row, Tx, params, sum},
         tree::{self, File, Target},
     },
 };
@@ -88,10 +88,10 @@ pub fn part(tx: &mut Tx<'_>, id: i64) -> Result<Option<PartRow>> {
 
 fn part_row(row: &Row) -> Result<PartRow> {
     Ok(PartRow {
-        start: row.int(0)?,
+        start: row.count(0)?,
         id: row.int(1)?,
         digest: row.digest(2)?,
-        size: row.int(3)?,
+        size: row.count(3)?,
         bytes: row.opt_bytes(4)?.map(Bytes::from),
         object: row.opt_text(5)?,
     })
@@ -340,10 +340,9 @@ pub fn set_digest(tx: &mut Tx<'_>, content: i64, digest: &Digest) -> Result<()> 
 
 /// Parts and their bytes: all of them, and those in objects.
 pub fn part_totals(tx: &mut Tx<'_>) -> Result<(Totals, Totals)> {
-    let sql =
-        "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM part WHERE object IS NULL";
+    let sql = concat!("SELECT COUNT(*), ", sum!("size"), " FROM part WHERE object IS NULL");
     let inline = tx.one(sql, &[])?;
-    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM part WHERE object IS NOT NULL";
+    let sql = concat!("SELECT COUNT(*), ", sum!("size"), " FROM part WHERE object IS NOT NULL");
     let objects = tx.one(sql, &[])?;
     let objects = Totals { files: objects.int(0)?, bytes: objects.int(1)? };
     let files = objects.files + inline.int(0)?;

@@ -116,7 +116,7 @@ impl Search {
                     continue;
                 }
                 seen.skipped.files += 1;
-                seen.skipped.bytes += row.int(2)?;
+                seen.skipped.bytes = seen.skipped.bytes.saturating_add(row.count(2)?);
                 if !self.matched.contains(name) {
                     self.matched.insert(name.to_owned());
                 }
@@ -329,10 +329,12 @@ impl Build {
                 *self.occurrences.entry(child).or_default() += times;
             }
         }
-        progress.files_done += done.files * times;
-        progress.bytes_done += done.bytes * times;
-        progress.files_skipped += skipped.files * times;
-        progress.bytes_skipped += skipped.bytes * times;
+        // Totals that are damaged may say anything.
+        let add = |sum: &mut i64, one: i64| *sum = sum.saturating_add(one.saturating_mul(times));
+        add(&mut progress.files_done, done.files);
+        add(&mut progress.bytes_done, done.bytes);
+        add(&mut progress.files_skipped, skipped.files);
+        add(&mut progress.bytes_skipped, skipped.bytes);
     }
 }
 

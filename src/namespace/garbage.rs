@@ -18,7 +18,7 @@ use crate::{
     model::Usage,
     namespace::{
         schema::ROOT,
-        sql::{Row, Tx, params},
+        sql::{Row, Tx, params, sum},
     },
 };
 
@@ -169,7 +169,7 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
     let rows = tx.all(sql, params![id, RECLAIM_CHUNK_ROWS as i64])?;
     let mut bytes = 0;
     for row in &rows {
-        bytes += row.opt_int(5)?.unwrap_or(row.int(4)?);
+        bytes += row.opt_count(5)?.unwrap_or(row.count(4)?);
         let (folded, name) = (row.text(0)?, row.text(1)?);
         let sql = "DELETE FROM entry WHERE folder = $1 AND folded = $2 AND name = $3";
         tx.execute(sql, params![id, &folded, &name])?;
@@ -182,8 +182,9 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
         return forget(tx, folder);
     }
     // What is left of it waits to be freed; the rest is counted where it is now.
-    tx.execute("UPDATE folder SET bytes = bytes - $1 WHERE id = $2", params![bytes, id])?;
-    Ok(())
+    let sql = "UPDATE folder SET bytes = CASE WHEN bytes > $1 THEN bytes - $1 ELSE 0 END
+               WHERE id = $2";
+    tx.execute(sql, params![bytes, id]).map(drop)
 }
 
 /// What an entry refers to: its columns `child` and `content`, from `column` on.
@@ -205,7 +206,7 @@ fn reclaim_content(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
     let rows = tx.all(sql, params![id, RECLAIM_CHUNK_ROWS as i64])?;
     let mut bytes = 0;
     for row in &rows {
-        bytes += row.opt_int(2)?.unwrap_or_default();
+        bytes += row.opt_count(2)?.unwrap_or_default();
         let sql = "DELETE FROM content_part WHERE content = $1 AND start = $2";
         tx.execute(sql, params![id, row.int(0)?])?;
         let_go_since(tx, Ref::part(row.int(1)?), since)?;
@@ -214,8 +215,9 @@ fn reclaim_content(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
         tx.execute("DELETE FROM content WHERE id = $1", params![id])?;
         return forget(tx, content);
     }
-    tx.execute("UPDATE content SET size = size - $1 WHERE id = $2", params![bytes, id])?;
-    Ok(())
+    let sql = "UPDATE content SET size = CASE WHEN size > $1 THEN size - $1 ELSE 0 END
+               WHERE id = $2";
+    tx.execute(sql, params![bytes, id]).map(drop)
 }
 
 fn reclaim_part(tx: &mut Tx<'_>, id: i64) -> Result<()> {
@@ -244,27 +246,23 @@ pub fn bury(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
 
 /// What waits to be freed: folders, contents, parts and objects, and their bytes at most, where all
 /// parts have so many. Of a folder and a content, some bytes can be shared with what stays and with
-/// each other, so they free no more than all parts have. The sum is one of doubles, since that of
-/// many folders does not fit into 64 bits, and it ends at `limits::TOTAL_MAX`.
+/// each other, so they free no more than all parts have.
 pub fn waiting(tx: &mut Tx<'_>, part_bytes: i64) -> Result<Usage> {
-    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM dead_object";
+    let sql = concat!("SELECT COUNT(*), ", sum!("size"), " FROM dead_object");
     let objects = tx.one(sql, &[])?;
-    let sql = "SELECT number,
-                 CASE WHEN bytes > 9007199254740992 THEN 9007199254740992
-                   ELSE CAST(bytes AS BIGINT) END
-               FROM (
-                 SELECT COUNT(*) AS number,
-                   COALESCE(SUM(CAST(size AS DOUBLE PRECISION)), 0) AS bytes
-                 FROM (
-                   SELECT p.size FROM garbage g JOIN part p ON p.id = g.id WHERE g.kind = 3
-                   UNION ALL
-                   SELECT c.size FROM garbage g JOIN content c ON c.id = g.id WHERE g.kind = 2
-                     AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = g.id)
-                   UNION ALL
-                   SELECT f.bytes FROM garbage g JOIN folder f ON f.id = g.id WHERE g.kind = 1
-                     AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = g.id)
-                 ) AS waiting
-               ) AS total";
+    let sql = concat!(
+        "SELECT COUNT(*), ",
+        sum!("size"),
+        " FROM (
+           SELECT p.size FROM garbage g JOIN part p ON p.id = g.id WHERE g.kind = 3
+           UNION ALL
+           SELECT c.size FROM garbage g JOIN content c ON c.id = g.id WHERE g.kind = 2
+             AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = g.id)
+           UNION ALL
+           SELECT f.bytes FROM garbage g JOIN folder f ON f.id = g.id WHERE g.kind = 1
+             AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = g.id)
+         ) AS waiting"
+    );
     let named = tx.one(sql, &[])?;
     let bytes = objects.int(1)?.saturating_add(named.int(1)?.min(part_bytes));
     Ok(Usage { count: objects.int(0)? + named.int(0)?, bytes: bytes.min(TOTAL_MAX) })

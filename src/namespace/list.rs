@@ -6,7 +6,7 @@ use crate::{
     model::{Entry, EntryKind, FileVersion, Info, Listing, Stat, StorePath, Totals, Usage, folded},
     namespace::{
         content, garbage, schema,
-        sql::{Row, Tx, params},
+        sql::{Row, Tx, params, sum},
         tree::{self, File, Target},
     },
 };
@@ -98,8 +98,8 @@ pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Resu
 
 fn child_totals(row: &Row) -> Result<Totals> {
     Ok(Totals {
-        files: row.opt_int(6)?.unwrap_or_default(),
-        bytes: row.opt_int(7)?.unwrap_or_default(),
+        files: row.opt_count(6)?.unwrap_or_default(),
+        bytes: row.opt_count(7)?.unwrap_or_default(),
     })
 }
 
@@ -124,8 +124,7 @@ pub fn info(tx: &mut Tx<'_>) -> Result<Info> {
     };
     let (parts, objects) = content::part_totals(tx)?;
     let staging = tx.one(
-        "SELECT COUNT(*), CAST(COALESCE(SUM(received), 0) AS BIGINT) FROM upload_session
-         WHERE committed = 0",
+        concat!("SELECT COUNT(*), ", sum!("received"), " FROM upload_session WHERE committed = 0"),
         &[],
     )?;
     Ok(Info {

@@ -45,7 +45,7 @@ impl Reach {
 pub fn below(tx: &mut Tx<'_>, target: &Target) -> Result<Reach> {
     let Target::Folder(id) = target else { return Ok(Reach::default()) };
     let row = tx.one("SELECT depth, length FROM folder WHERE id = $1", params![*id])?;
-    Ok(Reach { depth: row.int(0)?, length: row.int(1)? })
+    Ok(Reach { depth: row.count(0)?, length: row.count(1)? })
 }
 
 /// Refuses a target below which paths would be deeper or longer than a path may be: nobody could name

@@ -355,7 +355,7 @@ fn chunk_parts(tx: &mut Tx<'_>, id: SessionId, total: i64) -> Result<Vec<(i64, i
     for row in &rows {
         let (part, size) = (row.int(0)?, row.int(1)?);
         is_whole &= row.int(3)? == end;
-        end += size;
+        end = end.saturating_add(size);
         parts.push((part, size, row.digest(2)?));
     }
     if is_whole && end == total {

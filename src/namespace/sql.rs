@@ -3,7 +3,10 @@
 //! One text serves every engine: only what SQLite and PostgreSQL both understand, parameters `$1`,
 //! `$2`…, integers of 64 bits, times as integer microseconds. No statement is built from input.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    limits::TOTAL_MAX,
+};
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,39 @@ macro_rules! params {
 }
 pub(crate) use params;
 
+/// The SQL of a number as [`Row::count`] reads it.
+macro_rules! count {
+    ($value:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $value,
+            " < 0 THEN 0 WHEN ",
+            $value,
+            " > 9007199254740992 ",
+            "THEN 9007199254740992 ELSE ",
+            $value,
+            " END"
+        )
+    };
+}
+pub(crate) use count;
+
+/// The SQL of the sum of such numbers, at most [`TOTAL_MAX`]. It is one of doubles, which do not
+/// overflow, and exact up to that bound.
+macro_rules! sum {
+    ($value:literal) => {
+        concat!(
+            "CASE WHEN SUM(CAST(",
+            $crate::namespace::sql::count!($value),
+            " AS DOUBLE PRECISION)) ",
+            "> 9007199254740992 THEN 9007199254740992 ELSE CAST(COALESCE(SUM(CAST(",
+            $crate::namespace::sql::count!($value),
+            " AS DOUBLE PRECISION)), 0) AS BIGINT) END"
+        )
+    };
+}
+pub(crate) use sum;
+
 /// A row of an answer. A column of another type than asked for is a fault of the program or of the
 /// database file, and an internal error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +127,17 @@ impl Row {
             Some(Value::Null) => Ok(None),
             _ => Err(mismatch(column, "an integer")),
         }
+    }
+
+    /// A number of things or bytes: what no store can have is the nearest that one can, so that sums of
+    /// damaged rows do not overflow.
+    pub fn count(&self, column: usize) -> Result<i64> {
+        self.int(column).map(bounded)
+    }
+
+    /// The same, or NULL.
+    pub fn opt_count(&self, column: usize) -> Result<Option<i64>> {
+        Ok(self.opt_int(column)?.map(bounded))
     }
 
     /// Text.
@@ -129,6 +176,11 @@ impl Row {
             })
             .transpose()
     }
+}
+
+/// The nearest number of things or bytes that a store can have.
+fn bounded(number: i64) -> i64 {
+    number.clamp(0, TOTAL_MAX)
 }
 
 fn mismatch(column: usize, wanted: &str) -> Error {

@@ -17,7 +17,7 @@ use crate::{
         garbage::{Ref, entry_refs, is_pinned, let_go, let_go_if_last},
         reach::{self, Reach},
         schema::{self, ROOT},
-        sql::{Row, Tx, params},
+        sql::{Row, Tx, count, params},
     },
 };
 
@@ -59,7 +59,7 @@ impl Target {
         }
         Ok(Self::File(File {
             content: row.int(column + 1)?,
-            size: row.int(column + 2)?,
+            size: row.count(column + 2)?,
             version: row.int(column + 3)?,
             modified: row.int(column + 4)?,
         }))
@@ -94,7 +94,7 @@ pub fn totals(tx: &mut Tx<'_>, target: &Target) -> Result<Totals> {
         Target::File(file) => Ok(Totals { files: 1, bytes: file.size }),
         Target::Folder(id) => {
             let row = tx.one("SELECT files, bytes FROM folder WHERE id = $1", params![*id])?;
-            Ok(Totals { files: row.int(0)?, bytes: row.int(1)? })
+            Ok(Totals { files: row.count(0)?, bytes: row.count(1)? })
         }
     }
 }
@@ -382,8 +382,13 @@ fn check_totals(tx: &mut Tx<'_>, delta: Totals) -> Result<()> {
 fn record_change(tx: &mut Tx<'_>, chain: &[i64], delta: Totals) -> Result<()> {
     for folder in chain {
         tx.execute(
-            "UPDATE folder SET files = files + $1, bytes = bytes + $2, changes = changes + 1
-             WHERE id = $3",
+            concat!(
+                "UPDATE folder SET files = ",
+                count!("files"),
+                " + $1, bytes = ",
+                count!("bytes"),
+                " + $2, changes = changes + 1 WHERE id = $3"
+            ),
             params![delta.files, delta.bytes, *folder],
         )?;
     }

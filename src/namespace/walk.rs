@@ -88,7 +88,7 @@ impl Walk {
             files.push(WalkedFile {
                 path: folder.path.child(&self.after.1),
                 content: row.int(2)?,
-                size: row.int(3)?,
+                size: row.count(3)?,
                 times: folder.times,
             });
         }

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    blob,
+    blob::{self, Unlisted},
     error::{Error, Kind, Result},
     limits::{
         EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
@@ -256,7 +256,8 @@ impl Store {
     /// left. The background does the same.
     ///
     /// # Errors
-    /// `Internal` or `Busy` if the blob store cannot be listed.
+    /// `Internal` or `Busy` if a folder of the blob store cannot be listed; the others are swept then,
+    /// unless the blob store does not answer.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -265,9 +266,20 @@ impl Store {
         let age = |tx: &mut Tx<'_>| Ok(tx.now()?.saturating_sub(micros(SWEEP_AGE)));
         let before = self.0.engine.read(None, age).await?;
         let mut removed = 0_u64;
+        let mut failure = None;
         let mut objects = self.0.blobs.list();
         while let Some(object) = objects.next().await {
-            let object = object.map_err(|error| blob_error(&StorePath::root(), error))?;
+            let object = match object {
+                Ok(object) => object,
+                Err(Unlisted { error, .. }) => {
+                    let is_over = matches!(error, blob::Error::Stalled { .. });
+                    failure.get_or_insert(blob_error(&StorePath::root(), error));
+                    if is_over {
+                        break;
+                    }
+                    continue;
+                }
+            };
             if object.modified_micros > before {
                 continue;
             }
@@ -279,15 +291,15 @@ impl Store {
                 removed += 1;
             }
         }
-        removed += self
-            .0
-            .blobs
-            .sweep_staging(before)
-            .await
-            .map_err(|error| blob_error(&StorePath::root(), error))?;
+        match self.0.blobs.sweep_staging(before).await {
+            Ok(files) => removed += files,
+            Err(error) => {
+                failure.get_or_insert(blob_error(&StorePath::root(), error));
+            }
+        }
         if removed > 0 {
             tracing::info!(removed, seconds = started.elapsed().as_secs(), "leftovers are swept");
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 }

@@ -14,19 +14,19 @@ use futures::{
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
-    blob::{self, ObjectInfo},
+    blob::{self, ObjectInfo, Unlisted},
     error::{Error, Kind, Result, chain},
     limits::{
         CHECK_FINDINGS_MAX, CHECK_IN_FLIGHT, PATH_DEPTH_MAX, PROGRESS_EVERY, SWEEP_AGE, micros,
     },
-    model::{CheckReport, CheckRequest, Finding, FindingKind, StorePath},
+    model::{CheckReport, CheckRequest, Finding, FindingKind},
     namespace::{
         check::{self, Lost, Scan, Suspect, Then},
         content::PartRow,
         garbage,
         sql::Tx,
     },
-    store::{Store, blob_error, part::Keep},
+    store::{Store, part::Keep},
 };
 
 /// A check on its way. Dropped, it ends; what it has repaired stays.
@@ -44,7 +44,7 @@ pub struct Checking {
 enum At {
     Rows { scan: Scan, round: usize, recounted: bool },
     Parts(i64),
-    Objects { list: BoxStream<'static, Result<ObjectInfo, blob::Error>>, before: i64 },
+    Objects { list: BoxStream<'static, Result<ObjectInfo, Unlisted>>, before: i64 },
     Done,
     Over,
 }
@@ -81,7 +81,7 @@ impl Checking {
     /// report.
     ///
     /// # Errors
-    /// Those of the engine and of the listing of the blob store; the check is over then.
+    /// Those of the engine; the check is over then. What the blob store cannot do is a finding.
     ///
     /// # Cancel safety
     /// Not to be called again once dropped: the check is over.
@@ -198,22 +198,29 @@ impl Checking {
         Ok(At::Parts(last))
     }
 
-    /// Looks at some objects of the listing.
+    /// Looks at some objects of the listing. One that cannot be listed hides those behind it in its
+    /// folder; a blob store that does not answer is not asked any more.
     async fn objects(
         &mut self,
-        mut list: BoxStream<'static, Result<ObjectInfo, blob::Error>>,
+        mut list: BoxStream<'static, Result<ObjectInfo, Unlisted>>,
         before: i64,
     ) -> Result<At> {
         let mut old = Vec::with_capacity(CHECK_FINDINGS_MAX);
-        while old.len() < CHECK_FINDINGS_MAX
-            && let Some(object) = list.next().await
+        let mut is_last = false;
+        while !is_last
+            && old.len() < CHECK_FINDINGS_MAX
+            && self.report.findings.len() < CHECK_FINDINGS_MAX
         {
-            let object = object.map_err(|error| blob_error(&StorePath::root(), error))?;
-            if object.modified_micros <= before {
-                old.push(object);
+            match list.next().await {
+                None => is_last = true,
+                Some(Ok(object)) if object.modified_micros <= before => old.push(object),
+                Some(Ok(_)) => {}
+                Some(Err(unlisted)) => {
+                    is_last = matches!(unlisted.error, blob::Error::Stalled { .. });
+                    self.tell(not_listed(&unlisted));
+                }
             }
         }
-        let is_last = old.len() < CHECK_FINDINGS_MAX;
         let unknown = move |tx: &mut Tx<'_>| {
             let mut unknown = Vec::new();
             for object in old {
@@ -246,6 +253,23 @@ impl Checking {
         }
         self.tell(finding);
         Ok(())
+    }
+}
+
+/// Says that objects cannot be listed, and logs why.
+fn not_listed(Unlisted { folder, error }: &Unlisted) -> Finding {
+    let error = chain(error);
+    tracing::warn!(folder, error, "a folder of the blob store cannot be listed");
+    let message = format!(
+        "objects in the folder {folder} of the blob store cannot be listed, so that some which belong \
+         to nothing may not be told; the server's log says why"
+    );
+    Finding {
+        kind: FindingKind::ObjectsUnlisted,
+        message,
+        paths: Vec::new(),
+        more_paths: false,
+        repaired: false,
     }
 }
 

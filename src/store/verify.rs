@@ -93,13 +93,14 @@ impl Check<'_> {
             }
         }
         let times = file.times;
-        let bytes = rest * times;
+        let bytes = rest.saturating_mul(times);
         self.running.push_back(Running::Counted { files: times, bytes });
         self.settle(IN_FLIGHT).await
     }
 
     async fn part(&mut self, file: &WalkedFile, part: PartRow) -> Result<()> {
-        let (store, path, bytes) = (self.store.clone(), file.path.clone(), part.size * file.times);
+        let (store, path, bytes) =
+            (self.store.clone(), file.path.clone(), part.size.saturating_mul(file.times));
         let checking = {
             let path = path.clone();
             async move { store.check_part(&path, part).await }
@@ -133,12 +134,12 @@ impl Check<'_> {
                 Some(Running::Counted { files, bytes }) => {
                     let progress = self.report.progress();
                     progress.files_done += files;
-                    progress.bytes_done += bytes;
+                    progress.bytes_done = progress.bytes_done.saturating_add(bytes);
                 }
                 Some(Running::Part { mut task, path, bytes }) => {
                     self.wait(&mut task).await?;
                     let progress = self.report.progress();
-                    progress.bytes_done += bytes;
+                    progress.bytes_done = progress.bytes_done.saturating_add(bytes);
                     path.as_str().clone_into(&mut progress.current_path);
                 }
             }

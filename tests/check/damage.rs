@@ -1,6 +1,6 @@
 //! One kind of damage each: found, named by its paths, and repaired where that is safe.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 use imagestore::{
     limits::SWEEP_AGE,
@@ -353,6 +353,18 @@ async fn damage_to_parts_is_found() {
             found: &[K::ObjectUnknown],
             paths: &[],
             left: &[],
+        },
+        Case {
+            name: "a folder of objects with a link that leads to itself",
+            damage: |store| {
+                // It is looked at before the object.
+                let link = store.path().join("blobs/00/link");
+                symlink(&link, &link).unwrap();
+                store.add_object(2 * SWEEP_AGE);
+            },
+            found: &[K::ObjectUnknown, K::ObjectsUnlisted],
+            paths: &[],
+            left: &[K::ObjectsUnlisted],
         },
     ])
     .await;

@@ -20,6 +20,8 @@ mod reader;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod sums;
+#[cfg(test)]
 mod tags;
 #[cfg(test)]
 mod upgrade;

@@ -84,6 +84,21 @@ class LogTest(CommandCase):
                 self.assertEqual(self.run_command(*arguments).returncode, 1)
                 self.assert_once()
 
+    def test_a_check(self) -> None:
+        """Goes on, tells what it cannot read or list, and logs the cause of each once."""
+        self.break_object()
+        for arguments in [["check"], ["check", "--deep"]]:
+            with self.subTest(arguments):
+                done = self.run_command(*arguments)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("the store is damaged: 2 findings", done.stderr)
+                found = [line.split(":")[0] for line in done.stdout.splitlines()]
+                self.assertEqual(found[:2], ["part_damaged", "objects_unlisted"])
+                self.assertIn(f"in the folder {self.object.parent.name} of", done.stdout)
+                part, listing = self.causes()
+                self.assertIn("the bytes of a part are not well", part)
+                self.assertIn("a folder of the blob store cannot be listed", listing)
+
     def test_an_object_that_cannot_be_put(self) -> None:
         """Logs why an upload over REST could not store its part."""
         folder = self.object.parent

@@ -38,7 +38,7 @@ impl List {
             return Ok(());
         };
         self.only = (end == 0).then_some(digest);
-        self.end = (start == end).then_some(end + size);
+        self.end = (start == end).then_some(end.saturating_add(size));
         hash_part(&mut self.hasher, size, &digest);
         Ok(())
     }
@@ -161,7 +161,7 @@ pub fn stored_parts(
         let object = row.opt_text(3)?;
         if object.is_some() || request.deep {
             let bytes = row.opt_bytes(4)?.map(Bytes::from);
-            let (id, digest, size) = (row.int(0)?, row.digest(1)?, row.int(2)?);
+            let (id, digest, size) = (row.int(0)?, row.digest(1)?, row.count(2)?);
             parts.push(PartRow { start: 0, id, digest, size, bytes, object });
         }
     }

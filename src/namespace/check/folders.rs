@@ -2,7 +2,7 @@
 
 use crate::{
     error::Result,
-    limits::CHECK_PAGE_ROWS,
+    limits::{CHECK_PAGE_ROWS, TOTAL_MAX},
     model::{Totals, folded},
     namespace::{
         check::{At, Looked, Suspect, is_last, page, suspects},
@@ -20,9 +20,16 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    fn add(&mut self, totals: Totals) {
+        let sum = |a: i64, b: i64| (a + b).min(TOTAL_MAX);
+        self.totals.files = sum(self.totals.files, totals.files);
+        self.totals.bytes = sum(self.totals.bytes, totals.bytes);
+    }
+
     fn close(self, tx: &mut Tx<'_>, looked: &mut Looked) -> Result<()> {
-        let is_good = sums(tx, self.folder)?
-            .is_some_and(|(totals, reach)| totals == self.totals && reach == reach.or(self.reach));
+        let is_good = sums(tx, self.folder)?.is_some_and(|(totals, reach)| {
+            totals == self.totals && reach == reach.or(self.reach) && is_possible(reach)
+        });
         if !is_good {
             looked.suspects.push(Suspect::Folder(self.folder));
         }
@@ -56,11 +63,10 @@ pub(super) fn entries(
         }
         let (is_good, totals) = entry(row)?;
         if let Some(tally) = &mut tally {
-            tally.totals.files += totals.files;
-            tally.totals.bytes += totals.bytes;
+            tally.add(totals);
             let below = Reach {
-                depth: row.opt_int(12)?.unwrap_or(0),
-                length: row.opt_int(13)?.unwrap_or(0),
+                depth: row.opt_count(12)?.unwrap_or(0),
+                length: row.opt_count(13)?.unwrap_or(0),
             };
             tally.reach = tally.reach.or(below.under(&after.2));
         }
@@ -83,13 +89,13 @@ fn entry(row: &Row) -> Result<(bool, Totals)> {
     let (child, content) = (row.opt_int(3)?, row.opt_int(4)?);
     let size = row.int(5)?;
     if child.is_some() {
-        let (files, bytes) = (row.opt_int(8)?, row.opt_int(9)?);
+        let (files, bytes) = (row.opt_count(8)?, row.opt_count(9)?);
         let totals = Totals { files: files.unwrap_or(0), bytes: bytes.unwrap_or(0) };
         return Ok((content.is_none() && files.is_some(), totals));
     }
     // A content without an etag is being taken apart.
     let is_good = row.opt_int(10)? == Some(size) && row.opt_digest(11)?.is_some();
-    Ok((is_good, Totals { files: 1, bytes: size }))
+    Ok((is_good, Totals { files: 1, bytes: row.count(5)? }))
 }
 
 /// Folders that hold nothing, or that nothing refers to.
@@ -112,7 +118,12 @@ pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Resul
     Ok(At::Folders(last))
 }
 
-/// What a folder says of what is below it; nothing if it is gone.
+/// Whether paths can reach so far below a folder.
+pub(super) fn is_possible(reach: Reach) -> bool {
+    [reach.depth, reach.length].iter().all(|far| (0..=TOTAL_MAX).contains(far))
+}
+
+/// What a folder says of what is below it, as it says it; nothing if it is gone.
 pub(super) fn sums(tx: &mut Tx<'_>, folder: i64) -> Result<Option<(Totals, Reach)>> {
     tx.first("SELECT files, bytes, depth, length FROM folder WHERE id = $1", params![folder])?
         .map(|row| {

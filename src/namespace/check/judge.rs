@@ -16,7 +16,7 @@ use crate::{
         garbage::{self, Kind, Ref, is_referenced, let_go},
         reach::Reach,
         schema::ROOT,
-        sql::{Tx, params},
+        sql::{Tx, count, params, sum},
         tree,
     },
 };
@@ -174,27 +174,31 @@ fn folder(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
         return Ok(vec![finding]);
     }
     let row = tx.one(
-        "SELECT COUNT(*),
-           CAST(COALESCE(SUM(CASE WHEN e.child IS NULL THEN 1 ELSE f.files END), 0) AS BIGINT),
-           CAST(COALESCE(SUM(CASE WHEN e.child IS NULL THEN e.size ELSE f.bytes END), 0) AS BIGINT),
-           CAST(COALESCE(SUM(CASE WHEN e.child IS NOT NULL AND f.id IS NULL THEN 1 ELSE 0 END), 0)
-             AS BIGINT),
-           COALESCE(MAX(1 + COALESCE(f.depth, 0)), 0),
-           COALESCE(MAX(OCTET_LENGTH(e.name) + COALESCE(1 + f.length, 0)), 0)
-         FROM entry e LEFT JOIN folder f ON f.id = e.child WHERE e.folder = $1",
+        concat!(
+            "SELECT COUNT(*), ", sum!("CASE WHEN e.child IS NULL THEN 1 ELSE f.files END"), ", ",
+            sum!("CASE WHEN e.child IS NULL THEN e.size ELSE f.bytes END"), ",
+               CAST(COALESCE(SUM(CASE WHEN e.child IS NOT NULL AND f.id IS NULL THEN 1 ELSE 0 END), 0)
+                 AS BIGINT),
+               COALESCE(MAX(1 + COALESCE(", count!("f.depth"), ", 0)), 0),
+               COALESCE(MAX(OCTET_LENGTH(e.name) + COALESCE(1 + ", count!("f.length"), ", 0)), 0)
+             FROM entry e LEFT JOIN folder f ON f.id = e.child WHERE e.folder = $1"
+        ),
         params![id],
     )?;
     let counted = Totals { files: row.int(1)?, bytes: row.int(2)? };
     let far = Reach { depth: row.int(4)?, length: row.int(5)? };
     let is_empty = row.int(0)? == 0 && id != ROOT;
     // With a folder below that is lost a recount would be short of it; that one is told.
-    let is_wrong = (counted != stored || reach != reach.or(far)) && row.int(3)? == 0;
+    let is_far = reach != reach.or(far) || !folders::is_possible(reach);
+    let is_wrong = (counted != stored || is_far) && row.int(3)? == 0;
     let mut findings = Vec::new();
     if is_wrong || is_empty {
         let places = Places::of_folder(tx, id)?;
         if is_wrong && places.is_live() {
-            let text = if counted == stored {
+            let text = if counted == stored && folders::is_possible(reach) {
                 "paths below the folder are deeper or longer than it says".to_owned()
+            } else if counted == stored {
+                "no path can be as deep or long as the folder says".to_owned()
             } else {
                 format!(
                     "the folder says {} files of {} bytes and holds {} of {}",

@@ -30,8 +30,8 @@ impl Run {
     pub(super) fn add(&mut self, row: &Row, column: usize) -> Result<()> {
         let (start, size) = (row.int(column)?, row.int(column + 1)?);
         self.is_good &= start >= self.end && row.opt_int(column + 2)? == Some(size);
-        self.sum += size;
-        self.end = start + size;
+        self.sum = self.sum.saturating_add(size);
+        self.end = start.saturating_add(size);
         Ok(())
     }
 

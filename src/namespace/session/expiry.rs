@@ -25,9 +25,9 @@ pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
     )?;
     for row in &rows {
         let_go_if_last(tx, Ref::part(row.int(0)?))?;
-        let sql = "UPDATE upload_session SET received = received - $1, pieces = pieces - 1
-                   WHERE id = $2";
-        tx.execute(sql, params![row.int(1)?, &id.to_string()])?;
+        let sql = "UPDATE upload_session SET pieces = pieces - 1,
+                     received = CASE WHEN received > $1 THEN received - $1 ELSE 0 END WHERE id = $2";
+        tx.execute(sql, params![row.count(1)?, &id.to_string()])?;
     }
     if rows.len() < EXPIRE_ROWS {
         tx.execute("DELETE FROM upload_session WHERE id = $1", params![&id.to_string()])?;

@@ -83,8 +83,8 @@ pub(super) fn list(tx: &mut Tx<'_>, source: Source, (from, end): (i64, i64)) -> 
     let mut pieces: Vec<Piece> = Vec::with_capacity(rows.len());
     for row in &rows {
         let piece = Piece {
-            start: row.int(0)?,
-            size: row.int(1)?,
+            start: row.count(0)?,
+            size: row.count(1)?,
             part: row.int(2)?,
             digest: row.digest(3)?,
         };
@@ -156,10 +156,12 @@ pub(super) fn are_stored(
 pub(super) fn judge_range(tx: &mut Tx<'_>, id: SessionId, chunk: ChunkRange) -> Result<Verdict> {
     let (session, end) = (id.to_string(), chunk.end());
     // Pieces do not overlap, so of those that begin before the chunk only the last one can reach it.
-    let sql = "SELECT start + size FROM upload_chunk WHERE session = $1 AND start < $2
+    let sql = "SELECT start, size FROM upload_chunk WHERE session = $1 AND start < $2
                ORDER BY start DESC LIMIT 1";
-    let before = tx.first(sql, params![&session, chunk.offset])?;
-    let before = before.map_or(Ok(0), |row| row.int(0))?;
+    let before = match tx.first(sql, params![&session, chunk.offset])? {
+        Some(row) => row.count(0)? + row.count(1)?,
+        None => 0,
+    };
     let mut covered = before.max(chunk.offset);
     let mut is_untouched = covered == chunk.offset;
     while covered < end {
@@ -174,7 +176,7 @@ pub(super) fn judge_range(tx: &mut Tx<'_>, id: SessionId, chunk: ChunkRange) -> 
             if row.int(0)? != covered {
                 break;
             }
-            covered += row.int(1)?;
+            covered += row.count(1)?;
         }
         if covered == from {
             break;
@@ -213,7 +215,7 @@ pub(super) fn gaps(
             params![&id.to_string(), next, PAGE_ROWS],
         )?;
         for row in &rows {
-            let (start, size) = (row.int(0)?, row.int(1)?);
+            let (start, size) = (row.count(0)?, row.count(1)?);
             if start > next {
                 gaps.push(ByteRange { start: next, end: start - 1 });
             }

@@ -1,0 +1,108 @@
+//! Numbers that no store can have: they are found, and no sum of them ends anything.
+
+use std::time::Duration;
+
+use imagestore::{
+    limits::TOTAL_MAX,
+    model::{FindingKind as K, StorePath},
+    store::Call,
+};
+
+use crate::{
+    damage::{Case, try_all},
+    harness::{DEEP, FOR_EVER, Folder, REPAIR, check, fill, kinds, path, put},
+};
+
+const MAX: i64 = i64::MAX;
+const MIN: i64 = i64::MIN;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_numbers_of_folders_are_found() {
+    try_all(&[
+        Case {
+            name: "totals that no store can have",
+            damage: |store| store.sql(&format!("UPDATE folder SET files = {MAX}, bytes = {MAX}")),
+            found: &[K::FolderTotals],
+            paths: &[""],
+            left: &[],
+        },
+        Case {
+            name: "totals below nothing",
+            damage: |store| store.sql(&format!("UPDATE folder SET files = {MIN}, bytes = {MIN}")),
+            found: &[K::FolderTotals],
+            paths: &[""],
+            left: &[],
+        },
+        Case {
+            name: "a reach that no path can have",
+            damage: |store| store.sql(&format!("UPDATE folder SET depth = {MAX}, length = {MAX}")),
+            found: &[K::FolderTotals],
+            paths: &[""],
+            left: &[],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_sizes_are_found() {
+    try_all(&[
+        Case {
+            name: "parts of a size that none can have",
+            damage: |store| {
+                store.sql(&format!("UPDATE part SET size = {MAX} WHERE object IS NOT NULL"));
+            },
+            found: &[K::ContentParts, K::PartDamaged],
+            paths: &["app/bin/run", "app2/bin/run"],
+            left: &[K::ContentParts, K::PartDamaged],
+        },
+        Case {
+            name: "chunks of a size that none can have",
+            damage: |store| store.sql(&format!("UPDATE upload_chunk SET size = {MAX}")),
+            found: &[K::SessionChunks],
+            paths: &[],
+            left: &[K::SessionChunks],
+        },
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_no_store_can_have_stop_nothing_but_writes() {
+    for number in [MAX, MIN] {
+        let folder = Folder::new();
+        let store = folder.open(FOR_EVER).await;
+        fill(&store).await;
+        store.close().await;
+        drop(store);
+        folder.sql(&format!(
+            "UPDATE folder SET files = {number}, bytes = {number}, depth = {number}, length = {number};
+             UPDATE entry SET size = {number} WHERE child IS NULL;
+             UPDATE upload_session SET received = {number}",
+        ));
+        let store = folder.open(Duration::ZERO).await;
+        let possible = |bytes: i64| (0..=TOTAL_MAX).contains(&bytes);
+        for at in ["", "app", "app/big"] {
+            let at = StorePath::parse_or_root(at, "path").unwrap();
+            let stat = store.stat(&at, Call::default()).await.unwrap();
+            let page = store.list(&at, 0, String::new(), Call::default()).await.unwrap();
+            for entry in page.items.iter().chain([&stat.entry]) {
+                assert!(possible(entry.totals.files) && possible(entry.totals.bytes), "{entry:?}");
+            }
+        }
+        let info = store.info(Call::default()).await.unwrap();
+        assert!(possible(info.staging.bytes) && possible(info.logical.bytes), "{info:?}");
+        store.delete(&path("app"), Call::default()).await.unwrap();
+        store.reclaim().await.unwrap();
+        assert_eq!(
+            kinds(&check(&store, REPAIR).await),
+            [K::EntrySize, K::FolderTotals, K::SessionReceived]
+        );
+        assert_eq!(kinds(&check(&store, DEEP).await), [K::EntrySize]);
+        store.delete(&path("app2"), Call::default()).await.unwrap();
+        store.reclaim().await.unwrap();
+        put(&store, "app/new", b"new").await.unwrap();
+        assert_eq!(check(&store, DEEP).await.findings, []);
+        store.close().await;
+    }
+}
