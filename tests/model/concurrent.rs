@@ -107,6 +107,7 @@ fn is_expected(error: &Error) -> bool {
             | Kind::FileNotFound
             | Kind::InvalidArgument
             | Kind::PathNotFound
+            | Kind::SessionConflict
             | Kind::SessionNotFound
     )
 }

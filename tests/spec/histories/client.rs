@@ -328,5 +328,9 @@ pub(super) async fn files(store: &dyn Driver, folder: &str) -> Outcome<BTreeMap<
 
 /// Whether a call can fail so because of what others do.
 fn is_expected(kind: Kind) -> bool {
-    matches!(kind, Kind::FileNotFound | Kind::FolderNotFound | Kind::PathNotFound)
+    matches!(
+        kind,
+        // A chunk that comes again when the session is committed and others have changed the file.
+        Kind::SessionConflict | Kind::FileNotFound | Kind::FolderNotFound | Kind::PathNotFound
+    )
 }
