@@ -67,7 +67,8 @@
 //! busy, and safe to repeat.
 //! The blob store has a time for each call ([`limits::BLOB_TIME`]). A part that cannot be read back is
 //! put anew by the next upload of its bytes, which heals every file that shares it.
-//! Objects without a row are buried by the guard that put them, or swept when they are old. A start
+//! Objects without a row are buried by the guard that put them; the sweep takes those that a crash left,
+//! which it knows by the run of the server in their keys. A start
 //! drops the pins of earlier runs and fails what they left running. [`store::Store::check`] looks for
 //! what must never be, and a test kills the server again and again and sees that it finds nothing.
 //!

@@ -178,8 +178,11 @@ pub const RECLAIM_OBJECTS: usize = 256;
 pub const RECLAIM_OBJECTS_IN_FLIGHT: usize = 8;
 /// How long something let go of stays readable, unless the command line says otherwise.
 pub const RECLAIM_GRACE_DEFAULT: Duration = Duration::from_secs(5);
-/// The age from which an object without a row is taken for a leftover.
+/// The age from which a check tells of an object without a row; younger ones are left to the sweep.
 pub const SWEEP_AGE: Duration = Duration::from_hours(1);
+/// The age from which an object without a row is taken for a leftover where its key does not name the run
+/// of the server that put it.
+pub const SWEEP_AGE_UNNAMED: Duration = Duration::from_hours(24);
 /// How long after a start leftovers are looked for.
 pub const SWEEP_FIRST: Duration = Duration::from_mins(5);
 /// How often they are looked for after that.

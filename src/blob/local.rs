@@ -9,7 +9,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
 };
 
 use object_store::local::LocalFileSystem;
@@ -56,12 +55,12 @@ impl Folder {
         Ok(durable::sync_dir(&self.0)?)
     }
 
-    /// Deletes the staged files that were last written before `before_micros`. A folder that cannot be
-    /// read does not keep the others from it, and is the error.
-    pub(super) fn sweep_staging(&self, before_micros: i64) -> Result<u64, Error> {
+    /// Deletes the staged files of keys that are not `in_use`. A folder that cannot be read does not keep
+    /// the others from it, and is the error.
+    pub(super) fn sweep_staging(&self, in_use: &dyn Fn(&str) -> bool) -> Result<u64, Error> {
         let (mut swept, mut failure) = (0, None);
         for prefix in prefixes() {
-            match self.sweep_folder(&prefix, before_micros) {
+            match self.sweep_folder(&prefix, in_use) {
                 Ok(files) => swept += files,
                 Err(error) => {
                     failure.get_or_insert(error);
@@ -71,12 +70,12 @@ impl Folder {
         failure.map_or(Ok(swept), |error| Err(error.into()))
     }
 
-    fn sweep_folder(&self, prefix: &str, before_micros: i64) -> io::Result<u64> {
+    fn sweep_folder(&self, prefix: &str, in_use: &dyn Fn(&str) -> bool) -> io::Result<u64> {
         let mut swept = 0;
         for entry in fs::read_dir(self.0.join(prefix))? {
             let entry = entry?;
-            let staged = entry.file_name().to_str().is_some_and(|name| is_staged(prefix, name));
-            if staged && modified_micros(&entry)? < before_micros {
+            let key = entry.file_name().to_str().and_then(|name| staged_key(prefix, name));
+            if key.is_some_and(|key| !in_use(&key)) {
                 crash::reach(Point::Sweep);
                 remove(&entry.path())?;
                 crash::reach(Point::Swept);
@@ -87,24 +86,12 @@ impl Folder {
     }
 }
 
-/// Whether the crate stages a put under this name.
-fn is_staged(prefix: &str, name: &str) -> bool {
-    name.split_once('#').is_some_and(|(base, n)| {
-        is_key(&format!("{prefix}/{base}"))
-            && !n.is_empty()
-            && n.bytes().all(|digit| digit.is_ascii_digit())
-    })
-}
-
-/// When a file was last written; one that is gone by now was written too late to be swept.
-fn modified_micros(entry: &fs::DirEntry) -> io::Result<i64> {
-    let modified = match entry.metadata() {
-        Ok(metadata) => metadata.modified()?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(i64::MAX),
-        Err(error) => return Err(error),
-    };
-    let age = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+/// The key that the crate stages a put of under this name.
+fn staged_key(prefix: &str, name: &str) -> Option<String> {
+    let (base, n) = name.split_once('#')?;
+    let key = format!("{prefix}/{base}");
+    let is_number = !n.is_empty() && n.bytes().all(|digit| digit.is_ascii_digit());
+    (is_number && is_key(&key)).then_some(key)
 }
 
 /// Removes a file; its own put may have renamed it in between.

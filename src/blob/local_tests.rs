@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::*;
-use crate::blob::Blobs;
+use crate::blob::{Blobs, new_key};
 
 const BYTES: &[u8] = b"what must survive";
 
@@ -14,19 +14,26 @@ fn digest() -> [u8; 32] {
     *blake3::hash(BYTES).as_bytes()
 }
 
+async fn put(blobs: &Blobs) -> String {
+    let key = new_key(&digest(), 7);
+    blobs.put(&key, Bytes::from_static(BYTES)).await.expect("put");
+    key
+}
+
 #[tokio::test]
 async fn what_a_crash_leaves_is_swept() {
     let temp = tempfile::tempdir().expect("a folder");
     let blobs = Blobs::local(temp.path()).expect("opened");
-    let key = blobs.put(&digest(), Bytes::from_static(BYTES)).await.expect("put");
+    let key = put(&blobs).await;
     let staged = temp.path().join(format!("{key}#1"));
     let stranger = temp.path().join("00/notes#1");
     fs::write(&staged, b"half").expect("staged");
     fs::write(&stranger, b"mine").expect("a stranger's");
 
-    assert_eq!(blobs.sweep_staging(0).await.expect("swept"), 0);
-    assert!(staged.exists(), "too young");
-    assert_eq!(blobs.sweep_staging(i64::MAX).await.expect("swept"), 1);
+    let mine = key.clone();
+    assert_eq!(blobs.sweep_staging(move |key| key == mine).await.expect("swept"), 0);
+    assert!(staged.exists(), "in use");
+    assert_eq!(blobs.sweep_staging(|_| false).await.expect("swept"), 1);
     assert!(!staged.exists() && stranger.exists());
     blobs.get(&key, &digest(), BYTES.len() as u64).await.expect("the part stays");
 }
@@ -35,7 +42,7 @@ async fn what_a_crash_leaves_is_swept() {
 async fn a_folder_that_cannot_be_read_hides_no_other() {
     let temp = tempfile::tempdir().expect("a folder");
     let blobs = Blobs::local(temp.path()).expect("opened");
-    let key = blobs.put(&digest(), Bytes::from_static(BYTES)).await.expect("put");
+    let key = put(&blobs).await;
     let staged = temp.path().join(format!("{key}#1"));
     fs::write(&staged, b"half").expect("staged");
     // The first one, and one that leads to itself.
@@ -43,7 +50,7 @@ async fn a_folder_that_cannot_be_read_hides_no_other() {
     fs::remove_dir(&broken).expect("empty");
     std::os::unix::fs::symlink(&broken, &broken).expect("a link");
 
-    assert!(matches!(blobs.sweep_staging(i64::MAX).await, Err(Error::Io(_))));
+    assert!(matches!(blobs.sweep_staging(|_| false).await, Err(Error::Io(_))));
     assert!(!staged.exists());
     let found: Vec<_> = blobs.list().collect().await;
     let [Err(unlisted), Ok(object)] = &found[..] else { panic!("{found:?}") };
@@ -58,7 +65,7 @@ async fn a_put_leaves_one_file() {
     let blobs = Blobs::local(&dir.join("made/blobs")).expect("opened");
     let opened = File::create(dir.join("opened")).expect("a file");
     opened.sync_all().expect("a line in the record");
-    let key = blobs.put(&digest(), Bytes::from_static(BYTES)).await.expect("put");
+    let key = put(&blobs).await;
     let put = File::create(dir.join("put")).expect("a file");
     put.sync_all().expect("a line in the record");
     let object = dir.join("made/blobs").join(key);

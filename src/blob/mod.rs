@@ -7,7 +7,8 @@
 //! at once ([`BLOB_CALLS_MAX`]): a disk that hangs blocks its own calls and nothing else.
 //!
 //! **Invariants.** A key is never used twice: it ends in a random suffix, so a late delete hits
-//! nothing alive. A key is made of a digest alone, so no text of a user reaches the object store.
+//! nothing alive. A key is made of a digest and the run of the server that puts it, so no text of a user
+//! reaches the object store, and an object without a row can be judged by who put it.
 //! When [`Blobs::put`] returns, the part survives a power failure.
 //!
 //! **Deliberately absent:** which objects are needed. That is the namespace's knowledge; here
@@ -90,33 +91,29 @@ impl Blobs {
         Self { store, folder: None, calls: Arc::new(Semaphore::new(BLOB_CALLS_MAX)) }
     }
 
-    /// Stores a part and returns its key; it is durable by then.
-    ///
-    /// `digest` is the BLAKE3 of `bytes`; the caller has it from cutting the stream.
+    /// Stores a part under a key of [`new_key`]; it is durable when this returns.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`], [`Error::Io`], [`Error::Stalled`]; nothing is stored under any key that is
-    /// known.
+    /// [`Error::NoSpace`], [`Error::Io`], [`Error::Stalled`]. The object may be there then, or come later,
+    /// whole or not; the key is not to be used again.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped may leave an object that no one knows, until the sweep. Await it in a
-    /// task of its own where that matters.
-    pub async fn put(&self, digest: &[u8; 32], bytes: Bytes) -> Result<String, Error> {
-        let key = new_key(digest);
+    /// A call that is dropped may leave an object, as one that fails.
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
         // Overwriting is one rename, where creating is a second link whose removal is not synced:
         // a power failure would bring that link back, and with it the bytes of a deleted part. A
         // key is new, so there is nothing to overwrite but the same put, repeated by the client of
         // a remote store.
-        let store = Arc::clone(&self.store);
-        let at = key.clone();
-        self.call(&at, async move {
+        let (store, at) = (Arc::clone(&self.store), key);
+        let key = key.to_owned();
+        self.call(at, async move {
             crash::reach(Point::Put);
             match store.put(&Location::from(key.as_str()), bytes.into()).await {
                 Ok(_) => {
                     crash::reach(Point::Stored);
-                    Ok(key)
+                    Ok(())
                 }
                 Err(error) => Err(Error::from_store(&key, error)),
             }
@@ -331,17 +328,19 @@ impl Blobs {
         objects.boxed()
     }
 
-    /// Deletes what puts left behind that a crash broke off, where it was last written before
-    /// `before_micros` (microseconds since 1970), and returns how many files that were.
+    /// Deletes what puts left behind that a crash broke off, but for the keys that are `in_use`, and
+    /// returns how many files that were.
     ///
-    /// Such files have no key, and [`Blobs::list`] does not show them. A local folder that no other
-    /// process uses can be swept with `i64::MAX` before the first put.
+    /// Such files have no key, and [`Blobs::list`] does not show them. No other process may use the folder.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] where a folder cannot be read; the others are swept.
-    pub async fn sweep_staging(&self, before_micros: i64) -> Result<u64, Error> {
-        let swept = self.in_folder(move |folder| folder.sweep_staging(before_micros)).await?;
+    pub async fn sweep_staging(
+        &self,
+        in_use: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<u64, Error> {
+        let swept = self.in_folder(move |folder| folder.sweep_staging(&in_use)).await?;
         Ok(swept.unwrap_or(0))
     }
 }
@@ -351,24 +350,31 @@ fn prefixes() -> impl Iterator<Item = String> {
     (0..=u8::MAX).map(|first| format!("{first:02x}"))
 }
 
-/// Makes a key that no one has: the digest below a folder of its first two digits, and 122 bits of
-/// chance.
-fn new_key(digest: &[u8; 32]) -> String {
+/// Makes a key that no one has: the digest below a folder of its first two digits, the run of the server
+/// that puts it, and 122 bits of chance. `digest` is the BLAKE3 of the bytes.
+pub fn new_key(digest: &[u8; 32], run: u64) -> String {
     let [first, ..] = digest;
     let digest = blake3::Hash::from_bytes(*digest).to_hex();
-    format!("{first:02x}/{digest}-{}", Uuid::new_v4().simple())
+    format!("{first:02x}/{digest}-{run:016x}-{}", Uuid::new_v4().simple())
 }
 
-/// Whether [`new_key`] can have made this.
+/// The run of the server that made a key; nothing in one of before keys named it.
+pub fn run_of(key: &str) -> Option<u64> {
+    let (_, rest) = key.split_once('-')?;
+    let (run, _) = rest.split_once('-')?;
+    u64::from_str_radix(run, 16).ok()
+}
+
+/// Whether [`new_key`] can have made this, now or before keys named the run.
 fn is_key(key: &str) -> bool {
     let hex = |text: &str, digits: usize| {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
-    let parts = key.split_once('/').and_then(|(prefix, name)| {
-        let (digest, suffix) = name.split_once('-')?;
-        Some((prefix, digest, suffix))
-    });
-    parts.is_some_and(|(prefix, digest, suffix)| {
-        hex(prefix, 2) && hex(digest, 64) && hex(suffix, 32) && digest.starts_with(prefix)
-    })
+    let Some((prefix, name)) = key.split_once('/') else { return false };
+    let is_named = match name.split('-').collect::<Vec<_>>().as_slice() {
+        [digest, run, chance] => hex(digest, 64) && hex(run, 16) && hex(chance, 32),
+        [digest, chance] => hex(digest, 64) && hex(chance, 32),
+        _ => false,
+    };
+    hex(prefix, 2) && is_named && name.starts_with(prefix)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Location};
 
-use super::{Blobs, Error, ObjectInfo, is_key};
+use super::{Blobs, Error, ObjectInfo, is_key, new_key, run_of};
 
 /// Runs the suite; a store starts empty.
 pub(super) async fn run(blobs: &Blobs) {
@@ -34,7 +34,7 @@ async fn a_part_comes_back(blobs: &Blobs) {
     for bytes in [Bytes::new(), Bytes::from_static(b"part"), Bytes::from(vec![7; 8 << 20])] {
         let digest = digest(&bytes);
         let size = bytes.len() as u64;
-        let key = blobs.put(&digest, bytes.clone()).await.expect("put");
+        let key = put(blobs, &digest, bytes.clone()).await;
         assert_eq!(blobs.get(&key, &digest, size).await.expect("read"), bytes);
         let [found] = &listed(blobs).await[..] else { panic!("not one object") };
         assert_eq!((&found.key, found.size), (&key, size));
@@ -47,8 +47,8 @@ async fn a_part_comes_back(blobs: &Blobs) {
 async fn equal_bytes_get_two_keys(blobs: &Blobs) {
     let bytes = Bytes::from_static(b"twice");
     let digest = digest(&bytes);
-    let first = blobs.put(&digest, bytes.clone()).await.expect("put");
-    let second = blobs.put(&digest, bytes.clone()).await.expect("put again");
+    let first = put(blobs, &digest, bytes.clone()).await;
+    let second = put(blobs, &digest, bytes.clone()).await;
     assert_ne!(first, second);
     blobs.delete(&first).await.expect("deleted");
     assert_eq!(blobs.get(&second, &digest, 5).await.expect("still there"), bytes);
@@ -58,17 +58,24 @@ async fn equal_bytes_get_two_keys(blobs: &Blobs) {
 async fn a_key_holds_no_text_of_a_user(blobs: &Blobs) {
     let bytes = Bytes::from_static(b"../secret");
     let digest = digest(&bytes);
-    let key = blobs.put(&digest, bytes).await.expect("put");
+    let key = put(blobs, &digest, bytes).await;
     let hex = blake3::Hash::from_bytes(digest).to_hex();
     assert!(is_key(&key), "{key}");
-    assert!(key.starts_with(&format!("{:02x}/{hex}-", digest[0])), "{key}");
+    assert!(key.starts_with(&format!("{:02x}/{hex}-8000000000000000-", digest[0])), "{key}");
+    assert_eq!(run_of(&key), Some(1 << 63));
+    // As keys were before they named the run.
+    let old = key.replace("-8000000000000000-", "-");
+    assert!(is_key(&old) && run_of(&old).is_none(), "{old}");
+    for wrong in [key.replace("-8", "-"), key.replacen('-', "", 1), format!("{key}-0")] {
+        assert!(!is_key(&wrong), "{wrong}");
+    }
     blobs.delete(&key).await.expect("deleted");
 }
 
 async fn a_missing_object_is_missing(blobs: &Blobs) {
     let bytes = Bytes::from_static(b"gone");
     let digest = digest(&bytes);
-    let key = blobs.put(&digest, bytes).await.expect("put");
+    let key = put(blobs, &digest, bytes).await;
     blobs.delete(&key).await.expect("deleted");
     blobs.delete(&key).await.expect("deleted already");
     for key in [key.as_str(), "no such key", "00/a#1", "../x"] {
@@ -79,7 +86,7 @@ async fn a_missing_object_is_missing(blobs: &Blobs) {
 
 async fn other_bytes_are_corrupt(blobs: &Blobs) {
     let digest = digest(b"sound");
-    let key = blobs.put(&digest, Bytes::from_static(b"sound")).await.expect("put");
+    let key = put(blobs, &digest, Bytes::from_static(b"sound")).await;
     for bytes in [&b"sounD"[..], b"soun", b"", b"sounds"] {
         overwrite(blobs, &key, bytes).await;
         let error = blobs.get(&key, &digest, 5).await.expect_err("corrupt");
@@ -96,6 +103,13 @@ async fn strangers_are_not_listed(blobs: &Blobs) {
         overwrite(blobs, key, b"dear").await;
     }
     assert_eq!(listed(blobs).await, []);
+}
+
+/// Puts a part under a new key.
+async fn put(blobs: &Blobs, digest: &[u8; 32], bytes: Bytes) -> String {
+    let key = new_key(digest, 1 << 63);
+    blobs.put(&key, bytes).await.expect("put");
+    key
 }
 
 /// Writes past the interface, as a failing disk or a stranger does.

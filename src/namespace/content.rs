@@ -7,7 +7,7 @@ use crate::{
     limits::{DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PARTS_PAGE},
     model::{Digest, StorePath, Totals},
     namespace::{
-        garbage::{Ref, bury, let_go_if_last},
+        garbage::{Ref, bury, let_go_if_last, unbury},
         pin::{self, Owner},
         schema,
         sql::{Row, Tx, params, sum},
@@ -111,6 +111,7 @@ pub fn replace_part(tx: &mut Tx<'_>, id: i64, was: Option<&str>, place: &Place) 
         Place::Object(object) => (None, Some(object)),
         Place::Stored => return Ok(false),
     };
+    object.map_or(Ok(()), |object| unbury(tx, object))?;
     let sql = "UPDATE part SET bytes = $1, object = $2 WHERE id = $3";
     tx.execute(sql, params![bytes, object, id])?;
     if let Some(was) = was {
@@ -151,6 +152,7 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
                 .with("part", part.digest.to_string()));
         }
     };
+    object.map_or(Ok(()), |object| unbury(tx, object))?;
     let sql = "INSERT INTO part (digest, size, bytes, object) VALUES ($1, $2, $3, $4) RETURNING id";
     tx.one(sql, params![&part.digest, part.size, bytes, object])?.int(0)
 }

@@ -8,12 +8,13 @@
 //! which would hand down their earlier time: the grace counts from the last path.
 //!
 //! **Invariants:** a content that is being taken apart has no etag, so that no upload finds it half
-//! gone. Only living parts have a row; an object key is in `dead_object` before its object is deleted.
+//! gone. Only living parts have a row; an object key is in `dead_object` before its object is deleted. A
+//! row that comes to name an object takes its mark away, and one that is claimed can no longer be named.
 
 use std::time::Instant;
 
 use crate::{
-    error::Result,
+    error::{self, Error, Result},
     limits::{RECLAIM_CHUNK_ROWS, RECLAIM_STEP, TOTAL_MAX},
     model::Usage,
     namespace::{
@@ -272,6 +273,39 @@ pub fn waiting(tx: &mut Tx<'_>, part_bytes: i64) -> Result<Usage> {
 pub fn dead_objects(tx: &mut Tx<'_>, after: &str, limit: usize) -> Result<Vec<String>> {
     let sql = "SELECT object FROM dead_object WHERE object > $1 ORDER BY object LIMIT $2";
     tx.all(sql, params![after, limit as i64])?.iter().map(|row| row.text(0)).collect()
+}
+
+/// Claims objects that are marked for deletion: no row can name them any more. Returns them without those
+/// that a row names, which lose their mark, and those that have none.
+pub fn claim_objects(tx: &mut Tx<'_>, objects: Vec<String>) -> Result<Vec<String>> {
+    let mut claimed = Vec::with_capacity(objects.len());
+    for object in objects {
+        if tx.exists("SELECT 1 FROM part WHERE object = $1", params![&object])? {
+            tx.execute("DELETE FROM dead_object WHERE object = $1", params![&object])?;
+            continue;
+        }
+        let sql = "UPDATE dead_object SET claimed = 1 WHERE object = $1";
+        if tx.execute(sql, params![&object])? > 0 {
+            claimed.push(object);
+        }
+    }
+    Ok(claimed)
+}
+
+/// Takes away the mark of an object that a row comes to name.
+///
+/// # Errors
+/// `Busy` if it is being deleted: it is to be put anew, under another key.
+pub fn unbury(tx: &mut Tx<'_>, object: &str) -> Result<()> {
+    let sql = "DELETE FROM dead_object WHERE object = $1 RETURNING claimed";
+    match tx.first(sql, params![object])? {
+        Some(row) if row.int(0)? != 0 => {
+            let message = "the bytes of a part were deleted as a leftover before they got their place; try \
+                           again";
+            Err(Error::new(error::Kind::Busy, message))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Forgets objects that are deleted.

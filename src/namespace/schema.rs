@@ -24,8 +24,9 @@ pub const ROOT: i64 = 1;
 /// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
 /// whether a folder is shared. `part_inline_size` and `part_object_size` add up sizes without a look at
 /// the bytes. `operation.change` rises with every change of an operation's state, and so in the order of
-/// commits. `folder.changes` counts the writes to a folder and below it. `upload_session_path` holds the
-/// beginning of a path, because PostgreSQL has no index for values of more than some 2,700 bytes.
+/// commits. `folder.changes` counts the writes to a folder and below it. `dead_object.claimed` is 1 from
+/// before the object is deleted. `upload_session_path` holds the beginning of a path, because PostgreSQL
+/// has no index for values of more than some 2,700 bytes.
 pub const TABLES: &str = "
 CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
 CREATE TABLE folder (
@@ -50,7 +51,8 @@ CREATE TABLE part (
 CREATE UNIQUE INDEX part_object ON part (object) WHERE object IS NOT NULL;
 CREATE INDEX part_inline_size ON part (size) WHERE object IS NULL;
 CREATE INDEX part_object_size ON part (size) WHERE object IS NOT NULL;
-CREATE TABLE dead_object (object {text} PRIMARY KEY, size BIGINT NOT NULL){clustered};
+CREATE TABLE dead_object (
+  object {text} PRIMARY KEY, size BIGINT NOT NULL, claimed BIGINT NOT NULL DEFAULT 0){clustered};
 CREATE TABLE upload_session (
   id {text} PRIMARY KEY, path {text} NOT NULL, total BIGINT NOT NULL, received BIGINT NOT NULL,
   pieces BIGINT NOT NULL, modified BIGINT NOT NULL, committed BIGINT NOT NULL){clustered};
@@ -141,13 +143,15 @@ fn to_format_2(tx: &mut Tx<'_>) -> Result<()> {
     tx.execute("INSERT INTO meta (name, value) VALUES ('store', $1)", params![new_id()]).map(drop)
 }
 
-/// Adds what the second format did not have: the changes of operations and folders.
+/// Adds what the second format did not have: the changes of operations and folders, and the claims of dead
+/// objects.
 fn to_format_3(tx: &mut Tx<'_>) -> Result<()> {
     for sql in [
         "ALTER TABLE folder ADD COLUMN changes BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE operation ADD COLUMN change BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE operation ADD COLUMN files_replaced BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE operation ADD COLUMN skip_files_unmatched TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE dead_object ADD COLUMN claimed BIGINT NOT NULL DEFAULT 0",
         "UPDATE operation SET change = seq",
         "CREATE INDEX operation_change ON operation (change)",
         "INSERT INTO meta (name, value)

@@ -9,12 +9,12 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    blob::{self, Unlisted},
+    blob::{self, ObjectInfo, Unlisted},
     error::{Error, Kind, Result},
     limits::{
         EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
-        RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, SWEEP_AGE, SWEEP_EVERY,
-        SWEEP_FIRST, micros,
+        RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, SWEEP_AGE_UNNAMED,
+        SWEEP_EVERY, SWEEP_FIRST, micros,
     },
     model::{Digest, StorePath},
     namespace::{
@@ -145,12 +145,15 @@ impl Store {
         }
     }
 
-    /// Deletes objects that are marked for it, and forgets them. Returns how many, and why others are
-    /// still there; where the blob store does not answer, the rest is not tried.
+    /// Deletes objects that are marked for it, and forgets them. They are claimed first, so that no row
+    /// comes to name one that is being deleted. Returns how many, and why others are still there; where
+    /// the blob store does not answer, the rest is not tried.
     pub(super) async fn delete_objects(
         &self,
         objects: Vec<String>,
     ) -> Result<(usize, Option<Error>)> {
+        let claim = move |tx: &mut Tx<'_>| garbage::claim_objects(tx, objects);
+        let objects = self.0.engine.write(None, claim).await?;
         let mut deletes = stream::iter(objects)
             .map(async |key| self.0.blobs.delete(&key).await.map(|()| key))
             .buffer_unordered(RECLAIM_OBJECTS_IN_FLIGHT);
@@ -252,8 +255,8 @@ impl Store {
         Ok(hasher.finalize().into())
     }
 
-    /// Marks old objects that no row names for reclamation: what a crash or a put that failed half-way
-    /// left. The background does the same.
+    /// Marks objects that no row names, and none ever will, for reclamation: what a crash or a put that
+    /// failed half-way left. The background does the same.
     ///
     /// # Errors
     /// `Internal` or `Busy` if a folder of the blob store cannot be listed; the others are swept then,
@@ -263,8 +266,7 @@ impl Store {
     /// Can be dropped and called again.
     pub async fn sweep(&self) -> Result<()> {
         let started = Instant::now();
-        let age = |tx: &mut Tx<'_>| Ok(tx.now()?.saturating_sub(micros(SWEEP_AGE)));
-        let before = self.0.engine.read(None, age).await?;
+        let now = self.0.engine.read(None, |tx: &mut Tx<'_>| tx.now()).await?;
         let mut removed = 0_u64;
         let mut failure = None;
         let mut objects = self.0.blobs.list();
@@ -280,7 +282,7 @@ impl Store {
                     continue;
                 }
             };
-            if object.modified_micros > before {
+            if self.can_be_named(&object, now) {
                 continue;
             }
             let key = object.key.clone();
@@ -291,7 +293,8 @@ impl Store {
                 removed += 1;
             }
         }
-        match self.0.blobs.sweep_staging(before).await {
+        let undecided = self.0.undecided.clone();
+        match self.0.blobs.sweep_staging(move |key| undecided.contains(key)).await {
             Ok(files) => removed += files,
             Err(error) => {
                 failure.get_or_insert(blob_error(&StorePath::root(), error));
@@ -301,5 +304,14 @@ impl Store {
             tracing::info!(removed, seconds = started.elapsed().as_secs(), "leftovers are swept");
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether a row may still come that names an object, `now` in microseconds since 1970. No server but
+    /// this one has the store, so that is known of every key that names who put it.
+    pub(super) fn can_be_named(&self, object: &ObjectInfo, now: i64) -> bool {
+        match blob::run_of(&object.key) {
+            Some(_) => self.0.undecided.contains(&object.key),
+            None => object.modified_micros > now.saturating_sub(micros(SWEEP_AGE_UNNAMED)),
+        }
     }
 }

@@ -44,7 +44,7 @@ pub struct Checking {
 enum At {
     Rows { scan: Scan, round: usize, recounted: bool },
     Parts(i64),
-    Objects { list: BoxStream<'static, Result<ObjectInfo, Unlisted>>, before: i64 },
+    Objects { list: BoxStream<'static, Result<ObjectInfo, Unlisted>>, now: i64 },
     Done,
     Over,
 }
@@ -98,7 +98,7 @@ impl Checking {
             self.at = match std::mem::replace(&mut self.at, At::Over) {
                 At::Rows { scan, round, recounted } => self.rows(scan, round, recounted).await?,
                 At::Parts(after) => self.parts(after).await?,
-                At::Objects { list, before } => self.objects(list, before).await?,
+                At::Objects { list, now } => self.objects(list, now).await?,
                 At::Done | At::Over => {
                     self.report.done = true;
                     break;
@@ -172,10 +172,8 @@ impl Checking {
         let request = self.request;
         let page = move |tx: &mut Tx<'_>| check::stored_parts(tx, after, &request);
         let Some((last, parts)) = self.store.0.engine.read(None, page).await? else {
-            // A younger one may still get its row; and one that a crash left is for the sweep.
             let now = self.store.0.engine.read(None, |tx: &mut Tx<'_>| tx.now()).await?;
-            let before = now.saturating_sub(micros(SWEEP_AGE));
-            return Ok(At::Objects { list: self.store.0.blobs.list(), before });
+            return Ok(At::Objects { list: self.store.0.blobs.list(), now });
         };
         let store = self.store.clone();
         let looked = stream::iter(parts)
@@ -203,8 +201,10 @@ impl Checking {
     async fn objects(
         &mut self,
         mut list: BoxStream<'static, Result<ObjectInfo, Unlisted>>,
-        before: i64,
+        now: i64,
     ) -> Result<At> {
+        // What a crash has just left is no damage, and for the sweep.
+        let before = now.saturating_sub(micros(SWEEP_AGE));
         let mut old = Vec::with_capacity(CHECK_FINDINGS_MAX);
         let mut is_last = false;
         while !is_last
@@ -213,8 +213,11 @@ impl Checking {
         {
             match list.next().await {
                 None => is_last = true,
-                Some(Ok(object)) if object.modified_micros <= before => old.push(object),
-                Some(Ok(_)) => {}
+                Some(Ok(object)) => {
+                    if object.modified_micros <= before && !self.store.can_be_named(&object, now) {
+                        old.push(object);
+                    }
+                }
                 Some(Err(unlisted)) => {
                     is_last = matches!(unlisted.error, blob::Error::Stalled { .. });
                     self.tell(not_listed(&unlisted));
@@ -233,7 +236,7 @@ impl Checking {
         for object in self.store.0.engine.read(None, unknown).await? {
             self.unknown(object).await?;
         }
-        Ok(if is_last { At::Done } else { At::Objects { list, before } })
+        Ok(if is_last { At::Done } else { At::Objects { list, now } })
     }
 
     async fn unknown(&mut self, object: ObjectInfo) -> Result<()> {

@@ -65,7 +65,7 @@ use crate::{
     namespace::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
     },
-    store::{runs::Runs, space::Space, turns::Turns},
+    store::{object::Undecided, runs::Runs, space::Space, turns::Turns},
 };
 
 /// How a store is opened.
@@ -119,6 +119,9 @@ struct Inner {
     config: Config,
     /// The instance of this server, which owns its pins and operations.
     server: String,
+    /// The same in the keys of its objects.
+    run: u64,
+    undecided: Undecided,
     uploads: Turns,
     upload_pool: Arc<Semaphore>,
     downloads: Turns,
@@ -165,6 +168,8 @@ impl Store {
             space: Space::new(&config),
             config,
             server,
+            run: new_run(),
+            undecided: Undecided::default(),
             uploads: Turns::new("uploads", UPLOADS_MAX, UPLOADS_WAITING_MAX, UPLOAD_WAIT),
             upload_pool: Arc::new(Semaphore::new(UPLOAD_BUFFER_POOL_BYTES / KIB)),
             downloads: Turns::new("downloads", DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
@@ -307,6 +312,12 @@ impl Store {
         info.disk_available = disk.available;
         Ok(info)
     }
+}
+
+/// A number that no run of a server has had.
+fn new_run() -> u64 {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    high ^ low
 }
 
 /// Marks the objects as those of a store. On a full disk that waits for a later start, so that this one

@@ -39,7 +39,7 @@ impl Store {
             let (place, object) = self.place(path, digest, bytes).await?;
             let (part, owner) = (Part { digest, size, place }, owner.clone());
             self.0.engine.write(None, move |tx| content::add_part(tx, &owner, &part)).await?;
-            object.into_iter().for_each(NewObject::keep);
+            object.into_iter().for_each(NewObject::decide);
         }
         Ok(Part { digest, size, place: Place::Stored })
     }
@@ -73,7 +73,7 @@ impl Store {
         let (id, was) = (part.id, part.object);
         let heal = move |tx: &mut Tx<'_>| content::replace_part(tx, id, was.as_deref(), &place);
         if self.0.engine.write(None, heal).await? {
-            object.into_iter().for_each(NewObject::keep);
+            object.into_iter().for_each(NewObject::decide);
         }
         Ok(true)
     }
@@ -102,10 +102,16 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let store = self.clone();
         self.spawn(async move {
-            let size = bytes.len();
-            let put = store.0.blobs.put(&digest.0, bytes).await;
+            let object = NewObject::new(&store, &digest, bytes.len());
+            let put = match store.0.blobs.put(&object.key, bytes).await {
+                Ok(()) => Ok(object),
+                Err(error) => {
+                    object.decide();
+                    Err(error)
+                }
+            };
             // A reply that nobody takes is dropped, and the object with it.
-            drop(reply.send(put.map(|key| NewObject::new(key, size, store))));
+            drop(reply.send(put));
         });
         answer.await.map_err(Error::internal)?.map_err(|error| blob_error(path, error))
     }

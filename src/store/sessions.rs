@@ -192,7 +192,7 @@ impl Chunk {
         cutter.has_pins = pins > UNPIN_ROWS;
         // The same chunk may have come twice at once; then this one's object is dropped.
         if verdict == Verdict::Wanted {
-            object.into_iter().for_each(NewObject::keep);
+            object.into_iter().for_each(NewObject::decide);
         }
         Ok(())
     }

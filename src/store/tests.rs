@@ -10,6 +10,7 @@ mod database;
 mod downloads;
 mod gate;
 mod runs;
+mod sweeps;
 mod uploads;
 mod waiting;
 mod watchers;

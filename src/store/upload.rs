@@ -173,7 +173,7 @@ impl Upload {
         };
         let stat = self.store.0.engine.write(self.call.deadline, commit).await?;
         self.cutter.has_pins = pins > UNPIN_ROWS;
-        object.into_iter().for_each(NewObject::keep);
+        object.into_iter().for_each(NewObject::decide);
         Ok(stat)
     }
 }

@@ -120,9 +120,17 @@ impl Folder {
         folders.map(|folder| fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
     }
 
-    /// Puts a file of an age among the objects, and returns where.
+    /// Puts a file of an age among the objects, as one that an earlier run has put, and returns where.
     pub(crate) fn add_object(&self, age: Duration) -> PathBuf {
-        let name = format!("{}-{}", "a".repeat(64), "b".repeat(32));
+        self.add_file(&format!("{}-{}-{}", "a".repeat(64), "c".repeat(16), "b".repeat(32)), age)
+    }
+
+    /// The same, as one of before keys named the run.
+    pub(crate) fn add_old_object(&self, age: Duration) -> PathBuf {
+        self.add_file(&format!("{}-{}", "a".repeat(64), "b".repeat(32)), age)
+    }
+
+    fn add_file(&self, name: &str, age: Duration) -> PathBuf {
         let path = self.dir.path().join("blobs/aa").join(name);
         fs::write(&path, "nobody's").unwrap();
         let file = fs::File::options().write(true).open(&path).unwrap();

@@ -26,7 +26,7 @@ async fn a_store_of_the_first_format_is_brought_up_to_date() {
         "DROP INDEX operation_change; ALTER TABLE operation DROP COLUMN change;
          ALTER TABLE operation DROP COLUMN files_replaced;
          ALTER TABLE operation DROP COLUMN skip_files_unmatched;
-         ALTER TABLE folder DROP COLUMN changes; DELETE FROM meta WHERE name IN ('change', 'change_forgotten');
+         ALTER TABLE folder DROP COLUMN changes; ALTER TABLE dead_object DROP COLUMN claimed; DELETE FROM meta WHERE name IN ('change', 'change_forgotten');
          ALTER TABLE folder DROP COLUMN depth; ALTER TABLE folder DROP COLUMN length;
          ALTER TABLE upload_session DROP COLUMN pieces; DELETE FROM meta WHERE name = 'store';
          UPDATE meta SET value = 1 WHERE name = 'format'",

@@ -1,10 +1,10 @@
 //! What a check says and does beside finding: which bytes it reads, which paths it names, and what its
 //! repairs leave alone.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use imagestore::{
-    limits::SWEEP_AGE,
+    limits::{SWEEP_AGE, SWEEP_AGE_UNNAMED},
     model::{CheckRequest, FindingKind as K, StorePath},
     store::Call,
 };
@@ -55,10 +55,35 @@ async fn an_unknown_object_is_deleted_by_a_repair_alone() {
     assert!(object.exists());
     assert_eq!(check(&store, REPAIR).await.repaired, 1);
     assert!(!object.exists());
-    // A young one may be that of an upload on its way.
-    let object = folder.add_object(SWEEP_AGE / 2);
-    assert_eq!(check(&store, REPAIR).await.findings, []);
-    assert!(object.exists());
+    // What a crash has just left is no damage, and the server that put an old one may still write its row.
+    for object in [
+        folder.add_object(SWEEP_AGE / 2),
+        folder.add_old_object(SWEEP_AGE_UNNAMED - Duration::from_mins(10)),
+    ] {
+        assert_eq!(check(&store, REPAIR).await.findings, []);
+        assert!(object.exists());
+    }
+    let object = folder.add_old_object(SWEEP_AGE_UNNAMED + Duration::from_mins(10));
+    assert_eq!(check(&store, REPAIR).await.repaired, 1);
+    assert!(!object.exists());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_takes_what_an_earlier_run_left_at_once() {
+    let folder = Folder::new();
+    let store = folder.open(FOR_EVER).await;
+    fill(&store).await;
+    let left = folder.add_object(Duration::ZERO);
+    let old = folder.add_old_object(SWEEP_AGE_UNNAMED - Duration::from_mins(10));
+    store.sweep().await.unwrap();
+    store.reclaim().await.unwrap();
+    assert!(!left.exists() && old.exists());
+    let older = folder.add_old_object(SWEEP_AGE_UNNAMED + Duration::from_mins(10));
+    store.sweep().await.unwrap();
+    store.reclaim().await.unwrap();
+    assert!(!older.exists());
+    assert_eq!(check(&store, DEEP).await.findings, []);
     store.close().await;
 }
 

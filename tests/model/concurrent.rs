@@ -93,6 +93,7 @@ async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
             fixture.store.delete_session(id, Call::default()).await
         }
         94..98 => fixture.list(&some_path(dice, 2), 2).await.map(drop),
+        98 => fixture.store.sweep().await,
         _ => fixture.store.reclaim().await,
     }
 }

@@ -4,16 +4,20 @@ use std::{
     fmt,
     pin::Pin,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{TryStreamExt, stream::BoxStream};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
     memory::InMemory, path::Path,
 };
 use tokio::sync::watch;
+
+/// Older than whatever may be put by a server that lives.
+const LONG_AGO: Duration = Duration::from_hours(1_000);
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
@@ -26,6 +30,11 @@ pub(super) struct Gate {
     reads: AtomicUsize,
     puts_left: AtomicUsize,
     holds_puts: AtomicBool,
+    /// Whether the answers of puts wait at the gate: the objects are there by then.
+    holds_answers: AtomicBool,
+    /// Puts whose objects are there.
+    puts: AtomicUsize,
+    is_aged: AtomicBool,
     panics: AtomicBool,
 }
 
@@ -37,6 +46,9 @@ impl Default for Gate {
             reads: AtomicUsize::new(0),
             puts_left: AtomicUsize::new(usize::MAX),
             holds_puts: AtomicBool::new(false),
+            holds_answers: AtomicBool::new(false),
+            puts: AtomicUsize::new(0),
+            is_aged: AtomicBool::new(false),
             panics: AtomicBool::new(false),
         }
     }
@@ -72,6 +84,22 @@ impl Gate {
     /// Holds up puts, for ever.
     pub(super) fn hold_puts(&self) {
         self.holds_puts.store(true, Ordering::SeqCst);
+    }
+
+    /// Holds up the answers of puts whose objects are there.
+    pub(super) fn hold_answers(&self) {
+        self.holds_answers.store(true, Ordering::SeqCst);
+        self.close();
+    }
+
+    /// How many objects were put so far.
+    pub(super) fn puts(&self) -> usize {
+        self.puts.load(Ordering::SeqCst)
+    }
+
+    /// Says of all objects that they were put long ago, as after a suspension of the machine.
+    pub(super) fn age(&self) {
+        self.is_aged.store(true, Ordering::SeqCst);
     }
 
     /// Puts other bytes in the place of every object.
@@ -114,7 +142,12 @@ impl ObjectStore for Gate {
                 let source = "no more puts".into();
                 return Err(object_store::Error::Generic { store: "gate", source });
             }
-            self.objects.put_opts(location, payload, options).await
+            let put = self.objects.put_opts(location, payload, options).await?;
+            self.puts.fetch_add(1, Ordering::SeqCst);
+            if self.holds_answers.load(Ordering::SeqCst) {
+                self.is_open.subscribe().wait_for(|is_open| *is_open).await.unwrap();
+            }
+            Ok(put)
         })
     }
 
@@ -157,7 +190,11 @@ impl ObjectStore for Gate {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.objects.list(prefix)
+        let age = if self.is_aged.load(Ordering::SeqCst) { LONG_AGO } else { Duration::ZERO };
+        let objects = self.objects.list(prefix);
+        objects
+            .map_ok(move |meta| ObjectMeta { last_modified: meta.last_modified - age, ..meta })
+            .boxed()
     }
 
     fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>
