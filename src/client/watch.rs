@@ -1,7 +1,8 @@
 //! The progress of operations, followed across lost connections.
 //!
 //! A watch attaches again by itself. That of a copy repeats the request: its operation id makes that
-//! safe, and where the server cancelled the copy because its caller was gone, the repeat runs it again.
+//! safe. Where the server cancels the copy because its caller was gone, it runs the repeat after that. So a
+//! cancellation that is told is never the echo of a lost connection.
 
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use crate::{
         retry::Patience,
         wait::Wait,
     },
-    error::Kind,
     limits,
     wire::v1::{
         CopyRequest, Operation, OperationState, WatchOperationRequest, WatchOperationsRequest,
@@ -29,8 +29,6 @@ pub struct Watch {
     client: Client,
     subject: Subject,
     attached: Option<Attached>,
-    /// Whether the server may still be cancelling this copy because it lost its caller.
-    orphaned: bool,
     ended: bool,
     patience: Patience,
 }
@@ -79,7 +77,6 @@ impl Client {
             client: self.clone(),
             subject,
             attached: None,
-            orphaned: false,
             ended: false,
             patience: self.patience(),
         }
@@ -136,7 +133,7 @@ impl Watch {
                     self.note(&operation);
                     return Ok(Some(operation));
                 }
-                Err(error) => self.orphan(error),
+                Err(error) => error,
             };
             self.attached = None;
             self.patience.after(error, wait).await?;
@@ -172,21 +169,6 @@ impl Watch {
             server: self.client.server.clone(),
             why: "it ended the watch before the operation ended".to_owned(),
         })
-    }
-
-    /// Notes a lost copy, and takes the first cancellation after that for its echo: the server
-    /// cancels a copy that lost its caller, and a repeat can find that one still running.
-    fn orphan(&mut self, error: Error) -> Error {
-        if !matches!(&self.subject, Subject::Copy(request) if !request.detached) {
-            return error;
-        }
-        if error.is_lost() {
-            self.orphaned = true;
-        } else if self.orphaned && error.kind() == Some(Kind::Cancelled) {
-            self.orphaned = false;
-            return Error::Lost { server: self.client.server.clone(), why: error.to_string() };
-        }
-        error
     }
 }
 

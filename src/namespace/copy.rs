@@ -183,8 +183,13 @@ pub fn finish(
 ) -> Result<Operation> {
     pin::check(tx, &owner.id, pins)?;
     condition::check(tx, &request.destination, &request.conditions)?;
-    let files_replaced = if is_kept(tx, request)? { 0 } else { put(tx, request, target)? };
-    let progress = Progress { files_replaced, ..progress.clone() };
+    let progress = if is_kept(tx, request)? {
+        let totals = Totals { files: progress.files_total, bytes: progress.bytes_total };
+        let skip_files_unmatched = progress.skip_files_unmatched.clone();
+        Progress { skip_files_unmatched, ..all_skipped(totals) }
+    } else {
+        Progress { files_replaced: put(tx, request, target)?, ..progress.clone() }
+    };
     if !operation::finish(tx, run, OperationState::Succeeded, &progress, None)? {
         return Err(Error::new(Kind::Cancelled, format!("the copy {} was cancelled", request.id)));
     }

@@ -294,11 +294,13 @@ fn read_loop(
         }
         drop(queue);
         let begun = connection.begin(Mode::Read);
+        let failure = begun.as_ref().err().cloned();
         let answer =
             job(begun.map(|()| Tx::new(connection.as_mut())).as_mut().map_err(|e| e.clone()));
         connection.rollback();
-        if let Some((_, answer)) = answer {
-            answer(None);
+        let is_told = answer.is_none_or(|(_, answer)| answer(None));
+        if let Some(error) = failure.filter(|_| !is_told) {
+            error.report();
         }
     }
 }

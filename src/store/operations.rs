@@ -71,7 +71,7 @@ impl Store {
                     Ok(*operation)
                 }
                 State::Known(_) => Err(operation::finished(id)),
-                State::Refused(error) if error.kind() == Kind::Busy => Err(unsettled(id)),
+                State::Refused(_) if self.0.runs.has(id) => Err(unsettled(id)),
                 State::Starting | State::Refused(_) => Err(operation::unknown(id)),
                 State::Elsewhere => continue,
             };

@@ -102,6 +102,11 @@ impl Run {
         })
     }
 
+    /// Whether the verdict of its first transaction is lost.
+    pub(super) fn is_unsettled(&self) -> bool {
+        matches!(*self.state.borrow(), State::Refused(_))
+    }
+
     /// Has a caller attach. `None`: the run is about to end.
     pub(super) fn attach(
         self: &Arc<Self>,
@@ -187,9 +192,11 @@ impl Run {
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(deadline) => {
-                    // One may have come meanwhile.
-                    if self.callers().deadline().is_some_and(|last| last <= deadline) {
-                        self.cancel(late());
+                    // One may have come meanwhile, and none may come between the look and the cancel.
+                    let mut callers = self.callers();
+                    if callers.deadline().is_some_and(|last| last <= deadline) {
+                        callers.cancel(late());
+                        self.cancel.cancel();
                     }
                 }
             }
@@ -257,7 +264,14 @@ impl Caller {
         if self.number.take().is_some_and(|number| self.run.detach(number, late())) {
             return Ok(());
         }
-        let message = "the deadline passed; the copy goes on for others that asked for it";
+        let id = self.run.id;
+        let message = if matches!(*self.run.state.borrow(), State::Starting) {
+            format!("the deadline passed; look whether the operation {id} begins")
+        } else {
+            format!(
+                "the deadline passed; the operation {id} goes on, detached or for other callers"
+            )
+        };
         Err(Error::new(Kind::Timeout, message))
     }
 }

@@ -110,7 +110,7 @@ impl Runs {
             if run.fingerprint != fingerprint {
                 return Err(operation::conflict(id));
             }
-            if matches!(*run.state.borrow(), State::Refused(_)) {
+            if run.is_unsettled() {
                 return Err(unsettled(id));
             }
             return Ok(match run.attach(is_detached, deadline) {
@@ -118,8 +118,10 @@ impl Runs {
                 None => Attached::Ending(run.state.subscribe()),
             });
         }
-        let is_full = || table.runs.values().filter(|run| run.is_long).count();
-        if is_long && is_full() >= OPERATIONS_RUNNING_MAX {
+        let count = |is: fn(&Run) -> bool| table.runs.values().filter(|run| is(run)).count();
+        if is_long && count(|run| run.is_long) >= OPERATIONS_RUNNING_MAX
+            || count(Run::is_unsettled) >= OPERATIONS_RUNNING_MAX
+        {
             let message =
                 format!("{OPERATIONS_RUNNING_MAX} operations run already; try again later");
             return Err(Error::new(Kind::Busy, message));

@@ -48,20 +48,30 @@ pub(super) fn ticket<T: Send + 'static>(
     let mine = Arc::clone(&state);
     let span = Span::current();
     let job: Job = Box::new(move |tx| {
-        let _entered = span.enter();
+        let entered = span.clone();
+        let _entered = entered.enter();
         mine.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        let has_tx = tx.is_ok();
         let result = tx.and_then(|tx| {
             catch_unwind(AssertUnwindSafe(|| job(tx)))
                 .unwrap_or_else(|_| Err(Error::internal("a database job panicked").told()))
         });
         let good = result.is_ok();
         let answer: Answer = Box::new(move |commit| {
-            let verdict = match commit {
-                Some(error) if good => Err(error),
-                _ => result.inspect(committed),
+            let _entered = span.enter();
+            let (verdict, is_own) = match commit {
+                Some(error) if good => (Err(error), false),
+                _ => (result.inspect(committed), has_tx),
             };
-            // A caller that left does not want to know.
-            sender.send(verdict).is_ok()
+            match sender.send(verdict) {
+                Ok(()) => true,
+                // A caller that left does not want to know, but whoever reads the log does.
+                Err(Err(error)) if is_own => {
+                    error.report();
+                    false
+                }
+                Err(_) => false,
+            }
         });
         Some((good, answer))
     });

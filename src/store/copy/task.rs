@@ -1,6 +1,13 @@
 //! The task that owns a copy: it begins, works, and ends the row; nobody else does.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::FutureExt;
 
@@ -53,7 +60,8 @@ async fn begin(
         runs.end_unchanged(run, State::Refused(full));
         return None;
     }
-    match start(store, run, request).await {
+    let has_started = Arc::new(AtomicBool::new(false));
+    match start(store, run, request, &has_started).await {
         Ok(Started::Done(_)) => None,
         Ok(Started::Earlier(operation)) if operation.state.is_final() => {
             runs.end_unchanged(run, State::Known(Box::new(operation)));
@@ -69,24 +77,37 @@ async fn begin(
             let (store, request, run) = (store.clone(), Arc::clone(request), Arc::clone(run));
             Some((target, Work { store, request, run, number, owner, report }))
         }
-        Err(error) if matches!(error.kind(), Kind::Busy | Kind::Internal | Kind::NoSpace) => {
-            runs.refuse_unsettled(run, error);
-            settle(store, request).await;
-            runs.settled(run);
-            None
-        }
         Err(error) => {
-            runs.end_unchanged(run, State::Refused(error));
+            // Logged here, once for all callers.
+            error.report();
+            let error = error.told();
+            if has_started.load(Ordering::Acquire) {
+                runs.refuse_unsettled(run, error);
+                settle(store, request).await;
+                runs.settled(run);
+            } else {
+                runs.end_unchanged(run, State::Refused(error));
+            }
             None
         }
     }
 }
 
-async fn start(store: &Store, run: &Arc<Run>, request: &Arc<CopyRequest>) -> Result<Started> {
+/// The first transaction. Where that fails, `has_started` says whether only its commit did, so that its
+/// verdict may be lost.
+async fn start(
+    store: &Store,
+    run: &Arc<Run>,
+    request: &Arc<CopyRequest>,
+    has_started: &Arc<AtomicBool>,
+) -> Result<Started> {
     let (asked, server, begun) = (Arc::clone(request), store.0.server.clone(), Arc::clone(run));
+    let has_started = Arc::clone(has_started);
     let start = move |tx: &mut Tx<'_>| {
         begun.check()?;
-        copy::start(tx, &asked, &server)
+        let started = copy::start(tx, &asked, &server)?;
+        has_started.store(true, Ordering::Release);
+        Ok(started)
     };
     let recorder = store.clone();
     let record = move |started: &Started| match started {
@@ -128,9 +149,13 @@ where
     F: Future<Output = Result<()>>,
 {
     let mut wait: Duration = VERDICT_RETRY_FIRST;
+    let mut has_failed = false;
     while let Err(error) = transaction().await {
-        error.report();
-        tracing::warn!(%id, %error, "a copy cannot be ended; it is tried again");
+        // The same fault again and again is said once.
+        if !std::mem::replace(&mut has_failed, true) {
+            error.report();
+            tracing::warn!(%id, "a copy cannot be ended; it is tried again until it can");
+        }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = store.0.stop.cancelled() => return,

@@ -169,6 +169,52 @@ async fn a_copy_that_is_refused_tells_all_who_asked() {
     assert!(!fixture.store.0.runs.has(asked.id));
 }
 
+/// Only the commit can have an unknown verdict.
+#[tokio::test]
+async fn a_copy_whose_first_transaction_fails_leaves_nothing_to_wait_for() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    let rename = |to: &'static str| {
+        fixture.store.0.engine.write(None, move |tx: &mut Tx<'_>| tx.execute(to, &[]).map(drop))
+    };
+    rename("ALTER TABLE operation RENAME TO hidden").await.unwrap();
+    let asked = request("a", "b");
+    let error = fixture.store.copy(asked.clone(), false, Call::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal);
+    fixture.idle().await;
+    assert!(!fixture.store.0.runs.has(asked.id));
+    rename("ALTER TABLE hidden RENAME TO operation").await.unwrap();
+    let copying = fixture.store.copy(asked, false, Call::default()).await.unwrap();
+    assert_eq!(finish(copying).await.unwrap().state, OperationState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_deadline_before_the_copy_has_begun_promises_nothing() {
+    let (fixture, asked) = verifying().await;
+    let held = fixture.hold_writer().await;
+    let deadline = Some(Instant::now() + Duration::from_millis(20));
+    let late = fixture.store.copy(asked.clone(), true, Call { deadline }).await.unwrap_err();
+    assert_eq!(late.kind(), Kind::Timeout);
+    let words = format!("look whether the operation {} begins", asked.id);
+    assert!(late.message().contains(&words), "{}", late.message());
+    drop(held);
+    fixture.gate.open();
+}
+
+/// The destination comes into being while the copy reads.
+#[tokio::test]
+async fn a_copy_that_keeps_what_came_meanwhile_has_skipped_all() {
+    let (fixture, asked) = verifying().await;
+    let asked = CopyRequest { if_exists: IfExists::Keep, ..asked };
+    let copying = begin(&fixture, &asked, Call::default()).await;
+    fixture.upload("b", Bytes::from_static(b"kept")).await.unwrap();
+    fixture.gate.open();
+    let progress = finish(copying).await.unwrap().progress;
+    assert_eq!((progress.files_done, progress.files_skipped), (0, 1));
+    assert_eq!((progress.bytes_done, progress.bytes_skipped), (0, progress.bytes_total));
+    assert_eq!(fixture.read("b").await.unwrap(), b"kept");
+}
+
 #[tokio::test]
 async fn a_panic_of_the_work_ends_the_copy() {
     let (fixture, asked) = verifying().await;
