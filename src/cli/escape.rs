@@ -70,6 +70,23 @@ mod tests {
     }
 
     #[test]
+    fn the_page_shows_the_same() {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for hidden in ('\0'..=char::MAX).filter(|c| is_hidden(*c)).map(u32::from) {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == hidden => *last = hidden,
+                _ => ranges.push((hidden, hidden)),
+            }
+        }
+        let ranges: Vec<String> =
+            ranges.iter().map(|(first, last)| format!("[{first:#x}, {last:#x}],")).collect();
+        let page = include_str!("../web/page/escape.js");
+        let (_, rest) = page.split_once("HIDDEN = [").expect("the ranges");
+        let (of_page, _) = rest.split_once("];").expect("their end");
+        assert_eq!(of_page.split_whitespace().collect::<Vec<_>>().join(" "), ranges.join(" "));
+    }
+
+    #[test]
     fn json_means_the_same() {
         let value = serde_json::json!({ "name": HIDDEN });
         let shown = json(&value.to_string());

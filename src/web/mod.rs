@@ -38,7 +38,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// The path, the type and the text of each asset.
-const ASSETS: [(&str, &str, &str); 13] = [
+const ASSETS: [(&str, &str, &str); 14] = [
     ("/", HTML, include_str!("page/page.html")),
     ("/page/style.css", CSS, include_str!("page/style.css")),
     ("/page/icon.svg", SVG, include_str!("page/icon.svg")),
@@ -46,6 +46,7 @@ const ASSETS: [(&str, &str, &str); 13] = [
     ("/page/api.js", JS, include_str!("page/api.js")),
     ("/page/dialogs.js", JS, include_str!("page/dialogs.js")),
     ("/page/dom.js", JS, include_str!("page/dom.js")),
+    ("/page/escape.js", JS, include_str!("page/escape.js")),
     ("/page/folder.js", JS, include_str!("page/folder.js")),
     ("/page/operations.js", JS, include_str!("page/operations.js")),
     ("/page/rows.js", JS, include_str!("page/rows.js")),

@@ -1,7 +1,10 @@
 // The three dialogs. Each is asked and answers once; Escape and its Cancel button answer null.
+//
+// Their fields show what hides in a name as an escape, and take it so: what can be read is what is meant.
 
 import { join, nameOf, normal } from './api.js';
 import { byId, setText } from './dom.js';
+import { meant, shown } from './escape.js';
 
 /**
  * Shows a dialog. `submit(form)` does what the dialog is for; the dialog stays open, and says why,
@@ -30,10 +33,17 @@ function ask(id, submit) {
         button.disabled = false;
       }
     };
+    form.onchange = (event) => reveal(event.target);
     form.querySelector('[value=cancel]').onclick = () => dialog.close();
     dialog.onclose = () => resolve(answer);
     dialog.showModal();
   });
+}
+
+/** Has a field show what hides in what was typed or pasted. */
+function reveal(field) {
+  const lines = field.value.split('\n').map(shown).join('\n');
+  if (lines !== field.value) field.value = lines;
 }
 
 /** Asks what to copy where. `start(body)` begins it. */
@@ -41,11 +51,11 @@ export function askCopy(source, start) {
   const form = byId('copy-dialog').querySelector('form');
   form.reset();
   const fields = form.elements;
-  fields.source.value = source;
-  fields.destination.value = source;
+  fields.source.value = shown(source);
+  fields.destination.value = shown(source);
   const answer = ask('copy-dialog', async () => start({
-    RemoteSource: fields.source.value,
-    RemoteDestination: into(fields.destination.value, fields.source.value),
+    RemoteSource: meant(fields.source.value),
+    RemoteDestination: into(meant(fields.destination.value), meant(fields.source.value)),
     SkipFiles: names(fields.skip.value),
     CheckMarkFile: fields.mark.checked,
     CopyFlag: fields.flag.value,
@@ -58,12 +68,15 @@ export function askCopy(source, start) {
 }
 
 const lines = (value) =>
-  value.split('\n').map((line) => line.trim()).filter((line) => line !== '');
+  value.split('\n').map((line) => meant(line.trim())).filter((line) => line !== '');
+
+/** A path without the spaces around it. Whatever else is blank belongs to a name. */
+const bare = (path) => path.replace(/^ +| +$/g, '');
 
 /** Where a copy goes: into what ends in a separator, under its own name. */
 function into(destination, source) {
   if (!/[/\\] *$/.test(destination)) return destination;
-  return join(normal(destination.trim()), nameOf(normal(source.trim())));
+  return join(normal(bare(destination)), nameOf(normal(bare(source))));
 }
 
 /** The names of a skip list. What cannot be the name of a file would leave out nothing. */
@@ -101,12 +114,12 @@ export function askDelete(title, text, path, remove) {
 export function askUpload(folder, find, words) {
   const form = byId('upload-dialog').querySelector('form');
   form.reset();
-  form.elements.folder.value = folder;
+  form.elements.folder.value = shown(folder);
   byId('upload-mark').hidden = true;
   const stop = new AbortController();
   let found = null;
   const answer = ask('upload-dialog', (fields) => ({
-    ...found, target: fields.folder.value, mark: fields.mark.checked,
+    ...found, target: meant(fields.folder.value), mark: fields.mark.checked,
   }));
   const button = form.querySelector('[type=submit]');
   button.disabled = true;

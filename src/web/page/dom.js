@@ -1,4 +1,7 @@
-// Makes elements. Text goes in as text, never as markup: names of files are not to be trusted.
+// Makes elements. Text goes in as text, never as markup, and what hides in it is shown: names of files are
+// not to be trusted.
+
+import { shown } from './escape.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -9,11 +12,14 @@ export const byId = (id) => document.getElementById(id);
  * Makes an element. `options` are properties of it; `attributes` and `on` (listeners) are among
  * them. Strings among the children become text.
  */
-export function make(tag, { attributes = {}, on = {}, ...properties } = {}, ...children) {
+export function make(tag, { attributes = {}, on = {}, textContent, title, ...properties } = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (textContent !== undefined) setText(element, textContent);
+  if (title !== undefined) setTitle(element, title);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, shown(value));
   for (const [name, listener] of Object.entries(on)) element.addEventListener(name, listener);
-  element.append(...children.filter((child) => child !== null));
+  const some = children.filter((child) => child !== null);
+  element.append(...some.map((child) => (typeof child === 'string' ? shown(child) : child)));
   return element;
 }
 
@@ -38,10 +44,21 @@ export function iconButton(name, label, listener) {
 
 /** Sets a text only where it differs, so that nothing is laid out or read out in vain. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const visible = shown(text);
+  if (element.textContent !== visible) element.textContent = visible;
+}
+
+/** Sets what is shown on hovering. */
+export function setTitle(element, text) {
+  element.title = shown(text);
+}
+
+/** Sets the name that is read out. */
+export function setLabel(element, text) {
+  element.setAttribute('aria-label', shown(text));
 }
 
 /** Tells those who cannot see the page what has happened. */
 export function tell(text) {
-  byId('news').textContent = text;
+  byId('news').textContent = shown(text);
 }

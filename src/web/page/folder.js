@@ -2,6 +2,7 @@
 
 import * as api from './api.js';
 import { byId, icon, iconButton, make, setText } from './dom.js';
+import { shown } from './escape.js';
 import { Rows } from './rows.js';
 import * as text from './text.js';
 
@@ -171,7 +172,7 @@ export class Folder {
   }
 
   #sift(filter) {
-    this.#filter = filter.trim().toLowerCase();
+    this.#filter = shown(filter.trim()).toLowerCase();
     this.#show(false);
     // A filter that leaves out what is not loaded yet would lie.
     if (this.#filter !== '') this.#more();
@@ -179,7 +180,7 @@ export class Folder {
 
   #sifted() {
     if (this.#filter === '') return this.#entries;
-    return this.#entries.filter((entry) => entry.folded.includes(this.#filter));
+    return this.#entries.filter(({ folded }) => shown(folded).includes(this.#filter));
   }
 
   #count() {
@@ -297,11 +298,11 @@ function crumbs(path) {
 function problem(message, retry) {
   const box = byId('problem');
   // What stands there is not read out again, and its button keeps the focus.
-  if (message !== null && box.firstChild?.data === message) return;
+  if (message !== null && box.firstChild?.data === shown(message)) return;
   box.hidden = message === null;
   if (message === null) box.replaceChildren();
   else {
-    box.replaceChildren(message,
+    box.replaceChildren(shown(message),
       make('button', { type: 'button', textContent: 'Try again', on: { click: retry } }));
   }
 }

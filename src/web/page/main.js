@@ -3,6 +3,7 @@
 import * as api from './api.js';
 import { askCopy, askDelete, askUpload } from './dialogs.js';
 import { byId, setText, tell } from './dom.js';
+import { shown } from './escape.js';
 import { Folder, place } from './folder.js';
 import { Operations } from './operations.js';
 import * as text from './text.js';
@@ -50,7 +51,7 @@ function route() {
     path = '';
   }
   path = api.normal(path);
-  document.title = path === '' ? 'Image Store' : `${api.nameOf(path)} · Image Store`;
+  document.title = path === '' ? 'Image Store' : `${shown(api.nameOf(path))} · Image Store`;
   folder.open(path, next);
   next = undefined;
 }

@@ -4,7 +4,7 @@
 // stream that broke off goes on where it was. What nobody can tell any more is read whenever one begins.
 
 import * as api from './api.js';
-import { byId, make, setText, tell } from './dom.js';
+import { byId, make, setLabel, setText, setTitle, tell } from './dom.js';
 import * as text from './text.js';
 
 /** Ended operations that are shown at most, so that a page may stay open for weeks. */
@@ -212,7 +212,7 @@ class Card {
     this.#cancel = make('button', { type: 'button', textContent: 'Cancel', className: 'small',
       attributes: { 'aria-label': `Cancel: ${title(operation)}` } });
     this.#cancel.addEventListener('click', () => this.#stop(operation.Id, changed));
-    this.#bar.setAttribute('aria-label', title(operation));
+    setLabel(this.#bar, title(operation));
     this.#head.append(...heading(operation));
     this.element = make('li', { className: 'card' },
       make('div', { className: 'top' }, this.#head, this.#state),
@@ -233,7 +233,7 @@ class Card {
     if (done === null) this.#bar.removeAttribute('value');
     else this.#bar.value = done;
     setText(this.#figures, running ? pace(operation, done) : result(operation));
-    this.#figures.title = running ? operation.CurrentPath : text.date(operation.FinishedAt);
+    setTitle(this.#figures, running ? operation.CurrentPath : text.date(operation.FinishedAt));
     this.#note.hidden = operation.Error === null;
     setText(this.#note, operation.Error?.Message ?? '');
     this.#details.replaceChildren(...facts(operation).flatMap(([name, value]) => [

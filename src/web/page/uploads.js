@@ -1,7 +1,7 @@
 // Uploads from this page: one card for each drop, a few files at a time.
 
 import * as api from './api.js';
-import { byId, make, setText, tell } from './dom.js';
+import { byId, make, setLabel, setText, tell } from './dom.js';
 import * as text from './text.js';
 
 /** Files of one upload that are sent at once. A browser has six connections to a server. */
@@ -54,7 +54,7 @@ class Job {
     [this.#target, this.#waiting, this.#marks, this.#stored] = [target, files, marks, stored];
     this.#count();
     const name = `${text.things(files.length, 'file')} to ${target === '' ? 'the root' : target}`;
-    this.#bar.setAttribute('aria-label', `Upload of ${name}`);
+    setLabel(this.#bar, `Upload of ${name}`);
     this.#cancel.addEventListener('click', () => this.#stop.abort());
     this.#retry.addEventListener('click', () => this.#again());
     this.#close.addEventListener('click', () => this.#clear());
