@@ -50,11 +50,34 @@ class OperationsCase(BrowserCase):
         self.open()
         self.click("[aria-label='Copy App']")
         self.fill("#copy-dialog [name=destination]", "App2")
-        for names, says in [("app.pdb\nCode/app.pdb", "Code/app.pdb"), ("*.pdb", "pattern"), ("a|b", "a|b")]:
+        for names, says in [
+            ("app.pdb\nCode/app.pdb", "“Code/app.pdb” has a separator"),
+            ("Code\\app.pdb", "“Code\\app.pdb” has a separator"),
+            ("*.pdb", "“*.pdb” is compared as a whole name"),
+            ("a?", "“a?” is compared as a whole name"),
+            ("a|b", "“a|b” is the name of no file"),
+            ("..", "“..” is the name of no file"),
+            (" ", "begins or ends with a space"),
+            ("app.pdb ", "begins or ends with a space"),
+            (r"a\u{9b}", r"“a\u{9b}” is the name of no file"),
+            ("n" * 1025, "is longer than 1024 bytes"),
+        ]:
             self.fill("#copy-dialog [name=skip]", names)
             self.click("#copy-dialog [type=submit]")
             self.wait(lambda says=says: says in self.text("#copy-dialog .error"))
         self.assertFalse(self.rest.exists("App2"))
+
+    def test_a_star_is_a_name_where_that_is_said(self) -> None:
+        self.rest.put_all({"App/a*b": b"1", "App/aXb": b"2"})
+        self.open()
+        self.click("[aria-label='Copy App']")
+        self.fill("#copy-dialog [name=destination]", "App2")
+        # Empty lines are no names.
+        self.fill("#copy-dialog [name=skip]", "A*B\n\n?\n")
+        self.click("#copy-dialog [name=literal]")
+        self.click("#copy-dialog [type=submit]")
+        self.wait_card("Succeeded", "App2", "1 left out", "“?” left nothing out")
+        self.assertEqual(self.rest.tree("App2"), {"App2/aXb": b"2"})
 
     def test_a_file_replaces_a_folder_only_where_that_is_said(self) -> None:
         self.rest.put_all(PACKAGE | {"Prod/a": b"1", "Prod/b": b"2", "file": b"3"})

@@ -6,6 +6,9 @@ import { join, nameOf, normal } from './api.js';
 import { byId, setText } from './dom.js';
 import { meant, shown } from './escape.js';
 
+/** The longest name that the store takes. */
+const NAME_BYTES_MAX = 1024;
+
 /**
  * Shows a dialog. `submit(form)` does what the dialog is for; the dialog stays open, and says why,
  * while that fails. Resolves to what `submit` gave, or to null.
@@ -56,7 +59,7 @@ export function askCopy(source, start) {
   const answer = ask('copy-dialog', async () => start({
     RemoteSource: meant(fields.source.value),
     RemoteDestination: into(meant(fields.destination.value), meant(fields.source.value)),
-    SkipFiles: names(fields.skip.value),
+    SkipFiles: names(fields.skip.value, fields.literal.checked),
     CheckMarkFile: fields.mark.checked,
     CopyFlag: fields.flag.value,
     Verify: fields.verify.checked,
@@ -67,9 +70,6 @@ export function askCopy(source, start) {
   return answer;
 }
 
-const lines = (value) =>
-  value.split('\n').map((line) => meant(line.trim())).filter((line) => line !== '');
-
 /** A path without the spaces around it. Whatever else is blank belongs to a name. */
 const bare = (path) => path.replace(/^ +| +$/g, '');
 
@@ -79,21 +79,30 @@ function into(destination, source) {
   return join(normal(bare(destination)), nameOf(normal(bare(source))));
 }
 
-/** The names of a skip list. What cannot be the name of a file would leave out nothing. */
-function names(value) {
-  const found = lines(value);
+/** The names of a skip list, one a line. What cannot be the name of a file would leave out nothing. */
+function names(value, isLiteral) {
+  const found = value.split('\n').filter((line) => line !== '').map(meant);
   for (const name of found) {
-    if (/[/\\]/.test(name)) {
-      throw new Error(`“${name}” has a separator. Give the last name alone: it counts at every depth.`);
-    }
-    if (/[*?]/.test(name)) {
-      throw new Error(`“${name}” is compared as a whole name, not as a pattern. Give each name.`);
-    }
-    if (/["<>|\u0000-\u001f]/.test(name) || ['.', '..', '$'].includes(name)) {
-      throw new Error(`“${name}” is the name of no file.`);
-    }
+    const why = unfit(name, isLiteral);
+    if (why !== null) throw new Error(`“${name}” ${why}`);
   }
   return found;
+}
+
+/** Says why a name cannot be that of a file; null where it can. The command line has the same rules. */
+function unfit(name, isLiteral) {
+  if (/[/\\]/.test(name)) return 'has a separator. Give the last name alone: it counts at every depth.';
+  if (!isLiteral && /[*?]/.test(name)) {
+    return 'is compared as a whole name, not as a pattern. Say below if it is meant so, or give each name.';
+  }
+  if (/["<>|\u0000-\u001f\u007f-\u009f]/.test(name) || ['.', '..', '$'].includes(name)) {
+    return 'is the name of no file.';
+  }
+  if (/^ | $/.test(name)) return 'begins or ends with a space, and no name does.';
+  if (new TextEncoder().encode(name).length > NAME_BYTES_MAX) {
+    return `is longer than ${NAME_BYTES_MAX} bytes, and no name is.`;
+  }
+  return null;
 }
 
 /** Asks whether to delete. `remove()` does it. */
