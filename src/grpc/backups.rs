@@ -12,7 +12,6 @@ use tonic::Streaming;
 use crate::{
     error::{Error, Kind, Result},
     grpc::{
-        call::until,
         streams::{Answers, stopping},
         transfers,
     },
@@ -48,7 +47,7 @@ pub(super) async fn backup(
     mut requests: Streaming<BackupRequest>,
     call: Call,
 ) -> Result<Answers<BackupResponse>> {
-    let start = match until(call, said(&mut requests)).await? {
+    let start = match call.until(said(&mut requests)).await? {
         Some(backup_request::Payload::Start(start)) => start,
         Some(backup_request::Payload::Wants(_)) | None => {
             return Err(Error::invalid("start", "the first message has no start; send it first"));
@@ -59,7 +58,7 @@ pub(super) async fn backup(
     let sending = Sending { backup, requests, hasher, is_asked: false };
     Ok(Box::pin(stream::unfold(Some(sending), move |sending| async move {
         let mut sending = sending?;
-        match until(call, sending.next()).await {
+        match call.until(sending.next()).await {
             Ok(Some(payload)) => {
                 Some((Ok(BackupResponse { payload: Some(payload) }), Some(sending)))
             }
@@ -143,7 +142,7 @@ pub(super) async fn restore(
     };
     // Dropped, the restore leaves nothing.
     tokio::select! {
-        received = until(call, receiving) => received?,
+        received = call.until(receiving) => received?,
         () = stop.cancelled() => return Err(stopping()),
     }
     let totals = restore.finish(call).await?;

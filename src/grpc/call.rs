@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tonic::{Request, Status, metadata::MetadataMap};
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     store::Call,
     wire::status,
 };
@@ -19,9 +18,8 @@ const TIMEOUT: &str = "grpc-timeout";
 /// # Errors
 /// `InvalidArgument` for a header that is not of the form `<up to 8 digits><unit>`.
 pub(super) fn call<T>(request: &Request<T>) -> Result<Call, Status> {
-    let deadline = timeout(request.metadata()).map_err(|error| status::from_error(&error))?;
-    // A time beyond the clock's end is no deadline.
-    Ok(Call { deadline: deadline.and_then(|time| Instant::now().checked_add(time)) })
+    let timeout = timeout(request.metadata()).map_err(|error| status::from_error(&error))?;
+    Ok(Call::default().within(timeout))
 }
 
 fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>> {
@@ -48,17 +46,10 @@ fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>> {
     }))
 }
 
-/// Awaits work until the deadline. For what changes nothing when it is dropped.
-pub(super) async fn until<T>(call: Call, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let Some(deadline) = call.deadline else { return work.await };
-    tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
-        Err(Error::new(Kind::Timeout, "the deadline passed; nothing has changed"))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     fn check(text: &str, expect: Result<Option<Duration>, Kind>) {
         let mut metadata = MetadataMap::new();

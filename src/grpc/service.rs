@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Kind, Result},
     grpc::{
         backups,
-        call::{call, until},
+        call::call,
         messages,
         streams::{self, Answers},
         transfers,
@@ -289,7 +289,7 @@ impl ImageStore for Service {
         request: Request<GetStoreInfoRequest>,
     ) -> Answer<GetStoreInfoResponse> {
         let call = call(&request)?;
-        answer(until(call, async { Ok(messages::info(&self.0.info(call).await?)) }).await)
+        answer(call.until(async { Ok(messages::info(&self.0.info(call).await?)) }).await)
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Answer<Self::CheckStream> {

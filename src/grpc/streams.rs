@@ -12,7 +12,7 @@ use tonic::Status;
 
 use crate::{
     error::{Error, Kind, Result},
-    grpc::{call::until, messages},
+    grpc::messages,
     store::{AllUpdates, Call, Checking, Copying, Download, Updates},
     wire::{status::from_error, v1},
 };
@@ -48,7 +48,7 @@ pub(super) fn watch(
         let next = tokio::select! {
             // The last state comes before the end.
             biased;
-            next = until(call, updates.next()) => next,
+            next = call.until(updates.next()) => next,
             () = stop.cancelled() => Err(stopping()),
         };
         step(next, (updates, stop), messages::operation)
@@ -59,7 +59,7 @@ pub(super) fn watch(
 pub(super) fn watch_all(updates: AllUpdates, call: Call) -> Answers<v1::Operation> {
     Box::pin(stream::unfold(Some(updates), move |updates| async move {
         let mut updates = updates?;
-        let next = until(call, async { updates.next().await?.ok_or_else(stopping) }).await;
+        let next = call.until(async { updates.next().await?.ok_or_else(stopping) }).await;
         step(next.map(Some), updates, messages::operation)
     }))
 }
@@ -75,7 +75,7 @@ pub(super) fn check(
         async move {
             let mut checking = checking?;
             let next = tokio::select! {
-                next = until(call, checking.next()) => next,
+                next = call.until(checking.next()) => next,
                 () = stop.cancelled() => Err(stopping()),
             };
             step(next, checking, messages::check_report)
@@ -88,7 +88,7 @@ pub(super) fn download(download: Download, call: Call) -> Answers<v1::DownloadRe
     let entry = Some(messages::stat(&download.stat));
     Box::pin(stream::unfold(Some((download, entry)), move |state| async move {
         let (mut download, entry) = state?;
-        let mut next = until(call, async { download.next().await.transpose() }).await;
+        let mut next = call.until(async { download.next().await.transpose() }).await;
         // Of a range without bytes the file is told all the same.
         if let (Ok(None), Some(_)) = (&next, &entry) {
             next = Ok(Some(Bytes::new()));

@@ -1,6 +1,9 @@
 //! Receiving the bytes of uploads and chunks.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::{
@@ -115,6 +118,36 @@ fn broken(status: &Status) -> Error {
     Error::new(kind, "the upload broke off; nothing is stored").because(status.to_string())
 }
 
+/// The time of a transfer: its deadline, and what the store may take besides the time in which the bytes
+/// come.
+struct Clock {
+    call: Call,
+    left: Option<Duration>,
+}
+
+impl Clock {
+    /// # Errors
+    /// `InvalidArgument` for a time below zero.
+    fn new(call: Call, timeout: Option<prost_types::Duration>) -> Result<Self> {
+        let bad = |_| Error::invalid("timeout", "the timeout is below zero; send a time, or none");
+        let left = timeout.map(Duration::try_from).transpose().map_err(bad)?;
+        Ok(Self { call, left })
+    }
+
+    /// The call as what comes next has it.
+    fn call(&self) -> Call {
+        self.call.within(self.left)
+    }
+
+    /// Counts the time that work takes of what the store may take.
+    async fn count<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let done = work.await;
+        self.left = self.left.map(|left| left.saturating_sub(begun.elapsed()));
+        done
+    }
+}
+
 /// Receives a file and makes it visible.
 pub(super) async fn upload(
     store: &Store,
@@ -122,7 +155,8 @@ pub(super) async fn upload(
     call: Call,
 ) -> Result<v1::UploadResponse> {
     let mut body = Body::new(messages);
-    let header = body.header().await?;
+    let header = call.until(body.header()).await?;
+    let mut clock = Clock::new(call, header.timeout)?;
     let digest = digest(&header.blake3)?;
     let path = StorePath::parse(&header.path, "path")?;
     let conditions = messages::conditions(
@@ -131,10 +165,13 @@ pub(super) async fn upload(
         header.if_unmodified_since.as_ref(),
     )?;
     let incoming = Incoming { path, size: header.size_bytes, digest, conditions };
-    let mut upload = store.upload(incoming, call).await?;
-    while let Some(data) = body.data().await? {
+    let begin = store.upload(incoming, clock.call());
+    let mut upload = clock.count(begin).await?;
+    while let Some(data) = call.until(body.data()).await? {
+        upload.limit(clock.call());
         upload.write(data).await?;
     }
+    upload.limit(clock.call());
     match body.finish {
         Some(finish) => upload.end(finish.size_bytes, self::digest(&finish.blake3)?)?,
         None if header.ends_with_finish => {
@@ -159,14 +196,18 @@ pub(super) async fn chunk(
     call: Call,
 ) -> Result<v1::UploadChunkResponse> {
     let mut body = Body::new(messages);
-    let header = body.header().await?;
+    let header = call.until(body.header()).await?;
+    let mut clock = Clock::new(call, header.timeout)?;
     let session = SessionId::parse(&header.session_id)?;
     let path = StorePath::parse(&header.path, "path")?;
     let range = ChunkRange::new(header.offset, header.length, header.total_bytes)?;
-    let mut chunk = store.chunk(session, path, range, call).await?;
-    while let Some(data) = body.data().await? {
+    let begin = store.chunk(session, path, range, clock.call());
+    let mut chunk = clock.count(begin).await?;
+    while let Some(data) = call.until(body.data()).await? {
+        chunk.limit(clock.call());
         chunk.write(data).await?;
     }
+    chunk.limit(clock.call());
     chunk.finish().await?;
     Ok(v1::UploadChunkResponse {})
 }
@@ -175,6 +216,27 @@ pub(super) async fn chunk(
 mod tests {
     use super::*;
     use crate::wire::status::from_error;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_the_bytes_come_does_not_count() {
+        let second = Duration::from_secs(1);
+        let time = prost_types::Duration { seconds: 3, nanos: 0 };
+        let mut clock = Clock::new(Call::default(), Some(time)).expect("a time");
+        clock.count(tokio::time::sleep(second)).await;
+        tokio::time::sleep(5 * second).await;
+        let call = clock.call();
+        tokio::time::sleep(second).await;
+        call.check().expect("time is left");
+        tokio::time::sleep(second).await;
+        assert_eq!(call.check().expect_err("late").kind(), Kind::Timeout);
+        clock.call().check().expect("the next step has the same time");
+        clock.count(tokio::time::sleep(second * 2)).await;
+        assert_eq!(clock.call().check().expect_err("late").kind(), Kind::Timeout);
+        // The deadline of the call counts everything.
+        let clock = Clock::new(Call::default().within(Some(second)), Some(time)).expect("a time");
+        tokio::time::sleep(second).await;
+        assert_eq!(clock.call().check().expect_err("late").kind(), Kind::Timeout);
+    }
 
     #[test]
     fn who_is_to_blame_for_a_broken_upload_is_told() {

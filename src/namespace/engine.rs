@@ -9,11 +9,12 @@
 //!
 //! **Invariant:** a job either runs and its caller learns the verdict, or it never begins. A caller
 //! that leaves, or whose deadline passes, takes back a job that still waits and cannot take back one
-//! that has begun.
+//! that has begun. Who reads learns at its deadline that it has passed, whatever the job does.
 
 mod ticket;
 
 use std::{
+    future::pending,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -135,7 +136,7 @@ impl Engine {
     /// Runs a job on one snapshot.
     ///
     /// # Errors
-    /// The job's own; `Timeout` if the deadline passes before it begins.
+    /// The job's own; `Timeout` if the deadline passes before it is done.
     ///
     /// # Cancel safety
     /// Dropping the future takes the job back if it has not begun.
@@ -148,7 +149,11 @@ impl Engine {
             return Err(late());
         }
         let (job, ticket) = ticket(job, |_| ());
-        ticket.redeem(&self.readers, job, passed(deadline)).await
+        tokio::select! {
+            biased;
+            verdict = ticket.redeem(&self.readers, job, pending()) => verdict,
+            error = passed(deadline) => Err(error),
+        }
     }
 
     /// Whether callers wait for the writer: background work then stops early.

@@ -311,6 +311,27 @@ async fn the_verdict_of_a_job_that_has_begun_is_the_answer_even_late() {
 }
 
 #[tokio::test]
+async fn a_read_that_has_begun_is_not_awaited_beyond_the_deadline() {
+    let fixture = Fixture::new();
+    let (go_on, wait) = channel::<()>();
+    let (begun, began) = oneshot::channel();
+    let engine = fixture.engine.clone();
+    let read = tokio::spawn(async move {
+        let wait = move |_: &mut Tx<'_>| {
+            begun.send(()).unwrap();
+            wait.recv_timeout(SOON).ok();
+            Ok(())
+        };
+        // In time enough to begin.
+        engine.read(Some(Instant::now() + Duration::from_secs(1)), wait).await
+    });
+    began.await.unwrap();
+    assert_eq!(read.await.unwrap().unwrap_err().kind(), Kind::Timeout);
+    drop(go_on);
+    assert_eq!(fixture.numbers().await, [0_i64; 0]);
+}
+
+#[tokio::test]
 async fn nothing_is_seen_or_answered_before_its_commit() {
     let fixture = Fixture::new();
     let held = fixture.hold().await;

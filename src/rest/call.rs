@@ -69,6 +69,13 @@ impl Call {
         self.deadline().saturating_duration_since(Instant::now())
     }
 
+    /// What is left of it, for a message: where the body comes meanwhile, and does not count, no deadline
+    /// of the backend's call says it.
+    pub(super) fn timeout(&self) -> Option<prost_types::Duration> {
+        // A time that no message holds is as good as none.
+        self.time_left().try_into().ok()
+    }
+
     /// A request that the backend ends at the deadline.
     pub(super) fn plain<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);

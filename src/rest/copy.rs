@@ -92,7 +92,8 @@ fn follow(
 /// The last state of an operation whose stream failed: as the backend keeps it, or, where it cannot be
 /// asked, as the stream said. `None` where it has not ended.
 async fn outcome(mut client: Client, last: Operation, error: &Status) -> Option<Operation> {
-    let kept = client.get_operation(GetOperationRequest { id: last.id.clone() }).await;
+    let kept =
+        client.get_operation(Call::further(GetOperationRequest { id: last.id.clone() })).await;
     if let Ok(kept) = kept {
         return Some(kept.into_inner()).filter(events::has_ended);
     }
@@ -123,4 +124,30 @@ async fn left(call: Call, mut request: CopyRequest) -> Result<Response, Failure>
     let (name, value) = ("preference-applied", "respond-async");
     response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tower::{BoxError, service_fn, util::BoxCloneSyncService};
+
+    use super::*;
+    use crate::rest::call::client;
+
+    #[tokio::test]
+    async fn who_asks_after_a_broken_stream_does_not_wait_for_ever() {
+        let asked = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&asked);
+        let backend = service_fn(move |request: http::Request<tonic::body::Body>| {
+            *seen.lock().expect("no panic") = request.headers().get("grpc-timeout").cloned();
+            async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
+        });
+        let client = client(BoxCloneSyncService::new(backend));
+        let last = Operation::default();
+        let last =
+            outcome(client, last, &Status::deadline_exceeded("late")).await.expect("a state");
+        assert_eq!(last.state(), OperationState::Cancelled);
+        assert!(asked.lock().expect("no panic").is_some());
+    }
 }

@@ -59,6 +59,7 @@ pub(super) async fn upload(
         if_none_match,
         if_unmodified_since,
         ends_with_finish: true,
+        timeout: call.timeout(),
         ..UploadHeader::default()
     };
     let header = message(upload_request::Payload::Header(header));
@@ -96,7 +97,8 @@ pub(super) async fn chunk(
     let digests = Digests::parse(&call.head.headers)?;
     let message = |payload| UploadChunkRequest { payload: Some(payload) };
     let ContentRange { offset, total: total_bytes, .. } = range.unwrap_or_default();
-    let header = UploadChunkHeader { session_id, path, offset, length, total_bytes };
+    let timeout = call.timeout();
+    let header = UploadChunkHeader { session_id, path, offset, length, total_bytes, timeout };
     let header = message(upload_chunk_request::Payload::Header(header));
     let data = move |bytes| message(upload_chunk_request::Payload::Data(bytes));
     let mut client = call.client;

@@ -16,7 +16,7 @@ use crate::{
         session::{self, Fingerprint, Piece},
         sql::Tx,
     },
-    store::{Call, Store, hash},
+    store::{Store, hash},
 };
 
 /// The bytes of a chunk, compared with those that are stored.
@@ -26,7 +26,6 @@ pub(super) struct Comparison {
     session: SessionId,
     path: StorePath,
     range: ChunkRange,
-    call: Call,
     /// The pieces that are listed and not compared.
     pieces: VecDeque<Piece>,
     /// Where the next byte of the chunk is in the file.
@@ -40,12 +39,12 @@ impl Comparison {
     pub(super) fn new(
         store: Store,
         session: SessionId,
-        (path, range): (StorePath, ChunkRange),
-        call: Call,
+        path: StorePath,
+        range: ChunkRange,
     ) -> Self {
         let (pieces, hasher) = (VecDeque::new(), blake3::Hasher::new());
         let (next, compared) = (range.offset, Fingerprint::default());
-        Self { store, session, path, range, call, pieces, next, hasher, compared }
+        Self { store, session, path, range, pieces, next, hasher, compared }
     }
 
     /// Compares the next bytes, which do not reach beyond the chunk.
@@ -80,7 +79,7 @@ impl Comparison {
         }
         let (session, path, at) = (self.session, self.path.clone(), (self.range, self.next));
         let list = move |tx: &mut Tx<'_>| session::stored(tx, session, &path, at);
-        self.pieces = self.store.0.engine.read(self.call.deadline, list).await?.into();
+        self.pieces = self.store.0.engine.read(None, list).await?.into();
         let first = self.pieces.front().copied();
         first.ok_or_else(|| Error::internal("a chunk has no stored piece"))
     }
@@ -101,7 +100,7 @@ impl Comparison {
     /// The digest of what a piece has of the range.
     async fn digest(&self, piece: Piece) -> Result<Digest> {
         let part = move |tx: &mut Tx<'_>| content::part(tx, piece.part);
-        let part = self.store.0.engine.read(self.call.deadline, part).await?;
+        let part = self.store.0.engine.read(None, part).await?;
         let part = part.ok_or_else(|| session::changed(self.session))?;
         let _share = self.store.share(&part).await?;
         let bytes = self.store.read_part(&self.path, part).await?;

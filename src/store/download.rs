@@ -136,7 +136,7 @@ impl Store {
     ///
     /// # Errors
     /// `FileNotFound`, `UnsatisfiableRange` if the offset is beyond the end, `Changed` if the file has
-    /// another etag than the one that is given.
+    /// another etag than the one that is given, `Busy` if too many downloads wait, `Timeout`.
     pub async fn download(
         &self,
         path: &StorePath,
@@ -145,7 +145,7 @@ impl Store {
         call: Call,
     ) -> Result<Download> {
         // Before the file is looked up: while it waits, the path may come to lead to another content.
-        let turn = self.0.downloads.take().await?;
+        let turn = self.0.downloads.take(call).await?;
         let at = path.clone();
         let (file, stat) = self.0.engine.read(call.deadline, move |tx| find(tx, &at, etag)).await?;
         let size = file.size as u64;

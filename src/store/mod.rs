@@ -8,6 +8,7 @@
 
 mod background;
 mod backup;
+mod call;
 mod check;
 mod comparison;
 mod copy;
@@ -35,12 +36,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 use uuid::Uuid;
 
 pub use backup::{Backup, Piece};
+pub use call::Call;
 pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
@@ -98,13 +100,6 @@ impl Config {
             session_life: SESSION_LIFE,
         }
     }
-}
-
-/// What every call of the store is given beside its arguments.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Call {
-    /// When the caller no longer waits. What has not begun by then does not happen.
-    pub deadline: Option<Instant>,
 }
 
 /// A store. Cheap to clone; all clones are one store.

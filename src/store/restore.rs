@@ -206,8 +206,11 @@ impl Restore {
         if !self.is_whole {
             return Err(damaged("it is torn: its end is missing"));
         }
-        self.settle(0).await?;
-        self.write().await?;
+        let settled = async {
+            self.settle(0).await?;
+            self.write().await
+        };
+        call.until(settled).await?;
         let Some(build) = self.build.take() else { return Err(damaged("it has no header")) };
         let finish = move |tx: &mut Tx<'_>| build.finish(tx);
         let totals = self.held.store.0.engine.write(call.deadline, finish).await?;

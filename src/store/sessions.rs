@@ -44,7 +44,7 @@ impl Store {
     /// Begins a chunk of an upload session.
     ///
     /// # Errors
-    /// `SessionConflict`, `BadRange`, `InvalidArgument`, `AlreadyExists`, `NoSpace`, `Busy`.
+    /// `SessionConflict`, `BadRange`, `InvalidArgument`, `AlreadyExists`, `NoSpace`, `Busy`, `Timeout`.
     pub async fn chunk(
         &self,
         session: SessionId,
@@ -56,13 +56,12 @@ impl Store {
         let check = move |tx: &mut Tx<'_>| session::check_chunk(tx, session, &at, range);
         let bytes = match self.0.engine.read(call.deadline, check).await? {
             Verdict::Wanted => {
-                let cutter = self.cut(&path, Some(range.length as u64)).await?;
+                let cutter = self.cut(&path, Some(range.length as u64), call).await?;
                 Arriving::New(Box::new(cutter))
             }
             Verdict::There => {
-                let turn = self.0.uploads.take().await?;
-                let at = (path.clone(), range);
-                let comparison = Comparison::new(self.clone(), session, at, call);
+                let turn = self.0.uploads.take(call).await?;
+                let comparison = Comparison::new(self.clone(), session, path.clone(), range);
                 Arriving::Again(Box::new(comparison), turn)
             }
         };
@@ -139,31 +138,39 @@ impl Store {
 }
 
 impl Chunk {
+    /// Gives what follows another deadline.
+    pub fn limit(&mut self, call: Call) {
+        self.call = call;
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors
     /// `BadRange` if there are more than announced, `SessionConflict` if others are stored for the range,
-    /// `NoSpace`, `Busy`, `Internal`.
+    /// `NoSpace`, `Busy`, `Timeout`, `Internal`. The chunk is of no use any more then.
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
+        self.call.check()?;
         self.received += data.len() as i64;
         if self.received > self.range.length {
             return Err(self.wrong_length());
         }
         match &mut self.bytes {
-            Arriving::New(cutter) => cutter.write(data).await,
-            Arriving::Again(comparison, _) => comparison.write(data).await,
+            Arriving::New(cutter) => self.call.until(Box::pin(cutter.write(data))).await,
+            Arriving::Again(comparison, _) => {
+                self.call.until(Box::pin(comparison.write(data))).await
+            }
         }
     }
 
     /// Adds the chunk to its session, all of it at once.
     ///
     /// # Errors
-    /// `BadRange` if bytes are missing, and those of the session, which may have changed meanwhile.
+    /// `BadRange` if bytes are missing, `Timeout`, and those of the session, which may have changed meanwhile.
     pub async fn finish(self) -> Result<()> {
         if self.received != self.range.length {
             return Err(self.wrong_length());
         }
-        let (store, deadline) = (self.store, self.call.deadline);
+        let (store, call) = (self.store, self.call);
         let (session, path, range) = (self.session, self.path, self.range);
         let mut cutter = match self.bytes {
             Arriving::New(cutter) => cutter,
@@ -171,10 +178,10 @@ impl Chunk {
                 let sent = Sent::Stored(comparison.finish());
                 let add =
                     move |tx: &mut Tx<'_>| session::add_chunk(tx, session, &path, range, &sent);
-                return store.0.engine.write(deadline, add).await.map(drop);
+                return store.0.engine.write(call.deadline, add).await.map(drop);
             }
         };
-        let (parts, _, object) = cutter.finish().await?;
+        let (parts, _, object) = call.until(Box::pin(cutter.finish())).await?;
         let (pins, owner) = (cutter.parts.len(), cutter.owner.clone());
         let sent = Sent::Parts(parts);
         let add = move |tx: &mut Tx<'_>| {
@@ -188,7 +195,7 @@ impl Chunk {
             }
             Ok(verdict)
         };
-        let verdict = store.0.engine.write(deadline, add).await?;
+        let verdict = store.0.engine.write(call.deadline, add).await?;
         cutter.has_pins = pins > UNPIN_ROWS;
         // The same chunk may have come twice at once; then this one's object is dropped.
         if verdict == Verdict::Wanted {

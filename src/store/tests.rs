@@ -7,6 +7,7 @@ mod backups;
 mod copies;
 #[path = "../../tests/support/database.rs"]
 mod database;
+mod deadlines;
 mod downloads;
 mod gate;
 mod runs;
@@ -19,10 +20,11 @@ use std::{sync::mpsc, time::Duration};
 
 use bytes::Bytes;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    limits::micros,
+    limits::{READERS, micros},
     model::{Conditions, CopyRequest, IfExists, SkipFiles},
     namespace::sql::{Row, Tx, params},
     store::tests::gate::Gate,
@@ -108,6 +110,27 @@ impl Fixture {
         });
         began.await.unwrap();
         go_on
+    }
+
+    /// Holds up all readers until the answers are dropped.
+    async fn hold_readers(&self) -> Vec<mpsc::Sender<()>> {
+        let mut held = Vec::new();
+        for _ in 0..READERS {
+            let (go_on, wait) = mpsc::channel::<()>();
+            let (begun, began) = tokio::sync::oneshot::channel();
+            let engine = self.store.0.engine.clone();
+            tokio::spawn(async move {
+                let hold = move |_: &mut Tx<'_>| {
+                    begun.send(()).unwrap();
+                    wait.recv_timeout(SOON).ok();
+                    Ok(())
+                };
+                engine.read(None, hold).await
+            });
+            began.await.unwrap();
+            held.push(go_on);
+        }
+        held
     }
 
     /// Makes what waits for reclamation older.

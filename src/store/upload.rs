@@ -66,18 +66,23 @@ impl Store {
     ///
     /// # Errors
     /// `AlreadyExists` onto a folder or below a file, `PreconditionFailed`, `NoSpace`, `TooLarge`, `Busy` if too many
-    /// uploads wait.
+    /// uploads wait, `Timeout`.
     pub async fn upload(&self, incoming: Incoming, call: Call) -> Result<Upload> {
         // The commit checks it again; here it spares the bytes, and the path is judged before them.
         let (path, conditions) = (incoming.path.clone(), incoming.conditions.clone());
         let check = move |tx: &mut Tx<'_>| condition::check_file(tx, &path, &conditions);
         self.0.engine.read(call.deadline, check).await?;
-        let cutter = self.cut(&incoming.path, incoming.size).await?;
+        let cutter = self.cut(&incoming.path, incoming.size, call).await?;
         Ok(Upload { store: self.clone(), incoming, cutter, call })
     }
 
     /// Waits for a turn and begins to cut bytes, `expected` of them if that is known.
-    pub(super) async fn cut(&self, path: &StorePath, expected: Option<u64>) -> Result<Cutter> {
+    pub(super) async fn cut(
+        &self,
+        path: &StorePath,
+        expected: Option<u64>,
+        call: Call,
+    ) -> Result<Cutter> {
         let size = expected.unwrap_or(0);
         if size > TOTAL_MAX as u64 {
             return Err(Error::new(
@@ -87,7 +92,7 @@ impl Store {
             .field("size_bytes"));
         }
         self.0.space.check(size)?;
-        let turn = self.0.uploads.take().await?;
+        let turn = self.0.uploads.take(call).await?;
         let owner = Owner::new(&self.0.server);
         Ok(Cutter {
             store: self.clone(),
@@ -110,18 +115,25 @@ impl Store {
 }
 
 impl Upload {
+    /// Gives what follows another deadline.
+    pub fn limit(&mut self, call: Call) {
+        self.call = call;
+    }
+
     /// Takes the next bytes; waits while enough parts are being written.
     ///
     /// # Errors
-    /// `DataLoss` if there are more bytes than announced, `NoSpace`, `Internal`.
+    /// `DataLoss` if there are more bytes than announced, `NoSpace`, `Timeout`, `Internal`. The upload is of
+    /// no use any more then.
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
+        self.call.check()?;
         if let Some(size) = self.incoming.size
             && self.cutter.received + data.len() as u64 > size
         {
             let message = format!("more bytes came than {size}; nothing is stored");
             return Err(Error::new(Kind::DataLoss, message).field("size_bytes"));
         }
-        self.cutter.write(data).await
+        self.call.until(Box::pin(self.cutter.write(data))).await
     }
 
     /// Takes what the caller says of the bytes after the last of them.
@@ -147,11 +159,11 @@ impl Upload {
     /// Makes the file visible, once every byte of it would survive a power cut.
     ///
     /// # Errors
-    /// `DataLoss` if size or digest are not as announced, those of the commit. Nothing is visible
-    /// then.
+    /// `DataLoss` if size or digest are not as announced, `Timeout`, those of the commit. Nothing is
+    /// visible then.
     pub async fn finish(mut self) -> Result<Stat> {
         self.check_size(self.incoming.size)?;
-        let (parts, digest, object) = self.cutter.finish().await?;
+        let (parts, digest, object) = self.call.until(Box::pin(self.cutter.finish())).await?;
         self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;
         let pins = self.cutter.parts.len();
         let file = NewFile { path: self.incoming.path.clone(), parts, digest: Some(digest) };

@@ -22,7 +22,7 @@ impl Store {
     /// # Errors
     /// `OperationNotFound`, `Busy` if there are too many watchers.
     pub async fn watch(&self, id: OperationId, call: Call) -> Result<Updates> {
-        let turn = self.0.watchers.take().await?;
+        let turn = self.0.watchers.take(call).await?;
         let first = self.operation(id, call).await?;
         let mut updates = Updates::of_row(self, id);
         updates.turn = Some(turn);
@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// `ChangesForgotten` if some of those are no longer known, `Busy` if there are too many watchers.
     pub async fn watch_all(&self, since: Option<i64>, call: Call) -> Result<AllUpdates> {
-        let turn = self.0.watchers.take().await?;
+        let turn = self.0.watchers.take(call).await?;
         let Subscription { changes, running, last_change } = self.0.runs.subscribe();
         let mut updates = AllUpdates {
             store: self.clone(),

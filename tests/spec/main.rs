@@ -25,6 +25,8 @@ mod conditions;
 #[cfg(test)]
 mod copy;
 #[cfg(test)]
+mod deadlines;
+#[cfg(test)]
 #[path = "../support/dice.rs"]
 mod dice;
 #[cfg(test)]

@@ -184,6 +184,7 @@ impl Driver for Grpc {
             offset,
             length: bytes.len() as u64,
             total_bytes,
+            timeout: None,
         };
         self.0.clone().upload_chunk(tokio_stream::iter(chunk(header, bytes))).await?;
         Ok(())

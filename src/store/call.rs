@@ -1,0 +1,85 @@
+//! What a call brings beside its arguments: its deadline.
+
+use std::{pin::pin, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{Error, Kind, Result};
+
+/// What every call of the store is given beside its arguments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call {
+    /// When the caller no longer waits. What has not begun by then does not happen.
+    pub deadline: Option<Instant>,
+}
+
+impl Call {
+    /// The same call, which is over after so much time at the latest. A time beyond the clock's end is
+    /// none.
+    #[must_use]
+    pub fn within(self, time: Option<Duration>) -> Self {
+        let end = time.and_then(|time| Instant::now().checked_add(time));
+        Self { deadline: self.deadline.into_iter().chain(end).min() }
+    }
+
+    /// Whether there is time left.
+    ///
+    /// # Errors
+    /// `Timeout` if there is none.
+    pub fn check(self) -> Result<()> {
+        let is_over = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if is_over { Err(late()) } else { Ok(()) }
+    }
+
+    /// Awaits work until the deadline, where it is dropped: work that changes nothing then. Large work is
+    /// better in a box, since this has it in itself.
+    ///
+    /// # Errors
+    /// `Timeout`, and those of the work.
+    ///
+    /// # Cancel safety
+    /// That of the work.
+    pub async fn until<T>(self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        // Once, so that the future is not twice as large.
+        let mut work = pin!(work);
+        match self.deadline {
+            None => work.await,
+            Some(deadline) => timeout_at(deadline, &mut work).await.unwrap_or_else(|_| Err(late())),
+        }
+    }
+}
+
+fn late() -> Error {
+    Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_end_counts() {
+        let second = Duration::from_secs(1);
+        let now = Instant::now();
+        let ends = |deadline: Option<Duration>, time| {
+            let call = Call { deadline: deadline.map(|deadline| now + deadline) };
+            call.within(time).deadline.map(|end| end - now)
+        };
+        assert_eq!(ends(None, None), None);
+        assert_eq!(ends(None, Some(second)), Some(second));
+        assert_eq!(ends(Some(second), None), Some(second));
+        assert_eq!(ends(Some(second), Some(2 * second)), Some(second));
+        assert_eq!(ends(Some(2 * second), Some(second)), Some(second));
+        assert_eq!(ends(Some(second), Some(Duration::MAX)), Some(second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_ends_at_the_deadline() {
+        let call = Call::default().within(Some(Duration::from_secs(1)));
+        assert!(call.check().is_ok());
+        let error = call.until(std::future::pending::<Result<()>>()).await.expect_err("late");
+        assert_eq!(error.kind(), Kind::Timeout);
+        assert_eq!(call.check().expect_err("late").kind(), Kind::Timeout);
+        assert!(Call::default().check().is_ok());
+    }
+}
