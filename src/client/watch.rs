@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::{Request, Streaming};
+use tonic::{Request, Response, Streaming, metadata::MetadataMap};
 use uuid::Uuid;
 
 use crate::{
@@ -18,8 +18,11 @@ use crate::{
         wait::Wait,
     },
     limits,
-    wire::v1::{
-        CopyRequest, Operation, OperationState, WatchOperationRequest, WatchOperationsRequest,
+    wire::{
+        LAST_CHANGE,
+        v1::{
+            CopyRequest, Operation, OperationState, WatchOperationRequest, WatchOperationsRequest,
+        },
     },
 };
 
@@ -154,8 +157,11 @@ impl Watch {
         let attached = match &mut self.attached {
             Some(attached) => attached,
             none => {
-                let stream = attach(&self.client, &self.subject).await?;
-                none.insert(Attached { stream, begun: false })
+                let answer = attach(&self.client, &self.subject).await?;
+                if let Subject::All(since) = &mut self.subject {
+                    *since = (*since).max(last_change(answer.metadata()));
+                }
+                none.insert(Attached { stream: answer.into_inner(), begun: false })
             }
         };
         let message = attached.stream.message().await;
@@ -173,7 +179,7 @@ impl Watch {
 }
 
 /// Begins a stream.
-async fn attach(client: &Client, subject: &Subject) -> Result<Streaming<Operation>> {
+async fn attach(client: &Client, subject: &Subject) -> Result<Response<Streaming<Operation>>> {
     let mut stub = client.stub.clone();
     let answer = match subject {
         Subject::Copy(request) => {
@@ -188,7 +194,12 @@ async fn attach(client: &Client, subject: &Subject) -> Result<Streaming<Operatio
             stub.watch_operations(WatchOperationsRequest { since: *since }).await
         }
     };
-    client.answer(answer)
+    answer.map_err(|status| client.error(&status))
+}
+
+/// The number of the last change before a watch of all.
+fn last_change(metadata: &MetadataMap) -> Option<u64> {
+    metadata.get(LAST_CHANGE)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether an operation in this state has ended.

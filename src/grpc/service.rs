@@ -13,9 +13,9 @@ use crate::{
     },
     limits::MESSAGE_BYTES_MAX,
     model::{CheckRequest, Digest, OperationId, SessionId, StorePath},
-    store::Store,
+    store::{AllUpdates, Store},
     wire::{
-        status,
+        LAST_CHANGE, status,
         v1::{
             self, CancelOperationRequest, CommitUploadSessionRequest, CommitUploadSessionResponse,
             CopyRequest, DeleteRequest, DeleteResponse, DeleteUploadSessionRequest,
@@ -95,7 +95,10 @@ impl ImageStore for Service {
         let call = call(&request)?;
         let since = request.get_ref().since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
         let updates = self.0.watch_all(since, call).await;
-        answer(updates.map(|updates| streams::watch_all(updates, call)))
+        let last_change = updates.as_ref().map_or(0, AllUpdates::begun_after);
+        let mut answer = answer(updates.map(|updates| streams::watch_all(updates, call)))?;
+        answer.metadata_mut().insert(LAST_CHANGE, last_change.into());
+        Ok(answer)
     }
 
     async fn list_operations(
@@ -107,10 +110,12 @@ impl ImageStore for Service {
         answer(
             async {
                 let state = messages::state_filter(state)?;
-                let page = self.0.operations(state, page_size as usize, page_token, call).await?;
+                let (page, change) =
+                    self.0.operations(state, page_size as usize, page_token, call).await?;
                 Ok(ListOperationsResponse {
                     operations: page.items.into_iter().map(messages::operation).collect(),
                     next_page_token: page.next.unwrap_or_default(),
+                    change: u64::try_from(change).map_err(Error::internal)?,
                 })
             }
             .await,

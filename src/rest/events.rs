@@ -59,19 +59,22 @@ where
 }
 
 /// The answer that follows all operations. An event's id is the highest change that the client has been
-/// told, beginning with `since`. A client that `is_reset` is told first that it has missed some.
-pub(super) fn all<S>(since: Option<u64>, is_reset: bool, operations: S) -> Response
+/// told; what it begins after comes at once, so that it also holds for a client that comes again before any
+/// event. A client that `is_reset` is told first that it has missed some.
+pub(super) fn all<S>(begun_after: u64, is_reset: bool, operations: S) -> Response
 where
     S: Stream<Item = Result<Operation, Failure>> + Send + 'static,
 {
-    let mut last = since.unwrap_or(0);
+    let mut last = begun_after;
     let id = move |operation: &Operation| {
         last = last.max(operation.change);
         format!("{CHANGE}{last}")
     };
     let reset = is_reset.then(|| Ok(Bytes::from_static(RESET)));
+    // An id without data is no event; clients keep it.
+    let begun = Ok(Bytes::from(format!("id: {CHANGE}{begun_after}\n\n")));
     let events = events(id, limits::EVENTS_KEEP_ALIVE, operations.boxed());
-    answer(stream::iter(reset).chain(events))
+    answer(stream::iter(reset.into_iter().chain([begun])).chain(events))
 }
 
 fn answer(events: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
@@ -173,18 +176,18 @@ mod tests {
     #[tokio::test]
     async fn an_event_of_all_operations_has_the_highest_change_as_its_id() {
         let changes = [7, 9, 8].map(|change| Ok(Operation { change, ..Operation::default() }));
-        let text = text(all(Some(8), true, stream::iter(changes))).await;
+        let text = text(all(8, true, stream::iter(changes))).await;
         assert!(text.starts_with("event: reset\nid: \ndata: {}\n\n"), "{text}");
         let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
-        // The reset has the client forget what it knew.
-        assert_eq!(ids, ["", "change-8", "change-9", "change-9"]);
+        // The reset has the client forget what it knew; the next one is what it begins after.
+        assert_eq!(ids, ["", "change-8", "change-8", "change-9", "change-9"]);
     }
 
     #[tokio::test]
     async fn ends_that_are_no_longer_known_end_the_events_with_a_reset() {
         let lost = Failure::new(Kind::ChangesForgotten, "list anew");
-        let text = text(all(None, false, stream::iter([Err(lost)]))).await;
-        assert_eq!(text, "event: reset\nid: \ndata: {}\n\n");
+        let text = text(all(3, false, stream::iter([Err(lost)]))).await;
+        assert_eq!(text, "id: change-3\n\nevent: reset\nid: \ndata: {}\n\n");
     }
 
     #[test]

@@ -7,12 +7,12 @@ use http::StatusCode;
 use super::{
     answer::{self, Failure},
     call::{Call, first},
-    events, json, path,
+    content_range, events, json, path,
 };
 use crate::{
     error::{Error, Kind},
     wire::{
-        status,
+        LAST_CHANGE, status,
         v1::{
             CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation,
             OperationState, WatchOperationRequest, WatchOperationsRequest,
@@ -51,8 +51,10 @@ async fn follow_all(call: Call) -> Result<Response, Failure> {
         }
         watch => (watch?, false),
     };
+    let begun_after = stream.metadata().get(LAST_CHANGE).and_then(|value| value.to_str().ok());
+    let begun_after = begun_after.and_then(content_range::number).unwrap_or(0);
     let operations = stream.into_inner().map(|operation| operation.map_err(Failure::from));
-    Ok(events::all(since.filter(|_| !is_reset), is_reset, operations))
+    Ok(events::all(begun_after, is_reset, operations))
 }
 
 /// The state that is asked for.

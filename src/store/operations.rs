@@ -22,7 +22,8 @@ impl Store {
         Ok(operation)
     }
 
-    /// Lists operations, the newest first; running ones with their latest progress.
+    /// Lists operations, the newest first; running ones with their latest progress. Also tells the number of
+    /// the last change of any operation before that.
     ///
     /// # Errors
     /// `InvalidArgument` for a token that no page gave.
@@ -32,11 +33,11 @@ impl Store {
         size: usize,
         token: String,
         call: Call,
-    ) -> Result<Page<Operation>> {
+    ) -> Result<(Page<Operation>, i64)> {
         let list = move |tx: &mut Tx<'_>| operation::list(tx, state, size, &token);
-        let mut page = self.0.engine.read(call.deadline, list).await?;
+        let (mut page, change) = self.0.engine.read(call.deadline, list).await?;
         page.items.iter_mut().for_each(|operation| self.add_progress(operation));
-        Ok(page)
+        Ok((page, change))
     }
 
     /// Adds the latest progress to what the row of a running operation says.

@@ -47,6 +47,7 @@ impl Store {
         let mut updates = AllUpdates {
             store: self.clone(),
             changes,
+            begun_after: since.unwrap_or(last_change),
             seen: since.unwrap_or(last_change),
             is_behind: since.is_some(),
             running: HashMap::new(),
@@ -134,6 +135,7 @@ impl Updates {
 pub struct AllUpdates {
     store: Store,
     changes: broadcast::Receiver<Operation>,
+    begun_after: i64,
     /// The number of the last change that is told or pending.
     seen: i64,
     /// Whether rows have changed since then.
@@ -145,6 +147,11 @@ pub struct AllUpdates {
 }
 
 impl AllUpdates {
+    /// The number of the last change that these do not tell.
+    pub fn begun_after(&self) -> i64 {
+        self.begun_after
+    }
+
     /// The next change; nothing when the store drains. Progress of a slow caller is left out, ends are not.
     ///
     /// # Errors

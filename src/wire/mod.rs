@@ -22,5 +22,8 @@ pub mod v1 {
     tonic::include_proto!("imagestore.v1");
 }
 
+/// The metadata with the number of the last change before a watch of all operations.
+pub const LAST_CHANGE: &str = "imagestore-change";
+
 /// The descriptor of every file of the API, imported ones included, for reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

@@ -3,6 +3,7 @@
 use imagestore::{
     error::Kind,
     wire::{
+        LAST_CHANGE,
         status::{self, DOMAIN},
         v1::{
             CancelOperationRequest, CheckRequest, CommitUploadSessionRequest, CopyRequest,
@@ -336,12 +337,17 @@ async fn a_watch_of_all_goes_on_after_a_change() {
     }
     let list = client.list_operations(ListOperationsRequest::default()).await.expect("a page");
     let changes: Vec<u64> = list.get_ref().operations.iter().map(|one| one.change).collect();
-    assert_eq!(changes, [3, 2, 1]);
+    assert_eq!((changes, list.get_ref().change), (vec![3, 2, 1], 3));
     // Also after a restart.
     let server = server.restart().await;
     let mut client = server.client().await;
     let since = |since| WatchOperationsRequest { since: Some(since) };
-    let mut watch = client.watch_operations(since(1)).await.expect("a watch").into_inner();
+    let begun_after = |watch: &tonic::Response<_>| watch.metadata().get(LAST_CHANGE).cloned();
+    let anew = client.watch_operations(WatchOperationsRequest::default()).await.expect("a watch");
+    assert_eq!(begun_after(&anew).expect("a change"), "3");
+    let watch = client.watch_operations(since(1)).await.expect("a watch");
+    assert_eq!(begun_after(&watch).expect("a change"), "1");
+    let mut watch = watch.into_inner();
     for (destination, change) in [("c", 2), ("d", 3)] {
         let operation = watch.message().await.expect("a change").expect("one");
         assert_eq!((operation.destination.as_str(), operation.change), (destination, change));

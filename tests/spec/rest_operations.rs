@@ -21,8 +21,11 @@ struct Event {
 
 /// Reads the next event of an answer whose head was read; nothing at its end.
 async fn event(connection: &mut Connection) -> Option<Event> {
-    let piece = connection.piece().await?;
-    let text = String::from_utf8(piece).expect("text");
+    let mut text = String::new();
+    // An id without data is no event.
+    while !text.starts_with("event: ") {
+        text = String::from_utf8(connection.piece().await?).expect("text");
+    }
     let lines: Vec<&str> = text.split('\n').collect();
     let [name, id, data, "", ""] = lines.as_slice() else { panic!("an event: {text:?}") };
     Some(Event {
@@ -213,8 +216,13 @@ async fn who_follows_all_operations_again_hears_of_every_end() {
     let server = Server::start().await;
     fill(&server.rest(), "a/f=1").await;
     let mut connection = events(&server, ALL, None, &[]).await;
+    assert_eq!(connection.piece().await.expect("an id"), b"id: change-0\n\n");
+    drop(connection);
     server.rest().copy(&copy("a", "b")).await.expect("copied");
+    let before = [("Last-Event-ID", "change-0")];
+    let mut connection = events(&server, ALL, None, &before).await;
     let last = event(&mut connection).await.expect("an event").id;
+    assert_eq!(last, "change-1");
     drop(connection);
     for destination in ["c", "d"] {
         server.rest().copy(&copy("a", destination)).await.expect("copied");

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Lists operations, the newest first. `token` is where the page begins. A page ends at `size`
+/// Lists operations, the newest first, and tells the last change of any by then. `token` is where the page begins. A page ends at `size`
 /// operations (0: the default) or at [`LIST_PAGE_BYTES`].
 ///
 /// # Errors
@@ -23,7 +23,8 @@ pub fn list(
     state: Option<OperationState>,
     size: usize,
     token: &str,
-) -> Result<Page<Operation>> {
+) -> Result<(Page<Operation>, i64)> {
+    let change = schema::meta(tx, "change")?;
     let size = if size == 0 { RECORDS_PAGE_DEFAULT } else { size.min(RECORDS_PAGE_MAX) };
     let from = if token.is_empty() {
         i64::MAX
@@ -50,11 +51,11 @@ pub fn list(
         let operation = from_row(row)?;
         bytes += message_bytes(&operation);
         if items.len() == size || (bytes > LIST_PAGE_BYTES && !items.is_empty()) {
-            return Ok(Page { items, next: Some(row.int(COLUMNS)?.to_string()) });
+            return Ok((Page { items, next: Some(row.int(COLUMNS)?.to_string()) }, change));
         }
         items.push(operation);
     }
-    Ok(Page { items, next: None })
+    Ok((Page { items, next: None }, change))
 }
 
 /// What an operation costs on a page, at most: the message of its error is in the details, too.

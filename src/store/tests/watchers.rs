@@ -192,7 +192,9 @@ async fn a_start_tells_what_an_earlier_one_left_running() {
     let server = store.0.server.clone();
     let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &asked, &server);
     store.0.engine.write(None, start).await.unwrap();
-    let running = store.operations(None, 0, String::new(), Call::default()).await.unwrap();
+    let (running, change) =
+        store.operations(None, 0, String::new(), Call::default()).await.unwrap();
+    assert_eq!(change, running.items[0].change);
     let since = running.items[0].change;
     store.close().await;
     let store = open().await;
