@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use imagestore::{
     blob::Blobs,
     limits::UPLOADS_MAX,
-    model::{Conditions, CopyRequest, IfExists, OperationId, SkipFiles, StorePath},
+    model::{Conditions, CopyRequest, IfExists, OperationId, Replaces, SkipFiles, StorePath},
     server::{config, locks::Locks},
     store::{Call, Config, Incoming, Store},
 };
@@ -52,6 +52,7 @@ impl Opened {
             size: Some(bytes.len() as u64),
             digest: None,
             conditions: Conditions::default(),
+            replaces: Replaces::default(),
         };
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes).await?;

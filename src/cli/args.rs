@@ -152,6 +152,9 @@ pub struct Upload {
     /// Write the mark file _.dir of every folder, after all files, the root's last
     #[arg(long)]
     pub mark: bool,
+    /// Replace also a folder by a file, or a file by a folder
+    #[arg(long)]
+    pub replace: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub jobs: Jobs,

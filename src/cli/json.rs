@@ -50,6 +50,7 @@ pub(super) fn moved(moved: &Moved) -> Value {
     let local = moved.local.as_ref().map(|local| local.to_string_lossy());
     if let Some(fields) = value.as_object_mut() {
         fields.insert("local".to_owned(), json!(local));
+        fields.insert("files_replaced".to_owned(), json!(moved.files_replaced));
     }
     value
 }
@@ -224,9 +225,10 @@ mod tests {
             size_bytes: 3,
             ..Entry::default()
         };
-        let value = moved(&Moved { entry, local: Some("/x/b".into()) });
+        let value = moved(&Moved { entry, local: Some("/x/b".into()), files_replaced: Some(3) });
         assert_eq!(value["path"], "a/b");
         assert_eq!(value["local"], "/x/b");
+        assert_eq!(value["files_replaced"], 3);
         assert_eq!(value["size_bytes"], 3);
     }
 }

@@ -59,12 +59,14 @@ pub(super) fn work(operation: &Operation) -> String {
     }
 }
 
+/// How many files were replaced, behind what came of it; empty where none was.
+pub(super) fn replaced(count: u64) -> String {
+    if count == 0 { String::new() } else { format!("; replaced {}", files(count)) }
+}
+
 /// What else came of a copy than the files that it copied, behind those; empty where nothing did.
 pub(super) fn beside(operation: &Operation) -> String {
-    let mut text = String::new();
-    if operation.files_replaced > 0 {
-        text = format!("; replaced {}", files(operation.files_replaced));
-    }
+    let mut text = replaced(operation.files_replaced);
     let names: Vec<_> =
         operation.skip_files_unmatched.iter().map(|name| format!("{name:?}")).collect();
     if !names.is_empty() {

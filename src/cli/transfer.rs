@@ -23,7 +23,7 @@ use crate::{
         output::Output,
         place,
         progress::Meter,
-        text::{bytes, count, files, path},
+        text::{self, bytes, count, files, path},
     },
     client::{
         Client,
@@ -35,7 +35,7 @@ use crate::{
     },
     error::Kind,
     limits,
-    wire::v1::{Entry, EntryKind},
+    wire::v1::{Entry, EntryKind, IfExists},
 };
 
 /// Uploads files and folders, one after the other.
@@ -97,20 +97,23 @@ async fn upload_one(
     if to.is_empty() && !metadata.is_dir() {
         kept_name(local)?.clone_into(&mut to);
     }
+    let if_exists = if_exists(args);
     let mut omitted = Omitted::default();
     let work = async {
         if metadata.is_dir() {
             let marks = if args.mark { Marks::Every } else { Marks::Existing };
-            let options = FolderUpload { jobs: args.jobs.jobs.into(), marks };
-            omitted = client.upload_folder((local, &to), options, &tally, &sender).await?;
+            let options = FolderUpload { jobs: args.jobs.jobs.into(), marks, if_exists };
+            let uploaded = client.upload_folder((local, &to), options, &tally, &sender).await;
+            omitted = uploaded.map_err(in_the_way)?;
         } else if args.mark {
             let local = local.display();
             return Err(Failure::Refused(format!("--mark is for folders, and {local} is a file")));
         } else {
             tally.expect(1, metadata.len());
-            let entry = client.upload(local, &to, &tally).await;
-            let entry = entry.map_err(|error| advise(&to, error))?;
-            sender.send(Moved { entry, local: Some(local.to_owned()) }).await.ok();
+            match client.upload(local, &to, if_exists, &tally).await {
+                Ok(moved) => drop(sender.send(moved).await),
+                Err(error) => return Err(advise(client, &to, error).await),
+            }
         }
         Ok(())
     };
@@ -120,10 +123,28 @@ async fn upload_one(
     conclude("uploaded", path(&to), &tally, output)
 }
 
-/// Says what to do where a folder is in the way of a file.
-fn advise(to: &str, error: Error) -> Failure {
+/// What an upload may replace: decided by the server when the file becomes visible.
+fn if_exists(args: &Upload) -> IfExists {
+    if args.replace { IfExists::Overwrite } else { IfExists::ReplaceSameKind }
+}
+
+/// Says what to do where a folder or a file is in the way of a file.
+async fn advise(client: &Client, to: &str, error: Error) -> Failure {
+    if error.kind() != Some(Kind::AlreadyExists) {
+        return error.into();
+    }
+    match client.stat(to).await {
+        Ok(found) if found.entry.as_ref().is_some_and(|it| it.kind() == EntryKind::Folder) => {
+            Failure::Refused(format!("{error}; {to}/ puts it into it, and --replace replaces it"))
+        }
+        Ok(_) | Err(_) => in_the_way(error),
+    }
+}
+
+/// Says what to do where something is in the way of a file.
+fn in_the_way(error: Error) -> Failure {
     if error.kind() == Some(Kind::AlreadyExists) {
-        return Failure::Refused(format!("{error}; {to}/ is the folder to put it into"));
+        return Failure::Refused(format!("{error}; --replace replaces it"));
     }
     error.into()
 }
@@ -147,9 +168,10 @@ async fn upload_stream(
     let (sender, done) = mpsc::channel(1);
     let work = async {
         let stream = (std::io::stdin(), "the standard input");
-        let entry = client.upload_stream(stream, to, &tally).await;
-        let entry = entry.map_err(|error| advise(to, error))?;
-        sender.send(Moved { entry, local: None }).await.ok();
+        match client.upload_stream(stream, to, if_exists(args), &tally).await {
+            Ok(moved) => drop(sender.send(moved).await),
+            Err(error) => return Err(advise(client, to, error).await),
+        }
         Ok(())
     };
     let meter = Meter::new("uploading the standard input".to_owned(), output);
@@ -330,8 +352,9 @@ fn arrived(moved: &Moved, output: &mut Output) -> Result<(), Failure> {
 fn conclude(verb: &str, path: &str, tally: &Tally, output: &mut Output) -> Result<(), Failure> {
     if !output.is_json() {
         let done = tally.progress();
-        let (files, bytes) = (files(done.files_done), bytes(done.bytes_done));
-        output.tell(&(), format_args!("{verb} {path}: {files}, {bytes}"))?;
+        let (count, bytes) = (files(done.files_done), bytes(done.bytes_done));
+        let replaced = text::replaced(tally.files_replaced());
+        output.tell(&(), format_args!("{verb} {path}: {count}, {bytes}{replaced}"))?;
     }
     Ok(())
 }

@@ -123,7 +123,7 @@ impl Client {
             self.digested(&mut file).await?;
             if file.digest == here.to_hex().as_str() {
                 tally.add(1, file.size_bytes);
-                return Ok(Moved { entry: file, local });
+                return Ok(Moved { entry: file, local, files_replaced: None });
             }
         }
         // It stays here, so that nothing is left whenever this future is dropped.
@@ -145,8 +145,8 @@ impl Client {
             return Err(Error::Damaged { path: file.path, why });
         }
         joined(tokio::task::spawn_blocking(move || partial.keep(existing))).await?;
-        this.arrived();
-        Ok(Moved { entry: file, local })
+        this.arrived(0);
+        Ok(Moved { entry: file, local, files_replaced: None })
     }
 
     /// Waits for the digest of a file, which comes a little after the commit of a chunked upload.

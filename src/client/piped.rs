@@ -16,14 +16,18 @@ use crate::{
         Client,
         error::{Error, Result},
         joined,
-        transfer::{Tally, Try},
+        transfer::{Moved, Tally, Try},
+        upload::header,
     },
     limits,
-    wire::v1::{Entry, UploadFinish, UploadHeader, UploadRequest, upload_request::Payload},
+    wire::v1::{
+        Entry, IfExists, UploadFinish, UploadHeader, UploadRequest, upload_request::Payload,
+    },
 };
 
 impl Client {
-    /// Stores what a stream has up to its end; `name` is what errors call it.
+    /// Stores what a stream has up to its end; `name` is what errors call it. `if_exists` says what it may
+    /// replace.
     ///
     /// # Errors
     /// [`Error::Local`] where it cannot be read; any other, and the stream is used up.
@@ -34,15 +38,17 @@ impl Client {
         &self,
         (stream, name): (impl Read + Send + 'static, &'static str),
         path: &str,
+        if_exists: IfExists,
         tally: &Arc<Tally>,
-    ) -> Result<Entry> {
-        let to = path.to_owned();
+    ) -> Result<Moved> {
+        let header = header(path, if_exists);
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
-            read(stream, name, to, &messages, this)
+            read((stream, name), header, &messages, this)
         };
         let wait = self.storing(path);
         let stored = self.upload_from((path, &wait), Try::begin(tally), read);
-        self.attended(&wait, stored).await
+        let (entry, files_replaced) = self.attended(&wait, stored).await?;
+        Ok(Moved { entry, local: None, files_replaced: Some(files_replaced) })
     }
 
     /// Writes the bytes of a file to a stream, across lost connections; `name` is what errors call it.
@@ -72,22 +78,20 @@ impl Client {
             let why = format!("its BLAKE3 is {digest}, not {}; fetch it again", file.digest);
             return Err(Error::Damaged { path: file.path.clone(), why });
         }
-        this.arrived();
+        this.arrived(0);
         Ok(())
     }
 }
 
 /// Reads a stream into messages. None: nobody takes them any more.
 fn read(
-    mut stream: impl Read,
-    name: &'static str,
-    path: String,
+    (mut stream, name): (impl Read, &'static str),
+    header: UploadHeader,
     messages: &mpsc::Sender<UploadRequest>,
     mut this: Try,
 ) -> Result<Option<(blake3::Hash, Try)>> {
     let send = |payload| messages.blocking_send(UploadRequest { payload: Some(payload) }).is_ok();
     let mut hasher = blake3::Hasher::new();
-    let header = UploadHeader { path, ends_with_finish: true, ..UploadHeader::default() };
     if !send(Payload::Header(header)) {
         return Ok(None);
     }

@@ -20,7 +20,7 @@ use crate::{
     limits,
     wire::{
         status::from_error,
-        v1::{CopyRequest, Entry, Operation, OperationState},
+        v1::{CopyRequest, Entry, IfExists, Operation, OperationState},
     },
 };
 
@@ -41,7 +41,7 @@ fn write(root: &Path, files: &[(&str, &[u8])]) {
 
 async fn upload_folder(client: &Client, local: &Path, marks: Marks) -> (Result<()>, Progress) {
     let (tally, (sender, mut moved)) = (Arc::new(Tally::default()), mpsc::channel::<Moved>(64));
-    let options = FolderUpload { jobs: 4, marks };
+    let options = FolderUpload { jobs: 4, marks, if_exists: IfExists::Unspecified };
     let result = client.upload_folder((local, "app"), options, &tally, &sender).await;
     drop(sender);
     let mut told = 0;
@@ -157,7 +157,8 @@ async fn a_refused_upload_has_the_words_of_the_server() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), &[("a", &large())]);
     let tally = Arc::default();
-    let refused = client.upload(&folder.path().join("a"), "refused", &tally).await;
+    let refused =
+        client.upload(&folder.path().join("a"), "refused", IfExists::Unspecified, &tally).await;
     let error = refused.expect_err("refused");
     assert_eq!(error.kind(), Some(Kind::AlreadyExists));
     assert_eq!(error.to_string(), "refused is a folder");

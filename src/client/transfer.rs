@@ -30,6 +30,8 @@ pub struct Moved {
     pub entry: Entry,
     /// The file on this side; none for a mark that was made for a folder.
     pub local: Option<PathBuf>,
+    /// How many files in the store it has replaced; none for a download.
+    pub files_replaced: Option<u64>,
 }
 
 /// Counts the work of a transfer while it runs; the transfer writes, anybody reads.
@@ -41,6 +43,7 @@ pub struct Tally {
     files_total: AtomicU64,
     bytes_done: AtomicU64,
     bytes_total: AtomicU64,
+    files_replaced: AtomicU64,
 }
 
 impl Tally {
@@ -52,6 +55,11 @@ impl Tally {
             bytes_done: self.bytes_done.load(Relaxed),
             bytes_total: self.bytes_total.load(Relaxed),
         }
+    }
+
+    /// How many files in the store were replaced so far.
+    pub fn files_replaced(&self) -> u64 {
+        self.files_replaced.load(Relaxed)
     }
 
     /// Adds to what is done.
@@ -92,9 +100,10 @@ impl Try {
         self.bytes
     }
 
-    /// Keeps what was counted, and counts the file.
-    pub(super) fn arrived(mut self) {
+    /// Keeps what was counted, and counts the file and those that it has replaced.
+    pub(super) fn arrived(mut self, files_replaced: u64) {
         self.arrived = true;
+        self.tally.files_replaced.fetch_add(files_replaced, Relaxed);
         self.tally.files_done.fetch_add(1, Relaxed);
     }
 }
@@ -123,7 +132,8 @@ mod tests {
         let mut whole = Try::begin(&tally);
         whole.moved(8);
         assert_eq!(whole.bytes(), 8);
-        whole.arrived();
+        whole.arrived(3);
+        assert_eq!(tally.files_replaced(), 3);
         let done = Progress { files_done: 1, files_total: 1, bytes_done: 8, bytes_total: 8 };
         assert_eq!(tally.progress(), done);
     }

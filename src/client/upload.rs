@@ -30,7 +30,10 @@ use crate::{
         wait::Wait,
     },
     limits,
-    wire::v1::{Entry, UploadFinish, UploadHeader, UploadRequest, upload_request::Payload},
+    wire::v1::{
+        Entry, IfExists, UploadFinish, UploadHeader, UploadRequest, UploadResponse,
+        upload_request::Payload,
+    },
 };
 
 pub use crate::client::tree::{Marks, Omitted};
@@ -42,18 +45,37 @@ pub struct FolderUpload {
     pub jobs: usize,
     /// Which folders get their mark file.
     pub marks: Marks,
+    /// What the files may replace.
+    pub if_exists: IfExists,
+}
+
+/// How an upload begins.
+pub(super) fn header(path: &str, if_exists: IfExists) -> UploadHeader {
+    UploadHeader {
+        path: path.to_owned(),
+        if_exists: if_exists.into(),
+        ends_with_finish: true,
+        ..UploadHeader::default()
+    }
 }
 
 impl Client {
-    /// Stores a local file; a link is followed. The caller has told `tally` what to expect.
+    /// Stores a local file; a link is followed. The caller has told `tally` what to expect, and says by
+    /// `if_exists` what it may replace.
     ///
     /// # Errors
     /// [`Error::Damaged`] where the store has other bytes than were read.
     ///
     /// # Cancel safety
     /// An upload that is dropped leaves nothing.
-    pub async fn upload(&self, local: &Path, path: &str, tally: &Arc<Tally>) -> Result<Entry> {
-        self.upload_patiently(Some(local), path, tally).await
+    pub async fn upload(
+        &self,
+        local: &Path,
+        path: &str,
+        if_exists: IfExists,
+        tally: &Arc<Tally>,
+    ) -> Result<Moved> {
+        self.upload_patiently(Some(local), path, if_exists, tally).await
     }
 
     /// Stores a local folder as `path`: first all files, then the marks of its folders, those of
@@ -80,9 +102,8 @@ impl Client {
         let walk = tokio::task::spawn_blocking(move || send_files(&root, &sender));
         ReceiverStream::new(files)
             .try_for_each_concurrent(options.jobs, |(local, relative)| async move {
-                let entry =
-                    self.upload_patiently(Some(&local), &join(path, &relative), tally).await?;
-                tell(done, Moved { entry, local: Some(local) }).await;
+                let (to, if_exists) = (join(path, &relative), options.if_exists);
+                tell(done, self.upload_patiently(Some(&local), &to, if_exists, tally).await?).await;
                 Ok(())
             })
             .await?;
@@ -91,8 +112,8 @@ impl Client {
             stream::iter(level.iter().map(Ok))
                 .try_for_each_concurrent(options.jobs, |mark: &Mark| async move {
                     let (local, path) = (mark.local.as_deref(), join(path, &mark.relative));
-                    let entry = self.upload_patiently(local, &path, tally).await?;
-                    tell(done, Moved { entry, local: mark.local.clone() }).await;
+                    let if_exists = options.if_exists;
+                    tell(done, self.upload_patiently(local, &path, if_exists, tally).await?).await;
                     Ok(())
                 })
                 .await?;
@@ -105,18 +126,22 @@ impl Client {
         &self,
         local: Option<&Path>,
         path: &str,
+        if_exists: IfExists,
         tally: &Arc<Tally>,
-    ) -> Result<Entry> {
+    ) -> Result<Moved> {
         let (mut patience, wait) = (self.patience(), self.storing(path));
+        let header = header(path, if_exists);
         let arrived = async {
             loop {
-                match self.upload_once(local, (path, &wait), Try::begin(tally)).await {
-                    Ok(entry) => return Ok(entry),
+                match self.upload_once(local, &header, &wait, Try::begin(tally)).await {
+                    Ok(stored) => return Ok(stored),
                     Err(error) => patience.after(error, &wait).await?,
                 }
             }
         };
-        self.attended(&wait, arrived).await
+        let (entry, files_replaced) = self.attended(&wait, arrived).await?;
+        let local = local.map(Path::to_owned);
+        Ok(Moved { entry, local, files_replaced: Some(files_replaced) })
     }
 
     /// Begins to wait for the end of an upload.
@@ -127,18 +152,20 @@ impl Client {
     async fn upload_once(
         &self,
         local: Option<&Path>,
-        (path, wait): (&str, &Wait),
+        header: &UploadHeader,
+        wait: &Wait,
         this: Try,
-    ) -> Result<Entry> {
-        let (local, to) = (local.map(Path::to_owned), path.to_owned());
+    ) -> Result<(Entry, u64)> {
+        let (local, first) = (local.map(Path::to_owned), header.clone());
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
-            read(local.as_deref(), to, &messages, this)
+            read(local.as_deref(), first, &messages, this)
         };
-        self.upload_from((path, wait), this, read).await
+        self.upload_from((&header.path, wait), this, read).await
     }
 
-    /// Sends what `read` reads, on a thread of its own, and sees that the store has just that. It gives
-    /// the digest of what it has sent, or nothing where nobody took it.
+    /// Sends what `read` reads, on a thread of its own, and sees that the store has just that. `read` gives
+    /// the digest of what it has sent, or nothing where nobody took it. Returns the file, and how many files
+    /// it has replaced.
     pub(super) async fn upload_from(
         &self,
         (path, wait): (&str, &Wait),
@@ -146,7 +173,7 @@ impl Client {
         read: impl FnOnce(mpsc::Sender<UploadRequest>, Try) -> Result<Option<(blake3::Hash, Try)>>
         + Send
         + 'static,
-    ) -> Result<Entry> {
+    ) -> Result<(Entry, u64)> {
         let (sender, messages) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
         // While this is held the stream has no end that the server could take for the file's.
         let open = sender.clone();
@@ -161,8 +188,8 @@ impl Client {
                 (call.await, read)
             }
         };
-        let answer = self.answer(answer);
-        let entry = present(answer?.entry)?;
+        let UploadResponse { entry, files_replaced } = self.answer(answer)?;
+        let entry = present(entry)?;
         let Some((digest, this)) = read else {
             let why = "the server took it before it was sent as a whole";
             return Err(Error::Damaged { path: path.to_owned(), why: why.to_owned() });
@@ -177,24 +204,20 @@ impl Client {
             );
             return Err(Error::Damaged { path: path.to_owned(), why });
         }
-        this.arrived();
-        Ok(entry)
+        this.arrived(files_replaced);
+        Ok((entry, files_replaced))
     }
 }
 
 /// Reads a file into messages. None: nobody takes them any more.
 fn read(
     local: Option<&Path>,
-    path: String,
+    header: UploadHeader,
     messages: &mpsc::Sender<UploadRequest>,
     mut this: Try,
 ) -> Result<Option<(blake3::Hash, Try)>> {
     let send = |payload| messages.blocking_send(UploadRequest { payload: Some(payload) }).is_ok();
-    let header = |size| {
-        let size_bytes = Some(size);
-        let header = UploadHeader { path, size_bytes, ..UploadHeader::default() };
-        Payload::Header(UploadHeader { ends_with_finish: true, ..header })
-    };
+    let header = |size| Payload::Header(UploadHeader { size_bytes: Some(size), ..header });
     let finish = |size, digest: blake3::Hash| {
         Payload::Finish(UploadFinish { size_bytes: Some(size), blake3: digest.to_string() })
     };

@@ -8,8 +8,8 @@ use crate::{
     error::{Error, Result},
     model::{
         CheckReport, Conditions, CopyRequest, Entry, EntryKind, Finding, FindingKind, IfExists,
-        Info, Operation, OperationError, OperationId, OperationKind, OperationState, Session,
-        SkipFiles, Stat, StorePath, Tags, Usage,
+        Info, Operation, OperationError, OperationId, OperationKind, OperationState, Replaces,
+        Session, SkipFiles, Stat, StorePath, Tags, Usage,
     },
     wire::{
         convert::{micros, timestamp},
@@ -17,6 +17,23 @@ use crate::{
         v1::{self, IfExists as WireIfExists},
     },
 };
+
+/// What an upload may replace.
+///
+/// # Errors
+/// `InvalidArgument` for a value that is unknown, or not for uploads.
+pub(super) fn replaces(if_exists: i32) -> Result<Replaces> {
+    match WireIfExists::try_from(if_exists) {
+        Ok(WireIfExists::Unspecified | WireIfExists::ReplaceSameKind) => Ok(Replaces::File),
+        Ok(WireIfExists::Overwrite) => Ok(Replaces::Anything),
+        Ok(WireIfExists::Keep) => {
+            let message = "IF_EXISTS_KEEP is for copies; send if_none_match '*' to store only where \
+                           there is nothing";
+            Err(Error::invalid("if_exists", message))
+        }
+        Err(_) => Err(Error::invalid("if_exists", format!("if_exists {if_exists} is not known"))),
+    }
+}
 
 /// Checks the request of a copy.
 pub(super) fn copy_request(message: &v1::CopyRequest) -> Result<CopyRequest> {
@@ -150,6 +167,15 @@ pub(super) fn entry(entry: &Entry) -> v1::Entry {
         version,
         digest: String::new(),
         etag: String::new(),
+    }
+}
+
+/// The file of a committed session, if it is there, and how many files it has replaced.
+pub(super) fn committed(committed: Option<(Entry, i64)>) -> v1::CommitUploadSessionResponse {
+    let (entry, files_replaced) = committed.unzip();
+    v1::CommitUploadSessionResponse {
+        entry: entry.as_ref().map(self::entry),
+        files_replaced: files_replaced.unwrap_or_default() as u64,
     }
 }
 

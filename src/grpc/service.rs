@@ -267,8 +267,9 @@ impl ImageStore for Service {
                     &request.if_none_match,
                     request.if_unmodified_since.as_ref(),
                 )?;
-                let entry = self.0.commit_session_if(id, conditions, call).await?;
-                Ok(CommitUploadSessionResponse { entry: entry.as_ref().map(messages::entry) })
+                let replaces = messages::replaces(request.if_exists)?;
+                let committed = self.0.commit_session_if(id, replaces, conditions, call).await?;
+                Ok(messages::committed(committed))
             }
             .await,
         )

@@ -164,7 +164,8 @@ pub(super) async fn upload(
         &header.if_none_match,
         header.if_unmodified_since.as_ref(),
     )?;
-    let incoming = Incoming { path, size: header.size_bytes, digest, conditions };
+    let replaces = messages::replaces(header.if_exists)?;
+    let incoming = Incoming { path, size: header.size_bytes, digest, conditions, replaces };
     let begin = store.upload(incoming, clock.call());
     let mut upload = clock.count(begin).await?;
     while let Some(data) = call.until(body.data()).await? {
@@ -180,8 +181,9 @@ pub(super) async fn upload(
         }
         None => {}
     }
-    let stat = upload.finish().await?;
-    Ok(v1::UploadResponse { entry: Some(messages::stat(&stat)) })
+    let stored = upload.store().await?;
+    let files_replaced = stored.files_replaced as u64;
+    Ok(v1::UploadResponse { entry: Some(messages::stat(&stored.stat)), files_replaced })
 }
 
 /// A digest that a caller may give.
@@ -201,7 +203,8 @@ pub(super) async fn chunk(
     let session = SessionId::parse(&header.session_id)?;
     let path = StorePath::parse(&header.path, "path")?;
     let range = ChunkRange::new(header.offset, header.length, header.total_bytes)?;
-    let begin = store.chunk(session, path, range, clock.call());
+    let replaces = messages::replaces(header.if_exists)?;
+    let begin = store.chunk_over(session, (path, replaces), range, clock.call());
     let mut chunk = clock.count(begin).await?;
     while let Some(data) = call.until(body.data()).await? {
         chunk.limit(clock.call());

@@ -20,6 +20,16 @@ pub enum IfExists {
     ReplaceSameKind,
 }
 
+/// What a file that is stored may replace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replaces {
+    /// A file.
+    #[default]
+    File,
+    /// Also a folder with all it holds, and a file above, of which a folder is made.
+    Anything,
+}
+
 /// Names of files to leave out, folded; they are compared with the last name of a path. Each has the
 /// spelling in which it was given, where that is another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

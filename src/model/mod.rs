@@ -15,7 +15,7 @@ pub use backup::{
 };
 pub use check::{CheckReport, CheckRequest, Finding, FindingKind};
 pub use conditions::{Conditions, Found, Tags};
-pub use copy::{CopyRequest, IfExists, SkipFiles, reserved};
+pub use copy::{CopyRequest, IfExists, Replaces, SkipFiles, reserved};
 pub use digest::Digest;
 pub use entry::{Entry, EntryKind, FileVersion, Info, Listing, Page, Stat, Totals, Usage};
 pub use operation::{

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Result,
-    model::{Conditions, Found, StorePath},
+    model::{Conditions, Found, Replaces, StorePath},
     namespace::{
         content,
         sql::Tx,
@@ -33,7 +33,11 @@ pub fn check(tx: &mut Tx<'_>, path: &StorePath, conditions: &Conditions) -> Resu
 ///
 /// # Errors
 /// Those of [`tree::check_file_fits`], then `PreconditionFailed`.
-pub fn check_file(tx: &mut Tx<'_>, path: &StorePath, conditions: &Conditions) -> Result<()> {
-    tree::check_file_fits(tx, path, "path")?;
+pub fn check_file(
+    tx: &mut Tx<'_>,
+    (path, replaces): (&StorePath, Replaces),
+    conditions: &Conditions,
+) -> Result<()> {
+    tree::check_file_fits(tx, path, replaces)?;
     check(tx, path, conditions)
 }

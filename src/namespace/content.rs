@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     error::{Error, Kind, Result},
     limits::{DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PARTS_PAGE},
-    model::{Digest, StorePath, Totals},
+    model::{Digest, Replaces, StorePath, Totals},
     namespace::{
         garbage::{Ref, bury, let_go_if_last, unbury},
         pin::{self, Owner},
@@ -59,6 +59,8 @@ pub struct PartRow {
 pub struct NewFile {
     /// Where.
     pub path: StorePath,
+    /// In place of what.
+    pub replaces: Replaces,
     /// Its parts, in order.
     pub parts: Vec<Part>,
     /// BLAKE3 of its bytes.
@@ -235,32 +237,37 @@ fn restore_list(tx: &mut Tx<'_>, content: i64, parts: &[(i64, i64, Digest)]) -> 
     Ok(())
 }
 
-/// Makes a file visible, in place of the file that is there.
+/// Makes a file visible, in place of what is there. Returns it, and how many files it replaces.
 ///
 /// # Errors
-/// `AlreadyExists` onto a folder or below a file; `Busy` if a part that was thought to be stored is
-/// gone.
-pub fn put_file(tx: &mut Tx<'_>, new: &NewFile) -> Result<File> {
-    tree::check_file_fits(tx, &new.path, "path")?;
+/// `AlreadyExists` onto a folder or below a file, unless it may replace them; `Busy` if a part that was
+/// thought to be stored is gone.
+pub fn put_file(tx: &mut Tx<'_>, new: &NewFile) -> Result<(File, i64)> {
+    let at = (&new.path, new.replaces);
+    tree::check_file_fits(tx, at.0, at.1)?;
     let mut parts = Vec::with_capacity(new.parts.len());
     for part in &new.parts {
         parts.push((find_or_insert_part(tx, part)?, part.size, part.digest));
     }
-    put_content(tx, &new.path, &parts, new.digest)
+    put_content(tx, at, &parts, new.digest)
 }
 
-/// The same for parts that have their rows.
+/// The same for parts that have their rows, where it is known that the file may be at its path.
 pub fn put_content(
     tx: &mut Tx<'_>,
-    path: &StorePath,
+    (path, replaces): (&StorePath, Replaces),
     parts: &[(i64, i64, Digest)],
     digest: Option<Digest>,
-) -> Result<File> {
+) -> Result<(File, i64)> {
     let (content, size) = find_or_insert_content(tx, parts, digest)?;
     let version = schema::next_version(tx)?;
     let file = File { content, size, version, modified: tx.now()? };
-    tree::put(tx, path, &Target::File(file), "path")?;
-    Ok(file)
+    let above = match replaces {
+        Replaces::File => Totals::default(),
+        Replaces::Anything => tree::clear_above(tx, path)?,
+    };
+    let old = tree::put(tx, path, &Target::File(file), "path")?;
+    Ok((file, above.files + old.files))
 }
 
 /// The parts of a content from the one that holds `from` on, without a gap; at least one, at most

@@ -14,7 +14,7 @@ pub use pieces::{Fingerprint, Piece};
 use crate::{
     error::{Error, Kind, Result},
     limits::{LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX},
-    model::{ChunkRange, Conditions, Digest, Page, Session, SessionId, StorePath},
+    model::{ChunkRange, Conditions, Digest, Page, Replaces, Session, SessionId, StorePath},
     namespace::{
         condition,
         content::{self, Part},
@@ -84,26 +84,26 @@ pub enum Sent {
 /// # Errors
 /// `SessionConflict` for another path, or if the session is committed and its file is another by now;
 /// `InvalidArgument` for another total, `BadRange` if it overlaps what is there in part, `AlreadyExists`
-/// if no file can be at the path.
+/// if the file could not be at the path.
 pub fn check_chunk(
     tx: &mut Tx<'_>,
     id: SessionId,
-    path: &StorePath,
+    at: (&StorePath, Replaces),
     chunk: ChunkRange,
 ) -> Result<Verdict> {
-    judge(tx, id, path, chunk).map(|(verdict, _)| verdict)
+    judge(tx, id, at, chunk).map(|(verdict, _)| verdict)
 }
 
 /// The same, and what has the pieces of the session.
 fn judge(
     tx: &mut Tx<'_>,
     id: SessionId,
-    path: &StorePath,
+    (path, replaces): (&StorePath, Replaces),
     chunk: ChunkRange,
 ) -> Result<(Verdict, Source)> {
     let source = Source::Session(id);
     let Some(session) = find(tx, id)? else {
-        tree::check_file_fits(tx, path, "path")?;
+        tree::check_file_fits(tx, path, replaces)?;
         return Ok((Verdict::Wanted, source));
     };
     if session.path != *path {
@@ -169,7 +169,7 @@ pub fn stored(
     path: &StorePath,
     (chunk, from): (ChunkRange, i64),
 ) -> Result<Vec<Piece>> {
-    let (verdict, source) = judge(tx, id, path, chunk)?;
+    let (verdict, source) = judge(tx, id, (path, Replaces::default()), chunk)?;
     let pieces = pieces::list(tx, source, (from, chunk.end()))?;
     if verdict == Verdict::Wanted || pieces.is_empty() {
         return Err(changed(id));
@@ -187,11 +187,11 @@ pub fn stored(
 pub fn add_chunk(
     tx: &mut Tx<'_>,
     id: SessionId,
-    path: &StorePath,
+    (path, replaces): (&StorePath, Replaces),
     chunk: ChunkRange,
     sent: &Sent,
 ) -> Result<Verdict> {
-    let (verdict, source) = judge(tx, id, path, chunk)?;
+    let (verdict, source) = judge(tx, id, (path, replaces), chunk)?;
     let parts: &[Part] = match (verdict, sent) {
         (Verdict::Wanted, Sent::Parts(parts)) => parts,
         (Verdict::Wanted, Sent::Stored(_)) => return Err(changed(id)),
@@ -305,25 +305,29 @@ pub fn list(
     Ok(Page { items, next: None })
 }
 
-/// Where a file was committed, the file, and whether it was made visible just now.
-pub type Committed = (StorePath, Option<File>, bool);
+/// Where a file was committed, the file, and how many files it replaced if it was made visible just now.
+pub type Committed = (StorePath, Option<File>, Option<i64>);
 
 /// Makes the file of a complete session visible: one metadata transaction, whatever its size.
 ///
-/// Returns where it is and, unless it was deleted since an earlier commit, the file; and whether this
-/// call made it visible. The conditions are not looked at where it is visible already.
+/// Returns where it is and, unless it was deleted since an earlier commit, the file; and how many files
+/// this call replaced, if it made it visible. The conditions are not looked at where it is visible already.
 ///
 /// # Errors
 /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists` onto a folder or below a
-/// file, `PreconditionFailed`, `Corrupt` if its pieces are not the whole file.
-pub fn commit(tx: &mut Tx<'_>, id: SessionId, conditions: &Conditions) -> Result<Committed> {
+/// file, unless it may replace them, `PreconditionFailed`, `Corrupt` if its pieces are not the whole file.
+pub fn commit(
+    tx: &mut Tx<'_>,
+    id: SessionId,
+    (replaces, conditions): (Replaces, &Conditions),
+) -> Result<Committed> {
     let Some(session) = find(tx, id)? else {
         return Err(Error::invalid("session_id", unknown(id).message().to_owned()));
     };
     if session.committed {
         let found = tree::resolve(tx, &session.path)?;
         let file = if let Some(Target::File(file)) = found { Some(file) } else { None };
-        return Ok((session.path, file, false));
+        return Ok((session.path, file, None));
     }
     if session.received != session.total {
         let message = format!(
@@ -332,16 +336,17 @@ pub fn commit(tx: &mut Tx<'_>, id: SessionId, conditions: &Conditions) -> Result
         );
         return Err(Error::invalid("session_id", message));
     }
-    condition::check_file(tx, &session.path, conditions)?;
+    let at = (&session.path, replaces);
+    condition::check_file(tx, at, conditions)?;
     let parts = chunk_parts(tx, id, session.total)?;
-    let file = content::put_content(tx, &session.path, &parts, None)?;
+    let (file, files_replaced) = content::put_content(tx, at, &parts, None)?;
     let now = tx.now()?;
     tx.execute(
         "UPDATE upload_session SET committed = 1, pieces = 0, modified = $1 WHERE id = $2",
         params![now, &id.to_string()],
     )?;
     drop_chunks(tx, id)?;
-    Ok((session.path, Some(file), true))
+    Ok((session.path, Some(file), Some(files_replaced)))
 }
 
 /// The parts of a complete session, without a gap and as long as the file: a damaged session must not

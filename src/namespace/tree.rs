@@ -9,6 +9,10 @@
 //! unshared at that moment, and so does the number of its changes. Below the root every folder holds a file. What would change nothing or
 //! is refused clones nothing. No write makes a path that is deeper or longer than a path may be.
 
+mod place;
+
+pub use place::{check_file_fits, check_same_kind, look};
+
 use crate::{
     error::{Error, Kind, Result},
     limits::TOTAL_MAX,
@@ -131,67 +135,17 @@ pub fn file_version(tx: &mut Tx<'_>, number: i64) -> Result<FileVersion> {
     })
 }
 
-/// Looks up a path that is to be written.
-///
-/// # Errors
-/// `AlreadyExists` if it has a file where a folder is needed.
-pub fn look(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<Option<Target>> {
-    let mut target = Target::Folder(ROOT);
-    for (depth, name) in path.names().enumerate() {
+/// Removes the file that stands where a path needs a folder, if there is one. Returns what it was.
+pub fn clear_above(tx: &mut Tx<'_>, path: &StorePath) -> Result<Totals> {
+    let (mut target, mut at) = (Target::Folder(ROOT), StorePath::root());
+    for name in path.names() {
         let Target::Folder(folder) = target else {
-            let above = path.names().take(depth);
-            let file = above.fold(StorePath::root(), |path, name| path.child(name));
-            let message =
-                format!("\"{file}\" is a file, so nothing can be at \"{path}\"; delete it first");
-            return Err(Error::new(Kind::AlreadyExists, message)
-                .field(field)
-                .with("path", file.as_str()));
+            return Ok(remove(tx, &at)?.unwrap_or_default());
         };
-        match entry(tx, folder, name)? {
-            Some(found) => target = found,
-            None => return Ok(None),
-        }
+        let Some(found) = entry(tx, folder, name)? else { break };
+        (target, at) = (found, at.child(name));
     }
-    Ok(Some(target))
-}
-
-/// Refuses a path where no file can be, for writes that only replace files.
-///
-/// # Errors
-/// `AlreadyExists` if it is a folder, or has a file where a folder is needed.
-pub fn check_file_fits(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<()> {
-    if matches!(look(tx, path, field)?, Some(Target::Folder(_))) {
-        let message = format!("\"{path}\" is a folder, so no file can be there; delete it first");
-        return Err(Error::new(Kind::AlreadyExists, message)
-            .field(field)
-            .with("path", path.as_str()));
-    }
-    Ok(())
-}
-
-/// Refuses to put a target at a path where something of the other kind is.
-///
-/// # Errors
-/// `AlreadyExists` for a file onto a folder, for a folder onto a file, and below a file.
-pub fn check_same_kind(
-    tx: &mut Tx<'_>,
-    path: &StorePath,
-    target: &Target,
-    field: &'static str,
-) -> Result<()> {
-    let old = look(tx, path, field)?;
-    let message = match (&old, target) {
-        (Some(Target::Folder(_)), Target::File(_)) => {
-            let files = old.as_ref().map_or(Ok(Totals::default()), |old| totals(tx, old))?.files;
-            format!("\"{path}\" is a folder of {files} files, and a file would replace all of it")
-        }
-        (Some(Target::File(_)), Target::Folder(_)) => {
-            format!("\"{path}\" is a file, and a folder would replace it")
-        }
-        _ => return Ok(()),
-    };
-    let message = format!("{message}; name another path, or ask to overwrite it");
-    Err(Error::new(Kind::AlreadyExists, message).field(field).with("path", path.as_str()))
+    Ok(Totals::default())
 }
 
 /// Puts a target at a path, in place of whatever is there. Returns what that was.

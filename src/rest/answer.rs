@@ -4,7 +4,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 use tonic::Status;
@@ -14,6 +14,8 @@ use crate::{
     wire::{request::Id, status},
 };
 
+/// The header, an extension, that says how many files an upload has replaced.
+const FILES_REPLACED: HeaderName = HeaderName::from_static("files-replaced");
 /// The type of every JSON answer, and of empty ones.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// Keeps browsers from guessing another type.
@@ -150,6 +152,15 @@ pub(super) fn with_body(status: StatusCode, body: Body) -> Response {
 /// The empty 200, which has upstream's JSON type all the same.
 pub(super) fn empty() -> Response {
     with_body(StatusCode::OK, Body::empty())
+}
+
+/// The empty 200 for a file that is stored. It says how many files that has replaced, unless it is none.
+pub(super) fn stored(files_replaced: u64) -> Response {
+    let mut response = empty();
+    if files_replaced > 0 {
+        response.headers_mut().insert(FILES_REPLACED, files_replaced.into());
+    }
+    response
 }
 
 /// The empty 204.

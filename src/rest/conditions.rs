@@ -13,15 +13,17 @@ use headers::{HeaderMapExt, IfModifiedSince, IfRange, IfUnmodifiedSince, LastMod
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use prost_types::Timestamp;
 
-use super::call::Call;
+use super::{call::Call, query::Query};
 use crate::{
     error::{Error, Kind},
-    wire::v1::Entry,
+    wire::v1::{Entry, IfExists},
 };
 
 /// The headers that are conditions of a write.
 const OF_WRITES: [HeaderName; 3] =
     [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
+/// The name in the query, an extension, of what an upload may replace.
+const IF_EXISTS: &str = "if-exists";
 /// What stands for whatever is there in a list of entity tags.
 const ANY: &str = "*";
 /// A date has whole seconds, and a file's time in it is cut: it counts up to the end of its second.
@@ -47,6 +49,24 @@ pub(super) fn written(call: &Call) -> Result<Written, Error> {
     let if_unmodified_since = if if_match.is_empty() { date(headers)? } else { None };
     let if_none_match = tags(headers, &header::IF_NONE_MATCH, "if_none_match", Strength::Weak)?;
     Ok(Written { if_match, if_none_match, if_unmodified_since })
+}
+
+/// What an upload may replace, as the query says by `if-exists`.
+///
+/// # Errors
+/// `Kind::InvalidArgument` for what it cannot say.
+pub(super) fn if_exists(query: &Query) -> Result<i32, Error> {
+    let said = query.value(IF_EXISTS).or_else(|| query.dropped(IF_EXISTS));
+    match said {
+        None => Ok(IfExists::Unspecified.into()),
+        Some("Overwrite") => Ok(IfExists::Overwrite.into()),
+        Some("ReplaceSameKind") => Ok(IfExists::ReplaceSameKind.into()),
+        Some(other) => {
+            let message =
+                format!("{IF_EXISTS} is '{other}'; give 'Overwrite' or 'ReplaceSameKind'");
+            Err(Error::invalid("if_exists", message))
+        }
+    }
 }
 
 /// Refuses the conditions of a call that makes nothing visible.

@@ -80,13 +80,15 @@ pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
     let request = call.plain(CommitUploadSessionRequest {
         session_id,
+        if_exists: conditions::if_exists(&call.query)?,
         if_match,
         if_none_match,
         if_unmodified_since,
     });
     // Upstream tells an unknown session and an incomplete one alike.
-    call.client.clone().commit_upload_session(request).await.map_err(as_argument)?;
-    Ok(answer::empty())
+    let committed =
+        call.client.clone().commit_upload_session(request).await.map_err(as_argument)?;
+    Ok(answer::stored(committed.get_ref().files_replaced))
 }
 
 /// Tells what is wrong with a session as an invalid argument.

@@ -54,6 +54,7 @@ pub(super) async fn upload(
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
     let header = UploadHeader {
         path,
+        if_exists: conditions::if_exists(&call.query)?,
         size_bytes: payload.size(),
         if_match,
         if_none_match,
@@ -69,10 +70,10 @@ pub(super) async fn upload(
         Some(message(upload_request::Payload::Finish(finish)))
     };
     let mut client = call.client;
-    transfer(payload, digests, header, (data, finish), |messages| async move {
-        client.upload(Request::new(messages)).await.map(drop)
-    })
-    .await
+    let stored = transfer(payload, digests, header, (data, finish), |messages| async move {
+        client.upload(Request::new(messages)).await
+    });
+    Ok(answer::stored(stored.await?.get_ref().files_replaced))
 }
 
 /// Stores a chunk.
@@ -97,15 +98,17 @@ pub(super) async fn chunk(
     let digests = Digests::parse(&call.head.headers)?;
     let message = |payload| UploadChunkRequest { payload: Some(payload) };
     let ContentRange { offset, total: total_bytes, .. } = range.unwrap_or_default();
-    let timeout = call.timeout();
-    let header = UploadChunkHeader { session_id, path, offset, length, total_bytes, timeout };
+    let (timeout, if_exists) = (call.timeout(), conditions::if_exists(&call.query)?);
+    let header =
+        UploadChunkHeader { session_id, path, offset, length, total_bytes, timeout, if_exists };
     let header = message(upload_chunk_request::Payload::Header(header));
     let data = move |bytes| message(upload_chunk_request::Payload::Data(bytes));
     let mut client = call.client;
-    transfer(payload, digests, header, (data, |_| None), |messages| async move {
-        client.upload_chunk(Request::new(messages)).await.map(drop)
-    })
-    .await
+    let stored = transfer(payload, digests, header, (data, |_| None), |messages| async move {
+        client.upload_chunk(Request::new(messages)).await
+    });
+    stored.await?;
+    Ok(answer::empty())
 }
 
 /// The range of the request, if it has one.
@@ -114,17 +117,17 @@ fn content_range(call: &Call) -> Result<Option<ContentRange>, Error> {
     value.map(|value| content_range::parse(&String::from_utf8_lossy(value.as_bytes()))).transpose()
 }
 
-/// Sends a body to the backend and answers what that says. Its answer comes early where it refuses.
-async fn transfer<M, C, F>(
+/// Sends a body to the backend and returns what that says. Its answer comes early where it refuses.
+async fn transfer<M, C, F, T>(
     payload: &mut Payload,
     digests: Digests,
     header: M,
     messages: (impl Fn(Bytes) -> M, impl FnOnce(u64) -> Option<M>),
     call: C,
-) -> Result<Response, Failure>
+) -> Result<T, Failure>
 where
     C: FnOnce(Messages<M>) -> F,
-    F: Future<Output = Result<(), Status>>,
+    F: Future<Output = Result<T, Status>>,
 {
     let (sender, receiver) = mpsc::channel(MESSAGES);
     let (asked, is_asked) = oneshot::channel();
@@ -138,13 +141,12 @@ where
     };
     tokio::select! {
         biased;
-        answered = &mut call => answered?,
+        answered = &mut call => Ok(answered?),
         sent = send => {
             sent?;
-            call.await?;
+            Ok(call.await?)
         }
     }
-    Ok(answer::empty())
 }
 
 /// Sends a body as messages, and at last the end, if it is whole and its digests hold: the message that
@@ -289,7 +291,7 @@ mod tests {
         let mut payload = Payload::new(body);
         let refused =
             transfer(&mut payload, Digests::default(), (), (drop, |_| None), async |_| {
-                Err(Status::invalid_argument("no"))
+                Err::<(), _>(Status::invalid_argument("no"))
             });
         assert_eq!(refused.await.expect_err("a refusal").kind, Kind::InvalidArgument);
     }

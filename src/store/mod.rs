@@ -14,6 +14,7 @@ mod comparison;
 mod copy;
 mod download;
 mod hash;
+mod incoming;
 mod object;
 mod operations;
 mod part;
@@ -46,9 +47,10 @@ pub use call::Call;
 pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
+pub use incoming::{Incoming, Stored};
 pub use restore::Restore;
 pub use sessions::Chunk;
-pub use upload::{Incoming, Upload};
+pub use upload::Upload;
 pub use watch::{AllUpdates, Updates};
 
 use crate::{

@@ -8,8 +8,8 @@ use crate::{
     error::{Error, Kind, Result},
     limits::UNPIN_ROWS,
     model::{
-        ChunkRange, Conditions, Digest, Entry, OperationKind, Page, Session, SessionId, StorePath,
-        Totals,
+        ChunkRange, Conditions, Digest, Entry, OperationKind, Page, Replaces, Session, SessionId,
+        StorePath, Totals,
     },
     namespace::{
         list, operation, pin,
@@ -25,6 +25,7 @@ pub struct Chunk {
     store: Store,
     session: SessionId,
     path: StorePath,
+    replaces: Replaces,
     range: ChunkRange,
     received: i64,
     bytes: Arriving,
@@ -52,8 +53,23 @@ impl Store {
         range: ChunkRange,
         call: Call,
     ) -> Result<Chunk> {
+        self.chunk_over(session, (path, Replaces::default()), range, call).await
+    }
+
+    /// The same for a file that is to replace what it may.
+    ///
+    /// # Errors
+    /// Those of [`Store::chunk`].
+    pub async fn chunk_over(
+        &self,
+        session: SessionId,
+        (path, replaces): (StorePath, Replaces),
+        range: ChunkRange,
+        call: Call,
+    ) -> Result<Chunk> {
         let at = path.clone();
-        let check = move |tx: &mut Tx<'_>| session::check_chunk(tx, session, &at, range);
+        let check =
+            move |tx: &mut Tx<'_>| session::check_chunk(tx, session, (&at, replaces), range);
         let bytes = match self.0.engine.read(call.deadline, check).await? {
             Verdict::Wanted => {
                 let cutter = self.cut(&path, Some(range.length as u64), call).await?;
@@ -65,7 +81,8 @@ impl Store {
                 Arriving::Again(Box::new(comparison), turn)
             }
         };
-        Ok(Chunk { store: self.clone(), session, path, range, received: 0, bytes, call })
+        let store = self.clone();
+        Ok(Chunk { store, session, path, replaces, range, received: 0, bytes, call })
     }
 
     /// Returns an upload session.
@@ -97,32 +114,35 @@ impl Store {
     /// # Errors
     /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists`.
     pub async fn commit_session(&self, id: SessionId, call: Call) -> Result<Option<Entry>> {
-        self.commit_session_if(id, Conditions::default(), call).await
+        let committed =
+            self.commit_session_if(id, Replaces::default(), Conditions::default(), call);
+        Ok(committed.await?.map(|(entry, _)| entry))
     }
 
-    /// The same under conditions on the file of the session. A repeated commit does not look at them.
+    /// The same for what the file may replace, and under conditions on what is there; with the file comes
+    /// how many files it replaced. A repeated commit does not look at them, and replaces none.
     ///
     /// # Errors
     /// `PreconditionFailed`, and those of [`Store::commit_session`].
     pub async fn commit_session_if(
         &self,
         id: SessionId,
+        replaces: Replaces,
         conditions: Conditions,
         call: Call,
-    ) -> Result<Option<Entry>> {
+    ) -> Result<Option<(Entry, i64)>> {
         let server = self.0.server.clone();
         let commit = move |tx: &mut Tx<'_>| {
-            let (path, file, is_new) = session::commit(tx, id, &conditions)?;
+            let (path, file, replaced) = session::commit(tx, id, (replaces, &conditions))?;
             let Some(file) = file else { return Ok((None, None)) };
             let entry = list::stat(tx, &path)?.entry;
-            if !is_new {
-                return Ok((Some(entry), None));
-            }
+            let Some(files_replaced) = replaced else { return Ok((Some((entry, 0)), None)) };
             let totals = Totals { files: 1, bytes: file.size };
             let kind = OperationKind::CommitUploadSession;
             let mut operation = done(file.modified, kind, (StorePath::root(), path), totals);
+            operation.progress.files_replaced = files_replaced;
             operation::insert(tx, &mut operation, &Digest::of(b"commit"), &server)?;
-            Ok((Some(entry), Some(operation)))
+            Ok((Some((entry, files_replaced)), Some(operation)))
         };
         self.write_recorded(call, commit).await
     }
@@ -172,12 +192,14 @@ impl Chunk {
         }
         let (store, call) = (self.store, self.call);
         let (session, path, range) = (self.session, self.path, self.range);
+        let replaces = self.replaces;
         let mut cutter = match self.bytes {
             Arriving::New(cutter) => cutter,
             Arriving::Again(comparison, _turn) => {
                 let sent = Sent::Stored(comparison.finish());
-                let add =
-                    move |tx: &mut Tx<'_>| session::add_chunk(tx, session, &path, range, &sent);
+                let add = move |tx: &mut Tx<'_>| {
+                    session::add_chunk(tx, session, (&path, replaces), range, &sent)
+                };
                 return store.0.engine.write(call.deadline, add).await.map(drop);
             }
         };
@@ -188,7 +210,7 @@ impl Chunk {
             if pins > 0 {
                 pin::check(tx, &owner.id, pins)?;
             }
-            let verdict = session::add_chunk(tx, session, &path, range, &sent)?;
+            let verdict = session::add_chunk(tx, session, (&path, replaces), range, &sent)?;
             // Many go in steps, when the cutter is dropped.
             if pins <= UNPIN_ROWS {
                 pin::unpin(tx, &owner.id)?;

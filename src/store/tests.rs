@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     limits::{READERS, micros},
-    model::{Conditions, CopyRequest, IfExists, SkipFiles},
+    model::{Conditions, CopyRequest, IfExists, Replaces, SkipFiles},
     namespace::sql::{Row, Tx, params},
     store::tests::gate::Gate,
 };
@@ -66,6 +66,7 @@ impl Fixture {
             size: None,
             digest: None,
             conditions: Conditions::default(),
+            replaces: Replaces::default(),
         };
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes.into()).await?;

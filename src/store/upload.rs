@@ -23,7 +23,7 @@ use crate::{
         INLINE_BYTES_MAX, KIB, PART_BYTES_MAX, TOTAL_MAX, UNPIN_ROWS, UPLOAD_BUFFER_BYTES_MIN,
         UPLOAD_PARTS_IN_FLIGHT, UPLOAD_POOL_WAIT,
     },
-    model::{Conditions, Digest, Stat, StorePath},
+    model::{Digest, Stat, StorePath},
     namespace::{
         condition,
         content::{self, NewFile, Part, Place},
@@ -32,25 +32,12 @@ use crate::{
         sql::Tx,
     },
     store::{
-        Call, Store,
+        Call, Incoming, Store, Stored,
         hash::{Hasher, hash, hash_alone},
         object::NewObject,
         space::Claim,
     },
 };
-
-/// What is known of a file before its bytes.
-#[derive(Clone, Debug)]
-pub struct Incoming {
-    /// Where it goes.
-    pub path: StorePath,
-    /// Its size, if the caller says.
-    pub size: Option<u64>,
-    /// BLAKE3 of its bytes, if the caller says.
-    pub digest: Option<Digest>,
-    /// What must be true of the path.
-    pub conditions: Conditions,
-}
 
 /// An upload on its way. Dropped before [`Upload::finish`], it leaves nothing.
 #[derive(Debug)]
@@ -65,12 +52,14 @@ impl Store {
     /// Begins an upload.
     ///
     /// # Errors
-    /// `AlreadyExists` onto a folder or below a file, `PreconditionFailed`, `NoSpace`, `TooLarge`, `Busy` if too many
-    /// uploads wait, `Timeout`.
+    /// `AlreadyExists` onto a folder or below a file, unless it may replace them, `PreconditionFailed`,
+    /// `NoSpace`, `TooLarge`, `Busy` if too many uploads wait, `Timeout`.
     pub async fn upload(&self, incoming: Incoming, call: Call) -> Result<Upload> {
         // The commit checks it again; here it spares the bytes, and the path is judged before them.
-        let (path, conditions) = (incoming.path.clone(), incoming.conditions.clone());
-        let check = move |tx: &mut Tx<'_>| condition::check_file(tx, &path, &conditions);
+        let (path, replaces) = (incoming.path.clone(), incoming.replaces);
+        let conditions = incoming.conditions.clone();
+        let check =
+            move |tx: &mut Tx<'_>| condition::check_file(tx, (&path, replaces), &conditions);
         self.0.engine.read(call.deadline, check).await?;
         let cutter = self.cut(&incoming.path, incoming.size, call).await?;
         Ok(Upload { store: self.clone(), incoming, cutter, call })
@@ -156,17 +145,26 @@ impl Upload {
         Err(Error::new(Kind::DataLoss, message).field("size_bytes"))
     }
 
+    /// Makes the file visible, and describes it.
+    ///
+    /// # Errors
+    /// Those of [`Upload::store`].
+    pub async fn finish(self) -> Result<Stat> {
+        Ok(self.store().await?.stat)
+    }
+
     /// Makes the file visible, once every byte of it would survive a power cut.
     ///
     /// # Errors
     /// `DataLoss` if size or digest are not as announced, `Timeout`, those of the commit. Nothing is
     /// visible then.
-    pub async fn finish(mut self) -> Result<Stat> {
+    pub async fn store(mut self) -> Result<Stored> {
         self.check_size(self.incoming.size)?;
         let (parts, digest, object) = self.call.until(Box::pin(self.cutter.finish())).await?;
         self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;
         let pins = self.cutter.parts.len();
-        let file = NewFile { path: self.incoming.path.clone(), parts, digest: Some(digest) };
+        let Incoming { path, replaces, .. } = self.incoming.clone();
+        let file = NewFile { path, replaces, parts, digest: Some(digest) };
         let owner = self.cutter.owner.clone();
         let conditions = std::mem::take(&mut self.incoming.conditions);
         let commit = move |tx: &mut Tx<'_>| {
@@ -174,19 +172,19 @@ impl Upload {
                 pin::check(tx, &owner.id, pins)?;
             }
             if !conditions.is_empty() {
-                condition::check_file(tx, &file.path, &conditions)?;
+                condition::check_file(tx, (&file.path, replaces), &conditions)?;
             }
-            content::put_file(tx, &file)?;
+            let (_, files_replaced) = content::put_file(tx, &file)?;
             // Many go in steps, when the cutter is dropped.
             if pins <= UNPIN_ROWS {
                 pin::unpin(tx, &owner.id)?;
             }
-            list::stat(tx, &file.path)
+            Ok(Stored { stat: list::stat(tx, &file.path)?, files_replaced })
         };
-        let stat = self.store.0.engine.write(self.call.deadline, commit).await?;
+        let stored = self.store.0.engine.write(self.call.deadline, commit).await?;
         self.cutter.has_pins = pins > UNPIN_ROWS;
         object.into_iter().for_each(NewObject::decide);
-        Ok(stat)
+        Ok(stored)
     }
 }
 

@@ -9,7 +9,7 @@ use imagestore::{
     limits::{INLINE_BYTES_MAX, PART_BYTES_MAX},
     model::{
         CheckReport, CheckRequest, ChunkRange, Conditions, CopyRequest, FindingKind, IfExists,
-        OperationId, SessionId, SkipFiles, StorePath,
+        OperationId, Replaces, SessionId, SkipFiles, StorePath,
     },
     namespace::Database,
     store::{Call, Config, Incoming, Store},
@@ -175,8 +175,13 @@ pub(crate) fn noise(seed: &str, size: usize) -> Vec<u8> {
 }
 
 pub(crate) async fn put(store: &Store, at: &str, bytes: &[u8]) -> Result<()> {
-    let incoming =
-        Incoming { path: path(at), size: None, digest: None, conditions: Conditions::default() };
+    let incoming = Incoming {
+        path: path(at),
+        size: None,
+        digest: None,
+        conditions: Conditions::default(),
+        replaces: Replaces::default(),
+    };
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(Bytes::copy_from_slice(bytes)).await?;
     upload.finish().await.map(drop)

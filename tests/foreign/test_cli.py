@@ -301,7 +301,7 @@ class Transfers(CommandCase):
         self.assert_fails("put", nowhere, "V1", says=[nowhere, "No such file"])
         self.assert_fails("put", manifest, "V1", "--mark", says=["--mark", manifest])
         self.assert_fails("put", manifest, "V1/../x", says=["..", "V1/../x"])
-        self.assert_fails("put", manifest, "V0", says=["V0", "folder", "V0/ is"])
+        self.assert_fails("put", manifest, "V0", says=["V0", "folder", "V0/ puts"])
         (self.package / "link").symlink_to("manifest.xml")
         self.assert_fails("put", str(self.package), "V1", says=["link", "symbolic link"])
 

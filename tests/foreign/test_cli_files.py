@@ -60,6 +60,53 @@ class Downloads(CommandCase):
         self.assertEqual((self.folder / "file").read_bytes(), b"bytes")
 
 
+class Uploads(CommandCase):
+    """What `put` does to what is in the store."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = self.folder / "App"
+        self.file.write_bytes(b"new")
+        self.tree = self.folder / "tree"
+        (self.tree / "sub").mkdir(parents=True)
+        for name in ["run", "sub/part"]:
+            (self.tree / name).write_bytes(b"new")
+
+    def test_a_folder_is_replaced_by_a_file_only_where_that_is_said(self) -> None:
+        before = {"App/a": b"a", "App/Code/b": b"b"}
+        self.rest.put_all(before)
+
+        says = ['"App"', "folder of 2 files", "App/ puts it into it", "--replace"]
+        self.assert_fails("put", str(self.file), "App", says=says)
+        self.assert_fails("put", str(self.file), "/", says=says)
+        with self.file.open() as file:
+            done = self.run_command("put", "-", "App", stdin=file)
+        self.assert_error(done, *says)
+        self.assertEqual(self.rest.tree(), before)
+
+        said = self.command("put", str(self.file), "App/")
+        self.assertEqual(said, "uploaded App/App: 1 file, 3 B\n")
+        said = self.command("put", str(self.file), "App", "--replace")
+        self.assertEqual(said, "uploaded App: 1 file, 3 B; replaced 3 files\n")
+        (moved,) = self.records("put", str(self.file), "App", "--replace")
+        self.assertEqual((moved["path"], moved["files_replaced"]), ("App", 1))
+        self.assertEqual(self.rest.tree(), {"App": b"new"})
+
+    def test_a_file_is_replaced_by_a_folder_only_where_that_is_said(self) -> None:
+        for before in [{"V1": b"old"}, {"V1/sub": b"old"}, {"V1/run/x": b"1", "V1/run/y": b"2"}]:
+            with self.subTest(before=before):
+                self.rest.put_all(before)
+                self.assert_fails("put", str(self.tree), "V1", "--jobs", "1", says=["--replace"])
+                kept = {path: self.rest.tree().get(path) for path in before}
+                self.assertEqual(kept, before)
+
+                said = self.command("put", str(self.tree), "V1", "--replace")
+
+                self.assertRegex(said, "; replaced [1-3] files?\n$")
+                self.assertEqual(self.rest.tree(), {"V1/run": b"new", "V1/sub/part": b"new"})
+                self.command("rm", "V1")
+
+
 class Backups(CommandCase):
     """What `backup` makes and leaves."""
 

@@ -9,8 +9,8 @@ use imagestore::{
     error::{Kind, Result},
     limits::UPLOADS_MAX,
     model::{
-        Conditions, CopyRequest, Digest, Entry, IfExists, Operation, OperationId, SkipFiles, Stat,
-        StorePath,
+        Conditions, CopyRequest, Digest, Entry, IfExists, Operation, OperationId, Replaces,
+        SkipFiles, Stat, StorePath,
     },
     namespace::Recovered,
     store::{Call, Config, Incoming, Store},
@@ -77,6 +77,7 @@ impl Fixture {
             size: None,
             digest: None,
             conditions: Conditions::default(),
+            replaces: Replaces::default(),
         };
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes.into()).await?;

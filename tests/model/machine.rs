@@ -8,7 +8,7 @@ use imagestore::{
     error::{Error, Kind, Result},
     model::{
         ChunkRange, Conditions, CopyRequest, EntryKind, IfExists, OperationId, OperationState,
-        SessionId, SkipFiles,
+        Replaces, SessionId, SkipFiles,
     },
     store::{Call, Incoming},
 };
@@ -151,6 +151,7 @@ impl Machine {
                 Claim::WrongDigest => Some(digest(b"other bytes")),
             },
             conditions: Conditions::default(),
+            replaces: Replaces::default(),
         };
         let result = send(&self.fixture, incoming, bytes.clone()).await;
         let expected = self.plain.check_put(at).and(match claim {
@@ -179,6 +180,7 @@ impl Machine {
             size: None,
             digest: None,
             conditions: Conditions::default(),
+            replaces: Replaces::default(),
         };
         let begun = self.fixture.store.upload(incoming, Call::default()).await;
         let expected = self.plain.check_put(at);

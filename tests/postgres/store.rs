@@ -6,7 +6,7 @@ use imagestore::{
     blob::Blobs,
     error::{Kind, Result},
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
-    model::{ChunkRange, Conditions, SessionId, Stat, StorePath},
+    model::{ChunkRange, Conditions, Replaces, SessionId, Stat, StorePath},
     namespace::Database,
     store::{Call, Config, Incoming, Piece, Store},
 };
@@ -42,6 +42,7 @@ async fn try_upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Re
         size: None,
         digest: None,
         conditions: Conditions::default(),
+        replaces: Replaces::default(),
     };
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(bytes.into()).await?;

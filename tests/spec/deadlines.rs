@@ -42,7 +42,14 @@ fn data(bytes: &[u8]) -> UploadRequest {
 
 fn chunk_header(length: u64, timeout: Option<prost_types::Duration>) -> UploadChunkHeader {
     let (session_id, path) = (SESSION.to_owned(), "c".to_owned());
-    UploadChunkHeader { session_id, path, offset: 0, length, total_bytes: length, timeout }
+    UploadChunkHeader {
+        session_id,
+        path,
+        length,
+        total_bytes: length,
+        timeout,
+        ..UploadChunkHeader::default()
+    }
 }
 
 #[tokio::test]

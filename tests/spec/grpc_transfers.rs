@@ -32,8 +32,14 @@ fn finish(size_bytes: Option<u64>, blake3: &str) -> UploadRequest {
 }
 
 fn chunk_header(offset: u64, length: u64, total_bytes: u64) -> UploadChunkHeader {
-    let (session_id, path) = (path(SESSION), path("c"));
-    UploadChunkHeader { session_id, path, offset, length, total_bytes, timeout: None }
+    UploadChunkHeader {
+        session_id: path(SESSION),
+        path: path("c"),
+        offset,
+        length,
+        total_bytes,
+        ..UploadChunkHeader::default()
+    }
 }
 
 #[tokio::test]

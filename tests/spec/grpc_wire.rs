@@ -78,7 +78,7 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
         offset: 0,
         length: 1,
         total_bytes: 1,
-        timeout: None,
+        ..UploadChunkHeader::default()
     };
     let upload = timed(timeout, stream::iter(upload("c", b"1")));
     let chunk = timed(timeout, stream::iter(chunk(header, b"1")));
@@ -215,7 +215,7 @@ async fn no_page_is_larger_than_a_message() {
                 offset: 1 << 50,
                 length: 1,
                 total_bytes: 1 << 52,
-                timeout: None,
+                ..UploadChunkHeader::default()
             };
             client.clone().upload_chunk(stream::iter(chunk(header, b"1"))).await.expect("stored");
         })

@@ -89,3 +89,5 @@ mod skip;
 mod surface;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod upload_onto;

@@ -65,6 +65,20 @@ class UploadsCase(BrowserCase):
         card.find_element("xpath", ".//button[text()='Clear']").click()
         self.wait(lambda: not self.one("#uploads").is_displayed())
 
+    def test_a_file_replaces_a_folder_only_when_that_is_said(self) -> None:
+        root = self.make({"App": b"a file", "loose": b"new"})
+        self.rest.put_all({"App/a": b"a", "App/Code/b": b"b", "loose": b"old"})
+        self.open()
+        self.one("#pick-files").send_keys("\n".join(sorted(str(path) for path in root.iterdir())))
+        self.click("#upload-dialog [type=submit]")
+        card = self.wait_card("Failed", "1 of 2 files", "1 file replaced", "folder of 2 files")
+        self.assertEqual(self.rest.tree(), {"App/a": b"a", "App/Code/b": b"b", "loose": b"new"})
+
+        card.find_element("xpath", ".//button[text()='Replace']").click()
+
+        self.wait_card("Succeeded", "2 of 2 files", "3 files replaced")
+        self.assertEqual(self.rest.tree(), {"App": b"a file", "loose": b"new"})
+
     def test_a_picked_folder_keeps_its_shape(self) -> None:
         root = self.make({"App/Code/a.so": b"a", "App/b.xml": b"b"})
         self.open()

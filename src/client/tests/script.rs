@@ -209,8 +209,9 @@ impl ImageStore for Script {
             *byte ^= 1;
         }
         lock(&self.log).push(header.path.clone());
-        lock(&self.files).insert(header.path.clone(), bytes.into());
-        Ok(Response::new(UploadResponse { entry: self.entry(&header.path) }))
+        let old = lock(&self.files).insert(header.path.clone(), bytes.into());
+        let files_replaced = old.map_or(0, |_| 1);
+        Ok(Response::new(UploadResponse { entry: self.entry(&header.path), files_replaced }))
     }
 
     async fn download(&self, request: Request<DownloadRequest>) -> Answer<Self::DownloadStream> {

@@ -27,7 +27,10 @@ async fn many_files(fixture: &Fixture, folder: &str) {
             let (digest, size) = (Digest::of(&bytes), bytes.len() as i64);
             let parts = vec![Part { digest, size, place: Place::Inline(bytes) }];
             let path = folder.child(&number.to_string());
-            content::put_file(tx, &NewFile { path, parts, digest: Some(digest) })?;
+            content::put_file(
+                tx,
+                &NewFile { path, replaces: Replaces::default(), parts, digest: Some(digest) },
+            )?;
         }
         Ok(())
     };

@@ -13,7 +13,13 @@ fn short() -> Call {
 }
 
 fn incoming(at: &str) -> Incoming {
-    Incoming { path: path(at), size: None, digest: None, conditions: Conditions::default() }
+    Incoming {
+        path: path(at),
+        size: None,
+        digest: None,
+        conditions: Conditions::default(),
+        replaces: Replaces::default(),
+    }
 }
 
 fn session() -> SessionId {

@@ -25,9 +25,15 @@ async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
             let range = ChunkRange::new((number * PIECE) as u64, PIECE as u64, total)?;
             let place = Place::Inline(Bytes::copy_from_slice(piece));
             let part = Part { digest: Digest::of(piece), size: PIECE as i64, place };
-            session::add_chunk(tx, id, &at, range, &Sent::Parts(vec![part]))?;
+            session::add_chunk(
+                tx,
+                id,
+                (&at, Replaces::default()),
+                range,
+                &Sent::Parts(vec![part]),
+            )?;
         }
-        session::commit(tx, id, &Conditions::default())
+        session::commit(tx, id, (Replaces::default(), &Conditions::default()))
     };
     fixture.store.0.engine.write(None, add).await.unwrap();
     bytes

@@ -21,7 +21,8 @@ async fn put_without_an_answer(
     let store = fixture.store.clone();
     let upload = tokio::spawn(async move {
         let conditions = Conditions::default();
-        let incoming = Incoming { path: path("a"), size: None, digest: None, conditions };
+        let replaces = Replaces::default();
+        let incoming = Incoming { path: path("a"), size: None, digest: None, conditions, replaces };
         let mut upload = store.upload(incoming, Call::default()).await?;
         upload.write(bytes).await?;
         upload.finish().await

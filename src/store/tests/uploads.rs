@@ -9,8 +9,13 @@ use crate::{
 /// Uploads an object, and leaves when its first job of the writer has run and is not answered yet.
 async fn leave_during_the_first_job(fixture: &Fixture, at: &str) {
     let held = fixture.hold_writer().await;
-    let incoming =
-        Incoming { path: path(at), size: None, digest: None, conditions: Conditions::default() };
+    let incoming = Incoming {
+        path: path(at),
+        size: None,
+        digest: None,
+        conditions: Conditions::default(),
+        replaces: Replaces::default(),
+    };
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
@@ -60,8 +65,13 @@ async fn an_upload_whose_caller_leaves_while_its_part_is_pinned_leaves_no_pin() 
 async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
     let fixture = Fixture::new().await;
     let held = fixture.hold_writer().await;
-    let incoming =
-        Incoming { path: path("a"), size: None, digest: None, conditions: Conditions::default() };
+    let incoming = Incoming {
+        path: path("a"),
+        size: None,
+        digest: None,
+        conditions: Conditions::default(),
+        replaces: Replaces::default(),
+    };
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
@@ -77,8 +87,13 @@ async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
 #[tokio::test]
 async fn an_upload_dropped_half_way_leaves_nothing() {
     let fixture = Fixture::new().await;
-    let incoming =
-        Incoming { path: path("a"), size: None, digest: None, conditions: Conditions::default() };
+    let incoming = Incoming {
+        path: path("a"),
+        size: None,
+        digest: None,
+        conditions: Conditions::default(),
+        replaces: Replaces::default(),
+    };
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(vec![1; PART_BYTES_MAX + MIB].into()).await.unwrap();
     until("a part is stored", async || fixture.number("SELECT COUNT(*) FROM pin").await > 0).await;
@@ -150,8 +165,13 @@ async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
     let fixture = Fixture::new().await;
     let all = u32::try_from(UPLOAD_BUFFER_POOL_BYTES / KIB).unwrap();
     let others = Arc::clone(&fixture.store.0.upload_pool).acquire_many_owned(all).await.unwrap();
-    let incoming =
-        Incoming { path: path("a"), size: None, digest: None, conditions: Conditions::default() };
+    let incoming = Incoming {
+        path: path("a"),
+        size: None,
+        digest: None,
+        conditions: Conditions::default(),
+        replaces: Replaces::default(),
+    };
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     let bytes: Vec<u8> = (0..=250).cycle().take(PART_BYTES_MAX + MIB).collect();
     upload.write(Bytes::copy_from_slice(&bytes[..MIB])).await.unwrap();
@@ -162,4 +182,22 @@ async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
     let starts = "SELECT start FROM content_part WHERE start % 8388608 = 0 ORDER BY start";
     assert_eq!(fixture.rows(starts).await.len(), 2, "the second whole part is where it always is");
     assert!(fixture.number("SELECT COUNT(*) FROM content_part").await > 2);
+}
+
+#[tokio::test]
+async fn what_a_file_may_replace_is_judged_when_it_becomes_visible() {
+    let fixture = Fixture::new().await;
+    for (replaces, expected) in
+        [(Replaces::File, Err(Kind::AlreadyExists)), (Replaces::Anything, Ok(2))]
+    {
+        let conditions = Conditions::default();
+        let incoming = Incoming { path: path("d"), size: None, digest: None, conditions, replaces };
+        let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+        upload.write(object(1)).await.unwrap();
+        fixture.upload("d/f", object(2)).await.unwrap();
+        fixture.upload("d/s/g", object(3)).await.unwrap();
+        let stored = upload.store().await.map(|stored| stored.files_replaced);
+        assert_eq!(stored.map_err(|error| error.kind()), expected);
+    }
+    fixture.upload("d", object(4)).await.expect("it is a file now");
 }

@@ -138,10 +138,11 @@ export const cancel = (id) =>
   call('POST', address('', `/$/Operations/${encodeURIComponent(id)}/$/Cancel`));
 
 /**
- * Stores a file. `progress` is told the bytes that have left; `signal` breaks the upload off, and
- * then nothing is stored. Only XMLHttpRequest tells how far an upload is.
+ * Stores a file, with `replace` also over a folder. Answers how many files it has replaced. `progress`
+ * is told the bytes that have left; `signal` breaks the upload off, and then nothing is stored. Only
+ * XMLHttpRequest tells how far an upload is.
  */
-export function put(path, blob, progress, signal) {
+export function put(path, blob, { progress, signal, replace }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const stop = () => request.abort();
@@ -151,12 +152,13 @@ export function put(path, blob, progress, signal) {
     };
     request.upload.onprogress = (event) => progress(event.loaded);
     request.onload = () => {
-      if (request.status >= 200 && request.status < 300) end(resolve);
+      const replaced = Number(request.getResponseHeader('Files-Replaced') ?? 0);
+      if (request.status >= 200 && request.status < 300) end(resolve, replaced);
       else end(reject, failure(request.status, request.responseText));
     };
     request.onerror = () => end(reject, new ApiError(0, '', 'The connection broke off.'));
     request.onabort = () => end(reject, new DOMException('cancelled', 'AbortError'));
-    request.open('PUT', address(path));
+    request.open('PUT', address(path, '', replace ? '&if-exists=Overwrite' : ''));
     request.setRequestHeader('Content-Type', 'application/octet-stream');
     signal.addEventListener('abort', stop);
     request.send(blob);

@@ -12,6 +12,8 @@ const FAILURES_SHOWN = 10;
 const DRAW_MS = 100;
 
 const MARK = '_.dir';
+/** The code of what a file replaces only where that is asked for: a folder, or a file above it. */
+const IN_THE_WAY = 'FABRIC_E_NAME_ALREADY_EXISTS';
 
 let running = 0;
 addEventListener('beforeunload', (event) => {
@@ -36,7 +38,8 @@ class Job {
   #marks;
   #stored;
   #total = { files: 0, bytes: 0 };
-  #done = { files: 0, bytes: 0 };
+  #done = { files: 0, bytes: 0, replaced: 0 };
+  #replace = false;
   #sending = new Map();
   #failed = [];
   #stop = new AbortController();
@@ -48,6 +51,7 @@ class Job {
   #failures = make('ul', { className: 'failures' });
   #cancel = make('button', { type: 'button', className: 'small', textContent: 'Cancel' });
   #retry = make('button', { type: 'button', className: 'small', textContent: 'Retry' });
+  #over = make('button', { type: 'button', className: 'small', textContent: 'Replace' });
   #close = make('button', { type: 'button', className: 'small', textContent: 'Clear' });
 
   constructor(target, files, marks, stored) {
@@ -57,13 +61,17 @@ class Job {
     setLabel(this.#bar, `Upload of ${name}`);
     this.#cancel.addEventListener('click', () => this.#stop.abort());
     this.#retry.addEventListener('click', () => this.#again());
+    this.#over.addEventListener('click', () => {
+      this.#replace = true;
+      this.#again();
+    });
     this.#close.addEventListener('click', () => this.#clear());
     this.element = make('li', { className: 'card' },
       make('div', { className: 'top' },
         make('p', { className: 'head' }, make('b', { textContent: 'Upload' }),
           make('span', { className: 'path', textContent: name, title: name })), this.#state),
       make('div', { className: 'top' }, this.#bar, this.#cancel),
-      make('div', { className: 'top' }, this.#figures, this.#retry, this.#close),
+      make('div', { className: 'top' }, this.#figures, this.#retry, this.#over, this.#close),
       this.#failures);
   }
 
@@ -107,11 +115,13 @@ class Job {
     };
     try {
       const path = api.join(this.#target, item.path);
-      await api.put(path, item.file, progress, this.#stop.signal);
+      const [signal, replace] = [this.#stop.signal, this.#replace];
+      this.#done.replaced += await api.put(path, item.file, { progress, signal, replace });
       this.#done.files += 1;
       this.#done.bytes += item.file.size;
     } catch (error) {
-      if (error.name !== 'AbortError') this.#failed.push({ item, message: error.message });
+      const { name, message, code } = error;
+      if (name !== 'AbortError') this.#failed.push({ item, message, code });
     } finally {
       this.#sending.delete(item);
     }
@@ -142,6 +152,7 @@ class Job {
     this.#bar.hidden = !busy;
     this.#cancel.hidden = !busy;
     this.#retry.hidden = state !== 'Failed';
+    this.#over.hidden = state !== 'Failed' || !this.#failed.some(({ code }) => code === IN_THE_WAY);
     this.#close.hidden = busy;
     this.#failures.replaceChildren(...this.#reasons());
     this.#draw(true);
@@ -171,6 +182,7 @@ class Job {
       parts.push(`${text.bytes(Math.round(sent / seconds))}/s`,
         `${text.span((seconds / sent) * (bytes - sent))} left`);
     }
+    if (this.#done.replaced > 0) parts.push(`${text.things(this.#done.replaced, 'file')} replaced`);
     setText(this.#figures, parts.join(' · '));
   }
 

@@ -69,6 +69,13 @@ impl When {
     }
 }
 
+/// What an upload says that it may replace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Over {
+    SameKind,
+    Anything,
+}
+
 /// A copy to be asked for.
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an argument of the call")]
@@ -142,6 +149,11 @@ pub(crate) trait Driver: Sync {
     }
     /// Stores a file under conditions.
     async fn upload_if(&self, path: &str, bytes: &[u8], when: &When) -> Outcome<()>;
+    /// Stores a file over what it may replace; returns how many files that were.
+    async fn upload_onto(&self, path: &str, bytes: &[u8], over: Option<Over>) -> Outcome<u64>;
+    /// The same by a session of one chunk, as its chunk and its commit say.
+    async fn chunked_onto(&self, path: &str, bytes: &[u8], over: [Option<Over>; 2])
+    -> Outcome<u64>;
     /// The entity tag of a file.
     async fn etag(&self, path: &str) -> Outcome<String>;
     /// Returns the bytes of a file.

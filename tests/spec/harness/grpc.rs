@@ -17,7 +17,7 @@ use imagestore::{
 use prost_types::Timestamp;
 use tonic::Status;
 
-use super::{CameOf, Client, Copy, Driver, Fault, Item, Outcome, When};
+use super::{CameOf, Client, Copy, Driver, Fault, Item, Outcome, Over, When};
 
 /// Drives a server over gRPC.
 #[derive(Clone, Debug)]
@@ -92,6 +92,16 @@ fn upload_if(path: &str, bytes: &[u8], when: &When) -> Vec<UploadRequest> {
     let data = |bytes: &[u8]| message(upload_request::Payload::Data(bytes.to_vec().into()));
     let pieces = bytes.chunks(bytes.len().div_ceil(2).clamp(1, STREAM_MESSAGE_BYTES)).map(data);
     [message(upload_request::Payload::Header(header))].into_iter().chain(pieces).collect()
+}
+
+/// What an upload may replace, as the messages say it.
+fn if_exists(over: Option<Over>) -> i32 {
+    let if_exists = match over {
+        None => IfExists::Unspecified,
+        Some(Over::SameKind) => IfExists::ReplaceSameKind,
+        Some(Over::Anything) => IfExists::Overwrite,
+    };
+    if_exists.into()
 }
 
 /// The messages of a chunk.
@@ -184,7 +194,7 @@ impl Driver for Grpc {
             offset,
             length: bytes.len() as u64,
             total_bytes,
-            timeout: None,
+            ..UploadChunkHeader::default()
         };
         self.0.clone().upload_chunk(tokio_stream::iter(chunk(header, bytes))).await?;
         Ok(())
@@ -208,9 +218,44 @@ impl Driver for Grpc {
             if_match: when.if_match.clone(),
             if_none_match: when.if_none_match.clone(),
             if_unmodified_since: when.timestamp(),
+            ..CommitUploadSessionRequest::default()
         };
         self.0.clone().commit_upload_session(request).await?;
         Ok(())
+    }
+
+    async fn upload_onto(&self, path: &str, bytes: &[u8], over: Option<Over>) -> Outcome<u64> {
+        let mut messages = upload_if(path, bytes, &When::default());
+        if let Some(upload_request::Payload::Header(header)) = &mut messages[0].payload {
+            header.if_exists = if_exists(over);
+        }
+        let stored = self.0.clone().upload(tokio_stream::iter(messages)).await?;
+        Ok(stored.into_inner().files_replaced)
+    }
+
+    async fn chunked_onto(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        over: [Option<Over>; 2],
+    ) -> Outcome<u64> {
+        let [begun, committed] = over.map(if_exists);
+        let header = UploadChunkHeader {
+            session_id: uuid::Uuid::new_v4().to_string(),
+            path: path.to_owned(),
+            length: bytes.len() as u64,
+            total_bytes: bytes.len() as u64,
+            if_exists: begun,
+            ..UploadChunkHeader::default()
+        };
+        let request = CommitUploadSessionRequest {
+            session_id: header.session_id.clone(),
+            if_exists: committed,
+            ..CommitUploadSessionRequest::default()
+        };
+        self.0.clone().upload_chunk(tokio_stream::iter(chunk(header, bytes))).await?;
+        let committed = self.0.clone().commit_upload_session(request).await?;
+        Ok(committed.into_inner().files_replaced)
     }
 
     async fn forget(&self, session: &str) -> Outcome<()> {

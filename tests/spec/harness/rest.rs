@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, CameOf, Copy, Driver, Http, Item, Outcome, When, http::Request};
+use super::{Answer, CameOf, Copy, Driver, Http, Item, Outcome, Over, When, http::Request};
 
 /// Drives a server over REST.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,20 @@ fn under(mut request: Request, when: &When) -> Request {
         request = request.header("If-Unmodified-Since", &date(seconds));
     }
     request
+}
+
+/// What an upload may replace, as the query says it.
+fn asked(over: Option<Over>) -> &'static str {
+    match over {
+        None => "",
+        Some(Over::SameKind) => "&if-exists=ReplaceSameKind",
+        Some(Over::Anything) => "&if-exists=Overwrite",
+    }
+}
+
+/// How many files an answer says were replaced.
+fn replaced(answer: &Answer) -> u64 {
+    answer.header("files-replaced").map_or(0, |count| count.parse().expect("a number"))
 }
 
 /// A date as HTTP writes it.
@@ -179,6 +193,30 @@ impl Driver for Rest {
         let call = format!("/$/CommitUploadSession{VERSION}&session-id={session}");
         let request = under(self.0.request("POST", &target("", &call)), when);
         empty(&request.body(b"").send().await)
+    }
+
+    async fn upload_onto(&self, path: &str, bytes: &[u8], over: Option<Over>) -> Outcome<u64> {
+        let request = self.0.request("PUT", &target(path, &format!("{VERSION}{}", asked(over))));
+        let answer = request.body(bytes).send().await;
+        empty(&answer)?;
+        Ok(replaced(&answer))
+    }
+
+    async fn chunked_onto(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        over: [Option<Over>; 2],
+    ) -> Outcome<u64> {
+        let (id, [begun, committed]) = (uuid::Uuid::new_v4(), over.map(asked));
+        let call = format!("/$/UploadChunk{VERSION}&session-id={id}{begun}");
+        let range = format!("bytes 0-{}/{}", bytes.len() - 1, bytes.len());
+        let request = self.0.request("PUT", &target(path, &call)).header("Content-Range", &range);
+        empty(&request.body(bytes).send().await)?;
+        let call = format!("/$/CommitUploadSession{VERSION}&session-id={id}{committed}");
+        let answer = self.0.request("POST", &target("", &call)).body(b"").send().await;
+        empty(&answer)?;
+        Ok(replaced(&answer))
     }
 
     async fn forget(&self, session: &str) -> Outcome<()> {

@@ -1,0 +1,88 @@
+//! Whether something can be put at a path, and what it would replace there.
+
+use crate::{
+    error::{Error, Kind, Result},
+    model::{Replaces, StorePath},
+    namespace::{
+        schema::ROOT,
+        sql::Tx,
+        tree::{Target, entry, totals},
+    },
+};
+
+/// Looks up a path that is to be written.
+///
+/// # Errors
+/// `AlreadyExists` if it has a file where a folder is needed.
+pub fn look(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<Option<Target>> {
+    let mut target = Target::Folder(ROOT);
+    for (depth, name) in path.names().enumerate() {
+        let Target::Folder(folder) = target else {
+            let above = path.names().take(depth);
+            let file = above.fold(StorePath::root(), |path, name| path.child(name));
+            let message =
+                format!("\"{file}\" is a file, so nothing can be at \"{path}\"; delete it first");
+            return Err(Error::new(Kind::AlreadyExists, message)
+                .field(field)
+                .with("path", file.as_str()));
+        };
+        match entry(tx, folder, name)? {
+            Some(found) => target = found,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(target))
+}
+
+/// Refuses a path where a file can only be in place of what it may not replace.
+///
+/// # Errors
+/// `AlreadyExists` if it is a folder, or has a file where a folder is needed.
+pub fn check_file_fits(tx: &mut Tx<'_>, path: &StorePath, replaces: Replaces) -> Result<()> {
+    if replaces == Replaces::Anything {
+        return Ok(());
+    }
+    let old = look(tx, path, "path")?;
+    check_not_folder(tx, path, old.as_ref(), "path")
+}
+
+fn check_not_folder(
+    tx: &mut Tx<'_>,
+    path: &StorePath,
+    old: Option<&Target>,
+    field: &'static str,
+) -> Result<()> {
+    let Some(folder @ Target::Folder(_)) = old else { return Ok(()) };
+    let files = match totals(tx, folder)?.files {
+        1 => "1 file".to_owned(),
+        files => format!("{files} files"),
+    };
+    let message = format!("\"{path}\" is a folder of {files}, and a file would replace all of it");
+    Err(other_kind(path, &message, field))
+}
+
+fn other_kind(path: &StorePath, message: &str, field: &'static str) -> Error {
+    let message = format!("{message}; name another path, or ask to overwrite it");
+    Error::new(Kind::AlreadyExists, message).field(field).with("path", path.as_str())
+}
+
+/// Refuses to put a target at a path where something of the other kind is.
+///
+/// # Errors
+/// `AlreadyExists` for a file onto a folder, for a folder onto a file, and below a file.
+pub fn check_same_kind(
+    tx: &mut Tx<'_>,
+    path: &StorePath,
+    target: &Target,
+    field: &'static str,
+) -> Result<()> {
+    let old = look(tx, path, field)?;
+    match (&old, target) {
+        (_, Target::File(_)) => check_not_folder(tx, path, old.as_ref(), field),
+        (Some(Target::File(_)), Target::Folder(_)) => {
+            let message = format!("\"{path}\" is a file, and a folder would replace it");
+            Err(other_kind(path, &message, field))
+        }
+        (Some(Target::Folder(_)) | None, Target::Folder(_)) => Ok(()),
+    }
+}

@@ -1,0 +1,27 @@
+//! What an upload says before its bytes, and what is told of it after them.
+
+use crate::model::{Conditions, Digest, Replaces, Stat, StorePath};
+
+/// What is known of a file before its bytes.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Where it goes.
+    pub path: StorePath,
+    /// Its size, if the caller says.
+    pub size: Option<u64>,
+    /// BLAKE3 of its bytes, if the caller says.
+    pub digest: Option<Digest>,
+    /// What must be true of the path.
+    pub conditions: Conditions,
+    /// What it may replace.
+    pub replaces: Replaces,
+}
+
+/// A file that is stored.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The file.
+    pub stat: Stat,
+    /// How many files it has replaced.
+    pub files_replaced: i64,
+}
