@@ -74,8 +74,12 @@ pub const BLOB_CALLS_MAX: usize = 256;
 pub const STREAM_MESSAGE_BYTES: usize = 256 * KIB;
 /// The bytes of one message of a download. A client that stands still costs the server some of them.
 pub const DOWNLOAD_MESSAGE_BYTES: usize = 64 * KIB;
-/// The largest gRPC message that is accepted or sent: every client's default.
+/// The largest gRPC message that is accepted or sent, before it is compressed: every client's default.
 pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
+/// An answer from which on it is compressed, where its caller takes that.
+pub const COMPRESSED_BYTES_MIN: usize = KIB;
+/// The largest question after health, and to reflection.
+pub const QUESTION_BYTES_MAX: usize = 4 * KIB;
 
 /// What the large messages of all uploads may take together, until they are used.
 pub const MESSAGE_POOL_BYTES: usize = 64 * MIB;
@@ -302,8 +306,11 @@ pub const ANSWER_FREE_BYTES: usize = DOWNLOAD_MESSAGE_BYTES + KIB;
 pub const ANSWER_PIECE_BYTES: usize = PACE_BYTES;
 /// What an HTTP/1 connection reads ahead, the longest head of a request, and what it writes behind.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 * KIB;
-/// The head of an HTTP/2 request: the longest path, percent-encoded, and room for headers.
-pub const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// The head of a request: the longest path, percent-encoded, and room for headers.
+pub const HEADER_BYTES_MAX: usize = 64 * KIB;
+/// The head of an HTTP/2 request up to which it is read, so that its call alone is refused. A longer one
+/// costs the connection in the end: its compression has a state that all calls share.
+pub const HEADER_BYTES_READ: u32 = 384 << 10;
 /// How often an HTTP/2 client is asked whether it is there.
 pub const PING_EVERY: Duration = Duration::from_mins(1);
 /// How long an HTTP/2 client may take to say so.

@@ -30,6 +30,7 @@ use std::{collections::VecDeque, time::Duration};
 use futures::{Stream, stream};
 use tonic::{
     Response, Status,
+    codec::CompressionEncoding,
     transport::{Channel, Endpoint},
 };
 
@@ -96,6 +97,8 @@ impl Client {
         let channel = wait.over(async { endpoint.connect().await.map_err(lost) }).await?;
         let stub = ImageStoreClient::new(channel)
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
         Ok(Self { stub, server, listener: Listener::default(), deadline })
     }

@@ -1,6 +1,7 @@
 //! The rpcs of `imagestore.v1.ImageStore`.
 
-use tonic::{Request, Response, Status, Streaming};
+use prost::Message;
+use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 
 use crate::{
     error::{Error, Kind, Result},
@@ -11,7 +12,7 @@ use crate::{
         streams::{self, Answers},
         transfers,
     },
-    limits::MESSAGE_BYTES_MAX,
+    limits::{COMPRESSED_BYTES_MIN, MESSAGE_BYTES_MAX},
     model::{CheckRequest, Digest, OperationId, SessionId, StorePath},
     store::{AllUpdates, Store},
     wire::{
@@ -40,11 +41,26 @@ impl Service {
         ImageStoreServer::new(Self(store))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Zstd)
     }
 }
 
-/// Turns the result of a call into its answer.
-fn answer<T>(result: Result<T>) -> Result<Response<T>, Status> {
+/// Turns the result of a call into its answer. A short one is not worth to be compressed.
+fn answer<T: Message>(result: Result<T>) -> Answer<T> {
+    let is_short =
+        result.as_ref().is_ok_and(|message| message.encoded_len() < COMPRESSED_BYTES_MIN);
+    let mut answer = result.map(Response::new).map_err(|error| status::from_error(&error))?;
+    if is_short {
+        answer.disable_compression();
+    }
+    Ok(answer)
+}
+
+/// The same of a call that answers with a stream.
+fn streamed<T>(result: Result<Answers<T>>) -> Answer<Answers<T>> {
     result.map(Response::new).map_err(|error| status::from_error(&error))
 }
 
@@ -62,7 +78,7 @@ impl ImageStore for Service {
     async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
         let call = call(&request)?;
         let message = request.into_inner();
-        answer(
+        streamed(
             async {
                 let request = messages::copy_request(&message)?;
                 let mut copying = self.0.copy(request, message.detached, call).await?;
@@ -79,7 +95,7 @@ impl ImageStore for Service {
     ) -> Answer<Self::WatchOperationStream> {
         let call = call(&request)?;
         let id = OperationId::parse(&request.get_ref().id, "id");
-        answer(
+        streamed(
             async {
                 let updates = self.0.watch(id?, call).await?;
                 Ok(streams::watch(updates, call, self.0.draining()))
@@ -96,7 +112,7 @@ impl ImageStore for Service {
         let since = request.get_ref().since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
         let updates = self.0.watch_all(since, call).await;
         let last_change = updates.as_ref().map_or(0, AllUpdates::begun_after);
-        let mut answer = answer(updates.map(|updates| streams::watch_all(updates, call)))?;
+        let mut answer = streamed(updates.map(|updates| streams::watch_all(updates, call)))?;
         answer.metadata_mut().insert(LAST_CHANGE, last_change.into());
         Ok(answer)
     }
@@ -179,7 +195,7 @@ impl ImageStore for Service {
     async fn download(&self, request: Request<DownloadRequest>) -> Answer<Self::DownloadStream> {
         let call = call(&request)?;
         let DownloadRequest { path, offset, length, etag } = request.into_inner();
-        answer(
+        streamed(
             async {
                 let path = StorePath::parse(&path, "path")?;
                 let etag = match etag.as_str() {
@@ -302,7 +318,7 @@ impl ImageStore for Service {
         let call = call(&request)?;
         let v1::CheckRequest { deep, repair } = request.into_inner();
         let checking = self.0.check(CheckRequest { deep, repair });
-        answer(checking.map(|checking| streams::check(checking, call, self.0.draining())))
+        streamed(checking.map(|checking| streams::check(checking, call, self.0.draining())))
     }
 
     async fn backup(
@@ -310,7 +326,7 @@ impl ImageStore for Service {
         request: Request<Streaming<v1::BackupRequest>>,
     ) -> Answer<Self::BackupStream> {
         let call = call(&request)?;
-        answer(backups::backup(&self.0, request.into_inner(), call).await)
+        streamed(backups::backup(&self.0, request.into_inner(), call).await)
     }
 
     async fn restore(

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::{
     error::{Error, Kind, Result},
     grpc::messages,
+    limits::MESSAGE_BYTES_MAX,
     model::{ChunkRange, Digest, SessionId, StorePath},
     store::{Call, Incoming, Store},
     wire::{
@@ -112,10 +113,15 @@ fn broken(status: &Status) -> Error {
     if matches!(kind, Kind::Timeout | Kind::Busy) {
         return Error::new(kind, format!("{}; nothing is stored", status.message()));
     }
-    // A message above the bound is refused by the transport with this code.
-    let is_too_large = status.code() == tonic::Code::OutOfRange;
-    let kind = if is_too_large { Kind::MessageTooLarge } else { Kind::Cancelled };
-    Error::new(kind, "the upload broke off; nothing is stored").because(status.to_string())
+    // The decoder refuses so a message above the bound, as it is sent or when it is unpacked.
+    if matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted) {
+        let message = format!(
+            "a message has more than {MESSAGE_BYTES_MAX} bytes; nothing is stored; send less"
+        );
+        return Error::new(Kind::MessageTooLarge, message);
+    }
+    Error::new(Kind::Cancelled, "the upload broke off; nothing is stored")
+        .because(status.to_string())
 }
 
 /// The time of a transfer: its deadline, and what the store may take besides the time in which the bytes
@@ -252,7 +258,9 @@ mod tests {
             check(&status, kind, "because of that; nothing is stored");
         }
         let broke_off = "the upload broke off; nothing is stored";
-        check(&Status::out_of_range("too large"), Kind::MessageTooLarge, broke_off);
+        let large = "a message has more than 4194304 bytes; nothing is stored; send less";
+        check(&Status::out_of_range("found 5"), Kind::MessageTooLarge, large);
+        check(&Status::resource_exhausted("unpacked"), Kind::MessageTooLarge, large);
         check(&Status::internal("a stream error"), Kind::Cancelled, broke_off);
     }
 }

@@ -103,9 +103,7 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
     if takes_none {
         payload.skip().await;
     }
-    if is_http2 {
-        payload.leave();
-    } else if !payload.is_read() {
+    if !is_http2 && !payload.is_read() {
         // The connection lingers and ends: its client must not send the next request on it.
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,9 +1,8 @@
 //! The body of a request.
 //!
 //! A call that is refused leaves its body unread, and a client that first writes and then reads
-//! must receive the answer all the same. With HTTP/1 the server's connections linger for that. With
-//! HTTP/2 the stream of an unread body is reset, which clients take for the answer, so it is read
-//! on here.
+//! must receive the answer all the same. The server around the gateway sees to that: with HTTP/1 its
+//! connections linger, with HTTP/2 it reads the body on.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -102,22 +101,6 @@ impl Payload {
     /// Whether nothing of the body is left to be read.
     pub(super) fn is_read(&self) -> bool {
         self.has_ended || self.body.is_end_stream()
-    }
-
-    /// Reads on, within bounds, what a call of HTTP/2 has left of its body.
-    pub(super) fn leave(self) {
-        if self.is_read() {
-            return;
-        }
-        let mut body = self.body;
-        tokio::spawn(timeout(limits::REFUSED_BODY_TIME, async move {
-            let mut left = limits::REFUSED_BODY_BYTES;
-            while left > 0
-                && let Some(Ok(frame)) = body.frame().await
-            {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            }
-        }));
     }
 }
 

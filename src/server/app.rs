@@ -23,11 +23,12 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::{
-    framing,
+    framing, head,
     incoming::{Incoming, Keeps},
     listen::Bounds,
     outgoing::Outgoing,
     pool::Pool,
+    read_on::ReadOn,
     untold,
 };
 use crate::{
@@ -52,22 +53,44 @@ const UPLOADS: [&str; 3] = [
 /// The call in which a client answers now and then, in few bytes. It has a bound of its own.
 const DIALOGUE: &str = "/imagestore.v1.ImageStore/Backup";
 
+/// The calls that answer with a stream: of short messages, or of stored bytes, by whose compression
+/// little is gained. The library would compress them for whoever takes that.
+const STREAMS: [&str; 6] = [
+    "/imagestore.v1.ImageStore/Backup",
+    "/imagestore.v1.ImageStore/Check",
+    "/imagestore.v1.ImageStore/Copy",
+    "/imagestore.v1.ImageStore/Download",
+    "/imagestore.v1.ImageStore/WatchOperation",
+    "/imagestore.v1.ImageStore/WatchOperations",
+];
+
 /// Joins the interfaces: `grpc` gets what is `application/grpc` over HTTP/2, `rest` everything else.
 pub fn app(grpc: Router, rest: Router, bounds: Bounds) -> Router {
     let calls = Arc::new(Semaphore::new(bounds.calls));
     let requests = Pool::new("requests", BODY_POOL_BYTES);
     let messages = Pool::new("messages", MESSAGE_POOL_BYTES);
     let answers = Pool::new("answers", ANSWER_POOL_BYTES);
-    let door = async move |request: Request| {
+    let door = async move |mut request: Request| {
         if let Err(error) = framing::check(&request) {
             return last_fault(error);
         }
         let is_grpc = is_grpc(&request);
+        if let Err(error) = head::check(&request) {
+            return head::fault(is_grpc, error);
+        }
         let uri = request.uri().clone();
+        if STREAMS.contains(&uri.path()) {
+            request.headers_mut().remove("grpc-accept-encoding");
+        }
         let call = Arc::clone(&calls).try_acquire_owned().ok();
         if call.is_none() && !asks_health(&request) {
             return fault(is_grpc, busy("calls"));
         }
+        let request = if request.version() == Version::HTTP_2 {
+            request.map(|body| Body::new(ReadOn::new(body)))
+        } else {
+            request
+        };
         let request = if request.uri().path() == DIALOGUE {
             request
         } else {
@@ -172,7 +195,11 @@ fn last_fault(error: Error) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
+    use crate::wire;
 
     #[test]
     fn a_call_of_grpc_names_a_service() {
@@ -182,6 +209,18 @@ mod tests {
         for path in ["", "/", "/ImageStore/a.b/c", "//a.b/c", "/a.b", "/ImageStore/$/Copy"] {
             assert!(!is_grpc_path(path), "{path}");
         }
+    }
+
+    #[test]
+    fn every_stream_of_answers_is_known() {
+        let set = FileDescriptorSet::decode(wire::DESCRIPTOR).expect("the descriptor");
+        let services = set.file.iter().flat_map(|file| &file.service);
+        let streams = services.flat_map(|service| &service.method);
+        let streams = streams.filter(|method| method.server_streaming());
+        let mut names: Vec<_> =
+            streams.map(|method| format!("/{}/{}", super::super::SERVICE, method.name())).collect();
+        names.sort();
+        assert_eq!(names, STREAMS);
     }
 
     #[test]

@@ -92,16 +92,22 @@ impl Incoming {
         let frame = Frame::data(self.rest.split_to(size));
         let unfinished = self.messages.unfinished();
         let message = unfinished.map(|(message, _)| message);
-        if message == self.message {
-            return (frame, None);
-        }
-        // Whoever has taken a message asks for the next one when it is used. Until then it has its room.
-        self.is_over = message.is_none();
+        let (is_new, is_packed) = (message != self.message, self.messages.is_packed());
+        let unpacks = is_packed && self.messages.is_at_end();
         self.message = message;
+        // Whoever has taken a message asks for the next one when it is used. Until then it has its room.
+        self.is_over = self.messages.is_at_end();
         // A longer one is refused by its decoder.
         let is_large = |size: usize| (MESSAGE_FREE_BYTES + 1..=MESSAGE_BYTES_MAX).contains(&size);
-        let large = unfinished.map(|(_, size)| size).filter(|&size| is_large(size));
-        (frame, large.map(|size| Box::pin(pool.wait(size)) as BoxFuture<'_, _>))
+        let large = unfinished.map(|(_, size)| size).filter(|&size| is_new && is_large(size));
+        let room = match large {
+            // What it will be when it is unpacked, nobody knows. A small one that is whole waits for the
+            // same room: it can be as large then.
+            Some(_) if is_packed => Some(MESSAGE_BYTES_MAX),
+            None if unpacks && self.held.is_none() => Some(MESSAGE_BYTES_MAX),
+            large => large,
+        };
+        (frame, room.map(|size| Box::pin(pool.wait(size)) as BoxFuture<'_, _>))
     }
 
     /// Takes room for all that came.
@@ -313,6 +319,30 @@ mod tests {
         assert_eq!(status::kind(&Status::from_error(error)), Kind::Busy);
         // One that is refused by its decoder needs none.
         begin(MESSAGE_BYTES_MAX + 1).frame().await.expect("a frame").expect("handed on");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_message_has_the_room_of_the_largest_until_it_is_used() {
+        let (mut sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(8);
+        let pool = Pool::new("tests", BODY_POOL_BYTES);
+        let keeps = Keeps::Message(pool.clone());
+        let mut body = Incoming::new(Body::from_stream(receiver), Duration::from_mins(1), keeps);
+        let mut send = async |bytes: &[u8]| {
+            sender.send(Ok(Bytes::copy_from_slice(bytes))).await.expect("sent");
+            body.frame().await.expect("a frame").expect("a piece");
+            BODY_POOL_BYTES - pool.free()
+        };
+        // One that is there at once, one in two pieces, one that is none.
+        assert_eq!(send(&[1, 0, 0, 0, 1, 7]).await, MESSAGE_BYTES_MAX);
+        assert_eq!(send(&[1, 0, 0]).await, 0);
+        assert_eq!(send(&[0, 2, 7]).await, 0);
+        assert_eq!(send(&[7]).await, MESSAGE_BYTES_MAX);
+        assert_eq!(send(&[0, 0, 0, 0, 1, 7]).await, 0);
+        // A large one has it from its beginning, and no second one at its end.
+        let size = u32::try_from(2 * MESSAGE_FREE_BYTES).expect("a size").to_be_bytes();
+        assert_eq!(send(&[&[1], &size[..]].concat()).await, MESSAGE_BYTES_MAX);
+        assert_eq!(send(&vec![7; 2 * MESSAGE_FREE_BYTES]).await, MESSAGE_BYTES_MAX);
+        assert_eq!(send(&[0]).await, 0);
     }
 
     #[tokio::test]

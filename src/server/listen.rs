@@ -129,7 +129,7 @@ fn builder(bounds: Bounds, calls: Calls) -> Builder<Calls> {
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION_MAX)
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(limits::HEADER_BYTES_MAX)
+        .max_header_list_size(limits::HEADER_BYTES_READ)
         .keep_alive_interval(limits::PING_EVERY)
         .keep_alive_timeout(limits::PING_TIME);
     builder

@@ -14,6 +14,7 @@ pub(super) struct Messages {
     begun: u64,
     size: usize,
     left: usize,
+    is_packed: bool,
 }
 
 impl Messages {
@@ -42,8 +43,9 @@ impl Messages {
 
     /// Begins a message, if its prefix is whole.
     fn begin(&mut self) -> bool {
-        let [_, length @ ..] = self.prefix.as_slice() else { return false };
+        let [packed, length @ ..] = self.prefix.as_slice() else { return false };
         let Ok(length) = <[u8; 4]>::try_from(length) else { return false };
+        self.is_packed = *packed != 0;
         self.size = u32::from_be_bytes(length) as usize;
         self.left = self.size;
         self.begun += 1;
@@ -54,6 +56,16 @@ impl Messages {
     /// The message that has begun and is not whole: its number, and the bytes it will have.
     pub(super) fn unfinished(&self) -> Option<(u64, usize)> {
         (self.left > 0).then_some((self.begun, self.size))
+    }
+
+    /// Whether the message that has begun last is compressed.
+    pub(super) fn is_packed(&self) -> bool {
+        self.is_packed
+    }
+
+    /// Whether a message has just come to its end.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.begun > 0 && self.left == 0 && self.prefix.is_empty()
     }
 }
 

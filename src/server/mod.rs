@@ -10,6 +10,8 @@
 mod app;
 pub mod config;
 mod framing;
+mod head;
+mod health;
 mod incoming;
 mod linger;
 pub mod listen;
@@ -19,6 +21,8 @@ mod outgoing;
 mod pace;
 mod pool;
 pub mod process;
+mod read_on;
+mod reflection;
 #[cfg(test)]
 mod tests;
 mod untold;
@@ -29,12 +33,12 @@ use axum::Router;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tracing::{info, warn};
 
 pub use app::app;
 use config::Config;
+use health::Health;
 use listen::Bounds;
 use locks::Locks;
 
@@ -46,7 +50,7 @@ use crate::{
     namespace::Recovered,
     rest::{self, Hosts},
     store::{self, Store},
-    web, wire,
+    web,
 };
 
 /// The full name of the gRPC service.
@@ -98,7 +102,6 @@ pub struct Server {
     address: SocketAddr,
     app: Router,
     bounds: Bounds,
-    health: HealthReporter,
     ready: watch::Sender<bool>,
     stop: CancellationToken,
     store: Store,
@@ -146,8 +149,7 @@ impl Server {
         let stop = CancellationToken::new();
         let store = open_store(config, blobs, leftovers).await?;
         let service = Service::new(store.clone());
-        let (grpc, health) = grpc().await?;
-        let grpc = grpc.add_service(service.clone());
+        let grpc = grpc(&stop)?.add_service(service.clone());
         let (ready, is_ready) = watch::channel(true);
         let gateway = rest::Config {
             hosts: if config::is_loopback(address.ip()) { Hosts::Loopback } else { Hosts::Any },
@@ -162,7 +164,7 @@ impl Server {
             ));
         let bounds = Bounds::default();
         let app = app(grpc.into_axum_router(), rest::router(backend, gateway), bounds);
-        Ok(Self { listener, address, app, bounds, health, ready, stop, store, locks })
+        Ok(Self { listener, address, app, bounds, ready, stop, store, locks })
     }
 
     /// Where the server listens; with the actual port where port 0 was asked for.
@@ -177,16 +179,13 @@ impl Server {
     ///
     /// When dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, app, bounds, mut health, ready, stop, store, locks, .. } = self;
+        let Self { listener, app, bounds, ready, stop, store, locks, .. } = self;
         let stopping = async {
             shutdown.await;
             info!("stopping");
             ready.send_replace(false);
             stop.cancel();
             store.drain().await;
-            // Ends the streams of those who watch the health.
-            health.clear_service_status(SERVICE).await;
-            health.clear_service_status("").await;
         };
         let serving = listen::serve(listener, app, stop.clone(), bounds);
         tokio::join!(serving, stopping);
@@ -239,19 +238,8 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
     Ok((blobs, leftovers))
 }
 
-/// The services that every gRPC server has: health, and reflection in both versions, because
-/// Python's client knows only the older one.
-async fn grpc() -> Result<(Routes, HealthReporter), Error> {
-    let (health, service) = tonic_health::server::health_reporter();
-    health.set_service_status(SERVICE, ServingStatus::Serving).await;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(wire::DESCRIPTOR)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
+/// The services that every gRPC server has: health, and reflection.
+fn grpc(stop: &CancellationToken) -> Result<Routes, Error> {
     let failed = |error| Error::new("the description of the API is broken").because(error);
-    let routes = Routes::new(service)
-        .add_service(reflection().build_v1().map_err(failed)?)
-        .add_service(reflection().build_v1alpha().map_err(failed)?);
-    Ok((routes, health))
+    reflection::add_to(Routes::new(Health::server(stop.clone())), stop).map_err(failed)
 }

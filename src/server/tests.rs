@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_stream::StreamExt;
 use tonic::{Code, transport::Channel};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient},
+};
 
 use super::*;
 
@@ -254,6 +257,8 @@ async fn idle_grpc_clients_and_watchers_do_not_delay_a_stop() {
 
     stop.send(()).expect("a server");
     timeout(SOON, running).await.expect("stopped soon").expect("no panic");
+    let last = watch.message().await.expect("a state").expect("a last one");
+    assert_eq!(last.status, ServingStatus::NotServing as i32);
     assert!(watch.message().await.is_ok_and(|message| message.is_none()), "the watch ends");
 }
 

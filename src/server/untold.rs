@@ -10,10 +10,12 @@ use crate::{
 };
 
 /// What its codes mean. Nothing of ours has one without details.
-const KINDS: [(Code, Kind); 3] = [
+const KINDS: [(Code, Kind); 4] = [
     (Code::Unimplemented, Kind::Unimplemented),
-    // The decoder of a message refuses one that is too large, and one that is none.
+    // The decoder of a message refuses one that is too large, as it is sent or when it is unpacked, and
+    // one that is none.
     (Code::OutOfRange, Kind::MessageTooLarge),
+    (Code::ResourceExhausted, Kind::MessageTooLarge),
     (Code::Internal, Kind::InvalidArgument),
 ];
 
@@ -55,6 +57,7 @@ mod tests {
             (Code::Unimplemented, "", (Kind::Unimplemented, "there is no call '/a.B/C'")),
             (Code::Unimplemented, "gzip", (Kind::Unimplemented, "gzip")),
             (Code::OutOfRange, "large", (Kind::MessageTooLarge, "large")),
+            (Code::ResourceExhausted, "large", (Kind::MessageTooLarge, "large")),
             (Code::Internal, "none", (Kind::InvalidArgument, "none")),
         ] {
             let (kind, message_told) = expected;

@@ -6,6 +6,9 @@ pub mod convert;
 pub mod request;
 pub mod status;
 
+use prost::{DecodeError, Message};
+use prost_types::FileDescriptorSet;
+
 /// The package `imagestore.v1`, generated from `proto/imagestore/v1/image_store.proto`.
 pub mod v1 {
     #![allow(
@@ -27,3 +30,18 @@ pub const LAST_CHANGE: &str = "imagestore-change";
 
 /// The descriptor of every file of the API, imported ones included, for reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// The descriptors of the details of errors and of what these import, for reflection. The crate that has
+/// them names the files without their folder; here the one of the details has the name that others
+/// import. That of the status is in [`DESCRIPTOR`].
+///
+/// # Errors
+/// Descriptors that cannot be read.
+pub fn error_details() -> Result<FileDescriptorSet, DecodeError> {
+    let mut set = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
+    set.file.retain(|file| file.name() != "status.proto");
+    for file in set.file.iter_mut().filter(|file| file.name() == "error_details.proto") {
+        file.name = Some("google/rpc/error_details.proto".to_owned());
+    }
+    Ok(set)
+}

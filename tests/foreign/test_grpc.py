@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 
-from .reflection import Reflection, as_dict, details
+from .reflection import Reflection, Service, as_dict, details
 from .server import ServerCase
 
 SERVICE = "imagestore.v1.ImageStore"
@@ -90,6 +90,22 @@ class Discovery(GrpcCase):
         self.assertEqual(self.store.methods(), METHODS)
         for file in ["google/rpc/status.proto", "google/protobuf/timestamp.proto"]:
             self.assertEqual(self.reflection.pool.FindFileByName(file).name, file)
+
+    def test_the_details_of_errors_are_described(self) -> None:
+        for name in ["ErrorInfo", "BadRequest", "RetryInfo", "RequestInfo"]:
+            found = self.reflection.pool.FindMessageTypeByName(f"google.rpc.{name}")
+            self.assertEqual(found.file.name, "google/rpc/error_details.proto")
+
+    def test_a_client_may_compress_all_that_it_sends(self) -> None:
+        channel = grpc.insecure_channel(self.server.address, compression=grpc.Compression.Gzip)
+        self.addCleanup(channel.close)
+        data = bytes(range(256)) * 8_000
+        store = Service(channel, self.reflection.pool, SERVICE)
+        store.call("Upload", upload_messages("App/data.bin", data, {"size_bytes": len(data)}))
+        self.assertTrue(self.download("App/data.bin") == data)
+        self.assertEqual(store.call("List", path="App").entries[0].size_bytes, len(data))
+        health = Service(channel, self.reflection.pool, "grpc.health.v1.Health")
+        self.assertEqual(as_dict(health.call("Check"))["status"], "SERVING")
 
     def test_the_server_is_healthy(self) -> None:
         health = self.reflection.service("grpc.health.v1.Health")

@@ -1,4 +1,5 @@
-"""Uploads that break off before or in a proxy. A proxy can make a clean end of them."""
+"""Uploads through proxies: those that break off, of which a proxy can make a clean end, and those that
+are refused while their client still sends."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from .server import ServerCase
 SERVICE = "imagestore.v1.ImageStore"
 WHOLE = bytes(range(256)) * 4_000
 MESSAGE_BYTES = 64_000
+# More than any window lets through at once.
+REFUSED_MESSAGES = 300
 # Longer than the proxies wait, so that it is they who end a call.
 PATIENT_SECONDS = 60
 HASTY_SECONDS = 0.5
@@ -103,6 +106,24 @@ class BehindProxies(ServerCase):
                         messages.append({"finish": {"size_bytes": len(WHOLE)}})
                     entry = service.call("Upload", messages).entry
                     self.assertEqual((entry.path, entry.size_bytes), (path, len(WHOLE)))
+
+    def test_an_upload_that_is_refused_early_is_told_why(self) -> None:
+        self.rest.put("App/f", b"old")
+        messages = [{"data": bytes(MESSAGE_BYTES)}] * REFUSED_MESSAGES
+        for proxy in SETTINGS:
+            service = Service(self.connect(proxy), self.reflection.pool, SERVICE)
+            for path, code in [
+                ("a/$", grpc.StatusCode.INVALID_ARGUMENT),
+                ("App/f/g", grpc.StatusCode.ALREADY_EXISTS),
+            ]:
+                for size in [1, REFUSED_MESSAGES]:
+                    with self.subTest(proxy=proxy, path=path, size=size):
+                        header = {"header": {"path": path, "ends_with_finish": True}}
+                        with self.assertRaises(grpc.RpcError) as refused:
+                            service.call("Upload", [header, *messages[:size]])
+                        self.assertEqual(refused.exception.code(), code)
+                        self.assertIn(path, refused.exception.details())
+        self.assertEqual(self.rest.tree(), {"App/f": b"old"})
 
     def test_a_cancelled_upload_leaves_nothing(self) -> None:
         self.assert_breaks_leave_nothing(PATIENT_SECONDS, lambda call, _: call.cancel())

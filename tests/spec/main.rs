@@ -34,7 +34,11 @@ mod files;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod grpc_beside;
+#[cfg(test)]
 mod grpc_faults;
+#[cfg(test)]
+mod grpc_packed;
 #[cfg(test)]
 mod grpc_transfers;
 #[cfg(test)]

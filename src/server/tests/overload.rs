@@ -43,7 +43,7 @@ async fn assert_busy_grpc(channel: &Channel, why: &str) {
     assert_eq!(status.message(), format!("the server has too many {why}; try again later"));
     assert_eq!(status.get_details_error_info().expect("details").reason, "BUSY");
     let hint = status.get_details_retry_info().expect("a hint").retry_delay;
-    assert_eq!(hint, Some(wire::status::RETRY_AFTER));
+    assert_eq!(hint, Some(crate::wire::status::RETRY_AFTER));
 }
 
 /// A connection that is served, and the proof.

@@ -1,0 +1,131 @@
+//! The body of a request of HTTP/2 that is answered before it has come.
+//!
+//! Where such a body is dropped, the library resets its stream after the answer. Clients take that for
+//! what it is, but haproxy and others forward the reset and drop the answer that came before it. So what
+//! still comes is read and dropped, within bounds, and the client ends the stream by itself when it has
+//! the answer. Over HTTP/1 the connection lingers for that, see [`super::linger`].
+
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::body::{Body, Bytes};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::{runtime::Handle, time::timeout};
+
+use crate::limits::{REFUSED_BODY_BYTES, REFUSED_BODY_TIME};
+
+/// A body that is read on when it is dropped before its end.
+pub(super) struct ReadOn {
+    body: Body,
+    has_ended: bool,
+}
+
+impl ReadOn {
+    /// Wraps the body of a request of HTTP/2.
+    pub(super) fn new(body: Body) -> Self {
+        Self { body, has_ended: false }
+    }
+}
+
+impl HttpBody for ReadOn {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let next = Pin::new(&mut self.body).poll_frame(cx);
+        // After an error nothing comes any more.
+        self.has_ended |= matches!(next, Poll::Ready(None | Some(Err(_))));
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ReadOn {
+    fn drop(&mut self) {
+        if self.has_ended || self.body.is_end_stream() {
+            return;
+        }
+        let body = mem::take(&mut self.body);
+        // Without a runtime the connection is gone as well.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(timeout(REFUSED_BODY_TIME, read(body)));
+        }
+    }
+}
+
+async fn read(mut body: Body) {
+    let mut left = REFUSED_BODY_BYTES;
+    while left > 0
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{SinkExt, channel::mpsc};
+
+    use super::*;
+
+    type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
+
+    fn body() -> (Sender, ReadOn) {
+        let (sender, receiver) = mpsc::channel(0);
+        (sender, ReadOn::new(Body::from_stream(receiver)))
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_answer_is_read_within_bounds() {
+        let (mut sender, mut body) = body();
+        let piece = Bytes::from(vec![7; REFUSED_BODY_BYTES / 4]);
+        let (sent, frame) = futures::join!(sender.send(Ok(piece.clone())), body.frame());
+        sent.expect("taken");
+        frame.expect("a frame").expect("a piece");
+        drop(body);
+        let mut taken = 0;
+        while sender.send(Ok(piece.clone())).await.is_ok() {
+            taken += 1;
+        }
+        assert!((4..8).contains(&taken), "{taken}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_nothing_more_is_left_in_the_end() {
+        let (sender, body) = body();
+        drop(body);
+        let mut sender = sender;
+        futures::future::poll_fn(|cx| sender.poll_ready(cx)).await.expect("room for one");
+        tokio::time::sleep(REFUSED_BODY_TIME * 2).await;
+        assert!(sender.is_closed());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_ended_is_left_at_once() {
+        let (mut sender, mut body) = body();
+        sender.close_channel();
+        assert!(body.frame().await.is_none());
+        drop(body);
+        let (mut sender, mut body) = self::body();
+        let broken = Err(std::io::Error::other("reset"));
+        let (sent, frame) = futures::join!(sender.send(broken), body.frame());
+        sent.expect("taken");
+        frame.expect("a frame").expect_err("broken");
+        drop(body);
+        assert!(sender.is_closed());
+    }
+}
