@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::Failure;
+
 /// Hears the signals from now on; they no longer end the process by themselves.
 #[derive(Debug)]
 pub(super) struct Interrupt {
@@ -16,6 +18,17 @@ impl Interrupt {
     pub(super) fn listen() -> io::Result<Self> {
         let interrupt = signal(SignalKind::interrupt())?;
         Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Works, unless a signal comes first.
+    ///
+    /// # Errors
+    /// [`Failure::Said`] where one does.
+    pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.heard() => Err(Failure::Said("stopped".to_owned())),
+        }
     }
 
     /// Waits for the next signal. Dropping the future loses none.

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    fmt::Display,
     path::{Component, Path},
 };
 
@@ -48,23 +49,32 @@ pub(super) async fn destinations(
 ) -> Result<Vec<String>, Failure> {
     let [_] = sources else {
         check_folder(client, destination).await?;
-        let mut names = HashSet::new();
-        let mut places = Vec::with_capacity(sources.len());
-        for (source, name) in sources {
-            let Some(name) = *name else {
-                return Err(Failure::Said(format!("{source} has no name; give it alone")));
-            };
-            if !names.insert(name) {
-                let message = format!("two of the sources have the name {name}; nothing is done");
-                return Err(Failure::Said(message));
-            }
-            places.push(join(trimmed(destination), name));
-        }
-        return Ok(places);
+        let names = names(sources)?;
+        return Ok(names.into_iter().map(|name| join(trimmed(destination), name)).collect());
     };
     let name = sources.first().and_then(|(_, name)| *name);
     let into = name.filter(|_| ends_as_folder(destination));
     Ok(vec![into.map_or_else(|| destination.to_owned(), |name| join(trimmed(destination), name))])
+}
+
+/// The own names of several sources, given with them, that go into one folder.
+///
+/// # Errors
+/// [`Failure::Said`] where one has none, or two have the same.
+pub(super) fn names<'a>(
+    sources: &[(impl Display, Option<&'a str>)],
+) -> Result<Vec<&'a str>, Failure> {
+    let mut seen = HashSet::new();
+    let names = sources.iter().map(|(source, name)| {
+        let name =
+            name.ok_or_else(|| Failure::Said(format!("{source} has no name; give it alone")))?;
+        if !seen.insert(name) {
+            let message = format!("two of the sources have the name {name}; nothing is done");
+            return Err(Failure::Said(message));
+        }
+        Ok(name)
+    });
+    names.collect()
 }
 
 /// Sees that several things can go to a path.

@@ -49,7 +49,8 @@ pub(super) async fn upload(
     for local in &args.locals {
         sources.push((local.display().to_string(), name_in_store(local).await?));
     }
-    let places = place::destinations(client, &sources, &args.path).await?;
+    let places = place::destinations(client, &sources, &args.path);
+    let places = interrupt.unless(places).await??;
     let mut failures = Failures::default();
     for (local, to) in args.locals.iter().zip(&places) {
         let to = place::trimmed(to);
@@ -217,6 +218,11 @@ pub(super) async fn download(
     });
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
     let several = sources.len() > 1;
+    if several {
+        let named: Vec<_> =
+            sources.iter().map(|source| (source, place::own_name(source))).collect();
+        place::names(&named)?;
+    }
     if let Some(local) = local.filter(|_| several)
         && (is_stream(local) || !(place::is_local_folder(local) || local.is_dir()))
     {
@@ -259,7 +265,7 @@ async fn download_one(
     interrupt: &mut Interrupt,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let found = client.stat(source).await?.entry.unwrap_or_default();
+    let found = interrupt.unless(client.stat(source)).await??.entry.unwrap_or_default();
     let local = place_here(&found, local, several)?;
     let existing = if args.force { Existing::Overwrite } else { Existing::Refuse };
     let tally = Arc::new(Tally::default());
@@ -290,7 +296,7 @@ async fn download_stream(
         let message = "- and --json are both for the standard output; leave one out";
         return Err(Failure::Said(message.to_owned()));
     }
-    let found = client.stat(source).await?.entry.unwrap_or_default();
+    let found = interrupt.unless(client.stat(source)).await??.entry.unwrap_or_default();
     if found.kind() == EntryKind::Folder {
         let message = format!("{source} is a folder, and only a file goes to the standard output");
         return Err(Failure::Said(message));

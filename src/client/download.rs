@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// Waits for the digest of a file, which comes a little after the commit of a chunked upload.
-    async fn digested(&self, file: &mut Entry) -> Result<()> {
+    pub(super) async fn digested(&self, file: &mut Entry) -> Result<()> {
         let end = Instant::now() + limits::DIGEST_TIME;
         let mut pause = limits::DIGEST_PAUSE;
         while file.digest.is_empty() {

@@ -55,7 +55,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Local`] where it cannot be written, [`Error::Damaged`] where the bytes are not those of
-    /// the store's digest. Some have been written then.
+    /// the store's digest, [`Error::Unchecked`] where that does not come. Some have been written then.
     ///
     /// # Cancel safety
     /// What has been written stays written.
@@ -74,9 +74,11 @@ impl Client {
         // What failed on this side is the reason why nobody took the bytes.
         let digest = joined(writer).await?;
         received?;
-        if !file.digest.is_empty() && file.digest != digest.to_hex().as_str() {
+        let mut file = file.clone();
+        self.digested(&mut file).await?;
+        if file.digest != digest.to_hex().as_str() {
             let why = format!("its BLAKE3 is {digest}, not {}; fetch it again", file.digest);
-            return Err(Error::Damaged { path: file.path.clone(), why });
+            return Err(Error::Damaged { path: file.path, why });
         }
         this.arrived(0);
         Ok(())

@@ -1,5 +1,6 @@
 """What the command line does to the files of its user, and what it leaves when it is stopped."""
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from .command import CommandCase, StalledDisk
 
 SECONDS = 60
+# The type of the HTTP/2 frame that a request begins with (RFC 9113, 6.2).
+HEADERS_FRAME = 1
 
 
 class Downloads(CommandCase):
@@ -46,6 +49,31 @@ class Downloads(CommandCase):
         self.command("get", "V1", str(self.folder / "link"))
         self.assertEqual((elsewhere / "sub/deep/file").read_bytes(), b"new")
 
+    def test_two_of_one_name_do_not_become_one(self) -> None:
+        self.rest.put_all({"A/notes": b"a", "B/notes": b"b", "B/other": b"o"})
+        out = self.folder / "out"
+        out.mkdir()
+
+        for flags in [[], ["--force"]]:
+            says = ["two of the sources have the name notes; nothing is done"]
+            self.assert_fails("get", "A/notes", "B/notes", f"{out}/", *flags, says=says)
+        self.assertEqual(list(out.iterdir()), [])
+
+        self.command("get", "A/notes", "B/other", f"{out}/")
+        self.assertEqual({path.name for path in out.iterdir()}, {"notes", "other"})
+
+    def test_ctrl_c_ends_the_wait_for_a_silent_server(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            server = "http://{}:{}".format(*deaf.getsockname())
+            running = self.enterContext(self.start("--server", server, "get", "a", "b"))
+            with deaf.accept()[0] as connection, connection.makefile("rb") as stream:
+                self.assertEqual(stream.read(24)[:3], b"PRI")
+                # Frames, until the question: the command hears signals by then.
+                while (frame := stream.read(9))[3] != HEADERS_FRAME:
+                    stream.read(int.from_bytes(frame[:3]))
+                running.interrupt()
+                self.assert_error(running.end(), "stopped")
+
     def test_a_file_of_chunks_is_checked_when_its_digest_has_come(self) -> None:
         session = "7d9c1a52-6f0e-4c1b-9a38-2f64f3b1c0de"
         self.rest.put_chunk("chunked", session, "bytes 0-4/5", b"bytes").raise_for_status()
@@ -57,6 +85,7 @@ class Downloads(CommandCase):
         (moved,) = self.records("get", "chunked", str(self.folder / "file"))
 
         self.assertEqual(len(moved["digest"]), 64)
+        self.assertEqual(self.command("get", "chunked", "-"), "bytes")
         self.assertEqual((self.folder / "file").read_bytes(), b"bytes")
 
 
