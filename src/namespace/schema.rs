@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The format that this program writes. A store of a newer one is refused, one of an older is brought up
-/// to it by [`STEPS`].
+/// to it by `STEPS`.
 pub const FORMAT: i64 = 1 + STEPS.len() as i64;
 
 /// What brings a store from one format to the next, the first one from the first.

@@ -67,7 +67,7 @@ pub fn parse(body: &[u8]) -> Result<Body, Error> {
 pub struct Body {
     /// The request.
     pub request: CopyRequest,
-    /// Keys that mean nothing, in order, at most [`UNKNOWN_KEYS_MAX`], and the beginning of each. A
+    /// Keys that mean nothing, in order, at most `UNKNOWN_KEYS_MAX`, and the beginning of each. A
     /// caller may have meant something by them.
     pub unknown_keys: Vec<String>,
 }
