@@ -75,12 +75,20 @@ pub(super) fn check(
         async move {
             let mut checking = checking?;
             let next = tokio::select! {
-                next = call.until(checking.next()) => next,
+                next = call.until(checking.next()) => next.map_err(late_check),
                 () = stop.cancelled() => Err(stopping()),
             };
             step(next, checking, messages::check_report)
         }
     }))
+}
+
+/// A check may have repaired something by its deadline.
+fn late_check(error: Error) -> Error {
+    if error.kind() != Kind::Timeout {
+        return error;
+    }
+    Error::new(Kind::Timeout, "the deadline passed; what the check has repaired stays; check again")
 }
 
 /// The bytes of a download.

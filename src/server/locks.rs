@@ -47,7 +47,7 @@ impl Locks {
     /// system without locks; a database file with several names.
     pub fn take(config: &Config) -> Result<Self, Error> {
         let mut locks = Self::without_blobs(config)?;
-        locks.files.push(folder(&Place::blobs(&config.blobs))?);
+        locks.folder(&Place::blobs(&config.blobs))?;
         Ok(locks)
     }
 
@@ -57,11 +57,53 @@ impl Locks {
     ///
     /// As [`Locks::take`].
     pub fn without_blobs(config: &Config) -> Result<Self, Error> {
-        let mut files = vec![folder(&Place::data(&config.data))?];
+        let mut locks = Self { files: Vec::new() };
+        locks.folder(&Place::data(&config.data))?;
         if let Database::Sqlite(file) = &config.database {
-            files.push(database(&Place::database(file))?);
+            locks.database(&Place::database(file))?;
         }
-        Ok(Self { files })
+        Ok(locks)
+    }
+
+    /// Makes a folder where it is missing, with its parents, and locks it.
+    fn folder(&mut self, place: &Place<'_>) -> Result<(), Error> {
+        durable::create_dir_all(place.path).map_err(|error| place.failed(error))?;
+        let real = place.path.canonicalize().map_err(|error| place.failed(error))?;
+        self.lock(place, &real.join(IN_FOLDER))
+    }
+
+    /// Makes a database file where it is missing, and locks it.
+    ///
+    /// A file with a second hard link is refused: SQLite keeps a log beside each name, and what is in one
+    /// log is missing at the other name.
+    fn database(&mut self, place: &Place<'_>) -> Result<(), Error> {
+        let real = real_file(place.path).map_err(|error| place.failed(error))?;
+        let names = fs::metadata(&real).map_err(|error| place.failed(error))?.nlink();
+        if names > 1 && real.is_file() {
+            return Err(Error::new(format!(
+                "the database {} is one of {names} names (hard links) of a file, and a server at another \
+                 name would destroy it; keep one name, or make copies of the file",
+                place.path.display()
+            )));
+        }
+        let mut lock = OsString::from(&real);
+        lock.push(BESIDE_DATABASE);
+        self.lock(place, Path::new(&lock))
+    }
+
+    /// Locks a file, which is made where it is missing, unless this process holds it already: the parts
+    /// may be in the data folder itself.
+    fn lock(&mut self, place: &Place<'_>, lock: &Path) -> Result<(), Error> {
+        let file = OpenOptions::new().create(true).write(true).truncate(false).open(lock);
+        let file = file.map_err(|error| place.failed(error))?;
+        let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
+        let wanted = identity(&file).map_err(|error| place.failed(error))?;
+        if self.files.iter().any(|held| identity(held).is_ok_and(|held| held == wanted)) {
+            return Ok(());
+        }
+        file.try_lock().map_err(|error| place.refused(lock, error))?;
+        self.files.push(file);
+        Ok(())
     }
 }
 
@@ -112,40 +154,6 @@ impl<'a> Place<'a> {
             _ => self.failed(error),
         }
     }
-
-    /// Locks a file, which is made where it is missing.
-    fn lock(&self, lock: &Path) -> Result<File, Error> {
-        let file = OpenOptions::new().create(true).write(true).truncate(false).open(lock);
-        let file = file.map_err(|error| self.failed(error))?;
-        file.try_lock().map_err(|error| self.refused(lock, error))?;
-        Ok(file)
-    }
-}
-
-/// Makes a folder where it is missing, with its parents, and locks it.
-fn folder(place: &Place<'_>) -> Result<File, Error> {
-    durable::create_dir_all(place.path).map_err(|error| place.failed(error))?;
-    let real = place.path.canonicalize().map_err(|error| place.failed(error))?;
-    place.lock(&real.join(IN_FOLDER))
-}
-
-/// Makes a database file where it is missing, and locks it.
-///
-/// A file with a second hard link is refused: SQLite keeps a log beside each name, and what is in one
-/// log is missing at the other name.
-fn database(place: &Place<'_>) -> Result<File, Error> {
-    let real = real_file(place.path).map_err(|error| place.failed(error))?;
-    let names = fs::metadata(&real).map_err(|error| place.failed(error))?.nlink();
-    if names > 1 && real.is_file() {
-        return Err(Error::new(format!(
-            "the database {} is one of {names} names (hard links) of a file, and a server at another \
-             name would destroy it; keep one name, or make copies of the file",
-            place.path.display()
-        )));
-    }
-    let mut lock = OsString::from(&real);
-    lock.push(BESIDE_DATABASE);
-    place.lock(Path::new(&lock))
 }
 
 /// The real path of a file, which is made where it is missing. One that is there is not opened: closing

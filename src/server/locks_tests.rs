@@ -33,6 +33,18 @@ fn a_store_is_open_once() {
 }
 
 #[test]
+fn parts_may_be_in_the_data_folder_itself() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let data = temp.path().join("data");
+    symlink("data", temp.path().join("link")).expect("a link");
+    for blobs in [&data, &temp.path().join("link")] {
+        let config = Config { blobs: blobs.clone(), ..Config::local(&data) };
+        let _first = Locks::take(&config).expect("taken");
+        assert_locked(&config, "data folder", &data, "--data");
+    }
+}
+
+#[test]
 fn a_database_is_open_once_by_any_name() {
     let temp = tempfile::tempdir().expect("a folder");
     let (temp, blobs) = (temp.path(), |own: &str| temp.path().join(own).join("blobs"));

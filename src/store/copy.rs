@@ -11,7 +11,7 @@ use crate::{
     model::{CopyRequest, Operation, OperationId, OperationState},
     store::{
         Call, Store, Updates,
-        run::{Caller, State, late},
+        run::{Caller, State, late, undecided},
         runs::Attached,
     },
 };
@@ -86,7 +86,7 @@ impl Store {
                         None => ended.await.map(drop),
                         Some(deadline) => tokio::time::timeout_at(deadline, ended)
                             .await
-                            .map_err(|_| late())?
+                            .map_err(|_| undecided(request.id))?
                             .map(drop),
                     }
                     .map_err(Error::internal)?;
@@ -112,7 +112,7 @@ impl Copying {
                 None => updates.next().await?,
                 Some(deadline) => tokio::time::timeout_at(deadline, updates.next())
                     .await
-                    .map_err(|_| late())??,
+                    .map_err(|_| undecided(updates.id()))??,
             },
             Follows::Run(caller, first) => {
                 let state = match first.take() {

@@ -209,6 +209,14 @@ pub(super) fn late() -> Error {
     Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
 }
 
+/// The error for a caller whose time is over before the end of a run that is not his is known.
+pub(super) fn undecided(id: OperationId) -> Error {
+    Error::new(
+        Kind::Timeout,
+        format!("the deadline passed; look whether the operation {id} has ended"),
+    )
+}
+
 /// The error for a caller who left.
 fn caller_left() -> Error {
     Error::new(Kind::Cancelled, "the caller left; nothing has changed")

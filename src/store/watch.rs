@@ -86,6 +86,11 @@ impl Updates {
         Self { store: store.clone(), id, source: Source::Row(None), last: None, turn: None }
     }
 
+    /// The operation.
+    pub(super) fn id(&self) -> OperationId {
+        self.id
+    }
+
     /// The next state; nothing after the last. A caller that is slow gets the latest.
     ///
     /// # Errors
