@@ -68,6 +68,8 @@ class BelowPrefix(ServerCase):
         lines = answer.iter_lines()
         # Nothing runs, and a proxy that gathered the answer would keep it.
         self.assertEqual(next(lines), b":")
+        # What the events begin after: an id without data.
+        self.assertEqual(next(line for line in lines if line), b"id: change-0")
         self.rest.put("App/a.txt", b"one")
         self.rest.call("DELETE", "App")
         self.assertEqual(next(line for line in lines if line), b"event: done")
