@@ -290,6 +290,11 @@ impl Error {
         Self::new(Kind::InvalidArgument, message).field(field)
     }
 
+    /// Creates an error for what its caller's deadline has kept from happening.
+    pub fn late() -> Self {
+        Self::new(Kind::Timeout, "the deadline passed; nothing has changed")
+    }
+
     /// Creates an error for a fault of the server; the caller sees a fixed sentence.
     pub fn internal(source: impl Into<Source>) -> Self {
         let mut error = Self::new(Kind::Internal, "the server failed; its log says why");

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use imagestore::{
     blob::Blobs,
     limits::UPLOADS_MAX,
-    model::{Conditions, CopyRequest, IfExists, OperationId, Replaces, SkipFiles, StorePath},
+    model::{Conditions, CopyRequest, IfExists, OperationId, SkipFiles, StorePath},
     server::{config, locks::Locks},
     store::{Call, Config, Incoming, Store},
 };
@@ -47,13 +47,7 @@ impl Opened {
     /// Uploads one file.
     pub(crate) async fn upload(&self, path: &str, bytes: Bytes) -> Result<()> {
         let path = StorePath::parse(path, "path")?;
-        let incoming = Incoming {
-            path,
-            size: Some(bytes.len() as u64),
-            digest: None,
-            conditions: Conditions::default(),
-            replaces: Replaces::default(),
-        };
+        let incoming = Incoming { size: Some(bytes.len() as u64), ..Incoming::new(path) };
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes).await?;
         upload.finish().await?;

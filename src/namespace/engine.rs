@@ -29,7 +29,7 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{READ_QUEUE_MAX, WRITE_BATCH_MAX, WRITE_QUEUE_MAX},
     namespace::{
-        engine::ticket::{Answer, Job, late, passed, ticket},
+        engine::ticket::{Answer, Job, passed, ticket},
         sql::{Connection, Mode, Tx},
     },
 };
@@ -104,7 +104,7 @@ impl Engine {
     ) -> Result<T> {
         // A job with time in the queue would begin, however late its caller came.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(late());
+            return Err(Error::late());
         }
         self.write_unless(passed(deadline), job, committed).await
     }
@@ -146,7 +146,7 @@ impl Engine {
         job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(late());
+            return Err(Error::late());
         }
         let (job, ticket) = ticket(job, |_| ());
         tokio::select! {

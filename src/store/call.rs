@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// What every call of the store is given beside its arguments.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,7 +28,7 @@ impl Call {
     /// `Timeout` if there is none.
     pub fn check(self) -> Result<()> {
         let is_over = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        if is_over { Err(late()) } else { Ok(()) }
+        if is_over { Err(Error::late()) } else { Ok(()) }
     }
 
     /// Awaits work until the deadline, where it is dropped: work that changes nothing then. Large work is
@@ -44,18 +44,17 @@ impl Call {
         let mut work = pin!(work);
         match self.deadline {
             None => work.await,
-            Some(deadline) => timeout_at(deadline, &mut work).await.unwrap_or_else(|_| Err(late())),
+            Some(deadline) => {
+                timeout_at(deadline, &mut work).await.unwrap_or_else(|_| Err(Error::late()))
+            }
         }
     }
-}
-
-fn late() -> Error {
-    Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[tokio::test(start_paused = true)]
     async fn the_earlier_end_counts() {

@@ -11,7 +11,7 @@ use crate::{
     model::{CopyRequest, Operation, OperationId, OperationState},
     store::{
         Call, Store, Updates,
-        run::{Caller, State, late, undecided},
+        run::{Caller, State, undecided},
         runs::Attached,
     },
 };
@@ -50,9 +50,7 @@ impl Store {
     pub async fn copy(&self, request: CopyRequest, detached: bool, call: Call) -> Result<Copying> {
         let (id, deadline) = (request.id, call.deadline);
         // What comes too late does not begin.
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(late());
-        }
+        call.check()?;
         let request = Arc::new(request);
         let mut caller = self.attach(&request, detached, deadline).await?;
         let first = caller.changed().await?;

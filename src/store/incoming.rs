@@ -17,6 +17,19 @@ pub struct Incoming {
     pub replaces: Replaces,
 }
 
+impl Incoming {
+    /// A file for a path, of which nothing else is said: it may replace a file, and nothing else.
+    pub fn new(path: StorePath) -> Self {
+        Self {
+            path,
+            size: None,
+            digest: None,
+            conditions: Conditions::default(),
+            replaces: Replaces::default(),
+        }
+    }
+}
+
 /// A file that is stored.
 #[derive(Clone, Debug)]
 pub struct Stored {

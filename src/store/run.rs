@@ -195,18 +195,13 @@ impl Run {
                     // One may have come meanwhile, and none may come between the look and the cancel.
                     let mut callers = self.callers();
                     if callers.deadline().is_some_and(|last| last <= deadline) {
-                        callers.cancel(late());
+                        callers.cancel(Error::late());
                         self.cancel.cancel();
                     }
                 }
             }
         }
     }
-}
-
-/// The error for a caller whose time is over.
-pub(super) fn late() -> Error {
-    Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
 }
 
 /// The error for a caller whose time is over before the end of a run that is not his is known.
@@ -269,7 +264,7 @@ impl Caller {
         if self.run.cancel.is_cancelled() {
             return Ok(());
         }
-        if self.number.take().is_some_and(|number| self.run.detach(number, late())) {
+        if self.number.take().is_some_and(|number| self.run.detach(number, Error::late())) {
             return Ok(());
         }
         let id = self.run.id;

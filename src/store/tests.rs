@@ -61,13 +61,7 @@ impl Fixture {
     }
 
     async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
-        let incoming = Incoming {
-            path: path(at),
-            size: None,
-            digest: None,
-            conditions: Conditions::default(),
-            replaces: Replaces::default(),
-        };
+        let incoming = Incoming::new(path(at));
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes.into()).await?;
         upload.finish().await

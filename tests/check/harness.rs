@@ -9,7 +9,7 @@ use imagestore::{
     limits::{INLINE_BYTES_MAX, PART_BYTES_MAX},
     model::{
         CheckReport, CheckRequest, ChunkRange, Conditions, CopyRequest, FindingKind, IfExists,
-        OperationId, Replaces, SessionId, SkipFiles, StorePath,
+        OperationId, SessionId, SkipFiles, StorePath,
     },
     namespace::Database,
     store::{Call, Config, Incoming, Store},
@@ -175,13 +175,7 @@ pub(crate) fn noise(seed: &str, size: usize) -> Vec<u8> {
 }
 
 pub(crate) async fn put(store: &Store, at: &str, bytes: &[u8]) -> Result<()> {
-    let incoming = Incoming {
-        path: path(at),
-        size: None,
-        digest: None,
-        conditions: Conditions::default(),
-        replaces: Replaces::default(),
-    };
+    let incoming = Incoming::new(path(at));
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(Bytes::copy_from_slice(bytes)).await?;
     upload.finish().await.map(drop)

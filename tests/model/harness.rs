@@ -9,8 +9,8 @@ use imagestore::{
     error::{Kind, Result},
     limits::UPLOADS_MAX,
     model::{
-        Conditions, CopyRequest, Digest, Entry, IfExists, Operation, OperationId, Replaces,
-        SkipFiles, Stat, StorePath,
+        Conditions, CopyRequest, Digest, Entry, IfExists, Operation, OperationId, SkipFiles, Stat,
+        StorePath,
     },
     namespace::Recovered,
     store::{Call, Config, Incoming, Store},
@@ -72,13 +72,7 @@ impl Fixture {
     }
 
     pub(crate) async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
-        let incoming = Incoming {
-            path: path(at),
-            size: None,
-            digest: None,
-            conditions: Conditions::default(),
-            replaces: Replaces::default(),
-        };
+        let incoming = Incoming::new(path(at));
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes.into()).await?;
         upload.finish().await

@@ -175,13 +175,7 @@ impl Machine {
     }
 
     async fn abandon(&mut self, at: &str, content: usize) {
-        let incoming = Incoming {
-            path: path(at),
-            size: None,
-            digest: None,
-            conditions: Conditions::default(),
-            replaces: Replaces::default(),
-        };
+        let incoming = Incoming::new(path(at));
         let begun = self.fixture.store.upload(incoming, Call::default()).await;
         let expected = self.plain.check_put(at);
         assert_eq!(begun.as_ref().map(drop).map_err(Error::kind), expected, "upload of {at}");

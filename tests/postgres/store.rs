@@ -37,13 +37,7 @@ async fn upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Stat {
 }
 
 async fn try_upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Result<Stat> {
-    let incoming = Incoming {
-        path: path.clone(),
-        size: None,
-        digest: None,
-        conditions: Conditions::default(),
-        replaces: Replaces::default(),
-    };
+    let incoming = Incoming::new(path.clone());
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(bytes.into()).await?;
     upload.finish().await

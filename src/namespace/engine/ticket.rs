@@ -122,10 +122,5 @@ pub(super) async fn passed(deadline: Option<Instant>) -> Error {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-    late()
-}
-
-/// The error for a job whose deadline passes before it begins.
-pub(super) fn late() -> Error {
-    Error::new(Kind::Timeout, "the deadline passed; nothing has changed")
+    Error::late()
 }

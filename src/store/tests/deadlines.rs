@@ -13,13 +13,7 @@ fn short() -> Call {
 }
 
 fn incoming(at: &str) -> Incoming {
-    Incoming {
-        path: path(at),
-        size: None,
-        digest: None,
-        conditions: Conditions::default(),
-        replaces: Replaces::default(),
-    }
+    Incoming::new(path(at))
 }
 
 fn session() -> SessionId {

@@ -20,10 +20,7 @@ async fn put_without_an_answer(
     let puts = fixture.gate.puts();
     let store = fixture.store.clone();
     let upload = tokio::spawn(async move {
-        let conditions = Conditions::default();
-        let replaces = Replaces::default();
-        let incoming = Incoming { path: path("a"), size: None, digest: None, conditions, replaces };
-        let mut upload = store.upload(incoming, Call::default()).await?;
+        let mut upload = store.upload(Incoming::new(path("a")), Call::default()).await?;
         upload.write(bytes).await?;
         upload.finish().await
     });

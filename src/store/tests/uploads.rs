@@ -9,13 +9,7 @@ use crate::{
 /// Uploads an object, and leaves when its first job of the writer has run and is not answered yet.
 async fn leave_during_the_first_job(fixture: &Fixture, at: &str) {
     let held = fixture.hold_writer().await;
-    let incoming = Incoming {
-        path: path(at),
-        size: None,
-        digest: None,
-        conditions: Conditions::default(),
-        replaces: Replaces::default(),
-    };
+    let incoming = Incoming::new(path(at));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
@@ -65,13 +59,7 @@ async fn an_upload_whose_caller_leaves_while_its_part_is_pinned_leaves_no_pin() 
 async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
     let fixture = Fixture::new().await;
     let held = fixture.hold_writer().await;
-    let incoming = Incoming {
-        path: path("a"),
-        size: None,
-        digest: None,
-        conditions: Conditions::default(),
-        replaces: Replaces::default(),
-    };
+    let incoming = Incoming::new(path("a"));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
@@ -87,13 +75,7 @@ async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
 #[tokio::test]
 async fn an_upload_dropped_half_way_leaves_nothing() {
     let fixture = Fixture::new().await;
-    let incoming = Incoming {
-        path: path("a"),
-        size: None,
-        digest: None,
-        conditions: Conditions::default(),
-        replaces: Replaces::default(),
-    };
+    let incoming = Incoming::new(path("a"));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(vec![1; PART_BYTES_MAX + MIB].into()).await.unwrap();
     until("a part is stored", async || fixture.number("SELECT COUNT(*) FROM pin").await > 0).await;
@@ -165,13 +147,7 @@ async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
     let fixture = Fixture::new().await;
     let all = u32::try_from(UPLOAD_BUFFER_POOL_BYTES / KIB).unwrap();
     let others = Arc::clone(&fixture.store.0.upload_pool).acquire_many_owned(all).await.unwrap();
-    let incoming = Incoming {
-        path: path("a"),
-        size: None,
-        digest: None,
-        conditions: Conditions::default(),
-        replaces: Replaces::default(),
-    };
+    let incoming = Incoming::new(path("a"));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     let bytes: Vec<u8> = (0..=250).cycle().take(PART_BYTES_MAX + MIB).collect();
     upload.write(Bytes::copy_from_slice(&bytes[..MIB])).await.unwrap();
@@ -190,8 +166,7 @@ async fn what_a_file_may_replace_is_judged_when_it_becomes_visible() {
     for (replaces, expected) in
         [(Replaces::File, Err(Kind::AlreadyExists)), (Replaces::Anything, Ok(2))]
     {
-        let conditions = Conditions::default();
-        let incoming = Incoming { path: path("d"), size: None, digest: None, conditions, replaces };
+        let incoming = Incoming { replaces, ..Incoming::new(path("d")) };
         let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
         upload.write(object(1)).await.unwrap();
         fixture.upload("d/f", object(2)).await.unwrap();
