@@ -83,8 +83,8 @@ fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
         None => cli::run(global, command),
         Some(config) => match cli::prepare(global, &command) {
             Err(code) => code,
-            Ok(()) => with_stopped(config, command.makes_store(), |server| {
-                cli::run(&cli::Global { server, ..global.clone() }, command)
+            Ok(()) => with_stopped(config, command.makes_store(), |connector| {
+                cli::run(&cli::Global { in_process: Some(connector), ..global.clone() }, command)
             }),
         },
     }

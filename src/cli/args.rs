@@ -11,46 +11,12 @@ use std::{
 
 use clap::{
     ArgMatches, Args, Subcommand, ValueEnum,
-    builder::{FalseyValueParser, PathBufValueParser, TypedValueParser as _},
+    builder::{PathBufValueParser, TypedValueParser as _},
     error::ErrorKind,
     parser::ValueSource,
 };
 
-use crate::{
-    cli::{
-        skip,
-        time::{Time, some_time},
-    },
-    limits,
-    wire::v1::OperationState,
-};
-
-/// What every client command takes.
-#[derive(Args, Clone, Debug)]
-pub struct Global {
-    /// Address of the store
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "IMAGESTORE_SERVER",
-        default_value = "http://127.0.0.1:19080"
-    )]
-    pub server: String,
-    /// Print one JSON object per line
-    #[arg(long, global = true, env = "IMAGESTORE_JSON", value_parser = FalseyValueParser::new())]
-    pub json: bool,
-    /// How long the command may take as a whole, in seconds or with ms, s, m, h or d. Without it each
-    /// question to the server has a minute, and transfers and copies take as long as they move
-    #[arg(
-        long,
-        global = true,
-        value_name = "TIME",
-        env = "IMAGESTORE_TIMEOUT",
-        value_parser = some_time
-    )]
-    pub timeout: Option<Time>,
-}
+use crate::{cli::skip, limits, wire::v1::OperationState};
 
 /// The client commands.
 #[derive(Clone, Debug, Subcommand)]

@@ -9,6 +9,7 @@ mod backup;
 mod check;
 mod copy;
 mod escape;
+mod global;
 mod interrupt;
 mod json;
 mod many;
@@ -24,14 +25,15 @@ mod transfer;
 
 use std::{io, process::ExitCode};
 
-pub use args::{Command, Global, wrong};
+pub use args::{Command, wrong};
+pub use global::Global;
 
 use crate::{
     cli::{
         output::{Output, Style},
         time::Time,
     },
-    client::{self, Client, backup::Place},
+    client::{self, backup::Place},
     limits,
 };
 
@@ -131,14 +133,7 @@ async fn execute(global: &Global, command: Command, output: &mut Output) -> Resu
 }
 
 async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
-    let time = global.timeout.map(|Time(time)| time);
-    let mut client = Client::connect_within(&global.server, time).await.map_err(|error| {
-        if error.is_lost() {
-            let hint = "is it running? --server or IMAGESTORE_SERVER says where it is";
-            return Failure::Said(format!("{error}; {hint}"));
-        }
-        error.into()
-    })?;
+    let mut client = global.connect().await?;
     if !output.is_json() {
         let notes = output.notes();
         client = client.telling(move |error| notes.say(format_args!("{error}; trying again")));

@@ -15,6 +15,7 @@ pub mod backup;
 pub mod check;
 pub mod download;
 pub mod error;
+pub mod in_process;
 pub mod path;
 mod piped;
 mod retry;
@@ -27,16 +28,19 @@ pub mod watch;
 
 use std::{collections::VecDeque, time::Duration};
 
-use futures::{Stream, stream};
+use futures::{Stream, TryFutureExt, stream};
+use hyper_util::rt::TokioIo;
 use tonic::{
     Response, Status,
     codec::CompressionEncoding,
-    transport::{Channel, Endpoint},
+    transport::{self, Channel, Endpoint},
 };
+use tower::service_fn;
 
 use crate::{
     client::{
         error::{Error, Result, root_cause},
+        in_process::Connector,
         retry::{Listener, Patience},
         wait::{Deadline, Wait},
     },
@@ -84,17 +88,34 @@ impl Client {
         if !server.starts_with("http://") {
             return Err(unfit("only http is spoken".to_owned()));
         }
-        let endpoint = Endpoint::from_shared(server.clone())
-            .map_err(|error| unfit(root_cause(&error)))?
-            .connect_timeout(limits::CLIENT_CONNECT_TIME)
-            .http2_keep_alive_interval(limits::CLIENT_KEEP_ALIVE)
-            .keep_alive_timeout(limits::CLIENT_KEEP_ALIVE)
-            .initial_stream_window_size(limits::CLIENT_STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(limits::CLIENT_CONNECTION_WINDOW_BYTES);
+        let endpoint =
+            Endpoint::from_shared(server.clone()).map_err(|error| unfit(root_cause(&error)))?;
+        Self::over(tuned(endpoint).connect(), server, deadline).await
+    }
+
+    /// Connects to a server in the same process; all that the client does has to end within `time`
+    /// from now on.
+    ///
+    /// # Errors
+    /// Those of [`Client::connect_within`], but for the address.
+    pub async fn connect_in_process(connector: Connector, time: Option<Duration>) -> Result<Self> {
+        let connect = service_fn(move |_| connector.clone().connect().map_ok(TokioIo::new));
+        // Where it goes says the connector.
+        let endpoint = tuned(Endpoint::from_static("http://localhost"));
+        let server = "the server in this process".to_owned();
+        let connected = endpoint.connect_with_connector(connect);
+        Self::over(connected, server, time.and_then(Deadline::after)).await
+    }
+
+    async fn over(
+        connected: impl Future<Output = std::result::Result<Channel, transport::Error>>,
+        server: String,
+        deadline: Option<Deadline>,
+    ) -> Result<Self> {
         let what = "accept a connection".to_owned();
         let wait = Wait::begin((&server, what), deadline, limits::CLIENT_CONNECT_TIME);
         let lost = |error| Error::Lost { server: server.clone(), why: root_cause(&error) };
-        let channel = wait.over(async { endpoint.connect().await.map_err(lost) }).await?;
+        let channel = wait.over(connected.map_err(lost)).await?;
         let stub = ImageStoreClient::new(channel)
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -274,6 +295,16 @@ impl Client {
     fn error(&self, status: &Status) -> Error {
         Error::from_status(&self.server, status)
     }
+}
+
+/// Sets the bounds of a connection.
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(limits::CLIENT_CONNECT_TIME)
+        .http2_keep_alive_interval(limits::CLIENT_KEEP_ALIVE)
+        .keep_alive_timeout(limits::CLIENT_KEEP_ALIVE)
+        .initial_stream_window_size(limits::CLIENT_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::CLIENT_CONNECTION_WINDOW_BYTES)
 }
 
 /// A search for all files below a folder.

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const CLIENT_CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How often a client asks a silent server whether it lives, and how long it waits for the answer.
 pub const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// What a connection to a server in the same process keeps each way, until the other end takes it.
+pub const IN_PROCESS_BUFFER_BYTES: usize = 256 << 10;
 /// What a client lets a server send ahead on one stream.
 pub const CLIENT_STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// What a client lets a server send ahead on one connection.

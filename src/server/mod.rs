@@ -20,6 +20,7 @@ mod messages;
 mod outgoing;
 mod pace;
 mod pool;
+mod private;
 pub mod process;
 mod read_on;
 mod reflection;
@@ -27,7 +28,10 @@ mod reflection;
 mod tests;
 mod untold;
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use axum::Router;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
@@ -44,6 +48,7 @@ use locks::Locks;
 
 use crate::{
     blob::Blobs,
+    client::in_process::Connections,
     error::{Source, chain},
     grpc::Service,
     limits::CLOSE_TIME,
@@ -98,8 +103,7 @@ impl std::error::Error for Error {
 /// A server that is ready to serve.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
     app: Router,
     bounds: Bounds,
     ready: watch::Sender<bool>,
@@ -107,6 +111,31 @@ pub struct Server {
     store: Store,
     /// Held until the server has ended.
     locks: Locks,
+}
+
+/// Where connections come from.
+#[derive(Debug)]
+enum Listener {
+    /// A port, with its address.
+    Tcp(TcpListener, SocketAddr),
+    /// A client in this process.
+    InProcess(Connections),
+}
+
+impl Listener {
+    fn tcp(listener: TcpListener) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::new("cannot listen").because(error);
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self::Tcp(listener, address))
+    }
+
+    /// The address of a port; that of this machine without a port where there is none.
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Tcp(_, address) => *address,
+            Self::InProcess(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        }
+    }
 }
 
 impl Server {
@@ -118,10 +147,23 @@ impl Server {
     /// A data folder, database or blob folder that another server has open, or that cannot be read or
     /// written; a store of a newer format.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Error> {
+        Self::open(config, Listener::tcp(listener)?).await
+    }
+
+    /// The same for a client in this process, and for nobody else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub async fn start_private(config: &Config, connections: Connections) -> Result<Self, Error> {
+        Self::open(config, Listener::InProcess(connections)).await
+    }
+
+    async fn open(config: &Config, listener: Listener) -> Result<Self, Error> {
         // Locked first: until then another server may be putting parts.
         let locks = Locks::take(config)?;
-        let (blobs, leftovers) = open_blobs(config).await?;
-        Self::build(config, locks, (blobs, leftovers), listener).await
+        let blobs = open_blobs(config).await?;
+        Self::build(config, locks, blobs, listener).await
     }
 
     /// The same over parts that are kept elsewhere.
@@ -135,17 +177,16 @@ impl Server {
         listener: TcpListener,
     ) -> Result<Self, Error> {
         let locks = Locks::without_blobs(config)?;
-        Self::build(config, locks, (blobs, 0), listener).await
+        Self::build(config, locks, (blobs, 0), Listener::tcp(listener)?).await
     }
 
     async fn build(
         config: &Config,
         locks: Locks,
         (blobs, leftovers): (Blobs, u64),
-        listener: TcpListener,
+        listener: Listener,
     ) -> Result<Self, Error> {
-        let failed = |error: std::io::Error| Error::new("cannot listen").because(error);
-        let address = listener.local_addr().map_err(failed)?;
+        let address = listener.address();
         let stop = CancellationToken::new();
         let store = open_store(config, blobs, leftovers).await?;
         let service = Service::new(store.clone());
@@ -164,12 +205,12 @@ impl Server {
             ));
         let bounds = Bounds::default();
         let app = app(grpc.into_axum_router(), rest::router(backend, gateway), bounds);
-        Ok(Self { listener, address, app, bounds, ready, stop, store, locks })
+        Ok(Self { listener, app, bounds, ready, stop, store, locks })
     }
 
-    /// Where the server listens; with the actual port where port 0 was asked for.
+    /// Where the server listens; with the actual port where port 0 was asked for. A private one has port 0.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Serves until `shutdown` resolves, then ends within
@@ -187,7 +228,15 @@ impl Server {
             stop.cancel();
             store.drain().await;
         };
-        let serving = listen::serve(listener, app, stop.clone(), bounds);
+        let token = stop.clone();
+        let serving = async move {
+            match listener {
+                Listener::Tcp(listener, _) => listen::serve(listener, app, token, bounds).await,
+                Listener::InProcess(connections) => {
+                    private::serve(connections, app, token, bounds.stop_time).await;
+                }
+            }
+        };
         tokio::join!(serving, stopping);
         // What is not closed in time is cleared away by the next start.
         if timeout(CLOSE_TIME, store.close()).await.is_err() {

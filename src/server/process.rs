@@ -22,6 +22,7 @@ use super::{
     Error, Server,
     config::{Config, Serve},
 };
+use crate::client::in_process::{self, Connector};
 
 /// How long tasks have to end after the server has; they hold nothing that matters.
 const RUNTIME_STOP_TIME: Duration = Duration::from_secs(1);
@@ -59,12 +60,13 @@ fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
 
 /// Runs a client command against a private server over the store of a server that is stopped.
 ///
-/// The locks of its store keep every other server away meanwhile. `command` is given the
-/// address. Where there is no store it is made, if `makes_store`.
+/// The server is in this process and has no port: nobody else can reach it. The locks of its store keep
+/// every other server away meanwhile. `command` is given what opens connections. Where there is no store
+/// it is made, if `makes_store`.
 pub fn with_stopped(
     config: Result<Config, Error>,
     makes_store: bool,
-    command: impl FnOnce(String) -> ExitCode,
+    command: impl FnOnce(Connector) -> ExitCode,
 ) -> ExitCode {
     let config = config.and_then(|config| {
         if makes_store || (config.database.exists() && config.blobs.exists()) {
@@ -84,22 +86,18 @@ pub fn with_stopped(
 
 fn try_with_stopped(
     config: &Config,
-    command: impl FnOnce(String) -> ExitCode,
+    command: impl FnOnce(Connector) -> ExitCode,
 ) -> Result<ExitCode, Error> {
     init_log(PRIVATE_LOG)?;
     let runtime = runtime()?;
-    let failed = |error: io::Error| Error::new("cannot listen on this machine").because(error);
-    let server = runtime.block_on(async {
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        Server::start(config, listener).await
-    })?;
-    let address = format!("http://{}", server.address());
+    let (connector, connections) = in_process::pair();
+    let server = runtime.block_on(Server::start_private(config, connections))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = runtime.spawn(server.run(async {
         // An error is a sender that is gone: a stop as well.
         let _ = stopped.await;
     }));
-    let code = command(address);
+    let code = command(connector);
     drop(stop);
     runtime.block_on(serving).map_err(died)?;
     runtime.shutdown_timeout(RUNTIME_STOP_TIME);

@@ -223,6 +223,15 @@ class BackupTest(CommandCase):
         self.assertEqual(digests(self.rest.tree()), files)
 
 
+def network_sockets(process: int) -> list[str]:
+    """The lines of the system's tables of TCP and UDP that are sockets of a process."""
+    links = [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()]
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    tables = [Path(f"/proc/{process}/net/{name}") for name in ("tcp", "tcp6", "udp", "udp6")]
+    lines = [line for table in tables for line in table.read_text().splitlines()[1:]]
+    return [line for line in lines if line.split()[9] in inodes]
+
+
 class KilledTest(CommandCase):
     """A server that is killed while it restores a backup."""
 
@@ -255,9 +264,30 @@ class KilledTest(CommandCase):
         self.assertEqual(digests(http.tree("app")), digests(files))
         http.close()
 
+    def test_nobody_else_reaches_the_server_of_an_offline_command(self) -> None:
+        """Holds no socket of a network while it works on a stopped store."""
+        self.rest.put("app/file", b"1" * 100_000)
+        whole, pipe, data = self.folder / "whole", self.folder / "pipe", self.folder / "new"
+        self.command("backup", str(whole))
+        os.mkfifo(pipe)
+        with self.start("restore", str(pipe), "--data", str(data)) as running:
+            with pipe.open("wb", buffering=0) as sent:
+                backup = whole.read_bytes()
+                sent.write(backup[:-100])
+                self._until(lambda: self._pins(data) > 0)
+                self.assertEqual(network_sockets(running.process.pid), [])
+                self.assertNotEqual(network_sockets(self.server.pid), [])
+                sent.write(backup[-100:])
+            self.assertIn("1 file", running.end().stdout)
+
     def _pins(self, data: Path) -> int:
-        """Counts what is held, in the tables themselves."""
+        """Counts what is held, in the tables themselves; nothing, where they are not there yet."""
+        if not Path(data, "namespace.sqlite").exists():
+            return 0
         with closing(sqlite3.connect(f"file:{data}/namespace.sqlite?mode=ro", uri=True)) as tables:
+            made = "SELECT 1 FROM sqlite_master WHERE name = 'pin'"
+            if not tables.execute(made).fetchone():
+                return 0
             return int(tables.execute("SELECT COUNT(*) FROM pin").fetchone()[0])
 
     def _unique(self, environment: dict[str, str]) -> int:
