@@ -325,9 +325,13 @@ pub const IDLE_TIME: Duration = Duration::from_mins(5);
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the head of a request may take, and the first request of a connection to begin.
 pub const HEADER_TIME: Duration = Duration::from_secs(30);
-/// How long the store may take to close after its connections have ended.
+/// How long connections may take to end in a stop.
+pub const END_TIME: Duration = Duration::from_secs(6);
+/// How long the store may take to close after that.
 pub const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// How long a stop may take.
+/// How long the tasks and calls of the process that are left may take then; they hold nothing that matters.
+pub const RUNTIME_STOP_TIME: Duration = Duration::from_secs(1);
+/// How long a stop may take, all of it, whether the database and the disk answer or not.
 pub const STOP_TIME: Duration = Duration::from_secs(8);
 
 /// What the server leaves free on the disk, unless the command line says otherwise.
@@ -340,6 +344,10 @@ pub fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
+const _: () = assert!(DRAIN_TIME.as_secs() <= END_TIME.as_secs());
+const _: () = assert!(
+    END_TIME.as_secs() + CLOSE_TIME.as_secs() + RUNTIME_STOP_TIME.as_secs() <= STOP_TIME.as_secs()
+);
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
 const _: () = assert!(BACKUP_PAGE_ROWS * (NAME_BYTES_MAX + 64) < MESSAGE_BYTES_MAX);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);

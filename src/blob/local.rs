@@ -51,8 +51,13 @@ impl Folder {
 
     /// Marks the folder as that of a store.
     pub(super) fn mark(&self, owner: i64) -> Result<(), Error> {
-        fs::create_dir_all(self.0.join(format!("{MARK}{owner:016x}")))?;
-        Ok(durable::sync_dir(&self.0)?)
+        let mark = self.0.join(format!("{MARK}{owner:016x}"));
+        fs::create_dir_all(&mark)?;
+        durable::sync_dir(&self.0).inspect_err(|_| {
+            // A mark that may be gone after a power failure is none. Where it cannot be removed it is one.
+            fs::remove_dir(&mark).ok();
+        })?;
+        Ok(())
     }
 
     /// Deletes the staged files of keys that are not `in_use`. A folder that cannot be read does not keep

@@ -346,7 +346,7 @@ impl Blobs {
 }
 
 /// The folders of the objects: the first two digits of every digest.
-fn prefixes() -> impl Iterator<Item = String> {
+pub(crate) fn prefixes() -> impl Iterator<Item = String> {
     (0..=u8::MAX).map(|first| format!("{first:02x}"))
 }
 

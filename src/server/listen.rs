@@ -47,7 +47,7 @@ pub struct Bounds {
     pub stall: Duration,
     /// How long a connection that had calls of HTTP/2 may last without one.
     pub idle_time: Duration,
-    /// How long a stop may take.
+    /// How long connections may take to end in a stop.
     pub stop_time: Duration,
 }
 
@@ -60,7 +60,7 @@ impl Default for Bounds {
             header_time: limits::HEADER_TIME,
             stall: limits::BODY_STALL,
             idle_time: limits::IDLE_TIME,
-            stop_time: limits::STOP_TIME,
+            stop_time: limits::END_TIME,
         }
     }
 }

@@ -4,9 +4,10 @@
 //! another spelling nor a symbolic link leads past it. Which settings named it does not matter: two
 //! data folders with one database are one store.
 //!
-//! **Invariant:** while [`Locks`] live, no other process has any of the same. The locks are the
-//! kernel's, so a killed server leaves none. The files stay, because whoever removes one could remove
-//! the one that another server has just locked.
+//! **Invariants:** while [`Locks`] live, no other process has any of the same. The locks are the
+//! kernel's, so a killed server leaves none. The files stay after a stop. A start that fails removes what
+//! it has made, while it holds the locks; so whoever has locked a file looks whether it still has its
+//! name.
 //!
 //! **Deliberately absent:** a lock of a PostgreSQL database; its own connection takes that.
 
@@ -21,23 +22,30 @@ use std::{
 use rustix::io::Errno;
 
 use super::{Error, config::Config};
-use crate::{blob::durable, namespace::Database};
+use crate::{
+    blob::{self, durable},
+    namespace::Database,
+};
 
 /// The lock file of a folder.
 const IN_FOLDER: &str = "lock";
 /// What the name of a database's lock file adds to that of the database.
 const BESIDE_DATABASE: &str = ".lock";
+/// What the names of the files that SQLite makes beside a database add to that.
+const OF_DATABASE: [&str; 3] = ["-journal", "-shm", "-wal"];
 
 /// What this process alone uses.
 #[derive(Debug)]
 pub struct Locks {
     /// Held for their locks.
     files: Vec<File>,
+    /// What was not there before, each behind the folder that it is in.
+    new: Vec<PathBuf>,
 }
 
 impl Locks {
     /// Locks all that a server with these settings uses, and makes the folders and the database file
-    /// where they are missing.
+    /// where they are missing. Unless [`Locks::keep`] is called, what was made is removed in the end.
     ///
     /// Blocks for some syncs of the disk.
     ///
@@ -48,6 +56,7 @@ impl Locks {
     pub fn take(config: &Config) -> Result<Self, Error> {
         let mut locks = Self::without_blobs(config)?;
         locks.folder(&Place::blobs(&config.blobs))?;
+        locks.new.extend(missing(blob::prefixes().map(|prefix| config.blobs.join(prefix))));
         Ok(locks)
     }
 
@@ -57,7 +66,7 @@ impl Locks {
     ///
     /// As [`Locks::take`].
     pub fn without_blobs(config: &Config) -> Result<Self, Error> {
-        let mut locks = Self { files: Vec::new() };
+        let mut locks = Self { files: Vec::new(), new: Vec::new() };
         locks.folder(&Place::data(&config.data))?;
         if let Database::Sqlite(file) = &config.database {
             locks.database(&Place::database(file))?;
@@ -65,8 +74,17 @@ impl Locks {
         Ok(locks)
     }
 
+    /// Keeps what was made: the server has started.
+    pub fn keep(&mut self) {
+        self.new.clear();
+    }
+
     /// Makes a folder where it is missing, with its parents, and locks it.
     fn folder(&mut self, place: &Place<'_>) -> Result<(), Error> {
+        let path = std::path::absolute(place.path).map_err(|error| place.failed(error))?;
+        let mut new: Vec<_> = missing(path.ancestors().map(Path::to_owned)).collect();
+        new.reverse();
+        self.new.extend(new);
         durable::create_dir_all(place.path).map_err(|error| place.failed(error))?;
         let real = place.path.canonicalize().map_err(|error| place.failed(error))?;
         self.lock(place, &real.join(IN_FOLDER))
@@ -77,7 +95,7 @@ impl Locks {
     /// A file with a second hard link is refused: SQLite keeps a log beside each name, and what is in one
     /// log is missing at the other name.
     fn database(&mut self, place: &Place<'_>) -> Result<(), Error> {
-        let real = real_file(place.path).map_err(|error| place.failed(error))?;
+        let (real, is_new) = real_file(place.path).map_err(|error| place.failed(error))?;
         let names = fs::metadata(&real).map_err(|error| place.failed(error))?.nlink();
         if names > 1 && real.is_file() {
             return Err(Error::new(format!(
@@ -86,24 +104,44 @@ impl Locks {
                 place.path.display()
             )));
         }
-        let mut lock = OsString::from(&real);
-        lock.push(BESIDE_DATABASE);
-        self.lock(place, Path::new(&lock))
+        self.lock(place, &beside(&real, BESIDE_DATABASE))?;
+        // It is this start's own if nobody has written to it before it was locked.
+        if is_new && fs::metadata(&real).is_ok_and(|found| found.len() == 0) {
+            self.new.push(real.clone());
+        }
+        self.new.extend(missing(OF_DATABASE.iter().map(|suffix| beside(&real, suffix))));
+        Ok(())
     }
 
     /// Locks a file, which is made where it is missing, unless this process holds it already: the parts
     /// may be in the data folder itself.
     fn lock(&mut self, place: &Place<'_>, lock: &Path) -> Result<(), Error> {
-        let file = OpenOptions::new().create(true).write(true).truncate(false).open(lock);
-        let file = file.map_err(|error| place.failed(error))?;
-        let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
-        let wanted = identity(&file).map_err(|error| place.failed(error))?;
-        if self.files.iter().any(|held| identity(held).is_ok_and(|held| held == wanted)) {
-            return Ok(());
+        let identity = |found: fs::Metadata| (found.dev(), found.ino());
+        loop {
+            let (file, is_new) = make_file(lock).map_err(|error| place.failed(error))?;
+            let wanted = file.metadata().map(identity).map_err(|error| place.failed(error))?;
+            let is_same =
+                |found: io::Result<fs::Metadata>| found.map(identity).ok() == Some(wanted);
+            if self.files.iter().any(|held| is_same(held.metadata())) {
+                return Ok(());
+            }
+            file.try_lock().map_err(|error| place.refused(lock, error))?;
+            // A start that failed may have removed it before it was locked here.
+            if is_same(fs::metadata(lock)) {
+                self.files.push(file);
+                self.new.extend(is_new.then(|| lock.to_owned()));
+                return Ok(());
+            }
         }
-        file.try_lock().map_err(|error| place.refused(lock, error))?;
-        self.files.push(file);
-        Ok(())
+    }
+}
+
+impl Drop for Locks {
+    /// Removes what a start that failed has made. A folder in which something else is stays.
+    fn drop(&mut self) {
+        for path in self.new.iter().rev() {
+            fs::remove_file(path).or_else(|_| fs::remove_dir(path)).ok();
+        }
     }
 }
 
@@ -156,16 +194,35 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The real path of a file, which is made where it is missing. One that is there is not opened: closing
-/// it would drop the locks that this process has on it.
-fn real_file(path: &Path) -> io::Result<PathBuf> {
+/// The real path of a file, which is made where it is missing, and whether it was. One that is there is not
+/// opened: closing it would drop the locks that this process has on it.
+fn real_file(path: &Path) -> io::Result<(PathBuf, bool)> {
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
-            path.canonicalize()
+            let (_, is_new) = make_file(path)?;
+            Ok((path.canonicalize()?, is_new))
         }
-        found => found,
+        found => Ok((found?, false)),
     }
+}
+
+/// Opens a file, and makes it where it is missing. Tells whether it was.
+fn make_file(path: &Path) -> io::Result<(File, bool)> {
+    let is_new = !path.exists();
+    let file = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+    Ok((file, is_new))
+}
+
+/// A path with something added to its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = OsString::from(path);
+    beside.push(suffix);
+    beside.into()
+}
+
+/// Those of some paths at which there is nothing.
+fn missing(paths: impl Iterator<Item = PathBuf>) -> impl Iterator<Item = PathBuf> {
+    paths.filter(|path| path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound))
 }
 
 #[cfg(test)]

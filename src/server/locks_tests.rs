@@ -141,3 +141,45 @@ fn a_file_system_without_locks_is_refused() {
     let error = place.refused(Path::new("/net/data/lock"), TryLockError::Error(Errno::IO.into()));
     assert!(error.explain().starts_with("cannot open the data folder /net/data"), "{error}");
 }
+
+/// All that is in a folder.
+fn found(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> =
+        fs::read_dir(folder).expect("read").map(|e| e.expect("read").path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn what_a_failed_start_has_made_is_gone() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let temp = temp.path();
+    let config = config(temp, "a/b", &temp.join("names.db"), &temp.join("parts/c"));
+    let locks = Locks::take(&config).expect("taken");
+    // As SQLite and the blob store do.
+    fs::write(temp.join("names.db"), b"rows").expect("written");
+    fs::write(temp.join("names.db-wal"), b"log").expect("written");
+    fs::create_dir(temp.join("parts/c/00")).expect("made");
+    drop(locks);
+    assert_eq!(found(temp), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_was_there_before_stays_and_what_a_start_has_made_as_well() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let temp = temp.path();
+    let config = config(temp, "a", &temp.join("names.db"), &temp.join("parts"));
+    fs::create_dir_all(temp.join("parts/00")).expect("made");
+    fs::write(temp.join("names.db"), b"").expect("written");
+    drop(Locks::take(&config).expect("taken"));
+    assert_eq!(found(temp), ["names.db", "parts"].map(|name| temp.join(name)));
+    assert_eq!(found(&temp.join("parts")), [temp.join("parts/00")]);
+
+    let mut locks = Locks::take(&config).expect("taken");
+    locks.keep();
+    drop(locks);
+    let all = ["a", "names.db", "names.db.lock", "parts"];
+    assert_eq!(found(temp), all.map(|name| temp.join(name)));
+    drop(Locks::take(&config).expect("taken again"));
+    assert_eq!(found(temp), all.map(|name| temp.join(name)));
+}

@@ -145,7 +145,7 @@ impl Server {
     /// # Errors
     ///
     /// A data folder, database or blob folder that another server has open, or that cannot be read or
-    /// written; a store of a newer format.
+    /// written; a store of a newer format. What it has made by then is gone again, and no thread is left.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Error> {
         Self::open(config, Listener::tcp(listener)?).await
     }
@@ -182,15 +182,18 @@ impl Server {
 
     async fn build(
         config: &Config,
-        locks: Locks,
+        mut locks: Locks,
         (blobs, leftovers): (Blobs, u64),
         listener: Listener,
     ) -> Result<Self, Error> {
         let address = listener.address();
         let stop = CancellationToken::new();
+        let grpc = grpc(&stop)?;
+        // Nothing fails after this.
         let store = open_store(config, blobs, leftovers).await?;
+        locks.keep();
         let service = Service::new(store.clone());
-        let grpc = grpc(&stop)?.add_service(service.clone());
+        let grpc = grpc.add_service(service.clone());
         let (ready, is_ready) = watch::channel(true);
         let gateway = rest::Config {
             hosts: if config::is_loopback(address.ip()) { Hosts::Loopback } else { Hosts::Any },
@@ -214,7 +217,7 @@ impl Server {
     }
 
     /// Serves until `shutdown` resolves, then ends within
-    /// [`STOP_TIME`](crate::limits::STOP_TIME).
+    /// [`STOP_TIME`](crate::limits::STOP_TIME), also where the database or the disk does not answer.
     ///
     /// # Cancel safety
     ///
@@ -238,11 +241,15 @@ impl Server {
             }
         };
         tokio::join!(serving, stopping);
+        // The locks are held as long as anything may still be written.
+        let closing = tokio::spawn(async move {
+            store.close().await;
+            drop(locks);
+        });
         // What is not closed in time is cleared away by the next start.
-        if timeout(CLOSE_TIME, store.close()).await.is_err() {
+        if timeout(CLOSE_TIME, closing).await.is_err() {
             warn!("the store did not close in time");
         }
-        drop(locks);
         info!("stopped");
     }
 }

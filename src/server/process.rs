@@ -3,8 +3,8 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    pin::pin,
     process::ExitCode,
-    time::Duration,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -14,18 +14,20 @@ use tokio::{
     select,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
+    time::timeout,
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::{
     Error, Server,
     config::{Config, Serve},
 };
-use crate::client::in_process::{self, Connector};
+use crate::{
+    client::in_process::{self, Connector},
+    limits::{END_TIME, RUNTIME_STOP_TIME},
+};
 
-/// How long tasks have to end after the server has; they hold nothing that matters.
-const RUNTIME_STOP_TIME: Duration = Duration::from_secs(1);
 /// What a private server logs: its command speaks for it.
 const PRIVATE_LOG: &str = "warn";
 
@@ -139,16 +141,27 @@ fn died(error: tokio::task::JoinError) -> Error {
 }
 
 /// Binds, starts, says so, and serves until `stopped`.
-async fn run(config: Config, stopped: oneshot::Receiver<()>) -> Result<(), Error> {
+async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), Error> {
     let listen = config.listen;
     let failed = |error: io::Error| Error::new(format!("cannot listen on {listen}")).because(error);
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
-    let server = Server::start(&config, listener).await?;
+    let mut starting = pin!(Server::start(&config, listener));
+    let (started, is_stopped) = select! {
+        started = starting.as_mut() => (Some(started), false),
+        // What a database or a disk that does not answer keeps from ending is left to the next start.
+        _ = &mut stopped => (timeout(END_TIME, starting).await.ok(), true),
+    };
+    let Some(server) = started.transpose()? else {
+        info!("stopped before it had started");
+        return Ok(());
+    };
     say(&ready(server.address()));
     server
         .run(async {
-            // An error is a sender that is gone: a stop as well.
-            let _ = stopped.await;
+            if !is_stopped {
+                // An error is a sender that is gone: a stop as well.
+                let _ = stopped.await;
+            }
         })
         .await;
     Ok(())

@@ -155,8 +155,11 @@ impl Store {
         let open = move || namespace::open(&database, &id, owner);
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
         let Opened { engine, recovered, store, last_change } = opened;
-        if owner.is_none() {
-            mark(&blobs, store).await?;
+        if owner.is_none()
+            && let Err(error) = mark(&blobs, store).await
+        {
+            close(engine).await;
+            return Err(error);
         }
         let store = Self(Arc::new(Inner {
             engine,
@@ -185,8 +188,9 @@ impl Store {
         Ok((store, recovered))
     }
 
-    /// Cancels the operations that run and ends the streams of those who watch, who have heard of it
-    /// by then; transfers go on.
+    /// Cancels the operations that run, all of them before it waits for any, and ends the streams of those
+    /// who watch, who have heard of it by then; transfers go on. Takes at most
+    /// [`DRAIN_TIME`](crate::limits::DRAIN_TIME).
     pub async fn drain(&self) {
         self.cancel_all().await;
         self.0.draining.cancel();
@@ -196,13 +200,14 @@ impl Store {
     ///
     /// What is not waited for is cleared away by the next start.
     pub async fn close(&self) {
-        self.drain().await;
+        // What a first wait has not seen end, a second one will not.
+        if !self.0.draining.is_cancelled() {
+            self.drain().await;
+        }
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        let engine = self.0.engine.clone();
-        // It joins threads, and those catch every panic.
-        tokio::task::spawn_blocking(move || engine.close()).await.ok();
+        close(self.0.engine.clone()).await;
     }
 
     /// A token that is cancelled when the store drains: watchers leave then.
@@ -309,6 +314,12 @@ impl Store {
         info.disk_available = disk.available;
         Ok(info)
     }
+}
+
+/// Ends the database threads after the jobs that they have.
+async fn close(engine: Engine) {
+    // It joins threads, and those catch every panic.
+    tokio::task::spawn_blocking(move || engine.close()).await.ok();
 }
 
 /// A number that no run of a server has had.

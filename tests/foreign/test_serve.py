@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from http.client import HTTPResponse
+from pathlib import Path
 
 import grpc
 
@@ -20,6 +21,7 @@ SOCKET_SECONDS = 30
 SOON_SECONDS = 4
 READY_LINE = re.compile(r"^listening on http://127\.0\.0\.1:[1-9][0-9]*$")
 BIG = bytes(range(256)) * 1000
+COPIES = 10
 
 
 class ServeCase(CommandCase):
@@ -30,10 +32,16 @@ class ServeCase(CommandCase):
         return self.run_command("serve", *arguments)
 
     def assert_refused(self, *arguments: str, says: list[str]) -> None:
-        """Sees that a server does not start and says why, in one line and nothing else."""
+        """Sees that a server does not start, says why in one line and nothing else, and leaves nothing."""
+        before = self.files()
         done = self.serve("--listen", "127.0.0.1:0", *arguments)
         self.assert_error(done, *says)
         self.assertEqual((done.stdout, len(done.stderr.splitlines())), ("", 1), done.stderr)
+        self.assertEqual(self.files(), before)
+
+    def files(self) -> set[Path]:
+        """Finds all files and folders of the test."""
+        return set(self.folder.rglob("*"))
 
     def send(self, request: str) -> socket.socket:
         """Opens a connection and sends a request, or a part of one."""
@@ -93,7 +101,7 @@ class Starting(ServeCase):
 
             self.assert_refused(*arguments, says=says)
             # A command on a stopped store is such a server, too.
-            other.joinpath("blobs").mkdir(exist_ok=True)
+            other.joinpath("blobs").mkdir(parents=True, exist_ok=True)
             self.assert_fails("check", *arguments, says=says)
             self.assert_fails("backup", f"{self.folder}/backups/", *arguments, says=says)
 
@@ -140,9 +148,34 @@ class Starting(ServeCase):
         self.assertEqual(self.rest.tree(), {"a": b"1"})
 
     def test_a_port_that_is_taken_is_refused(self) -> None:
+        before = self.files()
+
         done = self.serve("--listen", self.server.address, "--data", str(self.folder / "other"))
 
         self.assert_error(done, f"cannot listen on {self.server.address}", "in use")
+        self.assertEqual(self.files(), before)
+
+    def test_a_database_that_cannot_be_reached_is_refused(self) -> None:
+        data = str(self.folder / "some" / "where")
+        # Nobody has this port: it is that of a connection.
+        taken = self.send("")
+        url = f"postgres://me:secret@127.0.0.1:{taken.getsockname()[1]}/store"
+
+        self.assert_refused("--data", data, "--database", url, says=["cannot be reached"])
+        self.assert_refused(
+            "--data", data, "--database", url.replace("postgres", "mysql"), says=["--database"]
+        )
+
+    def test_the_parts_of_another_store_are_refused(self) -> None:
+        self.server.stop()
+        blobs = self.server.data / "blobs"
+        says = ["the parts of files in the blob store belong to a store"]
+
+        self.assert_refused(
+            "--data", str(self.folder / "other"), "--blobs", f"file://{blobs}", says=says
+        )
+
+        self.start_again()
 
     def test_other_machines_are_let_in_only_when_it_is_meant(self) -> None:
         data = self.folder / "open"
@@ -241,6 +274,24 @@ class Stopping(ServeCase):
         self.assertEqual(rest_of(upload), b"")
         self.start_again()
         self.assertEqual(self.rest.tree(), {"a": b"1"})
+
+    def test_a_database_that_is_locked_does_not_delay_it(self) -> None:
+        self.rest.put("V1/big", BIG)
+        database = sqlite3.connect(self.server.data / "namespace.sqlite", isolation_level=None)
+        self.addCleanup(database.close)
+        with StalledDisk(self.server.data):
+            for number in range(COPIES):
+                self.records("cp", "V1", f"copies/{number}", "--verify", "--detach")
+            database.execute("BEGIN IMMEDIATE")
+
+            self.server.stop()
+
+        database.execute("ROLLBACK")
+        self.start_again()
+        self.assertRegex(self.server.log[0], f"operations_failed={COPIES} ")
+        states = {each["state"] for each in self.records("operations")}
+        self.assertEqual(states, {"OPERATION_STATE_FAILED"})
+        self.assertEqual(self.rest.tree(), {"V1/big": BIG})
 
     def test_a_running_copy_is_cancelled(self) -> None:
         self.rest.put_all({"V1/big": BIG, "V2/old": b"old"})

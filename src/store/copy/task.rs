@@ -150,7 +150,12 @@ where
 {
     let mut wait: Duration = VERDICT_RETRY_FIRST;
     let mut has_failed = false;
-    while let Err(error) = transaction().await {
+    loop {
+        let verdict = tokio::select! {
+            verdict = transaction() => verdict,
+            () = store.0.stop.cancelled() => return,
+        };
+        let Err(error) = verdict else { return };
         // The same fault again and again is said once.
         if !std::mem::replace(&mut has_failed, true) {
             error.report();
