@@ -144,15 +144,17 @@ pub const READERS: usize = 4;
 pub const READ_QUEUE_MAX: usize = CALLS_MAX;
 /// The page of an SQLite file.
 pub const DATABASE_PAGE_BYTES: i64 = 4096;
-/// New pages in the write-ahead log from which on they are moved into the database file: 16 MiB.
-pub const WAL_CHECKPOINT_PAGES: i32 = 4096;
-/// Pages of the write-ahead log from which on the writer moves what came while others were moved: 32
-/// MiB.
-pub const WAL_PAGES_LONG: i32 = 8 * 1024;
-/// What is left for it at most, as a rule: 1 MiB.
+/// New pages in the write-ahead log from which on they are moved into the database file: 4 MiB.
+pub const WAL_CHECKPOINT_PAGES: i32 = 1024;
+/// Pages of the write-ahead log from which on the writer waits until what came while others were moved
+/// is moved, too: 8 MiB.
+pub const WAL_PAGES_LONG: i32 = 2 * 1024;
+/// How many that are at most, as a rule: 1 MiB.
 pub const WAL_PAGES_LEFT: i32 = 256;
-/// Pages of the write-ahead log from which on writers wait until they are moved: 64 MiB.
-pub const WAL_PAGES_MAX: i32 = 16 * 1024;
+/// Pages of the write-ahead log from which on the writer waits until all are moved: 16 MiB.
+pub const WAL_PAGES_MAX: i32 = 4 * 1024;
+/// How long it waits. Writes are refused as busy then.
+pub const WAL_WAIT: Duration = Duration::from_secs(10);
 /// The page cache of one database connection.
 pub const DATABASE_CACHE_KIB: i64 = 8 * 1024;
 /// How long a database server may take to accept a connection.

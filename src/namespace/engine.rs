@@ -26,7 +26,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     crash::{self, Point},
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     limits::{READ_QUEUE_MAX, WRITE_BATCH_MAX, WRITE_QUEUE_MAX},
     namespace::{
         engine::ticket::{Answer, Job, passed, ticket},
@@ -278,7 +278,7 @@ fn write_batch(
 /// Keeps or undoes what one job of a batch did.
 fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
     if !connection.in_transaction() {
-        return Err(Error::new(Kind::NoSpace, "the disk is full"));
+        return Err(connection.undone());
     }
     if !good {
         connection.execute("ROLLBACK TO job", &[])?;

@@ -9,19 +9,27 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::namespace::{
-    sql::{Param, Row, params},
-    sqlite::SqliteConnection,
+use crate::{
+    error::Kind,
+    namespace::{
+        sql::{Param, Row, params},
+        sqlite::SqliteConnection,
+    },
 };
 
 const SOON: Duration = Duration::from_secs(20);
+/// A number below 0 undoes the transaction, as SQLite does by itself when a disk fails or is full.
+const TABLES: &str = "
+CREATE TABLE number (value BIGINT NOT NULL);
+CREATE TRIGGER undo BEFORE INSERT ON number WHEN new.value < 0
+BEGIN SELECT RAISE(ROLLBACK, 'undone'); END;
+";
 
 /// What the connection of the writer does beside its work.
 #[derive(Debug, Default)]
 struct Watch {
     commits: AtomicUsize,
     fails_to_commit: AtomicBool,
-    loses_transaction: AtomicBool,
 }
 
 /// A connection that counts its commits, and fails when asked.
@@ -48,14 +56,12 @@ impl Connection for Watched {
         self.0.in_transaction()
     }
 
+    fn undone(&mut self) -> Error {
+        self.0.undone()
+    }
+
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
-        let changed = self.0.execute(sql, params);
-        if sql.starts_with("INSERT") && self.1.loses_transaction.swap(false, Ordering::SeqCst) {
-            // As SQLite does when the disk is full.
-            self.0.rollback();
-            return Err(Error::new(Kind::NoSpace, "the disk is full"));
-        }
-        changed
+        self.0.execute(sql, params)
     }
 
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
@@ -96,7 +102,7 @@ impl Fixture {
         let file = dir.path().join("numbers.sqlite");
         let open = |mode| SqliteConnection::open(&file, mode).unwrap();
         let mut writer = open(Mode::Write);
-        writer.make_tables("CREATE TABLE number (value BIGINT NOT NULL)").unwrap();
+        writer.make_tables(TABLES).unwrap();
         let watch = Arc::new(Watch::default());
         let readers = vec![Box::new(open(Mode::Read)) as Box<dyn Connection>];
         let writer = Box::new(Watched(writer, Arc::clone(&watch)));
@@ -239,17 +245,13 @@ async fn a_transaction_that_the_engine_gave_up_fails_what_ran_in_it_and_no_other
     let fixture = Fixture::new();
     let held = fixture.hold().await;
     let before = fixture.queue(None, insert(1)).await;
-    let watch = Arc::clone(&fixture.watch);
-    let loses = fixture
-        .queue(None, move |tx| {
-            watch.loses_transaction.store(true, Ordering::SeqCst);
-            insert(2)(tx)
-        })
-        .await;
+    let loses = fixture.queue(None, insert(-2)).await;
     let after = fixture.queue(None, insert(3)).await;
     drop(held);
     for job in [before, loses] {
-        assert_eq!(job.await.unwrap().unwrap_err().kind(), Kind::NoSpace);
+        let error = job.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal, "not every fault is a full disk");
+        assert!(format!("{error:?}").contains("undone"), "{error:?}");
     }
     assert_eq!(after.await.unwrap().unwrap(), 3);
     assert_eq!(fixture.numbers().await, [3]);

@@ -207,6 +207,10 @@ pub trait Connection: Send {
     /// Whether a transaction is open. An engine may end one by itself, for example when the disk is
     /// full.
     fn in_transaction(&self) -> bool;
+    /// Why the engine ended the last transaction by itself.
+    fn undone(&mut self) -> Error {
+        Error::internal("the database undid a transaction by itself")
+    }
     /// Runs a statement and returns the number of rows it changed.
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64>;
     /// Runs a statement and returns its rows.

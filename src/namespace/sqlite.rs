@@ -6,7 +6,7 @@
 
 mod checkpoint;
 
-use std::{path::Path, time::Duration};
+use std::{fs::File, path::Path, time::Duration};
 
 use rusqlite::{
     Connection as Sqlite, ErrorCode, OpenFlags, ToSql,
@@ -37,9 +37,13 @@ const STATEMENTS: usize = 256;
 /// A connection to an SQLite file.
 #[derive(Debug)]
 pub(super) struct SqliteConnection {
-    sqlite: Sqlite,
     /// What moves the log while this connection writes.
     checkpoints: Option<Checkpoints>,
+    sqlite: Sqlite,
+    /// Whether a statement found no room on the disk since the last transaction began.
+    was_full: bool,
+    /// Why SQLite undid a transaction by itself.
+    undone: Option<Error>,
 }
 
 impl SqliteConnection {
@@ -53,18 +57,23 @@ impl SqliteConnection {
             Mode::Read => None,
             Mode::Write => {
                 let own = connect(path).map_err(|e| error(&e))?;
-                Some(Checkpoints::start(&mut sqlite, own)?)
+                let file = File::open(path).map_err(Error::internal)?;
+                Some(Checkpoints::start(&mut sqlite, own, file)?)
             }
         };
-        Ok(Self { sqlite, checkpoints })
+        Ok(Self { checkpoints, sqlite, was_full: false, undone: None })
     }
-}
 
-impl Drop for SqliteConnection {
-    fn drop(&mut self) {
-        if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.end(&mut self.sqlite);
-        }
+    /// Notes why a statement failed, where that matters to what follows.
+    fn noted<T>(&mut self, result: rusqlite::Result<T>) -> Result<T> {
+        result.map_err(|why| {
+            let error = error(&why);
+            self.was_full |= error.kind() == Kind::NoSpace;
+            if !self.in_transaction() {
+                self.undone = Some(error.clone());
+            }
+            error
+        })
     }
 }
 
@@ -104,6 +113,10 @@ impl Connection for SqliteConnection {
             Mode::Read => "BEGIN DEFERRED",
             Mode::Write => "BEGIN IMMEDIATE",
         };
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.make_room(self.was_full)?;
+        }
+        (self.was_full, self.undone) = (false, None);
         self.execute(sql, &[]).map(drop)
     }
 
@@ -123,25 +136,19 @@ impl Connection for SqliteConnection {
         !self.sqlite.is_autocommit()
     }
 
+    fn undone(&mut self) -> Error {
+        let unknown = || Error::internal("SQLite undid a transaction and no statement failed");
+        self.undone.take().unwrap_or_else(unknown)
+    }
+
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
-        let mut statement = self.sqlite.prepare_cached(sql).map_err(|e| error(&e))?;
-        bind(&mut statement, params).map_err(|e| error(&e))?;
-        Ok(statement.raw_execute().map_err(|e| error(&e))? as u64)
+        let changed = execute(&self.sqlite, sql, params);
+        self.noted(changed)
     }
 
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let mut statement = self.sqlite.prepare_cached(sql).map_err(|e| error(&e))?;
-        let columns = statement.column_count();
-        bind(&mut statement, params).map_err(|e| error(&e))?;
-        let mut rows = statement.raw_query();
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(|e| error(&e))? {
-            let values = (0..columns)
-                .map(|column| row.get_ref(column).map_err(|e| error(&e)).and_then(value))
-                .collect::<Result<_>>()?;
-            found.push(Row(values));
-        }
-        Ok(found)
+        let found = query(&self.sqlite, sql, params);
+        self.noted(found)?
     }
 
     fn now(&mut self) -> Result<i64> {
@@ -173,6 +180,11 @@ impl Connection for SqliteConnection {
     /// Moves the write-ahead log into the file, and syncs its folder: the name of a new file is
     /// durable when its folder is. Where the disk is full the log stays, which is as durable.
     fn settle(&mut self) -> Result<()> {
+        if let Some(checkpoints) = &self.checkpoints
+            && let Err(error) = checkpoints.make_room(true)
+        {
+            tracing::debug!(?error, "the log of the database is not moved yet");
+        }
         let checkpoint = self.sqlite.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         match checkpoint.map_err(|e| error(&e)) {
             Ok(()) => {}
@@ -182,9 +194,32 @@ impl Connection for SqliteConnection {
             Err(error) => return Err(error),
         }
         let folder = self.sqlite.path().and_then(|file| Path::new(file).parent());
-        let sync = |folder| std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+        let sync = |folder| File::open(folder).and_then(|folder| folder.sync_all());
         folder.map_or(Ok(()), sync).map_err(Error::internal)
     }
+}
+
+fn execute(sqlite: &Sqlite, sql: &str, params: &[Param<'_>]) -> rusqlite::Result<u64> {
+    let mut statement = sqlite.prepare_cached(sql)?;
+    bind(&mut statement, params)?;
+    Ok(statement.raw_execute()? as u64)
+}
+
+/// The outer error is SQLite's, the inner one that of a value that no table of the store has.
+fn query(sqlite: &Sqlite, sql: &str, params: &[Param<'_>]) -> rusqlite::Result<Result<Vec<Row>>> {
+    let mut statement = sqlite.prepare_cached(sql)?;
+    let columns = statement.column_count();
+    bind(&mut statement, params)?;
+    let mut rows = statement.raw_query();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let values = (0..columns).map(|column| row.get_ref(column)).map(|got| got.map(value));
+        match values.collect::<rusqlite::Result<Result<_>>>()? {
+            Ok(values) => found.push(Row(values)),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(found))
 }
 
 /// Binds `$1`, `$2`… by name: SQLite itself numbers them in the order of their appearance.

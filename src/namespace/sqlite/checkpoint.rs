@@ -2,150 +2,240 @@
 //!
 //! A checkpoint writes thousands of pages to random places and syncs them. Done by the commit that
 //! fills the log, as SQLite does by itself, that one commit and all that wait for it take a hundred
-//! times as long as the others. So a thread of its own does it, which no writer waits for. The log
-//! begins anew when all of it is moved. Where the writer never pauses that would never be so, and a
-//! commit moves the little that came while the thread was at work. Only where the log has grown to its
-//! bound does a commit do all that is left.
+//! times as long as the others. So a thread of its own does it, while the writer goes on.
+//!
+//! The log begins anew when all of it is moved and nobody reads from it. Where the writer never pauses
+//! that would never be so, so it waits before a transaction while the little that is left is moved. A
+//! log that has reached its bound is waited for, too, but not for ever: then transactions are refused as
+//! busy. So the log never has more than its bound and one batch of the writer.
+//!
+//! A writer that found the disk full has the log moved before it goes on: a log that begins anew needs
+//! no room.
 //!
 //! **Invariant:** the hook of a commit never fails, since the commit has happened by then.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI32, Ordering},
-        mpsc::{Receiver, sync_channel},
-    },
+    fs::File,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use rusqlite::{Connection as Sqlite, ErrorCode};
 
 use crate::{
-    error::{Error, Result},
-    limits::{WAL_CHECKPOINT_PAGES, WAL_PAGES_LEFT, WAL_PAGES_LONG, WAL_PAGES_MAX},
+    error::{Error, Kind, Result},
+    limits::{WAL_CHECKPOINT_PAGES, WAL_PAGES_LEFT, WAL_PAGES_LONG, WAL_PAGES_MAX, WAL_WAIT},
+    namespace::sqlite::error,
 };
 
 /// How often the thread looks for what came while it moved the rest.
 const PASSES: usize = 4;
 
-/// What the log has.
+/// How much of the log is to be moved. Each does what those above do, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Wish {
+    #[default]
+    Nothing,
+    /// What is there, while the writer goes on.
+    Most,
+    /// What is left of that. The writer waits.
+    Rest,
+    /// Everything, and whoever still reads from the log is waited for. The writer waits, too.
+    All,
+}
+
+/// What the writer and the thread tell each other.
 #[derive(Debug, Default)]
 struct Log {
     /// Its pages at the last commit.
-    pages: AtomicI32,
-    /// Those that were moved, at the end of the last pass. Those of the last log, where one has begun
-    /// anew since.
-    moved: AtomicI32,
+    pages: i32,
+    /// The same when the thread was last woken.
+    seen: i32,
+    /// The pages that were moved while the writer went on, until it has waited for the rest.
+    moved: i32,
+    /// Why not all could be moved, if the disk has no room for it.
+    full: Option<Error>,
+    wish: Wish,
+    /// The number of the last wish.
+    asked: u64,
+    /// That of the last one that is fulfilled, as far as it can be.
+    done: u64,
+    is_over: bool,
 }
 
 impl Log {
-    /// Pages that are to be moved.
-    fn left(&self) -> i32 {
-        self.pages.load(Ordering::Relaxed) - self.moved.load(Ordering::Relaxed)
+    /// Notes a commit that left so many pages in the log. Returns whether the thread is to be woken.
+    fn grown(&mut self, pages: i32) -> bool {
+        if pages < self.pages {
+            self.restarted();
+        }
+        self.pages = pages;
+        if pages - self.seen < WAL_CHECKPOINT_PAGES {
+            return false;
+        }
+        self.seen = pages;
+        self.ask(Wish::Most);
+        true
+    }
+
+    /// The log begins at its start.
+    fn restarted(&mut self) {
+        (self.pages, self.seen, self.moved) = (0, 0, 0);
+    }
+
+    /// What the writer has to wait for before it may go on.
+    fn due(&mut self, was_full: bool) -> Wish {
+        if was_full || self.pages >= WAL_PAGES_MAX {
+            return Wish::All;
+        }
+        if self.pages >= WAL_PAGES_LONG && self.pages - self.moved <= WAL_PAGES_LEFT {
+            // Once for each time that the thread was at work: who reads may keep the log from its start.
+            self.moved = 0;
+            return Wish::Rest;
+        }
+        Wish::Nothing
+    }
+
+    fn ask(&mut self, wish: Wish) {
+        self.wish = self.wish.max(wish);
+        self.asked += 1;
+    }
+
+    /// Notes what a checkpoint did. Returns whether little is left.
+    fn moved_by(&mut self, wish: Wish, moved: rusqlite::Result<(bool, i32)>) -> bool {
+        self.full = None;
+        match moved {
+            Ok((true, _)) if wish == Wish::All => self.restarted(),
+            Ok((_, pages)) if wish == Wish::Most => self.moved = pages,
+            Ok(_) => {}
+            Err(why) => {
+                say(&why);
+                self.full = Some(error(&why)).filter(|why| why.kind() == Kind::NoSpace);
+            }
+        }
+        self.pages - self.moved <= WAL_PAGES_LEFT
     }
 }
 
-/// Who is to move pages now.
-#[derive(Debug, PartialEq, Eq)]
-enum Due {
-    Nothing,
-    Thread,
-    /// The commit.
-    Here,
+#[derive(Debug, Default)]
+struct Shared {
+    log: Mutex<Log>,
+    changed: Condvar,
 }
 
-/// How the log grows, as the writer sees it.
-#[derive(Debug)]
-struct Growth {
-    log: Arc<Log>,
-    /// Its pages when something was due.
-    seen: i32,
-}
-
-impl Growth {
-    /// Decides after a commit that left so many pages in the log.
-    fn by_commit(&mut self, pages: i32) -> Due {
-        self.log.pages.store(pages, Ordering::Relaxed);
-        // The log has begun anew.
-        if pages < self.seen {
-            self.seen = 0;
-        }
-        let is_due = pages - self.seen >= WAL_CHECKPOINT_PAGES;
-        if is_due {
-            self.seen = pages;
-        }
-        let is_nearly_moved = pages >= WAL_PAGES_LONG && self.log.left() <= WAL_PAGES_LEFT;
-        if is_nearly_moved || is_due && pages >= WAL_PAGES_MAX {
-            // Once for each time that the thread was at work.
-            self.log.moved.store(0, Ordering::Relaxed);
-            return Due::Here;
-        }
-        if is_due { Due::Thread } else { Due::Nothing }
+impl Shared {
+    /// Nothing is left half-way by a panic: there is none while it is locked.
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The thread. Dropped, it is waited for; the writer's hook goes first.
+/// The thread. Dropped, it is waited for.
 #[derive(Debug)]
-pub(super) struct Checkpoints(Option<JoinHandle<()>>);
+pub(super) struct Checkpoints {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// How long the writer waits for it.
+    wait: Duration,
+}
 
 impl Checkpoints {
-    /// Starts the thread on a connection of its own, and has the writer wake it.
+    /// Starts the thread on a connection of its own, and has the writer tell it of its commits. `file`
+    /// is that of the database.
     ///
     /// # Errors
     /// `Internal` if the thread cannot be started.
-    pub(super) fn start(writer: &mut Sqlite, own: Sqlite) -> Result<Self> {
-        let (wake, woken) = sync_channel(1);
-        let log = Arc::new(Log::default());
-        let its = Arc::clone(&log);
+    pub(super) fn start(writer: &mut Sqlite, own: Sqlite, file: File) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let its = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("db-checkpoint".to_owned())
-            .spawn(move || run(&own, &woken, &its))
+            .spawn(move || run(&own, &file, &its))
             .map_err(Error::internal)?;
-        let mut growth = Growth { log, seen: 0 };
-        let hook = move |wal: &mut rusqlite::hooks::Wal, pages: i32| {
-            match growth.by_commit(pages) {
-                Due::Nothing => {}
-                // One that is woken already looks at all that is there by then.
-                Due::Thread => drop(wake.try_send(())),
-                Due::Here => {
-                    if let Err(error) = wal.checkpoint() {
-                        say(&error);
-                    }
-                }
+        let told = Arc::clone(&shared);
+        let hook = move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            if told.lock().grown(pages) {
+                told.changed.notify_all();
             }
             Ok(())
         };
         writer.wal_hook(Some(hook)).map_err(Error::internal)?;
-        Ok(Self(Some(thread)))
+        Ok(Self { shared, thread: Some(thread), wait: WAL_WAIT })
     }
 
-    /// Ends the thread and waits for it.
-    pub(super) fn end(&mut self, writer: &mut Sqlite) {
-        // What the hook wakes goes with it, and the thread hears that.
-        let unhooked =
-            writer.wal_hook(None::<fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>>);
-        if let Err(error) = unhooked {
-            return say(&error);
+    /// Waits before a transaction until the log has room for it. `was_full` says that the last one had
+    /// none on the disk.
+    ///
+    /// # Errors
+    /// `Busy` if the log is at its bound and is not moved in time, `NoSpace` if it cannot be moved.
+    pub(super) fn make_room(&self, was_full: bool) -> Result<()> {
+        let mut log = self.shared.lock();
+        let wish = log.due(was_full);
+        if wish == Wish::Nothing {
+            return Ok(());
         }
-        if self.0.take().is_some_and(|thread| thread.join().is_err()) {
+        log.ask(wish);
+        let number = log.asked;
+        self.shared.changed.notify_all();
+        let is_waiting = |log: &mut Log| log.done < number;
+        let waited = self.shared.changed.wait_timeout_while(log, self.wait, is_waiting);
+        let (log, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if log.pages < WAL_PAGES_MAX {
+            return Ok(());
+        }
+        let busy = || {
+            let message = "the disk is too slow for all that is written; try again";
+            Error::new(Kind::Busy, message).because("the write-ahead log is at its bound")
+        };
+        Err(log.full.clone().unwrap_or_else(busy))
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        self.shared.lock().is_over = true;
+        self.shared.changed.notify_all();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the checkpoint thread ended by a panic");
         }
     }
 }
 
-/// Moves what the log has whenever it is woken, until little came meanwhile.
-fn run(own: &Sqlite, woken: &Receiver<()>, log: &Log) {
-    for () in woken {
-        for _ in 0..PASSES {
-            match own.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2)) {
-                Ok(moved) => log.moved.store(moved, Ordering::Relaxed),
-                Err(error) => say(&error),
+/// Fulfils wishes until the writer goes.
+fn run(own: &Sqlite, file: &File, shared: &Shared) {
+    loop {
+        let idle = |log: &mut Log| log.wish == Wish::Nothing && !log.is_over;
+        let waited = shared.changed.wait_while(shared.lock(), idle);
+        let mut log = waited.unwrap_or_else(PoisonError::into_inner);
+        if log.is_over {
+            return;
+        }
+        let (wish, number) = (std::mem::take(&mut log.wish), log.asked);
+        drop(log);
+        let passes = if wish == Wish::Most { PASSES } else { 1 };
+        for _ in 0..passes {
+            let moved = checkpoint(own, wish);
+            // SQLite does so only where all is moved, which the writer would wait for.
+            if let Err(error) = file.sync_data() {
+                tracing::warn!(?error, "the database file cannot be synced");
             }
-            if log.left() <= WAL_PAGES_LEFT {
+            if shared.lock().moved_by(wish, moved) {
                 break;
             }
         }
+        shared.lock().done = number;
+        shared.changed.notify_all();
     }
+}
+
+/// Moves pages. Returns whether all were, and how many of the log are by now.
+fn checkpoint(own: &Sqlite, wish: Wish) -> rusqlite::Result<(bool, i32)> {
+    let sql = match wish {
+        Wish::Nothing | Wish::Most | Wish::Rest => "PRAGMA wal_checkpoint(PASSIVE)",
+        Wish::All => "PRAGMA wal_checkpoint(RESTART)",
+    };
+    own.query_row(sql, [], |row| Ok((row.get::<_, i32>(0)? == 0, row.get(2)?)))
 }
 
 /// What one checkpoint leaves, the next one moves.
@@ -156,83 +246,4 @@ fn say(error: &rusqlite::Error) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-    use crate::namespace::{
-        sql::{Connection, Mode, Param},
-        sqlite::SqliteConnection,
-    };
-
-    /// Longer than anything here takes.
-    const SOON: Duration = Duration::from_mins(1);
-    /// Commits that fill the log some times over.
-    const COMMITS: i64 = 6;
-    /// Bytes of one commit: half of what the log may have.
-    const BYTES: usize = WAL_PAGES_MAX as usize / 2 * 4096;
-
-    #[test]
-    fn a_commit_moves_what_is_little_or_has_grown_too_long() {
-        let log = Arc::new(Log::default());
-        let mut growth = Growth { log: Arc::clone(&log), seen: 0 };
-        let mut check = |pages, moved: Option<i32>, expect| {
-            if let Some(moved) = moved {
-                log.moved.store(moved, Ordering::Relaxed);
-            }
-            assert_eq!(growth.by_commit(pages), expect, "{pages} pages, {moved:?} moved");
-        };
-        let (due, long, most) = (WAL_CHECKPOINT_PAGES, WAL_PAGES_LONG, WAL_PAGES_MAX);
-        check(due - 1, None, Due::Nothing);
-        check(due, None, Due::Thread);
-        check(due + 1, None, Due::Nothing);
-        // All is moved, and the log is not long.
-        check(due + 2, Some(due + 2), Due::Nothing);
-        check(2 * due, None, Due::Thread);
-        check(long, Some(long - WAL_PAGES_LEFT - 1), Due::Nothing);
-        check(long, Some(long - WAL_PAGES_LEFT), Due::Here);
-        // Somebody reads an older state, so that the log goes on.
-        check(long + 1, None, Due::Nothing);
-        check(3 * due, None, Due::Thread);
-        check(most, None, Due::Here);
-        check(most + 1, None, Due::Nothing);
-        check(most + due, None, Due::Here);
-        // It begins anew.
-        check(1, None, Due::Nothing);
-        check(due, None, Due::Thread);
-    }
-
-    fn fill(writer: &mut SqliteConnection, number: i64) {
-        let bytes = vec![7; BYTES];
-        writer.begin(Mode::Write).unwrap();
-        let sql = "INSERT INTO text (id, bytes) VALUES ($1, $2)";
-        writer.execute(sql, &[Param::Int(number), Param::Bytes(&bytes)]).unwrap();
-        writer.commit().unwrap();
-    }
-
-    #[test]
-    fn a_log_that_is_filled_is_moved_while_the_writer_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("text.sqlite");
-        let size = |suffix: &str| {
-            let name = format!("{}{suffix}", file.display());
-            std::fs::metadata(name).map_or(0, |found| found.len())
-        };
-        let mut writer = SqliteConnection::open(&file, Mode::Write).unwrap();
-        writer.make_tables("CREATE TABLE text (id BIGINT NOT NULL, bytes BLOB)").unwrap();
-        fill(&mut writer, 0);
-        // No commit follows, so this is the thread's work.
-        let started = Instant::now();
-        while size("") < BYTES as u64 {
-            assert!(started.elapsed() < SOON, "nothing was moved");
-            std::thread::yield_now();
-        }
-        (1..COMMITS).for_each(|number| fill(&mut writer, number));
-        let bound = 2 * BYTES as u64 + BYTES as u64;
-        assert!(size("-wal") <= bound, "{} bytes of log", size("-wal"));
-        let rows = writer.query("SELECT COUNT(*) FROM text", &[]).unwrap();
-        assert_eq!(rows[0].int(0).unwrap(), COMMITS);
-        // It ends although the thread may be at work.
-        drop(writer);
-    }
-}
+mod tests;
