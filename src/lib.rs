@@ -11,13 +11,14 @@
 //! | module | is | may import, beside [`model`], [`error`], [`limits`] |
 //! |---|---|---|
 //! | [`model`], [`error`], [`limits`] | pure values, the one error and its mappings, every bound | nobody |
+//! | [`budget`] | what callers share, and how | nobody |
 //! | [`crash`] | points at which tests end the process | nobody |
 //! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash` |
-//! | [`blob`] | immutable parts in an object store | `crash` |
-//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob` |
+//! | [`blob`] | immutable parts in an object store | `crash`, `budget` |
+//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget` |
 //! | [`wire`] | generated messages, error ↔ status | nobody |
-//! | [`grpc`] | the service | `store`, `wire` |
-//! | [`rest`] | the gateway | `wire` |
+//! | [`grpc`] | the service | `store`, `wire`, `budget` |
+//! | [`rest`] | the gateway | `wire`, `budget` |
 //! | [`web`] | the embedded page | nobody |
 //! | [`client`], [`cli`] | the Rust client and the command line | `wire` |
 //! | [`server`] | configuration, wiring, shutdown | all of these |
@@ -88,6 +89,7 @@
 extern crate self as imagestore;
 
 pub mod blob;
+pub mod budget;
 pub mod cli;
 pub mod client;
 pub mod crash;

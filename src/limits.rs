@@ -92,6 +92,13 @@ pub const MESSAGE_FREE_BYTES: usize = 64 * KIB;
 /// How long the sender of a larger one waits for room.
 pub const ROOM_WAIT: Duration = Duration::from_secs(30);
 
+/// The share of a peer in a [`budget`](crate::budget): one part in so many.
+pub const BUDGET_SHARE: usize = 4;
+/// What of it is left to peers below their share: one part in so many.
+pub const BUDGET_RESERVE: usize = 8;
+/// How long a client above its share may let the server wait before it has to give way to others.
+pub const BUDGET_STALL: Duration = Duration::from_secs(1);
+
 /// The longest id that a request may bring.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 

@@ -14,17 +14,18 @@ const LINES_MAX: usize = 400;
 const LONG: [&str; 0] = [];
 
 /// Who may import whom; `server` wires, so it may import all.
-const IMPORTS: [(&str, &[&str]); 13] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     ("crash", &[]),
     ("error", &[]),
     ("limits", &[]),
     ("model", &["error", "limits"]),
     ("namespace", &["crash", "error", "limits", "model"]),
-    ("blob", &["crash", "error", "limits"]),
-    ("store", &["error", "limits", "model", "namespace", "blob"]),
+    ("budget", &["error", "limits"]),
+    ("blob", &["budget", "crash", "error", "limits"]),
+    ("store", &["budget", "error", "limits", "model", "namespace", "blob"]),
     ("wire", &["error", "limits"]),
-    ("grpc", &["error", "limits", "model", "store", "wire"]),
-    ("rest", &["error", "limits", "wire"]),
+    ("grpc", &["budget", "error", "limits", "model", "store", "wire"]),
+    ("rest", &["budget", "error", "limits", "wire"]),
     ("web", &["limits"]),
     ("client", &["error", "limits", "wire"]),
     ("cli", &["client", "error", "limits", "wire"]),

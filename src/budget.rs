@@ -1,0 +1,250 @@
+//! Budgets: how much of something all callers together may take, and how it is shared among them.
+//!
+//! A budget counts bytes, calls, or whatever costs the server something. Its bound holds at every moment.
+//! Below it three rules keep one peer from taking it away from the others:
+//!
+//! 1. **Share.** A quarter is the share of each peer. While somebody below his share waits, nobody above
+//!    his own is given more. While nobody waits, one peer may take more than his share.
+//! 2. **Reserve.** The last eighth is for peers below their share, so that a newcomer needs to wait for
+//!    nobody.
+//! 3. **Revocation.** Where a peer below his share needs what is not there, or has to take of the reserve,
+//!    those above theirs who have let the server wait longest lose what they have: their permits are
+//!    revoked, and the layers that hold them cut their calls.
+//!
+//! What a peer holds is all that was given to its address, whoever is behind it.
+
+mod hold;
+mod peer;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+pub use hold::Hold;
+pub use peer::Peer;
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::BUDGET_STALL,
+};
+use state::{Entry, State, Waiter};
+
+/// Bytes or calls that callers share. Clones are one budget.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    what: &'static str,
+    limit: usize,
+    waiting: usize,
+    time: Duration,
+    /// What the times of stalls are counted from.
+    base: Instant,
+    state: Mutex<State>,
+}
+
+/// Something of a budget, until it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    budget: Budget,
+    ticket: u64,
+    amount: usize,
+    hold: Hold,
+}
+
+impl Budget {
+    /// Makes a budget of `limit` bytes or calls, of which nobody waits. `what` they are is what a refused
+    /// caller reads.
+    pub fn new(what: &'static str, limit: usize) -> Self {
+        let base = Instant::now();
+        let state = Mutex::new(State::new(limit));
+        Self(Arc::new(Shared { what, limit, waiting: 0, time: Duration::ZERO, base, state }))
+    }
+
+    /// The same, for which so many may wait, each so long.
+    #[must_use]
+    pub fn with_queue(self, waiting: usize, time: Duration) -> Self {
+        let Shared { what, limit, base, .. } = *self.0;
+        let state = Mutex::new(State::new(limit));
+        Self(Arc::new(Shared { what, limit, waiting, time, base, state }))
+    }
+
+    /// Takes what is free.
+    ///
+    /// # Errors
+    /// `Busy` if there is too little for this peer, or others wait for it.
+    pub fn try_acquire(&self, peer: Peer, amount: usize) -> Result<Permit> {
+        let mut state = self.lock();
+        if state.may_take(peer, amount) {
+            return Ok(self.grant(&mut state, peer, amount));
+        }
+        state.revoke_for(peer, amount, self.now());
+        Err(self.busy())
+    }
+
+    /// Takes what is free, or waits for it in the queue.
+    ///
+    /// # Errors
+    /// `Busy` if too many wait, or for too long.
+    ///
+    /// # Cancel safety
+    /// Can be dropped; the place in the queue is lost.
+    pub async fn acquire(&self, peer: Peer, amount: usize) -> Result<Permit> {
+        let mut place = match self.enter(peer, amount)? {
+            Entered::At(permit) => return Ok(permit),
+            Entered::Waits(place) => place,
+        };
+        let end = Instant::now().checked_add(self.0.time);
+        loop {
+            let look = Instant::now() + BUDGET_STALL;
+            let until = end.map_or(look, |end| end.min(look));
+            if let Ok(granted) = timeout_at(until, &mut place.granted).await {
+                // The sender goes only with its waiter.
+                granted.map_err(Error::internal)?;
+                return Ok(place.permit());
+            }
+            if end.is_some_and(|end| end <= Instant::now()) {
+                return Err(self.busy());
+            }
+            self.lock().revoke_for(peer, amount, self.now());
+        }
+    }
+
+    /// Whether somebody would have to wait for so much, whatever his share.
+    pub fn is_scarce(&self, amount: usize) -> bool {
+        self.lock().is_scarce(amount)
+    }
+
+    /// What is free.
+    pub fn free(&self) -> usize {
+        self.lock().free()
+    }
+
+    /// The error of a caller for whom there is too little.
+    pub fn busy(&self) -> Error {
+        let what = self.0.what;
+        Error::new(Kind::Busy, format!("the server has too many {what}; try again later"))
+    }
+
+    fn enter(&self, peer: Peer, amount: usize) -> Result<Entered> {
+        let mut state = self.lock();
+        if state.may_take(peer, amount) {
+            return Ok(Entered::At(self.grant(&mut state, peer, amount)));
+        }
+        state.revoke_for(peer, amount, self.now());
+        if amount > self.0.limit || !state.may_wait(peer, self.0.waiting) {
+            return Err(self.busy());
+        }
+        let (sender, granted) = oneshot::channel();
+        let ticket = state.ticket();
+        let hold = Hold::new(self.0.what, self.0.base);
+        let holder = hold.holder();
+        state.wait(Waiter { ticket, peer, amount, holder, granted: sender });
+        drop(state);
+        let budget = self.clone();
+        Ok(Entered::Waits(Place { budget, ticket, amount, hold, granted, is_taken: false }))
+    }
+
+    fn grant(&self, state: &mut State, peer: Peer, amount: usize) -> Permit {
+        let (ticket, hold) = (state.ticket(), Hold::new(self.0.what, self.0.base));
+        state.grant(ticket, Entry::new(peer, amount, hold.holder()));
+        state.refill(peer, self.now());
+        Permit { budget: self.clone(), ticket, amount, hold }
+    }
+
+    fn now(&self) -> u64 {
+        hold::since(self.0.base)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in it panics.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// What is held.
+    pub fn amount(&self) -> usize {
+        self.amount
+    }
+
+    /// Takes more of what is free.
+    ///
+    /// # Errors
+    /// `Busy` if there is too little; what is held stays.
+    pub fn grow(&mut self, more: usize) -> Result<()> {
+        let now = self.budget.now();
+        let mut state = self.budget.lock();
+        if !state.grow(self.ticket, more, now) {
+            return Err(self.budget.busy());
+        }
+        self.amount += more;
+        Ok(())
+    }
+
+    /// Gives some of it back.
+    pub fn shrink(&mut self, less: usize) {
+        let less = less.min(self.amount);
+        self.amount -= less;
+        self.budget.lock().shrink(self.ticket, less);
+    }
+
+    /// What layers that do not own the permit need of it.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    /// The same, to wait for its revocation.
+    pub fn hold_mut(&mut self) -> &mut Hold {
+        &mut self.hold
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.lock().release(self.ticket);
+    }
+}
+
+/// How somebody comes in who may wait.
+enum Entered {
+    At(Permit),
+    Waits(Place),
+}
+
+/// A place in the queue. What it was given and did not take goes back with it.
+struct Place {
+    budget: Budget,
+    ticket: u64,
+    amount: usize,
+    hold: Hold,
+    granted: oneshot::Receiver<()>,
+    is_taken: bool,
+}
+
+impl Place {
+    fn permit(mut self) -> Permit {
+        self.is_taken = true;
+        let (budget, hold) = (self.budget.clone(), self.hold.clone());
+        Permit { budget, ticket: self.ticket, amount: self.amount, hold }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            self.budget.lock().leave(self.ticket);
+        }
+    }
+}

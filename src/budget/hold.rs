@@ -1,0 +1,106 @@
+//! What the layers of a call know of what it holds.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::error::{Error, Kind};
+
+/// The server is at work, or has something to send.
+pub(super) const WORKING: u64 = u64::MAX;
+
+/// What a permit and its budget both know.
+#[derive(Debug)]
+pub(super) struct Holder {
+    /// Since when the server waits for the client, in milliseconds; [`WORKING`] while it does not.
+    pub(super) stalled: AtomicU64,
+    pub(super) revoked: CancellationToken,
+}
+
+/// A permit as the layers of its call see it, which do not own it: they say whether the call moves, and
+/// learn that it has to give way. Clones are of one permit.
+pub struct Hold {
+    what: &'static str,
+    base: Instant,
+    holder: Arc<Holder>,
+    /// The wait for the revocation, once somebody waits.
+    revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        let Self { what, base, .. } = *self;
+        Self { what, base, holder: self.holder(), revoked: None }
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").field("of", &self.what).finish_non_exhaustive()
+    }
+}
+
+/// The time since a moment, in milliseconds.
+pub(super) fn since(base: Instant) -> u64 {
+    u64::try_from(base.elapsed().as_millis()).unwrap_or(WORKING - 1)
+}
+
+impl Hold {
+    pub(super) fn new(what: &'static str, base: Instant) -> Self {
+        let (stalled, revoked) = (AtomicU64::new(WORKING), CancellationToken::new());
+        Self { what, base, holder: Arc::new(Holder { stalled, revoked }), revoked: None }
+    }
+
+    pub(super) fn holder(&self) -> Arc<Holder> {
+        Arc::clone(&self.holder)
+    }
+
+    /// Notes that the server waits for the client, unless it does so already.
+    pub fn stalls(&self) {
+        if self.holder.stalled.load(Ordering::Relaxed) == WORKING {
+            self.holder.stalled.store(since(self.base), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the client has moved something.
+    pub fn progress(&self) {
+        self.holder.stalled.store(WORKING, Ordering::Relaxed);
+    }
+
+    /// Whether others need what is held: its call must end.
+    pub fn is_revoked(&self) -> bool {
+        self.holder.revoked.is_cancelled()
+    }
+
+    /// Waits until the permit is revoked; the error is that of its call.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn revoked(&mut self) -> Error {
+        poll_fn(|cx| self.poll_revoked(cx)).await
+    }
+
+    /// The same, to be polled.
+    pub fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Self { holder, revoked, .. } = self;
+        let wait = || Box::pin(holder.revoked.clone().cancelled_owned());
+        ready!(revoked.get_or_insert_with(wait).as_mut().poll(cx));
+        *revoked = None;
+        let what = self.what;
+        let message = format!(
+            "the call stood still while its client had too many {what} and others waited; try again \
+             later"
+        );
+        Poll::Ready(Error::new(Kind::Busy, message))
+    }
+}

@@ -1,0 +1,46 @@
+//! Who shares a budget.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The bits of an address of IPv6 behind its network: who has one address has all with the same network.
+const HOST_BITS: u32 = 64;
+
+/// Who calls: what is told apart where something is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Peer(Origin);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Origin {
+    /// The server itself.
+    #[default]
+    Server,
+    V4(Ipv4Addr),
+    V6(u128),
+}
+
+impl From<IpAddr> for Peer {
+    /// One address of IPv4, in whichever form, or one network of IPv6.
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(Origin::V4(address)),
+            IpAddr::V6(address) => Self(Origin::V6(u128::from(address) >> HOST_BITS)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_told_apart_by_address_or_network() {
+        let peer = |address: &str| Peer::from(address.parse::<IpAddr>().expect("an address"));
+        assert_eq!(peer("10.0.0.1"), peer("10.0.0.1"));
+        assert_ne!(peer("10.0.0.1"), peer("10.0.0.2"));
+        assert_eq!(peer("10.0.0.1"), peer("::ffff:10.0.0.1"));
+        assert_ne!(peer("::ffff:10.0.0.1"), peer("::ffff:10.0.0.2"));
+        assert_eq!(peer("2001:db8:0:1::1"), peer("2001:db8:0:1:ffff::2"));
+        assert_ne!(peer("2001:db8:0:1::1"), peer("2001:db8:0:2::1"));
+        assert_ne!(peer("127.0.0.1"), Peer::default());
+    }
+}
