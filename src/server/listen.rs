@@ -9,16 +9,16 @@
 //! with a request ends with its answer. Answers that would never end by themselves, those of
 //! watchers, end because their handlers see the same token. What is left then is cut.
 
-use std::{io, pin::pin, time::Duration};
+use std::{io, pin::pin};
 
 use axum::{Router, extract::Request};
+use http::Extensions;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
@@ -29,48 +29,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
-use super::{app::full, linger::Linger, outgoing::Calls};
+use super::{Bounds, door::Refused, linger::Linger, outgoing::Calls};
 use crate::limits;
-
-/// What bounds connections and calls; the defaults are those of [`limits`].
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Connections that are served at once.
-    pub connections: usize,
-    /// Connections that are refused at once; further ones wait in the kernel's backlog.
-    pub refused: usize,
-    /// Calls of all connections at once.
-    pub calls: usize,
-    /// How long the head of a request may take, and the first request of a connection to begin.
-    pub header_time: Duration,
-    /// How long a client may let the server wait with a body or an answer.
-    pub stall: Duration,
-    /// How long a connection that had calls of HTTP/2 may last without one.
-    pub idle_time: Duration,
-    /// How long connections may take to end in a stop.
-    pub stop_time: Duration,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            connections: limits::CONNECTIONS_MAX.min(files() / 2),
-            refused: limits::CONNECTIONS_REFUSED_MAX.min(files() / 8),
-            calls: limits::CALLS_MAX,
-            header_time: limits::HEADER_TIME,
-            stall: limits::BODY_STALL,
-            idle_time: limits::IDLE_TIME,
-            stop_time: limits::END_TIME,
-        }
-    }
-}
-
-/// How many files the process may open: connections are some of them, and must leave others for
-/// the store.
-fn files() -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(files).unwrap_or(usize::MAX)
-}
 
 /// Serves until `stop` is cancelled and the connections have ended.
 ///
@@ -89,13 +49,14 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, 
             Some(ended) = refused.join_next() => report(ended),
             accepted = listener.accept(), if has_room || refused.len() < bounds.refused => {
                 let (app, stop) = (app.clone(), stop.clone());
+                let connection = Connection { app, stop, bounds, carried: Extensions::new() };
                 match accepted {
                     Ok((stream, _)) if has_room => {
-                        connections.spawn(Connection { app, stop, bounds }.serve(stream));
+                        connections.spawn(connection.serve(stream));
                     }
                     Ok((stream, _)) => {
                         debug!("a connection is refused");
-                        refused.spawn(Connection { app: full(app), stop, bounds }.refuse(stream));
+                        refused.spawn(connection.refuse(stream));
                     }
                     Err(error) => failed(error).await,
                 }
@@ -158,6 +119,8 @@ struct Connection {
     app: Router,
     stop: CancellationToken,
     bounds: Bounds,
+    /// What each of its requests carries.
+    carried: Extensions,
 }
 
 impl Connection {
@@ -167,8 +130,9 @@ impl Connection {
         self.until(stream, async |_, calls| calls.idle(idle_time).await).await;
     }
 
-    /// Serves one request.
-    async fn refuse(self, stream: TcpStream) {
+    /// Answers one request, which is told that there is no room.
+    async fn refuse(mut self, stream: TcpStream) {
+        self.carried.insert(Refused);
         let served = self.until(stream, async |begun, _| begun.cancelled().await);
         if timeout(limits::CONNECTION_REFUSED_TIME, served).await.is_err() {
             debug!("a refused connection is cut");
@@ -178,7 +142,7 @@ impl Connection {
     /// Serves until `last` has resolved and what goes on then has ended. It is given what is
     /// cancelled when the first request has come, and the calls of HTTP/2.
     async fn until(self, stream: TcpStream, last: impl AsyncFnOnce(&CancellationToken, &Calls)) {
-        let Self { app, stop, bounds } = self;
+        let Self { app, stop, bounds, carried } = self;
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection ended before it began");
             return;
@@ -191,6 +155,7 @@ impl Connection {
             TowerToHyperService::new(app.map_request(move |mut request: Request<Incoming>| {
                 begins.cancel();
                 found.mark(&mut request);
+                request.extensions_mut().extend(carried.clone());
                 request
             }));
         let builder = builder(bounds, calls.clone());

@@ -7,10 +7,10 @@
 //! **Invariant:** whoever holds a long answer open, such as a watcher, ends it when the token of
 //! the stop is cancelled. So a stop waits for work, never for an audience.
 
-mod app;
+mod bounds;
 pub mod config;
+mod door;
 mod framing;
-mod head;
 mod health;
 mod incoming;
 mod linger;
@@ -40,10 +40,10 @@ use tonic::service::Routes;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tracing::{info, warn};
 
-pub use app::app;
+pub use bounds::Bounds;
 use config::Config;
+use door::door;
 use health::Health;
-use listen::Bounds;
 use locks::Locks;
 
 use crate::{
@@ -207,7 +207,7 @@ impl Server {
                 |never| match never {},
             ));
         let bounds = Bounds::default();
-        let app = app(grpc.into_axum_router(), rest::router(backend, gateway), bounds);
+        let app = door(grpc.into_axum_router(), rest::router(backend, gateway), bounds)?;
         Ok(Self { listener, app, bounds, ready, stop, store, locks })
     }
 

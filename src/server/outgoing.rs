@@ -24,7 +24,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::rt::Executor;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     task_local,
     time::{Instant, sleep, timeout},
 };
@@ -52,7 +52,7 @@ task_local! {
 /// What a body gives next.
 type Next = Option<Result<Frame<Bytes>, axum::Error>>;
 
-/// The body of an answer, in pieces. The call counts as one until it is dropped.
+/// The body of an answer, in pieces.
 pub(super) struct Outgoing {
     body: Body,
     /// The first frame, where it was there at once.
@@ -61,24 +61,19 @@ pub(super) struct Outgoing {
     /// What the first frame takes.
     room: Option<Room>,
     pieces: u64,
-    _call: Option<OwnedSemaphorePermit>,
 }
 
 impl Outgoing {
-    /// Cuts a body, and keeps the place of its call. A first frame of more than [`ANSWER_FREE_BYTES`]
+    /// Cuts a body. A first frame of more than [`ANSWER_FREE_BYTES`]
     /// takes room: what is there as a whole is one. What takes its time has bounds of its own.
     ///
     /// # Errors
     /// `Busy` if there is no room.
-    pub(super) fn new(
-        mut body: Body,
-        call: Option<OwnedSemaphorePermit>,
-        pool: &Pool,
-    ) -> error::Result<Self> {
+    pub(super) fn new(mut body: Body, pool: &Pool) -> error::Result<Self> {
         let first = body.frame().now_or_never().map_or(Poll::Pending, Poll::Ready);
         let bytes = data_bytes(&first).min(ANSWER_POOL_BYTES);
         let room = (bytes > ANSWER_FREE_BYTES).then(|| pool.take(bytes)).transpose()?;
-        Ok(Self { body, first, rest: Bytes::new(), room, pieces: 0, _call: call })
+        Ok(Self { body, first, rest: Bytes::new(), room, pieces: 0 })
     }
 
     /// The bytes that have left the body and not this one.
@@ -256,7 +251,7 @@ mod tests {
     }
 
     fn outgoing(body: Body) -> Outgoing {
-        Outgoing::new(body, None, &Pool::new("tests", MIB)).expect("room for it")
+        Outgoing::new(body, &Pool::new("tests", MIB)).expect("room for it")
     }
 
     #[tokio::test]
@@ -272,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_answer_takes_room_until_its_last_piece_is_taken() {
         let pool = Pool::new("tests", MIB);
-        let answer = |bytes| Outgoing::new(Body::from(vec![7; bytes]), None, &pool);
+        let answer = |bytes| Outgoing::new(Body::from(vec![7; bytes]), &pool);
         let _small = answer(ANSWER_FREE_BYTES).expect("it needs no room");
         assert_eq!(pool.free(), MIB);
         let mut large = answer(MIB).expect("room for it");

@@ -1,11 +1,13 @@
 //! The server on real sockets: both versions of HTTP, the bounds, the stop.
 
 mod overload;
+mod panics;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{body::Body, extract::Request, routing};
+use axum::{body::Body, extract::Request, response::IntoResponse, routing};
 use bytes::Bytes;
+use futures::FutureExt;
 use http::StatusCode;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -39,11 +41,18 @@ impl Fixture {
     }
 
     async fn with_stop(rest: Router, bounds: Bounds, stop: CancellationToken) -> Self {
+        Self::with(Router::new().fallback(panics), rest, bounds, stop).await
+    }
+
+    async fn with_grpc(grpc: Router, rest: Router) -> Self {
+        Self::with(grpc, rest, Bounds::default(), CancellationToken::new()).await
+    }
+
+    async fn with(grpc: Router, rest: Router, bounds: Bounds, stop: CancellationToken) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let grpc = Router::new().fallback(panics);
-        let ended =
-            tokio::spawn(listen::serve(listener, app(grpc, rest, bounds), stop.clone(), bounds));
+        let app = door(grpc, rest, bounds).expect("a door");
+        let ended = tokio::spawn(listen::serve(listener, app, stop.clone(), bounds));
         Self { address, stop, ended }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod convert;
 pub mod request;
+pub mod rpc;
 pub mod status;
 
 use prost::{DecodeError, Message};

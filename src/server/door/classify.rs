@@ -1,0 +1,181 @@
+//! The layer that finds out what a request asks for.
+//!
+//! A call of gRPC comes over HTTP/2, says so in its content type and names a service; everything else
+//! is REST, which takes any content type. What shape a call has, the descriptors say: a call that they do
+//! not know gets nothing that is not given to all.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderMap, Method, Version, header};
+use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH;
+use tonic_reflection::pb::{
+    v1::FILE_DESCRIPTOR_SET as REFLECTION, v1alpha::FILE_DESCRIPTOR_SET as OLD_REFLECTION,
+};
+
+use crate::{
+    error::Source,
+    wire::{
+        DESCRIPTOR,
+        rpc::{Rpc, rpcs},
+    },
+};
+
+/// The path of REST that tells the server's health.
+const HEALTH_PATH: &str = "/health";
+/// How the paths begin of the calls of gRPC that tell it.
+const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
+
+/// What the door knows of a request, in its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Class {
+    pub(super) protocol: Protocol,
+    /// Whether it is a short question after the server's health. Watching that is a call like others.
+    pub(super) asks_health: bool,
+}
+
+/// Which interface a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// gRPC, and the shape of the call where there is such a call.
+    Grpc(Option<Rpc>),
+    Rest,
+}
+
+/// The calls that are known.
+#[derive(Debug)]
+pub(super) struct Classes(HashMap<String, Rpc>);
+
+impl Classes {
+    /// Reads the descriptors of every service.
+    ///
+    /// # Errors
+    /// One that is broken.
+    pub(super) fn new() -> Result<Self, Source> {
+        Ok(Self(rpcs(&[DESCRIPTOR, HEALTH, REFLECTION, OLD_REFLECTION])?))
+    }
+
+    fn class(&self, request: &Request) -> Class {
+        let path = request.uri().path();
+        if !is_grpc(request) {
+            return Class { protocol: Protocol::Rest, asks_health: path == HEALTH_PATH };
+        }
+        let rpc = self.0.get(path).copied();
+        let is_short = rpc.is_some_and(|rpc| !rpc.streams_in && !rpc.streams_out);
+        let asks_health = is_short && path.starts_with(HEALTH_SERVICE);
+        Class { protocol: Protocol::Grpc(rpc), asks_health }
+    }
+}
+
+impl Class {
+    /// The class of a request that has passed this layer.
+    pub(super) fn of(request: &Request) -> Self {
+        let class = request.extensions().get::<Self>().copied();
+        class.unwrap_or(Self { protocol: Protocol::Rest, asks_health: false })
+    }
+}
+
+pub(super) async fn layer(
+    State(classes): State<Arc<Classes>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let class = classes.class(&request);
+    request.extensions_mut().insert(class);
+    next.run(request).await
+}
+
+fn is_grpc(request: &Request) -> bool {
+    request.version() == Version::HTTP_2
+        && request.method() == Method::POST
+        && is_grpc_path(request.uri().path())
+        && is_grpc_type(request.headers())
+}
+
+/// Whether a path is `/package.Service/Method`. No path of REST begins so.
+fn is_grpc_path(path: &str) -> bool {
+    let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    service.is_some_and(|(service, _)| service.contains('.'))
+}
+
+/// Whether the content is that of gRPC, in whichever encoding. `application/grpc-web` is not.
+fn is_grpc_type(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    content_type
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_call_of_grpc_names_a_service() {
+        let classes = Classes::new().expect("descriptors");
+        for path in classes.0.keys().map(String::as_str).chain(["/a.b/"]) {
+            assert!(is_grpc_path(path), "{path}");
+        }
+        for path in ["", "/", "/ImageStore/a.b/c", "//a.b/c", "/a.b", "/ImageStore/$/Copy"] {
+            assert!(!is_grpc_path(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_call_of_grpc_is_known_by_its_content_type() {
+        let check = |content_type: &'static str, expect: bool| {
+            let headers = HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(content_type),
+            )]);
+            assert_eq!(is_grpc_type(&headers), expect, "{content_type}");
+        };
+        check("application/grpc", true);
+        check("application/grpc+proto", true);
+        check("application/grpc;charset=utf-8", true);
+        check("application/grpc-web", false);
+        check("application/json", false);
+        check("", false);
+        assert!(!is_grpc_type(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_request_has_one_class() {
+        let classes = Classes::new().expect("descriptors");
+        let class = |version, method: &str, path: &str| {
+            let request = Request::builder().version(version).method(method).uri(path);
+            let request = request.header(header::CONTENT_TYPE, "application/grpc");
+            classes.class(&request.body(Body::empty()).expect("a request"))
+        };
+        let grpc = |path: &str| class(Version::HTTP_2, "POST", path);
+        let known = |streams_in, streams_out| Protocol::Grpc(Some(Rpc { streams_in, streams_out }));
+        for (path, protocol, asks_health) in [
+            ("/imagestore.v1.ImageStore/Stat", known(false, false), false),
+            ("/imagestore.v1.ImageStore/Restore", known(true, false), false),
+            ("/imagestore.v1.ImageStore/Check", known(false, true), false),
+            ("/imagestore.v1.ImageStore/Nothing", Protocol::Grpc(None), false),
+            ("/grpc.health.v1.Health/Check", known(false, false), true),
+            ("/grpc.health.v1.Health/Watch", known(false, true), false),
+            ("/grpc.health.v1.Health/Nothing", Protocol::Grpc(None), false),
+            (
+                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                known(true, true),
+                false,
+            ),
+            ("/health", Protocol::Rest, true),
+        ] {
+            assert_eq!(grpc(path), Class { protocol, asks_health }, "{path}");
+        }
+        let rest = Class { protocol: Protocol::Rest, asks_health: false };
+        assert_eq!(class(Version::HTTP_11, "POST", "/grpc.health.v1.Health/Check"), rest);
+        assert_eq!(class(Version::HTTP_2, "GET", "/grpc.health.v1.Health/Check"), rest);
+        assert_eq!(class(Version::HTTP_2, "GET", "/healthy"), rest);
+    }
+}
