@@ -301,21 +301,20 @@ impl Partial {
         self.file.sync_all().map_err(failed)?;
         let (folder, name) = (&self.target.folder.file, &self.target.name);
         let named = match existing {
-            Existing::Overwrite => renameat(folder, &self.name, folder, name),
+            Existing::Overwrite => {
+                renameat(folder, &self.name, folder, name).inspect(|()| self.strike())
+            }
             Existing::Refuse => {
                 let flags = RenameFlags::NOREPLACE;
                 match renameat_with(folder, &self.name, folder, name, flags) {
                     // This file system does not know it.
                     Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.link(),
-                    named => named,
+                    named => named.inspect(|()| self.strike()),
                 }
             }
         };
         match named {
-            Ok(()) => {
-                self.register.strike(&self.name);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(Errno::EXIST) => {
                 self.target.refuse(existing)?;
                 Err(Error::Exists(self.target.path()))
@@ -328,9 +327,16 @@ impl Partial {
     fn link(&self) -> rustix::io::Result<()> {
         let (folder, name) = (&self.target.folder.file, &self.target.name);
         linkat(folder, &self.name, folder, name, AtFlags::empty())?;
-        // It has a name too many where this fails, and loses it when the register is dropped.
-        unlinkat(folder, &self.name, AtFlags::empty()).ok();
+        // Where this fails it has a name too many, and loses it when the register is dropped.
+        if unlinkat(folder, &self.name, AtFlags::empty()).is_ok() {
+            self.strike();
+        }
         Ok(())
+    }
+
+    /// Forgets the first name, which no file has any more.
+    fn strike(&self) {
+        self.register.strike(&self.name);
     }
 
     /// Takes over the owner of a file, where that is allowed, and its mode. Where the group differs,
