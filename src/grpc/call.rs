@@ -1,10 +1,11 @@
-//! What a call brings beside its message: its deadline.
+//! What a call brings beside its message: its deadline, and who calls.
 
 use std::time::Duration;
 
 use tonic::{Request, Status, metadata::MetadataMap};
 
 use crate::{
+    budget::Peer,
     error::{Error, Result},
     store::Call,
     wire::status,
@@ -19,7 +20,9 @@ const TIMEOUT: &str = "grpc-timeout";
 /// `InvalidArgument` for a header that is not of the form `<up to 8 digits><unit>`.
 pub(super) fn call<T>(request: &Request<T>) -> Result<Call, Status> {
     let timeout = timeout(request.metadata()).map_err(|error| status::from_error(&error))?;
-    Ok(Call::default().within(timeout))
+    // Who calls in process is the server itself.
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+    Ok(Call { deadline: None, peer }.within(timeout))
 }
 
 fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>> {

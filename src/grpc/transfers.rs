@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
+    budget::Hold,
     error::{Error, Kind, Result},
     grpc::messages,
     limits::MESSAGE_BYTES_MAX,
@@ -77,9 +78,10 @@ impl<T: Message> Body<T> {
         }
     }
 
-    /// The next bytes; nothing where the stream has ended. What ended it is in `finish` then.
-    async fn data(&mut self) -> Result<Option<Bytes>> {
-        while let Some(message) = next(&mut self.messages).await? {
+    /// The next bytes; nothing where the stream has ended. What ended it is in `finish` then. A caller that
+    /// keeps the server waiting gives way where others need his turn.
+    async fn data(&mut self, turn: &mut Hold) -> Result<Option<Bytes>> {
+        while let Some(message) = next_in_turn(&mut self.messages, turn).await? {
             let piece = message.open();
             if self.finish.is_some() {
                 return Err(Error::invalid("finish", "a message came after finish; send it last"));
@@ -104,6 +106,20 @@ impl<T: Message> Body<T> {
 /// for the message, `Cancelled` where the caller left.
 pub(super) async fn next<T>(messages: &mut Streaming<T>) -> Result<Option<T>> {
     messages.message().await.map_err(|status| broken(&status))
+}
+
+/// The same for a caller who has a turn.
+async fn next_in_turn<T>(messages: &mut Streaming<T>, turn: &mut Hold) -> Result<Option<T>> {
+    turn.stalls();
+    let message = tokio::select! {
+        biased;
+        message = next(messages) => message,
+        error = turn.revoked() => {
+            Err(Error::new(error.kind(), format!("{}; nothing is stored", error.message())))
+        }
+    };
+    turn.progress();
+    message
 }
 
 /// Why no message comes any more: the client was too slow, there was no room, or the client left or
@@ -174,7 +190,8 @@ pub(super) async fn upload(
     let incoming = Incoming { path, size: header.size_bytes, digest, conditions, replaces };
     let begin = store.upload(incoming, clock.call());
     let mut upload = clock.count(begin).await?;
-    while let Some(data) = call.until(body.data()).await? {
+    let mut turn = upload.turn();
+    while let Some(data) = call.until(body.data(&mut turn)).await? {
         upload.limit(clock.call());
         upload.write(data).await?;
     }
@@ -212,7 +229,8 @@ pub(super) async fn chunk(
     let replaces = messages::replaces(header.if_exists)?;
     let begin = store.chunk_over(session, (path, replaces), range, clock.call());
     let mut chunk = clock.count(begin).await?;
-    while let Some(data) = call.until(body.data()).await? {
+    let mut turn = chunk.turn();
+    while let Some(data) = call.until(body.data(&mut turn)).await? {
         chunk.limit(clock.call());
         chunk.write(data).await?;
     }

@@ -4,22 +4,15 @@
 //! pages, at the pace of the caller. The caller says of each page of new parts which it wants, because
 //! parts never change: a second backup moves only what is new. Whatever ends a backup drops the pin.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::timeout,
-};
+use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use crate::{
+    budget::Permit,
     error::{Error, Kind, Result},
-    limits::{
-        BACKUP_FORMAT, BACKUP_PARTS_IN_FLIGHT, BACKUP_PIECES_WAITING, BODY_STALL,
-        STREAM_MESSAGE_BYTES,
-    },
+    limits::{BACKUP_FORMAT, BACKUP_PARTS_IN_FLIGHT, BACKUP_PIECES_WAITING, STREAM_MESSAGE_BYTES},
     model::{BackupCounts, BackupHeader, BackupPart, BackupRecord, Digest, StorePath, Taken},
     namespace::{
         backup::{self, Walk},
@@ -52,8 +45,7 @@ impl Backup {
     /// The next piece; nothing after the footer.
     ///
     /// # Errors
-    /// `Corrupt`, naming a path, if something cannot be read; `Busy` if the server stops; `Timeout` if
-    /// the caller stood still.
+    /// `Corrupt`, naming a path, if something cannot be read; `Busy` if the server stops.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -77,7 +69,7 @@ impl Store {
     /// # Cancel safety
     /// Dropped, it leaves nothing.
     pub async fn backup(&self, everything: bool, call: Call) -> Result<Backup> {
-        let turn = Arc::clone(&self.0.backups).try_acquire_owned();
+        let turn = self.0.backups.try_acquire(call.peer, 1);
         let turn = turn.map_err(|_| {
             Error::new(Kind::Busy, "too many backups run; try again when one is over")
         })?;
@@ -105,8 +97,8 @@ struct Sending {
 }
 
 impl Sending {
-    /// Sends all, until it is done, the caller is gone or stands still, or the server stops.
-    async fn run(mut self, walk: Walk, header: BackupHeader, _turn: OwnedSemaphorePermit) {
+    /// Sends all, until it is done, the caller is gone, or the server stops.
+    async fn run(mut self, walk: Walk, header: BackupHeader, _turn: Permit) {
         let draining = self.held.store.draining();
         let sent = tokio::select! {
             sent = self.all(walk, header) => sent,
@@ -121,9 +113,9 @@ impl Sending {
             }
             Err(error) => {
                 // Who is told has it logged where he is answered.
-                match timeout(BODY_STALL, self.sender.reserve()).await {
-                    Ok(Ok(place)) => place.send(Err(error)),
-                    Ok(Err(_)) | Err(_) => error.report(),
+                match self.sender.reserve().await {
+                    Ok(place) => place.send(Err(error)),
+                    Err(_) => error.report(),
                 }
             }
         }
@@ -189,8 +181,7 @@ impl Sending {
         let offered =
             |(_, row): &(StorePath, PartRow)| BackupPart { digest: row.digest, size: row.size };
         self.send(Piece::Offer(parts.iter().map(offered).collect())).await?;
-        let answer = timeout(BODY_STALL, self.wanted.recv()).await;
-        let answer = answer.map_err(|_| stood_still())?.ok_or_else(stood_still)?;
+        let answer = self.wanted.recv().await.ok_or_else(left)?;
         let mut wanted = vec![false; parts.len()];
         for place in answer {
             let Some(found @ false) = wanted.get_mut(place as usize) else {
@@ -208,20 +199,12 @@ impl Sending {
     }
 
     async fn send(&self, piece: Piece) -> Result<()> {
-        match timeout(BODY_STALL, self.sender.send(Ok(piece))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Error::new(Kind::Cancelled, "the caller of the backup left")),
-            Err(_) => Err(stood_still()),
-        }
+        self.sender.send(Ok(piece)).await.map_err(|_| left())
     }
 }
 
-fn stood_still() -> Error {
-    let seconds = BODY_STALL.as_secs();
-    Error::new(
-        Kind::Timeout,
-        format!("the caller of the backup left or stood still for {seconds} s"),
-    )
+fn left() -> Error {
+    Error::new(Kind::Cancelled, "the caller of the backup left")
 }
 
 /// Whether bytes are those of a part.

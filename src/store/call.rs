@@ -1,16 +1,21 @@
-//! What a call brings beside its arguments: its deadline.
+//! What a call brings beside its arguments: its deadline, and who calls.
 
 use std::{pin::pin, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Error, Result};
+use crate::{
+    budget::Peer,
+    error::{Error, Result},
+};
 
 /// What every call of the store is given beside its arguments.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Call {
     /// When the caller no longer waits. What has not begun by then does not happen.
     pub deadline: Option<Instant>,
+    /// Who calls: whose share its work is of.
+    pub peer: Peer,
 }
 
 impl Call {
@@ -19,7 +24,7 @@ impl Call {
     #[must_use]
     pub fn within(self, time: Option<Duration>) -> Self {
         let end = time.and_then(|time| Instant::now().checked_add(time));
-        Self { deadline: self.deadline.into_iter().chain(end).min() }
+        Self { deadline: self.deadline.into_iter().chain(end).min(), ..self }
     }
 
     /// Whether there is time left.
@@ -61,7 +66,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let now = Instant::now();
         let ends = |deadline: Option<Duration>, time| {
-            let call = Call { deadline: deadline.map(|deadline| now + deadline) };
+            let deadline = deadline.map(|deadline| now + deadline);
+            let call = Call { deadline, ..Call::default() };
             call.within(time).deadline.map(|end| end - now)
         };
         assert_eq!(ends(None, None), None);

@@ -5,16 +5,17 @@
 //! that is slow slows nobody. What looks wrong in one snapshot is told only if one later transaction
 //! agrees, because writers and reclamation go on meanwhile.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     blob::{self, ObjectInfo, Unlisted},
+    budget::{Peer, Permit},
     error::{Error, Kind, Result, chain},
     limits::{
         CHECK_FINDINGS_MAX, CHECK_IN_FLIGHT, PATH_DEPTH_MAX, PROGRESS_EVERY, SWEEP_AGE, micros,
@@ -38,7 +39,7 @@ pub struct Checking {
     suspects: VecDeque<Suspect>,
     /// Whether they are the folders above those that were recounted, which were told.
     is_repeat: bool,
-    _turn: OwnedSemaphorePermit,
+    _turn: Permit,
 }
 
 enum At {
@@ -61,7 +62,7 @@ impl Store {
     /// # Errors
     /// `Busy` if another check runs.
     pub fn check(&self, request: CheckRequest) -> Result<Checking> {
-        let turn = Arc::clone(&self.0.checks).try_acquire_owned();
+        let turn = self.0.checks.try_acquire(Peer::default(), 1);
         let turn = turn
             .map_err(|_| Error::new(Kind::Busy, "another check runs; try again when it is over"))?;
         Ok(Checking {

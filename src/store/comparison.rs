@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::{
+    budget::Peer,
     error::{Error, Result},
     model::{ChunkRange, Digest, SessionId, StorePath},
     namespace::{
@@ -26,6 +27,7 @@ pub(super) struct Comparison {
     session: SessionId,
     path: StorePath,
     range: ChunkRange,
+    peer: Peer,
     /// The pieces that are listed and not compared.
     pieces: VecDeque<Piece>,
     /// Where the next byte of the chunk is in the file.
@@ -41,10 +43,11 @@ impl Comparison {
         session: SessionId,
         path: StorePath,
         range: ChunkRange,
+        peer: Peer,
     ) -> Self {
         let (pieces, hasher) = (VecDeque::new(), blake3::Hasher::new());
         let (next, compared) = (range.offset, Fingerprint::default());
-        Self { store, session, path, range, pieces, next, hasher, compared }
+        Self { store, session, path, range, peer, pieces, next, hasher, compared }
     }
 
     /// Compares the next bytes, which do not reach beyond the chunk.
@@ -102,7 +105,7 @@ impl Comparison {
         let part = move |tx: &mut Tx<'_>| content::part(tx, piece.part);
         let part = self.store.0.engine.read(None, part).await?;
         let part = part.ok_or_else(|| session::changed(self.session))?;
-        let _share = self.store.share(&part).await?;
+        let _share = self.store.share(self.peer, &part).await?;
         let bytes = self.store.read_part(&self.path, part).await?;
         let inside = |at: i64| usize::try_from(at - piece.start).unwrap_or(0).min(bytes.len());
         let (from, to) = (inside(self.range.offset), inside(self.range.end()));

@@ -8,11 +8,9 @@
 //! parts of all downloads come from one pool. Where that is empty, who stands still or takes too long
 //! gives its part back and has it read again later. So nobody keeps the others waiting for long.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
@@ -20,10 +18,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
 use crate::{
+    budget::{Hold, Peer, Permit},
     error::{Error, Kind, Result, chain},
-    limits::{
-        BODY_STALL, DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PATIENCE, KIB, PART_BYTES_MAX,
-    },
+    limits::{DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PATIENCE, PART_BYTES_MAX},
     model::{Digest, Stat, StorePath},
     namespace::{
         content::{self, PartRow},
@@ -54,7 +51,7 @@ impl Download {
     /// The next bytes, at most [`DOWNLOAD_MESSAGE_BYTES`]; nothing after the last.
     ///
     /// # Errors
-    /// `Corrupt` if a part is not what was stored, `Busy` if none was asked for in [`BODY_STALL`].
+    /// `Corrupt` if a part is not what was stored, `Busy` if others wait for it, or the store closes.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -63,10 +60,8 @@ impl Download {
             return None;
         }
         let next = self.ask().await.unwrap_or_else(|| {
-            let seconds = BODY_STALL.as_secs();
-            let message = format!(
-                "the download stood still for {seconds} s, or the server is stopping; try again"
-            );
+            let message = "the download stood still while others waited, or the server is stopping; \
+                           try again";
             Err(Error::new(Kind::Busy, message))
         });
         // After an error nothing comes.
@@ -89,21 +84,30 @@ impl Download {
 
 /// The requests of the receiver, of which one is open at a time.
 struct Asks {
-    asks: mpsc::Receiver<Ask>,
+    queue: mpsc::Receiver<Ask>,
     open: Option<Ask>,
+    /// What the download holds of those of all.
+    turn: Hold,
 }
 
 impl Asks {
-    /// Waits until a piece is asked for. Nothing is where the receiver takes too long, or is gone.
-    async fn come(&mut self, until: Instant) -> bool {
+    /// Waits until a piece is asked for. Nothing is where the receiver is gone.
+    async fn come(&mut self) -> bool {
         if self.open.is_none() {
-            self.open = timeout_at(until, self.asks.recv()).await.ok().flatten();
+            self.turn.stalls();
+            self.open = self.queue.recv().await;
+            self.turn.progress();
         }
         self.open.is_some()
     }
 
+    /// The same, or until the receiver has taken too long.
+    async fn come_until(&mut self, until: Instant) -> bool {
+        timeout_at(until, self.come()).await.unwrap_or(false)
+    }
+
     fn is_gone(&self) -> bool {
-        self.asks.is_closed()
+        self.queue.is_closed()
     }
 
     /// Hands over what was asked for. A receiver that is gone is noticed at the next turn.
@@ -120,7 +124,7 @@ impl Asks {
 struct Held {
     start: i64,
     bytes: Bytes,
-    _share: OwnedSemaphorePermit,
+    _share: Permit,
 }
 
 /// What a download sends.
@@ -129,6 +133,7 @@ struct Plan {
     content: i64,
     from: i64,
     to: i64,
+    peer: Peer,
 }
 
 impl Store {
@@ -145,7 +150,7 @@ impl Store {
         call: Call,
     ) -> Result<Download> {
         // Before the file is looked up: while it waits, the path may come to lead to another content.
-        let turn = self.0.downloads.take(call).await?;
+        let turn = call.until(self.0.downloads.acquire(call.peer, 1)).await?;
         let at = path.clone();
         let (file, stat) = self.0.engine.read(call.deadline, move |tx| find(tx, &at, etag)).await?;
         let size = file.size as u64;
@@ -156,32 +161,44 @@ impl Store {
                 .with("size_bytes", size.to_string()));
         }
         let to = length.and_then(|length| offset.checked_add(length)).unwrap_or(size).min(size);
-        let plan =
-            Plan { path: path.clone(), content: file.content, from: offset as i64, to: to as i64 };
+        let plan = Plan {
+            path: path.clone(),
+            content: file.content,
+            from: offset as i64,
+            to: to as i64,
+            peer: call.peer,
+        };
         let (asks, open) = mpsc::channel(1);
         let (gone, store) = (CancellationToken::new(), self.clone());
         let here = gone.clone().drop_guard();
-        let asking = Asks { asks: open, open: None };
+        let asking = Asks { queue: open, open: None, turn: turn.hold().clone() };
         self.spawn(async move { store.send(plan, asking, (gone, turn)).await });
         Ok(Download { stat, left: to - offset, asks, asked: None, _here: here })
     }
 
-    /// Sends a download, until it is done, its receiver is gone or stands still, or the store closes.
+    /// Sends a download, until it is done, its receiver is gone or has to give way, or the store closes.
     async fn send(
         &self,
         plan: Plan,
         mut asks: Asks,
-        (gone, _turn): (CancellationToken, OwnedSemaphorePermit),
+        (gone, mut turn): (CancellationToken, Permit),
     ) {
         let _pin = self.pin_if_it_lasts(plan.content);
         let sent = tokio::select! {
             sent = self.send_parts(&plan, &mut asks) => sent,
             () = self.0.stop.cancelled() => return,
             () = gone.cancelled() => return,
+            // He is told when he asks again.
+            _ = turn.hold_mut().revoked() => return,
         };
         let Err(error) = sent else { return };
+        let asked = tokio::select! {
+            asked = asks.come() => asked,
+            () = self.0.stop.cancelled() => false,
+            _ = turn.hold_mut().revoked() => false,
+        };
         // Who is told has it logged where he is answered.
-        if asks.come(Instant::now() + BODY_STALL).await {
+        if asked {
             asks.answer(Err(error));
         } else {
             error.report();
@@ -191,7 +208,7 @@ impl Store {
     async fn send_parts(&self, plan: &Plan, asks: &mut Asks) -> Result<()> {
         let mut from = plan.from;
         while from < plan.to {
-            if !asks.come(Instant::now() + BODY_STALL).await {
+            if !asks.come().await {
                 // There is nobody to tell.
                 return Ok(());
             }
@@ -211,12 +228,14 @@ impl Store {
                 reading
             } else {
                 let Some(part) = parts.next() else { return Ok(from) };
-                let share = self.share(&part).await?;
+                let share = self.share(plan.peer, &part).await?;
                 self.begin_read(plan, part, share)
             };
             let Held { start, bytes, _share } = reading.await.map_err(Error::internal)??;
             // The next one is read meanwhile, where the pool has room for both.
-            if let Some(share) = parts.peek().and_then(|next| self.try_share(next)) {
+            let pool = &self.0.download_pool;
+            let share = |next| pool.try_acquire(plan.peer, pool_size(next)).ok();
+            if let Some(share) = parts.peek().and_then(share) {
                 ahead = parts.next().map(|next| self.begin_read(plan, next, share));
             }
             let begun = Instant::now();
@@ -235,15 +254,12 @@ impl Store {
     /// Waits until a piece is asked for, as long as the part that is held for it since `begun` may be
     /// kept: while the pool has room for the parts of others, and a little longer.
     async fn come_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
-        let end = Instant::now() + BODY_STALL;
-        let pool = &self.0.download_pool;
-        let is_empty = || pool.available_permits() * KIB < PART_BYTES_MAX;
-        while begun.elapsed() < DOWNLOAD_HOLD || !is_empty() {
-            let until = Instant::now() + DOWNLOAD_PATIENCE;
-            if asks.come(until).await {
+        let is_scarce = || self.0.download_pool.is_scarce(PART_BYTES_MAX);
+        while begun.elapsed() < DOWNLOAD_HOLD || !is_scarce() {
+            if asks.come_until(Instant::now() + DOWNLOAD_PATIENCE).await {
                 return true;
             }
-            if is_empty() || asks.is_gone() || until >= end {
+            if is_scarce() || asks.is_gone() {
                 break;
             }
         }
@@ -251,24 +267,13 @@ impl Store {
     }
 
     /// Waits for the share of the pool that a part needs.
-    pub(super) async fn share(&self, part: &PartRow) -> Result<OwnedSemaphorePermit> {
-        let pool = Arc::clone(&self.0.download_pool);
-        pool.acquire_many_owned(pool_size(part)).await.map_err(Error::internal)
-    }
-
-    /// The same, if it is free.
-    fn try_share(&self, part: &PartRow) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.download_pool).try_acquire_many_owned(pool_size(part)).ok()
+    pub(super) async fn share(&self, peer: Peer, part: &PartRow) -> Result<Permit> {
+        self.0.download_pool.acquire(peer, pool_size(part)).await
     }
 
     /// Reads a part in a task of its own, so that reading goes on while the part before is sent. The
     /// share lasts as long as the bytes, also when nobody waits for them any more.
-    fn begin_read(
-        &self,
-        plan: &Plan,
-        part: PartRow,
-        share: OwnedSemaphorePermit,
-    ) -> JoinHandle<Result<Held>> {
+    fn begin_read(&self, plan: &Plan, part: PartRow, share: Permit) -> JoinHandle<Result<Held>> {
         let (store, path, start) = (self.clone(), plan.path.clone(), part.start);
         let read = async move {
             let bytes = store.read_part(&path, part).await?;
@@ -322,13 +327,10 @@ fn cut(bytes: &Bytes, from: i64, to: i64) -> Bytes {
     bytes.slice(clamp(from)..clamp(to).max(clamp(from)))
 }
 
-/// What a part takes of the pool, in KiB. One that goes out in one message takes nothing, and need
+/// What a part takes of the pool. One that goes out in one message takes nothing, and need
 /// not wait behind large ones.
-fn pool_size(part: &PartRow) -> u32 {
+fn pool_size(part: &PartRow) -> usize {
     // A row that lies is refused when it is read, and must not wait for ever before.
     let size = usize::try_from(part.size).unwrap_or(0).min(PART_BYTES_MAX);
-    if size <= DOWNLOAD_MESSAGE_BYTES {
-        return 0;
-    }
-    u32::try_from(size.div_ceil(KIB)).unwrap_or(u32::MAX)
+    if size <= DOWNLOAD_MESSAGE_BYTES { 0 } else { size }
 }

@@ -25,7 +25,6 @@ mod run;
 mod runs;
 mod sessions;
 mod space;
-mod turns;
 mod upload;
 mod verify;
 mod watch;
@@ -55,12 +54,13 @@ pub use watch::{AllUpdates, Updates};
 
 use crate::{
     blob::{self, Blobs},
+    budget::Budget,
     error::{Error, Kind, Result},
     limits::{
         BACKUPS_MAX, BLOB_TIME, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX,
-        DOWNLOADS_WAITING_MAX, KIB, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT,
-        RESERVE_BYTES_DEFAULT, SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_WAIT, UPLOADS_MAX,
-        UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
+        DOWNLOADS_WAITING_MAX, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT,
+        RESERVE_BYTES_DEFAULT, SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_POOL_WAIT,
+        UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
     },
     model::{
         Conditions, Digest, Info, Listing, Operation, OperationId, OperationKind, OperationState,
@@ -69,7 +69,7 @@ use crate::{
     namespace::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
     },
-    store::{object::Undecided, runs::Runs, space::Space, turns::Turns},
+    store::{object::Undecided, runs::Runs, space::Space},
 };
 
 /// How a store is opened.
@@ -119,17 +119,17 @@ struct Inner {
     /// The same in the keys of its objects.
     run: u64,
     undecided: Undecided,
-    uploads: Turns,
-    upload_pool: Arc<Semaphore>,
-    downloads: Turns,
-    download_pool: Arc<Semaphore>,
-    watchers: Turns,
+    uploads: Budget,
+    upload_pool: Budget,
+    downloads: Budget,
+    download_pool: Budget,
+    watchers: Budget,
     verifies: Semaphore,
     /// The last content that was looked at for its digest.
     digested: AtomicI64,
-    checks: Arc<Semaphore>,
-    backups: Arc<Semaphore>,
-    restores: Arc<Semaphore>,
+    checks: Budget,
+    backups: Budget,
+    restores: Budget,
     tasks: TaskTracker,
     draining: CancellationToken,
     stop: CancellationToken,
@@ -170,16 +170,20 @@ impl Store {
             server,
             run: new_run(),
             undecided: Undecided::default(),
-            uploads: Turns::new("uploads", UPLOADS_MAX, UPLOADS_WAITING_MAX, UPLOAD_WAIT),
-            upload_pool: Arc::new(Semaphore::new(UPLOAD_BUFFER_POOL_BYTES / KIB)),
-            downloads: Turns::new("downloads", DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
-            download_pool: Arc::new(Semaphore::new(DOWNLOAD_POOL_BYTES / KIB)),
+            uploads: Budget::new("uploads", UPLOADS_MAX)
+                .with_queue(UPLOADS_WAITING_MAX, UPLOAD_WAIT),
+            upload_pool: Budget::new("bytes of uploads", UPLOAD_BUFFER_POOL_BYTES)
+                .with_queue(UPLOADS_MAX, UPLOAD_POOL_WAIT),
+            downloads: Budget::new("downloads", DOWNLOADS_MAX)
+                .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
+            download_pool: Budget::new("bytes of downloads", DOWNLOAD_POOL_BYTES)
+                .with_queue(usize::MAX, Duration::MAX),
             verifies: Semaphore::new(VERIFIES_MAX),
-            watchers: Turns::new("watchers", WATCHERS_MAX, 0, Duration::ZERO),
+            watchers: Budget::new("watchers", WATCHERS_MAX),
             digested: AtomicI64::new(0),
-            checks: Arc::new(Semaphore::new(1)),
-            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
-            restores: Arc::new(Semaphore::new(1)),
+            checks: Budget::new("checks", 1),
+            backups: Budget::new("backups", BACKUPS_MAX),
+            restores: Budget::new("restores", 1),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),

@@ -12,10 +12,11 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::{
+    budget::Permit,
     error::{Error, Kind, Result},
     limits::{
         BACKUP_FORMAT, BACKUP_PAGE_ROWS, BACKUP_PARTS_IN_FLIGHT, INLINE_BYTES_MAX, PART_BYTES_MAX,
@@ -53,7 +54,7 @@ pub struct Restore {
     bytes: usize,
     counts: BackupCounts,
     is_whole: bool,
-    _turn: OwnedSemaphorePermit,
+    _turn: Permit,
 }
 
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Store {
     /// # Errors
     /// `AlreadyExists` if the store is not empty, `Busy` if another restore runs, `Timeout`.
     pub async fn restore(&self, call: Call) -> Result<Restore> {
-        let turn = Arc::clone(&self.0.restores).try_acquire_owned();
+        let turn = self.0.restores.try_acquire(call.peer, 1);
         let turn = turn.map_err(|_| {
             Error::new(Kind::Busy, "another restore runs; try again when it is over")
         })?;

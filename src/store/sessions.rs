@@ -2,9 +2,9 @@
 //! metadata transaction, whatever the size. Bytes that come for a range which is stored are compared.
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
+    budget::{Hold, Permit},
     error::{Error, Kind, Result},
     limits::UNPIN_ROWS,
     model::{
@@ -38,7 +38,7 @@ enum Arriving {
     /// They are stored.
     New(Box<Cutter>),
     /// They are stored already, and compared.
-    Again(Box<Comparison>, OwnedSemaphorePermit),
+    Again(Box<Comparison>, Permit),
 }
 
 impl Store {
@@ -76,8 +76,9 @@ impl Store {
                 Arriving::New(Box::new(cutter))
             }
             Verdict::There => {
-                let turn = self.0.uploads.take(call).await?;
-                let comparison = Comparison::new(self.clone(), session, path.clone(), range);
+                let turn = call.until(self.0.uploads.acquire(call.peer, 1)).await?;
+                let comparison =
+                    Comparison::new(self.clone(), session, path.clone(), range, call.peer);
                 Arriving::Again(Box::new(comparison), turn)
             }
         };
@@ -161,6 +162,14 @@ impl Chunk {
     /// Gives what follows another deadline.
     pub fn limit(&mut self, call: Call) {
         self.call = call;
+    }
+
+    /// Its turn among the uploads.
+    pub fn turn(&self) -> Hold {
+        match &self.bytes {
+            Arriving::New(cutter) => cutter.turn(),
+            Arriving::Again(_, turn) => turn.hold().clone(),
+        }
     }
 
     /// Takes the next bytes.

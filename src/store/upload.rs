@@ -10,18 +10,17 @@
 //! **Invariants:** an object is buried by its guard unless a row names it; pins of an upload that
 //! breaks off are dropped. Whatever is dropped half-way leaves nothing but what reclamation finds.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle, time::timeout};
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::{
     blob::Buffer,
+    budget::{Hold, Peer, Permit},
     error::{Error, Kind, Result},
     limits::{
-        INLINE_BYTES_MAX, KIB, PART_BYTES_MAX, TOTAL_MAX, UNPIN_ROWS, UPLOAD_BUFFER_BYTES_MIN,
-        UPLOAD_PARTS_IN_FLIGHT, UPLOAD_POOL_WAIT,
+        INLINE_BYTES_MAX, PART_BYTES_MAX, TOTAL_MAX, UNPIN_ROWS, UPLOAD_BUFFER_BYTES_MIN,
+        UPLOAD_PARTS_IN_FLIGHT,
     },
     model::{Digest, Stat, StorePath},
     namespace::{
@@ -81,11 +80,12 @@ impl Store {
             .field("size_bytes"));
         }
         self.0.space.check(size)?;
-        let turn = self.0.uploads.take(call).await?;
+        let turn = call.until(self.0.uploads.acquire(call.peer, 1)).await?;
         let owner = Owner::new(&self.0.server);
         Ok(Cutter {
             store: self.clone(),
             path: path.clone(),
+            peer: call.peer,
             owner,
             buffer: Buffer::default(),
             pool: None,
@@ -98,7 +98,7 @@ impl Store {
             settled: 0,
             claim: None,
             has_pins: false,
-            _turn: turn,
+            turn,
         })
     }
 }
@@ -107,6 +107,11 @@ impl Upload {
     /// Gives what follows another deadline.
     pub fn limit(&mut self, call: Call) {
         self.call = call;
+    }
+
+    /// Its turn among the uploads.
+    pub fn turn(&self) -> Hold {
+        self.cutter.turn()
     }
 
     /// Takes the next bytes; waits while enough parts are being written.
@@ -201,11 +206,12 @@ fn check_digest(digest: Digest, expected: Digest) -> Result<()> {
 pub(super) struct Cutter {
     store: Store,
     path: StorePath,
+    peer: Peer,
     /// Holds the pins of the parts.
     pub(super) owner: Owner,
     buffer: Buffer,
     /// What the buffer has of the pool.
-    pool: Option<OwnedSemaphorePermit>,
+    pool: Option<Permit>,
     /// How many bytes there will be, if that is known.
     expected: Option<u64>,
     /// The bytes of the parts that were cut.
@@ -222,7 +228,7 @@ pub(super) struct Cutter {
     claim: Option<Claim>,
     /// Whether it has pins, or may have: a job that began takes effect whether its answer comes or not.
     pub(super) has_pins: bool,
-    _turn: OwnedSemaphorePermit,
+    turn: Permit,
 }
 
 /// A part on its way.
@@ -247,6 +253,10 @@ impl Storing {
 }
 
 impl Cutter {
+    pub(super) fn turn(&self) -> Hold {
+        self.turn.hold().clone()
+    }
+
     pub(super) async fn write(&mut self, mut data: Bytes) -> Result<()> {
         self.received += data.len() as u64;
         while !data.is_empty() {
@@ -276,12 +286,11 @@ impl Cutter {
         }
         let rest = self.expected.map_or(u64::MAX, |expected| expected - self.flushed);
         let part = usize::try_from(rest).unwrap_or(usize::MAX).min(self.part_bytes());
-        let Ok(part) = u32::try_from(part.div_ceil(KIB)) else { return free };
-        let pool = Arc::clone(&self.store.0.upload_pool);
+        let pool = &self.store.0.upload_pool;
         self.pool = if self.is_late {
-            pool.try_acquire_many_owned(part).ok()
+            pool.try_acquire(self.peer, part).ok()
         } else {
-            timeout(UPLOAD_POOL_WAIT, pool.acquire_many_owned(part)).await.ok().and_then(Result::ok)
+            pool.acquire(self.peer, part).await.ok()
         };
         self.is_late = self.pool.is_none();
         if self.is_late { free } else { wanted }
@@ -299,8 +308,8 @@ impl Cutter {
         let store = self.store.clone();
         let (owner, path, pool) = (self.owner.clone(), self.path.clone(), self.pool.take());
         // The next part has the minimum for itself.
-        let minimum = u32::try_from(UPLOAD_BUFFER_BYTES_MIN / KIB).unwrap_or(u32::MAX);
-        let cover = || Arc::clone(&self.store.0.upload_pool).try_acquire_many_owned(minimum).ok();
+        let cover =
+            || self.store.0.upload_pool.try_acquire(self.peer, UPLOAD_BUFFER_BYTES_MIN).ok();
         let cover = pool.or_else(cover);
         let is_covered = cover.is_some();
         // A task of its own, not aborted: an object that is put gets its row or is buried.

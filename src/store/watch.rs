@@ -6,9 +6,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 
 use crate::{
+    budget::Permit,
     error::Result,
     limits::{CHANGES_PAGE, PROGRESS_EVERY},
     model::{Operation, OperationId},
@@ -22,7 +23,7 @@ impl Store {
     /// # Errors
     /// `OperationNotFound`, `Busy` if there are too many watchers.
     pub async fn watch(&self, id: OperationId, call: Call) -> Result<Updates> {
-        let turn = self.0.watchers.take(call).await?;
+        let turn = self.turn_to_watch(call)?;
         let first = self.operation(id, call).await?;
         let mut updates = Updates::of_row(self, id);
         updates.turn = Some(turn);
@@ -36,13 +37,20 @@ impl Store {
         Ok(updates)
     }
 
+    /// A turn of a watcher. Who waits for news gives way whenever others need his turn.
+    fn turn_to_watch(&self, call: Call) -> Result<Permit> {
+        let turn = self.0.watchers.try_acquire(call.peer, 1)?;
+        turn.hold().stalls();
+        Ok(turn)
+    }
+
     /// Follows all operations: those that run, then every change. With `since`, the number of a change, those
     /// that have changed after it come first.
     ///
     /// # Errors
     /// `ChangesForgotten` if some of those are no longer known, `Busy` if there are too many watchers.
     pub async fn watch_all(&self, since: Option<i64>, call: Call) -> Result<AllUpdates> {
-        let turn = self.0.watchers.take(call).await?;
+        let turn = self.turn_to_watch(call)?;
         let Subscription { changes, running, last_change } = self.0.runs.subscribe();
         let mut updates = AllUpdates {
             store: self.clone(),
@@ -52,7 +60,7 @@ impl Store {
             is_behind: since.is_some(),
             running: HashMap::new(),
             pending: VecDeque::new(),
-            _turn: turn,
+            turn,
         };
         if since.is_some() {
             updates.catch_up(call).await?;
@@ -70,7 +78,7 @@ pub struct Updates {
     id: OperationId,
     source: Source,
     last: Option<Operation>,
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Permit>,
 }
 
 #[derive(Debug)]
@@ -94,11 +102,22 @@ impl Updates {
     /// The next state; nothing after the last. A caller that is slow gets the latest.
     ///
     /// # Errors
-    /// Those of reading the row.
+    /// `Busy` if others need the turn of this watcher; those of reading the row.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
     pub async fn next(&mut self) -> Result<Option<Operation>> {
+        let Some(mut turn) = self.turn.as_ref().map(|turn| turn.hold().clone()) else {
+            return self.state().await;
+        };
+        tokio::select! {
+            biased;
+            state = self.state() => state,
+            error = turn.revoked() => Err(error),
+        }
+    }
+
+    async fn state(&mut self) -> Result<Option<Operation>> {
         loop {
             let operation = match &mut self.source {
                 Source::End => return Ok(None),
@@ -148,7 +167,7 @@ pub struct AllUpdates {
     /// What runs as far as the caller is told, and the change with which it began.
     running: HashMap<OperationId, i64>,
     pending: VecDeque<Operation>,
-    _turn: OwnedSemaphorePermit,
+    turn: Permit,
 }
 
 impl AllUpdates {
@@ -160,11 +179,21 @@ impl AllUpdates {
     /// The next change; nothing when the store drains. Progress of a slow caller is left out, ends are not.
     ///
     /// # Errors
-    /// `ChangesForgotten` if the caller is so slow that ends are no longer known; those of reading rows.
+    /// `ChangesForgotten` if the caller is so slow that ends are no longer known, `Busy` if others need the
+    /// turn of this watcher; those of reading rows.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
     pub async fn next(&mut self) -> Result<Option<Operation>> {
+        let mut turn = self.turn.hold().clone();
+        tokio::select! {
+            biased;
+            change = self.change() => change,
+            error = turn.revoked() => Err(error),
+        }
+    }
+
+    async fn change(&mut self) -> Result<Option<Operation>> {
         loop {
             if let Some(operation) = self.pending.pop_front() {
                 return Ok(Some(operation));

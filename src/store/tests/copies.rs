@@ -69,7 +69,11 @@ async fn a_cancelled_copy_that_is_sent_again_runs_again() {
     assert!(futures::poll!(&mut again).is_pending());
     // It does not wait beyond its deadline.
     let deadline = Some(Instant::now() + Duration::from_millis(20));
-    let late = fixture.store.copy(request.clone(), false, Call { deadline }).await.unwrap_err();
+    let late = fixture
+        .store
+        .copy(request.clone(), false, Call { deadline, ..Call::default() })
+        .await
+        .unwrap_err();
     assert_eq!(late.kind(), Kind::Timeout);
     // The first run may still succeed.
     assert!(!late.message().contains("nothing has changed"), "{}", late.message());
@@ -148,7 +152,11 @@ async fn a_deadline_cancels_a_copy_and_nothing_has_changed() {
     fixture.gate.close();
     let request = CopyRequest { verify: true, ..request("a", "b") };
     let deadline = Some(Instant::now() + Duration::from_secs(1));
-    let copying = fixture.store.copy(request.clone(), false, Call { deadline }).await.unwrap();
+    let copying = fixture
+        .store
+        .copy(request.clone(), false, Call { deadline, ..Call::default() })
+        .await
+        .unwrap();
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Timeout);
     let row = fixture.store.operation(request.id, Call::default()).await.unwrap();
     assert_eq!(row.state, OperationState::Cancelled);

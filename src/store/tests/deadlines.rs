@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::{
+    budget::{Peer, Permit},
     limits::{MIB, PART_BYTES_MAX, UPLOAD_PARTS_IN_FLIGHT},
     model::{ChunkRange, SessionId},
 };
@@ -31,12 +32,8 @@ fn assert_late<T>(result: Result<T>) {
 }
 
 /// Takes all turns of a kind.
-async fn all(turns: &Turns, count: usize) -> Vec<tokio::sync::OwnedSemaphorePermit> {
-    let mut taken = Vec::new();
-    for _ in 0..count {
-        taken.push(turns.take(Call::default()).await.unwrap());
-    }
-    taken
+fn all(turns: &Budget) -> Vec<Permit> {
+    std::iter::from_fn(|| turns.try_acquire(Peer::default(), 1).ok()).collect()
 }
 
 #[tokio::test]
@@ -46,8 +43,8 @@ async fn nobody_waits_for_a_turn_beyond_his_deadline() {
     let mut chunk = begin(&fixture, &bytes, Call::default()).await.unwrap();
     chunk.write(bytes.clone()).await.unwrap();
     chunk.finish().await.unwrap();
-    let _uploads = all(&store.0.uploads, UPLOADS_MAX).await;
-    let _downloads = all(&store.0.downloads, DOWNLOADS_MAX).await;
+    let _uploads = all(&store.0.uploads);
+    let _downloads = all(&store.0.downloads);
     assert_late(store.upload(incoming("a"), short()).await);
     assert_late(begin(&fixture, &bytes, short()).await);
     store.delete_session(session(), Call::default()).await.unwrap();
@@ -91,7 +88,7 @@ async fn bytes_do_not_wait_for_room_beyond_the_deadline() {
     assert_late(upload.write(bytes.clone()).await);
     drop((upload, held));
     let mut chunk = begin(&fixture, &bytes, Call::default()).await.unwrap();
-    chunk.limit(Call { deadline: Some(Instant::now()) });
+    chunk.limit(Call { deadline: Some(Instant::now()), ..Call::default() });
     assert_late(chunk.write(bytes).await);
     drop(chunk);
     fixture.idle().await;

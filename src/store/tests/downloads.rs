@@ -198,7 +198,7 @@ async fn downloads_that_stand_still_hold_up_nobody() {
     drop((first, slow));
     fixture.idle().await;
     let pool = &fixture.store.0.download_pool;
-    until("nothing is held", async || pool.available_permits() * KIB == DOWNLOAD_POOL_BYTES).await;
+    until("nothing is held", async || pool.free() == DOWNLOAD_POOL_BYTES).await;
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_download_that_cannot_go_on_says_so() {
     fixture.upload("a", bytes).await.unwrap();
     let mut download = fixture.download("a").await;
     download.next().await.unwrap().unwrap();
-    // As a stop does, or a receiver that stood still.
+    // As a stop does, or others who wait.
     fixture.store.close().await;
     let error = loop {
         match download.next().await.expect("no end that looks like a whole file") {

@@ -53,7 +53,11 @@ async fn a_cancel_waits_no_longer_than_its_deadline_and_goes_on() {
     let copying = begin(&fixture, &asked, Call::default()).await;
     let held = fixture.hold_writer().await;
     let deadline = Some(Instant::now() + Duration::from_millis(20));
-    let error = fixture.store.cancel(asked.id, cancelled(), Call { deadline }).await.unwrap_err();
+    let error = fixture
+        .store
+        .cancel(asked.id, cancelled(), Call { deadline, ..Call::default() })
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);
     drop(held);
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
@@ -78,7 +82,8 @@ async fn a_deadline_holds_although_the_caller_leaves_with_it() {
     for polls in 0..4 {
         let (fixture, asked) = verifying().await;
         let deadline = Instant::now() + Duration::from_millis(200);
-        let mut copying = begin(&fixture, &asked, Call { deadline: Some(deadline) }).await;
+        let mut copying =
+            begin(&fixture, &asked, Call { deadline: Some(deadline), ..Call::default() }).await;
         assert_eq!(copying.next().await.unwrap().unwrap().state, OperationState::Running);
         let held = fixture.hold_writer().await;
         let mut next = Box::pin(async move { while copying.next().await.unwrap().is_some() {} });
@@ -98,7 +103,7 @@ async fn a_deadline_holds_although_the_caller_leaves_with_it() {
 async fn a_deadline_holds_although_nobody_reads_the_answer() {
     let (fixture, asked) = verifying().await;
     let deadline = Some(Instant::now() + Duration::from_millis(200));
-    let _unread = begin(&fixture, &asked, Call { deadline }).await;
+    let _unread = begin(&fixture, &asked, Call { deadline, ..Call::default() }).await;
     let mut updates = fixture.store.watch(asked.id, Call::default()).await.unwrap();
     let mut last = None;
     while let Some(operation) = updates.next().await.unwrap() {
@@ -193,7 +198,11 @@ async fn a_deadline_before_the_copy_has_begun_promises_nothing() {
     let (fixture, asked) = verifying().await;
     let held = fixture.hold_writer().await;
     let deadline = Some(Instant::now() + Duration::from_millis(20));
-    let late = fixture.store.copy(asked.clone(), true, Call { deadline }).await.unwrap_err();
+    let late = fixture
+        .store
+        .copy(asked.clone(), true, Call { deadline, ..Call::default() })
+        .await
+        .unwrap_err();
     assert_eq!(late.kind(), Kind::Timeout);
     let words = format!("look whether the operation {} begins", asked.id);
     assert!(late.message().contains(&words), "{}", late.message());

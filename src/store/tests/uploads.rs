@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    budget::Peer,
     limits::{MIB, PART_BYTES_MAX},
     model::{ChunkRange, SessionId},
 };
@@ -128,8 +129,8 @@ async fn of_some_chunks_at_once_one_is_stored_and_nothing_else() {
 #[tokio::test]
 async fn an_upload_waits_for_the_room_of_a_whole_part() {
     let fixture = Fixture::new().await;
-    let all = u32::try_from(UPLOAD_BUFFER_POOL_BYTES / KIB).unwrap();
-    let others = Arc::clone(&fixture.store.0.upload_pool).acquire_many_owned(all).await.unwrap();
+    let others =
+        fixture.store.0.upload_pool.try_acquire(Peer::default(), UPLOAD_BUFFER_POOL_BYTES).unwrap();
     let bytes = vec![7; PART_BYTES_MAX + MIB];
     let upload = fixture.upload("a", bytes.clone());
     let wait = async {
@@ -145,8 +146,8 @@ async fn an_upload_waits_for_the_room_of_a_whole_part() {
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
     let fixture = Fixture::new().await;
-    let all = u32::try_from(UPLOAD_BUFFER_POOL_BYTES / KIB).unwrap();
-    let others = Arc::clone(&fixture.store.0.upload_pool).acquire_many_owned(all).await.unwrap();
+    let others =
+        fixture.store.0.upload_pool.try_acquire(Peer::default(), UPLOAD_BUFFER_POOL_BYTES).unwrap();
     let incoming = Incoming::new(path("a"));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     let bytes: Vec<u8> = (0..=250).cycle().take(PART_BYTES_MAX + MIB).collect();
