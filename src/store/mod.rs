@@ -200,9 +200,8 @@ impl Store {
         self.0.draining.cancel();
     }
 
-    /// Ends everything and waits for it; the database is free for another server then.
-    ///
-    /// What is not waited for is cleared away by the next start.
+    /// Ends everything and waits for it; the database is free for another server then. What is not waited
+    /// for is cleared away by the next start.
     pub async fn close(&self) {
         // What a first wait has not seen end, a second one will not.
         if !self.0.draining.is_cancelled() {

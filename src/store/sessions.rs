@@ -167,7 +167,7 @@ impl Chunk {
     /// Its turn among the uploads.
     pub fn turn(&self) -> Hold {
         match &self.bytes {
-            Arriving::New(cutter) => cutter.turn(),
+            Arriving::New(cutter) => cutter.turn.hold().clone(),
             Arriving::Again(_, turn) => turn.hold().clone(),
         }
     }

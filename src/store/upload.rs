@@ -111,7 +111,7 @@ impl Upload {
 
     /// Its turn among the uploads.
     pub fn turn(&self) -> Hold {
-        self.cutter.turn()
+        self.cutter.turn.hold().clone()
     }
 
     /// Takes the next bytes; waits while enough parts are being written.
@@ -228,7 +228,7 @@ pub(super) struct Cutter {
     claim: Option<Claim>,
     /// Whether it has pins, or may have: a job that began takes effect whether its answer comes or not.
     pub(super) has_pins: bool,
-    turn: Permit,
+    pub(super) turn: Permit,
 }
 
 /// A part on its way.
@@ -253,10 +253,6 @@ impl Storing {
 }
 
 impl Cutter {
-    pub(super) fn turn(&self) -> Hold {
-        self.turn.hold().clone()
-    }
-
     pub(super) async fn write(&mut self, mut data: Bytes) -> Result<()> {
         self.received += data.len() as u64;
         while !data.is_empty() {
