@@ -9,6 +9,7 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use super::{Backend, answer::Failure, api_version::ApiVersion, query::Query};
 use crate::{
+    budget::Peer,
     error::Error,
     limits,
     wire::{
@@ -27,9 +28,13 @@ pub(super) type Client = ImageStoreClient<
     >,
 >;
 
-/// Makes the client.
-pub(super) fn client(backend: Backend) -> Client {
-    let backend = backend.map_err(Status::from_error).map_request(with_id);
+/// Makes the client of a peer, for whom the backend works.
+pub(super) fn client(backend: Backend, peer: Peer) -> Client {
+    let carry = move |mut request: http::Request<_>| {
+        request.extensions_mut().insert(peer);
+        with_id(request)
+    };
+    let backend = backend.map_err(Status::from_error).map_request(carry);
     Client::new(BoxCloneSyncService::new(backend))
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
@@ -157,7 +162,31 @@ pub(super) fn present<T>(field: Option<T>) -> Result<T, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::HeaderValue;
+    use tower::{BoxError, service_fn};
+
     use super::*;
+    use crate::wire::v1::StatRequest;
+
+    #[tokio::test]
+    async fn the_backend_is_told_for_whom_it_works() {
+        let seen = Arc::new(Mutex::new(None));
+        let see = Arc::clone(&seen);
+        let backend = service_fn(move |request: http::Request<tonic::body::Body>| {
+            let peer = request.extensions().get::<Peer>().copied();
+            *see.lock().expect("no panic") =
+                peer.zip(request.headers().get(request::HEADER).cloned());
+            async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
+        });
+        let peer = Peer::from(std::net::IpAddr::from([10, 0, 0, 1]));
+        let mut client = client(BoxCloneSyncService::new(backend), peer);
+        let id = HeaderValue::from_static("mine");
+        let asked = Id::of(&HeaderMap::from_iter([(request::HEADER, id.clone())]));
+        asked.run(client.stat(StatRequest::default())).await.expect_err("no answer");
+        assert_eq!(seen.lock().expect("no panic").clone(), Some((peer, id)));
+    }
 
     #[test]
     fn a_type_has_the_quality_that_is_given() {

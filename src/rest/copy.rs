@@ -122,7 +122,7 @@ mod tests {
     use tower::{BoxError, service_fn, util::BoxCloneSyncService};
 
     use super::*;
-    use crate::rest::call::client;
+    use crate::{budget::Peer, rest::call::client};
 
     #[tokio::test]
     async fn who_asks_after_a_broken_stream_does_not_wait_for_ever() {
@@ -132,7 +132,7 @@ mod tests {
             *seen.lock().expect("no panic") = request.headers().get("grpc-timeout").cloned();
             async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
         });
-        let client = client(BoxCloneSyncService::new(backend));
+        let client = client(BoxCloneSyncService::new(backend), Peer::default());
         // Nor is an end made up for him.
         outcome(client, Operation::default()).await.expect_err("nobody knows");
         assert!(asked.lock().expect("no panic").is_some());

@@ -50,11 +50,11 @@ pub use self::guard::Hosts;
 use self::{
     answer::Failure,
     api_version::ApiVersion,
-    call::{Call, Client},
+    call::Call,
     payload::Payload,
     route::Route,
 };
-use crate::error::Error;
+use crate::{budget::Peer, error::Error};
 
 /// The gRPC service behind the gateway: in process or remote.
 pub type Backend = BoxCloneSyncService<
@@ -77,8 +77,7 @@ pub struct Config {
 
 /// Makes the router that answers every request which is not gRPC.
 pub fn router(backend: Backend, config: Config) -> Router {
-    let client = call::client(backend);
-    Router::new().fallback(handle).with_state(Arc::new(Gateway { client, config }))
+    Router::new().fallback(handle).with_state(Arc::new(Gateway { backend, config }))
 }
 
 /// The answer that tells an error of the server around the gateway.
@@ -88,7 +87,7 @@ pub fn fault(error: Error) -> Response {
 
 /// The gateway.
 struct Gateway {
-    client: Client,
+    backend: Backend,
     config: Config,
 }
 
@@ -139,7 +138,9 @@ impl Gateway {
             None => ApiVersion::NEWEST,
         };
         let arrived = Instant::now();
-        let call = Call { client: self.client.clone(), head, query, version, arrived };
+        let peer = head.extensions.get::<Peer>().copied().unwrap_or_default();
+        let client = call::client(self.backend.clone(), peer);
+        let call = Call { client, head, query, version, arrived };
         dispatch(call, route, payload).await
     }
 

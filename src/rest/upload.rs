@@ -238,7 +238,7 @@ mod tests {
     use tower::util::BoxCloneSyncService;
 
     use super::*;
-    use crate::rest::call::client;
+    use crate::{budget::Peer, rest::call::client};
 
     /// Sends pieces to a backend that reads to the end; what it got, if it saw the end.
     async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<String> {
@@ -310,7 +310,7 @@ mod tests {
                 Ok(Status::aborted("seen").into_http())
             }
         });
-        let mut client = client(BoxCloneSyncService::new(backend));
+        let mut client = client(BoxCloneSyncService::new(backend), Peer::default());
         let body = stream::once(async move {
             read.store(true, SeqCst);
             Ok::<_, std::io::Error>(Bytes::from_static(b"a"))
