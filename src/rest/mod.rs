@@ -24,7 +24,6 @@ mod described;
 mod digests;
 mod disposition;
 mod events;
-mod guard;
 mod info;
 mod json;
 mod list;
@@ -46,14 +45,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts
 use tokio::{sync::watch, time::Instant};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
-pub use self::guard::Hosts;
-use self::{
-    answer::Failure,
-    api_version::ApiVersion,
-    call::Call,
-    payload::Payload,
-    route::Route,
-};
+use self::{answer::Failure, api_version::ApiVersion, call::Call, payload::Payload, route::Route};
 use crate::{budget::Peer, error::Error};
 
 /// The gRPC service behind the gateway: in process or remote.
@@ -66,8 +58,6 @@ pub type Backend = BoxCloneSyncService<
 /// What the gateway is told by the server around it.
 #[derive(Debug)]
 pub struct Config {
-    /// Which names a `Host` header may have.
-    pub hosts: Hosts,
     /// Whether the server takes calls, for `GET /health`.
     pub ready: watch::Receiver<bool>,
     /// Answers every path that is none of the gateway's: `GET /`, and what its page needs. Its
@@ -116,7 +106,6 @@ impl Gateway {
         head: Parts,
         payload: &mut Payload,
     ) -> Result<Response, Failure> {
-        guard::check(self.config.hosts, &head)?;
         let Some(target) = path::parse(head.uri.path())? else {
             return self.elsewhere(head).await;
         };

@@ -55,6 +55,14 @@ pub struct Serve {
     #[arg(default_value_t = Time(limits::OPERATION_LIFE_DEFAULT))]
     operation_life: Time,
 
+    #[arg(long, env = "IMAGESTORE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[arg(value_parser = host_name)]
+    #[arg(
+        help = "A host name under which requests are taken, beside IP addresses, localhost and the \
+                  names of this machine; * is every name; may be repeated"
+    )]
+    allowed_host: Vec<String>,
+
     /// Lets --listen name an address that other machines reach, though all may read and write
     #[arg(long, env = "IMAGESTORE_ALLOW_ANONYMOUS", value_parser = FalseyValueParser::new())]
     allow_anonymous: bool,
@@ -81,6 +89,9 @@ pub struct Config {
     pub reclaim_grace: Duration,
     /// How long finished operations are kept.
     pub operation_life: Duration,
+    /// The host names under which requests are taken, beside IP addresses, `localhost` and the names of
+    /// this machine; `*` is every name.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Serve {
@@ -116,6 +127,7 @@ impl Serve {
             reserve_bytes: self.reserve.0,
             reclaim_grace: self.reclaim_grace.0,
             operation_life: self.operation_life.0,
+            allowed_hosts: self.allowed_host,
         })
     }
 }
@@ -149,6 +161,7 @@ impl Config {
             reserve_bytes: limits::RESERVE_BYTES_DEFAULT,
             reclaim_grace: limits::RECLAIM_GRACE_DEFAULT,
             operation_life: limits::OPERATION_LIFE_DEFAULT,
+            allowed_hosts: Vec::new(),
         }
     }
 }
@@ -191,6 +204,17 @@ impl std::fmt::Display for Bytes {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an IP address and a port, such as 127.0.0.1:19080".to_owned())
+}
+
+/// A host name, or what stands for every one.
+fn host_name(text: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let is_label = |label: &str| !label.is_empty() && label.chars().all(is_part);
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if text == "*" || name.split('.').all(is_label) {
+        return Ok(text.to_owned());
+    }
+    Err("not a host name without a port, such as store.example; * is every name".to_owned())
 }
 
 /// The database of a URL. Errors do not repeat the URL.
@@ -330,6 +354,16 @@ mod tests {
         let config = serve.config().expect("checked");
         assert!(matches!(config.database, Database::Postgres(_)), "{config:?}");
         assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+    }
+
+    #[test]
+    fn host_names_are_added() {
+        assert!(config(&[]).allowed_hosts.is_empty());
+        let added = ["--allowed-host", "store.example,b_1", "--allowed-host", "*"];
+        assert_eq!(config(&added).allowed_hosts, ["store.example", "b_1", "*"]);
+        for text in ["", ".", "http://a", "a:80", "a b", "a..b", "*.a", "[::1]"] {
+            assert!(host_name(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ use tracing::{info, warn};
 
 pub use bounds::Bounds;
 use config::Config;
-use door::door;
+use door::{Hosts, door};
 use health::Health;
 use locks::Locks;
 
@@ -53,7 +53,7 @@ use crate::{
     grpc::Service,
     limits::CLOSE_TIME,
     namespace::Recovered,
-    rest::{self, Hosts},
+    rest,
     store::{self, Store},
     web,
 };
@@ -186,7 +186,6 @@ impl Server {
         (blobs, leftovers): (Blobs, u64),
         listener: Listener,
     ) -> Result<Self, Error> {
-        let address = listener.address();
         let stop = CancellationToken::new();
         let grpc = grpc(&stop)?;
         // Nothing fails after this.
@@ -195,11 +194,7 @@ impl Server {
         let service = Service::new(store.clone());
         let grpc = grpc.add_service(service.clone());
         let (ready, is_ready) = watch::channel(true);
-        let gateway = rest::Config {
-            hosts: if config::is_loopback(address.ip()) { Hosts::Loopback } else { Hosts::Any },
-            ready: is_ready,
-            page: web::router(),
-        };
+        let gateway = rest::Config { ready: is_ready, page: web::router() };
         // The gateway calls the service in process: the true request and answer, without a socket.
         let backend =
             BoxCloneSyncService::new(ServiceExt::<http::Request<tonic::body::Body>>::map_err(
@@ -207,7 +202,8 @@ impl Server {
                 |never| match never {},
             ));
         let bounds = Bounds::default();
-        let app = door(grpc.into_axum_router(), rest::router(backend, gateway), bounds)?;
+        let app =
+            door(grpc.into_axum_router(), rest::router(backend, gateway), hosts(config), bounds)?;
         Ok(Self { listener, app, bounds, ready, stop, store, locks })
     }
 
@@ -292,6 +288,15 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
         0
     });
     Ok((blobs, leftovers))
+}
+
+/// The names under which requests are taken; says where that is every name.
+fn hosts(config: &Config) -> Hosts {
+    let hosts = Hosts::with(&config.allowed_hosts);
+    if hosts.is_any() {
+        warn!("every host name is taken, so that a web page of elsewhere can reach the store");
+    }
+    hosts
 }
 
 /// The services that every gRPC server has: health, and reflection.

@@ -1,4 +1,5 @@
-"""Real proxies before the real server: haproxy, and nginx with `grpc_pass`."""
+"""Real proxies before the real server: haproxy, and nginx with `grpc_pass`; and both before REST and the
+page, where they keep `Host` or put another one."""
 
 import os
 import socket
@@ -47,7 +48,60 @@ http {{
 # Debian has them where only root looks.
 PATH = f"{os.environ['PATH']}:/usr/sbin"
 
+# A name by which the proxies that put another `Host` know the store.
+INNER_NAME = "store.internal"
+
+HAPROXY_PAGE = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend clients
+    bind fd@{number}
+    default_backend store
+backend store
+    %s
+    server store {store}
+"""
+
+NGINX_PAGE = """
+daemon off;
+pid {folder}/pid;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream store.internal {{ server {store}; }}
+    server {{
+        listen {address};
+        client_max_body_size 0;
+        location / {{
+            proxy_http_version 1.1;
+            proxy_pass http://store.internal;
+            %s
+        }}
+    }}
+}}
+"""
+
 SETTINGS = {"haproxy": HAPROXY, "nginx": NGINX}
+
+# Those before REST and the page. What is not told is what each does by itself.
+PAGE_SETTINGS = {
+    "haproxy that keeps Host": HAPROXY_PAGE % "",
+    "haproxy that puts another Host": HAPROXY_PAGE % f"http-request set-header Host {INNER_NAME}",
+    "haproxy that tells the Host": HAPROXY_PAGE
+    % f"http-request set-header X-Forwarded-Host %[req.hdr(Host)]\n"
+    f"    http-request set-header Host {INNER_NAME}",
+    "nginx that keeps Host": NGINX_PAGE % "proxy_set_header Host $http_host;",
+    "nginx that puts another Host": NGINX_PAGE % "",
+    "nginx that tells the Host": NGINX_PAGE % "proxy_set_header X-Forwarded-Host $http_host;",
+}
 
 
 class Proxy:
@@ -59,7 +113,7 @@ class Proxy:
         with socket.create_server(("127.0.0.1", 0)) as listener, self._log.open("wb") as log:
             self.address = "{}:{}".format(*listener.getsockname())
             number = listener.fileno()
-            settings = SETTINGS[name].format(
+            settings = (SETTINGS | PAGE_SETTINGS)[name].format(
                 address=self.address, folder=folder, number=number, store=store
             )
             file = folder / "settings"
@@ -67,7 +121,7 @@ class Proxy:
             command = {
                 "haproxy": ["haproxy", "-db", "-f", str(file)],
                 "nginx": ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(file)],
-            }[name]
+            }[name.split()[0]]
             self._process = subprocess.Popen(
                 command,
                 # How nginx is told of sockets that it takes over.

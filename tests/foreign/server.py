@@ -24,12 +24,14 @@ class Server:
     `start` is told otherwise.
     """
 
-    def __init__(self, data: Path, *options: str, under: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, data: Path, *options: str, under: tuple[str, ...] = (), listen: str = ANY_PORT
+    ) -> None:
         self.data = data
         self._options = options
         # A command that runs the server, such as `prlimit`.
         self._under = under
-        self.start()
+        self.start(listen)
 
     @property
     def pid(self) -> int:

@@ -1,5 +1,5 @@
 """Uploads through proxies: those that break off, of which a proxy can make a clean end, and those that
-are refused while their client still sends."""
+are refused while their client still sends. And REST through proxies, as a page asks."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,9 +7,10 @@ from typing import Any
 
 import grpc
 
-from .proxy import SETTINGS, Proxy
+from .proxy import INNER_NAME, PAGE_SETTINGS, SETTINGS, Proxy
 from .reflection import Reflection, Service
-from .server import ServerCase
+from .rest import Rest
+from .server import Server, ServerCase
 
 SERVICE = "imagestore.v1.ImageStore"
 WHOLE = bytes(range(256)) * 4_000
@@ -136,3 +137,58 @@ class BehindProxies(ServerCase):
 
     def test_an_upload_that_the_proxy_gives_up_leaves_nothing(self) -> None:
         self.assert_breaks_leave_nothing(PATIENT_SECONDS, lambda *_: None)
+
+
+class PagesBehindProxies(ServerCase):
+    """What a browser lets a page do behind each proxy, by the headers that it sends."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.open = Server(self.folder / "open", "--allowed-host", INNER_NAME)
+        self.addCleanup(self.open.stop)
+        self.proxies = {}
+        for server in [self.server, self.open]:
+            for name in PAGE_SETTINGS:
+                folder = self.folder / f"{name} {server.pid}".replace(" ", "-")
+                proxy = Proxy(name, folder, server.address)
+                self.addCleanup(proxy.stop)
+                self.proxies[name, server] = proxy.address
+
+    def put(self, name: str, store: Server, headers: dict[str, str]) -> int:
+        """Stores a file through a proxy, and returns the status."""
+        address = self.proxies[name, store]
+        rest = Rest(f"http://{address}")
+        headers = {key: value.format(proxy=address) for key, value in headers.items()}
+        answer = rest.call("PUT", "a", b"1", headers=headers)
+        rest.close()
+        return answer.status_code
+
+    def test_a_page_writes_through_each_proxy(self) -> None:
+        own = {"Origin": "http://{proxy}", "Sec-Fetch-Site": "same-origin"}
+        for name in PAGE_SETTINGS:
+            with self.subTest(name):
+                self.assertEqual(self.put(name, self.open, own), 200)
+                self.assertEqual(self.put(name, self.open, {}), 200)
+                # A name that is not known is told.
+                keeps = "keeps" in name
+                self.assertEqual(self.put(name, self.server, {}), 200 if keeps else 403)
+
+    def test_a_page_of_elsewhere_does_not(self) -> None:
+        foreign = {"Host": "evil.example", "Origin": "http://evil.example"}
+        for name in PAGE_SETTINGS:
+            with self.subTest(name):
+                site = {"Sec-Fetch-Site": "cross-site"}
+                self.assertEqual(self.put(name, self.open, {"Origin": "http://evil.example"}), 403)
+                self.assertEqual(self.put(name, self.open, site), 403)
+                # A name of the page that was bound to the proxy.
+                rebound = foreign | {"Sec-Fetch-Site": "same-origin"}
+                self.assertEqual(self.put(name, self.open, rebound), 403)
+        self.assertEqual(self.rest.tree(), {})
+
+    def test_a_page_of_a_plain_name_writes_where_the_proxy_tells_it(self) -> None:
+        # Browsers say nothing of the site where neither is secure nor of this machine.
+        own = {"Origin": "http://{proxy}"}
+        for name in PAGE_SETTINGS:
+            with self.subTest(name):
+                expected = 403 if "another" in name else 200
+                self.assertEqual(self.put(name, self.open, own), expected)

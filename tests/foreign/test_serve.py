@@ -14,6 +14,7 @@ import grpc
 
 from .command import CommandCase, StalledDisk
 from .reflection import Reflection
+from .rest import Rest
 from .server import Server
 from .test_grpc import SERVICE
 
@@ -183,6 +184,39 @@ class Starting(ServeCase):
             done = self.serve("--listen", address, "--data", str(data))
             self.assert_error(done, f"--listen {address}", "--allow-anonymous")
         self.assertFalse(data.exists())
+
+    def test_requests_are_taken_under_names_that_are_known(self) -> None:
+        """On a listener for other machines as on any other."""
+        options = ["--allow-anonymous", "--allowed-host", "store.example"]
+        server = Server(self.folder / "open", *options, listen="0.0.0.0:0")
+        self.addCleanup(server.stop)
+        machine = socket.gethostname()
+        expected = {"store.example:80": 200, machine: 200, machine.split(".")[0]: 200, "10.9.8.7": 200}
+        for host, status in (expected | {"evil.example": 403, "a@localhost": 400}).items():
+            headers = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+            rest = Rest(f"http://127.0.0.1:{server.endpoint[1]}")
+            answer = rest.call("PUT", "a", b"1", headers=headers)
+            rest.close()
+            self.assertEqual(answer.status_code, status, host)
+            if status != 200:
+                self.assertIn(f"'{host}'", answer.json()["Error"]["Message"])
+            if status == 403:
+                self.assertIn("--allowed-host evil.example", answer.json()["Error"]["Message"])
+        with grpc.insecure_channel(f"127.0.0.1:{server.endpoint[1]}", [
+            ("grpc.default_authority", "evil.example"), ("grpc.enable_http_proxy", 0),
+        ]) as channel:
+            stat = channel.unary_unary(f"/{SERVICE}/Stat")
+            with self.assertRaises(grpc.RpcError) as refused:
+                stat(b"")
+            self.assertEqual(refused.exception.code(), grpc.StatusCode.PERMISSION_DENIED)
+            self.assertIn("--allowed-host evil.example", refused.exception.details())
+
+    def test_every_name_is_taken_where_it_is_meant_and_the_log_says_so(self) -> None:
+        self.server.stop()
+        self.server.start(IMAGESTORE_ALLOWED_HOST="*")
+        with self.send("GET /health HTTP/1.1\r\nHost: any.example\r\n\r\n") as connection:
+            self.assertIn(b" 200 OK\r\n", connection.recv(4096))
+        self.assertTrue(any("every host name is taken" in line for line in self.server.log))
 
     def test_a_folder_that_cannot_be_one_is_refused(self) -> None:
         file = self.folder / "file"

@@ -2,7 +2,7 @@
 
 use imagestore::{
     error::Kind,
-    rest::{self, Config, Hosts},
+    rest::{self, Config},
     web,
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -92,7 +92,7 @@ async fn unsteady(server: &Server, times: usize) -> Http {
         }
     });
     let (_, ready) = watch::channel(true);
-    let config = Config { hosts: Hosts::Loopback, ready, page: web::router() };
+    let config = Config { ready, page: web::router() };
     let router = rest::router(BoxCloneSyncService::new(backend), config);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -1,7 +1,15 @@
 //! What keeps a web page of elsewhere from acting on a store of this machine (DESIGN 5.2).
 
-use imagestore::{error::Kind, wire::v1::DeleteRequest};
+use imagestore::{
+    error::Kind,
+    wire::{
+        status,
+        v1::{DeleteRequest, StatRequest, image_store_client::ImageStoreClient},
+    },
+};
 use prost::Message;
+use tonic::{Request, Status, transport::Endpoint};
+use tonic_types::StatusExt;
 
 use crate::harness::{Driver, Server, tree};
 
@@ -51,19 +59,87 @@ async fn a_write_from_another_site_is_forbidden() {
 async fn a_foreign_host_name_is_forbidden_even_to_read() {
     let server = Server::start().await;
     server.rest().upload("a", b"1").await.expect("stored");
-    for host in ["evil.example", "localhost.evil.example:80", "192.0.2.1", "a b", ""] {
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_str().expect("text");
+    let check = async |host, kind| {
         for (method, target) in
-            [("GET", "/ImageStore?api-version=6.0"), ("GET", "/health"), ("PUT", PUT)]
+            [("GET", "/ImageStore?api-version=6.0"), ("GET", "/health"), ("GET", "/"), ("PUT", PUT)]
         {
             let request = server.http().request(method, target).header("Host", host);
-            request.body(b"").send().await.assert_fault(Kind::Forbidden);
+            let message = request.body(b"").send().await.assert_fault(kind);
+            assert!(message.contains(&format!("the host '{host}' is not")), "{message}");
         }
+    };
+    for host in ["evil.example", "localhost.evil.example:80"] {
+        check(host, Kind::Forbidden).await;
     }
-    for host in ["localhost", "LOCALHOST:1", "127.0.0.1", "127.8.9.1:80", "[::1]:19080"] {
+    for host in ["a b", "", "user@localhost", "user:pw@localhost:80", "localhost:99999"] {
+        check(host, Kind::InvalidArgument).await;
+    }
+    for host in ["localhost", "LOCALHOST:1", "192.0.2.1", "127.8.9.1:80", "[::1]:19080", machine] {
         let request = server.http().request("GET", "/ImageStore?api-version=6.0");
         assert_eq!(request.header("Host", host).send().await.status, 200, "{host}");
     }
     assert_eq!(tree(&server.rest()).await, "a=1");
+}
+
+#[tokio::test]
+async fn what_is_answered_is_for_pages_of_the_same_origin() {
+    let server = Server::start().await;
+    server.rest().upload("a", b"1").await.expect("stored");
+    for (method, target, status) in [
+        ("GET", "/", 200),
+        ("GET", "/page/icon.svg", 200),
+        ("GET", "/health", 200),
+        ("GET", "/ImageStore?api-version=6.0", 200),
+        ("GET", "/ImageStore/a/$/Content", 200),
+        ("GET", "/nothing", 404),
+        ("PUT", PUT, 200),
+        ("OPTIONS", "/health", 204),
+        ("GET", "http://evil.example/", 403),
+        ("GET", "http://a@localhost/", 400),
+    ] {
+        let answer = server.http().request(method, target).send().await;
+        assert_eq!(answer.status, status, "{target}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{target}");
+        assert!(answer.header("x-request-id").is_some(), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn the_guards_hold_for_grpc_as_well() {
+    let server = Server::start().await;
+    server.rest().upload("a", b"1").await.expect("stored");
+    let client = async |origin: &str| {
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.address));
+        let endpoint = endpoint.expect("an address").origin(origin.parse().expect("an origin"));
+        ImageStoreClient::new(endpoint.connect().await.expect("connected"))
+    };
+    let stat = |metadata: &[(&'static str, &str)]| {
+        let mut request = Request::new(StatRequest { path: "a".to_owned() });
+        for (name, value) in metadata {
+            request.metadata_mut().insert(*name, value.parse().expect("a value"));
+        }
+        request
+    };
+    let refused = |status: Status, kind: Kind, says: &str| {
+        assert_eq!(status::kind(&status), kind, "{status}");
+        assert!(status.message().contains(says), "{status}");
+        assert!(status.get_details_request_info().is_some(), "{status}");
+    };
+    let mut foreign = client("http://evil.example:1").await;
+    let status = foreign.stat(stat(&[])).await.expect_err("foreign");
+    refused(status, Kind::Forbidden, "the host 'evil.example:1' is not");
+    let mut bad = client("http://user@localhost").await;
+    let status = bad.stat(stat(&[])).await.expect_err("bad");
+    refused(status, Kind::InvalidArgument, "the host 'user@localhost' is not");
+    let mut own = client("http://localhost:1").await;
+    own.stat(stat(&[])).await.expect("found");
+    own.stat(stat(&[("origin", "http://localhost:1")])).await.expect("found");
+    let status = own.stat(stat(&[("origin", "http://evil.example")])).await.expect_err("foreign");
+    refused(status, Kind::Forbidden, "the origin 'http://evil.example'");
+    let status = own.stat(stat(&[("sec-fetch-site", "cross-site")])).await.expect_err("foreign");
+    refused(status, Kind::Forbidden, "of another site");
 }
 
 #[tokio::test]

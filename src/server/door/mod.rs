@@ -5,8 +5,10 @@
 //! |---|---|
 //! | [`request_id`] | gives the request an id, which its answer and the lines of the log carry |
 //! | [`classify`] | finds out which interface a request is for, and the shape of its call |
+//! | [`isolation`] | keeps pages of other origins from taking in an answer of REST |
 //! | [`catch_panic`] | makes of a panic the error of one call, also where its answer has begun |
 //! | [`head`] | refuses what another server could understand otherwise, and too long a head |
+//! | [`hosts`] | refuses foreign names and writes of foreign pages, which a browser lets through |
 //! | [`admission`] | refuses calls beyond a bound as busy, but for those after the server's health |
 //! | [`request_body`] | bounds what a request makes the server keep, and how slowly it may come |
 //! | [`response_body`] | cuts an answer into pieces and bounds what waits for its client |
@@ -19,6 +21,8 @@ mod admission;
 mod catch_panic;
 mod classify;
 mod head;
+mod hosts;
+mod isolation;
 mod request_body;
 mod request_id;
 mod response_body;
@@ -35,8 +39,8 @@ use axum::{
 use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 
-pub(super) use self::admission::Refused;
 use self::classify::{Class, Classes, Protocol};
+pub(super) use self::{admission::Refused, hosts::Hosts};
 use super::{Bounds, pool::Pool};
 use crate::{
     error::Error,
@@ -45,11 +49,17 @@ use crate::{
     wire::status,
 };
 
-/// Joins the interfaces behind the door: `grpc` gets what is a call of gRPC, `rest` everything else.
+/// Joins the interfaces behind the door: `grpc` gets what is a call of gRPC, `rest` everything else. Requests
+/// are taken under the names that are given.
 ///
 /// # Errors
 /// A description of the API that is broken.
-pub(super) fn door(grpc: Router, rest: Router, bounds: Bounds) -> Result<Router, super::Error> {
+pub(super) fn door(
+    grpc: Router,
+    rest: Router,
+    hosts: Hosts,
+    bounds: Bounds,
+) -> Result<Router, super::Error> {
     let classes = Classes::new().map_err(|error| {
         super::Error::new("the description of the API is broken").because(error)
     })?;
@@ -62,8 +72,10 @@ pub(super) fn door(grpc: Router, rest: Router, bounds: Bounds) -> Result<Router,
     let layers = ServiceBuilder::new()
         .layer(from_fn(request_id::layer))
         .layer(from_fn_with_state(Arc::new(classes), classify::layer))
+        .layer(from_fn(isolation::layer))
         .layer(from_fn(catch_panic::layer))
         .layer(from_fn(head::layer))
+        .layer(from_fn_with_state(hosts, hosts::layer))
         .layer(from_fn_with_state(Arc::new(Semaphore::new(bounds.calls)), admission::layer))
         .layer(from_fn_with_state(requests, request_body::layer))
         .layer(from_fn_with_state(answers, response_body::layer));
