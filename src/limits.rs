@@ -235,14 +235,12 @@ pub const RESTORE_STEP_BYTES: usize = MIB;
 /// Bytes of records that wait behind a part of a restore that is being put.
 pub const RESTORE_WAITING_BYTES: usize = 4 * MIB;
 
-/// How long a pin counts unless it is renewed.
-pub const PIN_LIFE: Duration = Duration::from_mins(5);
-/// Pins of one owner that are dropped in one transaction.
+/// Pins that are dropped in one transaction.
 pub const UNPIN_ROWS: usize = 500;
 /// How long it waits where they cannot be dropped, until it tries again.
 pub const UNPIN_PAUSE: Duration = Duration::from_secs(1);
-/// How often a living server renews its pins.
-pub const PIN_RENEW: Duration = Duration::from_mins(1);
+/// How often pins are looked for that an earlier run of the server has left behind.
+pub const UNPIN_EVERY: Duration = Duration::from_mins(1);
 
 /// How long an upload session lives after its last chunk: upstream's figure.
 pub const SESSION_LIFE: Duration = Duration::from_mins(30);

@@ -254,6 +254,7 @@ fn finding(finding: Finding) -> v1::Finding {
         FindingKind::SessionReceived => Wire::SessionReceived,
         FindingKind::SessionChunks => Wire::SessionChunks,
         FindingKind::ChunkOrphan => Wire::ChunkOrphan,
+        FindingKind::StoreSums => Wire::StoreSums,
     };
     v1::Finding {
         kind: kind.into(),

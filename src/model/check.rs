@@ -39,6 +39,8 @@ pub enum FindingKind {
     SessionChunks,
     /// Chunks whose session is gone.
     ChunkOrphan,
+    /// A sum that the store keeps of itself differs from a recount.
+    StoreSums,
 }
 
 /// One thing that is wrong.

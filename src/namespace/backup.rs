@@ -18,10 +18,12 @@ use crate::{
     model::{BackupEntry, BackupRecord, BackupTarget, StorePath, Taken, Totals},
     namespace::{
         content::{self, PartRow},
+        counted::Counted,
         garbage::Ref,
         pin::{self, Owner},
         schema::{self, ROOT},
         sql::{Row, Tx, params},
+        sums,
         tree::{self, File, Target},
     },
 };
@@ -44,8 +46,9 @@ pub fn take(tx: &mut Tx<'_>, owner: &Owner) -> Result<(i64, Taken)> {
 /// # Errors
 /// Those of the engine.
 pub fn expected(tx: &mut Tx<'_>) -> Result<Totals> {
-    let files = tx.one("SELECT COUNT(*) FROM content", &[])?.int(0)?;
-    Ok(Totals { files, bytes: content::part_totals(tx)?.0.bytes })
+    let sums = sums::kept(tx)?;
+    let bytes = sums.of(Counted::Inline).bytes + sums.of(Counted::Objects).bytes;
+    Ok(Totals { files: sums.of(Counted::Contents).count, bytes })
 }
 
 /// What a step of the walk has found.

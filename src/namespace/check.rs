@@ -16,11 +16,13 @@ mod folders;
 mod judge;
 mod places;
 mod sessions;
+mod sums;
 
 use std::time::Instant;
 
 pub use contents::stored_parts;
 pub use judge::{Lost, Then, judge, judge_lost, judge_object};
+pub use sums::judge_sum;
 
 use crate::{
     error::Result,

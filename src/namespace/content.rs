@@ -7,10 +7,11 @@ use crate::{
     limits::{DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PARTS_PAGE},
     model::{Digest, Replaces, StorePath, Totals},
     namespace::{
-        garbage::{Ref, bury, let_go_if_last, unbury},
+        counted::Counted,
+        garbage::{Ref, bury, counted_part, let_go_if_last, unbury},
         pin::{self, Owner},
         schema,
-        sql::{Row, Tx, params, sum},
+        sql::{Row, Tx, params},
         tree::{self, File, Target},
     },
 };
@@ -116,6 +117,9 @@ pub fn replace_part(tx: &mut Tx<'_>, id: i64, was: Option<&str>, place: &Place) 
     object.map_or(Ok(()), |object| unbury(tx, object))?;
     let sql = "UPDATE part SET bytes = $1, object = $2 WHERE id = $3";
     tx.execute(sql, params![bytes, object, id])?;
+    let size = row.count(1)?;
+    tx.count(counted_part(was.is_some()), -1, -size);
+    tx.count(counted_part(object.is_some()), 1, size);
     if let Some(was) = was {
         bury(tx, was, row.int(1)?)?;
     }
@@ -156,7 +160,9 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
     };
     object.map_or(Ok(()), |object| unbury(tx, object))?;
     let sql = "INSERT INTO part (digest, size, bytes, object) VALUES ($1, $2, $3, $4) RETURNING id";
-    tx.one(sql, params![&part.digest, part.size, bytes, object])?.int(0)
+    let id = tx.one(sql, params![&part.digest, part.size, bytes, object])?.int(0)?;
+    tx.count(counted_part(object.is_some()), 1, part.size);
+    Ok(id)
 }
 
 /// The digest of a list of parts: what tells contents apart.
@@ -202,6 +208,7 @@ pub(super) fn find_or_insert_content(
     }
     let sql = "INSERT INTO content (size, etag, digest) VALUES ($1, $2, $3) RETURNING id";
     let id = tx.one(sql, params![size, &etag, digest.as_ref()])?.int(0)?;
+    tx.count(Counted::Contents, 1, 0);
     insert_list(tx, id, parts)?;
     Ok((id, size))
 }
@@ -345,15 +352,4 @@ pub fn without_digest(tx: &mut Tx<'_>, above: i64) -> Result<Option<(i64, i64)>>
 pub fn set_digest(tx: &mut Tx<'_>, content: i64, digest: &Digest) -> Result<()> {
     tx.execute("UPDATE content SET digest = $1 WHERE id = $2", params![digest, content])?;
     Ok(())
-}
-
-/// Parts and their bytes: all of them, and those in objects.
-pub fn part_totals(tx: &mut Tx<'_>) -> Result<(Totals, Totals)> {
-    let sql = concat!("SELECT COUNT(*), ", sum!("size"), " FROM part WHERE object IS NULL");
-    let inline = tx.one(sql, &[])?;
-    let sql = concat!("SELECT COUNT(*), ", sum!("size"), " FROM part WHERE object IS NOT NULL");
-    let objects = tx.one(sql, &[])?;
-    let objects = Totals { files: objects.int(0)?, bytes: objects.int(1)? };
-    let files = objects.files + inline.int(0)?;
-    Ok((Totals { files, bytes: objects.bytes + inline.int(1)? }, objects))
 }

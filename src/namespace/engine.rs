@@ -29,8 +29,10 @@ use crate::{
     error::{Error, Result},
     limits::{READ_QUEUE_MAX, WRITE_BATCH_MAX, WRITE_QUEUE_MAX},
     namespace::{
+        counted::Sums,
         engine::ticket::{Answer, Job, passed, ticket},
         sql::{Connection, Mode, Tx},
+        sums,
     },
 };
 
@@ -250,18 +252,24 @@ fn write_batch(
 ) -> Result<()> {
     let mut state = connection.begin(Mode::Write);
     let has_begun = state.is_ok();
+    let mut counted = Sums::default();
     for job in batch {
         if state.is_ok() {
             state = connection.execute("SAVEPOINT job", &[]).map(drop);
         }
-        let tx = match &state {
-            Ok(()) => Ok(&mut Tx::new(connection)),
-            Err(error) => Err(error.clone()),
+        let mut tx = Tx::new(connection);
+        let verdict = match &state {
+            Ok(()) => job(Ok(&mut tx)),
+            Err(error) => job(Err(error.clone())),
         };
-        let (good, answer) = job(tx).map_or((true, None), |(good, answer)| (good, Some(answer)));
+        let changes = tx.counted();
+        let (good, answer) = verdict.map_or((true, None), |(good, answer)| (good, Some(answer)));
         answers.extend(answer);
         if state.is_ok() {
             state = end_job(connection, good);
+        }
+        if good {
+            counted.add_all(&changes);
         }
         // Those who wait have a transaction that is whole. Without any, they need not try one by one.
         if has_begun && state.is_err() {
@@ -269,6 +277,7 @@ fn write_batch(
         }
     }
     state?;
+    sums::keep(&mut Tx::new(connection), &counted)?;
     crash::reach(Point::Commit);
     connection.commit()?;
     crash::reach(Point::Committed);

@@ -18,8 +18,9 @@ use crate::{
     limits::{RECLAIM_CHUNK_ROWS, RECLAIM_STEP, TOTAL_MAX},
     model::Usage,
     namespace::{
+        counted::{Counted, Sums},
         schema::ROOT,
-        sql::{Row, Tx, params, sum},
+        sql::{Row, Tx, count, params},
     },
 };
 
@@ -109,14 +110,46 @@ fn let_go_since(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
 }
 
 fn put_aside(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
+    // What a path still leads to frees nothing; whoever removes the last one comes here again.
+    let sql = match target.kind {
+        Kind::Folder => concat!(
+            "SELECT (SELECT ",
+            count!("f.bytes"),
+            " FROM folder f WHERE f.id = $1
+               AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = f.id)),
+             (SELECT bytes FROM garbage WHERE kind = 1 AND id = $1)"
+        ),
+        Kind::Content => concat!(
+            "SELECT (SELECT ",
+            count!("c.size"),
+            " FROM content c WHERE c.id = $1
+               AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = c.id)),
+             (SELECT bytes FROM garbage WHERE kind = 2 AND id = $1)"
+        ),
+        Kind::Part => concat!(
+            "SELECT (SELECT ",
+            count!("p.size"),
+            " FROM part p WHERE p.id = $1),
+             (SELECT bytes FROM garbage WHERE kind = 3 AND id = $1)"
+        ),
+    };
+    let row = tx.one(sql, params![target.id])?;
+    let (bytes, before) = (row.opt_count(0)?, row.opt_count(1)?);
     // Being let go of again sets the later time.
     tx.execute(
-        "INSERT INTO garbage (kind, id, since) VALUES ($1, $2, $3)
-         ON CONFLICT (kind, id) DO UPDATE SET since =
+        "INSERT INTO garbage (kind, id, since, bytes) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (kind, id) DO UPDATE SET bytes = excluded.bytes, since =
            CASE WHEN excluded.since > garbage.since THEN excluded.since ELSE garbage.since END",
-        params![target.kind_number(), target.id, since],
+        params![target.kind_number(), target.id, since, bytes],
     )?;
+    count_waiting(tx, before, bytes);
     Ok(())
+}
+
+/// Counts that garbage frees `after` bytes at most, and no longer `before`.
+fn count_waiting(tx: &mut Tx<'_>, before: Option<i64>, after: Option<i64>) {
+    let count = i64::from(after.is_some()) - i64::from(before.is_some());
+    tx.count(Counted::Waiting, count, after.unwrap_or(0) - before.unwrap_or(0));
 }
 
 /// Takes apart what was let go of `grace` microseconds ago, for about [`RECLAIM_STEP`].
@@ -154,8 +187,22 @@ pub fn reclaim(
 }
 
 fn forget(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
-    let sql = "DELETE FROM garbage WHERE kind = $1 AND id = $2";
-    tx.execute(sql, params![target.kind_number(), target.id])?;
+    let sql = "DELETE FROM garbage WHERE kind = $1 AND id = $2 RETURNING bytes";
+    if let Some(row) = tx.first(sql, params![target.kind_number(), target.id])? {
+        count_waiting(tx, row.opt_count(0)?, None);
+    }
+    Ok(())
+}
+
+/// Counts that so many bytes of what is taken apart wait on their own now.
+fn take_out(tx: &mut Tx<'_>, target: Ref, bytes: i64) -> Result<()> {
+    let sql = "SELECT bytes FROM garbage WHERE kind = $1 AND id = $2";
+    let row = tx.one(sql, params![target.kind_number(), target.id])?;
+    let Some(before) = row.opt_count(0)? else { return Ok(()) };
+    let after = (before - bytes).max(0);
+    let sql = "UPDATE garbage SET bytes = $1 WHERE kind = $2 AND id = $3";
+    tx.execute(sql, params![after, target.kind_number(), target.id])?;
+    count_waiting(tx, Some(before), Some(after));
     Ok(())
 }
 
@@ -179,13 +226,15 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
         }
     }
     if rows.len() < RECLAIM_CHUNK_ROWS {
-        tx.execute("DELETE FROM folder WHERE id = $1", params![id])?;
+        let gone = tx.execute("DELETE FROM folder WHERE id = $1", params![id])?;
+        tx.count(Counted::Folders, -(gone as i64), 0);
         return forget(tx, folder);
     }
     // What is left of it waits to be freed; the rest is counted where it is now.
     let sql = "UPDATE folder SET bytes = CASE WHEN bytes > $1 THEN bytes - $1 ELSE 0 END
                WHERE id = $2";
-    tx.execute(sql, params![bytes, id]).map(drop)
+    tx.execute(sql, params![bytes, id])?;
+    take_out(tx, folder, bytes)
 }
 
 /// What an entry refers to: its columns `child` and `content`, from `column` on.
@@ -213,12 +262,14 @@ fn reclaim_content(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
         let_go_since(tx, Ref::part(row.int(1)?), since)?;
     }
     if rows.len() < RECLAIM_CHUNK_ROWS {
-        tx.execute("DELETE FROM content WHERE id = $1", params![id])?;
+        let gone = tx.execute("DELETE FROM content WHERE id = $1", params![id])?;
+        tx.count(Counted::Contents, -(gone as i64), 0);
         return forget(tx, content);
     }
     let sql = "UPDATE content SET size = CASE WHEN size > $1 THEN size - $1 ELSE 0 END
                WHERE id = $2";
-    tx.execute(sql, params![bytes, id]).map(drop)
+    tx.execute(sql, params![bytes, id])?;
+    take_out(tx, content, bytes)
 }
 
 fn reclaim_part(tx: &mut Tx<'_>, id: i64) -> Result<()> {
@@ -226,11 +277,19 @@ fn reclaim_part(tx: &mut Tx<'_>, id: i64) -> Result<()> {
     if !is_referenced(tx, part)?
         && let Some(row) =
             tx.first("DELETE FROM part WHERE id = $1 RETURNING object, size", params![id])?
-        && let Some(object) = row.opt_text(0)?
     {
-        bury(tx, &object, row.int(1)?)?;
+        let object = row.opt_text(0)?;
+        tx.count(counted_part(object.is_some()), -1, -row.count(1)?);
+        if let Some(object) = object {
+            bury(tx, &object, row.int(1)?)?;
+        }
     }
     forget(tx, part)
+}
+
+/// As what a part is counted.
+pub(super) fn counted_part(has_object: bool) -> Counted {
+    if has_object { Counted::Objects } else { Counted::Inline }
 }
 
 /// Marks an object of `size` bytes for deletion, unless a part lives in it: whoever buries what it has
@@ -240,33 +299,29 @@ pub fn bury(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
         return Ok(());
     }
     let sql = "INSERT INTO dead_object (object, size) VALUES ($1, $2)
-               ON CONFLICT (object) DO NOTHING";
-    tx.execute(sql, params![object, size])?;
+               ON CONFLICT (object) DO NOTHING RETURNING size";
+    if let Some(row) = tx.first(sql, params![object, size])? {
+        tx.count(Counted::Dead, 1, row.count(0)?);
+    }
     Ok(())
+}
+
+/// Takes away the mark of an object, if it has one. Returns whether it was claimed.
+fn unmark(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
+    let sql = "DELETE FROM dead_object WHERE object = $1 RETURNING claimed, size";
+    let Some(row) = tx.first(sql, params![object])? else { return Ok(false) };
+    tx.count(Counted::Dead, -1, -row.count(1)?);
+    Ok(row.int(0)? != 0)
 }
 
 /// What waits to be freed: folders, contents, parts and objects, and their bytes at most, where all
 /// parts have so many. Of a folder and a content, some bytes can be shared with what stays and with
-/// each other, so they free no more than all parts have.
-pub fn waiting(tx: &mut Tx<'_>, part_bytes: i64) -> Result<Usage> {
-    let sql = concat!("SELECT COUNT(*), ", sum!("size"), " FROM dead_object");
-    let objects = tx.one(sql, &[])?;
-    let sql = concat!(
-        "SELECT COUNT(*), ",
-        sum!("size"),
-        " FROM (
-           SELECT p.size FROM garbage g JOIN part p ON p.id = g.id WHERE g.kind = 3
-           UNION ALL
-           SELECT c.size FROM garbage g JOIN content c ON c.id = g.id WHERE g.kind = 2
-             AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = g.id)
-           UNION ALL
-           SELECT f.bytes FROM garbage g JOIN folder f ON f.id = g.id WHERE g.kind = 1
-             AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = g.id)
-         ) AS waiting"
-    );
-    let named = tx.one(sql, &[])?;
-    let bytes = objects.int(1)?.saturating_add(named.int(1)?.min(part_bytes));
-    Ok(Usage { count: objects.int(0)? + named.int(0)?, bytes: bytes.min(TOTAL_MAX) })
+/// each other, so they free no more than all parts have. What has a path again is among them until
+/// reclamation looks at it.
+pub fn waiting(sums: &Sums, part_bytes: i64) -> Usage {
+    let (objects, named) = (sums.of(Counted::Dead), sums.of(Counted::Waiting));
+    let bytes = objects.bytes.saturating_add(named.bytes.min(part_bytes));
+    Usage { count: objects.count + named.count, bytes: bytes.min(TOTAL_MAX) }
 }
 
 /// Some objects to delete, those that follow `after` in the order of their keys.
@@ -281,7 +336,7 @@ pub fn claim_objects(tx: &mut Tx<'_>, objects: Vec<String>) -> Result<Vec<String
     let mut claimed = Vec::with_capacity(objects.len());
     for object in objects {
         if tx.exists("SELECT 1 FROM part WHERE object = $1", params![&object])? {
-            tx.execute("DELETE FROM dead_object WHERE object = $1", params![&object])?;
+            unmark(tx, &object)?;
             continue;
         }
         let sql = "UPDATE dead_object SET claimed = 1 WHERE object = $1";
@@ -297,21 +352,18 @@ pub fn claim_objects(tx: &mut Tx<'_>, objects: Vec<String>) -> Result<Vec<String
 /// # Errors
 /// `Busy` if it is being deleted: it is to be put anew, under another key.
 pub fn unbury(tx: &mut Tx<'_>, object: &str) -> Result<()> {
-    let sql = "DELETE FROM dead_object WHERE object = $1 RETURNING claimed";
-    match tx.first(sql, params![object])? {
-        Some(row) if row.int(0)? != 0 => {
-            let message = "the bytes of a part were deleted as a leftover before they got their place; try \
-                           again";
-            Err(Error::new(error::Kind::Busy, message))
-        }
-        Some(_) | None => Ok(()),
+    if unmark(tx, object)? {
+        let message = "the bytes of a part were deleted as a leftover before they got their place; try \
+                       again";
+        return Err(Error::new(error::Kind::Busy, message));
     }
+    Ok(())
 }
 
 /// Forgets objects that are deleted.
 pub fn forget_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<()> {
     for object in objects {
-        tx.execute("DELETE FROM dead_object WHERE object = $1", params![object])?;
+        unmark(tx, object)?;
     }
     Ok(())
 }

@@ -5,8 +5,11 @@ use crate::{
     limits::{LIST_PAGE_BYTES, LIST_PAGE_DEFAULT, LIST_PAGE_MAX},
     model::{Entry, EntryKind, FileVersion, Info, Listing, Stat, StorePath, Totals, Usage, folded},
     namespace::{
-        content, garbage, schema,
-        sql::{Row, Tx, params, sum},
+        content,
+        counted::Counted,
+        garbage, schema,
+        sql::{Row, Tx, params},
+        sums,
         tree::{self, File, Target},
     },
 };
@@ -122,19 +125,17 @@ pub fn info(tx: &mut Tx<'_>) -> Result<Info> {
         Some(target) => tree::totals(tx, &target)?,
         None => Totals::default(),
     };
-    let (parts, objects) = content::part_totals(tx)?;
-    let staging = tx.one(
-        concat!("SELECT COUNT(*), ", sum!("received"), " FROM upload_session WHERE committed = 0"),
-        &[],
-    )?;
+    let sums = sums::kept(tx)?;
+    let (inline, objects) = (sums.of(Counted::Inline), sums.of(Counted::Objects));
+    let unique = Usage { count: inline.count + objects.count, bytes: inline.bytes + objects.bytes };
     Ok(Info {
         logical: logical.into(),
-        unique: parts.into(),
-        on_disk: objects.into(),
-        staging: Usage { count: staging.int(0)?, bytes: staging.int(1)? },
-        garbage: garbage::waiting(tx, parts.bytes)?,
+        unique,
+        on_disk: objects,
+        staging: sums.of(Counted::Staging),
+        garbage: garbage::waiting(&sums, unique.bytes),
         registered: registered.into(),
-        folders: tx.one("SELECT COUNT(*) FROM folder", &[])?.int(0)?,
+        folders: sums.of(Counted::Folders).count,
         metadata_bytes: tx.disk_bytes()? as u64,
         ..Info::default()
     })

@@ -10,6 +10,7 @@ pub mod check;
 pub mod condition;
 pub mod content;
 pub mod copy;
+pub mod counted;
 pub mod filter;
 pub mod garbage;
 pub mod list;
@@ -20,6 +21,7 @@ pub mod restore;
 pub mod schema;
 pub mod session;
 pub mod sql;
+pub mod sums;
 pub mod tree;
 pub mod walk;
 
@@ -40,10 +42,10 @@ use crate::{
     namespace::sql::{Connection, Mode, Tx},
 };
 
-/// What a start found of an earlier instance and cleared away.
+/// What a start found of an earlier instance, and clears away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Pins dropped.
+    /// Pins, which are dropped in steps.
     pub pins: u64,
     /// Operations that were running and are failed now.
     pub operations: u64,
@@ -91,9 +93,11 @@ fn found_or_recover(
     let is_new = !writer.has_tables()?;
     if is_new {
         writer.make_tables(schema::TABLES)?;
-        schema::found(&mut Tx::new(writer))?;
     }
     let mut tx = Tx::new(writer);
+    if is_new {
+        schema::found(&mut tx)?;
+    }
     schema::bring_up_to_date(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;
     if owner.is_some_and(|owner| owner != store) {
@@ -106,6 +110,8 @@ fn found_or_recover(
     }
     let recovered = recover(&mut tx, server)?;
     let last_change = schema::meta(&mut tx, "change")?;
+    let counted = tx.counted();
+    sums::keep(&mut tx, &counted)?;
     crash::reach(Point::Recover);
     writer.commit()?;
     crash::reach(Point::Recovered);
@@ -118,7 +124,7 @@ fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {
         message: "the server stopped while the operation ran; start it again".to_owned(),
     };
     Ok(Recovered {
-        pins: pin::unpin_others(tx, server)?,
+        pins: pin::of_others(tx, server)?,
         operations: operation::fail_others(tx, server, &error)?,
     })
 }

@@ -1,13 +1,14 @@
 //! Pins: what a running operation, upload or download holds.
 //!
-//! A pin counts as a reference until its row is gone, expired or not. It is dropped through
-//! [`let_go_if_last`], so that what it held last is reclaimed.
+//! A pin counts as a reference until its row is gone. It belongs to a run of the server, lasts as long as
+//! that without being renewed, and is dropped by the next one where it was left behind. It is dropped
+//! through [`let_go_if_last`], so that what it held last is reclaimed.
 
 use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{EXPIRE_ROWS, PIN_LIFE, UNPIN_ROWS, micros},
+    limits::UNPIN_ROWS,
     namespace::{
         garbage::{Ref, let_go_if_last},
         sql::{Row, Tx, params},
@@ -32,10 +33,9 @@ impl Owner {
 
 /// Pins something.
 pub fn pin(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
-    let expires = tx.now()?.saturating_add(micros(PIN_LIFE));
     tx.execute(
-        "INSERT INTO pin (kind, target, owner, server, expires) VALUES ($1, $2, $3, $4, $5)",
-        params![target.kind_number(), target.id, &owner.id, &owner.server, expires],
+        "INSERT INTO pin (kind, target, owner, server) VALUES ($1, $2, $3, $4)",
+        params![target.kind_number(), target.id, &owner.id, &owner.server],
     )?;
     Ok(())
 }
@@ -81,25 +81,22 @@ pub fn unpin(tx: &mut Tx<'_>, owner: &str) -> Result<()> {
     release(tx, &rows)
 }
 
-/// Drops pins of other servers' instances. Called at start, when this server alone has the store.
-pub fn unpin_others(tx: &mut Tx<'_>, server: &str) -> Result<u64> {
-    let sql = "DELETE FROM pin WHERE server <> $1 RETURNING kind, target";
-    let rows = tx.all(sql, params![server])?;
-    release(tx, &rows)?;
-    Ok(rows.len() as u64)
+/// How many pins other runs of the server have left behind.
+pub fn of_others(tx: &mut Tx<'_>, server: &str) -> Result<u64> {
+    let sql = "SELECT COUNT(*) FROM pin WHERE server < $1 OR server > $1";
+    tx.one(sql, params![server])?.count(0).map(|pins| pins as u64)
 }
 
-/// Renews the pins of a server that lives, and drops some that have expired.
-pub fn renew(tx: &mut Tx<'_>, server: &str) -> Result<()> {
-    let now = tx.now()?;
-    let expires = now.saturating_add(micros(PIN_LIFE));
-    tx.execute("UPDATE pin SET expires = $1 WHERE server = $2", params![expires, server])?;
+/// Drops some of them: this server alone has the store. Returns whether there are more.
+pub fn unpin_others(tx: &mut Tx<'_>, server: &str) -> Result<bool> {
     let rows = tx.all(
-        "DELETE FROM pin WHERE id IN (SELECT id FROM pin WHERE expires <= $1 ORDER BY expires LIMIT $2)
+        "DELETE FROM pin WHERE id IN (
+           SELECT id FROM pin WHERE server < $1 OR server > $1 LIMIT $2)
          RETURNING kind, target",
-        params![now, EXPIRE_ROWS as i64],
+        params![server, UNPIN_ROWS as i64],
     )?;
-    release(tx, &rows)
+    release(tx, &rows)?;
+    Ok(rows.len() == UNPIN_ROWS)
 }
 
 fn release(tx: &mut Tx<'_>, rows: &[Row]) -> Result<()> {

@@ -6,7 +6,11 @@ use crate::{
     error::{Error, Kind, Result},
     limits::PATH_DEPTH_MAX,
     model::FileVersion,
-    namespace::sql::{Tx, params},
+    namespace::{
+        counted::Counted,
+        sql::{Tx, params},
+        sums,
+    },
 };
 
 /// The format that this program writes. A store of a newer one is refused, one of an older is brought up
@@ -14,20 +18,30 @@ use crate::{
 pub const FORMAT: i64 = 1 + STEPS.len() as i64;
 
 /// What brings a store from one format to the next, the first one from the first.
-const STEPS: [fn(&mut Tx<'_>) -> Result<()>; 2] = [to_format_2, to_format_3];
+const STEPS: [fn(&mut Tx<'_>) -> Result<()>; 3] = [to_format_2, to_format_3, to_format_4];
 
 /// The id of the root folder.
 pub const ROOT: i64 = 1;
 
+/// The table of the [`sums`](super::sums) that the store keeps of itself.
+macro_rules! sums_table {
+    () => {
+        "
+CREATE TABLE sums (kind BIGINT PRIMARY KEY, number BIGINT NOT NULL, bytes BIGINT NOT NULL){clustered};"
+    };
+}
+
 /// The tables, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
 ///
 /// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
-/// whether a folder is shared. `part_inline_size` and `part_object_size` add up sizes without a look at
-/// the bytes. `operation.change` rises with every change of an operation's state, and so in the order of
+/// whether a folder is shared. `garbage.bytes` is what it frees at most; NULL where a path led to it when
+/// it was let go of. `pin.server` is the run of the server whose work holds it. `operation.change` rises with every change of an operation's state, and so in the order of
 /// commits. `folder.changes` counts the writes to a folder and below it. `dead_object.claimed` is 1 from
 /// before the object is deleted. `upload_session_path` holds the beginning of a path, because PostgreSQL
 /// has no index for values of more than some 2,700 bytes.
-pub const TABLES: &str = "
+pub const TABLES: &str = concat!(
+    sums_table!(),
+    "
 CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
 CREATE TABLE folder (
   id {id}, files BIGINT NOT NULL, bytes BIGINT NOT NULL,
@@ -49,8 +63,6 @@ CREATE INDEX content_part_part ON content_part (part);
 CREATE TABLE part (
   id {id}, digest {bytes} NOT NULL UNIQUE, size BIGINT NOT NULL, bytes {bytes}, object {text});
 CREATE UNIQUE INDEX part_object ON part (object) WHERE object IS NOT NULL;
-CREATE INDEX part_inline_size ON part (size) WHERE object IS NULL;
-CREATE INDEX part_object_size ON part (size) WHERE object IS NOT NULL;
 CREATE TABLE dead_object (
   object {text} PRIMARY KEY, size BIGINT NOT NULL, claimed BIGINT NOT NULL DEFAULT 0){clustered};
 CREATE TABLE upload_session (
@@ -78,15 +90,16 @@ CREATE INDEX operation_state ON operation (state, seq);
 CREATE INDEX operation_finished ON operation (finished) WHERE finished IS NOT NULL;
 CREATE TABLE pin (
   id {id}, kind BIGINT NOT NULL, target BIGINT NOT NULL, owner {text} NOT NULL,
-  server {text} NOT NULL, expires BIGINT NOT NULL);
+  server {text} NOT NULL);
 CREATE INDEX pin_target ON pin (kind, target);
 CREATE INDEX pin_owner ON pin (owner);
-CREATE INDEX pin_expires ON pin (expires);
+CREATE INDEX pin_server ON pin (server);
 CREATE TABLE garbage (
-  kind BIGINT NOT NULL, id BIGINT NOT NULL, since BIGINT NOT NULL,
+  kind BIGINT NOT NULL, id BIGINT NOT NULL, since BIGINT NOT NULL, bytes BIGINT,
   PRIMARY KEY (kind, id)){clustered};
 CREATE INDEX garbage_since ON garbage (since, kind DESC);
-";
+"
+);
 
 /// Reads a number of the store.
 pub fn meta(tx: &mut Tx<'_>, name: &str) -> Result<i64> {
@@ -109,6 +122,7 @@ pub fn found(tx: &mut Tx<'_>) -> Result<()> {
         tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", params![name, value])?;
     }
     tx.execute("INSERT INTO folder (files, bytes, depth, length) VALUES (0, 0, 0, 0)", &[])?;
+    tx.count(Counted::Folders, 1, 0);
     Ok(())
 }
 
@@ -159,6 +173,33 @@ fn to_format_3(tx: &mut Tx<'_>) -> Result<()> {
         "INSERT INTO meta (name, value) VALUES ('change_forgotten', 0)",
     ] {
         tx.execute(sql, &[])?;
+    }
+    Ok(())
+}
+
+/// Adds what the third format did not have: the sums that are kept, and what each piece of garbage frees.
+/// Pins no longer expire; those of a run of the server that is over are dropped.
+fn to_format_4(tx: &mut Tx<'_>) -> Result<()> {
+    tx.make_tables(sums_table!())?;
+    for sql in [
+        "DROP INDEX part_inline_size",
+        "DROP INDEX part_object_size",
+        "DROP INDEX pin_expires",
+        "ALTER TABLE pin DROP COLUMN expires",
+        "CREATE INDEX pin_server ON pin (server)",
+        "ALTER TABLE garbage ADD COLUMN bytes BIGINT",
+        "UPDATE garbage SET bytes = (SELECT p.size FROM part p WHERE p.id = garbage.id)
+         WHERE kind = 3",
+        "UPDATE garbage SET bytes = (SELECT c.size FROM content c WHERE c.id = garbage.id)
+         WHERE kind = 2 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = garbage.id)",
+        "UPDATE garbage SET bytes = (SELECT f.bytes FROM folder f WHERE f.id = garbage.id)
+         WHERE kind = 1 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = garbage.id)",
+    ] {
+        tx.execute(sql, &[])?;
+    }
+    for what in Counted::ALL {
+        let now = sums::recount(tx, what)?;
+        tx.count(what, now.count, now.bytes);
     }
     Ok(())
 }

@@ -13,11 +13,14 @@ pub use pieces::{Fingerprint, Piece};
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX},
+    limits::{
+        LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX, TOTAL_MAX,
+    },
     model::{ChunkRange, Conditions, Digest, Page, Replaces, Session, SessionId, StorePath},
     namespace::{
         condition,
         content::{self, Part},
+        counted::Counted,
         garbage::{Ref, let_go_if_last},
         list::check_token,
         session::pieces::Source,
@@ -211,7 +214,7 @@ pub fn add_chunk(
         }
     };
     let now = tx.now()?;
-    tx.execute(
+    let new = tx.execute(
         "INSERT INTO upload_session (id, path, total, received, pieces, modified, committed)
          VALUES ($1, $2, $3, 0, 0, $4, 0) ON CONFLICT (id) DO NOTHING",
         params![&id.to_string(), path.as_str(), chunk.total, now],
@@ -230,6 +233,9 @@ pub fn add_chunk(
          WHERE id = $4 RETURNING pieces",
         params![start - chunk.offset, parts.len() as i64, now, &id.to_string()],
     )?;
+    if verdict == Verdict::Wanted {
+        tx.count(Counted::Staging, new as i64, start - chunk.offset);
+    }
     if row.int(0)? > SESSION_PARTS_MAX {
         let message = format!("the upload session {id} has too many pieces; send larger chunks");
         return Err(Error::new(Kind::TooLarge, message).with("session_id", id.to_string()));
@@ -345,6 +351,7 @@ pub fn commit(
         "UPDATE upload_session SET committed = 1, pieces = 0, modified = $1 WHERE id = $2",
         params![now, &id.to_string()],
     )?;
+    tx.count(Counted::Staging, -1, -counted(session.received));
     drop_chunks(tx, id)?;
     Ok((session.path, Some(file), Some(files_replaced)))
 }
@@ -386,9 +393,15 @@ fn drop_chunks(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
 /// `SessionNotFound`.
 pub fn delete(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
     drop_chunks(tx, id)?;
-    let sql = "DELETE FROM upload_session WHERE id = $1";
-    if tx.execute(sql, params![&id.to_string()])? == 0 {
-        return Err(unknown(id));
+    let sql = "DELETE FROM upload_session WHERE id = $1 RETURNING received, committed";
+    let row = tx.first(sql, params![&id.to_string()])?.ok_or_else(|| unknown(id))?;
+    if row.int(1)? == 0 {
+        tx.count(Counted::Staging, -1, -row.count(0)?);
     }
     Ok(())
+}
+
+/// What a session has received, as it is counted.
+fn counted(received: i64) -> i64 {
+    received.clamp(0, TOTAL_MAX)
 }

@@ -6,6 +6,8 @@
 use crate::{
     error::{Error, Result},
     limits::TOTAL_MAX,
+    model::Usage,
+    namespace::counted::{Counted, Sums},
 };
 
 /// A value of a row.
@@ -233,6 +235,7 @@ pub trait Connection: Send {
 pub struct Tx<'a> {
     connection: &'a mut dyn Connection,
     now: Option<i64>,
+    counted: Sums,
 }
 
 impl std::fmt::Debug for Tx<'_> {
@@ -244,7 +247,7 @@ impl std::fmt::Debug for Tx<'_> {
 impl<'a> Tx<'a> {
     /// Wraps a connection on which a transaction is open.
     pub fn new(connection: &'a mut dyn Connection) -> Self {
-        Self { connection, now: None }
+        Self { connection, now: None, counted: Sums::default() }
     }
 
     /// Runs a statement and returns the number of rows it changed.
@@ -276,6 +279,22 @@ impl<'a> Tx<'a> {
     /// What the database takes on disk, in bytes.
     pub fn disk_bytes(&mut self) -> Result<i64> {
         self.connection.disk_bytes()
+    }
+
+    /// Makes tables, as [`Connection::make_tables`].
+    pub fn make_tables(&mut self, tables: &str) -> Result<()> {
+        self.connection.make_tables(tables)
+    }
+
+    /// Says that so many rows of what the store counts are there now, or gone, and how many bytes they
+    /// have. What is said in a job is kept if the job is.
+    pub fn count(&mut self, what: Counted, count: i64, bytes: i64) {
+        self.counted.add(what, Usage { count, bytes });
+    }
+
+    /// Takes what was counted so far.
+    pub fn counted(&mut self) -> Sums {
+        std::mem::take(&mut self.counted)
     }
 
     /// The time of this transaction by the clock of the database, in microseconds since 1970.

@@ -18,6 +18,7 @@ use crate::{
     limits::TOTAL_MAX,
     model::{FileVersion, MARK_FILE, StorePath, Totals, folded},
     namespace::{
+        counted::Counted,
         garbage::{Ref, entry_refs, is_pinned, let_go, let_go_if_last},
         reach::{self, Reach},
         schema::{self, ROOT},
@@ -249,6 +250,7 @@ pub fn clone(tx: &mut Tx<'_>, folder: i64) -> Result<i64> {
     let sql = "INSERT INTO folder (files, bytes, depth, length)
                SELECT files, bytes, depth, length FROM folder WHERE id = $1 RETURNING id";
     let clone = tx.one(sql, params![folder])?.int(0)?;
+    tx.count(Counted::Folders, 1, 0);
     copy_entries(tx, folder, clone)?;
     Ok(clone)
 }
@@ -283,7 +285,10 @@ pub fn set_sums(tx: &mut Tx<'_>, folder: i64, totals: Totals, reach: Reach) -> R
 pub fn new_folder(tx: &mut Tx<'_>, totals: Totals, reach: Reach) -> Result<i64> {
     let sql = "INSERT INTO folder (files, bytes, depth, length) VALUES ($1, $2, $3, $4)
                RETURNING id";
-    tx.one(sql, params![totals.files, totals.bytes, reach.depth, reach.length])?.int(0)
+    let sums = params![totals.files, totals.bytes, reach.depth, reach.length];
+    let id = tx.one(sql, sums)?.int(0)?;
+    tx.count(Counted::Folders, 1, 0);
+    Ok(id)
 }
 
 /// Makes an entry, or repoints it. Whoever repoints lets go of the old target.

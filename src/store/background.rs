@@ -12,9 +12,9 @@ use crate::{
     blob::{self, ObjectInfo, Unlisted},
     error::{Error, Kind, Result},
     limits::{
-        EXPIRE_EVERY, PIN_RENEW, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
-        RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, SWEEP_AGE_UNNAMED,
-        SWEEP_EVERY, SWEEP_FIRST, micros,
+        EXPIRE_EVERY, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT, RECLAIM_OWED,
+        RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, SWEEP_AGE_UNNAMED, SWEEP_EVERY, SWEEP_FIRST,
+        UNPIN_EVERY, micros,
     },
     model::{Digest, StorePath},
     namespace::{
@@ -31,7 +31,8 @@ pub(super) fn start(store: &Store) {
     let tasks = &store.0.tasks;
     tasks.spawn(store.clone().every(RECLAIM_IDLE, "reclamation", Store::reclaim_gently));
     tasks.spawn(store.clone().every(RECLAIM_IDLE, "digests", Store::digest));
-    tasks.spawn(store.clone().every(PIN_RENEW, "pins", Store::renew_pins));
+    let unpin = store.clone().every_after(Duration::ZERO, UNPIN_EVERY, "pins", Store::unpin_others);
+    tasks.spawn(unpin);
     tasks.spawn(store.clone().every(EXPIRE_EVERY, "expiry", Store::expire));
     // Early at first, so that a server which is never up for long sweeps, too.
     let sweep = store.clone().every_after(SWEEP_FIRST, SWEEP_EVERY, "sweep", Store::sweep);
@@ -176,9 +177,20 @@ impl Store {
         Ok((deleted, failure))
     }
 
-    async fn renew_pins(&self) -> Result<()> {
+    /// Drops the pins that an earlier run has left behind, in steps.
+    async fn unpin_others(&self) -> Result<()> {
         let server = self.0.server.clone();
-        self.0.engine.write(None, move |tx| pin::renew(tx, &server)).await
+        let left = move |tx: &mut Tx<'_>| pin::of_others(tx, &server);
+        if self.0.engine.read(None, left).await? == 0 {
+            return Ok(());
+        }
+        loop {
+            let server = self.0.server.clone();
+            let step = move |tx: &mut Tx<'_>| pin::unpin_others(tx, &server);
+            if !self.0.engine.write(None, step).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Forgets the upload sessions and operations whose life is over. The background does the same.

@@ -24,6 +24,7 @@ use crate::{
     namespace::{
         check::{self, Lost, Scan, Suspect, Then},
         content::PartRow,
+        counted::Counted,
         garbage,
         sql::Tx,
     },
@@ -43,9 +44,18 @@ pub struct Checking {
 }
 
 enum At {
-    Rows { scan: Scan, round: usize, recounted: bool },
+    Rows {
+        scan: Scan,
+        round: usize,
+        recounted: bool,
+    },
+    /// The next one of those that are kept.
+    Sums(usize),
     Parts(i64),
-    Objects { list: BoxStream<'static, Result<ObjectInfo, Unlisted>>, now: i64 },
+    Objects {
+        list: BoxStream<'static, Result<ObjectInfo, Unlisted>>,
+        now: i64,
+    },
     Done,
     Over,
 }
@@ -98,6 +108,7 @@ impl Checking {
             }
             self.at = match std::mem::replace(&mut self.at, At::Over) {
                 At::Rows { scan, round, recounted } => self.rows(scan, round, recounted).await?,
+                At::Sums(next) => self.sums(next).await?,
                 At::Parts(after) => self.parts(after).await?,
                 At::Objects { list, now } => self.objects(list, now).await?,
                 At::Done | At::Over => {
@@ -162,10 +173,28 @@ impl Checking {
         self.is_repeat = round > 0 && !scan.is_past_folders();
         let step = move |tx: &mut Tx<'_>| scan.step(tx).map(|looked| (scan, looked));
         let (scan, looked) = self.store.0.engine.read(None, step).await?;
-        let Some(looked) = looked else { return Ok(At::Parts(0)) };
+        let Some(looked) = looked else { return Ok(At::Sums(0)) };
         self.report.rows += looked.rows;
         self.suspects.extend(looked.suspects);
         Ok(At::Rows { scan, round, recounted })
+    }
+
+    /// Compares a sum with a recount.
+    async fn sums(&mut self, next: usize) -> Result<At> {
+        let Some(what) = Counted::ALL.get(next).copied() else { return Ok(At::Parts(0)) };
+        let judge = move |tx: &mut Tx<'_>| check::judge_sum(tx, what);
+        if let Some((mut finding, drift)) = self.store.0.engine.read(None, judge).await? {
+            if self.request.repair {
+                let mend = move |tx: &mut Tx<'_>| {
+                    tx.count(what, drift.count, drift.bytes);
+                    Ok(())
+                };
+                self.store.0.engine.write(None, mend).await?;
+                finding.repaired = true;
+            }
+            self.tell(finding);
+        }
+        Ok(At::Sums(next + 1))
     }
 
     /// Looks at the bytes of some parts.

@@ -23,7 +23,7 @@ impl Drop for Held {
 
 impl Store {
     /// Drops all pins of an owner in a task of its own, in steps. Where the database cannot be written
-    /// it tries again until it can: a server renews all its pins, so that none expires while it lives.
+    /// it tries again until it can: no pin of a server is dropped by others while it lives.
     pub(super) fn unpin(&self, owner: String) {
         let store = self.clone();
         self.spawn(async move {

@@ -78,7 +78,7 @@ async fn entries_without_a_target_are_found() {
                     "DELETE FROM folder WHERE id = (SELECT child FROM entry WHERE name = 'deep')",
                 );
             },
-            found: &[K::EntryTarget],
+            found: &[K::EntryTarget, K::StoreSums],
             paths: &["app/deep", "app2/deep"],
             left: &[K::EntryTarget],
         },
@@ -179,7 +179,7 @@ async fn damage_to_folders_is_found() {
             damage: |store| {
                 store.sql("INSERT INTO folder (files, bytes, depth, length) VALUES (0, 0, 0, 0)");
             },
-            found: &[K::Unreferenced],
+            found: &[K::StoreSums, K::Unreferenced],
             paths: &[],
             left: &[],
         },
@@ -219,7 +219,7 @@ async fn contents_without_their_parts_are_found() {
                        (SELECT content FROM entry WHERE name = 'conf'))",
                 );
             },
-            found: &[K::ContentParts],
+            found: &[K::ContentParts, K::StoreSums],
             paths: CONF,
             left: &[K::ContentParts],
         },
@@ -287,7 +287,7 @@ async fn contents_that_are_wrong_are_found() {
         Case {
             name: "garbage that is forgotten",
             damage: |store| store.sql("DELETE FROM garbage"),
-            found: &[K::Unreferenced],
+            found: &[K::StoreSums, K::Unreferenced],
             paths: &[],
             left: &[],
         },
@@ -343,7 +343,7 @@ async fn damage_to_parts_is_found() {
                     "INSERT INTO part (digest, size, bytes) VALUES (unhex('{digest}'), 3, unhex('616263'))"
                 ));
             },
-            found: &[K::Unreferenced],
+            found: &[K::StoreSums, K::Unreferenced],
             paths: &[],
             left: &[],
         },

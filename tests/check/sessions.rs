@@ -18,7 +18,7 @@ async fn damage_to_sessions_is_found() {
         Case {
             name: "a session that counts wrong",
             damage: |store| store.sql("UPDATE upload_session SET received = 300"),
-            found: &[K::SessionReceived],
+            found: &[K::SessionReceived, K::StoreSums],
             paths: &[],
             left: &[],
         },
@@ -46,14 +46,14 @@ async fn damage_to_sessions_is_found() {
         Case {
             name: "a committed session with chunks",
             damage: |store| store.sql("UPDATE upload_session SET committed = 1"),
-            found: &[K::SessionChunks],
+            found: &[K::SessionChunks, K::StoreSums],
             paths: &[],
             left: &[K::SessionChunks],
         },
         Case {
             name: "chunks without a session",
             damage: |store| store.sql("DELETE FROM upload_session"),
-            found: &[K::ChunkOrphan],
+            found: &[K::ChunkOrphan, K::StoreSums],
             paths: &[],
             left: &[],
         },

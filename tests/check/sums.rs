@@ -45,6 +45,43 @@ async fn impossible_numbers_of_folders_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sums_that_differ_from_a_recount_are_found() {
+    let found = &[K::StoreSums];
+    let case = |name, damage| Case { name, damage, found, paths: &[], left: &[] };
+    try_all(&[
+        case("sums that are too large", |store| {
+            store.sql("UPDATE sums SET number = number + 3, bytes = bytes + 5 WHERE kind IN (3, 6)");
+        }),
+        case("sums that are too small", |store| {
+            store.sql("UPDATE sums SET number = number - 1 WHERE kind < 3");
+        }),
+        case("sums that are lost", |store| store.sql("DELETE FROM sums")),
+        case("sums that no store can have", |store| {
+            store.sql(&format!("UPDATE sums SET number = {MAX}, bytes = {MIN}"));
+        }),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_space_that_is_used_is_told_without_a_recount() {
+    let folder = Folder::new();
+    let store = folder.open(FOR_EVER).await;
+    fill(&store).await;
+    store.close().await;
+    drop(store);
+    folder.sql("UPDATE sums SET number = 1000 * kind, bytes = 1000000 * kind");
+    let store = folder.open(FOR_EVER).await;
+    let info = store.info(Call::default()).await.unwrap();
+    assert_eq!(info.folders, 1_000);
+    assert_eq!((info.unique.count, info.unique.bytes), (7_000, 7_000_000));
+    assert_eq!(info.on_disk.count, 4_000);
+    assert_eq!((info.garbage.count, info.garbage.bytes), (11_000, 11_000_000));
+    assert_eq!((info.staging.count, info.staging.bytes), (7_000, 7_000_000));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn impossible_sizes_are_found() {
     try_all(&[
         Case {
@@ -52,7 +89,7 @@ async fn impossible_sizes_are_found() {
             damage: |store| {
                 store.sql(&format!("UPDATE part SET size = {MAX} WHERE object IS NOT NULL"));
             },
-            found: &[K::ContentParts, K::PartDamaged],
+            found: &[K::ContentParts, K::PartDamaged, K::StoreSums],
             paths: &["app/bin/run", "app2/bin/run"],
             left: &[K::ContentParts, K::PartDamaged],
         },
@@ -96,7 +133,7 @@ async fn numbers_that_no_store_can_have_stop_nothing_but_writes() {
         store.reclaim().await.unwrap();
         assert_eq!(
             kinds(&check(&store, REPAIR).await),
-            [K::EntrySize, K::FolderTotals, K::SessionReceived]
+            [K::EntrySize, K::FolderTotals, K::SessionReceived, K::StoreSums]
         );
         assert_eq!(kinds(&check(&store, DEEP).await), [K::EntrySize]);
         store.delete(&path("app2"), Call::default()).await.unwrap();

@@ -8,6 +8,11 @@ use crate::harness::{DEEP, FOR_EVER, Folder, check, copy, fill, put};
 const PIECES: &str = "SELECT id, pieces FROM upload_session ORDER BY id";
 /// The depth and the length of every folder.
 const REACH: &str = "SELECT id, depth, length FROM folder ORDER BY id";
+/// What is counted.
+const SUMS: &str =
+    "SELECT kind, number, bytes FROM sums WHERE number > 0 OR bytes > 0 ORDER BY kind";
+/// What garbage frees.
+const WAITING: &str = "SELECT kind, id, bytes FROM garbage ORDER BY kind, id";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_the_first_format_is_brought_up_to_date() {
@@ -21,9 +26,16 @@ async fn a_store_of_the_first_format_is_brought_up_to_date() {
     store.close().await;
     drop(store);
     let (reach, pieces) = (folder.reader().rows(REACH), folder.reader().rows(PIECES));
+    let (sums, waiting) = (folder.reader().rows(SUMS), folder.reader().rows(WAITING));
+    assert!(sums.len() >= 6 && !waiting.is_empty(), "{sums:?}, {waiting:?}");
     folder.unmark();
     folder.sql(
-        "DROP INDEX operation_change; ALTER TABLE operation DROP COLUMN change;
+        "DROP TABLE sums; ALTER TABLE garbage DROP COLUMN bytes; DROP INDEX pin_server;
+         ALTER TABLE pin ADD COLUMN expires BIGINT NOT NULL DEFAULT 0;
+         CREATE INDEX pin_expires ON pin (expires);
+         CREATE INDEX part_inline_size ON part (size) WHERE object IS NULL;
+         CREATE INDEX part_object_size ON part (size) WHERE object IS NOT NULL;
+         DROP INDEX operation_change; ALTER TABLE operation DROP COLUMN change;
          ALTER TABLE operation DROP COLUMN files_replaced;
          ALTER TABLE operation DROP COLUMN skip_files_unmatched;
          ALTER TABLE folder DROP COLUMN changes; ALTER TABLE dead_object DROP COLUMN claimed; DELETE FROM meta WHERE name IN ('change', 'change_forgotten');
@@ -35,7 +47,9 @@ async fn a_store_of_the_first_format_is_brought_up_to_date() {
     let store = folder.open(FOR_EVER).await;
     assert_eq!(folder.reader().rows(REACH), reach);
     assert_eq!(folder.reader().rows(PIECES), pieces);
-    assert_eq!(folder.reader().number("SELECT value FROM meta WHERE name = 'format'"), 3);
+    assert_eq!(folder.reader().number("SELECT value FROM meta WHERE name = 'format'"), 4);
+    assert_eq!(folder.reader().rows(SUMS), sums);
+    assert_eq!(folder.reader().rows(WAITING), waiting);
     assert_eq!(check(&store, DEEP).await.findings, []);
     let error = copy(&store, "d", "a/b/c/d/e/f/g/h/i", &[]).await.expect_err("too deep");
     assert_eq!(error.kind(), Kind::PathTooLong);

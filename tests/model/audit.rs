@@ -23,7 +23,7 @@ macro_rules! live {
 }
 
 /// What must have no row.
-const LAWS: [(&str, &str); 13] = [
+const LAWS: [(&str, &str); 15] = [
     (
         "totals of a folder are the sums of its entries",
         live!("SELECT f.id FROM live JOIN folder f ON f.id = live.id
@@ -95,6 +95,27 @@ const LAWS: [(&str, &str); 13] = [
          GROUP BY s.id HAVING (s.committed = 0 AND s.received <> COALESCE(SUM(p.size), 0))
                            OR s.pieces <> COUNT(c.part)
                            OR COUNT(c.part) <> COUNT(p.id)",
+    ),
+    (
+        "the sums that are kept are those of a recount",
+        "SELECT r.kind, r.number, r.bytes, s.number, s.bytes FROM (
+           SELECT 1 AS kind, COUNT(*) AS number, 0 AS bytes FROM folder
+           UNION ALL SELECT 2, COUNT(*), 0 FROM content
+           UNION ALL SELECT 3, COUNT(*), COALESCE(SUM(size), 0) FROM part WHERE object IS NULL
+           UNION ALL SELECT 4, COUNT(*), COALESCE(SUM(size), 0) FROM part WHERE object IS NOT NULL
+           UNION ALL SELECT 5, COUNT(*), COALESCE(SUM(size), 0) FROM dead_object
+           UNION ALL SELECT 6, COUNT(bytes), COALESCE(SUM(bytes), 0) FROM garbage
+           UNION ALL SELECT 7, COUNT(*), COALESCE(SUM(received), 0) FROM upload_session
+             WHERE committed = 0) AS r
+         LEFT JOIN sums s ON s.kind = r.kind
+         WHERE r.number <> COALESCE(s.number, 0) OR r.bytes <> COALESCE(s.bytes, 0)",
+    ),
+    (
+        "garbage without a path frees what it has",
+        "SELECT g.kind, g.id FROM garbage g LEFT JOIN part p ON g.kind = 3 AND p.id = g.id
+         LEFT JOIN content c ON g.kind = 2 AND c.id = g.id
+         LEFT JOIN folder f ON g.kind = 1 AND f.id = g.id
+         WHERE g.bytes <> COALESCE(p.size, c.size, f.bytes)",
     ),
     ("no operation runs", "SELECT seq FROM operation WHERE state = 1"),
 ];

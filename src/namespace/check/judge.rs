@@ -8,11 +8,12 @@
 
 use crate::{
     error::Result,
-    limits::{CHECK_PAGE_ROWS, CHECK_REPAIR_ROWS},
+    limits::{CHECK_PAGE_ROWS, CHECK_REPAIR_ROWS, TOTAL_MAX},
     model::{Digest, Finding, FindingKind, Totals, folded},
     namespace::{
         check::{List, Run, Suspect, folders, places::Places},
         content as stored,
+        counted::Counted,
         garbage::{self, Kind, Ref, is_referenced, let_go},
         reach::Reach,
         schema::ROOT,
@@ -61,7 +62,7 @@ fn finding(kind: FindingKind, places: Places, text: &str) -> Finding {
 }
 
 /// A finding about what has no path.
-fn finding_aside(kind: FindingKind, message: String) -> Finding {
+pub(super) fn finding_aside(kind: FindingKind, message: String) -> Finding {
     Finding { kind, message, paths: Vec::new(), more_paths: false, repaired: false }
 }
 
@@ -358,6 +359,7 @@ fn session(tx: &mut Tx<'_>, id: &str, then: Then) -> Result<Vec<Finding>> {
     if then == Then::Repair {
         let sql = "UPDATE upload_session SET received = $1 WHERE id = $2";
         tx.execute(sql, params![run.sum, id])?;
+        tx.count(Counted::Staging, 0, run.sum.clamp(0, TOTAL_MAX) - row.count(1)?);
         finding.repaired = true;
     }
     Ok(vec![finding])

@@ -1,7 +1,13 @@
 //! What waits to be freed, as the store tells it.
 
 use super::*;
-use crate::limits::{RECLAIM_CHUNK_ROWS, RECLAIM_OWED_MAX};
+use crate::{
+    limits::{RECLAIM_CHUNK_ROWS, RECLAIM_OWED_MAX, UNPIN_ROWS},
+    namespace::{
+        garbage::Ref,
+        pin::{self, Owner},
+    },
+};
 
 /// The rows and bytes that wait.
 async fn waiting(fixture: &Fixture) -> (i64, i64) {
@@ -74,4 +80,30 @@ async fn a_step_takes_apart_what_it_owes_although_callers_wait() {
         assert_eq!(before - left, done, "{owed} owed");
         before = left;
     }
+}
+
+#[tokio::test]
+async fn pins_of_an_earlier_run_are_dropped_in_steps() {
+    let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
+    fixture.upload("f", "f").await.unwrap();
+    let own = fixture.store.0.server.clone();
+    let steps = move |tx: &mut Tx<'_>| {
+        let pins = "SELECT COUNT(*) FROM pin";
+        pin::pin(tx, &Owner::new(&own), Ref::content(1))?;
+        for server in ["-", "~"] {
+            let other = Owner::new(server);
+            for _ in 0..UNPIN_ROWS {
+                pin::pin(tx, &other, Ref::content(1))?;
+            }
+        }
+        assert_eq!(pin::of_others(tx, &own)?, 2 * UNPIN_ROWS as u64);
+        let mut left = tx.one(pins, &[])?.int(0)?;
+        while pin::unpin_others(tx, &own)? {
+            left -= UNPIN_ROWS as i64;
+            assert_eq!(tx.one(pins, &[])?.int(0)?, left);
+        }
+        assert_eq!(left, 1, "its own stays");
+        Ok(())
+    };
+    fixture.store.0.engine.write(None, steps).await.unwrap();
 }

@@ -1,0 +1,80 @@
+//! The sums that the store keeps of itself, so that nobody who asks for them waits for a recount.
+//!
+//! **Invariant:** whoever adds, changes or removes a row that is counted says so by
+//! [`Tx::count`], and the engine adds that to the sums in the same transaction. So a sum differs from a
+//! recount in the same snapshot by what is wrong with it, whatever is written meanwhile.
+
+use crate::{
+    error::Result,
+    model::Usage,
+    namespace::{
+        counted::{Counted, Sums},
+        sql::{Tx, count, params, sum},
+    },
+};
+
+/// Reads the sums.
+///
+/// # Errors
+/// Those of the engine.
+pub fn kept(tx: &mut Tx<'_>) -> Result<Sums> {
+    let mut sums = Sums::default();
+    for row in tx.all("SELECT kind, number, bytes FROM sums", &[])? {
+        let kind = row.int(0)?;
+        if let Some(what) = Counted::ALL.into_iter().find(|what| *what as i64 == kind) {
+            sums.add(what, Usage { count: row.count(1)?, bytes: row.count(2)? });
+        }
+    }
+    Ok(sums)
+}
+
+/// Adds what has changed to the sums.
+///
+/// # Errors
+/// Those of the engine.
+pub fn keep(tx: &mut Tx<'_>, changes: &Sums) -> Result<()> {
+    for (what, change) in changes.iter() {
+        tx.execute(
+            concat!(
+                "INSERT INTO sums (kind, number, bytes) VALUES ($1, $2, $3)
+                 ON CONFLICT (kind) DO UPDATE SET number = ",
+                count!("sums.number"),
+                " + excluded.number, bytes = ",
+                count!("sums.bytes"),
+                " + excluded.bytes"
+            ),
+            params![what as i64, change.count, change.bytes],
+        )?;
+    }
+    Ok(())
+}
+
+/// Counts anew, row by row.
+///
+/// # Errors
+/// Those of the engine.
+pub fn recount(tx: &mut Tx<'_>, what: Counted) -> Result<Usage> {
+    let sql = match what {
+        Counted::Folders => "SELECT COUNT(*), CAST(0 AS BIGINT) FROM folder",
+        Counted::Contents => "SELECT COUNT(*), CAST(0 AS BIGINT) FROM content",
+        Counted::Inline => {
+            concat!("SELECT COUNT(*), ", sum!("size"), " FROM part WHERE object IS NULL")
+        }
+        Counted::Objects => {
+            concat!("SELECT COUNT(*), ", sum!("size"), " FROM part WHERE object IS NOT NULL")
+        }
+        Counted::Dead => concat!("SELECT COUNT(*), ", sum!("size"), " FROM dead_object"),
+        Counted::Waiting => {
+            concat!("SELECT COUNT(*), ", sum!("bytes"), " FROM garbage WHERE bytes IS NOT NULL")
+        }
+        Counted::Staging => {
+            concat!(
+                "SELECT COUNT(*), ",
+                sum!("received"),
+                " FROM upload_session WHERE committed = 0"
+            )
+        }
+    };
+    let row = tx.one(sql, &[])?;
+    Ok(Usage { count: row.int(0)?, bytes: row.int(1)? })
+}
