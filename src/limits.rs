@@ -173,7 +173,8 @@ pub const DATABASE_KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub const STEP: Duration = Duration::from_millis(5);
 /// Rows that one step of a filtered copy touches at most.
 pub const FILTER_STEP_ROWS: usize = 2_000;
-/// How long one step of reclamation works, unless callers wait or it owes more.
+/// How long one step of reclamation works, unless callers wait or it owes more; whatever it owes, no longer
+/// than [`STEP`].
 pub const RECLAIM_STEP: Duration = Duration::from_millis(1);
 /// Rows that it looks at before it looks at the clock.
 pub const RECLAIM_CHUNK_ROWS: usize = 8;
@@ -182,10 +183,10 @@ pub const RECLAIM_CHUNK_ROWS: usize = 8;
 pub const RECLAIM_REST: u32 = 4;
 /// How long after a write of somebody else it does so.
 pub const RECLAIM_QUIET: Duration = Duration::from_secs(10);
-/// What a step owes for each write since the last one, whoever waits: a file that was overwritten is a
-/// content and a part.
+/// What reclamation owes for each write of somebody else, whoever waits: a file that was overwritten is a
+/// content and a part. What one step does not pay is owed by the next, without a rest before it.
 pub const RECLAIM_OWED: u64 = 2;
-/// What it owes at most.
+/// What it owes at most: what is let go of beyond that waits until callers let it.
 pub const RECLAIM_OWED_MAX: u64 = 256;
 /// How long reclamation sleeps when nothing is due.
 pub const RECLAIM_IDLE: Duration = Duration::from_millis(500);

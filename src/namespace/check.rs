@@ -4,7 +4,8 @@
 //! [`Scan`] goes through the tables in pages and collects what looks wrong; [`judge`](fn@judge) looks at
 //! one such row again, in one transaction, and says what is wrong, or nothing. So a scan may be
 //! confused by writers between its pages without a false word, memory is bounded, and no statement of
-//! the scan takes longer for a larger store; a verdict takes longer for a larger folder or file. Folders
+//! the scan takes longer for a larger store; a verdict takes longer for a larger folder or file, and holds
+//! up no writer: [`mend`](fn@mend) alone writes, a few rows at a time. Folders
 //! are compared with their direct entries only; what is true of every folder is then true of the tree.
 //!
 //! **Deliberately absent:** a search for circles of folders, which would need the whole tree in
@@ -14,6 +15,7 @@
 mod contents;
 mod folders;
 mod judge;
+mod mend;
 mod places;
 mod sessions;
 mod sums;
@@ -21,7 +23,8 @@ mod sums;
 use std::time::Instant;
 
 pub use contents::stored_parts;
-pub use judge::{Lost, Then, judge, judge_lost, judge_object};
+pub use judge::{Lost, Verdict, judge, judge_lost, judge_object};
+pub use mend::{Mend, Mended, mend};
 pub use sums::judge_sum;
 
 use crate::{

@@ -11,11 +11,9 @@
 //! gone. Only living parts have a row; an object key is in `dead_object` before its object is deleted. A
 //! row that comes to name an object takes its mark away, and one that is claimed can no longer be named.
 
-use std::time::Instant;
-
 use crate::{
     error::{self, Error, Result},
-    limits::{RECLAIM_CHUNK_ROWS, RECLAIM_STEP, TOTAL_MAX},
+    limits::{RECLAIM_CHUNK_ROWS, TOTAL_MAX},
     model::Usage,
     namespace::{
         counted::{Counted, Sums},
@@ -81,6 +79,12 @@ pub fn is_referenced(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
         }
     };
     Ok(referenced || is_pinned(tx, target)?)
+}
+
+/// Whether it waits to be freed.
+pub fn is_garbage(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
+    let sql = "SELECT 1 FROM garbage WHERE kind = $1 AND id = $2";
+    tx.exists(sql, params![target.kind_number(), target.id])
 }
 
 /// Whether a pin holds it.
@@ -152,17 +156,18 @@ fn count_waiting(tx: &mut Tx<'_>, before: Option<i64>, after: Option<i64>) {
     tx.count(Counted::Waiting, count, after.unwrap_or(0) - before.unwrap_or(0));
 }
 
-/// Takes apart what was let go of `grace` microseconds ago, for about [`RECLAIM_STEP`].
-///
-/// Returns whether more is due. `is_pressed` tells that callers wait; the step then ends early, but
-/// not before it has taken `owed` things apart.
-pub fn reclaim(
-    tx: &mut Tx<'_>,
-    grace: i64,
-    owed: u64,
-    is_pressed: &dyn Fn() -> bool,
-) -> Result<bool> {
-    let started = Instant::now();
+/// What a step of reclamation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Things that were looked at, each taken apart by [`RECLAIM_CHUNK_ROWS`] at most.
+    pub done: u64,
+    /// Whether more may be due.
+    pub is_more: bool,
+}
+
+/// Takes apart what was let go of `grace` microseconds ago, until `is_enough`, which is told how many
+/// things are done.
+pub fn reclaim(tx: &mut Tx<'_>, grace: i64, is_enough: &dyn Fn(u64) -> bool) -> Result<Reclaimed> {
     let mut done = 0;
     let before = tx.now()?.saturating_sub(grace);
     loop {
@@ -171,7 +176,7 @@ pub fn reclaim(
         let sql = "SELECT kind, id, since FROM garbage WHERE since <= $1
                    ORDER BY since, kind DESC LIMIT 1";
         let Some(row) = tx.first(sql, params![before])? else {
-            return Ok(false);
+            return Ok(Reclaimed { done, is_more: false });
         };
         let (kind, id, since) = (row.int(0)?, row.int(1)?, row.int(2)?);
         match kind {
@@ -180,8 +185,8 @@ pub fn reclaim(
             _ => reclaim_part(tx, id)?,
         }
         done += 1;
-        if done >= owed && (started.elapsed() >= RECLAIM_STEP || is_pressed()) {
-            return Ok(true);
+        if is_enough(done) {
+            return Ok(Reclaimed { done, is_more: true });
         }
     }
 }

@@ -289,7 +289,7 @@ impl<'a> Tx<'a> {
     /// Says that so many rows of what the store counts are there now, or gone, and how many bytes they
     /// have. What is said in a job is kept if the job is.
     pub fn count(&mut self, what: Counted, count: i64, bytes: i64) {
-        self.counted.add(what, Usage { count, bytes });
+        self.counted.add(what, Usage { bytes, count });
     }
 
     /// Takes what was counted so far.

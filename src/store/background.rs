@@ -13,8 +13,8 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{
         EXPIRE_EVERY, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT, RECLAIM_OWED,
-        RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, SWEEP_AGE_UNNAMED, SWEEP_EVERY, SWEEP_FIRST,
-        UNPIN_EVERY, micros,
+        RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, RECLAIM_STEP, STEP, SWEEP_AGE_UNNAMED,
+        SWEEP_EVERY, SWEEP_FIRST, UNPIN_EVERY, micros,
     },
     model::{Digest, StorePath},
     namespace::{
@@ -25,6 +25,12 @@ use crate::{
     },
     store::{Store, blob_error},
 };
+
+/// Whether a step of reclamation has done enough, which has taken so many things of those that it owes
+/// apart and so much time.
+pub(super) fn is_enough((done, owed): (u64, u64), took: Duration, is_pressed: bool) -> bool {
+    took >= STEP || (done >= owed && (is_pressed || took >= RECLAIM_STEP))
+}
 
 /// Starts the background work of a store.
 pub(super) fn start(store: &Store) {
@@ -105,7 +111,7 @@ impl Store {
     async fn take_apart(&self, rest: u32) -> Result<()> {
         let grace = micros(self.0.config.reclaim_grace);
         let mut written = self.0.engine.written();
-        let mut seen_others = None;
+        let (mut seen_others, mut owed) = (None, 0);
         while self.0.engine.read(None, move |tx| garbage::is_due(tx, grace)).await? {
             let (engine, started) = (self.0.engine.clone(), Instant::now());
             let others = engine.written().saturating_sub(written);
@@ -115,13 +121,20 @@ impl Store {
                 seen_others = Some(started);
             }
             // However much they let go of, it is taken apart.
-            let owed = (others * RECLAIM_OWED).min(RECLAIM_OWED_MAX);
-            let step =
-                move |tx: &mut Tx<'_>| garbage::reclaim(tx, grace, owed, &|| engine.is_pressed());
-            if !self.0.engine.write(None, step).await? {
+            owed = (owed + others * RECLAIM_OWED).min(RECLAIM_OWED_MAX);
+            let step = move |tx: &mut Tx<'_>| {
+                let started = Instant::now();
+                garbage::reclaim(tx, grace, &|done| {
+                    is_enough((done, owed), started.elapsed(), engine.is_pressed())
+                })
+            };
+            let reclaimed = self.0.engine.write(None, step).await?;
+            if !reclaimed.is_more {
                 break;
             }
-            if seen_others.is_some_and(|seen| seen.elapsed() < RECLAIM_QUIET) && rest > 0 {
+            owed = owed.saturating_sub(reclaimed.done);
+            let is_quiet = seen_others.is_none_or(|seen| seen.elapsed() >= RECLAIM_QUIET);
+            if owed == 0 && !is_quiet && rest > 0 {
                 tokio::time::sleep(started.elapsed() * rest).await;
             }
         }

@@ -3,7 +3,7 @@
 //! It goes through the tables, then through the parts and their objects, then through the listing of
 //! the blob store. Whoever asks for the next report moves it on: a caller that leaves ends it, and one
 //! that is slow slows nobody. What looks wrong in one snapshot is told only if one later transaction
-//! agrees, because writers and reclamation go on meanwhile.
+//! agrees, because writers and reclamation go on meanwhile. A repair is a transaction of its own.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ use crate::{
     },
     model::{CheckReport, CheckRequest, Finding, FindingKind},
     namespace::{
-        check::{self, Lost, Scan, Suspect, Then},
+        check::{self, Lost, Mend, Mended, Scan, Suspect, Verdict},
         content::PartRow,
         counted::Counted,
         garbage,
@@ -121,45 +121,25 @@ impl Checking {
         Ok(Some(CheckReport { findings, ..self.report.clone() }))
     }
 
-    fn then(&self) -> Then {
-        if self.request.repair { Then::Repair } else { Then::Tell }
-    }
-
     fn tell(&mut self, finding: Finding) {
         self.report.total += 1;
         self.report.repaired += u64::from(finding.repaired);
         self.report.findings.push(finding);
     }
 
-    /// Runs a verdict, in a transaction that can write only where it may repair.
-    async fn run<T: Send + 'static>(
-        &mut self,
-        verdict: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        match self.then() {
-            Then::Tell => self.store.0.engine.read(None, verdict).await,
-            Then::Repair => self.store.0.engine.write(None, verdict).await,
-        }
-    }
-
+    /// Looks at a suspect again, in one snapshot, and mends what can be.
     async fn judge(&mut self, suspect: Suspect) -> Result<()> {
-        let then = self.then();
-        let again = suspect.clone();
-        let findings = self.run(move |tx| check::judge(tx, &suspect, then)).await?;
-        if let At::Rows { recounted, .. } = &mut self.at {
-            *recounted |= findings.iter().any(is_recounted);
-        }
-        if self.is_repeat {
-            return Ok(());
-        }
-        for finding in findings {
-            if finding.kind == FindingKind::ChunkOrphan && self.request.repair && !finding.repaired
-            {
-                // There are more of them than one step takes.
-                self.suspects.push_front(again.clone());
-                continue;
+        let judge = move |tx: &mut Tx<'_>| check::judge(tx, &suspect);
+        for Verdict { mut finding, mend } in self.store.0.engine.read(None, judge).await? {
+            if let Some(mend) = mend.filter(|_| self.request.repair) {
+                finding.repaired = self.store.mend(mend).await?;
             }
-            self.tell(finding);
+            if let At::Rows { recounted, .. } = &mut self.at {
+                *recounted |= is_recounted(&finding);
+            }
+            if !self.is_repeat {
+                self.tell(finding);
+            }
         }
         Ok(())
     }
@@ -275,10 +255,16 @@ impl Checking {
         if matches!(looked, Err(blob::Error::Missing { .. })) {
             return Ok(());
         }
-        let (then, key) = (self.then(), object.key.clone());
+        let (repair, key) = (self.request.repair, object.key.clone());
         let verdict =
-            move |tx: &mut Tx<'_>| check::judge_object(tx, &object.key, object.size, then);
-        let Some(finding) = self.run(verdict).await? else { return Ok(()) };
+            move |tx: &mut Tx<'_>| check::judge_object(tx, &object.key, object.size, repair);
+        let engine = &self.store.0.engine;
+        let finding = if repair {
+            engine.write(None, verdict).await?
+        } else {
+            engine.read(None, verdict).await?
+        };
+        let Some(finding) = finding else { return Ok(()) };
         tracing::warn!(object = key, repaired = finding.repaired, "an object belongs to nothing");
         if finding.repaired {
             // What cannot be deleted now is tried again by reclamation.
@@ -311,6 +297,19 @@ fn is_recounted(finding: &Finding) -> bool {
 }
 
 impl Store {
+    /// Mends something in steps. Returns whether it is well then.
+    async fn mend(&self, mend: Mend) -> Result<bool> {
+        loop {
+            let again = mend.clone();
+            let step = move |tx: &mut Tx<'_>| check::mend(tx, &again);
+            match self.0.engine.write(None, step).await? {
+                Mended::More => {}
+                Mended::Yes => return Ok(true),
+                Mended::No => return Ok(false),
+            }
+        }
+    }
+
     /// Looks whether the bytes of a part are there, and in a deep check whether they are its own.
     async fn look_at(&self, part: PartRow, request: CheckRequest) -> (PartRow, Option<Lost>) {
         let result = match (&part.bytes, &part.object) {

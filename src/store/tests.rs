@@ -4,6 +4,7 @@
 //! the test queued them and run in one batch.
 
 mod backups;
+mod checks;
 mod copies;
 #[path = "../../tests/support/database.rs"]
 mod database;

@@ -1,34 +1,34 @@
-//! The verdict on one row: what is wrong with it, in one transaction, and the repair where that is
-//! safe.
-//!
-//! **Invariants:** a repair never touches what has a path. Totals are recounted only on folders that
-//! the root leads to, because a copy on its way builds folders whose totals are ahead of their
-//! entries. What nothing refers to is handed to [`let_go`], whose reclamation proves it again before
-//! it takes anything apart.
+//! The verdict on one row: what is wrong with it, in one snapshot, and how that can be mended where that
+//! is safe.
 
 use crate::{
     error::Result,
-    limits::{CHECK_PAGE_ROWS, CHECK_REPAIR_ROWS, TOTAL_MAX},
+    limits::CHECK_PAGE_ROWS,
     model::{Digest, Finding, FindingKind, Totals, folded},
     namespace::{
-        check::{List, Run, Suspect, folders, places::Places},
+        check::{List, Mend, Run, Suspect, folders, places::Places},
         content as stored,
-        counted::Counted,
-        garbage::{self, Kind, Ref, is_referenced, let_go},
+        garbage::{self, Kind, Ref, is_garbage, is_referenced},
         reach::Reach,
         schema::ROOT,
         sql::{Tx, count, params, sum},
-        tree,
     },
 };
 
-/// What a verdict leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// It is told.
-    Tell,
-    /// It is told, and repaired where that is safe.
-    Repair,
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// For the caller.
+    pub finding: Finding,
+    /// How it can be mended, where that is safe.
+    pub mend: Option<Mend>,
+}
+
+impl Verdict {
+    /// About what cannot be mended.
+    fn told(finding: Finding) -> Self {
+        Self { finding, mend: None }
+    }
 }
 
 /// What became of the bytes of a part.
@@ -45,30 +45,26 @@ pub enum Lost {
 /// Looks at a suspect again and says what is wrong with it; nothing for one that is well.
 ///
 /// # Errors
-/// Those of the engine; nothing is repaired then.
-pub fn judge(tx: &mut Tx<'_>, suspect: &Suspect, then: Then) -> Result<Vec<Finding>> {
+/// Those of the engine.
+pub fn judge(tx: &mut Tx<'_>, suspect: &Suspect) -> Result<Vec<Verdict>> {
     match suspect {
-        Suspect::Entry(folder, folded, name) => entry(tx, (*folder, folded, name), then),
-        Suspect::Folder(id) => folder(tx, *id, then),
-        Suspect::Content(id) => content(tx, *id, then),
-        Suspect::Part(id) => part(tx, *id, then),
-        Suspect::Session(id) => session(tx, id, then),
+        Suspect::Entry(folder, folded, name) => entry(tx, (*folder, folded, name)),
+        Suspect::Folder(id) => folder(tx, *id),
+        Suspect::Content(id) => content(tx, *id),
+        Suspect::Part(id) => part(tx, *id),
+        Suspect::Session(id) => session(tx, id),
     }
 }
 
-fn finding(kind: FindingKind, places: Places, text: &str) -> Finding {
+fn finding(kind: FindingKind, places: &Places, text: &str) -> Finding {
     let message = format!("{places}: {text}");
-    Finding { kind, message, paths: places.paths, more_paths: places.more, repaired: false }
+    let paths = places.paths.clone();
+    Finding { kind, message, paths, more_paths: places.more, repaired: false }
 }
 
 /// A finding about what has no path.
 pub(super) fn finding_aside(kind: FindingKind, message: String) -> Finding {
     Finding { kind, message, paths: Vec::new(), more_paths: false, repaired: false }
-}
-
-fn is_garbage(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
-    let sql = "SELECT 1 FROM garbage WHERE kind = $1 AND id = $2";
-    tx.exists(sql, params![target.kind_number(), target.id])
 }
 
 /// Judges what nothing refers to and what does not wait to be freed.
@@ -77,31 +73,25 @@ fn unreferenced(
     target: Ref,
     kind: FindingKind,
     message: String,
-    then: Then,
-) -> Result<Option<Finding>> {
+) -> Result<Option<Verdict>> {
     if is_referenced(tx, target)? || is_garbage(tx, target)? {
         return Ok(None);
     }
-    let mut finding = finding_aside(kind, message);
-    if then == Then::Repair {
-        let_go(tx, target)?;
-        finding.repaired = true;
-    }
-    Ok(Some(finding))
+    let finding = finding_aside(kind, message);
+    Ok(Some(Verdict { finding, mend: Some(Mend::LetGo(target)) }))
 }
 
-fn lonely(tx: &mut Tx<'_>, target: Ref, then: Then) -> Result<Option<Finding>> {
+fn lonely(tx: &mut Tx<'_>, target: Ref) -> Result<Option<Verdict>> {
     let what = match target.kind {
         Kind::Folder => "folder",
         Kind::Content => "content",
         Kind::Part => "part",
     };
     let message = format!("a {what} that nothing refers to takes up space");
-    unreferenced(tx, target, FindingKind::Unreferenced, message, then)
+    unreferenced(tx, target, FindingKind::Unreferenced, message)
 }
 
-fn entry(tx: &mut Tx<'_>, key: (i64, &str, &str), then: Then) -> Result<Vec<Finding>> {
-    let (folder, filed, name) = key;
+fn entry(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Vec<Verdict>> {
     let row = tx.first(
         "SELECT e.child, e.content, e.size, f.id, c.size, c.etag
          FROM entry e LEFT JOIN folder f ON f.id = e.child LEFT JOIN content c ON c.id = e.content
@@ -125,54 +115,43 @@ fn entry(tx: &mut Tx<'_>, key: (i64, &str, &str), then: Then) -> Result<Vec<Find
         }
     };
     if let Some(text) = target {
-        wrong.push((FindingKind::EntryTarget, text.to_owned(), false));
+        wrong.push((FindingKind::EntryTarget, text.to_owned(), None));
     } else if let Some(found) = found_size
         && found != size
     {
         let text = format!("the file has {size} bytes and its content {found}; upload it again");
-        wrong.push((FindingKind::EntrySize, text, false));
+        wrong.push((FindingKind::EntrySize, text, None));
     }
-    let is_misfiled = folded(name) != filed;
-    if wrong.is_empty() && !is_misfiled || !Places::of_entry(tx, folder, name)?.is_live() {
+    if folded(name) != filed {
+        let text = "the name is filed under another one, so that it is not found".to_owned();
+        let refile = Mend::Refile(folder, filed.to_owned(), name.to_owned());
+        wrong.push((FindingKind::EntryFolded, text, Some(refile)));
+    }
+    if wrong.is_empty() {
         return Ok(Vec::new());
     }
-    if is_misfiled {
-        let repaired = then == Then::Repair && refile(tx, key)?;
-        let text = "the name is filed under another one, so that it is not found".to_owned();
-        wrong.push((FindingKind::EntryFolded, text, repaired));
+    let places = Places::of_entry(tx, folder, name)?;
+    if !places.is_live() {
+        return Ok(Vec::new());
     }
-    let mut findings = Vec::with_capacity(wrong.len());
-    for (kind, text, repaired) in wrong {
-        let places = Places::of_entry(tx, folder, name)?;
-        findings.push(Finding { repaired, ..finding(kind, places, &text) });
-    }
-    Ok(findings)
+    let verdict = |(kind, text, mend): (FindingKind, String, Option<Mend>)| Verdict {
+        finding: finding(kind, &places, &text),
+        mend,
+    };
+    Ok(wrong.into_iter().map(verdict).collect())
 }
 
-/// Files an entry under the folded form of its name, unless that name is there already.
-fn refile(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<bool> {
-    let right = folded(name);
-    let sql = "SELECT 1 FROM entry WHERE folder = $1 AND folded = $2 AND name = $3";
-    if tx.exists(sql, params![folder, &right, name])? {
-        return Ok(false);
-    }
-    let sql = "UPDATE entry SET folded = $1 WHERE folder = $2 AND folded = $3 AND name = $4";
-    tx.execute(sql, params![&right, folder, filed, name])?;
-    tree::count_change(tx, folder)?;
-    Ok(true)
-}
-
-fn folder(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
+fn folder(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     let Some((stored, reach)) = folders::sums(tx, id)? else {
         if !tx.exists("SELECT 1 FROM entry WHERE folder = $1 LIMIT 1", params![id])? {
             return Ok(Vec::new());
         }
         let message = "a folder is gone and its entries are not".to_owned();
         let orphan = FindingKind::EntryOrphan;
-        return Ok(unreferenced(tx, Ref::folder(id), orphan, message, then)?.into_iter().collect());
+        return Ok(unreferenced(tx, Ref::folder(id), orphan, message)?.into_iter().collect());
     };
-    if let Some(finding) = lonely(tx, Ref::folder(id), then)? {
-        return Ok(vec![finding]);
+    if let Some(verdict) = lonely(tx, Ref::folder(id))? {
+        return Ok(vec![verdict]);
     }
     let row = tx.one(
         concat!(
@@ -192,38 +171,34 @@ fn folder(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
     // With a folder below that is lost a recount would be short of it; that one is told.
     let is_far = reach != reach.or(far) || !folders::is_possible(reach);
     let is_wrong = (counted != stored || is_far) && row.int(3)? == 0;
-    let mut findings = Vec::new();
-    if is_wrong || is_empty {
-        let places = Places::of_folder(tx, id)?;
-        if is_wrong && places.is_live() {
-            let text = if counted == stored && folders::is_possible(reach) {
-                "paths below the folder are deeper or longer than it says".to_owned()
-            } else if counted == stored {
-                "no path can be as deep or long as the folder says".to_owned()
-            } else {
-                format!(
-                    "the folder says {} files of {} bytes and holds {} of {}",
-                    stored.files, stored.bytes, counted.files, counted.bytes
-                )
-            };
-            let repaired = then == Then::Repair;
-            if repaired {
-                tree::set_sums(tx, id, counted, far)?;
-                tree::count_change(tx, id)?;
-            }
-            findings
-                .push(Finding { repaired, ..finding(FindingKind::FolderTotals, places, &text) });
-        }
-        let places = Places::of_folder(tx, id)?;
-        if is_empty && places.is_live() {
-            let text = "the folder holds nothing; delete it";
-            findings.push(finding(FindingKind::FolderEmpty, places, text));
-        }
+    let mut verdicts = Vec::new();
+    if !is_wrong && !is_empty {
+        return Ok(verdicts);
     }
-    Ok(findings)
+    let places = Places::of_folder(tx, id)?;
+    if is_wrong && places.is_live() {
+        let text = if counted == stored && folders::is_possible(reach) {
+            "paths below the folder are deeper or longer than it says".to_owned()
+        } else if counted == stored {
+            "no path can be as deep or long as the folder says".to_owned()
+        } else {
+            format!(
+                "the folder says {} files of {} bytes and holds {} of {}",
+                stored.files, stored.bytes, counted.files, counted.bytes
+            )
+        };
+        let finding = finding(FindingKind::FolderTotals, &places, &text);
+        let mend = Some(Mend::Recount(id, (stored, reach), (counted, far)));
+        verdicts.push(Verdict { finding, mend });
+    }
+    if is_empty && places.is_live() {
+        let text = "the folder holds nothing; delete it";
+        verdicts.push(Verdict::told(finding(FindingKind::FolderEmpty, &places, text)));
+    }
+    Ok(verdicts)
 }
 
-fn content(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
+fn content(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     let target = Ref::content(id);
     let sql = "SELECT size, etag, digest FROM content WHERE id = $1";
     let Some(row) = tx.first(sql, params![id])? else {
@@ -232,9 +207,9 @@ fn content(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
         }
         let message = "a content is gone and its list of parts is not".to_owned();
         let orphan = FindingKind::ContentOrphan;
-        return Ok(unreferenced(tx, target, orphan, message, then)?.into_iter().collect());
+        return Ok(unreferenced(tx, target, orphan, message)?.into_iter().collect());
     };
-    let mut findings: Vec<Finding> = lonely(tx, target, then)?.into_iter().collect();
+    let mut verdicts: Vec<Verdict> = lonely(tx, target)?.into_iter().collect();
     let mut list = List::new(id);
     let mut after = -1;
     loop {
@@ -254,15 +229,16 @@ fn content(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
     }
     if !list.is_of(&row, 0)? {
         let text = "parts of the content are missing or are not its own; upload it again";
-        findings.push(finding(FindingKind::ContentParts, Places::of_content(tx, id)?, text));
+        let places = Places::of_content(tx, id)?;
+        verdicts.push(Verdict::told(finding(FindingKind::ContentParts, &places, text)));
     }
-    Ok(findings)
+    Ok(verdicts)
 }
 
-fn part(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
+fn part(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     let sql = "SELECT size, CAST(LENGTH(bytes) AS BIGINT), object FROM part WHERE id = $1";
     let Some(row) = tx.first(sql, params![id])? else { return Ok(Vec::new()) };
-    let mut findings: Vec<Finding> = lonely(tx, Ref::part(id), then)?.into_iter().collect();
+    let mut verdicts: Vec<Verdict> = lonely(tx, Ref::part(id))?.into_iter().collect();
     let wrong = match (row.opt_int(1)?, row.opt_text(2)?) {
         (None, None) => Some((FindingKind::PartPlace, "bytes of it are nowhere; upload it again")),
         (Some(_), Some(_)) => Some((FindingKind::PartPlace, "bytes of it are in two places")),
@@ -272,9 +248,10 @@ fn part(tx: &mut Tx<'_>, id: i64, then: Then) -> Result<Vec<Finding>> {
         (Some(_), None) | (None, Some(_)) => None,
     };
     if let Some((kind, text)) = wrong {
-        findings.push(finding(kind, Places::of_part(tx, id)?, text));
+        let places = Places::of_part(tx, id)?;
+        verdicts.push(Verdict::told(finding(kind, &places, text)));
     }
-    Ok(findings)
+    Ok(verdicts)
 }
 
 /// Says what the loss of a part's bytes means, unless the part is gone since or has other ones.
@@ -299,10 +276,10 @@ pub fn judge_lost(
         Lost::Unreadable => (FindingKind::PartDamaged, "bytes of it cannot be read"),
     };
     let text = format!("{text}; upload it again, or restore the blob store from a backup");
-    Ok(Some(finding(kind, Places::of_part(tx, id)?, &text)))
+    Ok(Some(finding(kind, &Places::of_part(tx, id)?, &text)))
 }
 
-/// Says that no row knows an object, and marks it for deletion.
+/// Says that no row knows an object, and marks it for deletion where it is to be repaired.
 ///
 /// # Errors
 /// Those of the engine; nothing is marked then.
@@ -310,21 +287,21 @@ pub fn judge_object(
     tx: &mut Tx<'_>,
     object: &str,
     size: u64,
-    then: Then,
+    repair: bool,
 ) -> Result<Option<Finding>> {
     if garbage::is_known_object(tx, object)? {
         return Ok(None);
     }
     let message = format!("an object of {size} bytes in the blob store belongs to nothing");
     let mut finding = finding_aside(FindingKind::ObjectUnknown, message);
-    if then == Then::Repair {
+    if repair {
         garbage::bury(tx, object, size as i64)?;
         finding.repaired = true;
     }
     Ok(Some(finding))
 }
 
-fn session(tx: &mut Tx<'_>, id: &str, then: Then) -> Result<Vec<Finding>> {
+fn session(tx: &mut Tx<'_>, id: &str) -> Result<Vec<Verdict>> {
     let mut run = Run::new(id.to_owned());
     let mut after = -1;
     loop {
@@ -343,43 +320,24 @@ fn session(tx: &mut Tx<'_>, id: &str, then: Then) -> Result<Vec<Finding>> {
     }
     let sql = "SELECT total, received, committed, path FROM upload_session WHERE id = $1";
     let Some(row) = tx.first(sql, params![id])? else {
-        return Ok(if after < 0 { Vec::new() } else { vec![chunk_orphan(tx, id, then)?] });
+        if after < 0 {
+            return Ok(Vec::new());
+        }
+        let message = "an upload session is gone and its chunks are not".to_owned();
+        let finding = finding_aside(FindingKind::ChunkOrphan, message);
+        return Ok(vec![Verdict { finding, mend: Some(Mend::Chunks(id.to_owned())) }]);
     };
     let (received, is_committed) = (row.int(1)?, row.int(2)? != 0);
     let name = format!("the upload session {id} of \"{}\"", row.text(3)?);
     if !run.is_good || run.end > row.int(0)? || (is_committed && after >= 0) {
         let message = format!("{name} has chunks that are damaged or not its own; delete it");
-        return Ok(vec![finding_aside(FindingKind::SessionChunks, message)]);
+        return Ok(vec![Verdict::told(finding_aside(FindingKind::SessionChunks, message))]);
     }
     if is_committed || received == run.sum {
         return Ok(Vec::new());
     }
     let message = format!("{name} says that it has {received} bytes and has {}", run.sum);
-    let mut finding = finding_aside(FindingKind::SessionReceived, message);
-    if then == Then::Repair {
-        let sql = "UPDATE upload_session SET received = $1 WHERE id = $2";
-        tx.execute(sql, params![run.sum, id])?;
-        tx.count(Counted::Staging, 0, run.sum.clamp(0, TOTAL_MAX) - row.count(1)?);
-        finding.repaired = true;
-    }
-    Ok(vec![finding])
-}
-
-/// Removes chunks of a session that is gone; all of them if they are few enough for one step.
-fn chunk_orphan(tx: &mut Tx<'_>, id: &str, then: Then) -> Result<Finding> {
-    let message = "an upload session is gone and its chunks are not".to_owned();
-    let mut finding = finding_aside(FindingKind::ChunkOrphan, message);
-    if then == Then::Repair {
-        let rows = tx.all(
-            "DELETE FROM upload_chunk WHERE session = $1 AND start IN (
-               SELECT start FROM upload_chunk WHERE session = $1 ORDER BY start LIMIT $2)
-             RETURNING part",
-            params![id, CHECK_REPAIR_ROWS],
-        )?;
-        for row in &rows {
-            let_go(tx, Ref::part(row.int(0)?))?;
-        }
-        finding.repaired = (rows.len() as i64) < CHECK_REPAIR_ROWS;
-    }
-    Ok(finding)
+    let finding = finding_aside(FindingKind::SessionReceived, message);
+    let mend = Some(Mend::Received(id.to_owned(), received, run.sum));
+    Ok(vec![Verdict { finding, mend }])
 }

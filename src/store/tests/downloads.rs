@@ -43,7 +43,7 @@ async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
 /// so many pieces of files have their rows.
 async fn reclaim_early(fixture: &Fixture, left: usize) {
     while fixture.number("SELECT COUNT(*) FROM content_part").await > left as i64 {
-        let step = |tx: &mut Tx<'_>| garbage::reclaim(tx, 0, 0, &|| true);
+        let step = |tx: &mut Tx<'_>| garbage::reclaim(tx, 0, &|_| true);
         fixture.store.0.engine.write(None, step).await.unwrap();
     }
 }

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::{
-    limits::{RECLAIM_CHUNK_ROWS, RECLAIM_OWED_MAX, UNPIN_ROWS},
+    limits::{RECLAIM_CHUNK_ROWS, RECLAIM_STEP, STEP, UNPIN_ROWS},
     namespace::{
         garbage::Ref,
         pin::{self, Owner},
     },
+    store::background::is_enough,
 };
 
 /// The rows and bytes that wait.
@@ -53,8 +54,8 @@ async fn what_waits_falls_step_by_step() {
     fixture.age(grace).await;
     let mut before = files * 10;
     assert_eq!(waiting(&fixture).await, (1, before));
-    let step = move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, micros(grace), 0, &|| true);
-    while fixture.store.0.engine.write(None, step).await.unwrap() {
+    let step = move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, micros(grace), &|_| true);
+    while fixture.store.0.engine.write(None, step).await.unwrap().is_more {
         let (_, bytes) = waiting(&fixture).await;
         assert!(bytes <= before, "{bytes} wait after {before}");
         before = bytes;
@@ -62,8 +63,18 @@ async fn what_waits_falls_step_by_step() {
     assert_eq!(waiting(&fixture).await, (0, 0));
 }
 
+#[test]
+fn a_step_takes_apart_what_it_owes_although_callers_wait_but_not_for_long() {
+    let short = Duration::ZERO;
+    assert!(!is_enough((1, 2), short, true) && is_enough((2, 2), short, true));
+    assert!(!is_enough((2, 2), short, false), "nobody waits");
+    assert!(is_enough((2, 2), RECLAIM_STEP, false));
+    assert!(!is_enough((1, 200), RECLAIM_STEP, true));
+    assert!(is_enough((1, 200), STEP, true) && is_enough((1, 200), STEP, false));
+}
+
 #[tokio::test]
-async fn a_step_takes_apart_what_it_owes_although_callers_wait() {
+async fn a_step_says_what_it_has_done() {
     // So that the background does nothing.
     let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
     for number in 0..8 {
@@ -73,13 +84,16 @@ async fn a_step_takes_apart_what_it_owes_although_callers_wait() {
     let contents = async || fixture.number("SELECT COUNT(*) FROM content").await;
     let mut before = contents().await;
     // Of each file the content, and the part after it.
-    for (owed, done) in [(0, 1), (2, 1), (6, 3), (RECLAIM_OWED_MAX, before - 5)] {
-        let step = move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, 0, owed, &|| true);
-        fixture.store.0.engine.write(None, step).await.unwrap();
+    for (enough, done, gone) in [(1, 1, 1), (2, 2, 1), (5, 5, 2), (u64::MAX, 8, 4)] {
+        let step =
+            move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, 0, &|done| done >= enough);
+        let reclaimed = fixture.store.0.engine.write(None, step).await.unwrap();
         let left = contents().await;
-        assert_eq!(before - left, done, "{owed} owed");
+        assert_eq!((reclaimed.done, before - left), (done, gone), "{enough} are enough");
+        assert_eq!(reclaimed.is_more, enough < u64::MAX);
         before = left;
     }
+    assert_eq!(before, 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,106 @@
+//! A check beside writers: it looks without them, and mends what they have changed since it looked.
+
+use super::*;
+use crate::{
+    model::{CheckRequest, Finding, FindingKind, SessionId},
+    namespace::check::{self, Mend, Mended, Suspect, Verdict},
+};
+
+const REPAIR: CheckRequest = CheckRequest { deep: false, repair: true };
+
+impl Fixture {
+    async fn execute(&self, sql: &'static str) {
+        let run = move |tx: &mut Tx<'_>| tx.execute(sql, &[]);
+        self.store.0.engine.write(None, run).await.unwrap();
+    }
+
+    /// Judges the folder that is the only one in another one, or a session.
+    async fn judge(&self, suspect: Suspect) -> Vec<Verdict> {
+        let judge = move |tx: &mut Tx<'_>| check::judge(tx, &suspect);
+        self.store.0.engine.read(None, judge).await.unwrap()
+    }
+
+    async fn mend(&self, mend: Mend) -> Mended {
+        let step = move |tx: &mut Tx<'_>| check::mend(tx, &mend);
+        self.store.0.engine.write(None, step).await.unwrap()
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        let mut checking = self.store.check(REPAIR).unwrap();
+        let mut findings = Vec::new();
+        while let Some(report) = checking.next().await.unwrap() {
+            findings.extend(report.findings);
+        }
+        findings
+    }
+
+    async fn totals(&self, at: &str) -> Totals {
+        self.store.stat(&path(at), Call::default()).await.unwrap().entry.totals
+    }
+}
+
+#[tokio::test]
+async fn a_repair_that_finds_nothing_to_mend_waits_for_no_writer() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/b", "b").await.unwrap();
+    fixture.execute("UPDATE entry SET size = 7 WHERE child IS NULL").await;
+    fixture.execute("UPDATE folder SET bytes = 7").await;
+    let held = fixture.hold_writer().await;
+    let kinds: Vec<_> = fixture.check().await.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [FindingKind::EntrySize]);
+    drop(held);
+}
+
+#[tokio::test]
+async fn what_is_written_after_the_verdict_on_a_folder_counts() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/b/f", "12345").await.unwrap();
+    fixture.execute("UPDATE folder SET files = files + 2, bytes = bytes - 3").await;
+    let id = "SELECT child FROM entry WHERE name = 'b'";
+    let mut verdicts = fixture.judge(Suspect::Folder(fixture.number(id).await)).await;
+    let Verdict { finding, mend } = verdicts.pop().unwrap();
+    assert_eq!((finding.kind, finding.repaired), (FindingKind::FolderTotals, false));
+    fixture.upload("a/b/g", "123").await.unwrap();
+    fixture.upload("a/b/deep/er/h", "1").await.unwrap();
+    assert_eq!(fixture.mend(mend.unwrap()).await, Mended::Yes);
+    assert_eq!(fixture.totals("a/b").await, Totals { files: 3, bytes: 9 });
+    assert!(fixture.check().await.iter().all(|finding| finding.repaired));
+    assert_eq!(fixture.check().await, []);
+}
+
+#[tokio::test]
+async fn what_arrives_after_the_verdict_on_a_session_counts() {
+    let fixture = Fixture::new().await;
+    let id = SessionId::parse("00000000-0000-4000-8000-000000000001").unwrap();
+    let send = async |offset: u64| {
+        let range = crate::model::ChunkRange::new(offset, 10, 30).unwrap();
+        let mut chunk = fixture.store.chunk(id, path("f"), range, Call::default()).await.unwrap();
+        chunk.write(vec![1; 10].into()).await.unwrap();
+        chunk.finish().await.unwrap();
+    };
+    send(0).await;
+    fixture.execute("UPDATE upload_session SET received = 12").await;
+    let mut verdicts = fixture.judge(Suspect::Session(id.to_string())).await;
+    send(20).await;
+    let mend = verdicts.pop().unwrap().mend.unwrap();
+    assert_eq!(fixture.mend(mend.clone()).await, Mended::Yes);
+    assert_eq!(fixture.number("SELECT received FROM upload_session").await, 20);
+    fixture.store.delete_session(id, Call::default()).await.unwrap();
+    assert_eq!(fixture.mend(mend).await, Mended::No);
+}
+
+#[tokio::test]
+async fn what_has_a_reason_to_be_there_since_the_verdict_stays() {
+    let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
+    fixture.upload("f", "f").await.unwrap();
+    fixture.store.delete(&path("f"), Call::default()).await.unwrap();
+    fixture.execute("DELETE FROM garbage").await;
+    let content = fixture.number("SELECT id FROM content").await;
+    let mut verdicts = fixture.judge(Suspect::Content(content)).await;
+    let mend = verdicts.pop().unwrap().mend.unwrap();
+    assert_eq!(fixture.mend(mend.clone()).await, Mended::Yes);
+    assert_eq!(fixture.mend(mend.clone()).await, Mended::No, "it waits to be freed");
+    fixture.execute("DELETE FROM garbage").await;
+    fixture.upload("g", "f").await.unwrap();
+    assert_eq!(fixture.mend(mend).await, Mended::No, "a file has it");
+}
