@@ -83,13 +83,13 @@ pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
 /// An answer from which on it is compressed, where its caller takes that.
 pub const COMPRESSED_BYTES_MIN: usize = KIB;
 /// The largest question after health, and to reflection.
-pub const QUESTION_BYTES_MAX: usize = 4 * KIB;
+pub const QUESTION_BYTES_MAX: usize = KIB;
 
-/// What the large messages of all uploads may take together, until they are used.
+/// What the messages of all streams may take together, until they are used.
 pub const MESSAGE_POOL_BYTES: usize = 64 * MIB;
-/// The message of an upload up to which its sender need not wait until there is room for it.
-pub const MESSAGE_FREE_BYTES: usize = 64 * KIB;
-/// How long the sender of a larger one waits for room.
+/// The largest message of a call in which client and server take turns.
+pub const DIALOGUE_BYTES_MAX: usize = 64 * KIB;
+/// How long the sender of a message waits for room.
 pub const ROOM_WAIT: Duration = Duration::from_secs(30);
 
 /// The share of a peer in a [`budget`](crate::budget): one part in so many.
@@ -278,6 +278,8 @@ pub const CHANGES_PAGE: usize = 256;
 pub const REST_BODY_BYTES_MAX: usize = 4 * MIB;
 /// What all requests that are read whole may take together.
 pub const BODY_POOL_BYTES: usize = 64 * MIB;
+/// What those of questions after the health and of cancellations may take together, whatever the others do.
+pub const URGENT_POOL_BYTES: usize = 4 * MIB;
 /// How much of a refused upload is read on, so that its client receives the answer.
 pub const REFUSED_BODY_BYTES: usize = 32 * MIB;
 /// How long a refused upload is read on.
@@ -303,10 +305,12 @@ pub const CONNECTIONS_REFUSED_MAX: usize = 256;
 pub const CONNECTION_REFUSED_TIME: Duration = Duration::from_secs(5);
 /// Calls of all connections at once; further ones are refused.
 pub const CALLS_MAX: usize = 4096;
+/// Questions after the health and cancellations at once, beyond those.
+pub const URGENT_CALLS_MAX: usize = 256;
 /// Calls of one HTTP/2 connection at once; its client keeps further ones back.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// What a call of an HTTP/2 connection may send before its handler reads it.
-pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+pub const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 /// What all calls of an HTTP/2 connection may send: the windows of all, so that calls which wait
 /// for their turn cannot starve those that run.
 pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WINDOW_BYTES;
@@ -327,6 +331,14 @@ pub const HEADER_BYTES_READ: u32 = 384 << 10;
 pub const PING_EVERY: Duration = Duration::from_mins(1);
 /// How long an HTTP/2 client may take to say so.
 pub const PING_TIME: Duration = Duration::from_secs(20);
+/// The silence of a connection after which the kernel asks its client whether it is there.
+pub const PROBE_AFTER: Duration = Duration::from_mins(1);
+/// How often it asks after that.
+pub const PROBE_EVERY: Duration = Duration::from_secs(20);
+/// How often in vain until the connection is over.
+pub const PROBES: u32 = 3;
+/// How long a client may acknowledge nothing of what it was sent until the connection is over.
+pub const SILENCE_TIME: Duration = Duration::from_mins(2);
 /// How long an HTTP/2 connection may last without a call. One of HTTP/1 has [`HEADER_TIME`].
 pub const IDLE_TIME: Duration = Duration::from_mins(5);
 /// How long the server waits when it cannot accept a connection.

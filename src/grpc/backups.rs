@@ -5,7 +5,6 @@
 use bytes::Bytes;
 use futures::stream;
 use prost::Message as _;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
@@ -15,7 +14,6 @@ use crate::{
         streams::{Answers, stopping},
         transfers,
     },
-    limits::BODY_STALL,
     model::{
         BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Digest,
         FileVersion, Taken, Totals,
@@ -23,7 +21,7 @@ use crate::{
     store::{Backup, Call, Piece, Store},
     wire::{
         convert::{micros, timestamp},
-        status::from_error,
+        status::{from_error, kind},
         v1::{
             self, BackupRequest, BackupResponse, RestoreRequest, RestoreResponse,
             backup_entry::Target, backup_record::Record, backup_request, backup_response,
@@ -68,14 +66,20 @@ pub(super) async fn backup(
     })))
 }
 
-/// What the caller of a backup says next. He says little, so he is given time and not a pace.
+/// What the caller of a backup says next.
+///
+/// # Errors
+/// `Timeout`, `Busy` or `MessageTooLarge` where the server around it gives the caller up, `Cancelled` where he
+/// left.
 async fn said(requests: &mut Streaming<BackupRequest>) -> Result<Option<backup_request::Payload>> {
-    let message = timeout(BODY_STALL, transfers::next(requests)).await.map_err(|_| {
-        let seconds = BODY_STALL.as_secs();
-        let message =
-            format!("the caller said nothing for {seconds} seconds; start the backup again");
-        Error::new(Kind::Timeout, message)
-    })?;
+    let message = requests.message().await.map_err(|status| {
+        let kind = kind(&status);
+        if matches!(kind, Kind::Timeout | Kind::Busy | Kind::MessageTooLarge) {
+            return Error::new(kind, status.message());
+        }
+        let left = Error::new(Kind::Cancelled, "the caller of the backup left");
+        left.because(status.to_string())
+    });
     Ok(message?.and_then(|request| request.payload))
 }
 

@@ -29,8 +29,15 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
-use super::{Bounds, door::Refused, linger::Linger, outgoing::Calls};
-use crate::limits;
+use super::{
+    Bounds,
+    door::Refused,
+    flow::{self, ClientStream, StallExecutor},
+};
+use crate::{
+    budget::{Budget, Hold, Peer, Permit},
+    limits,
+};
 
 /// Serves until `stop` is cancelled and the connections have ended.
 ///
@@ -38,27 +45,39 @@ use crate::limits;
 ///
 /// When dropped, all connections are cut.
 pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, bounds: Bounds) {
+    let budget = Budget::new("connections", bounds.connections);
     let mut connections = JoinSet::new();
     let mut refused = JoinSet::new();
     loop {
-        let has_room = connections.len() < bounds.connections;
+        let has_room = budget.free() > 0 || refused.len() < bounds.refused;
         select! {
             biased;
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => report(ended),
             Some(ended) = refused.join_next() => report(ended),
-            accepted = listener.accept(), if has_room || refused.len() < bounds.refused => {
+            accepted = listener.accept(), if has_room => {
+                let (stream, address) = match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        failed(error).await;
+                        continue;
+                    }
+                };
+                let peer = Peer::from(address.ip());
                 let (app, stop) = (app.clone(), stop.clone());
-                let connection = Connection { app, stop, bounds, carried: Extensions::new() };
-                match accepted {
-                    Ok((stream, _)) if has_room => {
-                        connections.spawn(connection.serve(stream));
+                let mut carried = Extensions::new();
+                carried.insert(peer);
+                let connection = Connection { app, stop, bounds, carried };
+                match budget.try_acquire(peer, 1) {
+                    Ok(permit) => {
+                        connections.spawn(flow::scope(connection.serve(stream, permit)));
                     }
-                    Ok((stream, _)) => {
+                    Err(_) if refused.len() < bounds.refused => {
                         debug!("a connection is refused");
-                        refused.spawn(connection.refuse(stream));
+                        refused.spawn(flow::scope(connection.refuse(stream)));
                     }
-                    Err(error) => failed(error).await,
+                    // There is room for others only, and too many were refused.
+                    Err(_) => debug!("a connection is dropped"),
                 }
             }
         }
@@ -77,7 +96,7 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, 
 }
 
 /// Reads the version of a connection and applies the bounds of both.
-fn builder(bounds: Bounds, calls: Calls) -> Builder<Calls> {
+fn builder(bounds: Bounds, calls: StallExecutor) -> Builder<StallExecutor> {
     let mut builder = Builder::new(calls);
     builder
         .http1()
@@ -114,6 +133,17 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
+/// Waits until a connection that stands still has to give way to others.
+async fn gives_way(hold: Option<Hold>) {
+    match hold {
+        Some(mut hold) => {
+            let error = hold.revoked().await;
+            debug!(%error, "a connection gives way");
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// What a connection serves.
 struct Connection {
     app: Router,
@@ -124,16 +154,16 @@ struct Connection {
 }
 
 impl Connection {
-    /// Serves until the client leaves, says nothing for too long, or the server stops.
-    async fn serve(self, stream: TcpStream) {
+    /// Serves until the client leaves, says nothing for too long or has to give way, or the server stops.
+    async fn serve(self, stream: TcpStream, permit: Permit) {
         let idle_time = self.bounds.idle_time;
-        self.until(stream, async |_, calls| calls.idle(idle_time).await).await;
+        self.until(stream, Some(permit), async |_, calls| calls.idle(idle_time).await).await;
     }
 
     /// Answers one request, which is told that there is no room.
     async fn refuse(mut self, stream: TcpStream) {
         self.carried.insert(Refused);
-        let served = self.until(stream, async |begun, _| begun.cancelled().await);
+        let served = self.until(stream, None, async |begun, _| begun.cancelled().await);
         if timeout(limits::CONNECTION_REFUSED_TIME, served).await.is_err() {
             debug!("a refused connection is cut");
         }
@@ -141,15 +171,23 @@ impl Connection {
 
     /// Serves until `last` has resolved and what goes on then has ended. It is given what is
     /// cancelled when the first request has come, and the calls of HTTP/2.
-    async fn until(self, stream: TcpStream, last: impl AsyncFnOnce(&CancellationToken, &Calls)) {
+    async fn until(
+        self,
+        stream: TcpStream,
+        permit: Option<Permit>,
+        last: impl AsyncFnOnce(&CancellationToken, &StallExecutor),
+    ) {
         let Self { app, stop, bounds, carried } = self;
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "a connection ended before it began");
-            return;
-        }
-        let (begun, calls) = (CancellationToken::new(), Calls::new(bounds.stall));
+        let hold = permit.as_ref().map(|permit| permit.hold().clone());
+        let stream = match ClientStream::new(stream, bounds.stall, stop.clone(), permit) {
+            Ok(stream) => stream,
+            Err(error) => {
+                debug!(%error, "a connection ended before it began");
+                return;
+            }
+        };
+        let (begun, calls) = (CancellationToken::new(), StallExecutor::new(bounds.stall));
         let begins = begun.clone();
-        let stream = Linger::new(stream, bounds.stall, stop.clone());
         let found = stream.found();
         let service =
             TowerToHyperService::new(app.map_request(move |mut request: Request<Incoming>| {
@@ -168,6 +206,7 @@ impl Connection {
         let ended = select! {
             ended = connection.as_mut() => ended,
             () = silent => return,
+            () = gives_way(hold) => return,
             () = stop.cancelled() => {
                 if !begun.is_cancelled() {
                     return;

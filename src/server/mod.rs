@@ -10,19 +10,13 @@
 mod bounds;
 pub mod config;
 mod door;
+mod flow;
 mod framing;
 mod health;
-mod incoming;
-mod linger;
 pub mod listen;
 pub mod locks;
-mod messages;
-mod outgoing;
-mod pace;
-mod pool;
 mod private;
 pub mod process;
-mod read_on;
 mod reflection;
 #[cfg(test)]
 mod tests;

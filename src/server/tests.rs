@@ -2,6 +2,7 @@
 
 mod overload;
 mod panics;
+mod shares;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -13,6 +13,7 @@ mod downloads;
 mod gate;
 mod runs;
 mod sweeps;
+mod turns;
 mod uploads;
 mod waiting;
 mod watchers;

@@ -35,9 +35,15 @@ STALLED_SECONDS = 90
 RECEIVE_BYTES = 4096
 
 HOST = "Host: localhost\r\n"
+# Where those who stand still come from: another address than that of those who work.
+ELSEWHERE = ("127.0.0.2", 0)
 UPLOAD = "/imagestore.v1.ImageStore/Upload"
+BACKUP = "/imagestore.v1.ImageStore/Backup"
+STAT = "/imagestore.v1.ImageStore/Stat"
+HEALTH = "/grpc.health.v1.Health/Check"
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS, WINDOW_UPDATE = 0, 1, 4, 8
+DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
 SETTINGS_INITIAL_WINDOW_SIZE = 4
 # The first byte of an answer's head: an entry of HPACK's static table.
 STATUS_200 = 0x88
@@ -51,13 +57,42 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return head + payload
 
 
-def head(method: str, path: str, flags: int, **fields: str) -> bytes:
-    """The frames that begin an HTTP/2 connection and its first call."""
+def call_head(stream: int, method: str, path: str, flags: int, **fields: str) -> bytes:
+    """The frame that begins a call."""
     names = {":method": method, ":scheme": "http", ":path": path, ":authority": "localhost"}
     block = b""
     for name, value in (names | {key.replace("_", "-"): text for key, text in fields.items()}).items():
         block += b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-    return HTTP2 + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, flags | END_HEADERS, 1, block)
+    return frame(HEADERS, flags | END_HEADERS, stream, block)
+
+
+def head(method: str, path: str, flags: int, **fields: str) -> bytes:
+    """The frames that begin an HTTP/2 connection and its first call."""
+    return HTTP2 + frame(SETTINGS, 0, 0, b"") + call_head(1, method, path, flags, **fields)
+
+
+def rpc_head(path: str) -> bytes:
+    """The same for a call of gRPC."""
+    return head("POST", path, 0, content_type="application/grpc", te="trailers")
+
+
+def no_room(path: str, calls: int) -> bytes:
+    """The frames of many downloads for whose answers the client makes no room."""
+    setting = SETTINGS_INITIAL_WINDOW_SIZE.to_bytes(2) + bytes(4)
+    heads = (call_head(2 * n + 1, "GET", path, END_STREAM) for n in range(calls))
+    return HTTP2 + frame(SETTINGS, 0, 0, setting) + b"".join(heads)
+
+
+def half_message(size: int, sent: int) -> list[bytes]:
+    """A message of gRPC of which so much comes, in pieces."""
+    some = b"\0" + size.to_bytes(4) + bytes(sent)
+    return [some[at : at + FRAME_BYTES] for at in range(0, len(some), FRAME_BYTES)]
+
+
+def half_call(path: str, size: int) -> bytes:
+    """The beginning of a call of gRPC with half of a message."""
+    pieces = half_message(size, size // 2)
+    return rpc_head(path) + b"".join(frame(DATA, 0, 1, piece) for piece in pieces)
 
 
 def upload_pieces(number: int, size: int, sent: int) -> list[bytes]:
@@ -72,22 +107,23 @@ def upload_pieces(number: int, size: int, sent: int) -> list[bytes]:
 
 def half_upload(number: int) -> bytes:
     """The beginning of an upload over gRPC with half of a message."""
-    begin = head("POST", UPLOAD, 0, content_type="application/grpc", te="trailers")
     pieces = upload_pieces(number, MESSAGE_BYTES, MESSAGE_BYTES // 2)
-    return begin + b"".join(frame(DATA, 0, 1, piece) for piece in pieces)
+    return rpc_head(UPLOAD) + b"".join(frame(DATA, 0, 1, piece) for piece in pieces)
 
 
 class Http2:
     """A connection over HTTP/2 with one call, which sends no more than the server takes."""
 
     def __init__(self, endpoint: tuple[str, int], begin: bytes, pieces: list[bytes]) -> None:
-        self._socket = socket.create_connection(endpoint, CALL_SECONDS)
+        self._socket = socket.create_connection(endpoint, CALL_SECONDS, ELSEWHERE)
         self._pieces = pieces
         # Of the connection, and of the call.
         self._windows = {0: 65_535, 1: 0}
         self._received = b""
         # The first byte of the answer's head, which tells a status of 200.
         self.answer: int | None = None
+        # Whether the server has reset the call, and takes nothing any more.
+        self.is_reset = False
         self._socket.sendall(begin)
 
     def close(self) -> None:
@@ -120,6 +156,7 @@ class Http2:
             self._received = self._received[9 + size :]
             if kind == HEADERS and self.answer is None:
                 self.answer = payload[0]
+            self.is_reset |= kind == RST_STREAM
             if kind == WINDOW_UPDATE:
                 self._windows[stream] += int.from_bytes(payload)
             if kind == SETTINGS and not flags & ACK:
@@ -132,8 +169,7 @@ class Http2:
 
 def large_half(endpoint: tuple[str, int], number: int, size: int, sent: int) -> Http2:
     """Begins an upload over gRPC of which a large message comes, but not all of it."""
-    begin = head("POST", UPLOAD, 0, content_type="application/grpc", te="trailers")
-    return Http2(endpoint, begin, upload_pieces(number, size, sent))
+    return Http2(endpoint, rpc_head(UPLOAD), upload_pieces(number, size, sent))
 
 
 def half_body(line: str, size: int, fields: str = "") -> bytes:
@@ -162,6 +198,9 @@ KINDS: list[Callable[[int], bytes]] = [
     lambda n: half_body("POST /ImageStore/$/Copy?api-version=6.0", 200_000),
     chunk,
     half_upload,
+    lambda _: half_call(HEALTH, 1_000),
+    lambda _: half_call(BACKUP, MESSAGE_BYTES),
+    lambda _: half_call(STAT, MESSAGE_BYTES),
     lambda _: get(CONTENT),
     lambda _: head("GET", CONTENT, END_STREAM),
     lambda _: get("/ImageStore/$/Operations", EVENTS),
@@ -203,6 +242,7 @@ class Stalled:
         connection.settimeout(CALL_SECONDS)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         try:
+            connection.bind(ELSEWHERE)
             connection.connect(self._endpoint)
             connection.sendall(KINDS[number % len(KINDS)](number))
         except (BrokenPipeError, ConnectionResetError):

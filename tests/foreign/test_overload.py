@@ -3,9 +3,11 @@
 `TEST_LONG=1` lasts ten minutes instead of one; `TEST_SEED=<number>` repeats the choices of a run.
 """
 
+import json
 import os
 import random
 import resource
+import socket
 import tempfile
 import threading
 import time
@@ -19,18 +21,29 @@ import grpc
 
 from .command import CommandCase
 from .crowd import (
+    BACKUP,
     BIG_BYTES,
     BIG_FILE,
+    ELSEWHERE,
     END_STREAM,
+    FRAME_BYTES,
+    HEALTH,
+    REFLECTION,
+    STAT,
     STATUS_200,
+    UPLOAD,
     Http2,
     OverGrpc,
     OverRest,
     Stalled,
     Tally,
     Worker,
+    get,
+    half_message,
     head,
     large_half,
+    no_room,
+    rpc_head,
 )
 from .reflection import CALL_SECONDS, Reflection, Service
 from .rest import Rest
@@ -46,8 +59,21 @@ OPEN_FILES = 4_096
 # What the server keeps of large messages, and of large answers: src/limits.rs.
 POOL_BYTES = 64 << 20
 MESSAGE_BYTES_MAX = 4 << 20
+# What one address may have of a pool: the rest is for others.
+SHARED_BYTES = POOL_BYTES // 8 * 7
 # Those who send the half of a large message, or ask for a large answer.
 LARGE = 100
+# Those who do so for each of some calls, and the memory of the server then.
+HALVES = 40
+HALVES_KIB = 224 * 1024
+# More bodies that stand still than the server has room for, and connections that take all calls.
+STALLED_BODIES = 20
+NO_ROOM_CONNECTIONS = 5
+NO_ROOM_CALLS = 1_000
+# How often others call meanwhile.
+OTHERS = 20
+# A body that is refused: most of what the server reads on of one.
+REFUSED_BYTES = 31 << 20
 # Files of a folder with a large listing, and the bytes of their names.
 LONG_NAMES = 1_500
 LONG_NAME_BYTES = 1_000
@@ -129,7 +155,7 @@ class OverloadTest(CommandCase):
         ]
         for each in crowd:
             self.addCleanup(each.close)
-        there_is_room = POOL_BYTES // MESSAGE_BYTES_MAX
+        there_is_room = SHARED_BYTES // MESSAGE_BYTES_MAX
 
         def are_told() -> bool:
             for each in crowd:
@@ -138,7 +164,7 @@ class OverloadTest(CommandCase):
 
         for each in crowd:
             each.step()
-        # Small messages need no room, and other calls have their own.
+        # Other calls have their own, and so has another address.
         self.rest.put("small", b"1")
         reflection = Reflection(self.server.address)
         self.addCleanup(reflection.close)
@@ -172,6 +198,109 @@ class OverloadTest(CommandCase):
         for each in crowd:
             each.close()
         self.wait_until("there is room again", lambda: self.is_listed("many"))
+
+    def test_half_a_message_has_a_bound_whatever_the_call(self) -> None:
+        crowd = [
+            Http2(
+                self.server.endpoint,
+                rpc_head(path),
+                half_message(MESSAGE_BYTES_MAX - 1, MESSAGE_BYTES_MAX // 40 * 39),
+            )
+            for path in (HEALTH, BACKUP, REFLECTION, UPLOAD, STAT)
+            for _ in range(HALVES)
+        ]
+        for each in crowd:
+            self.addCleanup(each.close)
+
+        def stand_still() -> bool:
+            for each in crowd:
+                each.step()
+            there = sum(each.answer is not None or each.has_sent_all for each in crowd)
+            # Those who wait for room have sent what the server takes without it.
+            return there + HALVES > len(crowd)
+
+        self.wait_until("all are told or stand still", stand_still)
+        self.assertEqual(self.get_status("/health"), 200)
+        memory = self.status("VmHWM")
+        print(f"overload: {memory // 1024} MiB with halves of messages", flush=True)
+        self.assertLess(memory, HALVES_KIB)
+
+    def test_bodies_that_stand_still_leave_room_for_others(self) -> None:
+        self.rest.put("a", b"1")
+        reflection = Reflection(self.server.address)
+        self.addCleanup(reflection.close)
+        service = reflection.service(SERVICE)
+        size = MESSAGE_BYTES_MAX - 1
+        line = f"POST /ImageStore/$/Copy?api-version=6.0 HTTP/1.1\r\nContent-Length: {size}\r\n"
+        for _ in range(STALLED_BODIES):
+            connection = self.connect_from_elsewhere()
+            try:
+                connection.sendall(line.encode() + b"Host: localhost\r\n\r\n" + bytes(size - 1))
+            except (BrokenPipeError, ConnectionResetError):
+                # It was refused before it had sent all.
+                pass
+        for number in range(OTHERS):
+            self.assertEqual(service.call("Stat", path="a").entry.size_bytes, 1)
+            names = {"RemoteSource": "a", "RemoteDestination": f"b/{number}"}
+            copied = self.rest.call("POST", "$/Copy", json.dumps(names).encode())
+            self.assertEqual(copied.status_code, 200, copied.text)
+
+    def test_calls_without_room_for_their_answers_leave_others(self) -> None:
+        self.rest.put("small", bytes(FRAME_BYTES))
+        begin = no_room("/ImageStore/small/$/Content", NO_ROOM_CALLS)
+        for _ in range(NO_ROOM_CONNECTIONS):
+            self.connect_from_elsewhere().sendall(begin)
+        # Of their address no more calls are let in, so all that can be are there.
+        self.wait_until("they have what they can have", lambda: self.get_from_elsewhere() == 503)
+        for _ in range(OTHERS):
+            self.assertEqual(self.get_status("/ImageStore?api-version=6.0"), 200)
+
+    def test_refused_bodies_cost_others_nothing(self) -> None:
+        self.rest.put("a", b"1")
+        pieces = [bytes(FRAME_BYTES)] * (REFUSED_BYTES // FRAME_BYTES)
+        begin = head("POST", "/ImageStore/x", 0)
+        crowd = [Http2(self.server.endpoint, begin, list(pieces)) for _ in range(3)]
+        for each in crowd:
+            self.addCleanup(each.close)
+
+        def are_over() -> bool:
+            for each in crowd:
+                each.step()
+            return all(each.has_sent_all or each.is_reset for each in crowd)
+
+        self.wait_until("all that is read on has come", are_over)
+        self.assertEqual({each.answer == STATUS_200 for each in crowd}, {False})
+        connection = self.connect_from_elsewhere()
+        body = b'{"RemoteSource": "a", "RemoteDestination": "b"}'
+        line = f"POST /ImageStore/$/Copy?api-version=6.0 HTTP/1.1\r\nContent-Length: {len(body)}\r\n"
+        connection.sendall(line.encode() + b"Host: localhost\r\n\r\n" + body)
+        self.assertEqual(self.status_of(connection), 200)
+
+    def connect_from_elsewhere(self) -> socket.socket:
+        """Opens a connection from another address than that of other calls."""
+        connection = socket.create_connection(self.server.endpoint, CALL_SECONDS, ELSEWHERE)
+        self.addCleanup(connection.close)
+        return connection
+
+    def status_of(self, connection: socket.socket) -> int:
+        """Returns the status of the answer on a connection."""
+        with connection.makefile("rb") as answer:
+            return int(answer.readline().split()[1])
+
+    def get_from_elsewhere(self) -> int:
+        """Lists the store from another address; returns the status."""
+        with self.connect_from_elsewhere() as connection:
+            connection.sendall(get("/ImageStore?api-version=6.0"))
+            return self.status_of(connection)
+
+    def get_status(self, target: str) -> int:
+        """Gets a target on a new connection; returns the status."""
+        connection = HTTPConnection(*self.server.endpoint, timeout=CALL_SECONDS)
+        connection.request("GET", target)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.status
 
     def is_listed(self, folder: str) -> bool:
         """Whether there is room for the listing of a folder."""
@@ -240,7 +369,9 @@ class FewFilesTest(unittest.TestCase):
         rest = Rest(server.url)
         self.addCleanup(rest.close)
         rest.put("a", b"1")
-        crowd = [self.connect(server) for _ in range(FEW_FILES // 2 - 1)]
+        # One address has all connections but an eighth, and one of them is that of the caller above.
+        few = FEW_FILES // 2
+        crowd = [self.connect(server) for _ in range(few - few // 8 - 1)]
         for connection in crowd:
             self.assertEqual(self.get(connection, "/health"), (200, None))
 

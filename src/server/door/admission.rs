@@ -1,13 +1,12 @@
 //! The layer that refuses calls beyond a bound as busy, with a hint when to come again, and all calls of
 //! a connection for which there is no room.
 //!
-//! A call counts until the last byte of its answer is taken. A question after the server's health is
-//! always let in: a server that is full is well, and who takes it for dead and starts it anew breaks
-//! the calls of all others.
+//! A call counts until the last byte of its answer is taken. Urgent calls are let in where others are not: a
+//! server that is full is well, and who takes it for dead and starts it anew breaks the calls of all others;
+//! and what takes too much must be stopped.
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -18,41 +17,42 @@ use axum::{
     response::Response,
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Class, refusal};
-use crate::error::{Error, Kind};
+use super::{Class, peer, refusal};
+use crate::{
+    budget::Permit,
+    error::{Error, Kind},
+    server::flow::Flow,
+};
 
 /// Says of a request that there is no room for its connection.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::server) struct Refused;
 
-pub(super) async fn layer(
-    State(calls): State<Arc<Semaphore>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let class = Class::of(&request);
-    if class.asks_health {
-        return next.run(request).await;
+pub(super) async fn layer(State(flow): State<Flow>, mut request: Request, next: Next) -> Response {
+    let (class, peer) = (Class::of(&request), peer(&request));
+    if !class.is_urgent() && request.extensions().get::<Refused>().is_some() {
+        let message = "the server has too many connections; try again later";
+        return refusal(class, Error::new(Kind::Busy, message));
     }
-    if request.extensions().get::<Refused>().is_some() {
-        return refusal(class, busy("connections"));
-    }
-    let Ok(call) = calls.try_acquire_owned() else {
-        return refusal(class, busy("calls"));
+    let call = match flow.calls.try_acquire(peer, 1) {
+        Err(_) if class.is_urgent() => flow.urgent_calls.try_acquire(peer, 1),
+        call => call,
     };
-    next.run(request).await.map(|body| Body::new(Counted { body, _call: call }))
-}
-
-fn busy(what: &str) -> Error {
-    Error::new(Kind::Busy, format!("the server has too many {what}; try again later"))
+    match call {
+        Ok(call) => {
+            // Both bodies say whether the call moves.
+            request.extensions_mut().insert(call.hold().clone());
+            next.run(request).await.map(|body| Body::new(Counted { body, _call: call }))
+        }
+        Err(error) => refusal(class, error),
+    }
 }
 
 /// The body of an answer whose call counts until it is dropped.
 struct Counted {
     body: Body,
-    _call: OwnedSemaphorePermit,
+    _call: Permit,
 }
 
 impl HttpBody for Counted {

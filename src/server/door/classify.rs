@@ -29,6 +29,12 @@ use crate::{
 const HEALTH_PATH: &str = "/health";
 /// How the paths begin of the calls of gRPC that tell it.
 const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
+/// The call of gRPC that cancels an operation.
+const CANCEL_PATH: &str = "/imagestore.v1.ImageStore/CancelOperation";
+/// How the path of REST begins that cancels one.
+const OPERATIONS_PATH: &str = "/ImageStore/$/Operations/";
+/// How it ends.
+const CANCEL_END: &str = "/$/Cancel";
 
 /// What the door knows of a request, in its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,8 @@ pub(super) struct Class {
     pub(super) protocol: Protocol,
     /// Whether it is a short question after the server's health. Watching that is a call like others.
     pub(super) asks_health: bool,
+    /// Whether it cancels an operation.
+    pub(super) cancels: bool,
 }
 
 /// Which interface a request is for.
@@ -62,12 +70,15 @@ impl Classes {
     fn class(&self, request: &Request) -> Class {
         let path = request.uri().path();
         if !is_grpc(request) {
-            return Class { protocol: Protocol::Rest, asks_health: path == HEALTH_PATH };
+            let cancels = request.method() == Method::POST
+                && path.starts_with(OPERATIONS_PATH)
+                && path.ends_with(CANCEL_END);
+            return Class { protocol: Protocol::Rest, asks_health: path == HEALTH_PATH, cancels };
         }
         let rpc = self.0.get(path).copied();
         let is_short = rpc.is_some_and(|rpc| !rpc.streams_in && !rpc.streams_out);
         let asks_health = is_short && path.starts_with(HEALTH_SERVICE);
-        Class { protocol: Protocol::Grpc(rpc), asks_health }
+        Class { protocol: Protocol::Grpc(rpc), asks_health, cancels: path == CANCEL_PATH }
     }
 }
 
@@ -75,7 +86,12 @@ impl Class {
     /// The class of a request that has passed this layer.
     pub(super) fn of(request: &Request) -> Self {
         let class = request.extensions().get::<Self>().copied();
-        class.unwrap_or(Self { protocol: Protocol::Rest, asks_health: false })
+        class.unwrap_or(Self { protocol: Protocol::Rest, asks_health: false, cancels: false })
+    }
+
+    /// Whether it is let in where others are refused.
+    pub(super) fn is_urgent(self) -> bool {
+        self.asks_health || self.cancels
     }
 }
 
@@ -160,6 +176,7 @@ mod tests {
             ("/imagestore.v1.ImageStore/Stat", known(false, false), false),
             ("/imagestore.v1.ImageStore/Restore", known(true, false), false),
             ("/imagestore.v1.ImageStore/Check", known(false, true), false),
+            ("/imagestore.v1.ImageStore/CancelOperation", known(false, false), false),
             ("/imagestore.v1.ImageStore/Nothing", Protocol::Grpc(None), false),
             ("/grpc.health.v1.Health/Check", known(false, false), true),
             ("/grpc.health.v1.Health/Watch", known(false, true), false),
@@ -171,9 +188,15 @@ mod tests {
             ),
             ("/health", Protocol::Rest, true),
         ] {
-            assert_eq!(grpc(path), Class { protocol, asks_health }, "{path}");
+            let cancels = path == CANCEL_PATH;
+            assert_eq!(grpc(path), Class { protocol, asks_health, cancels }, "{path}");
         }
-        let rest = Class { protocol: Protocol::Rest, asks_health: false };
+        let rest = Class { protocol: Protocol::Rest, asks_health: false, cancels: false };
+        let operation = "/ImageStore/$/Operations/0b5d1c1e-52a7-4a4c-8d3e-6a1f2f5b7a11/$/Cancel";
+        let cancels = Class { cancels: true, ..rest };
+        assert_eq!(class(Version::HTTP_11, "POST", operation), cancels);
+        assert_eq!(class(Version::HTTP_11, "GET", operation), rest);
+        assert_eq!(class(Version::HTTP_11, "POST", "/ImageStore/$/Operations"), rest);
         assert_eq!(class(Version::HTTP_11, "POST", "/grpc.health.v1.Health/Check"), rest);
         assert_eq!(class(Version::HTTP_2, "GET", "/grpc.health.v1.Health/Check"), rest);
         assert_eq!(class(Version::HTTP_2, "GET", "/healthy"), rest);

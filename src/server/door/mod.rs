@@ -9,7 +9,7 @@
 //! | [`catch_panic`] | makes of a panic the error of one call, also where its answer has begun |
 //! | [`head`] | refuses what another server could understand otherwise, and too long a head |
 //! | [`hosts`] | refuses foreign names and writes of foreign pages, which a browser lets through |
-//! | [`admission`] | refuses calls beyond a bound as busy, but for those after the server's health |
+//! | [`admission`] | refuses calls beyond a bound as busy; health and cancellation have a reserve |
 //! | [`request_body`] | bounds what a request makes the server keep, and how slowly it may come |
 //! | [`response_body`] | cuts an answer into pieces and bounds what waits for its client |
 //! | [`steer`] | hands it to gRPC or to REST |
@@ -33,21 +33,16 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
+    extract::Request,
     middleware::{from_fn, from_fn_with_state},
     response::Response,
 };
-use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 
 use self::classify::{Class, Classes, Protocol};
 pub(super) use self::{admission::Refused, hosts::Hosts};
-use super::{Bounds, pool::Pool};
-use crate::{
-    error::Error,
-    limits::{ANSWER_POOL_BYTES, BODY_POOL_BYTES, MESSAGE_POOL_BYTES},
-    rest,
-    wire::status,
-};
+use super::{Bounds, flow::Flow};
+use crate::{budget::Peer, error::Error, rest, wire::status};
 
 /// Joins the interfaces behind the door: `grpc` gets what is a call of gRPC, `rest` everything else. Requests
 /// are taken under the names that are given.
@@ -63,12 +58,7 @@ pub(super) fn door(
     let classes = Classes::new().map_err(|error| {
         super::Error::new("the description of the API is broken").because(error)
     })?;
-    let requests = request_body::Limits {
-        stall: bounds.stall,
-        requests: Pool::new("requests", BODY_POOL_BYTES),
-        messages: Pool::new("messages", MESSAGE_POOL_BYTES),
-    };
-    let answers = Pool::new("answers", ANSWER_POOL_BYTES);
+    let flow = Flow::new(bounds);
     let layers = ServiceBuilder::new()
         .layer(from_fn(request_id::layer))
         .layer(from_fn_with_state(Arc::new(classes), classify::layer))
@@ -76,10 +66,15 @@ pub(super) fn door(
         .layer(from_fn(catch_panic::layer))
         .layer(from_fn(head::layer))
         .layer(from_fn_with_state(hosts, hosts::layer))
-        .layer(from_fn_with_state(Arc::new(Semaphore::new(bounds.calls)), admission::layer))
-        .layer(from_fn_with_state(requests, request_body::layer))
-        .layer(from_fn_with_state(answers, response_body::layer));
+        .layer(from_fn_with_state(flow.clone(), admission::layer))
+        .layer(from_fn_with_state(flow.clone(), request_body::layer))
+        .layer(from_fn_with_state(flow, response_body::layer));
     Ok(steer::router(grpc, rest).layer(layers))
+}
+
+/// Who sent a request: the server itself where nobody else did.
+fn peer(request: &Request) -> Peer {
+    request.extensions().get::<Peer>().copied().unwrap_or_default()
 }
 
 /// The answer that tells an error of the door as the interface does.

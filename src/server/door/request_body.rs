@@ -1,7 +1,5 @@
 //! The layer that bounds what a request makes the server keep of its body, and how slowly it may come.
 
-use std::time::Duration;
-
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -10,52 +8,37 @@ use axum::{
 };
 use http::{Method, Version};
 
-use super::{Class, Protocol};
+use super::{Class, Protocol, peer};
 use crate::{
-    server::{
-        incoming::{Incoming, Keeps},
-        pool::Pool,
-        read_on::ReadOn,
-    },
+    budget::Hold,
+    server::flow::{Buffering, Drain, Flow, RequestBody, Sender},
     wire::rpc::Rpc,
 };
 
-/// What bounds the bodies of requests.
-#[derive(Clone)]
-pub(super) struct Limits {
-    /// How long a client may let the server wait.
-    pub(super) stall: Duration,
-    /// For the bodies that are kept whole.
-    pub(super) requests: Pool,
-    /// For the messages of uploads.
-    pub(super) messages: Pool,
+pub(super) async fn layer(State(flow): State<Flow>, request: Request, next: Next) -> Response {
+    let buffering = buffering(&request, &flow);
+    let call = request.extensions().get::<Hold>().cloned();
+    let sender = Sender { peer: peer(&request), call, stall: flow.stall };
+    let is_http2 = request.version() == Version::HTTP_2;
+    let request = request.map(|body| {
+        let body = if is_http2 { Body::new(Drain::new(body)) } else { body };
+        Body::new(RequestBody::new(body, sender, buffering))
+    });
+    next.run(request).await
 }
 
-pub(super) async fn layer(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    let keeps = keeps(&request, &limits);
-    let request = if request.version() == Version::HTTP_2 {
-        request.map(|body| Body::new(ReadOn::new(body)))
-    } else {
-        request
-    };
-    next.run(match keeps {
-        Some(keeps) => request.map(|body| Body::new(Incoming::new(body, limits.stall, keeps))),
-        None => request,
-    })
-    .await
-}
-
-/// What the handler of a request keeps of its body. `None` is a dialogue, in which a client says few
-/// bytes now and then; its handler has bounds of its own.
-fn keeps(request: &Request, limits: &Limits) -> Option<Keeps> {
+/// What the handler of a request keeps of its body: all of it, where nothing else is known.
+fn buffering(request: &Request, flow: &Flow) -> Buffering {
     let class = Class::of(request);
     match class.protocol {
-        Protocol::Grpc(Some(Rpc { streams_in: true, streams_out: true })) => return None,
-        Protocol::Grpc(Some(Rpc { streams_in: true, .. })) => {
-            return Some(Keeps::Message(limits.messages.clone()));
+        Protocol::Grpc(Some(Rpc { streams_in: true, streams_out: true })) => {
+            Buffering::PerTurn(flow.messages.clone())
         }
-        Protocol::Grpc(_) | Protocol::Rest => {}
+        Protocol::Grpc(Some(Rpc { streams_in: true, .. })) => {
+            Buffering::PerMessage(flow.messages.clone())
+        }
+        _ if class.is_urgent() => Buffering::Full(flow.urgent_requests.clone()),
+        Protocol::Rest if request.method() == Method::PUT => Buffering::None,
+        Protocol::Grpc(_) | Protocol::Rest => Buffering::Full(flow.requests.clone()),
     }
-    let is_piece = class.asks_health || request.method() == Method::PUT;
-    Some(if is_piece { Keeps::Piece } else { Keeps::Whole(limits.requests.clone()) })
 }

@@ -7,28 +7,26 @@ use axum::{
     response::Response,
 };
 
-use super::{Class, Protocol, refusal};
+use super::{Class, Protocol, peer, refusal};
 use crate::{
-    server::{outgoing::Outgoing, pool::Pool},
+    budget::Hold,
+    server::flow::{Flow, ResponseBody},
     wire::rpc::Rpc,
 };
 
 /// The header in which a client says how the answers may be compressed.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-pub(super) async fn layer(
-    State(answers): State<Pool>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn layer(State(flow): State<Flow>, mut request: Request, next: Next) -> Response {
     let class = Class::of(&request);
+    let of = (peer(&request), request.extensions().get::<Hold>().cloned());
     // A stream of answers is one of short messages, or of stored bytes, by whose compression little is
     // gained. The library would compress them for whoever takes that.
     if matches!(class.protocol, Protocol::Grpc(Some(Rpc { streams_out: true, .. }))) {
         request.headers_mut().remove(ACCEPT_ENCODING);
     }
     let (head, body) = next.run(request).await.into_parts();
-    match Outgoing::new(body, &answers) {
+    match ResponseBody::new(body, of, &flow.answers) {
         Ok(body) => Response::from_parts(head, Body::new(body)),
         Err(error) => refusal(class, error),
     }

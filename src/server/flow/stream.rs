@@ -2,7 +2,8 @@
 //! does not read.
 //!
 //! A client that reads nothing makes the kernel's buffer full, and then the connection's own. It is
-//! given up at the pace that bodies have too; what is buffered for it goes with it.
+//! given up at the throughput that bodies have too, or as soon as others need what its call holds; what is
+//! buffered for it goes with it, in the kernel as well.
 //!
 //! When a request is refused before its body is read, closing the socket with bytes still unread
 //! makes the kernel reset the connection, and the client may lose the answer that it has not read
@@ -10,6 +11,9 @@
 //! dropped, up to [`REFUSED_BODY_BYTES`] or [`REFUSED_BODY_TIME`], until the client closes.
 //!
 //! When the server stops it does not wait for that.
+//!
+//! A client that is gone without a word is asked by the kernel whether it is there: who only listens to
+//! events would else be kept until the kernel gives up to send him some.
 
 use std::{
     io::{self, IoSlice},
@@ -18,25 +22,35 @@ use std::{
     time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tracing::debug;
 
 use super::{
-    framing::{Found, Framing},
-    pace::Pace,
+    super::framing::{Found, Framing},
+    throughput::MinThroughput,
+    waiting,
 };
-use crate::limits::{KIB, REFUSED_BODY_BYTES, REFUSED_BODY_TIME};
+use crate::{
+    budget::{Hold, Permit},
+    limits::{
+        KIB, PROBE_AFTER, PROBE_EVERY, PROBES, REFUSED_BODY_BYTES, REFUSED_BODY_TIME, SILENCE_TIME,
+    },
+};
 
 /// A stream whose reads are followed, whose writes have a limit, and whose shutdown lingers.
-pub(super) struct Linger {
+pub(in crate::server) struct ClientStream {
     stream: TcpStream,
     framing: Framing,
-    pace: Pace,
+    throughput: MinThroughput,
     stop: CancellationToken,
+    /// What it holds of the connections of all.
+    connection: Option<Permit>,
     /// Set from when the sending side is closed.
     closing: Option<Closing>,
 }
@@ -48,57 +62,88 @@ struct Closing {
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Linger {
+impl ClientStream {
     /// Wraps a stream; `stall` is how long its client may read nothing, and `stop` ends the lingering.
-    pub(super) fn new(stream: TcpStream, stall: Duration, stop: CancellationToken) -> Self {
-        Self { stream, framing: Framing::default(), pace: Pace::new(stall), stop, closing: None }
+    ///
+    /// # Errors
+    /// That the connection is gone already.
+    pub(in crate::server) fn new(
+        stream: TcpStream,
+        stall: Duration,
+        stop: CancellationToken,
+        connection: Option<Permit>,
+    ) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+        socket.set_tcp_keepalive(&probes.with_retries(PROBES))?;
+        socket.set_tcp_user_timeout(Some(SILENCE_TIME))?;
+        let (framing, throughput) = (Framing::default(), MinThroughput::new(stall));
+        Ok(Self { stream, framing, throughput, stop, connection, closing: None })
     }
 
     /// The request that has two lengths, if one has.
-    pub(super) fn found(&self) -> Found {
+    pub(in crate::server) fn found(&self) -> Found {
         self.framing.found()
     }
 
+    fn note(&self, what: impl Fn(&Hold)) {
+        self.connection.iter().map(Permit::hold).for_each(what);
+    }
+
     /// Counts what was written; an error where the client has not read for too long.
-    fn paced(
+    fn written(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(written) => {
-                self.pace.moved(*written.as_ref().unwrap_or(&0));
+                self.throughput.record(*written.as_ref().unwrap_or(&0));
+                self.note(Hold::progress);
                 Poll::Ready(written)
             }
             Poll::Pending => {
-                ready!(self.pace.poll_over(cx));
+                self.note(Hold::stalls);
+                if waiting::poll_revoked(cx).is_pending() {
+                    ready!(self.throughput.poll_expired(cx));
+                }
+                // What the kernel has is dropped too, and the client is told at once.
+                if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+                    debug!(%error, "a connection is gone before it is cut");
+                }
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
     }
 }
 
-impl AsyncRead for Linger {
+impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_pending() {
+            self.note(Hold::stalls);
+        }
+        ready!(read)?;
+        self.note(Hold::progress);
         self.framing.follow(buffer.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Linger {
+impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.paced(cx, written)
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -107,7 +152,7 @@ impl AsyncWrite for Linger {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.paced(cx, written)
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -148,5 +193,31 @@ impl Closing {
                 return Poll::Ready(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::budget::{Budget, Peer};
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_without_a_word_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("an address"));
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let (_client, (stream, _)) = (client.expect("connected"), accepted.expect("accepted"));
+        let permit = Budget::new("tests", 1).try_acquire(Peer::default(), 1).expect("one");
+        let stop = CancellationToken::new();
+        let stream =
+            ClientStream::new(stream, Duration::ZERO, stop, Some(permit)).expect("it is there");
+        let socket = SockRef::from(&stream.stream);
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), PROBE_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), PROBE_EVERY);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), PROBES);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(SILENCE_TIME));
     }
 }

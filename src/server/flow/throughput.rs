@@ -36,29 +36,35 @@ impl Account {
     }
 }
 
-/// Waits for a client, but not for ever.
+/// The throughput below which a client is given up.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct MinThroughput {
     limit: Duration,
     account: Account,
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pace {
+impl MinThroughput {
     /// Begins to count; `limit` is the time for each [`PACE_BYTES`].
     pub(super) fn new(limit: Duration) -> Self {
         Self { limit, account: Account::new(limit), since: None, timer: None }
     }
 
     /// Notes that the wait is over, and what it brought.
-    pub(super) fn moved(&mut self, bytes: usize) {
+    pub(super) fn record(&mut self, bytes: usize) {
         let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         self.account.enter(self.limit, waited, bytes);
     }
 
+    /// Gives the whole time anew, whatever was moved.
+    pub(super) fn renew(&mut self) {
+        self.since = None;
+        self.account = Account::new(self.limit);
+    }
+
     /// Waits; ready when the client has taken too long.
-    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.since.is_none() {
             let now = Instant::now();
             let until = now + self.account.left;

@@ -8,19 +8,19 @@ const PREFIX_BYTES: usize = 5;
 
 /// The place in a body.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub(super) struct Framing {
     prefix: Vec<u8>,
     /// The messages whose prefix is whole.
     begun: u64,
     size: usize,
     left: usize,
-    is_packed: bool,
+    is_compressed: bool,
 }
 
-impl Messages {
+impl Framing {
     /// Follows the next piece of the body up to the end of a message, if one ends in it. Returns how many
     /// of its bytes that are.
-    pub(super) fn follow(&mut self, piece: &[u8]) -> usize {
+    pub(super) fn advance(&mut self, piece: &[u8]) -> usize {
         let mut rest = piece;
         while !rest.is_empty() {
             let wanted = if self.left > 0 { self.left } else { PREFIX_BYTES - self.prefix.len() };
@@ -43,9 +43,9 @@ impl Messages {
 
     /// Begins a message, if its prefix is whole.
     fn begin(&mut self) -> bool {
-        let [packed, length @ ..] = self.prefix.as_slice() else { return false };
+        let [compressed, length @ ..] = self.prefix.as_slice() else { return false };
         let Ok(length) = <[u8; 4]>::try_from(length) else { return false };
-        self.is_packed = *packed != 0;
+        self.is_compressed = *compressed != 0;
         self.size = u32::from_be_bytes(length) as usize;
         self.left = self.size;
         self.begun += 1;
@@ -53,14 +53,19 @@ impl Messages {
         true
     }
 
-    /// The message that has begun and is not whole: its number, and the bytes it will have.
-    pub(super) fn unfinished(&self) -> Option<(u64, usize)> {
-        (self.left > 0).then_some((self.begun, self.size))
+    /// The number of the message that has begun last; nothing before the first.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
-    /// Whether the message that has begun last is compressed.
-    pub(super) fn is_packed(&self) -> bool {
-        self.is_packed
+    /// Its size, without its prefix.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether it is compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.is_compressed
     }
 
     /// Whether a message has just come to its end.
@@ -83,30 +88,30 @@ mod tests {
                 [0].into_iter().chain(size.to_be_bytes()).chain(message).collect::<Vec<_>>()
             })
             .collect();
+        let place = |framing: &Framing| (framing.begun(), framing.size(), framing.is_at_end());
         // By every byte where the body can be cut.
-        let mut at = Messages::default();
+        let mut at = Framing::default();
         let step = |&byte: &u8| {
-            assert_eq!(at.follow(&[byte]), 1);
-            at.unfinished()
+            assert_eq!(at.advance(&[byte]), 1);
+            place(&at)
         };
         let found: Vec<_> = body.iter().map(step).collect();
         for end in 0..=body.len() {
             for cut in 0..=end {
-                let mut messages = Messages::default();
+                let mut framing = Framing::default();
                 for mut piece in [&body[..cut], &body[cut..end]] {
                     while !piece.is_empty() {
-                        let size = messages.follow(piece);
-                        assert!(size == piece.len() || messages.unfinished().is_none());
+                        let size = framing.advance(piece);
+                        assert!(size == piece.len() || framing.is_at_end());
                         piece = &piece[size..];
                     }
                 }
-                let expect = end.checked_sub(1).and_then(|last| found[last]);
-                assert_eq!(messages.unfinished(), expect, "{end} bytes, cut at {cut}");
+                let expect = end.checked_sub(1).map_or((0, 0, false), |last| found[last]);
+                assert_eq!(place(&framing), expect, "{end} bytes, cut at {cut}");
             }
         }
-        let begun: Vec<_> = found.iter().flatten().collect();
-        assert_eq!(begun.len(), 3 + 300 + 1, "from the prefix to the byte before the last");
-        assert_eq!(begun.last(), Some(&&(4, 1)));
-        assert_eq!(found.last(), Some(&None));
+        let ends = found.iter().filter(|(_, _, is_at_end)| *is_at_end).count();
+        assert_eq!((ends, found.last()), (sizes.len(), Some(&(5, 0, true))));
+        assert_eq!(found.iter().filter(|&&(begun, ..)| begun == 3).count(), 300 + 5);
     }
 }

@@ -3,7 +3,7 @@
 //! Where such a body is dropped, the library resets its stream after the answer. Clients take that for
 //! what it is, but haproxy and others forward the reset and drop the answer that came before it. So what
 //! still comes is read and dropped, within bounds, and the client ends the stream by itself when it has
-//! the answer. Over HTTP/1 the connection lingers for that, see [`super::linger`].
+//! the answer. Over HTTP/1 the connection lingers for that, see [`super::stream`].
 
 use std::{
     mem,
@@ -19,19 +19,19 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::limits::{REFUSED_BODY_BYTES, REFUSED_BODY_TIME};
 
 /// A body that is read on when it is dropped before its end.
-pub(super) struct ReadOn {
+pub(in crate::server) struct Drain {
     body: Body,
     has_ended: bool,
 }
 
-impl ReadOn {
+impl Drain {
     /// Wraps the body of a request of HTTP/2.
-    pub(super) fn new(body: Body) -> Self {
+    pub(in crate::server) fn new(body: Body) -> Self {
         Self { body, has_ended: false }
     }
 }
 
-impl HttpBody for ReadOn {
+impl HttpBody for Drain {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -54,7 +54,7 @@ impl HttpBody for ReadOn {
     }
 }
 
-impl Drop for ReadOn {
+impl Drop for Drain {
     fn drop(&mut self) {
         if self.has_ended || self.body.is_end_stream() {
             return;
@@ -84,9 +84,9 @@ mod tests {
 
     type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
-    fn body() -> (Sender, ReadOn) {
+    fn body() -> (Sender, Drain) {
         let (sender, receiver) = mpsc::channel(0);
-        (sender, ReadOn::new(Body::from_stream(receiver)))
+        (sender, Drain::new(Body::from_stream(receiver)))
     }
 
     #[tokio::test]

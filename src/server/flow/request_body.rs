@@ -1,0 +1,280 @@
+//! What comes in: the body of a request.
+//!
+//! It fails where its client is too slow, and where it is one that a handler keeps whole and there is no
+//! room for more of it. One that is taken message by message waits for the room of its next message. A
+//! call whose budget is needed by others fails here while it waits for its client. The error is a
+//! [`tonic::Status`], which gRPC answers as it is and which the gateway understands.
+
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::{Body, Bytes};
+use futures::future::BoxFuture;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::Status;
+
+use super::{framing::Framing, throughput::MinThroughput};
+use crate::{
+    budget::{Budget, Hold, Peer, Permit},
+    error::{Error, Kind, Result},
+    limits::{DIALOGUE_BYTES_MAX, MESSAGE_BYTES_MAX, PACE_BYTES},
+    wire::status,
+};
+
+/// What a body gives.
+type FrameResult = std::result::Result<Frame<Bytes>, axum::BoxError>;
+
+/// What the handler of a body keeps of it until it goes on.
+#[derive(Clone, Debug)]
+pub(in crate::server) enum Buffering {
+    /// A piece.
+    None,
+    /// A message of gRPC.
+    PerMessage(Budget),
+    /// A message of gRPC, of few bytes, which comes now and then.
+    PerTurn(Budget),
+    /// All of it.
+    Full(Budget),
+}
+
+/// Whose body it is.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Sender {
+    pub(in crate::server) peer: Peer,
+    /// What its call holds of the calls of all.
+    pub(in crate::server) call: Option<Hold>,
+    /// How long it may take for each [`PACE_BYTES`], or for each turn.
+    pub(in crate::server) stall: Duration,
+}
+
+/// A frame that waits for the room of the message that begins in it.
+struct Waiting {
+    frame: Frame<Bytes>,
+    room: BoxFuture<'static, Result<Permit>>,
+}
+
+/// A body on its way in.
+pub(in crate::server) struct RequestBody {
+    body: Body,
+    sender: Sender,
+    throughput: MinThroughput,
+    buffering: Buffering,
+    received: usize,
+    /// What came and is not handed on.
+    rest: Bytes,
+    framing: Framing,
+    /// The message for which there is room.
+    message: u64,
+    /// Whether it is handed on as a whole.
+    is_over: bool,
+    held: Option<Permit>,
+    waiting: Option<Waiting>,
+}
+
+impl RequestBody {
+    /// Watches a body. What is kept of it is taken from a budget.
+    pub(in crate::server) fn new(body: Body, sender: Sender, buffering: Buffering) -> Self {
+        Self {
+            body,
+            throughput: MinThroughput::new(sender.stall),
+            sender,
+            buffering,
+            received: 0,
+            rest: Bytes::new(),
+            framing: Framing::default(),
+            message: 0,
+            is_over: false,
+            held: None,
+            waiting: None,
+        }
+    }
+
+    /// Takes of what came up to the end of a message. Returns that, and the bytes for which it needs room
+    /// before it is handed on.
+    ///
+    /// # Errors
+    /// `MessageTooLarge` for one that is no part of a dialogue.
+    fn message(&mut self) -> Result<(Frame<Bytes>, Option<usize>)> {
+        let size = self.framing.advance(&self.rest);
+        let frame = Frame::data(self.rest.split_to(size));
+        // Whoever has taken a message asks for the next one when it is used. Until then it has its room.
+        self.is_over = self.framing.is_at_end();
+        let begun = self.framing.begun();
+        if matches!(self.buffering, Buffering::PerTurn(_)) {
+            if begun > 0 && self.framing.size() > DIALOGUE_BYTES_MAX {
+                let message =
+                    format!("a message has more than {DIALOGUE_BYTES_MAX} bytes; send less");
+                return Err(Error::new(Kind::MessageTooLarge, message));
+            }
+            if self.is_over {
+                self.throughput.renew();
+            }
+        }
+        let is_new = mem::replace(&mut self.message, begun) != begun;
+        let room = match self.framing.size() {
+            // A longer one is refused by its decoder.
+            size if !is_new || size == 0 || size > MESSAGE_BYTES_MAX => None,
+            // What it will be when it is unpacked, nobody knows.
+            _ if self.framing.is_compressed() => Some(MESSAGE_BYTES_MAX),
+            size => Some(size),
+        };
+        Ok((frame, room))
+    }
+
+    /// Takes room for all that came.
+    fn whole(&mut self, budget: &Budget) -> Result<()> {
+        self.received += self.rest.len();
+        match &mut self.held {
+            Some(held) => held.grow(self.rest.len())?,
+            None => self.held = Some(budget.try_acquire(self.sender.peer, self.received)?),
+        }
+        Ok(())
+    }
+
+    /// Hands on some of what came.
+    fn hand_on(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
+        let buffering = self.buffering.clone();
+        match buffering {
+            Buffering::None => {}
+            Buffering::PerMessage(budget) | Buffering::PerTurn(budget) => {
+                let (frame, room) = match self.message() {
+                    Ok(message) => message,
+                    Err(error) => return Poll::Ready(Some(Err(failed(&error)))),
+                };
+                let Some(bytes) = room else { return Poll::Ready(Some(Ok(frame))) };
+                let peer = self.sender.peer;
+                let room = Box::pin(async move { budget.acquire(peer, bytes).await });
+                self.waiting = Some(Waiting { frame, room });
+                return self.poll_room(cx);
+            }
+            Buffering::Full(budget) => {
+                if let Err(error) = self.whole(&budget) {
+                    return Poll::Ready(Some(Err(failed(&error))));
+                }
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.rest)))))
+    }
+
+    /// Hands on the frame that waits, when there is room for it.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
+        let Some(Waiting { frame, mut room }) = self.waiting.take() else {
+            return Poll::Ready(None);
+        };
+        match room.as_mut().poll(cx) {
+            Poll::Pending => {
+                self.waiting = Some(Waiting { frame, room });
+                Poll::Pending
+            }
+            Poll::Ready(Ok(held)) => {
+                self.held = Some(held);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(failed(&error)))),
+        }
+    }
+
+    /// What the call holds: of the calls, and of the bytes.
+    fn holds(&mut self) -> impl Iterator<Item = &mut Hold> {
+        let bytes = self.held.as_mut().map(Permit::hold_mut);
+        self.sender.call.as_mut().into_iter().chain(bytes)
+    }
+
+    /// Waits for the client; ready with the error of a client that takes too long, or whose budget others
+    /// need.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        for hold in self.holds() {
+            hold.stalls();
+            if let Poll::Ready(error) = hold.poll_revoked(cx) {
+                return Poll::Ready(error);
+            }
+        }
+        ready!(self.throughput.poll_expired(cx));
+        Poll::Ready(self.too_slow())
+    }
+
+    /// Why the body broke off. Where it is one of messages it must not be that the call was cancelled:
+    /// tonic takes such a body for one that has ended well, and so half a file for a whole one.
+    fn broken(&self, error: axum::Error) -> axum::BoxError {
+        match self.buffering {
+            Buffering::PerMessage(_) | Buffering::PerTurn(_) => {
+                Box::new(Status::data_loss(format!("the body broke off: {error}")))
+            }
+            Buffering::None | Buffering::Full(_) => error.into(),
+        }
+    }
+
+    fn too_slow(&self) -> Error {
+        let seconds = self.sender.stall.as_secs();
+        let message = match self.buffering {
+            Buffering::PerTurn(_) => {
+                format!("the client said nothing for {seconds} s; start the call again")
+            }
+            Buffering::None | Buffering::PerMessage(_) | Buffering::Full(_) => format!(
+                "fewer than {PACE_BYTES} bytes of the body came in {seconds} s; send it again"
+            ),
+        };
+        Error::new(Kind::Timeout, message)
+    }
+}
+
+fn failed(error: &Error) -> axum::BoxError {
+    Box::new(status::from_error(error))
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
+        if self.waiting.is_some() {
+            return self.poll_room(cx);
+        }
+        if mem::take(&mut self.is_over) {
+            self.held = None;
+        }
+        if !self.rest.is_empty() {
+            return self.hand_on(cx);
+        }
+        let next = Pin::new(&mut self.body).poll_frame(cx);
+        if next.is_pending() {
+            let error = ready!(self.poll_client(cx));
+            return Poll::Ready(Some(Err(failed(&error))));
+        }
+        self.holds().for_each(|hold| hold.progress());
+        let frame = match ready!(next) {
+            Some(Ok(frame)) => frame,
+            end => {
+                self.throughput.record(0);
+                return Poll::Ready(end.map(|end| end.map_err(|error| self.broken(error))));
+            }
+        };
+        self.throughput.record(frame.data_ref().map_or(0, Bytes::len));
+        match frame.into_data() {
+            Ok(data) if !data.is_empty() => {
+                self.rest = data;
+                self.hand_on(cx)
+            }
+            Ok(empty) => Poll::Ready(Some(Ok(Frame::data(empty)))),
+            Err(other) => Poll::Ready(Some(Ok(other))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.waiting.is_some() || !self.rest.is_empty() {
+            return SizeHint::default();
+        }
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

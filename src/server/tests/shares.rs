@@ -1,0 +1,108 @@
+//! What one client takes, and what it cannot take from others.
+
+use futures::future::select_all;
+use tokio::net::TcpSocket;
+
+use super::{overload::answer, *};
+
+/// A request whose body does not come.
+const HALF: &str = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc";
+/// A cancellation, and its path.
+const CANCEL: &str = "POST /ImageStore/$/Operations/1/$/Cancel HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Reads bodies to their end, and tells why one breaks off.
+fn reads() -> Router {
+    Router::new().fallback(async |request: Request| {
+        match axum::body::to_bytes(request.into_body(), usize::MAX).await {
+            Ok(_) => Ok("whole"),
+            Err(error) => {
+                let message = tonic::Status::from_error(error.into()).message().to_owned();
+                Err((StatusCode::SERVICE_UNAVAILABLE, message))
+            }
+        }
+    })
+}
+
+/// Connects from one of the addresses of this machine.
+async fn connect_from(fixture: &Fixture, host: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("an address");
+    socket.connect(fixture.address).await.expect("connected")
+}
+
+/// Sends requests from an address, each on a connection of its own.
+async fn crowd(fixture: &Fixture, host: u8, count: usize, request: &str) -> Vec<TcpStream> {
+    let mut crowd = Vec::new();
+    for _ in 0..count {
+        let mut stream = connect_from(fixture, host).await;
+        send(&mut stream, request).await;
+        crowd.push(stream);
+    }
+    crowd
+}
+
+/// Asks from an address until the answer is the one that is expected to come soon.
+async fn until(fixture: &Fixture, host: u8, request: &str, expected: &str) {
+    let ask = async {
+        loop {
+            let mut stream = connect_from(fixture, host).await;
+            send(&mut stream, request).await;
+            if answer(&mut stream).await.0.starts_with(expected) {
+                return;
+            }
+        }
+    };
+    timeout(SOON, ask).await.expect("an answer soon");
+}
+
+const BUSY: &str = "http/1.1 503";
+const SERVED: &str = "http/1.1 200";
+
+#[tokio::test]
+async fn calls_that_stand_still_give_way_to_others() {
+    let bounds = Bounds { calls: 8, ..Bounds::default() };
+    let fixture = Fixture::new(reads(), bounds).await;
+    // One address has all calls but the reserve.
+    let mut greedy = crowd(&fixture, 1, 7, HALF).await;
+    until(&fixture, 1, GET, BUSY).await;
+    // Another one has a place at once, and keeps it as long as it likes.
+    let mut second = crowd(&fixture, 2, 1, HALF).await;
+    until(&fixture, 3, GET, SERVED).await;
+    let (told, ..) = select_all(greedy.iter_mut().map(|stream| Box::pin(answer(stream)))).await;
+    assert!(told.0.starts_with(BUSY), "{told:?}");
+    assert!(told.1.contains("its client had too many calls"), "{told:?}");
+    send(&mut second[0], "123456").await;
+    assert_eq!(answer(&mut second[0]).await.1, "whole");
+    drop((greedy, second));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn connections_that_stand_still_give_way_to_others() {
+    let bounds = Bounds { connections: 8, ..Bounds::default() };
+    let fixture = Fixture::new(reads(), bounds).await;
+    let mut greedy = crowd(&fixture, 1, 7, "").await;
+    until(&fixture, 1, GET, BUSY).await;
+    let second = crowd(&fixture, 2, 1, "").await;
+    until(&fixture, 3, GET, SERVED).await;
+    drop(second);
+    let (rest, ..) =
+        select_all(greedy.iter_mut().map(|stream| Box::pin(read_to_end(stream)))).await;
+    assert_eq!(rest, "", "it is closed");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn who_cancels_is_let_in_where_others_are_not() {
+    let bounds = Bounds { calls: 1, connections: 8, ..Bounds::default() };
+    let fixture = Fixture::new(reads(), bounds).await;
+    let greedy = crowd(&fixture, 1, 1, HALF).await;
+    until(&fixture, 1, GET, BUSY).await;
+    until(&fixture, 1, CANCEL, SERVED).await;
+    // On a connection for which there is no room, too.
+    let crowd = crowd(&fixture, 1, 7, "").await;
+    until(&fixture, 1, GET, BUSY).await;
+    until(&fixture, 1, CANCEL, SERVED).await;
+    drop((greedy, crowd));
+    fixture.stop().await;
+}

@@ -1,0 +1,62 @@
+//! Turns of those who stand still, where others need them.
+
+use super::*;
+use crate::{
+    budget::Peer,
+    limits::{BUDGET_RESERVE, BUDGET_STALL},
+};
+
+/// A call from one of the addresses of the tests.
+fn from(number: u8) -> Call {
+    let peer = Peer::from(std::net::IpAddr::from([10, 0, 0, number]));
+    Call { peer, ..Call::default() }
+}
+
+/// What one address may have of some turns.
+fn most(turns: usize) -> usize {
+    turns - turns / BUDGET_RESERVE
+}
+
+#[track_caller]
+fn assert_gave_way<T>(result: Result<T>, what: &str) {
+    let error = result.err().expect("its turn is gone");
+    assert_eq!(error.kind(), Kind::Busy);
+    assert!(error.message().contains(what), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_gives_way_to_those_of_others() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let mut watchers = Vec::new();
+    for _ in 0..most(WATCHERS_MAX) {
+        watchers.push(store.watch_all(None, from(1)).await.unwrap());
+    }
+    assert!(store.watch_all(None, from(1)).await.is_err(), "the reserve is for others");
+    tokio::time::advance(BUDGET_STALL).await;
+    let _newcomer = store.watch_all(None, from(2)).await.unwrap();
+    assert_gave_way(watchers[0].next().await, "too many watchers");
+    watchers.swap_remove(0);
+    let _again = store.watch_all(None, from(3)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_download_that_nobody_reads_gives_way_to_those_of_others() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    let begin = |call| {
+        let store = fixture.store.clone();
+        async move { store.download(&path("a"), (0, None), None, call).await }
+    };
+    let mut downloads = Vec::new();
+    for _ in 0..most(DOWNLOADS_MAX) {
+        downloads.push(begin(from(1)).await.unwrap());
+    }
+    // The last ones stand still for a second, too.
+    tokio::time::sleep(2 * BUDGET_STALL).await;
+    let mut newcomer = begin(from(2)).await.unwrap();
+    let first = downloads[0].next().await.expect("no end that looks like a whole file");
+    assert_gave_way(first, "stood still while others waited");
+    newcomer.next().await.unwrap().unwrap();
+    downloads[1].next().await.unwrap().unwrap();
+}
