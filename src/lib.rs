@@ -44,7 +44,8 @@
 //! [`store::Store::upload`] looks at the path and waits for a turn. Bytes fill a part of at most
 //! 8 MiB; a full part is hashed, put as an object unless it is stored already and can be read back,
 //! and given its row and a pin, while the next one is filled. At the end one transaction makes the content and the entry and
-//! drops the pins. A file of up to [`limits::INLINE_BYTES_MAX`] is kept in the database, in that one
+//! drops the pins. The list of a file of many parts is built in steps before ([`namespace::assembly`]), as is
+//! that of a session of many chunks. A file of up to [`limits::INLINE_BYTES_MAX`] is kept in the database, in that one
 //! transaction.
 //!
 //! # Life of a copy

@@ -236,6 +236,8 @@ pub const RESTORE_STEP_BYTES: usize = MIB;
 /// Bytes of records that wait behind a part of a restore that is being put.
 pub const RESTORE_WAITING_BYTES: usize = 4 * MIB;
 
+/// Parts of a file that one transaction lists; the list of a longer file is written in steps.
+pub const LIST_STEP_ROWS: usize = 500;
 /// Pins that are dropped in one transaction.
 pub const UNPIN_ROWS: usize = 500;
 /// How long it waits where they cannot be dropped, until it tries again.

@@ -256,17 +256,16 @@ pub fn put_file(tx: &mut Tx<'_>, new: &NewFile) -> Result<(File, i64)> {
     for part in &new.parts {
         parts.push((find_or_insert_part(tx, part)?, part.size, part.digest));
     }
-    put_content(tx, at, &parts, new.digest)
+    let made = find_or_insert_content(tx, &parts, new.digest)?;
+    put_content(tx, at, made)
 }
 
-/// The same for parts that have their rows, where it is known that the file may be at its path.
+/// The same for a content and its size, where it is known that the file may be at its path.
 pub fn put_content(
     tx: &mut Tx<'_>,
     (path, replaces): (&StorePath, Replaces),
-    parts: &[(i64, i64, Digest)],
-    digest: Option<Digest>,
+    (content, size): (i64, i64),
 ) -> Result<(File, i64)> {
-    let (content, size) = find_or_insert_content(tx, parts, digest)?;
     let version = schema::next_version(tx)?;
     let file = File { content, size, version, modified: tx.now()? };
     let above = match replaces {

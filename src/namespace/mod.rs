@@ -5,6 +5,7 @@
 //!
 //! **Deliberately absent:** the bytes of objects. The namespace knows their keys and never reads one.
 
+pub mod assembly;
 pub mod backup;
 pub mod check;
 pub mod condition;

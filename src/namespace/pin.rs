@@ -49,6 +49,18 @@ pub fn check(tx: &mut Tx<'_>, owner: &str, expected: usize) -> Result<()> {
     Err(lost(format!("{owner} has {found} of {expected} pins")))
 }
 
+/// Fails unless the owner holds something.
+///
+/// # Errors
+/// `Cancelled`: it may be gone.
+pub fn check_one(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
+    let sql = "SELECT 1 FROM pin WHERE kind = $1 AND target = $2 AND owner = $3";
+    if tx.exists(sql, params![target.kind_number(), target.id, &owner.id])? {
+        return Ok(());
+    }
+    Err(lost(format!("{} lost {target:?}", owner.id)))
+}
+
 fn lost(why: String) -> Error {
     let message = "the work stood still for too long and was given up; try again";
     Error::new(Kind::Cancelled, message).because(why)

@@ -1,15 +1,16 @@
 //! Upload sessions: what has arrived of a chunked upload.
 //!
 //! **Invariants:** the chunks of a session do not overlap; `received` is their sum, so a session is
-//! complete when it equals the total. A committed session has no chunks left; its row stays until
-//! it expires, so that a repeated commit succeeds. Bytes that are stored are never taken for others: a
+//! complete when it equals the total. Once it is committed its chunks are dropped, in steps where they are
+//! many; its row stays until it expires, so that a repeated commit succeeds. One that is given up with many
+//! chunks is no session any more, and its row stays until they are gone. Bytes that are stored are never taken for others: a
 //! chunk that comes again has the same ones, or is refused.
 
 mod commit;
 mod expiry;
 mod pieces;
 
-pub use commit::{Committed, commit, delete};
+pub use commit::{Built, Committed, Long, Outcome, commit, delete, drop_pieces};
 pub use expiry::expire;
 pub use pieces::{Fingerprint, Piece};
 
@@ -32,16 +33,25 @@ const SESSION_OVERHEAD_BYTES: usize = 96;
 /// What a missing range of a session costs.
 const RANGE_BYTES: usize = 24;
 
+/// What `upload_session.committed` says of one that takes chunks.
+const OPEN: i64 = 0;
+/// Of one that has become a file.
+const COMMITTED: i64 = 1;
+/// Of one that is given up.
+const GIVEN_UP: i64 = 2;
+
 struct Found {
     path: StorePath,
     total: i64,
     received: i64,
+    pieces: i64,
     modified: i64,
     committed: bool,
 }
 
 fn find(tx: &mut Tx<'_>, id: SessionId) -> Result<Option<Found>> {
-    let sql = "SELECT path, total, received, modified, committed FROM upload_session WHERE id = $1";
+    let sql = "SELECT path, total, received, pieces, modified, committed FROM upload_session
+               WHERE id = $1 AND committed < 2";
     tx.first(sql, params![&id.to_string()])?.map(|row| found(&row, 0)).transpose()
 }
 
@@ -50,8 +60,9 @@ fn found(row: &Row, column: usize) -> Result<Found> {
         path: StorePath::parse(&row.text(column)?, "path").map_err(Error::internal)?,
         total: row.int(column + 1)?,
         received: row.int(column + 2)?,
-        modified: row.int(column + 3)?,
-        committed: row.int(column + 4)? != 0,
+        pieces: row.int(column + 3)?,
+        modified: row.int(column + 4)?,
+        committed: row.int(column + 5)? == COMMITTED,
     })
 }
 
@@ -104,6 +115,9 @@ fn judge(
 ) -> Result<(Verdict, Source)> {
     let source = Source::Session(id);
     let Some(session) = find(tx, id)? else {
+        if tx.exists("SELECT 1 FROM upload_session WHERE id = $1", params![&id.to_string()])? {
+            return Err(changed(id));
+        }
         tree::check_file_fits(tx, path, replaces)?;
         return Ok((Verdict::Wanted, source));
     };
@@ -279,14 +293,15 @@ pub fn list(
     let limit = size as i64 + 1;
     let rows = match path {
         Some(path) => tx.all(
-            "SELECT id, path, total, received, modified, committed FROM upload_session
+            "SELECT id, path, total, received, pieces, modified, committed FROM upload_session
              WHERE substr(path, 1, 256) = substr($1, 1, 256) AND path = $1 AND id >= $2
+               AND committed < 2
              ORDER BY id LIMIT $3",
             params![path.as_str(), token, limit],
         )?,
         None => tx.all(
-            "SELECT id, path, total, received, modified, committed FROM upload_session
-             WHERE id >= $1 ORDER BY id LIMIT $2",
+            "SELECT id, path, total, received, pieces, modified, committed FROM upload_session
+             WHERE id >= $1 AND committed < 2 ORDER BY id LIMIT $2",
             params![token, limit],
         )?,
     };

@@ -235,7 +235,14 @@ impl Store {
                 return digested;
             }
             // Ids rise, so the next one is above.
-            self.0.digested.store(content, Ordering::Relaxed);
+            let next = self.0.digested.compare_exchange(
+                above,
+                content,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            // A file that was long to build may have come below it meanwhile.
+            next.ok();
             match digested {
                 Err(error) if !matches!(error.kind(), Kind::Changed | Kind::Corrupt) => {
                     return Err(error);

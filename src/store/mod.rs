@@ -6,6 +6,7 @@
 //! **Invariants:** a part's object is durable before the row that names it is committed; an object
 //! without a row is buried by the guard that made it. Nothing becomes visible but by one transaction.
 
+mod assembly;
 mod background;
 mod backup;
 mod call;
@@ -192,9 +193,8 @@ impl Store {
         Ok((store, recovered))
     }
 
-    /// Cancels the operations that run, all of them before it waits for any, and ends the streams of those
-    /// who watch, who have heard of it by then; transfers go on. Takes at most
-    /// [`DRAIN_TIME`](crate::limits::DRAIN_TIME).
+    /// Cancels the operations that run, all of them before it waits for any, and then ends the streams of
+    /// those who watch; transfers go on. Takes at most [`DRAIN_TIME`](crate::limits::DRAIN_TIME).
     pub async fn drain(&self) {
         self.cancel_all().await;
         self.0.draining.cancel();

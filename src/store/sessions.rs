@@ -1,5 +1,8 @@
 //! Chunked uploads: chunks are stored as parts as they arrive, in any order; the commit is one
-//! metadata transaction, whatever the size. Bytes that come for a range which is stored are compared.
+//! metadata transaction, whatever the size; the list of a file of many pieces is built in steps before, and
+//! its pieces are dropped in steps after it. Bytes that come for a range which is stored are compared.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -12,11 +15,20 @@ use crate::{
         StorePath, Totals,
     },
     namespace::{
-        list, operation, pin,
-        session::{self, Sent, Verdict},
+        list, operation,
+        pin::{self, Owner},
+        session::{self, Built, Long, Outcome, Sent, Verdict},
         sql::Tx,
     },
-    store::{Call, Store, comparison::Comparison, done, object::NewObject, upload::Cutter},
+    store::{
+        Call, Store,
+        assembly::{Rest, Source},
+        comparison::Comparison,
+        done,
+        object::NewObject,
+        pins::Held,
+        upload::Cutter,
+    },
 };
 
 /// A chunk on its way. Dropped before [`Chunk::finish`], it leaves nothing.
@@ -39,6 +51,13 @@ enum Arriving {
     New(Box<Cutter>),
     /// They are stored already, and compared.
     Again(Box<Comparison>, Permit),
+}
+
+/// What came of a commit: the file, if it is there still, and how many it replaced; or nothing, because it
+/// is to be built first.
+enum Ended {
+    Done(Option<(Entry, i64)>),
+    Long(Long),
 }
 
 impl Store {
@@ -132,18 +151,50 @@ impl Store {
         conditions: Conditions,
         call: Call,
     ) -> Result<Option<(Entry, i64)>> {
+        let how = (replaces, conditions);
+        let long = match self.commit_once(id, how.clone(), None, call).await? {
+            Ended::Done(committed) => return Ok(committed),
+            Ended::Long(long) => long,
+        };
+        let owner = Owner::new(&self.0.server);
+        // Whoever leaves lets go of what is built.
+        let _held = Held { store: self.clone(), owner: owner.id.clone() };
+        let source: Source = Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
+        let list = self.assemble(&owner, source, call).await?;
+        let _rest = Rest { store: self.clone(), session: id, content: list.content };
+        let built = Built { session: long, owner, list };
+        match self.commit_once(id, how, Some(built), call).await? {
+            Ended::Done(committed) => Ok(committed),
+            Ended::Long(_) => Err(session::changed(id)),
+        }
+    }
+
+    /// The commit itself, in one transaction.
+    async fn commit_once(
+        &self,
+        id: SessionId,
+        (replaces, conditions): (Replaces, Conditions),
+        built: Option<Built>,
+        call: Call,
+    ) -> Result<Ended> {
         let server = self.0.server.clone();
         let commit = move |tx: &mut Tx<'_>| {
-            let (path, file, replaced) = session::commit(tx, id, (replaces, &conditions))?;
-            let Some(file) = file else { return Ok((None, None)) };
+            let how = (replaces, &conditions);
+            let (path, file, replaced) = match session::commit(tx, id, how, built.as_ref())? {
+                Outcome::Done(committed) => committed,
+                Outcome::Long(long) => return Ok((Ended::Long(long), None)),
+            };
+            let Some(file) = file else { return Ok((Ended::Done(None), None)) };
             let entry = list::stat(tx, &path)?.entry;
-            let Some(files_replaced) = replaced else { return Ok((Some((entry, 0)), None)) };
+            let Some(files_replaced) = replaced else {
+                return Ok((Ended::Done(Some((entry, 0))), None));
+            };
             let totals = Totals { files: 1, bytes: file.size };
             let kind = OperationKind::CommitUploadSession;
             let mut operation = done(file.modified, kind, (StorePath::root(), path), totals);
             operation.progress.files_replaced = files_replaced;
             operation::insert(tx, &mut operation, &Digest::of(b"commit"), &server)?;
-            Ok((Some((entry, files_replaced)), Some(operation)))
+            Ok((Ended::Done(Some((entry, files_replaced))), Some(operation)))
         };
         self.write_recorded(call, commit).await
     }
@@ -153,7 +204,9 @@ impl Store {
     /// # Errors
     /// `SessionNotFound`.
     pub async fn delete_session(&self, id: SessionId, call: Call) -> Result<()> {
-        self.0.engine.write(call.deadline, move |tx| session::delete(tx, id)).await?;
+        if self.0.engine.write(call.deadline, move |tx| session::delete(tx, id)).await? {
+            self.drop_pieces(id);
+        }
         Ok(())
     }
 }

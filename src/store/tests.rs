@@ -11,6 +11,7 @@ mod database;
 mod deadlines;
 mod downloads;
 mod gate;
+mod long;
 mod runs;
 mod sweeps;
 mod turns;

@@ -24,8 +24,8 @@ use crate::{
     },
     model::{Digest, Stat, StorePath},
     namespace::{
-        condition,
-        content::{self, NewFile, Part, Place},
+        assembly, condition,
+        content::{NewFile, Part, Place},
         list,
         pin::{self, Owner},
         sql::Tx,
@@ -43,7 +43,7 @@ use crate::{
 pub struct Upload {
     store: Store,
     incoming: Incoming,
-    cutter: Cutter,
+    pub(super) cutter: Cutter,
     call: Call,
 }
 
@@ -169,17 +169,18 @@ impl Upload {
         self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;
         let pins = self.cutter.parts.len();
         let Incoming { path, replaces, .. } = self.incoming.clone();
-        let file = NewFile { path, replaces, parts, digest: Some(digest) };
         let owner = self.cutter.owner.clone();
+        let (list, parts) = self.store.assemble_long(&owner, parts, self.call).await?;
+        let file = NewFile { path, replaces, parts, digest: Some(digest) };
         let conditions = std::mem::take(&mut self.incoming.conditions);
         let commit = move |tx: &mut Tx<'_>| {
-            if pins > 0 {
+            if pins > 0 && list.is_none() {
                 pin::check(tx, &owner.id, pins)?;
             }
             if !conditions.is_empty() {
                 condition::check_file(tx, (&file.path, replaces), &conditions)?;
             }
-            let (_, files_replaced) = content::put_file(tx, &file)?;
+            let (_, files_replaced) = assembly::put_file(tx, &owner, &file, list.as_ref())?;
             // Many go in steps, when the cutter is dropped.
             if pins <= UNPIN_ROWS {
                 pin::unpin(tx, &owner.id)?;

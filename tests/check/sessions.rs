@@ -45,7 +45,7 @@ async fn damage_to_sessions_is_found() {
         },
         Case {
             name: "a committed session with chunks",
-            damage: |store| store.sql("UPDATE upload_session SET committed = 1"),
+            damage: |store| store.sql("UPDATE upload_session SET committed = 1, pieces = 0"),
             found: &[K::SessionChunks, K::StoreSums],
             paths: &[],
             left: &[K::SessionChunks],

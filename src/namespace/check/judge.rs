@@ -318,7 +318,7 @@ fn session(tx: &mut Tx<'_>, id: &str) -> Result<Vec<Verdict>> {
             break;
         }
     }
-    let sql = "SELECT total, received, committed, path FROM upload_session WHERE id = $1";
+    let sql = "SELECT total, received, committed, path, pieces FROM upload_session WHERE id = $1";
     let Some(row) = tx.first(sql, params![id])? else {
         if after < 0 {
             return Ok(Vec::new());
@@ -329,7 +329,10 @@ fn session(tx: &mut Tx<'_>, id: &str) -> Result<Vec<Verdict>> {
     };
     let (received, is_committed) = (row.int(1)?, row.int(2)? != 0);
     let name = format!("the upload session {id} of \"{}\"", row.text(3)?);
-    if !run.is_good || run.end > row.int(0)? || (is_committed && after >= 0) {
+    if !run.is_good
+        || run.end > row.int(0)?
+        || (is_committed && run.count != 0 && run.count != row.int(4)?)
+    {
         let message = format!("{name} has chunks that are damaged or not its own; delete it");
         return Ok(vec![Verdict::told(finding_aside(FindingKind::SessionChunks, message))]);
     }

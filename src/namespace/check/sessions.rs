@@ -17,33 +17,39 @@ pub(super) struct Run {
     pub(super) sum: i64,
     /// Where the last one ends.
     pub(super) end: i64,
+    /// How many there are.
+    pub(super) count: i64,
     /// Whether none overlaps another, and each has its part.
     pub(super) is_good: bool,
 }
 
 impl Run {
     pub(super) fn new(session: String) -> Self {
-        Self { session, sum: 0, end: 0, is_good: true }
+        Self { session, sum: 0, end: 0, count: 0, is_good: true }
     }
 
     /// Adds a row of `start, size` and the size of the part, from `column` on.
     pub(super) fn add(&mut self, row: &Row, column: usize) -> Result<()> {
         let (start, size) = (row.int(column)?, row.int(column + 1)?);
         self.is_good &= start >= self.end && row.opt_int(column + 2)? == Some(size);
+        self.count += 1;
         self.sum = self.sum.saturating_add(size);
         self.end = start.saturating_add(size);
         Ok(())
     }
 
     fn close(self, tx: &mut Tx<'_>, looked: &mut Looked) -> Result<()> {
-        let sql = "SELECT total, received, committed FROM upload_session WHERE id = $1";
+        let sql = "SELECT total, received, committed, pieces FROM upload_session WHERE id = $1";
         let is_good = match tx.first(sql, params![&self.session])? {
             None => false,
             Some(row) => {
-                self.end <= row.int(0)?
-                    && self.sum == row.int(1)?
-                    && row.int(2)? == 0
-                    && self.is_good
+                // Of one that has ended, pieces may be left to be dropped.
+                let is_counted = if row.int(2)? == 0 {
+                    self.sum == row.int(1)?
+                } else {
+                    self.count == row.int(3)?
+                };
+                self.end <= row.int(0)? && is_counted && self.is_good
             }
         };
         if !is_good {

@@ -2,13 +2,15 @@
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::TOTAL_MAX,
-    model::{Conditions, Digest, Replaces, SessionId, StorePath},
+    limits::{EXPIRE_ROWS, LIST_STEP_ROWS, TOTAL_MAX},
+    model::{Conditions, Replaces, SessionId, StorePath},
     namespace::{
+        assembly::{self, Assembled, Cursor, Listed},
         condition, content,
         counted::Counted,
         garbage::{Ref, let_go_if_last},
-        session::{find, unknown},
+        pin::Owner,
+        session::{COMMITTED, Found, GIVEN_UP, OPEN, changed, find, unknown},
         sql::{Tx, params},
         tree::{self, File, Target},
     },
@@ -17,26 +19,76 @@ use crate::{
 /// Where a file was committed, the file, and how many files it replaced if it was made visible just now.
 pub type Committed = (StorePath, Option<File>, Option<i64>);
 
-/// Makes the file of a complete session visible: one metadata transaction, whatever its size.
+/// A complete session of so many pieces that its file is built in steps before it is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Long {
+    id: SessionId,
+    total: i64,
+    modified: i64,
+}
+
+impl Long {
+    /// Its next parts; none behind the last.
+    ///
+    /// # Errors
+    /// `Busy` if the session has changed since, `Corrupt` if its pieces are not the whole file.
+    pub fn page(&self, tx: &mut Tx<'_>, at: Cursor) -> Result<Vec<Listed>> {
+        if !find(tx, self.id)?.is_some_and(|session| self.is(&session)) {
+            return Err(changed(self.id));
+        }
+        page(tx, self.id, self.total, at)
+    }
+
+    fn is(&self, session: &Found) -> bool {
+        !session.committed
+            && (session.total, session.received) == (self.total, self.total)
+            && session.modified == self.modified
+    }
+}
+
+/// The file of a long session, which is built and held by its owner.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Of which session it is.
+    pub session: Long,
+    /// Who holds it.
+    pub owner: Owner,
+    /// Its content.
+    pub list: Assembled,
+}
+
+/// What came of a commit.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The session is committed.
+    Done(Committed),
+    /// Nothing has changed: its file is to be built first.
+    Long(Long),
+}
+
+/// Makes the file of a complete session visible: one metadata transaction, whatever its size. One of more
+/// than [`LIST_STEP_ROWS`] pieces has to be built before, and its pieces are left to [`drop_pieces`].
 ///
 /// Returns where it is and, unless it was deleted since an earlier commit, the file; and how many files
 /// this call replaced, if it made it visible. The conditions are not looked at where it is visible already.
 ///
 /// # Errors
 /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists` onto a folder or below a
-/// file, unless it may replace them, `PreconditionFailed`, `Corrupt` if its pieces are not the whole file.
+/// file, unless it may replace them, `PreconditionFailed`, `Corrupt` if its pieces are not the whole file,
+/// `Busy` if the session is another one than was built.
 pub fn commit(
     tx: &mut Tx<'_>,
     id: SessionId,
     (replaces, conditions): (Replaces, &Conditions),
-) -> Result<Committed> {
+    built: Option<&Built>,
+) -> Result<Outcome> {
     let Some(session) = find(tx, id)? else {
         return Err(Error::invalid("session_id", unknown(id).message().to_owned()));
     };
     if session.committed {
         let found = tree::resolve(tx, &session.path)?;
         let file = if let Some(Target::File(file)) = found { Some(file) } else { None };
-        return Ok((session.path, file, None));
+        return Ok(Outcome::Done((session.path, file, None)));
     }
     if session.received != session.total {
         let message = format!(
@@ -47,33 +99,63 @@ pub fn commit(
     }
     let at = (&session.path, replaces);
     condition::check_file(tx, at, conditions)?;
-    let parts = chunk_parts(tx, id, session.total)?;
-    let (file, files_replaced) = content::put_content(tx, at, &parts, None)?;
+    let ((file, files_replaced), left) = match built {
+        Some(Built { session: long, owner, list }) if long.is(&session) => {
+            (assembly::put(tx, owner, at, list, None)?, session.pieces)
+        }
+        Some(_) => return Err(changed(id)),
+        None if session.pieces > LIST_STEP_ROWS as i64 => {
+            let (total, modified) = (session.total, session.modified);
+            return Ok(Outcome::Long(Long { id, total, modified }));
+        }
+        None => (put_short(tx, id, at, session.total)?, 0),
+    };
     let now = tx.now()?;
     tx.execute(
-        "UPDATE upload_session SET committed = 1, pieces = 0, modified = $1 WHERE id = $2",
-        params![now, &id.to_string()],
+        "UPDATE upload_session SET committed = $1, pieces = $2, modified = $3 WHERE id = $4",
+        params![COMMITTED, left, now, &id.to_string()],
     )?;
-    tx.count(Counted::Staging, -1, -counted(session.received));
-    drop_chunks(tx, id)?;
-    Ok((session.path, Some(file), Some(files_replaced)))
+    tx.count(Counted::Staging, -1, -session.received.clamp(0, TOTAL_MAX));
+    Ok(Outcome::Done((session.path, Some(file), Some(files_replaced))))
 }
 
-/// The parts of a complete session, without a gap and as long as the file: a damaged session must not
+/// Makes the file of a session of few pieces visible, and drops them.
+fn put_short(
+    tx: &mut Tx<'_>,
+    id: SessionId,
+    at: (&StorePath, Replaces),
+    total: i64,
+) -> Result<(File, i64)> {
+    let (mut parts, mut cursor) = (Vec::new(), Cursor::default());
+    loop {
+        let page = page(tx, id, total, cursor)?;
+        if page.is_empty() {
+            break;
+        }
+        cursor.pass(&page);
+        parts.extend(page);
+    }
+    let made = content::find_or_insert_content(tx, &parts, None)?;
+    let put = content::put_content(tx, at, made)?;
+    drop_all(tx, id)?;
+    Ok(put)
+}
+
+/// The next parts of a complete session, without a gap and as long as the file: a damaged session must not
 /// become a file of other bytes.
-fn chunk_parts(tx: &mut Tx<'_>, id: SessionId, total: i64) -> Result<Vec<(i64, i64, Digest)>> {
+fn page(tx: &mut Tx<'_>, id: SessionId, total: i64, at: Cursor) -> Result<Vec<Listed>> {
     let sql =
         "SELECT p.id, p.size, p.digest, c.start FROM upload_chunk c JOIN part p ON p.id = c.part
-               WHERE c.session = $1 ORDER BY c.start";
-    let rows = tx.all(sql, params![&id.to_string()])?;
-    let (mut parts, mut end, mut is_whole) = (Vec::with_capacity(rows.len()), 0, true);
+               WHERE c.session = $1 AND c.start >= $2 ORDER BY c.start LIMIT $3";
+    let rows = tx.all(sql, params![&id.to_string(), at.start, LIST_STEP_ROWS as i64])?;
+    let (mut parts, mut end, mut is_whole) = (Vec::with_capacity(rows.len()), at.start, true);
     for row in &rows {
         let (part, size) = (row.int(0)?, row.int(1)?);
-        is_whole &= row.int(3)? == end;
+        is_whole &= row.int(3)? == end && size > 0;
         end = end.saturating_add(size);
         parts.push((part, size, row.digest(2)?));
     }
-    if is_whole && end == total {
+    if is_whole && (end == total || !rows.is_empty() && end < total) {
         return Ok(parts);
     }
     let message = format!(
@@ -82,7 +164,7 @@ fn chunk_parts(tx: &mut Tx<'_>, id: SessionId, total: i64) -> Result<Vec<(i64, i
     Err(Error::new(Kind::Corrupt, message).with("session_id", id.to_string()))
 }
 
-fn drop_chunks(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
+fn drop_all(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
     let sql = "DELETE FROM upload_chunk WHERE session = $1 RETURNING part";
     for row in tx.all(sql, params![&id.to_string()])? {
         let_go_if_last(tx, Ref::part(row.int(0)?))?;
@@ -90,21 +172,57 @@ fn drop_chunks(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
     Ok(())
 }
 
-/// Forgets a session and its chunks.
+/// Drops some pieces. Returns how many, and their bytes.
+pub(super) fn drop_some(tx: &mut Tx<'_>, id: SessionId) -> Result<(usize, i64)> {
+    let rows = tx.all(
+        "DELETE FROM upload_chunk WHERE session = $1 AND start IN (
+           SELECT start FROM upload_chunk WHERE session = $1 ORDER BY start LIMIT $2)
+         RETURNING part, size",
+        params![&id.to_string(), EXPIRE_ROWS as i64],
+    )?;
+    let mut bytes: i64 = 0;
+    for row in &rows {
+        let_go_if_last(tx, Ref::part(row.int(0)?))?;
+        bytes = bytes.saturating_add(row.count(1)?);
+    }
+    Ok((rows.len(), bytes))
+}
+
+/// Drops some pieces of a session that is committed, or given up; with the last ones of the latter it is
+/// gone. Returns whether there are more.
+pub fn drop_pieces(tx: &mut Tx<'_>, id: SessionId) -> Result<bool> {
+    let sql = "SELECT committed FROM upload_session WHERE id = $1";
+    let state = tx.first(sql, params![&id.to_string()])?.map(|row| row.int(0)).transpose()?;
+    let Some(state) = state.filter(|state| *state != OPEN) else { return Ok(false) };
+    let (dropped, _) = drop_some(tx, id)?;
+    let is_over = dropped < EXPIRE_ROWS;
+    if is_over && state == GIVEN_UP {
+        tx.execute("DELETE FROM upload_session WHERE id = $1", params![&id.to_string()])?;
+    } else {
+        let sql = "UPDATE upload_session SET pieces = pieces - $1 WHERE id = $2";
+        tx.execute(sql, params![dropped as i64, &id.to_string()])?;
+    }
+    Ok(!is_over)
+}
+
+/// Forgets a session and its chunks. Returns whether there are so many that they are left to [`drop_pieces`];
+/// should nobody call that, the session expires at once.
 ///
 /// # Errors
 /// `SessionNotFound`.
-pub fn delete(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
-    drop_chunks(tx, id)?;
-    let sql = "DELETE FROM upload_session WHERE id = $1 RETURNING received, committed";
+pub fn delete(tx: &mut Tx<'_>, id: SessionId) -> Result<bool> {
+    let sql = "SELECT received, pieces, committed FROM upload_session
+               WHERE id = $1 AND committed < 2";
     let row = tx.first(sql, params![&id.to_string()])?.ok_or_else(|| unknown(id))?;
-    if row.int(1)? == 0 {
+    if row.int(2)? == OPEN {
         tx.count(Counted::Staging, -1, -row.count(0)?);
     }
-    Ok(())
-}
-
-/// What a session has received, as it is counted.
-fn counted(received: i64) -> i64 {
-    received.clamp(0, TOTAL_MAX)
+    if row.int(1)? > LIST_STEP_ROWS as i64 {
+        let sql = "UPDATE upload_session SET committed = $1, modified = 0 WHERE id = $2";
+        tx.execute(sql, params![GIVEN_UP, &id.to_string()])?;
+        return Ok(true);
+    }
+    drop_all(tx, id)?;
+    tx.execute("DELETE FROM upload_session WHERE id = $1", params![&id.to_string()])?;
+    Ok(false)
 }

@@ -48,7 +48,7 @@ async fn a_repair_that_finds_nothing_to_mend_waits_for_no_writer() {
     let held = fixture.hold_writer().await;
     let kinds: Vec<_> = fixture.check().await.iter().map(|finding| finding.kind).collect();
     assert_eq!(kinds, [FindingKind::EntrySize]);
-    drop(held);
+    held.send(()).expect("the writer is still held");
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
                 &Sent::Parts(vec![part]),
             )?;
         }
-        session::commit(tx, id, (Replaces::default(), &Conditions::default()))
+        session::commit(tx, id, (Replaces::default(), &Conditions::default()), None)
     };
     fixture.store.0.engine.write(None, add).await.unwrap();
     bytes
