@@ -1,5 +1,5 @@
-//! The errors that the library of gRPC makes by itself, told like all others: with a reason, and with
-//! the code that the same fault has elsewhere.
+//! The errors that the library of gRPC and the services beside ours make by themselves, told like all
+//! others: with a reason, with the code that the same fault has elsewhere, and with the id of the request.
 
 use http::HeaderMap;
 use tonic::{Code, Status};
@@ -25,12 +25,15 @@ pub(super) fn tell(headers: &mut HeaderMap, path: &str) {
         return;
     }
     let Some(found) = Status::from_header_map(headers) else { return };
-    let Some(&(_, kind)) = KINDS.iter().find(|(code, _)| *code == found.code()) else { return };
     let message = match found.message() {
         "" => format!("there is no call '{path}'"),
         message => message.to_owned(),
     };
-    let told = status::from_error(&Error::new(kind, message));
+    let told = match KINDS.iter().find(|(code, _)| *code == found.code()) {
+        Some((_, kind)) => status::from_error(&Error::new(*kind, message)),
+        None if found.code() == Code::Ok => return,
+        None => status::of_request(&found),
+    };
     if let Err(error) = told.add_header(headers) {
         tracing::error!(%error, "cannot write an answer");
     }
@@ -38,12 +41,16 @@ pub(super) fn tell(headers: &mut HeaderMap, path: &str) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use tonic_types::StatusExt;
+
     use super::*;
+    use crate::wire::request;
 
     #[track_caller]
     fn check(status: Status, expected: (Code, &str, Option<Kind>)) {
         let mut headers = status.into_http::<()>().into_parts().0.headers;
-        headers.insert("grpc-accept-encoding", http::HeaderValue::from_static("gzip"));
+        headers.insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
         tell(&mut headers, "/a.B/C");
         assert_eq!(headers["grpc-accept-encoding"], "gzip");
         let told = Status::from_header_map(&headers).expect("a status");
@@ -64,6 +71,25 @@ mod tests {
             let code_told = Code::from_i32(kind.grpc());
             check(Status::new(code, message), (code_told, message_told, Some(kind)));
         }
+    }
+
+    #[tokio::test]
+    async fn every_error_names_its_request() {
+        let id = HeaderMap::from_iter([(request::HEADER, HeaderValue::from_static("mine"))]);
+        let told = async |status: Status| {
+            let mut headers = status.into_http::<()>().into_parts().0.headers;
+            request::Id::of(&id).run(async { tell(&mut headers, "/a.B/C") }).await;
+            Status::from_header_map(&headers).expect("a status")
+        };
+        for status in [Status::not_found("no"), Status::out_of_range("large"), Status::unknown("x")]
+        {
+            let message = status.message().to_owned();
+            let told = told(status).await;
+            assert_eq!(told.message(), message);
+            let named = told.get_details_request_info().expect("a request");
+            assert_eq!(named.request_id, "mine", "{message}");
+        }
+        assert!(told(Status::ok("")).await.details().is_empty());
     }
 
     #[test]

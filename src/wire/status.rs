@@ -37,6 +37,13 @@ pub fn kept(error: &Error) -> Status {
     encode(error, None)
 }
 
+/// The status of a service that is not ours, and has no details, with the id of the request.
+pub fn of_request(status: &Status) -> Status {
+    let Some(id) = Id::current() else { return status.clone() };
+    let details = ErrorDetails::with_request_info(id.text(), "");
+    Status::with_error_details(status.code(), status.message(), details)
+}
+
 fn encode(error: &Error, id: Option<Id>) -> Status {
     let message = told(error.message());
     let values = error.metadata();

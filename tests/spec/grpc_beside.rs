@@ -12,6 +12,8 @@ use tonic_health::{
     },
 };
 
+use tonic_types::StatusExt;
+
 use crate::harness::Server;
 
 async fn channel(server: &Server) -> Channel {
@@ -26,6 +28,8 @@ async fn the_health_of_an_unknown_service_is_told_and_watched() {
     let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
     let unknown = client.check(ask("no.Service")).await.expect_err("unknown");
     assert_eq!(unknown.code(), Code::NotFound);
+    let named = unknown.get_details_request_info().expect("a request").request_id;
+    assert_eq!(unknown.metadata().get("x-request-id").expect("an id"), named.as_str());
     assert!(unknown.message().contains("'no.Service'"), "{unknown}");
 
     let mut known = client.watch(ask(SERVICE)).await.expect("watched").into_inner();

@@ -16,6 +16,7 @@ use imagestore::{
 };
 use prost_types::Timestamp;
 use tonic::Status;
+use tonic_types::StatusExt;
 
 use super::{CameOf, Client, Copy, Driver, Fault, Item, Outcome, Over, When};
 
@@ -40,6 +41,7 @@ impl Grpc {
 
 impl From<Status> for Fault {
     fn from(status: Status) -> Self {
+        assert!(status.get_details_request_info().is_some(), "it names its request: {status}");
         Self { kind: status::kind(&status), message: status.message().to_owned() }
     }
 }
