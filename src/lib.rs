@@ -13,12 +13,13 @@
 //! | [`model`], [`error`], [`limits`] | pure values, the one error and its mappings, every bound | nobody |
 //! | [`budget`] | what callers share, and how | nobody |
 //! | [`crash`] | points at which tests end the process | nobody |
+//! | [`offload`] | long work off the threads of the runtime | nobody |
 //! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash` |
 //! | [`blob`] | immutable parts in an object store | `crash`, `budget` |
 //! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget` |
 //! | [`wire`] | generated messages, error ↔ status | nobody |
-//! | [`grpc`] | the service | `store`, `wire`, `budget` |
-//! | [`rest`] | the gateway | `wire`, `budget` |
+//! | [`grpc`] | the service | `store`, `wire`, `budget`, `offload` |
+//! | [`rest`] | the gateway | `wire`, `budget`, `offload` |
 //! | [`web`] | the embedded page | nobody |
 //! | [`client`], [`cli`] | the Rust client and the command line | `wire` |
 //! | [`server`] | configuration, wiring, shutdown | all of these |
@@ -36,8 +37,8 @@
 //!    committed.
 //! 5. **Letting go.** Whatever removes a reference hands the old target to
 //!    [`namespace::garbage::let_go`] in the same transaction.
-//! 6. **No blocking call on the runtime.** SQL runs on database threads, hashing of parts and files on
-//!    the blocking pool.
+//! 6. **No blocking call on the runtime.** SQL runs on database threads; hashing of parts and files, and
+//!    what takes long with the bytes of a message ([`offload`]), on the blocking pool.
 //!
 //! # Life of an upload
 //!
@@ -99,6 +100,7 @@ pub mod grpc;
 pub mod limits;
 pub mod model;
 pub mod namespace;
+pub mod offload;
 pub mod rest;
 pub mod server;
 pub mod store;

@@ -114,8 +114,15 @@ pub const STATUS_VALUES_BYTES_MAX: usize = 1280;
 /// What the names and types of such an error take, before base64.
 const STATUS_NAMES_BYTES: usize = 512;
 
+/// Work on so many bytes leaves the threads of the runtime: JSON of them takes half a millisecond.
+pub const OFFLOAD_BYTES_MIN: usize = 64 * KIB;
+/// Such work that goes on at once; further work waits.
+pub const OFFLOADS_MAX: usize = 8;
+
 /// Names in a skip list.
 pub const SKIP_FILES_MAX: usize = 10_000;
+/// Bytes of these names.
+pub const SKIP_FILES_BYTES_MAX: usize = MIB;
 /// Entity tags in a condition of a write: more than the head of a request has of those that files have.
 pub const CONDITION_TAGS_MAX: usize = 1_024;
 /// Names of a skip list without a match that an operation tells.

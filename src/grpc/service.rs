@@ -14,6 +14,7 @@ use crate::{
     },
     limits::{COMPRESSED_BYTES_MIN, MESSAGE_BYTES_MAX},
     model::{CheckRequest, Digest, OperationId, SessionId, StorePath},
+    offload,
     store::{AllUpdates, Store},
     wire::{
         LAST_CHANGE, status,
@@ -78,10 +79,14 @@ impl ImageStore for Service {
     async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
         let call = call(&request)?;
         let message = request.into_inner();
+        let detached = message.detached;
         streamed(
             async {
-                let request = messages::copy_request(&message)?;
-                let mut copying = self.0.copy(request, message.detached, call).await?;
+                // To fold a long skip list takes its time. While the copy waits, nothing of the message is
+                // kept.
+                let bytes = message.encoded_len();
+                let request = offload::run(bytes, move || messages::copy_request(&message)).await?;
+                let mut copying = self.0.copy(request, detached, call).await?;
                 let first = copying.next().await?.map(messages::operation);
                 Ok(streams::copy(first, copying))
             }

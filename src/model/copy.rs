@@ -1,10 +1,10 @@
 //! What a copy is asked to do.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{SKIP_FILES_MAX, SKIP_UNMATCHED_BYTES, SKIP_UNMATCHED_MAX},
+    limits::{SKIP_FILES_BYTES_MAX, SKIP_FILES_MAX, SKIP_UNMATCHED_BYTES, SKIP_UNMATCHED_MAX},
     model::{Conditions, Digest, OperationId, StorePath, folded},
 };
 
@@ -30,31 +30,49 @@ pub enum Replaces {
     Anything,
 }
 
-/// Names of files to leave out, folded; they are compared with the last name of a path. Each has the
-/// spelling in which it was given, where that is another one.
+/// Names of files to leave out; they are compared with the last name of a path. Clones share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SkipFiles(BTreeMap<String, Option<Box<str>>>);
+pub struct SkipFiles(Arc<[Skip]>);
+
+/// One of them.
+#[derive(Debug, PartialEq, Eq)]
+struct Skip {
+    /// Folded, in whose order they are.
+    name: Box<str>,
+    /// The spelling in which it was given, where that is another one.
+    spelling: Option<Box<str>>,
+}
 
 impl SkipFiles {
     /// Folds the names of a list.
     ///
     /// # Errors
-    /// `TooLarge` above [`SKIP_FILES_MAX`] names.
+    /// `TooLarge` above [`SKIP_FILES_MAX`] names or [`SKIP_FILES_BYTES_MAX`] bytes of names.
     pub fn new<T: AsRef<str>>(names: &[T]) -> Result<Self> {
+        let refused = |message| Err(Error::new(Kind::TooLarge, message).field("skip_files"));
         if names.len() > SKIP_FILES_MAX {
-            let message = format!(
+            return refused(format!(
                 "skip_files has {} names; a copy has at most {SKIP_FILES_MAX}",
                 names.len()
-            );
-            return Err(Error::new(Kind::TooLarge, message).field("skip_files"));
+            ));
         }
-        let mut skip = BTreeMap::new();
-        for name in names.iter().map(AsRef::as_ref) {
-            let key = folded(name);
-            let spelling = (key != name).then(|| name.into());
-            skip.entry(key).or_insert(spelling);
+        let names = names.iter().map(AsRef::as_ref);
+        let bytes: usize = names.clone().map(str::len).sum();
+        if bytes > SKIP_FILES_BYTES_MAX {
+            return refused(format!(
+                "the names of skip_files have {bytes} bytes; a copy has at most {SKIP_FILES_BYTES_MAX}"
+            ));
         }
-        Ok(Self(skip))
+        let skip = |name: &str| {
+            let folded = folded(name);
+            let spelling = (folded != name).then(|| name.into());
+            Skip { name: folded.into(), spelling }
+        };
+        let mut skips: Vec<Skip> = names.map(skip).collect();
+        // Of the spellings of a name the first one stays.
+        skips.sort_by(|a, b| a.name.cmp(&b.name));
+        skips.dedup_by(|later, first| later.name == first.name);
+        Ok(Self(skips.into()))
     }
 
     /// Whether nothing is left out.
@@ -64,14 +82,14 @@ impl SkipFiles {
 
     /// The folded names that a file can have, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str).filter(|name| !name.contains(char::is_control))
+        self.0.iter().map(|skip| &*skip.name).filter(|name| !name.contains(char::is_control))
     }
 
     /// The names for which `is_matched` is false, in the order of their folded forms and as they were
     /// given, but for control characters, which are replaced: at most [`SKIP_UNMATCHED_MAX`], of [`SKIP_UNMATCHED_BYTES`] together.
     pub fn unmatched(&self, is_matched: impl Fn(&str) -> bool) -> Vec<String> {
-        let left = self.0.iter().filter(|(name, _)| !is_matched(name));
-        let names = left.map(|(name, spelling)| spelling.as_deref().unwrap_or(name));
+        let left = self.0.iter().filter(|skip| !is_matched(&skip.name));
+        let names = left.map(|skip| skip.spelling.as_deref().unwrap_or(&skip.name));
         let mut bytes = 0;
         let fitting = names.take(SKIP_UNMATCHED_MAX).take_while(|name| {
             bytes += name.len();
@@ -132,8 +150,8 @@ impl CopyRequest {
         field("copy");
         field(self.source.as_str());
         field(self.destination.as_str());
-        for name in self.skip_files.0.keys() {
-            field(name);
+        for skip in &*self.skip_files.0 {
+            field(&skip.name);
         }
         hasher.update(&[
             u8::from(self.check_mark_file),
@@ -222,6 +240,12 @@ mod tests {
     #[test]
     fn a_skip_list_is_bounded() {
         let names = vec!["n"; SKIP_FILES_MAX + 1];
+        assert!(SkipFiles::new(&names[1..]).is_ok());
         assert_eq!(SkipFiles::new(&names).unwrap_err().kind(), Kind::TooLarge);
+        let half = "n".repeat(SKIP_FILES_BYTES_MAX / 2);
+        assert!(SkipFiles::new(&[&half, &half]).is_ok());
+        let error = SkipFiles::new(&[&*half, &half, "n"]).unwrap_err();
+        assert_eq!(error.kind(), Kind::TooLarge);
+        assert!(error.message().contains("have 1048577 bytes"), "{error}");
     }
 }

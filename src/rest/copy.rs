@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    offload,
     wire::{
         request::Id,
         v1::{CopyRequest, GetOperationRequest, Operation, OperationState},
@@ -29,7 +30,9 @@ use crate::{
 pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, Failure> {
     // What the head says is judged before the body is asked for.
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
-    let Body { request, unknown_keys } = copy_body::parse(&payload.whole(call.deadline()).await?)?;
+    let body = payload.whole(call.deadline()).await?;
+    let read = offload::run(body.len(), move || copy_body::parse(&body));
+    let Body { request, unknown_keys } = read.await?;
     let request = CopyRequest { if_match, if_none_match, if_unmodified_since, ..request };
     if !unknown_keys.is_empty() {
         let keys = warning::list(&unknown_keys);

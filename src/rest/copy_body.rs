@@ -2,23 +2,26 @@
 //!
 //! **Why it is so.** The documented sample sends single backslashes, which is not JSON, and the
 //! documented schema has spaces around keys and a comma before the closing brace. `serde_json`
-//! reads every value; only the object around them is walked here, and the two paths are read a
-//! second time, with every backslash literal, where the strict reading fails or finds one of the
+//! reads every value; only the object around them and the list of names are walked here, so that
+//! nothing is built of what is not wanted or too much. The two paths are read a second time, with every backslash literal, where the strict reading fails or finds one of the
 //! escapes `\b \f \n \r \t` in them. `\uXXXX` always is an escape. A byte order mark of UTF-8, which
 //! some editors and shells write, is no part of the body.
 //!
 //! **Invariant:** a body that is valid JSON and names legal paths means what JSON says.
 
+mod value;
+
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::{Deserializer, Value};
+use serde_json::Deserializer;
 
 use super::content_range;
 use crate::{
     error::{Error, Kind},
-    limits::SKIP_FILES_MAX,
+    limits::{SKIP_FILES_BYTES_MAX, SKIP_FILES_MAX},
     rest::warning,
     wire::v1::{CopyRequest, IfExists},
 };
+use value::{Given, Value};
 
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
@@ -37,7 +40,7 @@ const UNKNOWN_KEY_CHARS: usize = 64;
 ///
 /// # Errors
 /// `Kind::InvalidArgument`, with a message that says where the body is wrong; `Kind::TooLarge` where
-/// it skips more than [`SKIP_FILES_MAX`] files.
+/// it skips more than [`SKIP_FILES_MAX`] files, or of more than [`SKIP_FILES_BYTES_MAX`].
 pub fn parse(body: &[u8]) -> Result<Body, Error> {
     let strict = read(body, Paths::Json);
     let has_control =
@@ -96,23 +99,23 @@ fn read(body: &[u8], paths: Paths) -> Result<Body, Error> {
     while reader.peek() != Some(b'}') {
         let key = reader.value::<String>()?;
         reader.expect(b":")?;
-        let value = match key.trim() {
-            "RemoteSource" | "RemoteDestination"
+        match key.trim() {
+            "SkipFiles" => reader.names(&mut read.request.skip_files)?,
+            key @ ("RemoteSource" | "RemoteDestination")
                 if paths == Paths::Literal && reader.peek() == Some(b'"') =>
             {
-                Value::String(reader.literal()?)
+                let value = Value::Text(reader.literal()?);
+                assign(&mut read.request, key, Given { value, raw: b"" })?;
             }
-            "RemoteSource" | "RemoteDestination" | "SkipFiles" | "CheckMarkFile" | "CopyFlag"
-            | "Verify" | "OperationId" => reader.value::<Value>()?,
+            key @ ("RemoteSource" | "RemoteDestination" | "CheckMarkFile" | "CopyFlag"
+            | "Verify" | "OperationId") => assign(&mut read.request, key, reader.given()?)?,
             unknown => {
                 reader.value::<IgnoredAny>()?;
                 if read.unknown_keys.len() < UNKNOWN_KEYS_MAX {
                     read.unknown_keys.push(unknown.chars().take(UNKNOWN_KEY_CHARS).collect());
                 }
-                Value::Null
             }
-        };
-        assign(&mut read.request, key.trim(), value)?;
+        }
         if reader.expect(b",}")? == b'}' {
             break;
         }
@@ -121,65 +124,62 @@ fn read(body: &[u8], paths: Paths) -> Result<Body, Error> {
 }
 
 /// Puts a value in its place. `null` is the default; a repeated scalar replaces the one before.
-fn assign(request: &mut CopyRequest, key: &str, value: Value) -> Result<(), Error> {
+fn assign(request: &mut CopyRequest, key: &str, given: Given<'_>) -> Result<(), Error> {
     match key {
-        "RemoteSource" => request.source = text(key, "source", value)?,
-        "RemoteDestination" => request.destination = text(key, "destination", value)?,
-        "OperationId" => request.operation_id = text(key, "operation_id", value)?,
-        "CheckMarkFile" => request.check_mark_file = flag(key, "check_mark_file", &value)?,
-        "Verify" => request.verify = flag(key, "verify", &value)?,
-        "CopyFlag" => request.if_exists = if_exists(&value)?.into(),
-        "SkipFiles" => skip(&mut request.skip_files, value)?,
+        "RemoteSource" => request.source = text(key, "source", given)?,
+        "RemoteDestination" => request.destination = text(key, "destination", given)?,
+        "OperationId" => request.operation_id = text(key, "operation_id", given)?,
+        "CheckMarkFile" => request.check_mark_file = flag(key, "check_mark_file", &given)?,
+        "Verify" => request.verify = flag(key, "verify", &given)?,
+        "CopyFlag" => request.if_exists = if_exists(&given)?.into(),
         _ => {}
     }
     Ok(())
 }
 
 /// A string. A number counts as its text.
-fn text(key: &str, field: &'static str, value: Value) -> Result<String, Error> {
-    match value {
+fn text(key: &str, field: &'static str, given: Given<'_>) -> Result<String, Error> {
+    match given.value {
         Value::Null => Ok(String::new()),
-        Value::String(text) => Ok(text),
+        Value::Text(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err(Error::invalid(
-            field,
-            format!("{key} is {}; give a string", snippet(value.to_string().as_bytes())),
-        )),
+        Value::Bool(_) | Value::Nested => {
+            Err(Error::invalid(field, format!("{key} is {}; give a string", snippet(given.raw))))
+        }
     }
 }
 
 /// `true` or `false`.
-fn flag(key: &str, field: &'static str, value: &Value) -> Result<bool, Error> {
-    if value.is_null() {
-        return Ok(false);
+fn flag(key: &str, field: &'static str, given: &Given<'_>) -> Result<bool, Error> {
+    match given.value {
+        Value::Null => Ok(false),
+        Value::Bool(flag) => Ok(flag),
+        Value::Number(_) | Value::Text(_) | Value::Nested => {
+            let value = snippet(given.raw);
+            Err(Error::invalid(field, format!("{key} is {value}; give true or false")))
+        }
     }
-    value.as_bool().ok_or_else(|| {
-        let value = snippet(value.to_string().as_bytes());
-        Error::invalid(field, format!("{key} is {value}; give true or false"))
-    })
 }
 
 /// What `CopyFlag` asks for.
-fn if_exists(value: &Value) -> Result<IfExists, Error> {
-    if value.as_str() == Some(REPLACE_SAME_KIND) {
-        return Ok(IfExists::ReplaceSameKind);
-    }
-    let number = match value {
+fn if_exists(given: &Given<'_>) -> Result<IfExists, Error> {
+    let number = match &given.value {
         Value::Null => Some(OVERWRITE),
         Value::Number(number) => number.as_i64(),
-        Value::String(name) => match name.as_str() {
+        Value::Text(name) => match name.as_str() {
+            REPLACE_SAME_KIND => return Ok(IfExists::ReplaceSameKind),
             "Invalid" => Some(0),
             "Echo" => Some(1),
             "Overwrite" => Some(OVERWRITE),
             digits => content_range::number(digits).and_then(|number| number.try_into().ok()),
         },
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        Value::Bool(_) | Value::Nested => None,
     };
     match number {
         Some(OVERWRITE) => Ok(IfExists::Overwrite),
         Some(_) => Ok(IfExists::Keep),
         None => {
-            let value = snippet(value.to_string().as_bytes());
+            let value = snippet(given.raw);
             let message = format!(
                 "CopyFlag is {value}; give 'Overwrite', 'Echo', '{REPLACE_SAME_KIND}' or a number"
             );
@@ -188,45 +188,15 @@ fn if_exists(value: &Value) -> Result<IfExists, Error> {
     }
 }
 
-/// Adds the names of a skip list; a repeated key adds to the one before. More than a copy may have are
-/// refused here: short ones take more bytes in the request to the backend than in the body.
-fn skip(names: &mut Vec<String>, value: Value) -> Result<(), Error> {
-    let refused = |value: &Value| {
-        let value = snippet(value.to_string().as_bytes());
-        Error::invalid("skip_files", format!("SkipFiles has {value}; give an array of strings"))
-    };
-    match value {
-        Value::Null => return Ok(()),
-        Value::Array(values) => {
-            let count = names.len() + values.len();
-            if count > SKIP_FILES_MAX {
-                let message =
-                    format!("skip_files has {count} names; a copy has at most {SKIP_FILES_MAX}");
-                return Err(Error::new(Kind::TooLarge, message).field("skip_files"));
-            }
-            for value in values {
-                if value.is_null() {
-                    return Err(refused(&value));
-                }
-                names.push(text("an element of SkipFiles", "skip_files", value)?);
-            }
-        }
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
-            return Err(refused(&value));
-        }
-    }
-    Ok(())
-}
-
 /// Walks a body.
 struct Reader<'a> {
     body: &'a [u8],
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// What is not read yet.
-    fn rest(&self) -> &[u8] {
+    fn rest(&self) -> &'a [u8] {
         self.body.get(self.at..).unwrap_or_default()
     }
 
@@ -256,6 +226,64 @@ impl Reader<'_> {
         let value = value.ok_or_else(|| self.refused("a JSON value"))?;
         self.at += length;
         Ok(value)
+    }
+
+    /// Takes a JSON value of which little is kept, whatever it is.
+    fn given(&mut self) -> Result<Given<'a>, Error> {
+        self.peek();
+        let from = self.rest();
+        let value = self.value()?;
+        let raw = from.get(..from.len() - self.rest().len()).unwrap_or_default();
+        Ok(Given { value, raw })
+    }
+
+    /// Takes a skip list and adds its names; a repeated key adds to the one before. Of names beyond what a
+    /// copy may have nothing is kept: short ones take more bytes in memory than in the body.
+    fn names(&mut self, names: &mut Vec<String>) -> Result<(), Error> {
+        let refused = |given: &Given<'_>| {
+            let value = snippet(given.raw);
+            Error::invalid("skip_files", format!("SkipFiles has {value}; give an array of strings"))
+        };
+        if self.peek() != Some(b'[') {
+            let given = self.given()?;
+            return if given.value == Value::Null { Ok(()) } else { Err(refused(&given)) };
+        }
+        self.expect(b"[")?;
+        if self.peek() == Some(b']') {
+            return self.expect(b"]").map(drop);
+        }
+        let mut bytes: usize = names.iter().map(String::len).sum();
+        let mut count = names.len();
+        loop {
+            count += 1;
+            if count > SKIP_FILES_MAX {
+                self.value::<IgnoredAny>()?;
+            } else {
+                let given = self.given()?;
+                if given.value == Value::Null {
+                    return Err(refused(&given));
+                }
+                let name = text("an element of SkipFiles", "skip_files", given)?;
+                bytes += name.len();
+                if bytes > SKIP_FILES_BYTES_MAX {
+                    let message = format!(
+                        "the names of skip_files have more than {SKIP_FILES_BYTES_MAX} bytes; give fewer \
+                         or shorter ones"
+                    );
+                    return Err(Error::new(Kind::TooLarge, message).field("skip_files"));
+                }
+                names.push(name);
+            }
+            if self.expect(b",]")? == b']' {
+                break;
+            }
+        }
+        if count > SKIP_FILES_MAX {
+            let message =
+                format!("skip_files has {count} names; a copy has at most {SKIP_FILES_MAX}");
+            return Err(Error::new(Kind::TooLarge, message).field("skip_files"));
+        }
+        Ok(())
     }
 
     /// Takes a string in which a backslash is a backslash, unless it begins a `\uXXXX`.

@@ -79,6 +79,8 @@ impl Payload {
         timeout_at(deadline, read).await.map_err(|_| {
             Failure::new(Kind::Timeout, "the time of the call passed before its body was there")
         })??;
+        // What it has of the room for bodies others may have while the call works.
+        self.body = Body::empty();
         Ok(whole)
     }
 
@@ -117,7 +119,9 @@ fn broken(error: axum::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
+    use std::sync::Arc;
+
+    use futures::{StreamExt, stream};
 
     use super::*;
 
@@ -135,6 +139,19 @@ mod tests {
         let mut more = payload(vec![Ok(half.clone()), Ok(half), Ok(Bytes::from_static(b"x"))]);
         let failure = more.whole(deadline).await.expect_err("too large");
         assert_eq!(failure.kind, Kind::MessageTooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_is_let_go() {
+        let room = Arc::new(());
+        let held = Arc::clone(&room);
+        let body = stream::once(async move { Ok::<_, std::io::Error>(Bytes::from_static(b"a")) });
+        let body = body.inspect(move |_| assert_eq!(*held, ()));
+        let mut payload = Payload::new(Body::from_stream(body));
+        let deadline = Instant::now() + limits::REST_TIMEOUT_DEFAULT;
+        assert_eq!(payload.whole(deadline).await.expect("a body"), b"a");
+        assert_eq!(Arc::strong_count(&room), 1);
+        assert!(payload.is_read());
     }
 
     #[tokio::test]

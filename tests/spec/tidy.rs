@@ -14,8 +14,9 @@ const LINES_MAX: usize = 400;
 const LONG: [&str; 0] = [];
 
 /// Who may import whom; `server` wires, so it may import all.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("crash", &[]),
+    ("offload", &["limits"]),
     ("error", &[]),
     ("limits", &[]),
     ("model", &["error", "limits"]),
@@ -24,8 +25,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("blob", &["budget", "crash", "error", "limits"]),
     ("store", &["budget", "error", "limits", "model", "namespace", "blob"]),
     ("wire", &["error", "limits"]),
-    ("grpc", &["budget", "error", "limits", "model", "store", "wire"]),
-    ("rest", &["budget", "error", "limits", "wire"]),
+    ("grpc", &["budget", "error", "limits", "model", "offload", "store", "wire"]),
+    ("rest", &["budget", "error", "limits", "offload", "wire"]),
     ("web", &["limits"]),
     ("client", &["error", "limits", "wire"]),
     ("cli", &["client", "error", "limits", "wire"]),

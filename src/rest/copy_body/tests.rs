@@ -143,6 +143,32 @@ fn too_many_names_are_refused_while_they_are_read() {
 }
 
 #[test]
+fn names_of_too_many_bytes_are_refused() {
+    let body = |bytes: usize| {
+        let name = "n".repeat(bytes / 2);
+        format!(
+            r#"{{"RemoteSource":"a","RemoteDestination":"b","SkipFiles":["{name}"],"SkipFiles":["{name}"]}}"#
+        )
+    };
+    let request = check(&body(SKIP_FILES_BYTES_MAX), "a", "b");
+    assert_eq!(request.skip_files.concat().len(), SKIP_FILES_BYTES_MAX);
+    let error = parse(body(SKIP_FILES_BYTES_MAX + 2).as_bytes()).expect_err("too many");
+    assert_eq!(error.kind(), Kind::TooLarge);
+    assert!(error.message().contains("more than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn a_value_is_told_as_it_stands_in_the_body() {
+    refused(br#"{"CopyFlag":  [ 1,{"a" :2}] }"#, r#"CopyFlag is [ 1,{\"a\" :2}]; give"#);
+    refused(br#"{"SkipFiles":[ "a" , {} ] }"#, "an element of SkipFiles is {}; give a string");
+    let long = format!(r#"{{"Verify":"{}"}}"#, "x".repeat(100));
+    refused(long.as_bytes(), &format!(r#"Verify is \"{}; give"#, "x".repeat(SNIPPET_CHARS - 1)));
+    refused(br#"{"SkipFiles":["a" "b"]}"#, "not ',' or ']'");
+    refused(br#"{"SkipFiles":["a""#, "its end at byte 17");
+    refused(br#"{"SkipFiles":{"a""#, "not a JSON value");
+}
+
+#[test]
 fn numbers_count_as_strings() {
     check(r#"{"RemoteSource":1,"RemoteDestination":2.5}"#, "1", "2.5");
 }

@@ -1,0 +1,45 @@
+"""What one request makes the server hold: its own bytes and little more, whatever they mean."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .test_grpc import GrpcCase
+
+# The largest body, and the largest message: src/limits.rs.
+BODY_BYTES_MAX = 4 << 20
+# What the largest request may cost: a few times its bytes. What it could mean is ten times that.
+REQUEST_KIB = 40 * 1024
+
+
+class RequestMemoryTest(GrpcCase):
+    """Requests that are small on the wire and large where everything is built that they say."""
+
+    def test_a_copy_body_costs_no_more_than_its_bytes(self) -> None:
+        self.rest.put("a/b", b"1")
+        for key in ["SkipFiles", "RemoteSource", "CheckMarkFile", "CopyFlag", "Unknown"]:
+            for element in [b'{"":0}', b"0"]:
+                start = b'{"RemoteSource":"a","RemoteDestination":"b","' + key.encode() + b'":['
+                count = (BODY_BYTES_MAX - len(start) - 2) // (len(element) + 1)
+                body = start + b",".join([element] * count) + b"]}"
+                expected = [200] if key == "Unknown" else [400, 413]
+                with self.subTest(key=key, element=element):
+                    grown = self.grown(lambda: self.answered(body, expected))
+                    self.assertLess(grown, REQUEST_KIB)
+
+    def answered(self, body: bytes, expected: list[int]) -> None:
+        """Posts the body of a copy."""
+        answer = self.rest.call("POST", "$/Copy", body)
+        self.assertIn(answer.status_code, expected, answer.text)
+
+    def grown(self, call: Callable[[], None]) -> int:
+        """By how much a call made the server grow at most, in KiB."""
+        Path(f"/proc/{self.server.pid}/clear_refs").write_text("5", encoding="utf-8")
+        before = self.status("VmRSS")
+        call()
+        return self.status("VmHWM") - before
+
+    def status(self, name: str) -> int:
+        """Returns a figure of the server's memory, in KiB."""
+        lines = Path(f"/proc/{self.server.pid}/status").read_text(encoding="utf-8").splitlines()
+        (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+        return int(value)
