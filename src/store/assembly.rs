@@ -140,7 +140,9 @@ impl Store {
             };
             page.map(listed).collect()
         });
-        Ok((Some(self.assemble(owner, source, call).await?), Vec::new()))
+        // Few uploads are so long that each should have room for this.
+        let list = Box::pin(self.assemble(owner, source, call)).await?;
+        Ok((Some(list), Vec::new()))
     }
 
     /// Drops the pieces of a session that is committed or given up, in steps.

@@ -160,7 +160,7 @@ impl Store {
         // Whoever leaves lets go of what is built.
         let _held = Held { store: self.clone(), owner: owner.id.clone() };
         let source: Source = Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
-        let list = self.assemble(&owner, source, call).await?;
+        let list = Box::pin(self.assemble(&owner, source, call)).await?;
         let _rest = Rest { store: self.clone(), session: id, content: list.content };
         let built = Built { session: long, owner, list };
         match self.commit_once(id, how, Some(built), call).await? {
