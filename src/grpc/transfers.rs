@@ -122,11 +122,12 @@ async fn next_in_turn<T>(messages: &mut Streaming<T>, turn: &mut Hold) -> Result
     message
 }
 
-/// Why no message comes any more: the client was too slow, there was no room, or the client left or
-/// sent what is none. Nobody takes the answer to the last two as his own fault.
+/// Why no message comes any more: the client was too slow, there was no room, a list was too long, or the
+/// client left or sent what is none. Nobody takes the answer to the last two as his own fault.
 fn broken(status: &Status) -> Error {
     let kind = status::kind(status);
-    if matches!(kind, Kind::Timeout | Kind::Busy) {
+    let is_ours = !status.details().is_empty();
+    if matches!(kind, Kind::Timeout | Kind::Busy) || is_ours && kind == Kind::TooLarge {
         return Error::new(kind, format!("{}; nothing is stored", status.message()));
     }
     // The decoder refuses so a message above the bound, as it is sent or when it is unpacked.

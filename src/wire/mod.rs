@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing here knows the store. `grpc` alone joins the two.
 
+pub mod codec;
 pub mod convert;
 pub mod request;
 pub mod rpc;

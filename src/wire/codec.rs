@@ -1,0 +1,311 @@
+//! How messages are read and written: as the library does, but for requests with lists.
+//!
+//! An element of a list takes one or two bytes on the wire and some tens in memory. So before a request is
+//! decoded, its lists are counted in the bytes as they came, and one that has more than twice as many
+//! elements as its call takes is refused there.
+
+use std::marker::PhantomData;
+
+use prost::{
+    Message, Name,
+    bytes::Buf,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
+};
+use tonic::{
+    Status,
+    codec::{BufferSettings, Codec as TonicCodec, DecodeBuf, Decoder as TonicDecoder},
+};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+use crate::{
+    error::{Error, Kind},
+    limits::{BACKUP_PAGE_ROWS, CONDITION_TAGS_MAX, RESTORE_RECORD_ROWS_MAX, SKIP_FILES_MAX},
+    wire::status,
+};
+
+/// A list of a request.
+#[derive(Debug)]
+struct List {
+    /// The message of the call.
+    message: &'static str,
+    /// The numbers of the fields that lead from it to the list.
+    path: &'static [u32],
+    field: &'static str,
+    /// Whether its elements are numbers, which can stand together in one field.
+    numbers: bool,
+    most: usize,
+}
+
+/// The lists of all requests.
+const LISTS: [List; 12] = [
+    list("BackupRequest", &[2, 1], "parts", BACKUP_PAGE_ROWS).of_numbers(),
+    list("CommitUploadSessionRequest", &[3], "if_match", CONDITION_TAGS_MAX),
+    list("CommitUploadSessionRequest", &[4], "if_none_match", CONDITION_TAGS_MAX),
+    list("CopyRequest", &[3], "skip_files", SKIP_FILES_MAX),
+    list("CopyRequest", &[9], "if_match", CONDITION_TAGS_MAX),
+    list("CopyRequest", &[10], "if_none_match", CONDITION_TAGS_MAX),
+    list("DeleteRequest", &[2], "if_match", CONDITION_TAGS_MAX),
+    list("DeleteRequest", &[4], "if_none_match", CONDITION_TAGS_MAX),
+    list("RestoreRequest", &[1, 3, 1], "parts", RESTORE_RECORD_ROWS_MAX).of_numbers(),
+    list("RestoreRequest", &[1, 5, 1], "entries", RESTORE_RECORD_ROWS_MAX),
+    list("UploadRequest", &[1, 5], "if_match", CONDITION_TAGS_MAX),
+    list("UploadRequest", &[1, 6], "if_none_match", CONDITION_TAGS_MAX),
+];
+
+const fn list(
+    message: &'static str,
+    path: &'static [u32],
+    field: &'static str,
+    most: usize,
+) -> List {
+    List { message, path, field, numbers: false, most }
+}
+
+impl List {
+    const fn of_numbers(self) -> Self {
+        Self { numbers: true, ..self }
+    }
+}
+
+/// Counts the elements of the lists of a message.
+struct Counter {
+    lists: Vec<(&'static List, usize)>,
+    /// The numbers of the fields down to where it reads.
+    path: Vec<u32>,
+}
+
+impl Counter {
+    fn new(message: &str) -> Self {
+        let lists = LISTS.iter().filter(|list| list.message == message);
+        Self { lists: lists.map(|list| (list, 0)).collect(), path: Vec::new() }
+    }
+
+    /// Counts in a message, as it is on the wire. What is none is left to its decoder, which says so.
+    ///
+    /// # Errors
+    /// `TooLarge` for the first list that has too many elements.
+    fn count(&mut self, mut message: &[u8]) -> Result<(), Error> {
+        while let Ok((field, wire)) = decode_key(&mut message) {
+            self.path.push(field);
+            let is_long = wire == WireType::LengthDelimited;
+            let below = self.lists.iter().any(|(list, _)| list.path.starts_with(&self.path));
+            if below && is_long {
+                let length = decode_varint(&mut message).unwrap_or(u64::MAX);
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                let Some((field, rest)) = message.split_at_checked(length) else { return Ok(()) };
+                message = rest;
+                self.field(field)?;
+            } else {
+                if below {
+                    self.add(1)?;
+                }
+                if skip_field(wire, field, &mut message, DecodeContext::default()).is_err() {
+                    return Ok(());
+                }
+            }
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    /// Counts a field that is a list, or a message in which there is one.
+    fn field(&mut self, field: &[u8]) -> Result<(), Error> {
+        match self.lists.iter().find(|(list, _)| list.path == self.path) {
+            // The last byte of a number has no mark that more follow.
+            Some((list, _)) if list.numbers => {
+                self.add(field.iter().filter(|&&byte| byte < 0x80).count())
+            }
+            Some(_) => self.add(1),
+            None => self.count(field),
+        }
+    }
+
+    /// Adds elements to the list where it reads, if there is one.
+    fn add(&mut self, elements: usize) -> Result<(), Error> {
+        let found = self.lists.iter_mut().find(|(list, _)| list.path == self.path);
+        let Some((list, count)) = found else { return Ok(()) };
+        let List { field, most, .. } = **list;
+        *count += elements;
+        // One that is a little too long is left to its call, which tells how long it is.
+        if *count <= 2 * most {
+            return Ok(());
+        }
+        let message = format!("{field} has more than {} elements; give at most {most}", 2 * most);
+        Err(Error::new(Kind::TooLarge, message).field(field))
+    }
+}
+
+/// Reads and writes the messages of a call.
+#[derive(Debug)]
+pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> TonicCodec for Codec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Name + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = Decoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::default())
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        Decoder(ProstDecoder::default())
+    }
+}
+
+/// Reads messages whose lists are not too long.
+#[derive(Debug)]
+pub struct Decoder<U>(ProstDecoder<U>);
+
+impl<U: Message + Name + Default> TonicDecoder for Decoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // A message lies in one piece.
+        let counted = Counter::new(U::NAME).count(buf.chunk());
+        counted.map_err(|error| status::from_error(&error))?;
+        self.0.decode(buf)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.0.buffer_settings()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{
+        DescriptorProto, FileDescriptorSet,
+        field_descriptor_proto::{Label, Type},
+    };
+
+    use super::*;
+    use crate::wire::{
+        DESCRIPTOR,
+        v1::{
+            BackupRequest, BackupWants, CopyRequest, UploadHeader, UploadRequest, backup_request,
+            upload_request,
+        },
+    };
+
+    const PACKAGE: &str = ".imagestore.v1.";
+
+    /// The lists below a message: path, field, and whether they are of numbers.
+    fn lists(all: &[DescriptorProto], name: &str, path: &[u32]) -> Vec<(Vec<u32>, String, bool)> {
+        let Some(name) = name.strip_prefix(PACKAGE) else { return Vec::new() };
+        let message = all.iter().find(|message| message.name() == name).expect("a message");
+        let mut found = Vec::new();
+        for field in &message.field {
+            let path = [path, &[u32::try_from(field.number()).expect("a number")]].concat();
+            let is_number = !matches!(field.r#type(), Type::String | Type::Bytes | Type::Message);
+            if field.label() == Label::Repeated {
+                found.push((path.clone(), field.name().to_owned(), is_number));
+            }
+            if field.r#type() == Type::Message {
+                found.extend(lists(all, field.type_name(), &path));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_list_of_a_request_has_its_bound() {
+        let set = FileDescriptorSet::decode(DESCRIPTOR).expect("the descriptor");
+        let all: Vec<_> = set.file.iter().flat_map(|file| file.message_type.clone()).collect();
+        let calls = set.file.iter().flat_map(|file| &file.service);
+        let mut requests: Vec<_> = calls
+            .flat_map(|service| &service.method)
+            .map(|call| call.input_type().to_owned())
+            .collect();
+        requests.sort();
+        requests.dedup();
+        let found: Vec<_> = requests
+            .iter()
+            .flat_map(|request| {
+                let name = request.strip_prefix(PACKAGE).expect("ours").to_owned();
+                let lists = lists(&all, request, &[]).into_iter();
+                lists.map(move |(path, field, numbers)| (name.clone(), path, field, numbers))
+            })
+            .collect();
+        let known = LISTS.iter().map(|list| {
+            (list.message.to_owned(), list.path.to_vec(), list.field.to_owned(), list.numbers)
+        });
+        assert_eq!(found, known.collect::<Vec<_>>());
+    }
+
+    #[track_caller]
+    fn check<M: Message + Name>(message: &M, refused: Option<&str>) {
+        check_bytes::<M>(&message.encode_to_vec(), refused);
+    }
+
+    #[track_caller]
+    fn check_bytes<M: Name>(message: &[u8], refused: Option<&str>) {
+        let error = Counter::new(M::NAME).count(message).err();
+        assert!(error.iter().all(|error| error.kind() == Kind::TooLarge));
+        assert_eq!(error.as_ref().and_then(Error::violated_field), refused);
+    }
+
+    #[test]
+    fn a_list_is_refused_that_is_much_too_long() {
+        let copy = |names: usize, tags: usize| CopyRequest {
+            source: "a".to_owned(),
+            skip_files: vec![String::new(); names],
+            if_match: vec!["b".to_owned(); tags],
+            ..CopyRequest::default()
+        };
+        check(&copy(2 * SKIP_FILES_MAX, 2 * CONDITION_TAGS_MAX), None);
+        check(&copy(2 * SKIP_FILES_MAX + 1, 0), Some("skip_files"));
+        check(&copy(0, 2 * CONDITION_TAGS_MAX + 1), Some("if_match"));
+        let upload = |tags: usize| {
+            let if_none_match = vec![String::new(); tags];
+            let header = UploadHeader { if_none_match, ..UploadHeader::default() };
+            UploadRequest { payload: Some(upload_request::Payload::Header(header)) }
+        };
+        check(&upload(2 * CONDITION_TAGS_MAX), None);
+        check(&upload(2 * CONDITION_TAGS_MAX + 1), Some("if_none_match"));
+        // What is no list has no bound here.
+        let data = upload_request::Payload::Data(vec![0x2a; 1 << 20].into());
+        check(&UploadRequest { payload: Some(data) }, None);
+    }
+
+    #[test]
+    fn numbers_are_counted_however_they_stand() {
+        let wants = |count: usize| {
+            let wants = BackupWants { parts: vec![300; count] };
+            BackupRequest { payload: Some(backup_request::Payload::Wants(wants)) }
+        };
+        check(&wants(2 * BACKUP_PAGE_ROWS), None);
+        check(&wants(2 * BACKUP_PAGE_ROWS + 1), Some("parts"));
+        // Each in a field of its own, and the message of the list in several pieces.
+        let one = |count: usize| [0x12, 2, 0x08, 1].repeat(count);
+        check_bytes::<BackupRequest>(&one(2 * BACKUP_PAGE_ROWS), None);
+        check_bytes::<BackupRequest>(&one(2 * BACKUP_PAGE_ROWS + 1), Some("parts"));
+        let decoded = BackupRequest::decode(one(3).as_slice()).expect("a message");
+        let Some(backup_request::Payload::Wants(wants)) = decoded.payload else {
+            panic!("no wants")
+        };
+        assert_eq!(wants.parts, [1; 3]);
+    }
+
+    #[test]
+    fn what_is_no_message_is_left_to_its_decoder() {
+        for bytes in
+            [&b"\x1a"[..], b"\x1a\x05a", b"\x1a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x00"]
+        {
+            check_bytes::<CopyRequest>(bytes, None);
+            CopyRequest::decode(bytes).expect_err("no message");
+        }
+    }
+}
