@@ -160,7 +160,7 @@ async fn a_body_that_stands_still_ends_its_call() {
 }
 
 /// Answers without an end, and says when one of them is dropped.
-fn endless(dropped: &Arc<Semaphore>) -> Router {
+pub(super) fn endless(dropped: &Arc<Semaphore>) -> Router {
     struct Said(Arc<Semaphore>);
     impl Drop for Said {
         fn drop(&mut self) {

@@ -1,9 +1,12 @@
 //! What one client takes, and what it cannot take from others.
 
 use futures::future::select_all;
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, sync::Semaphore};
 
-use super::{overload::answer, *};
+use super::{
+    overload::{answer, endless},
+    *,
+};
 
 /// A request whose body does not come.
 const HALF: &str = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc";
@@ -73,6 +76,21 @@ async fn calls_that_stand_still_give_way_to_others() {
     assert!(told.1.contains("its client had too many calls"), "{told:?}");
     send(&mut second[0], "123456").await;
     assert_eq!(answer(&mut second[0]).await.1, "whole");
+    drop((greedy, second));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_give_way_to_others() {
+    let dropped = Arc::new(Semaphore::new(0));
+    let bounds = Bounds { calls: 8, ..Bounds::default() };
+    let fixture = Fixture::new(endless(&dropped).merge(reads()), bounds).await;
+    let unread = "GET /endless HTTP/1.1\r\nHost: h\r\n\r\n";
+    let greedy = crowd(&fixture, 1, 7, unread).await;
+    until(&fixture, 1, GET, BUSY).await;
+    let second = crowd(&fixture, 2, 1, HALF).await;
+    until(&fixture, 3, GET, SERVED).await;
+    timeout(SOON, dropped.acquire()).await.expect("one is cut").expect("a permit").forget();
     drop((greedy, second));
     fixture.stop().await;
 }
