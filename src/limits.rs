@@ -1,10 +1,12 @@
 //! Every bound of the system in one place.
 
 mod client;
+mod upload;
 
 use std::time::Duration;
 
 pub use client::*;
+pub use upload::*;
 
 /// One kibibyte.
 pub const KIB: usize = 1024;
@@ -32,14 +34,6 @@ pub const PART_BYTES_MAX: usize = 8 * MIB;
 pub const INLINE_BYTES_MAX: usize = 16 * KIB;
 /// The bytes of a part that are gathered in the heap; more of them have pages of their own.
 pub const BUFFER_HEAP_BYTES: usize = 64 * KIB;
-/// What every upload may buffer whatever the others do.
-pub const UPLOAD_BUFFER_BYTES_MIN: usize = 128 * KIB;
-/// What all uploads together may buffer beyond that.
-pub const UPLOAD_BUFFER_POOL_BYTES: usize = 64 * MIB;
-/// How long an upload waits for the room of a whole part, before it cuts smaller ones.
-pub const UPLOAD_POOL_WAIT: Duration = Duration::from_secs(1);
-/// Parts of one upload that are written at once.
-pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
 /// Uploads and chunks at once; further ones wait.
 pub const UPLOADS_MAX: usize = 1024;
 /// Uploads and chunks that wait; further ones are refused.
@@ -144,6 +138,8 @@ pub const RECORDS_PAGE_DEFAULT: usize = 100;
 pub const RECORDS_PAGE_MAX: usize = 1_000;
 /// Missing ranges that a session reports.
 pub const SESSION_RANGES_MAX: usize = 10_000;
+/// Sessions and pieces of them that one step of reading them looks at: some milliseconds.
+pub const SESSION_STEP_ROWS: i64 = 10_000;
 /// The pieces of one upload session: a file of 2 TiB in full parts. Its commit and its deletion are one
 /// transaction each, of about a second then.
 pub const SESSION_PARTS_MAX: i64 = 1 << 18;
@@ -180,6 +176,11 @@ pub const DATABASE_KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub const STEP: Duration = Duration::from_millis(5);
 /// Rows that one step of a filtered copy touches at most.
 pub const FILTER_STEP_ROWS: usize = 2_000;
+/// Entries that a filtered copy reads at once.
+pub const FILTER_PAGE_ROWS: usize = 64;
+/// Filtered copies that look for what to leave out, or build, at once: each remembers the folders that
+/// change. Further ones wait, and can be cancelled.
+pub const FILTERS_MAX: usize = 4;
 /// How long one step of reclamation works, unless callers wait or it owes more; whatever it owes, no longer
 /// than [`STEP`].
 pub const RECLAIM_STEP: Duration = Duration::from_millis(1);

@@ -192,7 +192,7 @@ pub(super) async fn upload(
     let begin = store.upload(incoming, clock.call());
     let mut upload = clock.count(begin).await?;
     let mut turn = upload.turn();
-    while let Some(data) = call.until(body.data(&mut turn)).await? {
+    while let Some(data) = upload.wait_for(call.until(body.data(&mut turn))).await?? {
         upload.limit(clock.call());
         upload.write(data).await?;
     }
@@ -231,7 +231,7 @@ pub(super) async fn chunk(
     let begin = store.chunk_over(session, (path, replaces), range, clock.call());
     let mut chunk = clock.count(begin).await?;
     let mut turn = chunk.turn();
-    while let Some(data) = call.until(body.data(&mut turn)).await? {
+    while let Some(data) = chunk.wait_for(call.until(body.data(&mut turn))).await?? {
         chunk.limit(clock.call());
         chunk.write(data).await?;
     }

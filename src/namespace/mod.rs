@@ -28,6 +28,8 @@ pub mod walk;
 
 mod database;
 mod engine;
+#[cfg(test)]
+mod metered;
 mod postgres;
 mod sqlite;
 

@@ -9,29 +9,25 @@
 mod commit;
 mod expiry;
 mod pieces;
+mod reading;
 
 pub use commit::{Built, Committed, Long, Outcome, commit, delete, drop_pieces};
 pub use expiry::expire;
 pub use pieces::{Fingerprint, Piece};
+pub use reading::{Listing, Reading};
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_PARTS_MAX},
-    model::{ChunkRange, Digest, Page, Replaces, Session, SessionId, StorePath},
+    limits::SESSION_PARTS_MAX,
+    model::{ChunkRange, Digest, Replaces, SessionId, StorePath},
     namespace::{
         content::{self, Part},
         counted::Counted,
-        list::check_token,
         session::pieces::Source,
         sql::{Row, Tx, params},
         tree::{self, Target},
     },
 };
-
-/// What a session of a page costs beside its path: the other fields of its message.
-const SESSION_OVERHEAD_BYTES: usize = 96;
-/// What a missing range of a session costs.
-const RANGE_BYTES: usize = 24;
 
 /// What `upload_session.committed` says of one that takes chunks.
 const OPEN: i64 = 0;
@@ -52,17 +48,17 @@ struct Found {
 fn find(tx: &mut Tx<'_>, id: SessionId) -> Result<Option<Found>> {
     let sql = "SELECT path, total, received, pieces, modified, committed FROM upload_session
                WHERE id = $1 AND committed < 2";
-    tx.first(sql, params![&id.to_string()])?.map(|row| found(&row, 0)).transpose()
+    tx.first(sql, params![&id.to_string()])?.map(|row| found(&row)).transpose()
 }
 
-fn found(row: &Row, column: usize) -> Result<Found> {
+fn found(row: &Row) -> Result<Found> {
     Ok(Found {
-        path: StorePath::parse(&row.text(column)?, "path").map_err(Error::internal)?,
-        total: row.int(column + 1)?,
-        received: row.int(column + 2)?,
-        pieces: row.int(column + 3)?,
-        modified: row.int(column + 4)?,
-        committed: row.int(column + 5)? == COMMITTED,
+        path: StorePath::parse(&row.text(0)?, "path").map_err(Error::internal)?,
+        total: row.int(1)?,
+        received: row.int(2)?,
+        pieces: row.int(3)?,
+        modified: row.int(4)?,
+        committed: row.int(5)? == COMMITTED,
     })
 }
 
@@ -253,73 +249,4 @@ pub fn add_chunk(
         return Err(Error::new(Kind::TooLarge, message).with("session_id", id.to_string()));
     }
     Ok(verdict)
-}
-
-/// Returns a session.
-///
-/// # Errors
-/// `SessionNotFound`.
-pub fn get(tx: &mut Tx<'_>, id: SessionId) -> Result<Session> {
-    let session = find(tx, id)?.ok_or_else(|| unknown(id))?;
-    describe(tx, id, session)
-}
-
-fn describe(tx: &mut Tx<'_>, id: SessionId, session: Found) -> Result<Session> {
-    let expected = if session.committed {
-        Vec::new()
-    } else {
-        pieces::gaps(tx, id, session.total, session.received)?
-    };
-    Ok(Session {
-        id,
-        path: session.path,
-        total: session.total,
-        modified: session.modified,
-        expected,
-        committed: session.committed,
-    })
-}
-
-/// Lists the sessions of a path, or all, ordered by id. `token` is the id where the page begins. A
-/// page ends at `size` sessions (0: the default) or at [`LIST_PAGE_BYTES`].
-pub fn list(
-    tx: &mut Tx<'_>,
-    path: Option<&StorePath>,
-    size: usize,
-    token: &str,
-) -> Result<Page<Session>> {
-    check_token(token)?;
-    let size = if size == 0 { RECORDS_PAGE_DEFAULT } else { size.min(RECORDS_PAGE_MAX) };
-    let limit = size as i64 + 1;
-    let rows = match path {
-        Some(path) => tx.all(
-            "SELECT id, path, total, received, pieces, modified, committed FROM upload_session
-             WHERE substr(path, 1, 256) = substr($1, 1, 256) AND path = $1 AND id >= $2
-               AND committed < 2
-             ORDER BY id LIMIT $3",
-            params![path.as_str(), token, limit],
-        )?,
-        None => tx.all(
-            "SELECT id, path, total, received, pieces, modified, committed FROM upload_session
-             WHERE id >= $1 AND committed < 2 ORDER BY id LIMIT $2",
-            params![token, limit],
-        )?,
-    };
-    let mut items = Vec::with_capacity(rows.len());
-    let mut bytes = 0;
-    for row in &rows {
-        let text = row.text(0)?;
-        if items.len() == size {
-            return Ok(Page { items, next: Some(text) });
-        }
-        let id = SessionId::parse(&text).map_err(Error::internal)?;
-        let session = describe(tx, id, found(row, 1)?)?;
-        let ranges = session.expected.len() * RANGE_BYTES;
-        bytes += session.path.as_str().len() + ranges + SESSION_OVERHEAD_BYTES;
-        if bytes > LIST_PAGE_BYTES && !items.is_empty() {
-            return Ok(Page { items, next: Some(text) });
-        }
-        items.push(session);
-    }
-    Ok(Page { items, next: None })
 }

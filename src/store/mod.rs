@@ -13,6 +13,7 @@ mod call;
 mod check;
 mod comparison;
 mod copy;
+mod cutter;
 mod download;
 mod hash;
 mod incoming;
@@ -59,7 +60,7 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{
         BACKUPS_MAX, BLOB_TIME, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX,
-        DOWNLOADS_WAITING_MAX, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT,
+        DOWNLOADS_WAITING_MAX, FILTERS_MAX, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT,
         RESERVE_BYTES_DEFAULT, SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_POOL_WAIT,
         UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
     },
@@ -125,6 +126,7 @@ struct Inner {
     downloads: Budget,
     download_pool: Budget,
     watchers: Budget,
+    filters: Semaphore,
     verifies: Semaphore,
     /// The last content that was looked at for its digest.
     digested: AtomicI64,
@@ -169,7 +171,7 @@ impl Store {
             space: Space::new(&config),
             config,
             server,
-            run: new_run(),
+            run: object::new_run(),
             undecided: Undecided::default(),
             uploads: Budget::new("uploads", UPLOADS_MAX)
                 .with_queue(UPLOADS_WAITING_MAX, UPLOAD_WAIT),
@@ -179,6 +181,7 @@ impl Store {
                 .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
             download_pool: Budget::new("bytes of downloads", DOWNLOAD_POOL_BYTES)
                 .with_queue(usize::MAX, Duration::MAX),
+            filters: Semaphore::new(FILTERS_MAX),
             verifies: Semaphore::new(VERIFIES_MAX),
             watchers: Budget::new("watchers", WATCHERS_MAX),
             digested: AtomicI64::new(0),
@@ -323,12 +326,6 @@ impl Store {
 async fn close(engine: Engine) {
     // It joins threads, and those catch every panic.
     tokio::task::spawn_blocking(move || engine.close()).await.ok();
-}
-
-/// A number that no run of a server has had.
-fn new_run() -> u64 {
-    let (high, low) = Uuid::new_v4().as_u64_pair();
-    high ^ low
 }
 
 /// Marks the objects as those of a store. On a full disk that waits for a later start, so that this one

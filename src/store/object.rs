@@ -12,6 +12,7 @@ use std::{
 };
 
 use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::{
     blob,
@@ -19,6 +20,12 @@ use crate::{
     namespace::{garbage, sql::Tx},
     store::Store,
 };
+
+/// A number that no run of a server has had.
+pub(super) fn new_run() -> u64 {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    high ^ low
+}
 
 /// The keys of the objects that are undecided.
 #[derive(Clone, Debug, Default)]

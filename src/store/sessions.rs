@@ -24,10 +24,10 @@ use crate::{
         Call, Store,
         assembly::{Rest, Source},
         comparison::Comparison,
+        cutter::Cutter,
         done,
         object::NewObject,
         pins::Held,
-        upload::Cutter,
     },
 };
 
@@ -110,13 +110,21 @@ impl Store {
     /// # Errors
     /// `SessionNotFound`.
     pub async fn session(&self, id: SessionId, call: Call) -> Result<Session> {
-        self.0.engine.read(call.deadline, move |tx| session::get(tx, id)).await
+        let mut reading = session::Reading::new(id);
+        loop {
+            let step = move |tx: &mut Tx<'_>| reading.step(tx).map(|session| (reading, session));
+            let session;
+            (reading, session) = self.0.engine.read(call.deadline, step).await?;
+            if let Some(session) = session {
+                return Ok(session);
+            }
+        }
     }
 
     /// Lists the upload sessions of a path, or all.
     ///
     /// # Errors
-    /// `Timeout`.
+    /// `InvalidArgument` for a token that no page gave, `Timeout`.
     pub async fn sessions(
         &self,
         path: Option<StorePath>,
@@ -124,8 +132,15 @@ impl Store {
         token: String,
         call: Call,
     ) -> Result<Page<Session>> {
-        let list = move |tx: &mut Tx<'_>| session::list(tx, path.as_ref(), size, &token);
-        self.0.engine.read(call.deadline, list).await
+        let mut listing = session::Listing::new(path, size, token)?;
+        loop {
+            let step = move |tx: &mut Tx<'_>| listing.step(tx).map(|page| (listing, page));
+            let page;
+            (listing, page) = self.0.engine.read(call.deadline, step).await?;
+            if let Some(page) = page {
+                return Ok(page);
+            }
+        }
     }
 
     /// Makes the file of a complete session visible. A repeated commit succeeds; it returns nothing
@@ -222,6 +237,17 @@ impl Chunk {
         match &self.bytes {
             Arriving::New(cutter) => cutter.turn.hold().clone(),
             Arriving::Again(_, turn) => turn.hold().clone(),
+        }
+    }
+
+    /// Waits for the next bytes of the sender, as [`Upload::wait_for`](super::Upload::wait_for) does.
+    ///
+    /// # Errors
+    /// As [`Chunk::write`]. The chunk is of no use any more then.
+    pub async fn wait_for<T>(&mut self, bytes: impl Future<Output = T>) -> Result<T> {
+        match &mut self.bytes {
+            Arriving::New(cutter) => cutter.wait_for(bytes).await,
+            Arriving::Again(..) => Ok(bytes.await),
         }
     }
 

@@ -3,8 +3,7 @@
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::SESSION_RANGES_MAX,
-    model::{ByteRange, ChunkRange, Digest, SessionId},
+    model::{ChunkRange, Digest, SessionId},
     namespace::{
         content::{Part, hash_part},
         session::Verdict,
@@ -194,43 +193,4 @@ pub(super) fn judge_range(tx: &mut Tx<'_>, id: SessionId, chunk: ChunkRange) -> 
         end - 1
     );
     Err(Error::new(Kind::BadRange, message).field("offset").with("session_id", id.to_string()))
-}
-
-/// What is missing, in ascending order.
-pub(super) fn gaps(
-    tx: &mut Tx<'_>,
-    id: SessionId,
-    total: i64,
-    received: i64,
-) -> Result<Vec<ByteRange>> {
-    let mut gaps = Vec::new();
-    if received == total {
-        return Ok(gaps);
-    }
-    let mut next = 0;
-    loop {
-        let rows = tx.all(
-            "SELECT start, size FROM upload_chunk WHERE session = $1 AND start >= $2
-             ORDER BY start LIMIT $3",
-            params![&id.to_string(), next, PAGE_ROWS],
-        )?;
-        for row in &rows {
-            let (start, size) = (row.count(0)?, row.count(1)?);
-            if start > next {
-                gaps.push(ByteRange { start: next, end: start - 1 });
-            }
-            next = start + size;
-        }
-        if (rows.len() as i64) < PAGE_ROWS {
-            if next < total {
-                gaps.push(ByteRange { start: next, end: total - 1 });
-            }
-            break;
-        }
-        if gaps.len() >= SESSION_RANGES_MAX {
-            break;
-        }
-    }
-    gaps.truncate(SESSION_RANGES_MAX);
-    Ok(gaps)
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     error::{Error, Kind, Result},
@@ -202,13 +203,8 @@ impl Work {
             Target::Folder(_) | Target::File(_) => (target, START_PINS),
         };
         if self.request.verify {
-            // What it remembers of a large folder is large, too.
             let store = self.store.clone();
-            let _turn = tokio::select! {
-                turn = store.0.verifies.acquire() => Some(turn.map_err(Error::internal)?),
-                () = self.run.token().cancelled() => None,
-            };
-            self.run.check()?;
+            let _turn = self.turn(&store.0.verifies).await?;
             let source = self.request.source.clone();
             let token = self.run.token();
             verify::run(&self.store, &target, &source, &mut self.report, token).await?;
@@ -230,8 +226,20 @@ impl Work {
         self.run.token().is_cancelled()
     }
 
+    /// Waits for a turn of work that remembers much of a large folder, or until the run is to end.
+    async fn turn<'a>(&self, turns: &'a Semaphore) -> Result<Option<SemaphorePermit<'a>>> {
+        let turn = tokio::select! {
+            turn = turns.acquire() => Some(turn.map_err(Error::internal)?),
+            () = self.run.token().cancelled() => None,
+        };
+        self.run.check()?;
+        Ok(turn)
+    }
+
     /// Builds the filtered folder beside the tree. Returns it and the pins that hold it.
     async fn filter(&mut self, folder: i64) -> Result<(Target, usize)> {
+        let store = self.store.clone();
+        let _turn = self.turn(&store.0.filters).await?;
         let mut search = Search::new(folder, self.request.skip_files.clone());
         loop {
             self.run.check()?;

@@ -245,3 +245,23 @@ async fn a_copy_goes_on_while_one_who_asked_for_it_is_there() {
         assert_eq!(fixture.read("b").await.unwrap(), object(1));
     }
 }
+
+/// Those that wait for a turn remember nothing yet, and can be cancelled.
+#[tokio::test]
+async fn a_filtered_copy_waits_for_its_turn() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    fixture.upload("a/g", object(2)).await.unwrap();
+    let filtered =
+        |to| CopyRequest { skip_files: SkipFiles::new(&["g"]).unwrap(), ..request("a", to) };
+    let turns = u32::try_from(FILTERS_MAX).unwrap();
+    let others = fixture.store.0.filters.acquire_many(turns).await.unwrap();
+    let first = filtered("b");
+    let waiting = fixture.store.copy(first.clone(), false, Call::default()).await.unwrap();
+    let ended = fixture.store.cancel(first.id, why(), Call::default()).await.unwrap();
+    assert_eq!(ended.state, OperationState::Cancelled);
+    assert_eq!(finish(waiting).await.unwrap_err().kind(), Kind::Cancelled);
+    let second = fixture.store.copy(filtered("c"), false, Call::default()).await.unwrap();
+    drop(others);
+    assert_eq!(finish(second).await.unwrap().progress.files_skipped, 1);
+}

@@ -10,7 +10,7 @@ use crate::{
         pin::Owner,
         session::{self, Long, Outcome, Sent},
     },
-    store::upload::Storing,
+    store::cutter::Storing,
 };
 
 /// The bytes of one piece.

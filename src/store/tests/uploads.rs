@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     budget::Peer,
-    limits::{MIB, PART_BYTES_MAX},
+    limits::{KIB, MIB, PART_BYTES_MAX, UPLOAD_PARTS_MAX},
     model::{ChunkRange, SessionId},
 };
 
@@ -176,4 +176,49 @@ async fn what_a_file_may_replace_is_judged_when_it_becomes_visible() {
         assert_eq!(stored.map_err(|error| error.kind()), expected);
     }
     fixture.upload("d", object(4)).await.expect("it is a file now");
+}
+
+/// Nearly all the room is that of senders who stand still.
+#[tokio::test]
+async fn who_sends_slowly_gives_back_the_room_that_others_need() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.store.0.upload_pool.clone();
+    let mut slow = Vec::new();
+    while !pool.is_scarce(PART_BYTES_MAX) {
+        let incoming = Incoming::new(path("slow"));
+        let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+        upload.write(vec![7; 300 * KIB].into()).await.unwrap();
+        slow.push(tokio::spawn(async move { upload.wait_for(std::future::pending::<()>()).await }));
+    }
+    until("there is room", async || !pool.is_scarce(PART_BYTES_MAX)).await;
+    for upload in slow {
+        upload.abort();
+        upload.await.unwrap_err();
+    }
+    fixture.expect_nothing_left().await;
+}
+
+/// Where there is enough room, a part is whole however long it takes.
+#[tokio::test(start_paused = true)]
+async fn who_sends_slowly_keeps_what_nobody_needs() {
+    let fixture = Fixture::new().await;
+    let mut upload = fixture.store.upload(Incoming::new(path("a")), Call::default()).await.unwrap();
+    for _ in 0..16 {
+        upload.write(vec![7; MIB].into()).await.unwrap();
+        upload.wait_for(tokio::time::sleep(Duration::from_secs(10))).await.unwrap();
+    }
+    upload.finish().await.unwrap();
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM content_part").await, 2);
+}
+
+#[tokio::test]
+async fn what_would_have_too_many_parts_is_refused() {
+    let fixture = Fixture::new().await;
+    let size = UPLOAD_PARTS_MAX as u64 * PART_BYTES_MAX as u64;
+    let incoming = |size| Incoming { size: Some(size), ..Incoming::new(path("a")) };
+    let begin = |size| fixture.store.upload(incoming(size), Call::default());
+    let error = begin(size + 1).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TooLarge);
+    assert!(error.message().contains("262144 parts"), "{error:?}");
+    assert_ne!(begin(size).await.map(drop).map_err(|error| error.kind()), Err(Kind::TooLarge));
 }

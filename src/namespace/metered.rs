@@ -1,0 +1,99 @@
+//! A connection that counts what its statements read and write, for tests of bounds.
+
+use crate::{
+    error::Result,
+    namespace::{
+        found_or_recover,
+        sql::{Connection, Mode, Param, Row, Tx},
+    },
+};
+
+/// What jobs did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Statements.
+    pub(super) statements: usize,
+    /// Rows of all answers.
+    pub(super) rows: usize,
+    /// Rows of the longest answer.
+    pub(super) rows_at_once: usize,
+    /// Rows that were written.
+    pub(super) written: u64,
+}
+
+/// A connection to a store, which is empty at first.
+pub(super) struct Metered {
+    connection: Box<dyn Connection>,
+    counts: Counts,
+}
+
+impl Metered {
+    /// Makes a store in an empty database.
+    pub(super) fn new(mut connection: Box<dyn Connection>) -> Self {
+        found_or_recover(connection.as_mut(), "test", None).unwrap();
+        Self { connection, counts: Counts::default() }
+    }
+
+    /// Runs a job in a transaction of its own.
+    pub(super) fn job<T>(&mut self, job: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> (T, Counts) {
+        self.begin(Mode::Write).unwrap();
+        self.counts = Counts::default();
+        let done = job(&mut Tx::new(self)).unwrap();
+        let counts = self.counts;
+        self.commit().unwrap();
+        (done, counts)
+    }
+}
+
+impl Connection for Metered {
+    fn begin(&mut self, mode: Mode) -> Result<()> {
+        self.connection.begin(mode)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.connection.commit()
+    }
+
+    fn rollback(&mut self) {
+        self.connection.rollback();
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.connection.in_transaction()
+    }
+
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
+        let written = self.connection.execute(sql, params)?;
+        self.counts.statements += 1;
+        self.counts.written += written;
+        Ok(written)
+    }
+
+    fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let rows = self.connection.query(sql, params)?;
+        self.counts.statements += 1;
+        self.counts.rows += rows.len();
+        self.counts.rows_at_once = self.counts.rows_at_once.max(rows.len());
+        Ok(rows)
+    }
+
+    fn now(&mut self) -> Result<i64> {
+        self.connection.now()
+    }
+
+    fn disk_bytes(&mut self) -> Result<i64> {
+        self.connection.disk_bytes()
+    }
+
+    fn has_tables(&mut self) -> Result<bool> {
+        self.connection.has_tables()
+    }
+
+    fn make_tables(&mut self, tables: &str) -> Result<()> {
+        self.connection.make_tables(tables)
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.connection.settle()
+    }
+}

@@ -1,0 +1,290 @@
+//! Reading sessions, in steps: each may have many pieces, and other readers wait meanwhile.
+//!
+//! Every step sees the store as it is then. What it misses of a session that changes between two steps
+//! the caller misses as well who is told a moment earlier.
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{
+        LIST_PAGE_BYTES, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX, SESSION_RANGES_MAX,
+        SESSION_STEP_ROWS,
+    },
+    model::{ByteRange, Page, Session, SessionId, StorePath},
+    namespace::{
+        list::check_token,
+        session::{find, unknown},
+        sql::{Tx, params},
+    },
+};
+
+/// What a session of a page costs beside its path: the other fields of its message.
+const SESSION_OVERHEAD_BYTES: usize = 96;
+/// What a missing range of a session costs.
+const RANGE_BYTES: usize = 24;
+
+/// One session on the way to its description.
+#[derive(Debug)]
+pub struct Reading {
+    id: SessionId,
+    received: i64,
+    /// Where what was not looked at begins in the file.
+    next: i64,
+    /// What is missing before that, in ascending order.
+    gaps: Vec<ByteRange>,
+}
+
+impl Reading {
+    /// Begins with a session.
+    pub fn new(id: SessionId) -> Self {
+        Self { id, received: 0, next: 0, gaps: Vec::new() }
+    }
+
+    /// Goes on for at most [`SESSION_STEP_ROWS`] pieces. Returns the session when it is done.
+    ///
+    /// # Errors
+    /// `SessionNotFound`.
+    pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<Session>> {
+        self.read(tx, &mut { SESSION_STEP_ROWS })
+    }
+
+    /// The same for as many pieces as `rows` says, which are taken from it.
+    fn read(&mut self, tx: &mut Tx<'_>, rows: &mut i64) -> Result<Option<Session>> {
+        let session = find(tx, self.id)?.ok_or_else(|| unknown(self.id))?;
+        // Pieces of one that expires go from the first on.
+        if session.received < self.received {
+            (self.next, self.gaps) = (0, Vec::new());
+        }
+        self.received = session.received;
+        let is_whole = session.committed || session.received == session.total;
+        if !is_whole && !self.find_gaps(tx, session.total, rows)? {
+            return Ok(None);
+        }
+        Ok(Some(Session {
+            id: self.id,
+            path: session.path,
+            total: session.total,
+            modified: session.modified,
+            expected: if is_whole { Vec::new() } else { std::mem::take(&mut self.gaps) },
+            committed: session.committed,
+        }))
+    }
+
+    /// Looks for what is missing. Returns whether that is known.
+    fn find_gaps(&mut self, tx: &mut Tx<'_>, total: i64, rows: &mut i64) -> Result<bool> {
+        let limit = *rows;
+        let found = tx.all(
+            "SELECT start, size FROM upload_chunk WHERE session = $1 AND start >= $2
+             ORDER BY start LIMIT $3",
+            params![&self.id.to_string(), self.next, limit],
+        )?;
+        *rows -= found.len() as i64;
+        for row in &found {
+            let (start, size) = (row.count(0)?, row.count(1)?);
+            if start > self.next {
+                self.gaps.push(ByteRange { start: self.next, end: start - 1 });
+            }
+            self.next = start + size;
+        }
+        let is_end = (found.len() as i64) < limit;
+        if is_end && self.next < total {
+            self.gaps.push(ByteRange { start: self.next, end: total - 1 });
+        }
+        let is_full = self.gaps.len() >= SESSION_RANGES_MAX;
+        self.gaps.truncate(SESSION_RANGES_MAX);
+        Ok(is_end || is_full)
+    }
+}
+
+/// A page of sessions on its way: those of a path, or all, ordered by id.
+#[derive(Debug)]
+pub struct Listing {
+    path: Option<StorePath>,
+    size: usize,
+    /// No id that is left is below it.
+    from: String,
+    items: Vec<Session>,
+    bytes: usize,
+    /// The session that is being read.
+    reading: Option<Reading>,
+}
+
+impl Listing {
+    /// Begins a page. `token` is the id where it begins. It ends at `size` sessions (0: the default) or at
+    /// [`LIST_PAGE_BYTES`].
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a token that no page gave.
+    pub fn new(path: Option<StorePath>, size: usize, token: String) -> Result<Self> {
+        check_token(&token)?;
+        let size = if size == 0 { RECORDS_PAGE_DEFAULT } else { size.min(RECORDS_PAGE_MAX) };
+        Ok(Self { path, size, from: token, items: Vec::new(), bytes: 0, reading: None })
+    }
+
+    /// Goes on for at most [`SESSION_STEP_ROWS`] sessions and pieces. Returns the page when it is done.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<Page<Session>>> {
+        let mut rows = SESSION_STEP_ROWS;
+        while rows > 0 {
+            let mut reading = match self.reading.take() {
+                Some(reading) => reading,
+                None => match self.next(tx)? {
+                    None => return Ok(Some(self.end(None))),
+                    Some(id) if self.items.len() == self.size => {
+                        return Ok(Some(self.end(Some(id))));
+                    }
+                    Some(id) => Reading::new(id),
+                },
+            };
+            rows -= 1;
+            let session = match reading.read(tx, &mut rows) {
+                Ok(Some(session)) => session,
+                Ok(None) => {
+                    self.reading = Some(reading);
+                    continue;
+                }
+                // It has gone since the step before.
+                Err(error) if error.kind() == Kind::SessionNotFound => {
+                    self.pass(reading.id);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let ranges = session.expected.len() * RANGE_BYTES;
+            self.bytes += session.path.as_str().len() + ranges + SESSION_OVERHEAD_BYTES;
+            if self.bytes > LIST_PAGE_BYTES && !self.items.is_empty() {
+                return Ok(Some(self.end(Some(session.id))));
+            }
+            self.pass(session.id);
+            self.items.push(session);
+        }
+        Ok(None)
+    }
+
+    /// The next session.
+    fn next(&self, tx: &mut Tx<'_>) -> Result<Option<SessionId>> {
+        let row = match &self.path {
+            // Of `path = $1` SQLite would conclude that the first condition says nothing, and not take the
+            // index that it is for.
+            Some(path) => tx.first(
+                "SELECT id FROM upload_session
+                 WHERE substr(path, 1, 256) = substr($1, 1, 256) AND path || '' = $1 AND id >= $2
+                   AND committed < 2
+                 ORDER BY id LIMIT 1",
+                params![path.as_str(), &self.from],
+            )?,
+            None => tx.first(
+                "SELECT id FROM upload_session WHERE id >= $1 AND committed < 2 ORDER BY id LIMIT 1",
+                params![&self.from],
+            )?,
+        };
+        let id = row.map(|row| SessionId::parse(&row.text(0)?).map_err(Error::internal));
+        id.transpose()
+    }
+
+    /// Goes on above a session: no id has a control character.
+    fn pass(&mut self, id: SessionId) {
+        self.from = format!("{id}\u{1}");
+    }
+
+    fn end(&mut self, next: Option<SessionId>) -> Page<Session> {
+        Page { items: std::mem::take(&mut self.items), next: next.map(|id| id.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::{Database, metered::Metered, sql::Mode};
+
+    const PIECES: i64 = 2 * SESSION_STEP_ROWS + SESSION_STEP_ROWS / 2;
+
+    fn id(number: i64) -> SessionId {
+        SessionId::parse(&format!("00000000-0000-4000-8000-{number:012}")).unwrap()
+    }
+
+    /// Some sessions of many pieces of a byte, of which one in the middle and the last are missing.
+    fn store(sessions: i64) -> (Metered, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
+        let mut store = Metered::new(database.connect(Mode::Write).unwrap());
+        store.job(|tx| {
+            for number in 0..sessions {
+                tx.execute(
+                    "INSERT INTO upload_session (id, path, total, received, pieces, modified, committed)
+                     VALUES ($1, 'a', $2 + 2, $2, $2, 0, 0)",
+                    params![&id(number).to_string(), PIECES],
+                )?;
+                tx.execute(
+                    "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+                     INSERT INTO upload_chunk (session, start, size, part)
+                     SELECT $1, i, 1, 1 FROM n WHERE i <> $2 / 2",
+                    params![&id(number).to_string(), PIECES],
+                )?;
+            }
+            Ok(())
+        });
+        (store, dir)
+    }
+
+    fn missing() -> Vec<ByteRange> {
+        [PIECES / 2, PIECES + 1].map(|at| ByteRange { start: at, end: at }).to_vec()
+    }
+
+    #[test]
+    fn a_session_of_many_pieces_is_read_in_steps() {
+        let (mut store, _dir) = store(1);
+        let mut reading = Reading::new(id(0));
+        let mut steps = 1;
+        let session = loop {
+            let (session, counts) = store.job(|tx| reading.step(tx));
+            assert!(counts.rows as i64 <= SESSION_STEP_ROWS + 1, "{counts:?}");
+            match session {
+                Some(session) => break session,
+                None => steps += 1,
+            }
+        };
+        assert_eq!((session.expected, steps), (missing(), 3));
+    }
+
+    #[test]
+    fn a_page_of_them_is_too_and_what_goes_meanwhile_is_left_out() {
+        let (mut store, _dir) = store(5);
+        let mut listing = Listing::new(None, 3, id(1).to_string()).unwrap();
+        let mut steps = 0;
+        let page = loop {
+            let (page, counts) = store.job(|tx| listing.step(tx));
+            assert!(counts.rows as i64 <= SESSION_STEP_ROWS + 8, "{counts:?}");
+            if let Some(page) = page {
+                break page;
+            }
+            if steps == 0 {
+                store.job(|tx| crate::namespace::session::delete(tx, id(1)));
+            }
+            steps += 1;
+        };
+        assert!(steps > 6, "{steps}");
+        let ids: Vec<_> = page.items.iter().map(|session| session.id).collect();
+        assert_eq!((ids, page.next), (vec![id(2), id(3), id(4)], None));
+        assert!(page.items.iter().all(|session| session.expected == missing()));
+    }
+
+    #[test]
+    fn a_session_that_loses_pieces_is_read_anew() {
+        let (mut store, _dir) = store(1);
+        let mut reading = Reading::new(id(0));
+        assert_eq!(store.job(|tx| reading.step(tx)).0, None);
+        store.job(|tx| {
+            tx.execute("DELETE FROM upload_chunk WHERE start < 2", &[])?;
+            tx.execute("UPDATE upload_session SET received = received - 2", &[])
+        });
+        let session = loop {
+            if let (Some(session), _) = store.job(|tx| reading.step(tx)) {
+                break session;
+            }
+        };
+        assert_eq!(session.expected[0], ByteRange { start: 0, end: 1 });
+        assert_eq!(session.expected[1..], missing());
+    }
+}

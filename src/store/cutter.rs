@@ -1,0 +1,315 @@
+//! Cutting a stream of bytes into parts, each stored while the next one is filled.
+//!
+//! Above a guaranteed minimum the room for a whole part comes from a pool that all uploads share, and what
+//! is being written is covered by the pool. Where it is empty an upload waits for its turn, since bytes
+//! that are cut elsewhere are stored once more. It does not wait for long: then parts are cut early and
+//! awaited, up to where the next whole part begins. Who has many of these waits for whole ones after that.
+//!
+//! Who fills a part so slowly that it would take seconds keeps its room only while there is enough for
+//! others: else what there is becomes a part. So no upload can hold up another, and all of them together
+//! hold at most the pool and a minimum each.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::Instrument;
+
+use crate::{
+    blob::Buffer,
+    budget::{Peer, Permit},
+    error::{Error, Kind, Result},
+    limits::{
+        INLINE_BYTES_MAX, PART_BYTES_MAX, UPLOAD_BUFFER_BYTES_MIN, UPLOAD_HOLD, UPLOAD_HOLD_BYTES,
+        UPLOAD_PARTS_EARLY, UPLOAD_PARTS_IN_FLIGHT, UPLOAD_PARTS_MAX,
+    },
+    model::{Digest, StorePath},
+    namespace::{
+        content::{Part, Place},
+        pin::Owner,
+    },
+    store::{
+        Store,
+        hash::{Hasher, hash, hash_alone},
+        object::NewObject,
+        space::Claim,
+    },
+};
+
+/// Cuts a stream into parts and stores them.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    store: Store,
+    path: StorePath,
+    peer: Peer,
+    /// Holds the pins of the parts.
+    pub(super) owner: Owner,
+    buffer: Buffer,
+    /// What the buffer has of the pool, and since when.
+    pool: Option<(Permit, Instant)>,
+    /// How many bytes there will be, if that is known.
+    expected: Option<u64>,
+    /// The bytes of the parts that were cut.
+    flushed: u64,
+    /// Whether it has waited in vain, and cuts early until the next whole part.
+    is_late: bool,
+    pub(super) received: u64,
+    hasher: Hasher,
+    /// The parts that are stored or on their way, each pinned.
+    pub(super) parts: Vec<Storing>,
+    /// How many of them are known to be stored.
+    settled: usize,
+    /// The room on the disk of a file of one part, until it is there.
+    claim: Option<Claim>,
+    /// Whether it has pins, or may have: a job that began takes effect whether its answer comes or not.
+    pub(super) has_pins: bool,
+    /// Its turn among the uploads.
+    pub(super) turn: Permit,
+}
+
+/// The error for an upload whose file would have too many parts to become visible at once.
+pub(super) fn too_many_parts(path: &StorePath) -> Error {
+    let message = format!(
+        "\"{path}\" has more than {UPLOAD_PARTS_MAX} parts of at most {PART_BYTES_MAX} bytes, so that it is \
+         too large; nothing is stored; upload it as several files"
+    );
+    Error::new(Kind::TooLarge, message).field("size_bytes").with("path", path.as_str())
+}
+
+/// A part on its way.
+#[derive(Debug)]
+pub(super) enum Storing {
+    Running(JoinHandle<Result<Part>>),
+    Done(Part),
+    /// Why was told once.
+    Failed,
+}
+
+impl Storing {
+    async fn settle(&mut self) -> Result<()> {
+        if let Self::Running(task) = self {
+            let part = task.await.map_err(Error::internal).flatten();
+            // A task answers once.
+            *self = part.as_ref().map_or(Self::Failed, |part| Self::Done(part.clone()));
+            part?;
+        }
+        Ok(())
+    }
+}
+
+impl Cutter {
+    /// Begins to cut, for a peer and in its turn of the uploads, `expected` bytes if that is known.
+    pub(super) fn new(
+        store: &Store,
+        path: &StorePath,
+        expected: Option<u64>,
+        (peer, turn): (Peer, Permit),
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            path: path.clone(),
+            peer,
+            owner: Owner::new(&store.0.server),
+            buffer: Buffer::default(),
+            pool: None,
+            expected,
+            flushed: 0,
+            is_late: false,
+            received: 0,
+            hasher: Hasher::default(),
+            parts: Vec::new(),
+            settled: 0,
+            claim: None,
+            has_pins: false,
+            turn,
+        }
+    }
+
+    /// Takes the next bytes; waits while enough parts are being written.
+    pub(super) async fn write(&mut self, mut data: Bytes) -> Result<()> {
+        self.received += data.len() as u64;
+        while !data.is_empty() {
+            let left = self.part_bytes() - self.buffer.len();
+            let room = if left == 0 { 0 } else { self.room(data.len().min(left)).await };
+            if room == 0 {
+                self.flush().await?;
+                continue;
+            }
+            self.buffer.extend_from_slice(&data.split_to(room));
+        }
+        Ok(())
+    }
+
+    /// The size of the part that is being filled: up to where a whole part ends, so that equal bytes are
+    /// cut alike.
+    fn part_bytes(&self) -> usize {
+        let into = usize::try_from(self.flushed % PART_BYTES_MAX as u64).unwrap_or(0);
+        PART_BYTES_MAX - into
+    }
+
+    /// How many of `wanted` bytes of the part the buffer takes.
+    async fn room(&mut self, wanted: usize) -> usize {
+        let free = UPLOAD_BUFFER_BYTES_MIN.saturating_sub(self.buffer.len());
+        if self.pool.is_some() || wanted <= free {
+            return wanted;
+        }
+        let rest = self.expected.map_or(u64::MAX, |expected| expected - self.flushed);
+        let part = usize::try_from(rest).unwrap_or(usize::MAX).min(self.part_bytes());
+        let pool = &self.store.0.upload_pool;
+        let mut room = if self.is_late {
+            pool.try_acquire(self.peer, part)
+        } else {
+            pool.acquire(self.peer, part).await
+        };
+        while room.is_err() && self.parts.len() >= UPLOAD_PARTS_EARLY {
+            sleep(UPLOAD_HOLD).await;
+            room = pool.acquire(self.peer, part).await;
+        }
+        self.is_late = room.is_err();
+        self.pool = room.ok().map(|room| (room, Instant::now()));
+        if self.is_late { free } else { wanted }
+    }
+
+    /// Waits for the next bytes of the sender, and gives back the room that he holds for too long.
+    pub(super) async fn wait_for<T>(&mut self, bytes: impl Future<Output = T>) -> Result<T> {
+        let mut bytes = pin!(bytes);
+        loop {
+            tokio::select! {
+                biased;
+                bytes = &mut bytes => return Ok(bytes),
+                given = self.give_back() => given?,
+            }
+        }
+    }
+
+    /// Resolves when the sender had been slow while there was little room, and what he has sent is on its
+    /// way as a part; never where there is none to give back.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    async fn give_back(&mut self) -> Result<()> {
+        let Some((_, since)) = &self.pool else { return std::future::pending().await };
+        // So long what there is may have taken.
+        let steps = u32::try_from(self.buffer.len() / UPLOAD_HOLD_BYTES).unwrap_or(u32::MAX);
+        let mut due = *since + UPLOAD_HOLD * (steps + 1);
+        loop {
+            sleep_until(due).await;
+            if self.store.0.upload_pool.is_scarce(PART_BYTES_MAX) {
+                return self.flush().await;
+            }
+            due = Instant::now() + UPLOAD_HOLD;
+        }
+    }
+
+    /// Sends the buffer on its way as a part.
+    async fn flush(&mut self) -> Result<()> {
+        self.settle(UPLOAD_PARTS_IN_FLIGHT - 1).await?;
+        if self.parts.len() >= UPLOAD_PARTS_MAX {
+            return Err(too_many_parts(&self.path));
+        }
+        let claim = self.store.0.space.claim(self.buffer.len() as u64)?;
+        let bytes = self.buffer.take();
+        self.flushed += bytes.len() as u64;
+        // A whole part begins now, and is worth another wait.
+        self.is_late &= !self.flushed.is_multiple_of(PART_BYTES_MAX as u64);
+        let (before, after) = self.hasher.link();
+        let store = self.store.clone();
+        let (owner, path) = (self.owner.clone(), self.path.clone());
+        let pool = self.pool.take().map(|(room, _)| room);
+        // The next part has the minimum for itself.
+        let cover =
+            || self.store.0.upload_pool.try_acquire(self.peer, UPLOAD_BUFFER_BYTES_MIN).ok();
+        let cover = pool.or_else(cover);
+        let is_covered = cover.is_some();
+        // A task of its own, not aborted: an object that is put gets its row or is buried.
+        let storing = async move {
+            let (digest, bytes) = hash(bytes, before, after).await?;
+            let part = store.store_part(&owner, &path, digest, bytes).await;
+            drop((cover, claim));
+            part
+        };
+        let task = tokio::spawn(storing.in_current_span());
+        self.has_pins = true;
+        self.parts.push(Storing::Running(task));
+        if is_covered { Ok(()) } else { self.settle(0).await }
+    }
+
+    /// Waits until at most `left` parts are on their way.
+    async fn settle(&mut self, left: usize) -> Result<()> {
+        while self.parts.len() - self.settled > left
+            && let Some(oldest) = self.parts.get_mut(self.settled)
+        {
+            oldest.settle().await?;
+            self.settled += 1;
+        }
+        Ok(())
+    }
+
+    /// Stores what is left and waits for all. Returns the parts, the digest of all bytes, and the
+    /// object of a single part, which gets its row with its entry.
+    pub(super) async fn finish(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
+        if self.parts.is_empty() {
+            return self.finish_single().await;
+        }
+        if !self.buffer.is_empty() {
+            self.flush().await?;
+        }
+        self.settle(0).await?;
+        let stored = self.parts.iter().map(|storing| match storing {
+            Storing::Done(part) => Ok(part.clone()),
+            Storing::Running(_) | Storing::Failed => {
+                Err(Error::internal("a part of the upload was not stored"))
+            }
+        });
+        let parts = stored.collect::<Result<_>>()?;
+        let digest = self.hasher.finish().await?;
+        Ok((parts, digest, None))
+    }
+
+    /// A file of at most one part: no pin, one transaction.
+    async fn finish_single(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
+        let bytes = self.buffer.take();
+        let size = bytes.len() as i64;
+        if bytes.is_empty() {
+            return Ok((Vec::new(), Digest::of(&[]), None));
+        }
+        self.claim = Some(self.store.0.space.claim(bytes.len() as u64)?);
+        if bytes.len() <= INLINE_BYTES_MAX {
+            let digest = Digest::of(&bytes);
+            return Ok((vec![Part { digest, size, place: Place::Inline(bytes) }], digest, None));
+        }
+        let (digest, bytes) = hash_alone(bytes).await?;
+        // A part that is there may be reclaimed before the commit, unless it is pinned.
+        self.has_pins = true;
+        if self.store.find_part(&self.owner, &self.path, digest, &bytes).await? {
+            let part = Part { digest, size, place: Place::Stored };
+            self.parts.push(Storing::Done(part.clone()));
+            self.settled = self.parts.len();
+            return Ok((vec![part], digest, None));
+        }
+        let object = self.store.put_object(&self.path, digest, bytes).await?;
+        let part = Part { digest, size, place: Place::Object(object.key.clone()) };
+        Ok((vec![part], digest, Some(object)))
+    }
+}
+
+impl Drop for Cutter {
+    /// Drops the pins of what is stored or on its way.
+    fn drop(&mut self) {
+        if !self.has_pins {
+            return;
+        }
+        let parts = std::mem::take(&mut self.parts);
+        let (store, owner) = (self.store.clone(), self.owner.id.clone());
+        self.store.spawn(async move {
+            for mut part in parts {
+                // Why a part failed was told already, or nobody is left to tell.
+                drop(part.settle().await);
+            }
+            store.unpin(owner);
+        });
+    }
+}
