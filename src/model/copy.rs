@@ -85,6 +85,18 @@ impl SkipFiles {
         self.0.iter().map(|skip| &*skip.name).filter(|name| !name.contains(char::is_control))
     }
 
+    /// The first of these names that is not below another one.
+    pub fn first_from(&self, from: &str) -> Option<&str> {
+        let below = self.0.partition_point(|skip| &*skip.name < from);
+        let mut names = self.0.iter().skip(below).map(|skip| &*skip.name);
+        names.find(|name| !name.contains(char::is_control))
+    }
+
+    /// Whether a folded name is one of the list.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.binary_search_by(|skip| (*skip.name).cmp(name)).is_ok()
+    }
+
     /// The names for which `is_matched` is false, in the order of their folded forms and as they were
     /// given, but for control characters, which are replaced: at most [`SKIP_UNMATCHED_MAX`], of [`SKIP_UNMATCHED_BYTES`] together.
     pub fn unmatched(&self, is_matched: impl Fn(&str) -> bool) -> Vec<String> {

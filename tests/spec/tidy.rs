@@ -33,7 +33,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 ];
 
 /// Which modules alone may name a crate.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("tonic", &["wire", "grpc", "rest", "client", "server"]),
     ("axum", &["rest", "web", "server"]),
     ("prost", &["wire", "grpc", "rest", "client", "cli"]),
@@ -43,6 +43,7 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("object_store", &["blob"]),
     ("rusqlite", &["namespace"]),
     ("postgres", &["namespace"]),
+    ("roaring", &["namespace"]),
 ];
 
 /// A file of Rust below a folder of the package.

@@ -1,0 +1,278 @@
+//! Building the folders that change.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
+
+use crate::{
+    error::Result,
+    limits::{FILTER_STEP_ROWS, STEP},
+    model::{Progress, SkipFiles, Totals},
+    namespace::{
+        filter::{
+            Changed, add,
+            entries::{Folders, Key, Skipped, above, key},
+            subtract, times,
+        },
+        garbage::Ref,
+        pin::{self, Owner},
+        reach,
+        sql::{Tx, params},
+        tree::{self, Target},
+    },
+};
+
+/// Where the building of one folder stands.
+#[derive(Debug)]
+struct Inside {
+    from: i64,
+    to: i64,
+    /// The first key that is still to do.
+    next: Key,
+    skipped: Skipped,
+    folders: Folders,
+    /// What comes next of the entries that need a hand, in order: skipped files and their sizes.
+    files: VecDeque<(Key, i64)>,
+    /// And folders that change.
+    children: VecDeque<(Key, i64)>,
+    /// What its own files and the folders that do not change count for.
+    done: Totals,
+    left_out: Totals,
+}
+
+/// An entry that needs a hand.
+enum Special {
+    /// A skipped file and its size.
+    File(Key, i64),
+    /// A folder that changes.
+    Folder(Key, i64),
+}
+
+impl Special {
+    fn key(&self) -> &Key {
+        match self {
+            Self::File(key, _) | Self::Folder(key, _) => key,
+        }
+    }
+}
+
+impl Inside {
+    fn new(from: i64, to: i64, (root, after): (i64, Totals)) -> Self {
+        Self {
+            from,
+            to,
+            next: Key::default(),
+            skipped: Skipped::new(from, from == root),
+            folders: Folders::new(from),
+            files: VecDeque::new(),
+            children: VecDeque::new(),
+            done: after,
+            left_out: Totals::default(),
+        }
+    }
+
+    /// Reads on where the next special entry is not known. Returns whether it is.
+    fn look(
+        &mut self,
+        tx: &mut Tx<'_>,
+        skip: &SkipFiles,
+        changed: &HashMap<i64, Changed>,
+    ) -> Result<bool> {
+        if self.files.is_empty() && !self.skipped.is_done() {
+            self.files.extend(self.skipped.page(tx, skip)?);
+        } else if self.children.is_empty() && !self.folders.is_done() {
+            let page = self.folders.page(tx)?.into_iter();
+            self.children.extend(page.filter(|(_, id)| changed.contains_key(id)));
+        }
+        Ok((self.skipped.is_done() || !self.files.is_empty())
+            && (self.folders.is_done() || !self.children.is_empty()))
+    }
+
+    /// The next special entry, where it is known.
+    fn special(&self) -> Option<Special> {
+        let file = self.files.front().map(|(key, size)| Special::File(key.clone(), *size));
+        let folder = self.children.front().map(|(key, id)| Special::Folder(key.clone(), *id));
+        match (file, folder) {
+            (Some(file), Some(folder)) if file.key() < folder.key() => Some(file),
+            (file, folder) => folder.or(file),
+        }
+    }
+}
+
+/// Builds the folders that change.
+#[derive(Debug)]
+pub struct Build {
+    root: i64,
+    skip: SkipFiles,
+    changed: HashMap<i64, Changed>,
+    /// Those that are still to build, the next one last: parents before their children.
+    order: Vec<i64>,
+    inside: Option<Inside>,
+}
+
+/// The pins that a filtered copy has: the source, and what it builds.
+pub const BUILD_PINS: usize = 2;
+
+impl Build {
+    /// Begins with the folders that change, in an order in which the deeper ones come first.
+    pub(super) fn new(
+        root: i64,
+        skip: SkipFiles,
+        mut changed: HashMap<i64, Changed>,
+        order: Vec<i64>,
+    ) -> Self {
+        if let Some(root) = changed.get_mut(&root) {
+            root.times = 1;
+        }
+        Self { root, skip, changed, order, inside: None }
+    }
+
+    /// Goes on for one bounded transaction. Returns the root of what was built when it is done.
+    ///
+    /// # Errors
+    /// `Cancelled` if a pin is gone.
+    pub fn step(
+        &mut self,
+        tx: &mut Tx<'_>,
+        owner: &Owner,
+        progress: &mut Progress,
+    ) -> Result<Option<i64>> {
+        let started = Instant::now();
+        let built = self.made(self.root);
+        pin::check(tx, &owner.id, if built.is_some() { BUILD_PINS } else { 1 })?;
+        if built.is_none() {
+            let root = self.make(tx, self.root)?;
+            pin::pin(tx, owner, Ref::folder(root))?;
+        }
+        while let Some(inside) = self.inside.take().or_else(|| self.enter()) {
+            let (inside, is_filled) = self.fill(tx, inside, started)?;
+            if !is_filled {
+                self.inside = Some(inside);
+                return Ok(None);
+            }
+            self.count(&inside, progress);
+            if started.elapsed() >= STEP {
+                break;
+            }
+        }
+        Ok(if self.order.is_empty() { self.made(self.root) } else { None })
+    }
+
+    fn made(&self, from: i64) -> Option<i64> {
+        self.changed.get(&from)?.made
+    }
+
+    /// The next folder to fill. One that no copy of its parents refers to was dropped with them.
+    fn enter(&mut self) -> Option<Inside> {
+        while let Some(from) = self.order.pop() {
+            if let Some(Changed { made: Some(to), after, .. }) = self.changed.get(&from) {
+                return Some(Inside::new(from, *to, (self.root, *after)));
+            }
+        }
+        None
+    }
+
+    fn make(&mut self, tx: &mut Tx<'_>, from: i64) -> Result<i64> {
+        let totals = self.changed.get(&from).map(|changed| changed.after).unwrap_or_default();
+        let reach = reach::below(tx, &Target::Folder(from))?;
+        let to = tree::new_folder(tx, totals, reach)?;
+        self.changed.entry(from).or_default().made = Some(to);
+        Ok(to)
+    }
+
+    /// Copies the entries of a folder: the runs between special entries as they are, at most
+    /// [`FILTER_STEP_ROWS`] at once; the special ones one by one. Returns where it stands, and whether
+    /// that is the end; it is not where its time is up.
+    fn fill(
+        &mut self,
+        tx: &mut Tx<'_>,
+        mut inside: Inside,
+        started: Instant,
+    ) -> Result<(Inside, bool)> {
+        loop {
+            if inside.look(tx, &self.skip, &self.changed)? {
+                let special = inside.special();
+                let before = special.as_ref().map(Special::key);
+                match (copy_run(tx, &inside, before)?, special) {
+                    (Some(next), _) => inside.next = next,
+                    (None, Some(special)) => self.pass(tx, &mut inside, special)?,
+                    (None, None) => return Ok((inside, true)),
+                }
+            }
+            if started.elapsed() >= STEP {
+                return Ok((inside, false));
+            }
+        }
+    }
+
+    /// Leaves out a skipped file, and refers to the new folder of one that changes, unless nothing is left
+    /// of it.
+    fn pass(&mut self, tx: &mut Tx<'_>, inside: &mut Inside, special: Special) -> Result<()> {
+        let key = match special {
+            Special::File(key, bytes) => {
+                inside.files.pop_front();
+                inside.left_out = add(inside.left_out, Totals { files: 1, bytes });
+                key
+            }
+            Special::Folder(key, child) => {
+                inside.children.pop_front();
+                let below = self.changed.get(&child).copied().unwrap_or_default();
+                if below.after.files == 0 {
+                    inside.left_out = add(inside.left_out, add(below.after, below.less));
+                } else {
+                    let made = match below.made {
+                        Some(made) => made,
+                        None => self.make(tx, child)?,
+                    };
+                    tree::insert_entry(tx, inside.to, &key.1, &Target::Folder(made))?;
+                    inside.done = subtract(inside.done, below.after);
+                    let above = self.changed.get(&inside.from).map_or(0, |above| above.times);
+                    let below = self.changed.entry(child).or_default();
+                    below.times = below.times.saturating_add(above);
+                }
+                key
+            }
+        };
+        inside.next = above(key);
+        Ok(())
+    }
+
+    /// Counts a finished folder, as often as it occurs.
+    fn count(&self, inside: &Inside, progress: &mut Progress) {
+        let occurs = self.changed.get(&inside.from).map_or(0, |changed| changed.times);
+        let done = times(inside.done, occurs);
+        let left_out = times(inside.left_out, occurs);
+        let sum = |sum: &mut i64, one: i64| *sum = sum.saturating_add(one);
+        sum(&mut progress.files_done, done.files);
+        sum(&mut progress.bytes_done, done.bytes);
+        sum(&mut progress.files_skipped, left_out.files);
+        sum(&mut progress.bytes_skipped, left_out.bytes);
+    }
+}
+
+/// Copies the entries from where the building stands up to a key, which is left out, or to the last one;
+/// at most [`FILTER_STEP_ROWS`]. Returns the first key that is still to do.
+///
+/// Both ends are bounds of the one index, whatever else the folder holds.
+fn copy_run(tx: &mut Tx<'_>, inside: &Inside, before: Option<&Key>) -> Result<Option<Key>> {
+    let from = &inside.next;
+    let after_all = Key::default();
+    let (folder, end) = before.map_or((inside.from + 1, &after_all), |key| (inside.from, key));
+    let sql = "SELECT folded, name FROM entry
+               WHERE (folder, folded, name) >= ($1, $2, $3) AND (folder, folded, name) < ($4, $5, $6)
+               ORDER BY folder, folded, name LIMIT 1 OFFSET $7";
+    let rows = FILTER_STEP_ROWS as i64;
+    let next = tx
+        .first(sql, params![inside.from, &from.0, &from.1, folder, &end.0, &end.1, rows])?
+        .map(|row| key(&row))
+        .transpose()?;
+    let (folder, end) = next.as_ref().map_or((folder, end), |key| (inside.from, key));
+    tx.execute(
+        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+         SELECT $1, folded, name, child, content, size, version, modified FROM entry
+         WHERE (folder, folded, name) >= ($2, $3, $4) AND (folder, folded, name) < ($5, $6, $7)",
+        params![inside.to, inside.from, &from.0, &from.1, folder, &end.0, &end.1],
+    )?;
+    Ok(next)
+}

@@ -1,0 +1,119 @@
+//! What a filter reads, counted: it depends neither on how long the list is nor on how large a folder.
+
+use super::*;
+use crate::{
+    limits::FILTER_PAGE_ROWS,
+    model::{Progress, SkipFiles},
+    namespace::{
+        Database,
+        metered::{Counts, Metered},
+        pin::Owner,
+        reach::Reach,
+        sql::{Mode, Tx},
+        tree::{self, File, Target},
+    },
+};
+
+/// A connection to an empty store, and its folder.
+fn store() -> (Metered, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
+    (Metered::new(database.connect(Mode::Write).unwrap()), dir)
+}
+
+fn folder(tx: &mut Tx<'_>, files: &[String], folders: &[i64]) -> i64 {
+    let totals = Totals { files: (files.len() + folders.len()) as i64, bytes: 0 };
+    let id = tree::new_folder(tx, totals, Reach::default()).unwrap();
+    let file = Target::File(File { content: 1, size: 0, version: 0, modified: 0 });
+    for name in files {
+        tree::insert_entry(tx, id, name, &file).unwrap();
+    }
+    for (number, child) in folders.iter().enumerate() {
+        tree::insert_entry(tx, id, &format!("d{number:06}"), &Target::Folder(*child)).unwrap();
+    }
+    id
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("f{number:06}")).collect()
+}
+
+/// Adds up what jobs do until one is the last.
+fn all<T>(
+    store: &mut Metered,
+    mut job: impl FnMut(&mut Tx<'_>) -> crate::error::Result<Option<T>>,
+) -> (T, Counts) {
+    let mut sum = Counts::default();
+    loop {
+        let (done, counts) = store.job(&mut job);
+        sum.statements += counts.statements;
+        sum.rows_at_once = sum.rows_at_once.max(counts.rows_at_once);
+        if let Some(done) = done {
+            return (done, sum);
+        }
+    }
+}
+
+fn search(store: &mut Metered, root: i64, skip: &[String]) -> (Search, Counts) {
+    let mut search = Search::new(root, SkipFiles::new(skip).unwrap());
+    let ((), counts) = all(store, |tx| Ok(search.step(tx)?.then_some(())));
+    (search, counts)
+}
+
+#[test]
+fn a_list_costs_no_look_up_of_each_name_in_each_folder() {
+    let (mut store, _dir) = store();
+    let (root, _) = store.job(|tx| {
+        let folders: Vec<i64> = (0..300).map(|_| folder(tx, &["x".to_owned()], &[])).collect();
+        Ok(folder(tx, &[], &folders))
+    });
+    let (search, counts) = search(&mut store, root, &names(300));
+    assert!(search.plan().unwrap().is_none());
+    // One for the files and one for the folders of each, and some pages of the root.
+    assert!(counts.statements < 2 * 300 + 50, "{counts:?}");
+    assert!(counts.rows_at_once <= FILTER_PAGE_ROWS, "{counts:?}");
+}
+
+#[test]
+fn a_large_folder_costs_no_more_look_ups_than_the_list_has_names() {
+    let (mut store, _dir) = store();
+    let (root, _) = store.job(|tx| Ok(folder(tx, &names(5_000), &[])));
+    let skip = ["f000100", "f000101", "f004999", "g"].map(str::to_owned);
+    let (search, counts) = search(&mut store, root, &skip);
+    assert_eq!(search.unmatched(), ["g"]);
+    assert!(counts.statements <= skip.len() + 2, "{counts:?}");
+    assert!(counts.rows_at_once <= FILTER_PAGE_ROWS, "{counts:?}");
+}
+
+#[test]
+fn what_changes_is_built_in_pages() {
+    let (mut store, _dir) = store();
+    let files = names(2 * FILTER_PAGE_ROWS + 1);
+    let (root, _) = store.job(|tx| {
+        let plain = folder(tx, &["x".to_owned()], &[]);
+        let changed = folder(tx, &files, &[]);
+        let folders: Vec<i64> =
+            (0..200).map(|number| if number % 3 == 0 { changed } else { plain }).collect();
+        let root = folder(tx, &[], &folders);
+        let totals = Totals { files: 133 + 67 * files.len() as i64, bytes: 0 };
+        tree::set_sums(tx, root, totals, Reach::default())?;
+        Ok(root)
+    });
+    // All but one, the last one and some before.
+    let skip: Vec<String> = files[1..].to_vec();
+    let (search, counts) = search(&mut store, root, &skip);
+    assert!(counts.rows_at_once <= FILTER_PAGE_ROWS, "{counts:?}");
+    let mut build = search.plan().unwrap().unwrap();
+    let owner = Owner::new("test");
+    store.job(|tx| crate::namespace::pin::pin(tx, &owner, Target::Folder(root).as_ref()));
+    let mut progress = Progress::default();
+    let (made, counts) = all(&mut store, |tx| build.step(tx, &owner, &mut progress));
+    assert!(counts.rows_at_once <= FILTER_PAGE_ROWS, "{counts:?}");
+    assert_eq!(progress.files_done, 133 + 67);
+    assert_eq!(progress.files_skipped, 67 * skip.len() as i64);
+    let (entries, _) = store.job(|tx| {
+        let sql = "SELECT COUNT(*) FROM entry WHERE folder >= $1";
+        tx.one(sql, crate::namespace::sql::params![made])?.int(0)
+    });
+    assert_eq!(entries, 200 + 1);
+}
