@@ -213,6 +213,17 @@ pub(super) fn find_or_insert_content(
     Ok((id, size))
 }
 
+/// Says what a content is whose list of parts is complete: from now on it is found.
+pub(super) fn set_identity(
+    tx: &mut Tx<'_>,
+    content: i64,
+    etag: &Digest,
+    digest: Option<&Digest>,
+) -> Result<()> {
+    let sql = "UPDATE content SET etag = $1, digest = $2 WHERE id = $3";
+    tx.execute(sql, params![etag, digest, content]).map(drop)
+}
+
 fn insert_list(tx: &mut Tx<'_>, content: i64, parts: &[(i64, i64, Digest)]) -> Result<()> {
     let mut start = 0;
     for (part, size, _) in parts {

@@ -9,6 +9,11 @@
 //! its bytes as a whole could prove: names, order, sizes and totals are those that the store itself
 //! would have made.
 
+mod list;
+
+#[cfg(test)]
+mod tests;
+
 use crate::{
     error::{Error, Kind, Result},
     limits::TOTAL_MAX,
@@ -18,6 +23,7 @@ use crate::{
         garbage::Ref,
         pin::{self, Owner},
         reach::Reach,
+        restore::list::List,
         schema::{self, ROOT},
         sql::Tx,
         tree::{self, File, Target},
@@ -63,7 +69,7 @@ pub struct Build {
     contents: Vec<Made>,
     folders: Vec<Folder>,
     /// The parts of the content that comes next.
-    list: Vec<usize>,
+    list: List,
     /// The folder that comes next.
     open: Option<Folder>,
     /// How many things their own pin holds.
@@ -99,7 +105,7 @@ impl Build {
             parts: Vec::new(),
             contents: Vec::new(),
             folders: Vec::new(),
-            list: Vec::new(),
+            list: List::default(),
             open: None,
             pinned: 0,
         }
@@ -125,7 +131,8 @@ impl Build {
             Step::Record(BackupRecord::List(parts)) => {
                 for number in parts {
                     let number = index(*number, self.parts.len())?;
-                    self.list.push(number);
+                    let made = (self.parts.as_mut_slice(), &mut self.pinned);
+                    self.list.add(tx, number, made, &self.owner)?;
                 }
                 Ok(())
             }
@@ -151,26 +158,8 @@ impl Build {
 
     fn content(&mut self, tx: &mut Tx<'_>, digest: Option<Digest>, size: i64) -> Result<()> {
         let list = std::mem::take(&mut self.list);
-        let known = |number: &usize| {
-            let part = self.parts.get(*number)?;
-            Some((part.id, part.size, part.digest?))
-        };
-        let rows = list.iter().filter_map(known).collect::<Vec<_>>();
-        let listed = rows.iter().try_fold(0_i64, |sum, (_, size, _)| sum.checked_add(*size));
-        if listed != Some(size) || size > TOTAL_MAX {
-            return Err(damaged("the parts of a content have another size"));
-        }
-        let (id, _) = content::find_or_insert_content(tx, &rows, digest)?;
-        pin::pin(tx, &self.owner, Ref::content(id))?;
-        self.pinned += 1;
-        for number in list {
-            if let Some(part) = self.parts.get_mut(number)
-                && std::mem::take(&mut part.is_pinned)
-            {
-                self.pinned -= 1;
-                pin::hand_over(tx, &self.owner, Ref::part(part.id))?;
-            }
-        }
+        let made = (self.parts.as_mut_slice(), &mut self.pinned);
+        let id = list.end(tx, (digest, size), made, &self.owner)?;
         self.contents.push(Made { id, size, digest, is_pinned: true });
         Ok(())
     }

@@ -1,0 +1,177 @@
+//! The list of parts of a content that comes, whatever its length: in bounded memory and write jobs.
+//!
+//! A short one is kept until its content comes. Of a longer one each piece is written at once, to a
+//! content that has no etag yet, as one has none that is being taken apart: nobody finds it.
+
+use crate::{
+    error::Result,
+    limits::{RESTORE_STEP_ROWS, TOTAL_MAX, UPLOAD_PARTS_MAX},
+    model::Digest,
+    namespace::{
+        content::{find_or_insert_content, hash_part, set_identity},
+        counted::Counted,
+        garbage::{Ref, let_go_if_last},
+        pin::{self, Owner},
+        restore::{Made, damaged},
+        sql::{Tx, params},
+    },
+};
+
+/// A list on its way.
+#[derive(Debug, Default)]
+pub(super) struct List {
+    /// The numbers of the parts that are not written.
+    numbers: Vec<usize>,
+    long: Option<Box<Long>>,
+}
+
+/// What is written of a long one.
+#[derive(Debug)]
+struct Long {
+    content: i64,
+    size: i64,
+    count: usize,
+    etag: blake3::Hasher,
+}
+
+impl List {
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.long.is_none()
+    }
+
+    /// Adds a part. Once there are many they are written, and hand over their pins; `pinned` is how many
+    /// pins the restore has.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more than [`UPLOAD_PARTS_MAX`] parts, or bytes that no file can have.
+    pub(super) fn add(
+        &mut self,
+        tx: &mut Tx<'_>,
+        number: usize,
+        made: (&mut [Made], &mut usize),
+        owner: &Owner,
+    ) -> Result<()> {
+        self.numbers.push(number);
+        if self.numbers.len() < RESTORE_STEP_ROWS {
+            return Ok(());
+        }
+        self.write(tx, made, owner)
+    }
+
+    fn write(
+        &mut self,
+        tx: &mut Tx<'_>,
+        (parts, pinned): (&mut [Made], &mut usize),
+        owner: &Owner,
+    ) -> Result<()> {
+        let mut long = if let Some(long) = self.long.take() {
+            long
+        } else {
+            let sql = "INSERT INTO content (size) VALUES (0) RETURNING id";
+            let content = tx.one(sql, &[])?.int(0)?;
+            tx.count(Counted::Contents, 1, 0);
+            pin::pin(tx, owner, Ref::content(content))?;
+            *pinned += 1;
+            Box::new(Long { content, size: 0, count: 0, etag: blake3::Hasher::new() })
+        };
+        long.count += self.numbers.len();
+        if long.count > UPLOAD_PARTS_MAX {
+            return Err(damaged(&format!("a content has more than {UPLOAD_PARTS_MAX} parts")));
+        }
+        for number in self.numbers.drain(..) {
+            let Some(part) = parts.get_mut(number) else { return Err(damaged("no part")) };
+            let Some(digest) = part.digest else { return Err(damaged("no digest")) };
+            let sql = "INSERT INTO content_part (content, start, part) VALUES ($1, $2, $3)";
+            tx.execute(sql, params![long.content, long.size, part.id])?;
+            hand_over(tx, part, pinned, owner)?;
+            hash_part(&mut long.etag, part.size, &digest);
+            long.size += part.size;
+            if long.size > TOTAL_MAX {
+                return Err(damaged("a content is larger than a store can be"));
+            }
+        }
+        let sql = "UPDATE content SET size = $1 WHERE id = $2";
+        tx.execute(sql, params![long.size, long.content])?;
+        self.long = Some(long);
+        Ok(())
+    }
+
+    /// Makes a content of the parts, which the restore has a pin on then.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if they have another size.
+    pub(super) fn end(
+        mut self,
+        tx: &mut Tx<'_>,
+        (digest, size): (Option<Digest>, i64),
+        (parts, pinned): (&mut [Made], &mut usize),
+        owner: &Owner,
+    ) -> Result<i64> {
+        if self.long.is_some() {
+            self.write(tx, (&mut *parts, &mut *pinned), owner)?;
+        }
+        let Some(long) = self.long else {
+            return short(tx, &self.numbers, (digest, size), (parts, pinned), owner);
+        };
+        if long.size != size {
+            return Err(other_size());
+        }
+        let etag: Digest = long.etag.finalize().into();
+        let sql = "SELECT 1 FROM content WHERE etag = $1";
+        if !tx.exists(sql, params![&etag])? {
+            set_identity(tx, long.content, &etag, digest.as_ref())?;
+            return Ok(long.content);
+        }
+        // Something was stored or is being deleted that has the same parts; it may be damaged.
+        let sql = "SELECT p.id, p.size, p.digest FROM content_part c JOIN part p ON p.id = c.part
+                   WHERE c.content = $1 ORDER BY c.start";
+        let rows = tx.all(sql, params![long.content])?;
+        let rows = rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?, row.digest(2)?)));
+        let (content, _) = find_or_insert_content(tx, &rows.collect::<Result<Vec<_>>>()?, digest)?;
+        pin::pin(tx, owner, Ref::content(content))?;
+        pin::hand_over(tx, owner, Ref::content(long.content))?;
+        let_go_if_last(tx, Ref::content(long.content))?;
+        Ok(content)
+    }
+}
+
+/// Makes a content of a few parts.
+fn short(
+    tx: &mut Tx<'_>,
+    numbers: &[usize],
+    (digest, size): (Option<Digest>, i64),
+    (parts, pinned): (&mut [Made], &mut usize),
+    owner: &Owner,
+) -> Result<i64> {
+    let known = |number: &usize| {
+        let part = parts.get(*number)?;
+        Some((part.id, part.size, part.digest?))
+    };
+    let rows = numbers.iter().filter_map(known).collect::<Vec<_>>();
+    let listed = rows.iter().try_fold(0_i64, |sum, (_, size, _)| sum.checked_add(*size));
+    if listed != Some(size) || size > TOTAL_MAX {
+        return Err(other_size());
+    }
+    let (content, _) = find_or_insert_content(tx, &rows, digest)?;
+    pin::pin(tx, owner, Ref::content(content))?;
+    *pinned += 1;
+    for number in numbers {
+        if let Some(part) = parts.get_mut(*number) {
+            hand_over(tx, part, pinned, owner)?;
+        }
+    }
+    Ok(content)
+}
+
+/// Drops the pin of a part that a content refers to by now.
+fn hand_over(tx: &mut Tx<'_>, part: &mut Made, pinned: &mut usize, owner: &Owner) -> Result<()> {
+    if std::mem::take(&mut part.is_pinned) {
+        *pinned -= 1;
+        pin::hand_over(tx, owner, Ref::part(part.id))?;
+    }
+    Ok(())
+}
+
+fn other_size() -> crate::error::Error {
+    damaged("the parts of a content have another size")
+}
