@@ -3,9 +3,11 @@
 //! One text serves every engine: only what SQLite and PostgreSQL both understand, parameters `$1`,
 //! `$2`…, integers of 64 bits, times as integer microseconds. No statement is built from input.
 
+use std::time::Instant;
+
 use crate::{
     error::{Error, Result},
-    limits::TOTAL_MAX,
+    limits::{STEP, TOTAL_MAX},
     model::Usage,
     namespace::counted::{Counted, Sums},
 };
@@ -198,6 +200,15 @@ pub enum Mode {
     Write,
 }
 
+/// Room inside the file of a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Free {
+    /// What new rows can take without the file growing, in bytes.
+    pub bytes: u64,
+    /// Whether it can go back to the disk.
+    pub can_go: bool,
+}
+
 /// A connection to an engine.
 pub trait Connection: Send {
     /// Begins a transaction.
@@ -221,6 +232,15 @@ pub trait Connection: Send {
     fn now(&mut self) -> Result<i64>;
     /// What the tables, their indexes and their log take on disk, in bytes.
     fn disk_bytes(&mut self) -> Result<i64>;
+    /// Room inside the database file. None where the engine sees to that itself.
+    fn free(&mut self) -> Result<Free> {
+        Ok(Free::default())
+    }
+    /// Gives some of it back to the disk, [`FREE_CHUNK_PAGES`](crate::limits::FREE_CHUNK_PAGES) pages at
+    /// most, once the transaction is committed.
+    fn give_back(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Whether the tables of a store are there.
     fn has_tables(&mut self) -> Result<bool>;
     /// Makes the tables. `{id}` stands for an integer key that is never used again, `{text}` for text
@@ -295,6 +315,27 @@ impl<'a> Tx<'a> {
     /// Takes what was counted so far.
     pub fn counted(&mut self) -> Sums {
         std::mem::take(&mut self.counted)
+    }
+
+    /// Room inside the database file.
+    pub fn free(&mut self) -> Result<Free> {
+        self.connection.free()
+    }
+
+    /// Gives what the database file has beyond `kept` bytes of room back to the disk, for about
+    /// [`STEP`]. Returns whether there is more. `is_pressed` tells that callers wait; it ends early then.
+    pub fn give_back(&mut self, kept: u64, is_pressed: &dyn Fn() -> bool) -> Result<bool> {
+        let started = Instant::now();
+        loop {
+            let free = self.connection.free()?;
+            if free.bytes <= kept || !free.can_go {
+                return Ok(false);
+            }
+            self.connection.give_back()?;
+            if started.elapsed() >= STEP || is_pressed() {
+                return Ok(true);
+            }
+        }
     }
 
     /// The time of this transaction by the clock of the database, in microseconds since 1970.

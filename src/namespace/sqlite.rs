@@ -15,11 +15,13 @@ use rusqlite::{
     types::{ToSqlOutput, ValueRef},
 };
 
+use rustix::{fs::FallocateFlags, io::Errno};
+
 use crate::{
     error::{Error, Kind, Result},
-    limits::{DATABASE_CACHE_KIB, DATABASE_PAGE_BYTES, WAL_PAGES_MAX},
+    limits::{DATABASE_CACHE_KIB, DATABASE_PAGE_BYTES, FREE_CHUNK_PAGES, WAL_BYTES},
     namespace::{
-        sql::{Connection, Mode, Param, Row, Value},
+        sql::{Connection, Free, Mode, Param, Row, Value},
         sqlite::checkpoint::Checkpoints,
     },
 };
@@ -31,6 +33,10 @@ const NAMES: [&str; 24] = [
     "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15",
     "$16", "$17", "$18", "$19", "$20", "$21", "$22", "$23", "$24",
 ];
+/// The mode of `auto_vacuum` in which free pages go back to the disk when they are told to.
+const INCREMENTAL: i64 = 2;
+const INCREMENTAL_VACUUM: &str = "PRAGMA incremental_vacuum(16)";
+const _: () = assert!(FREE_CHUNK_PAGES == 16);
 /// Prepared statements that are kept: more than the program has.
 const STATEMENTS: usize = 256;
 
@@ -82,6 +88,7 @@ fn connect(path: &Path) -> rusqlite::Result<Sqlite> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let is_new = std::fs::metadata(path).map_or(true, |found| found.len() == 0);
     let sqlite = Sqlite::open_with_flags(path, flags)?;
     sqlite.busy_timeout(BUSY_WAIT)?;
     sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -90,16 +97,21 @@ fn connect(path: &Path) -> rusqlite::Result<Sqlite> {
     sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // The files beside the database stay when it is closed, so that a start needs no room for them.
     sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    for (pragma, value) in [
-        ("page_size", DATABASE_PAGE_BYTES.to_string()),
+    let mut pragmas = vec![("page_size", DATABASE_PAGE_BYTES.to_string())];
+    // A file that is there cannot be changed to it without being written anew, and keeps its free pages.
+    if is_new {
+        pragmas.push(("auto_vacuum", INCREMENTAL.to_string()));
+    }
+    pragmas.extend([
         ("journal_mode", "WAL".to_owned()),
         ("synchronous", "FULL".to_owned()),
-        ("journal_size_limit", (i64::from(WAL_PAGES_MAX) * DATABASE_PAGE_BYTES).to_string()),
+        ("journal_size_limit", WAL_BYTES.to_string()),
         // It is done elsewhere, see `checkpoint`.
         ("wal_autocheckpoint", "0".to_owned()),
         ("cache_size", format!("-{DATABASE_CACHE_KIB}")),
         ("temp_store", "MEMORY".to_owned()),
-    ] {
+    ]);
+    for (pragma, value) in pragmas {
         sqlite
             .pragma_update_and_check(None, pragma, value, |_| Ok(()))
             .or_else(|e| if e == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(e) })?;
@@ -163,6 +175,24 @@ impl Connection for SqliteConnection {
         Ok((bytes("") + bytes("-wal") + bytes("-shm")) as i64)
     }
 
+    fn free(&mut self) -> Result<Free> {
+        let number = |rows: Vec<Row>| {
+            rows.first().ok_or_else(|| Error::internal("a pragma has no value"))?.int(0)
+        };
+        let pages = number(self.query("PRAGMA freelist_count", &[])?)?;
+        let can_go = number(self.query("PRAGMA auto_vacuum", &[])?)? == INCREMENTAL;
+        Ok(Free { bytes: (pages * DATABASE_PAGE_BYTES) as u64, can_go })
+    }
+
+    fn give_back(&mut self) -> Result<()> {
+        // The file ends earlier when all of the log is moved.
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.move_next();
+        }
+        // Each row is a page.
+        self.query(INCREMENTAL_VACUUM, &[]).map(drop)
+    }
+
     fn has_tables(&mut self) -> Result<bool> {
         let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'";
         Ok(!self.query(sql, &[])?.is_empty())
@@ -177,8 +207,9 @@ impl Connection for SqliteConnection {
         self.sqlite.execute_batch(&text).map_err(|e| error(&e))
     }
 
-    /// Moves the write-ahead log into the file, and syncs its folder: the name of a new file is
-    /// durable when its folder is. Where the disk is full the log stays, which is as durable.
+    /// Moves the write-ahead log into the file, keeps its room on the disk, and syncs its folder: the
+    /// name of a new file is durable when its folder is. Where the disk is full the log stays, which is
+    /// as durable.
     fn settle(&mut self) -> Result<()> {
         if let Some(checkpoints) = &self.checkpoints
             && let Err(error) = checkpoints.make_room(true)
@@ -193,9 +224,24 @@ impl Connection for SqliteConnection {
             }
             Err(error) => return Err(error),
         }
+        if let Some(file) = self.sqlite.path()
+            && let Err(error) = reserve_log(&format!("{file}-wal"))
+        {
+            tracing::warn!(?error, "the disk has no room for the whole log of the database");
+        }
         let folder = self.sqlite.path().and_then(|file| Path::new(file).parent());
         let sync = |folder| File::open(folder).and_then(|folder| folder.sync_all());
         folder.map_or(Ok(()), sync).map_err(Error::internal)
+    }
+}
+
+/// Makes the log's file as long as it ever has to be; zeros at its end mean nothing to SQLite.
+fn reserve_log(file: &str) -> std::io::Result<()> {
+    let log = File::options().write(true).create(true).truncate(false).open(file)?;
+    match rustix::fs::fallocate(&log, FallocateFlags::empty(), 0, WAL_BYTES) {
+        // It grows as it is written, out of the reserve.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        done => Ok(done?),
     }
 }
 
@@ -270,3 +316,6 @@ fn error(error: &rusqlite::Error) -> Error {
         _ => Error::internal(cause),
     }
 }
+
+#[cfg(test)]
+mod tests;

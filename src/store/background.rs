@@ -37,6 +37,7 @@ pub(super) fn start(store: &Store) {
     let tasks = &store.0.tasks;
     tasks.spawn(store.clone().every(RECLAIM_IDLE, "reclamation", Store::reclaim_gently));
     tasks.spawn(store.clone().every(RECLAIM_IDLE, "digests", Store::digest));
+    tasks.spawn(store.clone().every(RECLAIM_IDLE, "free pages", Store::tend_free_pages));
     let unpin = store.clone().every_after(Duration::ZERO, UNPIN_EVERY, "pins", Store::unpin_others);
     tasks.spawn(unpin);
     tasks.spawn(store.clone().every(EXPIRE_EVERY, "expiry", Store::expire));

@@ -282,7 +282,7 @@ impl Restore {
     async fn write(&mut self) -> Result<()> {
         let Some(mut build) = self.build.take() else { return Ok(()) };
         let steps = std::mem::take(&mut self.ready);
-        self.held.store.0.space.check(self.bytes as u64)?;
+        self.held.store.0.space.check_rows(self.bytes as u64)?;
         (self.rows, self.bytes) = (0, 0);
         let add = move |tx: &mut Tx<'_>| {
             for step in &steps {

@@ -50,7 +50,7 @@ enum Wish {
 struct Log {
     /// Its pages at the last commit.
     pages: i32,
-    /// The same when the thread was last woken.
+    /// The same when the thread was last woken, or less to wake it early.
     seen: i32,
     /// The pages that were moved while the writer went on, until it has waited for the rest.
     moved: i32,
@@ -162,6 +162,11 @@ impl Checkpoints {
         };
         writer.wal_hook(Some(hook)).map_err(Error::internal)?;
         Ok(Self { shared, thread: Some(thread), wait: WAL_WAIT })
+    }
+
+    /// Has the log moved after the next commit, whatever its size.
+    pub(super) fn move_next(&self) {
+        self.shared.lock().seen = -WAL_CHECKPOINT_PAGES;
     }
 
     /// Waits before a transaction until the log has room for it. `was_full` says that the last one had

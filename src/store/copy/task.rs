@@ -55,9 +55,13 @@ async fn begin(
     request: &Arc<CopyRequest>,
 ) -> Option<(Target, Work)> {
     let runs = &store.0.runs;
-    if !request.skip_files.is_empty()
-        && let Err(full) = store.0.space.check(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)
-    {
+    let space = &store.0.space;
+    let room = if request.skip_files.is_empty() {
+        space.check_change()
+    } else {
+        space.check_rows(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)
+    };
+    if let Err(full) = room {
         runs.end_unchanged(run, State::Refused(full));
         return None;
     }
@@ -257,7 +261,7 @@ impl Work {
         };
         loop {
             self.run.check()?;
-            self.store.0.space.check(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)?;
+            self.store.0.space.check_rows(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)?;
             let (owner, mut progress) = (self.owner.clone(), self.report.progress().clone());
             let step = move |tx: &mut Tx<'_>| {
                 let root = Build::step(&mut build, tx, &owner, &mut progress)?;
