@@ -14,6 +14,7 @@ somebody outside does, and stops it by SIGTERM, which must end it in time and wi
 - `test_check`: the check of a store, stopped or serving.
 - `test_overload`: a crowd of clients that stand still, and others that work meanwhile.
 - `test_full`: a disk that is full to its reserve, or to its last byte; root mounts it.
+- `test_slow`: a disk that stands still under the database, by a library that is loaded into the server.
 - `test_crash`: the server is killed under load, at every marked point and while it starts, and keeps what
   it promised.
 

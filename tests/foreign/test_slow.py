@@ -1,0 +1,91 @@
+"""A disk that stands still under the file of the database, while its log is written as ever.
+
+The log stays within its bound, what finds no room in it is refused as busy, and everything goes on when the
+disk does.
+"""
+
+import fcntl
+import os
+import random
+import subprocess
+import tempfile
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+
+from .rest import Rest
+from .server import Server
+
+MIB = 1 << 20
+# The log at its bound, and what one batch of the writer adds.
+LOG_BYTES_MAX = 24 * MIB
+CLIENTS = 8
+# Kept in the database.
+FILE_BYTES = 16 << 10
+# More files than the log has room for.
+FILES_MAX = 4 * LOG_BYTES_MAX // FILE_BYTES // CLIENTS
+SHIM = Path(__file__).with_name("slow_disk.c")
+
+
+class SlowDiskTest(unittest.TestCase):
+    """A server whose disk is as slow as the test wants."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="imagestore-")
+        self.addCleanup(folder.cleanup)
+        self._data = Path(folder.name) / "data"
+        shim, gate = Path(folder.name) / "slow_disk.so", Path(folder.name) / "gate"
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, SHIM], check=True)
+        self._gate = os.open(gate, os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, self._gate)
+        self._server = Server(self._data, under=("env", f"LD_PRELOAD={shim}", f"GATE={gate}"))
+        self.addCleanup(self._server.kill)
+
+    def test_the_log_is_bounded(self) -> None:
+        """Refuses as busy what finds no room in the log, and loses nothing."""
+        fcntl.flock(self._gate, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            stored = list(clients.map(self._fill, range(CLIENTS)))
+        self.assertLessEqual(self._log_bytes(), LOG_BYTES_MAX)
+        # Reads need no disk, and what was promised is in the log.
+        self._compare(stored)
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        rest = Rest(self._server.url)
+        self.addCleanup(rest.close)
+        rest.put("after", bytes(FILE_BYTES))
+        rest.call("DELETE", "after").raise_for_status()
+        self.assertLessEqual(self._log_bytes(), LOG_BYTES_MAX)
+        self._compare(stored)
+        self._server.stop()
+
+    def _fill(self, client: int) -> int:
+        """Stores files in the folder of a client until one is refused. Returns how many it stored."""
+        rest, chance = Rest(self._server.url), random.Random(client)
+        try:
+            for number in range(FILES_MAX):
+                answer = rest.call("PUT", f"{client}/{number}", chance.randbytes(FILE_BYTES))
+                if answer.status_code != 200:
+                    self._assert_busy(answer)
+                    return number
+        finally:
+            rest.close()
+        self.fail(f"the log has {self._log_bytes()} bytes, and nothing is refused")
+
+    def _assert_busy(self, answer: requests.Response) -> None:
+        self.assertEqual(answer.status_code, 503, answer.text)
+        self.assertIn("the disk is too slow", answer.json()["Error"]["Message"])
+        self.assertIn("Retry-After", answer.headers)
+
+    def _log_bytes(self) -> int:
+        return (self._data / "namespace.sqlite-wal").stat().st_size
+
+    def _compare(self, stored: list[int]) -> None:
+        """Sees that each client has what was stored for it."""
+        rest = Rest(self._server.url)
+        try:
+            listed = rest.listing().folders
+            self.assertEqual(listed, {str(client): files for client, files in enumerate(stored) if files})
+        finally:
+            rest.close()
