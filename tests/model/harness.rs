@@ -73,9 +73,10 @@ impl Fixture {
 
     pub(crate) async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
         let incoming = Incoming::new(path(at));
-        let mut upload = self.store.upload(incoming, Call::default()).await?;
-        upload.write(bytes.into()).await?;
-        upload.finish().await
+        // In boxes, so that what waits for an upload stays small.
+        let mut upload = Box::pin(self.store.upload(incoming, Call::default())).await?;
+        Box::pin(upload.write(bytes.into())).await?;
+        Box::pin(upload.finish()).await
     }
 
     /// Uploads files whose content is their own path.
