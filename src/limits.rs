@@ -119,6 +119,8 @@ pub const OFFLOADS_MAX: usize = 8;
 pub const SKIP_FILES_MAX: usize = 10_000;
 /// Bytes of these names.
 pub const SKIP_FILES_BYTES_MAX: usize = MIB;
+/// What the skip lists of all copies that run may take.
+pub const SKIP_POOL_BYTES: usize = 32 * MIB;
 /// Entity tags in a condition of a write: more than the head of a request has of those that files have.
 pub const CONDITION_TAGS_MAX: usize = 1_024;
 /// Names of a skip list without a match that an operation tells.
@@ -130,8 +132,10 @@ pub const LIST_PAGE_DEFAULT: usize = 1_000;
 /// Entries on a page of a listing.
 pub const LIST_PAGE_MAX: usize = 20_000;
 /// Entries that a listing without pages reads at once: a client that stands still costs the server
-/// one such piece, and the folders that were found so far.
+/// one such piece, and some of the folders that were found so far.
 pub const LIST_STREAM_PAGE: usize = 256;
+/// Bytes of such folders from which on the pages of further ones are read once more.
+pub const LIST_FOLDERS_BYTES: usize = 64 * KIB;
 /// Bytes on a page of a listing: upstream's figure (reference, section 4.4).
 pub const LIST_PAGE_BYTES: usize = 3 * MIB;
 /// Operations or sessions on a page when the caller does not say.

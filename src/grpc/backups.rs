@@ -18,6 +18,7 @@ use crate::{
         BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Digest,
         FileVersion, Taken, Totals,
     },
+    offload,
     store::{Backup, Call, Piece, Store},
     wire::{
         convert::{micros, timestamp},
@@ -56,7 +57,7 @@ pub(super) async fn backup(
     let sending = Sending { backup, requests, hasher, is_asked: false };
     Ok(Box::pin(stream::unfold(Some(sending), move |sending| async move {
         let mut sending = sending?;
-        match call.until(sending.next()).await {
+        match Box::pin(call.until(sending.next())).await {
             Ok(Some(payload)) => {
                 Some((Ok(BackupResponse { payload: Some(payload) }), Some(sending)))
             }
@@ -106,7 +107,7 @@ impl Sending {
                 if let Some(Record::Footer(footer)) = &mut record.record {
                     footer.digest = self.hasher.finalize().as_bytes().to_vec().into();
                 } else {
-                    self.hasher.update(&record.encode_length_delimited_to_vec());
+                    (self.hasher, record) = hashed(self.hasher.clone(), record).await;
                 }
                 Some(Payload::Record(record))
             }
@@ -128,13 +129,13 @@ pub(super) async fn restore(
         let mut hasher = blake3::Hasher::new();
         while let Some(request) = transfers::next(&mut requests).await? {
             match request.payload {
-                Some(Payload::Record(record)) => {
+                Some(Payload::Record(mut record)) => {
                     if let Some(Record::Footer(footer)) = &record.record {
                         if footer.digest != hasher.finalize().as_bytes().as_slice() {
                             return Err(damaged("its records are not those of its digest"));
                         }
                     } else {
-                        hasher.update(&record.encode_length_delimited_to_vec());
+                        (hasher, record) = hashed(hasher, record).await;
                     }
                     restore.record(from_record(record)?).await?;
                 }
@@ -151,6 +152,19 @@ pub(super) async fn restore(
     }
     let totals = restore.finish(call).await?;
     Ok(RestoreResponse { file_count: totals.files as u64, size_bytes: totals.bytes as u64 })
+}
+
+/// Goes on with the digest of records.
+async fn hashed(
+    mut hasher: blake3::Hasher,
+    record: v1::BackupRecord,
+) -> (blake3::Hasher, v1::BackupRecord) {
+    let bytes = record.encoded_len();
+    offload::run(bytes, move || {
+        hasher.update(&record.encode_length_delimited_to_vec());
+        (hasher, record)
+    })
+    .await
 }
 
 fn damaged(why: &str) -> Error {

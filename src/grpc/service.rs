@@ -32,6 +32,9 @@ use crate::{
     },
 };
 
+/// About what an entry of a listing takes on the wire.
+const ENTRY_BYTES: usize = 64;
+
 /// The service over a store.
 #[derive(Clone, Debug)]
 pub struct Service(Store);
@@ -166,8 +169,10 @@ impl ImageStore for Service {
             async {
                 let path = StorePath::parse_or_root(&path, "path")?;
                 let page = self.0.list(&path, page_size as usize, page_token, call).await?;
+                let (bytes, items) = (page.items.len() * ENTRY_BYTES, page.items);
+                let entries = move || items.iter().map(messages::entry).collect();
                 Ok(ListResponse {
-                    entries: page.items.iter().map(messages::entry).collect(),
+                    entries: offload::run(bytes, entries).await,
                     next_page_token: page.next.unwrap_or_default(),
                     change_tag: page.change_tag.unwrap_or_default(),
                 })
@@ -340,6 +345,6 @@ impl ImageStore for Service {
     ) -> Answer<v1::RestoreResponse> {
         let call = call(&request)?;
         let stop = self.0.draining();
-        answer(backups::restore(&self.0, request.into_inner(), call, stop).await)
+        answer(Box::pin(backups::restore(&self.0, request.into_inner(), call, stop)).await)
     }
 }

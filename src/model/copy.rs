@@ -8,6 +8,10 @@ use crate::{
     model::{Conditions, Digest, OperationId, StorePath, folded},
 };
 
+/// What a name of a skip list takes of memory beside its bytes: its place, the place of the name that was
+/// met, and what the allocator adds to three texts.
+const SKIP_BYTES: usize = 160;
+
 /// What to do where the destination exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IfExists {
@@ -78,6 +82,16 @@ impl SkipFiles {
     /// Whether nothing is left out.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What it takes of memory while a copy runs, in bytes, at most: the names as they are kept, and once
+    /// more those that the copy has met.
+    pub fn bytes_held(&self) -> usize {
+        let one = |skip: &Skip| {
+            let spelling = skip.spelling.as_deref().map_or(0, str::len);
+            2 * skip.name.len() + spelling + SKIP_BYTES
+        };
+        self.0.iter().map(one).sum()
     }
 
     /// The folded names that a file can have, in order.
@@ -254,6 +268,8 @@ mod tests {
         let names = vec!["n"; SKIP_FILES_MAX + 1];
         assert!(SkipFiles::new(&names[1..]).is_ok());
         assert_eq!(SkipFiles::new(&names).unwrap_err().kind(), Kind::TooLarge);
+        assert_eq!(SkipFiles::default().bytes_held(), 0);
+        assert_eq!(SkipFiles::new(&["Nn", "x"]).unwrap().bytes_held(), 2 * SKIP_BYTES + 8);
         let half = "n".repeat(SKIP_FILES_BYTES_MAX / 2);
         assert!(SkipFiles::new(&[&half, &half]).is_ok());
         let error = SkipFiles::new(&[&*half, &half, "n"]).unwrap_err();

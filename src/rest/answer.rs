@@ -11,6 +11,7 @@ use tonic::Status;
 
 use crate::{
     error::{Error, Kind},
+    offload,
     wire::{request::Id, status},
 };
 
@@ -137,6 +138,15 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
             response
         }
     }
+}
+
+/// A JSON answer that is written from so many bytes, which may take its time.
+pub(super) async fn long_json(
+    bytes: usize,
+    write: impl FnOnce() -> serde_json::Result<Vec<u8>> + Send + 'static,
+) -> Result<Response, Failure> {
+    let body = offload::run(bytes, write).await.map_err(Error::internal)?;
+    Ok(with_body(StatusCode::OK, Body::from(body)))
 }
 
 /// An answer whose body is JSON that is written elsewhere.

@@ -1,9 +1,9 @@
 //! `GET /ImageStore` and `GET /ImageStore/{path}` (reference, section 4).
 //!
 //! The versions 1.0, 2.0 and 3.0 get a whole folder. Where it takes more than one page of the
-//! backend it is streamed: files go out as they come, and only the folders, which stand last, are
-//! kept in memory. A failure in the middle breaks the connection, so that no listing is silently
-//! short.
+//! backend it is streamed: files go out as they come, and the folders, which stand last, are kept
+//! meanwhile. Where they are too many for that, the pages that have the others are read once more. A
+//! failure in the middle breaks the connection, so that no listing is silently short.
 //!
 //! The entity tag of a listing is the change tag of its folder, that of the first page where there are
 //! several. A client that has it is told so for the price of a look at the folder.
@@ -11,9 +11,12 @@
 use axum::{body::Body, response::Response};
 use futures::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
+use prost::Message;
+use serde::Serialize;
 
 use super::{
     answer::{self, Failure},
+    api_version::ApiVersion,
     call::Call,
     conditions::Validators,
     json::{Listing, StoreFile, StoreFolder},
@@ -21,8 +24,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    limits,
-    wire::v1::{EntryKind, ListRequest, StatRequest},
+    limits, offload,
+    wire::v1::{Entry, EntryKind, ListRequest, ListResponse, StatRequest},
 };
 
 /// Answers a listing; an empty path is the root.
@@ -69,21 +72,20 @@ async fn paged(call: &Call, path: String) -> Result<Response, Failure> {
     let token = token.map(|token| name_below(&path, &token)).transpose()?.unwrap_or_default();
     let request = call.plain(ask(&path, token, limits::LIST_PAGE_MAX));
     let page = call.client.clone().list(request).await?.into_inner();
-    let mut listing = Listing {
-        store_files: Vec::new(),
-        store_folders: Vec::new(),
-        continuation_token: continuation_token(&path, &page.next_page_token),
+    let bytes = page.encoded_len();
+    let (token, version) = (continuation_token(&path, &page.next_page_token), call.version);
+    let change_tag = page.change_tag.clone();
+    let write = move || {
+        let is_folder = |entry: &&Entry| entry.kind() == EntryKind::Folder;
+        let (folders, files): (Vec<_>, Vec<_>) = page.entries.iter().partition(is_folder);
+        serde_json::to_vec(&Listing {
+            store_files: files.into_iter().map(|file| StoreFile::new(file, version)).collect(),
+            store_folders: folders.into_iter().map(StoreFolder::new).collect(),
+            continuation_token: token,
+        })
     };
-    for entry in &page.entries {
-        match entry.kind() {
-            EntryKind::Folder => listing.store_folders.push(StoreFolder::new(entry)),
-            EntryKind::File | EntryKind::Unspecified => {
-                listing.store_files.push(StoreFile::new(entry, call.version));
-            }
-        }
-    }
-    let mut response = answer::json(StatusCode::OK, &listing);
-    put_tag(response.headers_mut(), &page.change_tag);
+    let mut response = answer::long_json(bytes, write).await?;
+    put_tag(response.headers_mut(), &change_tag);
     Ok(response)
 }
 
@@ -109,23 +111,31 @@ fn name_below(folder: &str, token: &str) -> Result<String, Error> {
 
 /// Answers the whole folder.
 async fn whole(call: Call, path: String) -> Result<Response, Failure> {
-    let mut pages = Pages { call, path, token: String::new(), files: 0, folders: Vec::new() };
-    let mut first = br#"{"StoreFiles":["#.to_vec();
-    let change_tag = pages.read(&mut first).await?;
+    let text = Text::new(call.version);
+    let (pages, first, change_tag) = Pages { call, path, text }.read().await?;
     let answer = |body| {
         let mut response = answer::with_body(StatusCode::OK, body);
         put_tag(response.headers_mut(), &change_tag);
         response
     };
-    if pages.token.is_empty() {
+    if pages.text.is_over() {
         return Ok(answer(Body::from(first)));
     }
     let rest = stream::unfold(Some(pages), |pages| async move {
         let mut pages = pages?;
-        let mut bytes = Vec::new();
-        match pages.read(&mut bytes).await {
-            Ok(_) => Some((Ok(bytes), (!pages.token.is_empty()).then_some(pages))),
-            Err(failure) => Some((Err(std::io::Error::other(failure.message)), None)),
+        loop {
+            let (next, bytes, _) = match pages.read().await {
+                Ok(read) => read,
+                Err(failure) => return Some((Err(std::io::Error::other(failure.message)), None)),
+            };
+            if next.text.is_over() {
+                return Some((Ok(bytes), None));
+            }
+            // A page may have nothing that is wanted.
+            if !bytes.is_empty() {
+                return Some((Ok(bytes), Some(next)));
+            }
+            pages = next;
         }
     });
     let body = stream::once(async { Ok(first) }).chain(rest);
@@ -136,54 +146,156 @@ async fn whole(call: Call, path: String) -> Result<Response, Failure> {
 struct Pages {
     call: Call,
     path: String,
-    /// Where the next page begins; empty before the first page and after the last.
-    token: String,
-    /// Files written so far.
-    files: u64,
-    /// The folders found so far, as the elements of an array.
-    folders: Vec<u8>,
+    text: Text,
 }
 
 impl Pages {
-    /// Reads the next page and writes its files; after the last page also all folders. Returns the change
-    /// tag of the folder.
-    async fn read(&mut self, out: &mut Vec<u8>) -> Result<String, Failure> {
-        let is_first = self.token.is_empty();
-        let ask = ask(&self.path, std::mem::take(&mut self.token), limits::LIST_STREAM_PAGE);
-        let request = if is_first { self.call.plain(ask) } else { Call::further(ask) };
-        let page = self.call.client.clone().list(request).await?.into_inner();
-        for entry in &page.entries {
-            let written = match entry.kind() {
-                EntryKind::Folder => {
-                    if !self.folders.is_empty() {
-                        self.folders.push(b',');
-                    }
-                    serde_json::to_writer(&mut self.folders, &StoreFolder::new(entry))
-                }
-                EntryKind::File | EntryKind::Unspecified => {
-                    if self.files > 0 {
-                        out.push(b',');
-                    }
-                    self.files += 1;
-                    serde_json::to_writer(&mut *out, &StoreFile::new(entry, self.call.version))
-                }
-            };
-            written.map_err(Error::internal)?;
+    /// Reads the next page. Returns also what it adds to the answer, and the change tag of the folder.
+    async fn read(self) -> Result<(Self, Vec<u8>, String), Failure> {
+        let Self { call, path, mut text } = self;
+        let is_first = text.next.is_empty();
+        let ask = ask(&path, std::mem::take(&mut text.next), limits::LIST_STREAM_PAGE);
+        let request = if is_first { call.plain(ask) } else { Call::further(ask) };
+        let mut page = call.client.clone().list(request).await?.into_inner();
+        let change_tag = std::mem::take(&mut page.change_tag);
+        let bytes = page.encoded_len();
+        let write = move || text.write(&page).map(|out| (text, out));
+        let (text, out) = offload::run(bytes, write).await.map_err(Error::internal)?;
+        Ok((Self { call, path, text }, out, change_tag))
+    }
+}
+
+/// The text of a listing, written page by page.
+struct Text {
+    version: ApiVersion,
+    /// Where the next page begins; empty before the first page and after the last.
+    next: String,
+    stage: Stage,
+    has_files: bool,
+    has_folders: bool,
+    /// The folders found so far, as the elements of an array.
+    folders: Vec<u8>,
+    /// The page with the first folders that are not kept, where there are too many.
+    others: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Begin,
+    Files,
+    Folders,
+}
+
+impl Text {
+    fn new(version: ApiVersion) -> Self {
+        Self {
+            version,
+            next: String::new(),
+            stage: Stage::Begin,
+            has_files: false,
+            has_folders: false,
+            folders: Vec::new(),
+            others: None,
         }
-        self.token = page.next_page_token;
-        if self.token.is_empty() {
+    }
+
+    fn is_over(&self) -> bool {
+        self.next.is_empty()
+    }
+
+    /// Writes what a page adds: its files, or its folders where those are read once more.
+    fn write(&mut self, page: &ListResponse) -> serde_json::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        if self.stage == Stage::Begin {
+            out.extend_from_slice(br#"{"StoreFiles":["#);
+            self.stage = Stage::Files;
+        }
+        for entry in &page.entries {
+            match (entry.kind(), self.stage) {
+                (EntryKind::Folder, Stage::Folders) => {
+                    element(&mut out, &mut self.has_folders, &StoreFolder::new(entry))?;
+                }
+                (EntryKind::Folder, _) if self.others.is_none() => {
+                    element(&mut self.folders, &mut self.has_folders, &StoreFolder::new(entry))?;
+                }
+                (EntryKind::File | EntryKind::Unspecified, Stage::Files) => {
+                    element(&mut out, &mut self.has_files, &StoreFile::new(entry, self.version))?;
+                }
+                _ => {}
+            }
+        }
+        page.next_page_token.clone_into(&mut self.next);
+        if self.folders.len() >= limits::LIST_FOLDERS_BYTES && self.others.is_none() {
+            self.others = Some(self.next.clone());
+        }
+        if self.next.is_empty() && self.stage == Stage::Files {
             out.extend_from_slice(br#"],"StoreFolders":["#);
             out.append(&mut self.folders);
+            self.stage = Stage::Folders;
+            self.next = self.others.take().unwrap_or_default();
+        }
+        if self.next.is_empty() {
             out.extend_from_slice(b"]}");
         }
-        Ok(page.change_tag)
+        Ok(out)
     }
+}
+
+/// Writes an element of an array, of which others may stand there already.
+fn element<T: Serialize>(
+    out: &mut Vec<u8>,
+    has_any: &mut bool,
+    value: &T,
+) -> serde_json::Result<()> {
+    if std::mem::replace(has_any, true) {
+        out.push(b',');
+    }
+    serde_json::to_writer(out, value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Kind;
+
+    /// Writes a listing of so many entries, of which every second one is a folder, and returns it and the
+    /// most bytes of folders that were kept.
+    fn written(entries: usize) -> (serde_json::Value, usize) {
+        let mut text = Text::new(ApiVersion::NEWEST);
+        let (mut all, mut kept) = (Vec::new(), 0);
+        loop {
+            let begin = text.next.parse().unwrap_or(0);
+            let end = entries.min(begin + limits::LIST_STREAM_PAGE);
+            let entry = |at: usize| {
+                let kind = if at.is_multiple_of(2) { EntryKind::Folder } else { EntryKind::File };
+                Entry { path: format!("f/{at}"), kind: kind.into(), ..Entry::default() }
+            };
+            let next_page_token = if end < entries { end.to_string() } else { String::new() };
+            let entries = (begin..end).map(entry).collect();
+            let page = ListResponse { entries, next_page_token, ..ListResponse::default() };
+            all.extend(text.write(&page).expect("JSON"));
+            kept = kept.max(text.folders.capacity());
+            if text.is_over() {
+                return (serde_json::from_slice(&all).expect("JSON"), kept);
+            }
+        }
+    }
+
+    #[test]
+    fn folders_stand_last_however_many_there_are() {
+        for entries in [0, 1, 2, 300, 2_000, 100_000] {
+            let (listing, kept) = written(entries);
+            let paths = |key: &str| -> Vec<String> {
+                let array = listing[key].as_array().expect("an array").iter();
+                array.map(|it| it["StoreRelativePath"].as_str().expect("a path").into()).collect()
+            };
+            let path = |at: usize| format!("f/{at}");
+            let evens: Vec<_> = (0..entries).step_by(2).map(path).collect();
+            let odds: Vec<_> = (1..entries).step_by(2).map(path).collect();
+            assert_eq!((paths("StoreFolders"), paths("StoreFiles")), (evens, odds), "{entries}");
+            assert!(kept <= 4 * limits::LIST_FOLDERS_BYTES, "{entries}: {kept} bytes kept");
+        }
+    }
 
     #[track_caller]
     fn check(folder: &str, name: &str, token: &str) {

@@ -3,6 +3,7 @@
 use axum::response::Response;
 use futures::StreamExt;
 use http::StatusCode;
+use prost::Message;
 
 use super::{
     answer::{self, Failure},
@@ -31,11 +32,14 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
         state: state(&call)?.into(),
     };
     let page = call.client.clone().list_operations(call.plain(request)).await?.into_inner();
-    let operations = json::Operations {
-        operations: page.operations.iter().map(json::Operation::new).collect(),
-        continuation_token: path::encode(&page.next_page_token),
+    let bytes = page.encoded_len();
+    let write = move || {
+        serde_json::to_vec(&json::Operations {
+            operations: page.operations.iter().map(json::Operation::new).collect(),
+            continuation_token: path::encode(&page.next_page_token),
+        })
     };
-    Ok(answer::json(StatusCode::OK, &operations))
+    answer::long_json(bytes, write).await
 }
 
 /// Follows all operations. A client that comes again is told first what it has missed; where that is no

@@ -1,11 +1,12 @@
 //! The calls on upload sessions (reference, sections 3.4 to 3.6).
 
 use axum::response::Response;
-use http::StatusCode;
+use prost::Message;
 use uuid::Uuid;
 
 use super::{
     answer::{self, Failure},
+    api_version::ApiVersion,
     call::Call,
     conditions::{self, Written},
     json::{UploadSession, UploadSessions},
@@ -14,7 +15,7 @@ use crate::{
     error::{Error, Kind},
     limits,
     wire::v1::{
-        CommitUploadSessionRequest, DeleteUploadSessionRequest, GetUploadSessionRequest,
+        self, CommitUploadSessionRequest, DeleteUploadSessionRequest, GetUploadSessionRequest,
         ListUploadSessionsRequest,
     },
 };
@@ -44,7 +45,7 @@ fn parse_id(text: &str) -> Result<String, Error> {
 pub(super) async fn get(call: Call) -> Result<Response, Failure> {
     let request = call.plain(GetUploadSessionRequest { session_id: id(&call)? });
     match call.client.clone().get_upload_session(request).await.map_err(Failure::from) {
-        Ok(session) => Ok(sessions(vec![UploadSession::new(session.into_inner(), call.version)])),
+        Ok(session) => sessions(vec![session.into_inner()], call.version).await,
         Err(Failure { kind: Kind::SessionNotFound, .. }) => Ok(answer::no_content()),
         Err(failure) => Err(failure),
     }
@@ -56,14 +57,23 @@ pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> 
     let page_size = limits::RECORDS_PAGE_MAX.try_into().unwrap_or_default();
     let request = ListUploadSessionsRequest { path, page_size, page_token: String::new() };
     let page = call.client.clone().list_upload_sessions(call.plain(request)).await?.into_inner();
-    let found: Vec<_> =
-        page.sessions.into_iter().map(|s| UploadSession::new(s, call.version)).collect();
-    Ok(if found.is_empty() { answer::no_content() } else { sessions(found) })
+    if page.sessions.is_empty() {
+        return Ok(answer::no_content());
+    }
+    sessions(page.sessions, call.version).await
 }
 
 /// The answer with some sessions.
-fn sessions(upload_sessions: Vec<UploadSession>) -> Response {
-    answer::json(StatusCode::OK, &UploadSessions { upload_sessions })
+async fn sessions(
+    sessions: Vec<v1::UploadSession>,
+    version: ApiVersion,
+) -> Result<Response, Failure> {
+    let bytes = sessions.iter().map(Message::encoded_len).sum();
+    let write = move || {
+        let sessions = sessions.into_iter().map(|session| UploadSession::new(session, version));
+        serde_json::to_vec(&UploadSessions { upload_sessions: sessions.collect() })
+    };
+    answer::long_json(bytes, write).await
 }
 
 /// Forgets the session that the query names.

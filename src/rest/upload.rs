@@ -162,7 +162,7 @@ async fn send<M>(
     while sent.is_ok()
         && let Some(mut bytes) = payload.next().await?
     {
-        digests.update(&bytes);
+        digests = digests.add(&bytes).await;
         size += bytes.len() as u64;
         while sent.is_ok() && !bytes.is_empty() {
             let message = bytes.split_to(bytes.len().min(limits::STREAM_MESSAGE_BYTES));

@@ -12,7 +12,7 @@ use crate::{
     store::{
         Call, Store, Updates,
         run::{Caller, State, undecided},
-        runs::Attached,
+        runs::{Attached, Load},
     },
 };
 
@@ -52,7 +52,7 @@ impl Store {
         // What comes too late does not begin.
         call.check()?;
         let request = Arc::new(request);
-        let mut caller = self.attach(&request, detached, deadline).await?;
+        let mut caller = self.attach(&request, detached, call).await?;
         let first = caller.changed().await?;
         if let State::Refused(error) = first {
             return Err(error);
@@ -66,21 +66,27 @@ impl Store {
         &self,
         request: &Arc<CopyRequest>,
         detached: bool,
-        deadline: Option<Instant>,
+        call: Call,
     ) -> Result<Caller> {
-        let is_long = request.verify || !request.skip_files.is_empty();
+        let skip = &request.skip_files;
+        let is_long = request.verify || !skip.is_empty();
+        let load = Load { is_long, skip_bytes: skip.bytes_held() };
         let key = (request.id, request.fingerprint());
         loop {
-            match self.0.runs.attach(key, is_long, (detached, deadline))? {
-                Attached::New(run, caller) => {
-                    self.spawn(task::own(self.clone(), run, Arc::clone(request)));
+            match self.0.runs.attach(key, load, (detached, call))? {
+                Attached::New(run, caller, room) => {
+                    let life = task::own(self.clone(), run, Arc::clone(request));
+                    self.spawn(async move {
+                        let _room = room;
+                        life.await;
+                    });
                     return Ok(caller);
                 }
                 Attached::Joined(caller) => return Ok(caller),
                 // It was cancelled, and runs again when that is done.
                 Attached::Ending(mut state) => {
                     let ended = state.wait_for(State::is_over);
-                    match deadline {
+                    match call.deadline {
                         None => ended.await.map(drop),
                         Some(deadline) => tokio::time::timeout_at(deadline, ended)
                             .await

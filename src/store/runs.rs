@@ -26,27 +26,37 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{
-    sync::{broadcast, watch},
-    time::Instant,
-};
+use tokio::sync::{broadcast, watch};
 
 use crate::{
+    budget::{Budget, Permit},
     error::{Error, Kind, Result},
-    limits::{OPERATIONS_RUNNING_MAX, WATCH_LAG},
+    limits::{OPERATIONS_RUNNING_MAX, SKIP_POOL_BYTES, WATCH_LAG},
     model::{Digest, Operation, OperationId},
     namespace::operation,
-    store::run::{Caller, Run, State},
+    store::{
+        Call,
+        run::{Caller, Run, State},
+    },
 };
 
 /// What became of a caller.
 pub(super) enum Attached {
-    /// The run is new: its task is to be started.
-    New(Arc<Run>, Caller),
+    /// The run is new: its task is to be started, with the room for its skip list.
+    New(Arc<Run>, Caller, Option<Permit>),
     /// It runs already.
     Joined(Caller),
     /// It runs and is about to end; it may run again then.
     Ending(watch::Receiver<State>),
+}
+
+/// What a run costs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Load {
+    /// Whether it takes more than one transaction.
+    pub(super) is_long: bool,
+    /// The bytes of its skip list.
+    pub(super) skip_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -60,7 +70,10 @@ struct Table {
 
 /// The operations that run on this server, and the changes of all.
 #[derive(Debug)]
-pub(super) struct Runs(Mutex<Table>);
+pub(super) struct Runs {
+    table: Mutex<Table>,
+    skips: Budget,
+}
 
 /// Tells the watchers of all operations. Without watchers there is nobody to tell.
 fn announce(table: &Table, operation: &Operation) {
@@ -80,27 +93,36 @@ pub(super) struct Subscription {
 impl Runs {
     /// Makes the registry of a store whose last change has this number.
     pub(super) fn new(last_change: i64) -> Self {
-        Self(Mutex::new(Table {
+        let table = Mutex::new(Table {
             runs: HashMap::new(),
             changes: broadcast::Sender::new(WATCH_LAG),
             last_change,
             is_closed: false,
-        }))
+        });
+        // Nobody waits for room: he would wait with his list.
+        Self { table, skips: Budget::new("bytes of skip lists", SKIP_POOL_BYTES) }
+    }
+
+    /// The bytes for further skip lists.
+    #[cfg(test)]
+    pub(super) fn skip_room(&self) -> usize {
+        self.skips.free()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a caller attach to the run of an operation, which begins if it is not there.
     ///
     /// # Errors
-    /// `WriteConflict` if it runs with other arguments, `Busy` if too many run or the store stops.
+    /// `WriteConflict` if it runs with other arguments, `Busy` if too many run, there is no room for its
+    /// skip list, or the store stops.
     pub(super) fn attach(
         &self,
         (id, fingerprint): (OperationId, Digest),
-        is_long: bool,
-        (is_detached, deadline): (bool, Option<Instant>),
+        Load { is_long, skip_bytes }: Load,
+        (is_detached, Call { deadline, peer }): (bool, Call),
     ) -> Result<Attached> {
         let mut table = self.table();
         if table.is_closed {
@@ -126,11 +148,13 @@ impl Runs {
                 format!("{OPERATIONS_RUNNING_MAX} operations run already; try again later");
             return Err(Error::new(Kind::Busy, message));
         }
+        let room =
+            (skip_bytes > 0).then(|| self.skips.try_acquire(peer, skip_bytes)).transpose()?;
         let run = Run::new(id, fingerprint, is_long);
         let caller = run.attach(is_detached, deadline);
         let caller = caller.ok_or_else(|| Error::internal("a new run is cancelled"))?;
         table.runs.insert(id, Arc::clone(&run));
-        Ok(Attached::New(run, caller))
+        Ok(Attached::New(run, caller, room))
     }
 
     /// Has a run end. Returns its states; `None`: no such operation runs here.

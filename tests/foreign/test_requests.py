@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
+
 from .test_grpc import GrpcCase
 
 # The largest body, and the largest message: src/limits.rs.
-BODY_BYTES_MAX = 4 << 20
+BODY_BYTES_MAX = MESSAGE_BYTES_MAX = 4 << 20
 # What the largest request may cost: a few times its bytes. What it could mean is ten times that.
 REQUEST_KIB = 40 * 1024
 
@@ -25,6 +27,33 @@ class RequestMemoryTest(GrpcCase):
                 with self.subTest(key=key, element=element):
                     grown = self.grown(lambda: self.answered(body, expected))
                     self.assertLess(grown, REQUEST_KIB)
+
+    def test_a_list_costs_no_more_than_its_bytes(self) -> None:
+        self.rest.put("a/b", b"1")
+        # Two bytes on the wire for each; a number has one.
+        many = MESSAGE_BYTES_MAX // 2 - 100
+        entries = {"record": {"entries": {"entries": [{}] * many}}}
+        header = {"header": {"path": "c", "if_match": [""] * many}}
+        for method, request, fields in [
+            ("Copy", None, {"source": "a", "destination": "c", "skip_files": [""] * many}),
+            ("Delete", None, {"path": "a", "if_none_match": [""] * many}),
+            ("Upload", [header], {}),
+            ("Restore", [entries], {}),
+            ("Restore", [{"record": {"list": {"parts": [1] * 2 * many}}}], {}),
+            ("Backup", [{"start": {}}, {"wants": {"parts": [1] * 2 * many}}], {}),
+        ]:
+            with self.subTest(method=method, fields=list(fields)):
+                grown = self.grown(
+                    lambda: self.assert_fails(
+                        grpc.StatusCode.RESOURCE_EXHAUSTED,
+                        "TOO_LARGE",
+                        self.store.call,
+                        method,
+                        request,
+                        **fields,
+                    )
+                )
+                self.assertLess(grown, REQUEST_KIB)
 
     def answered(self, body: bytes, expected: list[int]) -> None:
         """Posts the body of a copy."""

@@ -1,7 +1,10 @@
 //! Copies that are cancelled, repeated, or both.
 
 use super::*;
-use crate::{limits::INLINE_BYTES_MAX, model::Progress};
+use crate::{
+    limits::{INLINE_BYTES_MAX, SKIP_FILES_BYTES_MAX},
+    model::Progress,
+};
 
 fn why() -> Error {
     Error::new(Kind::Cancelled, "cancelled by a test")
@@ -264,4 +267,43 @@ async fn a_filtered_copy_waits_for_its_turn() {
     let second = fixture.store.copy(filtered("c"), false, Call::default()).await.unwrap();
     drop(others);
     assert_eq!(finish(second).await.unwrap().progress.files_skipped, 1);
+}
+
+#[tokio::test]
+async fn a_skip_list_takes_room_while_its_copy_runs() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/b", object(1)).await.unwrap();
+    let whole = fixture.store.0.runs.skip_room();
+    let skip_files = SkipFiles::new(&["n".repeat(SKIP_FILES_BYTES_MAX)]).unwrap();
+    let bytes = skip_files.bytes_held();
+    let asked = |to: &str| {
+        let skip_files = skip_files.clone();
+        CopyRequest { verify: true, skip_files, ..request("a", to) }
+    };
+    let begin =
+        async |asked: &CopyRequest| fixture.store.copy(asked.clone(), false, Call::default()).await;
+    fixture.gate.close();
+    // They wait for the bytes that they verify.
+    let mut running = Vec::new();
+    let refused = loop {
+        let asked = asked(&running.len().to_string());
+        match begin(&asked).await {
+            Ok(copying) => running.push((asked, copying)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), Kind::Busy);
+    assert!(refused.message().contains("bytes of skip lists"), "{refused}");
+    assert!(running.len() > 1 && running.len() * bytes <= whole, "{} run", running.len());
+    assert_eq!(fixture.store.0.runs.skip_room(), whole - running.len() * bytes);
+    // Who asks for one that runs needs no more room, and neither does a short list.
+    let again = begin(&running[0].0).await.unwrap();
+    let skip_files = SkipFiles::new(&["x"]).unwrap();
+    let short = begin(&CopyRequest { skip_files, ..request("a", "short") }).await.unwrap();
+    fixture.gate.open();
+    let all = running.into_iter().map(|(_, copying)| copying).chain([again, short]);
+    for copying in all {
+        assert_eq!(finish(copying).await.unwrap().state, OperationState::Succeeded);
+    }
+    until("there is room again", async || fixture.store.0.runs.skip_room() == whole).await;
 }
