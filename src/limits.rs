@@ -1,12 +1,14 @@
 //! Every bound of the system in one place.
 
 mod client;
+mod database;
 mod sqlite;
 mod upload;
 
 use std::time::Duration;
 
 pub use client::*;
+pub use database::*;
 pub use sqlite::*;
 pub use upload::*;
 
@@ -160,10 +162,6 @@ pub const READERS: usize = 4;
 pub const READ_QUEUE_MAX: usize = CALLS_MAX;
 /// The page cache of one database connection.
 pub const DATABASE_CACHE_KIB: i64 = 8 * 1024;
-/// How long a database server may take to accept a connection.
-pub const DATABASE_CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How often a silent database server is asked whether it is there.
-pub const DATABASE_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How long one step of background work may hold the writer.
 pub const STEP: Duration = Duration::from_millis(5);
@@ -350,6 +348,10 @@ pub const IDLE_TIME: Duration = Duration::from_mins(5);
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the head of a request may take, and the first request of a connection to begin.
 pub const HEADER_TIME: Duration = Duration::from_secs(30);
+/// How often the server asks its database whether it answers, for those who ask after its health.
+pub const READY_EVERY: Duration = Duration::from_secs(1);
+/// How long that may take.
+pub const READY_TIME: Duration = Duration::from_secs(1);
 /// How long connections may take to end in a stop.
 pub const END_TIME: Duration = Duration::from_secs(6);
 /// How long the store may take to close after that.

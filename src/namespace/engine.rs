@@ -7,10 +7,16 @@
 //!
 //! A close lets the threads do what they have and refuses what comes later.
 //!
+//! Where the database does not answer, all that waits is refused at once, and so is what comes until it
+//! answers again ([`breaker`]).
+//!
 //! **Invariant:** a job either runs and its caller learns the verdict, or it never begins. A caller
 //! that leaves, or whose deadline passes, takes back a job that still waits and cannot take back one
-//! that has begun. Who reads learns at its deadline that it has passed, whatever the job does.
+//! that has begun. Who reads learns at its deadline that it has passed, whatever the job does. What was
+//! taken back costs the database nothing.
 
+mod breaker;
+mod threads;
 mod ticket;
 
 use std::{
@@ -20,19 +26,20 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    crash::{self, Point},
-    error::{Error, Result},
-    limits::{READ_QUEUE_MAX, WRITE_BATCH_MAX, WRITE_QUEUE_MAX},
+    error::{Error, Kind, Result},
+    limits::{READ_QUEUE_MAX, WRITE_QUEUE_MAX},
     namespace::{
-        counted::Sums,
-        engine::ticket::{Answer, Job, passed, ticket},
-        sql::{Connection, Mode, Tx},
-        sums,
+        engine::{
+            threads::{Done, Shared, read_loop, write_loop},
+            ticket::{Job, passed, ticket},
+        },
+        sql::{Connection, Tx},
     },
 };
 
@@ -43,6 +50,7 @@ pub struct Engine {
     readers: mpsc::Sender<Job>,
     waiting: Arc<AtomicUsize>,
     written: Arc<AtomicU64>,
+    done: Arc<Done>,
     closing: Arc<AtomicBool>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
@@ -53,16 +61,17 @@ impl Engine {
     /// # Errors
     /// `Internal` if a thread cannot be started.
     pub fn start(writer: Box<dyn Connection>, readers: Vec<Box<dyn Connection>>) -> Result<Self> {
-        let closing = Arc::new(AtomicBool::new(false));
+        let (closing, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Done::default()));
         let mut threads = Vec::with_capacity(readers.len() + 1);
         let (write_jobs, jobs) = mpsc::channel(WRITE_QUEUE_MAX);
-        let is_closing = Arc::clone(&closing);
-        threads.push(spawn("db-writer".to_owned(), move || write_loop(writer, jobs, &is_closing))?);
+        let shared = Shared::new(&closing, &done);
+        threads.push(spawn("db-writer".to_owned(), move || write_loop(writer, jobs, &shared))?);
         let (read_jobs, jobs) = mpsc::channel(READ_QUEUE_MAX);
         let jobs = Arc::new(Mutex::new(jobs));
+        let shared = Arc::new(Shared::new(&closing, &done));
         for (number, reader) in readers.into_iter().enumerate() {
-            let (jobs, is_closing) = (Arc::clone(&jobs), Arc::clone(&closing));
-            let run = move || read_loop(reader, &jobs, &is_closing);
+            let (jobs, shared) = (Arc::clone(&jobs), Arc::clone(&shared));
+            let run = move || read_loop(reader, &jobs, &shared);
             threads.push(spawn(format!("db-reader-{number}"), run)?);
         }
         Ok(Self {
@@ -70,6 +79,7 @@ impl Engine {
             readers: read_jobs,
             waiting: Arc::default(),
             written: Arc::default(),
+            done,
             closing,
             threads: Arc::new(Mutex::new(threads)),
         })
@@ -127,10 +137,9 @@ impl Engine {
     ) -> Result<T> {
         let (job, ticket) = ticket(job, committed);
         let (waiting, written) = (Waiting::new(&self.waiting), Arc::clone(&self.written));
-        let counted: Job = Box::new(move |tx| {
+        let counted = job.after(move || {
             drop(waiting);
             written.fetch_add(1, Ordering::Relaxed);
-            job(tx)
         });
         ticket.redeem(&self.writer, counted, given_up).await
     }
@@ -158,6 +167,26 @@ impl Engine {
         }
     }
 
+    /// Sees whether the database answers both a reader, which runs `read`, and the writer, which changes
+    /// nothing. Threads that are at work for others meanwhile, and get done with something, answer as well.
+    ///
+    /// # Errors
+    /// Why it does not; `Busy` if nothing was done within `time`.
+    ///
+    /// # Cancel safety
+    /// Can be dropped.
+    pub async fn answers(
+        &self,
+        time: Duration,
+        read: impl FnOnce(&mut Tx<'_>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let (reader, writer) = tokio::join!(
+            ask(&self.readers, read, &self.done.reads, time),
+            ask(&self.writer, |_| Ok(()), &self.done.commits, time)
+        );
+        reader.and(writer)
+    }
+
     /// Whether callers wait for the writer: background work then stops early.
     pub fn is_pressed(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
@@ -178,8 +207,8 @@ impl Engine {
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
         for queue in [&self.writer, &self.readers] {
-            // It wakes a thread that waits, and does nothing. One that is gone needs no waking.
-            queue.blocking_send(Box::new(|_| None)).ok();
+            // It wakes a thread that waits. One that is gone needs no waking, nor one that has much to do.
+            queue.try_send(Job::wake()).ok();
         }
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let threads = std::mem::take(&mut *threads);
@@ -211,114 +240,27 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
     std::thread::Builder::new().name(name).spawn(run).map_err(Error::internal)
 }
 
-fn write_loop(
-    mut connection: Box<dyn Connection>,
-    mut jobs: mpsc::Receiver<Job>,
-    closing: &AtomicBool,
-) {
-    while let Some(first) = jobs.blocking_recv() {
-        let mut answers = Vec::new();
-        let others = std::iter::from_fn(|| jobs.try_recv().ok());
-        let batch = std::iter::once(first).chain(others).take(WRITE_BATCH_MAX);
-        let failure = write_batch(connection.as_mut(), batch, &mut answers).err();
-        // The job that wakes for a close may have come while the others ran.
-        if closing.load(Ordering::Acquire) {
-            jobs.close();
-        }
-        if failure.is_some() {
-            connection.rollback();
-        }
-        let mut is_told = false;
-        for answer in answers {
-            is_told |= answer(failure.clone());
-        }
-        // Those who are told have it logged where they answer.
-        if let Some(error) = failure.filter(|_| !is_told) {
-            error.report();
-        }
-    }
-    // What is not done now is done by the next start.
-    if let Err(error) = connection.settle() {
-        tracing::warn!(?error, "the database is not tidied up");
-    }
-}
-
-/// Runs the jobs of a batch and commits. An error means that nothing of it has happened, unless the
-/// answer to the commit was lost with the connection to a server.
-fn write_batch(
-    connection: &mut dyn Connection,
-    batch: impl Iterator<Item = Job>,
-    answers: &mut Vec<Answer>,
+/// Sees whether a job is done in time, or something else that threads do.
+async fn ask(
+    queue: &mpsc::Sender<Job>,
+    job: impl FnOnce(&mut Tx<'_>) -> Result<()> + Send + 'static,
+    done: &AtomicU64,
+    time: Duration,
 ) -> Result<()> {
-    let mut state = connection.begin(Mode::Write);
-    let has_begun = state.is_ok();
-    let mut counted = Sums::default();
-    for job in batch {
-        if state.is_ok() {
-            state = connection.execute("SAVEPOINT job", &[]).map(drop);
+    let before = done.load(Ordering::Relaxed);
+    let (job, ticket) = ticket(job, |()| ());
+    let answer = tokio::time::timeout(time, ticket.redeem(queue, job, pending())).await;
+    answer.unwrap_or_else(|_| {
+        if done.load(Ordering::Relaxed) != before {
+            return Ok(());
         }
-        let mut tx = Tx::new(connection);
-        let verdict = match &state {
-            Ok(()) => job(Ok(&mut tx)),
-            Err(error) => job(Err(error.clone())),
-        };
-        let changes = tx.counted();
-        let (good, answer) = verdict.map_or((true, None), |(good, answer)| (good, Some(answer)));
-        answers.extend(answer);
-        if state.is_ok() {
-            state = end_job(connection, good);
-        }
-        if good {
-            counted.add_all(&changes);
-        }
-        // Those who wait have a transaction that is whole. Without any, they need not try one by one.
-        if has_begun && state.is_err() {
-            break;
-        }
-    }
-    state?;
-    sums::keep(&mut Tx::new(connection), &counted)?;
-    crash::reach(Point::Commit);
-    connection.commit()?;
-    crash::reach(Point::Committed);
-    Ok(())
+        let message = format!("the database did nothing for {} s", time.as_secs());
+        Err(Error::new(Kind::Busy, message))
+    })
 }
 
-/// Keeps or undoes what one job of a batch did.
-fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
-    if !connection.in_transaction() {
-        return Err(connection.undone());
-    }
-    if !good {
-        connection.execute("ROLLBACK TO job", &[])?;
-    }
-    connection.execute("RELEASE job", &[]).map(drop)
-}
-
-fn read_loop(
-    mut connection: Box<dyn Connection>,
-    jobs: &Mutex<mpsc::Receiver<Job>>,
-    closing: &AtomicBool,
-) {
-    loop {
-        let mut queue = jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(job) = queue.blocking_recv() else { return };
-        if closing.load(Ordering::Acquire) {
-            queue.close();
-        }
-        drop(queue);
-        let begun = connection.begin(Mode::Read);
-        let failure = begun.as_ref().err().cloned();
-        let answer =
-            job(begun.map(|()| Tx::new(connection.as_mut())).as_mut().map_err(|e| e.clone()));
-        connection.rollback();
-        let is_told = answer.is_none_or(|(_, answer)| answer(None));
-        if let Some(error) = failure.filter(|_| !is_told) {
-            error.report();
-        }
-    }
-}
-
+#[cfg(test)]
+mod stalled_tests;
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;

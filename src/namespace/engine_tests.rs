@@ -1,20 +1,14 @@
 //! The writer's batches: what they share, and what they keep apart.
 
-use std::{
-    sync::mpsc::{Sender, channel},
-    time::Duration,
-};
+use std::sync::mpsc::{Sender, channel};
 
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::{
-    error::Kind,
-    namespace::{
-        sql::{Param, Row, params},
-        sqlite::SqliteConnection,
-    },
+use crate::namespace::{
+    sql::{Mode, Param, Row, params},
+    sqlite::SqliteConnection,
 };
 
 const SOON: Duration = Duration::from_secs(20);

@@ -10,42 +10,33 @@
 //!
 //! **Invariants:** nothing is written without the claim. A connection that failed otherwise than by
 //! an orderly answer is dropped, and its transaction with it; the next transaction begins on a new
-//! one. A password is in no error, log line or `Debug`.
+//! one. A password is in no error, log line or `Debug`. Every statement and handshake has a bound, which
+//! the server is told and the client keeps, whether the server answers or not ([`session`]).
 //!
 //! **Deliberately absent:** TLS, so `sslmode=require` is refused; poolers that share a connection
 //! between clients, for which neither prepared statements nor session locks work.
 
-use std::{collections::HashMap, error::Error as _};
+mod session;
+mod values;
 
-use bytes::{BufMut, BytesMut};
-use postgres::{
-    Client, NoTls, Statement,
-    config::SslMode,
-    error::{Severity, SqlState},
-    types::{FromSql, IsNull, ToSql, Type, to_sql_checked},
-};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::config::SslMode;
 
 use crate::{
-    error::{Error, Kind, Result, Source},
-    limits::{DATABASE_CONNECT_TIME, DATABASE_KEEP_ALIVE},
-    namespace::sql::{Connection, Mode, Param, Row, Value},
+    error::{Error, Kind, Result},
+    limits::{
+        DATABASE_CONNECT_TIME, DATABASE_KEEP_ALIVE, DATABASE_START_TIME, DATABASE_STATEMENT_TIME,
+    },
+    namespace::{
+        postgres::{
+            session::{Session, Talk, statement_time},
+            values::{as_params, row},
+        },
+        sql::{Connection, Mode, Param, Row},
+    },
 };
-
-/// What every connection sets. Each statement has its index, but plans are made while the tables are
-/// small or not yet counted, and a scan that is right then is wrong when they have grown. Without
-/// scans the estimates mean nothing to the just-in-time compiler.
-///
-/// The database looks after half a minute whether a silent client is still there: the session of one
-/// that is gone keeps the claim, by default for hours. On a Unix socket these settings mean nothing.
-const SETTINGS: &str = "SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off;
-    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4;
-    SET tcp_user_timeout = '30s'";
-
-/// Takes the claim; the wait is for a server that is just ending. `lock_timeout` is as before when
-/// this succeeds or fails.
-const CLAIM: &str = "SET lock_timeout = '5s';
-    SELECT pg_advisory_lock(1229801300, hashtext(current_schema()));
-    RESET lock_timeout";
 
 const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT pg_advisory_xact_lock(1229801299, hashtext(current_schema()))";
@@ -54,7 +45,7 @@ const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Where a PostgreSQL database is, and how to log in. `Debug` hides the password.
 #[derive(Clone, Debug)]
-pub struct PostgresUrl(postgres::Config);
+pub struct PostgresUrl(tokio_postgres::Config);
 
 impl PostgresUrl {
     /// Reads a URL such as `postgres://user:password@host:5432/database`.
@@ -63,7 +54,7 @@ impl PostgresUrl {
     /// `InvalidArgument`, without the URL, which may hold a password.
     pub fn parse(url: &str) -> Result<Self> {
         let refused = |why: &str| Err(Error::invalid("database", why));
-        let Ok(mut config) = url.parse::<postgres::Config>() else {
+        let Ok(mut config) = url.parse::<tokio_postgres::Config>() else {
             return refused("expected postgres://USER:PASSWORD@HOST:PORT/DATABASE");
         };
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -100,102 +91,90 @@ pub(super) struct PostgresConnection {
     /// Nothing after it was lost, until the next transaction begins.
     session: Option<Session>,
     in_transaction: bool,
-}
-
-struct Session {
-    client: Client,
-    statements: HashMap<&'static str, Statement>,
+    /// How long the database may take for one statement.
+    statement_time: Duration,
+    /// Why the database has not done a statement since the last begin, where it took too long.
+    stalled: Option<Error>,
+    /// Moves bytes while a statement waits. It is there until the drop.
+    runtime: Option<Runtime>,
 }
 
 impl PostgresConnection {
-    /// Connects. The connection that will write takes the claim.
+    /// Connects. The connection that will write takes the claim, and has more time for its statements until
+    /// it is settled.
     ///
     /// # Errors
     /// `Busy` if the database does not answer or another server has it, `InvalidArgument` if it
     /// cannot hold a store, `Internal` if it refuses.
     pub(super) fn open(url: &PostgresUrl, mode: Mode) -> Result<Self> {
-        let claims = mode == Mode::Write;
-        let session = Some(connect(url, claims)?);
-        Ok(Self { url: url.clone(), claims, session, in_transaction: false })
+        let (claims, statement_time) = match mode {
+            Mode::Write => (true, DATABASE_START_TIME),
+            Mode::Read => (false, DATABASE_STATEMENT_TIME),
+        };
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
+        let mut connection = Self {
+            url: url.clone(),
+            claims,
+            session: None,
+            in_transaction: false,
+            statement_time,
+            stalled: None,
+            runtime: Some(runtime),
+        };
+        connection.connect()?;
+        Ok(connection)
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        let runtime = self.runtime.as_ref().ok_or_else(no_runtime)?;
+        let connect = Session::connect(&self.url.0, self.claims, self.statement_time);
+        self.session = Some(runtime.block_on(connect)?);
+        Ok(())
     }
 
     /// Begins a transaction, on a new connection where the old one is lost.
     fn try_begin(&mut self, sql: &str) -> Result<()> {
         if self.session.is_none() {
-            self.session = Some(connect(&self.url, self.claims)?);
+            self.connect()?;
             tracing::info!("connected to the database again");
         }
-        self.with(|session| session.client.batch_execute(sql))
+        self.with(async |talk| talk.client.batch_execute(sql).await)
     }
 
-    /// Uses the connection. Whatever is not an orderly answer of the database ends it.
+    /// Uses the connection. Whatever is not an orderly answer of the database, in time, ends it.
     fn with<T>(
         &mut self,
-        run: impl FnOnce(&mut Session) -> Result<T, postgres::Error>,
+        run: impl AsyncFnOnce(&mut Talk) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
+        let runtime = self.runtime.as_ref().ok_or_else(no_runtime)?;
         let Some(session) = &mut self.session else {
             return Err(Error::new(Kind::Busy, "the connection to the database was lost"));
         };
-        run(session).map_err(|error| {
-            if is_lost(&error) {
+        runtime.block_on(session.ask(self.statement_time, run)).map_err(|fault| {
+            let error = fault.translate();
+            if fault.is_lost() {
                 self.session = None;
             }
-            translate(&error)
+            if fault.is_stall() {
+                self.stalled = Some(error.clone());
+            }
+            error
         })
     }
 }
 
-/// Connects and prepares the session; takes the claim where asked to.
-fn connect(url: &PostgresUrl, claims: bool) -> Result<Session> {
-    let mut client = url.0.connect(NoTls).map_err(|error| {
-        let translated = translate(&error);
-        if translated.kind() != Kind::Internal {
-            return translated;
-        }
-        // A login or a database that it does not know: the operator sees the cause at the start.
-        Error::new(Kind::Internal, "the database refuses the connection").because(error)
-    })?;
-    client.batch_execute(SETTINGS).map_err(|error| translate(&error))?;
-    let sql = "SELECT current_schema() IS NOT NULL, current_setting('server_encoding') = 'UTF8'";
-    let row = client.query_one(sql, &[]).map_err(|error| translate(&error))?;
-    let is = |column| row.try_get::<_, bool>(column).map_err(|error| translate(&error));
-    if !is(0)? {
-        let message = "the database has no schema for the store: its search_path names none that \
-                       exists; create one";
-        return Err(Error::invalid("database", message));
-    }
-    if !is(1)? {
-        let message = "the database does not hold all of Unicode; create one with ENCODING 'UTF8'";
-        return Err(Error::invalid("database", message));
-    }
-    if claims {
-        client.batch_execute(CLAIM).map_err(|error| {
-            if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
-                let message = "another server has the database open; stop it, or choose another \
-                               --database";
-                return Error::new(Kind::Busy, message);
-            }
-            translate(&error)
-        })?;
-    }
-    Ok(Session { client, statements: HashMap::new() })
+fn no_runtime() -> Error {
+    Error::internal("a connection to the database is used after its end")
 }
 
-impl Session {
-    /// The statement of a text, prepared once for each connection.
-    fn statement(
-        &mut self,
-        sql: &'static str,
-        params: &[Param<'_>],
-    ) -> Result<Statement, postgres::Error> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
+impl Drop for PostgresConnection {
+    fn drop(&mut self) {
+        self.session = None;
+        // It may look for the address of a server that does not answer.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
-        // Every integer is one of 64 bits, also where the database would infer fewer.
-        let types: Vec<Type> = params.iter().map(param_type).collect();
-        let statement = self.client.prepare_typed(sql, &types)?;
-        self.statements.insert(sql, statement.clone());
-        Ok(statement)
     }
 }
 
@@ -206,11 +185,16 @@ impl Connection for PostgresConnection {
             Mode::Write => BEGIN_WRITE,
         };
         let was_connected = self.session.is_some();
+        self.stalled = None;
         let mut begun = self.try_begin(sql);
         // A connection that died while it was idle is noticed only now, when nothing depends on it.
-        if begun.is_err() && was_connected && self.session.is_none() {
+        if begun.is_err() && was_connected && self.session.is_none() && self.stalled.is_none() {
             tracing::warn!(error = ?begun.as_ref().err(), "the connection to the database was lost");
             begun = self.try_begin(sql);
+        }
+        if begun.is_err() {
+            // Of the statements of a begin the first may have succeeded.
+            self.rollback();
         }
         self.in_transaction = begun.is_ok();
         begun
@@ -218,13 +202,21 @@ impl Connection for PostgresConnection {
 
     fn commit(&mut self) -> Result<()> {
         self.in_transaction = false;
-        self.with(|session| session.client.batch_execute("COMMIT"))
+        let committed = self.with(async |talk| talk.client.batch_execute("COMMIT").await);
+        committed.map_err(|error| {
+            if self.session.is_some() {
+                return error;
+            }
+            let message =
+                "the database did not say whether it has made the change; look at it, or try again";
+            Error::new(Kind::Busy, message).because(error)
+        })
     }
 
     fn rollback(&mut self) {
         self.in_transaction = false;
         if self.session.is_some()
-            && let Err(error) = self.with(|session| session.client.batch_execute("ROLLBACK"))
+            && let Err(error) = self.with(async |talk| talk.client.batch_execute("ROLLBACK").await)
         {
             // Without its connection a transaction is undone by the database.
             self.session = None;
@@ -236,17 +228,21 @@ impl Connection for PostgresConnection {
         self.in_transaction
     }
 
+    fn stalled(&self) -> Option<Error> {
+        self.stalled.clone()
+    }
+
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
-        self.with(|session| {
-            let statement = session.statement(sql, params)?;
-            session.client.execute(&statement, &as_params(params))
+        self.with(async |talk| {
+            let statement = talk.statement(sql, params).await?;
+            talk.client.execute(&statement, &as_params(params)).await
         })
     }
 
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        self.with(|session| {
-            let statement = session.statement(sql, params)?;
-            let rows = session.client.query(&statement, &as_params(params))?;
+        self.with(async |talk| {
+            let statement = talk.statement(sql, params).await?;
+            let rows = talk.client.query(&statement, &as_params(params)).await?;
             rows.iter().map(row).collect()
         })
     }
@@ -275,116 +271,22 @@ impl Connection for PostgresConnection {
             .replace("{text}", "TEXT COLLATE \"C\"")
             .replace("{bytes}", "BYTEA")
             .replace("{clustered}", "");
-        self.with(|session| session.client.batch_execute(&text))
+        self.with(async |talk| talk.client.batch_execute(&text).await)
     }
 
+    /// What a start has to clear away may take its time; what callers wait for may not.
     fn settle(&mut self) -> Result<()> {
-        Ok(())
+        self.statement_time = DATABASE_STATEMENT_TIME;
+        match &self.session {
+            Some(_) => {
+                let sql = statement_time(self.statement_time);
+                self.with(async |talk| talk.client.batch_execute(&sql).await)
+            }
+            None => Ok(()),
+        }
     }
 }
 
 fn one(rows: &[Row]) -> Result<i64> {
     rows.first().ok_or_else(|| Error::internal("an answer of one row has none"))?.int(0)
-}
-
-fn param_type(param: &Param<'_>) -> Type {
-    match param {
-        // The database infers it from where it stands.
-        Param::Null => Type::UNKNOWN,
-        Param::Int(_) => Type::INT8,
-        Param::Text(_) => Type::TEXT,
-        Param::Bytes(_) => Type::BYTEA,
-    }
-}
-
-fn as_params<'a>(params: &'a [Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
-    params.iter().map(|param| param as _).collect()
-}
-
-fn row(row: &postgres::Row) -> Result<Row, postgres::Error> {
-    (0..row.len()).map(|column| row.try_get(column)).collect::<Result<_, _>>().map(Row)
-}
-
-impl ToSql for Param<'_> {
-    fn to_sql(&self, wanted: &Type, out: &mut BytesMut) -> Result<IsNull, Source> {
-        let given = param_type(self);
-        if given != Type::UNKNOWN && given != *wanted {
-            return Err(format!("the parameter is {given}, the statement wants {wanted}").into());
-        }
-        match *self {
-            Self::Null => return Ok(IsNull::Yes),
-            Self::Int(value) => out.put_i64(value),
-            Self::Text(value) => out.put_slice(value.as_bytes()),
-            Self::Bytes(value) => out.put_slice(value),
-        }
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    to_sql_checked!();
-}
-
-impl FromSql<'_> for Value {
-    fn from_sql(found: &Type, raw: &[u8]) -> Result<Self, Source> {
-        Ok(match *found {
-            Type::INT8 => Self::Int(FromSql::from_sql(found, raw)?),
-            Type::INT4 => Self::Int(<i32 as FromSql<'_>>::from_sql(found, raw)?.into()),
-            Type::INT2 => Self::Int(<i16 as FromSql<'_>>::from_sql(found, raw)?.into()),
-            Type::TEXT => Self::Text(FromSql::from_sql(found, raw)?),
-            _ => Self::Bytes(FromSql::from_sql(found, raw)?),
-        })
-    }
-
-    fn from_sql_null(_: &Type) -> Result<Self, Source> {
-        Ok(Self::Null)
-    }
-
-    fn accepts(found: &Type) -> bool {
-        [Type::INT8, Type::INT4, Type::INT2, Type::TEXT, Type::BYTEA].contains(found)
-    }
-}
-
-/// Whether the connection is of no more use: it broke, or the database ends it.
-fn is_lost(error: &postgres::Error) -> bool {
-    let severity = |error: &postgres::error::DbError| error.parsed_severity();
-    match error.as_db_error().map(severity) {
-        None => true,
-        Some(severity) => matches!(severity, Some(Severity::Fatal | Severity::Panic)),
-    }
-}
-
-/// What an error of the database means to a caller.
-fn translate(error: &postgres::Error) -> Error {
-    let cause = match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
-    let is_io = || error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
-    let Some(code) = error.code() else {
-        if error.is_closed() || is_io() {
-            let message = "the database cannot be reached; try again";
-            return Error::new(Kind::Busy, message).because(cause);
-        }
-        return Error::internal(cause);
-    };
-    if *code == SqlState::DISK_FULL {
-        return Error::new(Kind::NoSpace, "the disk of the database is full").because(cause);
-    }
-    let passing = [
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::T_R_DEADLOCK_DETECTED,
-        SqlState::LOCK_NOT_AVAILABLE,
-        SqlState::TOO_MANY_CONNECTIONS,
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-    ];
-    // Class 08: faults of the connection.
-    if passing.contains(code) || code.code().starts_with("08") {
-        return Error::new(Kind::Busy, "the database is busy; try again").because(cause);
-    }
-    Error::internal(cause)
 }

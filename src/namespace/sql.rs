@@ -224,6 +224,11 @@ pub trait Connection: Send {
     fn undone(&mut self) -> Error {
         Error::internal("the database undid a transaction by itself")
     }
+    /// Why a statement since the last begin took too long and was given up, if one was. Others would take
+    /// as long. An engine in this process answers.
+    fn stalled(&self) -> Option<Error> {
+        None
+    }
     /// Runs a statement and returns the number of rows it changed.
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64>;
     /// Runs a statement and returns its rows.

@@ -14,7 +14,7 @@ pub(crate) fn url() -> String {
     postgres().expect("IMAGESTORE_TEST_POSTGRES is the URL of a server; tests/run sets it")
 }
 
-fn connect(database: &Database, mode: Mode) -> Box<dyn Connection> {
+pub(crate) fn connect(database: &Database, mode: Mode) -> Box<dyn Connection> {
     database.connect(mode).expect("connected")
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn named() -> (String, Database) {
     (name, database)
 }
 
-fn ints(rows: &[Row]) -> Vec<i64> {
+pub(crate) fn ints(rows: &[Row]) -> Vec<i64> {
     rows.iter().map(|row| row.int(0).expect("an integer")).collect()
 }
 

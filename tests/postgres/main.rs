@@ -1,5 +1,5 @@
-//! What only PostgreSQL can show: the claim of a server, lost connections, names of every kind in its
-//! indexes, and how its faults are told. It needs the server that `IMAGESTORE_TEST_POSTGRES` names;
+//! What only PostgreSQL can show: the claim of a server, lost connections, a database that does not answer,
+//! names of every kind in its indexes, and how its faults are told. It needs the server that `IMAGESTORE_TEST_POSTGRES` names;
 //! `tests/run` starts one.
 
 #[cfg(test)]
@@ -11,4 +11,8 @@ mod driver;
 #[path = "../support/reader.rs"]
 mod reader;
 #[cfg(test)]
+mod silent;
+#[cfg(test)]
 mod store;
+#[cfg(test)]
+mod wire;

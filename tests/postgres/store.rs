@@ -6,7 +6,7 @@ use imagestore::{
     blob::Blobs,
     error::{Kind, Result},
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
-    model::{ChunkRange, Conditions, Replaces, SessionId, Stat, StorePath},
+    model::{ChunkRange, SessionId, Stat, StorePath},
     namespace::Database,
     store::{Call, Config, Incoming, Piece, Store},
 };
@@ -19,7 +19,7 @@ use crate::{
     reader::Reader,
 };
 
-async fn open(folder: &Path, database: Database) -> Store {
+pub(crate) async fn open(folder: &Path, database: Database) -> Store {
     let blobs = Blobs::local(&folder.join("blobs")).expect("a blob store");
     let config = Config { database, reserve_bytes: 0, ..Config::new(folder) };
     Store::open(config, blobs).await.expect("opened").0
@@ -32,18 +32,22 @@ async fn new() -> (TempDir, Database, Store) {
     (folder, database, store)
 }
 
-async fn upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Stat {
+pub(crate) async fn upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Stat {
     try_upload(store, path, bytes).await.expect("uploaded")
 }
 
-async fn try_upload(store: &Store, path: &StorePath, bytes: &'static [u8]) -> Result<Stat> {
+pub(crate) async fn try_upload(
+    store: &Store,
+    path: &StorePath,
+    bytes: &'static [u8],
+) -> Result<Stat> {
     let incoming = Incoming::new(path.clone());
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(bytes.into()).await?;
     upload.finish().await
 }
 
-fn path(text: &str) -> StorePath {
+pub(crate) fn path(text: &str) -> StorePath {
     StorePath::parse(text, "path").expect("a path")
 }
 
@@ -191,7 +195,9 @@ async fn what_was_acknowledged_outlives_lost_connections() {
             tokio::task::spawn_blocking(move || cut(&name)).await.expect("no panic");
             cuts += 1;
             // Some writes get through between two cuts, or nobody would ever be done.
-            upload(&store, &path("between"), b"cuts").await;
+            while let Err(error) = try_upload(&store, &path("between"), b"cuts").await {
+                assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+            }
         }
     }
     println!("{cuts} cuts, {refused} calls refused");

@@ -42,7 +42,7 @@ const CRATES: [(&str, &[&str]); 10] = [
     ("serde_json", &["rest", "cli", "server"]),
     ("object_store", &["blob"]),
     ("rusqlite", &["namespace"]),
-    ("postgres", &["namespace"]),
+    ("tokio_postgres", &["namespace"]),
     ("roaring", &["namespace"]),
 ];
 

@@ -27,9 +27,41 @@ const ABANDONED: u8 = 2;
 /// What tells a caller its verdict, once the commit is known. Returns whether he still waits for it.
 pub(super) type Answer = Box<dyn FnOnce(Option<Error>) -> bool + Send>;
 
-/// A job for a database thread. It is given a transaction, or the reason why there is none; it
-/// returns whether its changes are to stay. `None`: it was abandoned before it began.
-pub(super) type Job = Box<dyn FnOnce(Result<&mut Tx<'_>>) -> Option<(bool, Answer)> + Send>;
+/// A job for a database thread.
+pub(super) struct Job {
+    state: Arc<AtomicU8>,
+    run: Run,
+}
+
+type Run = Box<dyn FnOnce(Result<&mut Tx<'_>>) -> Option<(bool, Answer)> + Send>;
+
+impl Job {
+    /// One that nobody waits for: it wakes a thread.
+    pub(super) fn wake() -> Self {
+        Self { state: Arc::new(AtomicU8::new(ABANDONED)), run: Box::new(|_| None) }
+    }
+
+    /// Does something else as well when it runs. Both are dropped if it never does.
+    pub(super) fn after(self, first: impl FnOnce() + Send + 'static) -> Self {
+        let Self { state, run } = self;
+        let run: Run = Box::new(move |tx| {
+            first();
+            run(tx)
+        });
+        Self { state, run }
+    }
+
+    /// Whether nobody waits for it any more; it need not run then.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.state.load(Ordering::Acquire) == ABANDONED
+    }
+
+    /// Runs it in a transaction, or tells it why there is none. Returns whether its changes are to stay.
+    /// `None`: it was abandoned before it began.
+    pub(super) fn run(self, tx: Result<&mut Tx<'_>>) -> Option<(bool, Answer)> {
+        (self.run)(tx)
+    }
+}
 
 /// The caller's end of a job.
 pub(super) struct Ticket<T> {
@@ -45,9 +77,9 @@ pub(super) fn ticket<T: Send + 'static>(
 ) -> (Job, Ticket<T>) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, verdict) = oneshot::channel();
-    let mine = Arc::clone(&state);
+    let (mine, its) = (Arc::clone(&state), Arc::clone(&state));
     let span = Span::current();
-    let job: Job = Box::new(move |tx| {
+    let run: Run = Box::new(move |tx| {
         let entered = span.clone();
         let _entered = entered.enter();
         mine.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).ok()?;
@@ -75,7 +107,7 @@ pub(super) fn ticket<T: Send + 'static>(
         });
         Some((good, answer))
     });
-    (job, Ticket { state, verdict })
+    (Job { state: its, run }, Ticket { state, verdict })
 }
 
 impl<T> Ticket<T> {

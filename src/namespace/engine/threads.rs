@@ -1,0 +1,204 @@
+//! What the database threads do.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    crash::{self, Point},
+    error::{Error, Result},
+    limits::WRITE_BATCH_MAX,
+    namespace::{
+        counted::Sums,
+        engine::{
+            breaker::Breaker,
+            ticket::{Answer, Job},
+        },
+        sql::{Connection, Mode, Tx},
+        sums,
+    },
+};
+
+/// How often the threads have got done with something, whoever asked for it.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) commits: AtomicU64,
+    pub(super) reads: AtomicU64,
+}
+
+/// What threads that do the same share.
+pub(super) struct Shared {
+    closing: Arc<AtomicBool>,
+    done: Arc<Done>,
+    breaker: Breaker,
+}
+
+impl Shared {
+    pub(super) fn new(closing: &Arc<AtomicBool>, done: &Arc<Done>) -> Self {
+        let (closing, done) = (Arc::clone(closing), Arc::clone(done));
+        Self { closing, done, breaker: Breaker::default() }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+}
+
+/// Does what the writer does, until the queue is closed and empty.
+pub(super) fn write_loop(
+    mut connection: Box<dyn Connection>,
+    mut jobs: mpsc::Receiver<Job>,
+    shared: &Shared,
+) {
+    while let Some(first) = jobs.blocking_recv() {
+        let others = std::iter::from_fn(|| jobs.try_recv().ok());
+        let waiting = std::iter::once(first).chain(others).filter(|job| !job.is_abandoned());
+        let mut answers = Vec::new();
+        let failure = write_some(connection.as_mut(), waiting, shared, &mut answers).err();
+        // The job that wakes for a close may have come while the others ran.
+        if shared.is_closing() {
+            jobs.close();
+        }
+        let mut is_told = false;
+        for answer in answers {
+            is_told |= answer(failure.clone());
+        }
+        // Those who are told have it logged where they answer.
+        if let Some(error) = failure.filter(|_| !is_told) {
+            error.report();
+        }
+    }
+    // What is not done now is done by the next start.
+    if let Err(error) = connection.settle() {
+        tracing::warn!(?error, "the database is not tidied up");
+    }
+}
+
+/// Does one batch of what waits, and refuses all the rest where the database does not answer.
+fn write_some(
+    connection: &mut dyn Connection,
+    waiting: impl Iterator<Item = Job>,
+    shared: &Shared,
+    answers: &mut Vec<Answer>,
+) -> Result<()> {
+    let mut waiting = waiting.peekable();
+    if waiting.peek().is_none() {
+        return Ok(());
+    }
+    let done = write_batch(connection, &mut waiting, shared, answers);
+    if let Some(error) = shared.breaker.refusal() {
+        answers.extend(waiting.filter_map(|job| refuse(job, &error)));
+    }
+    done
+}
+
+/// Tells a job that there is no transaction for it.
+fn refuse(job: Job, error: &Error) -> Option<Answer> {
+    job.run(Err(error.clone())).map(|(_, answer)| answer)
+}
+
+/// Takes what waits into one transaction. An error means that nothing of it has happened, unless the
+/// answer to the commit was lost with the connection to a server.
+fn write_batch(
+    connection: &mut dyn Connection,
+    waiting: &mut impl Iterator<Item = Job>,
+    shared: &Shared,
+    answers: &mut Vec<Answer>,
+) -> Result<()> {
+    let mut batch = waiting.take(WRITE_BATCH_MAX);
+    if let Err(error) = shared.breaker.begin(connection, Mode::Write) {
+        // Without a transaction they need not try one by one.
+        answers.extend(batch.filter_map(|job| refuse(job, &error)));
+        return Err(error);
+    }
+    let done = run_batch(connection, &mut batch, answers);
+    shared.breaker.judge(connection);
+    match &done {
+        Ok(()) => {
+            shared.done.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(_) => connection.rollback(),
+    }
+    done
+}
+
+/// Runs the jobs of a batch and commits.
+fn run_batch(
+    connection: &mut dyn Connection,
+    batch: &mut impl Iterator<Item = Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<()> {
+    let mut counted = Sums::default();
+    for job in batch {
+        if let Err(error) = connection.execute("SAVEPOINT job", &[]) {
+            answers.extend(refuse(job, &error));
+            return Err(error);
+        }
+        let mut tx = Tx::new(connection);
+        let ran = job.run(Ok(&mut tx));
+        let changes = tx.counted();
+        let (good, answer) = ran.map_or((true, None), |(good, answer)| (good, Some(answer)));
+        answers.extend(answer);
+        // The next one would wait as long.
+        if let Some(error) = connection.stalled() {
+            return Err(error);
+        }
+        end_job(connection, good)?;
+        if good {
+            counted.add_all(&changes);
+        }
+    }
+    sums::keep(&mut Tx::new(connection), &counted)?;
+    crash::reach(Point::Commit);
+    connection.commit()?;
+    crash::reach(Point::Committed);
+    Ok(())
+}
+
+/// Keeps or undoes what one job of a batch did.
+fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
+    if !connection.in_transaction() {
+        return Err(connection.undone());
+    }
+    if !good {
+        connection.execute("ROLLBACK TO job", &[])?;
+    }
+    connection.execute("RELEASE job", &[]).map(drop)
+}
+
+/// Does what a reader does, until the queue is closed and empty.
+pub(super) fn read_loop(
+    mut connection: Box<dyn Connection>,
+    jobs: &Mutex<mpsc::Receiver<Job>>,
+    shared: &Shared,
+) {
+    loop {
+        let mut queue = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(job) = queue.blocking_recv() else { return };
+        if shared.is_closing() {
+            queue.close();
+        }
+        drop(queue);
+        if job.is_abandoned() {
+            continue;
+        }
+        let failure = shared.breaker.begin(connection.as_mut(), Mode::Read).err();
+        let answer = if let Some(error) = &failure {
+            refuse(job, error)
+        } else {
+            let ran = job.run(Ok(&mut Tx::new(connection.as_mut())));
+            if shared.breaker.judge(connection.as_ref()) {
+                shared.done.reads.fetch_add(1, Ordering::Relaxed);
+            }
+            connection.rollback();
+            ran.map(|(_, answer)| answer)
+        };
+        let is_told = answer.is_none_or(|answer| answer(None));
+        if let Some(error) = failure.filter(|_| !is_told) {
+            error.report();
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One connection to the server and what waits on it: no statement and no handshake without a bound.
+//!
+//! The server is told the bounds, and ends what passes them in an orderly way. One that does not answer at
+//! all is left a little later: its connection is closed, and nobody knows then what became of the
+//! statement.
+
+use std::{
+    collections::HashMap, error::Error as _, future::poll_fn, pin::Pin, pin::pin, task::Poll,
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tokio_postgres::{
+    Client, Config, Error as PgError, NoTls, Statement,
+    error::{DbError, Severity, SqlState},
+    types::Type,
+};
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{
+        DATABASE_CONNECT_TIME, DATABASE_GRACE, DATABASE_IDLE_TIME, DATABASE_LOCK_TIME,
+        DATABASE_STATEMENT_TIME,
+    },
+    namespace::{postgres::values::param_type, sql::Param},
+};
+
+/// What every connection sets. Each statement has its index, but plans are made while the tables are
+/// small or not yet counted, and a scan that is right then is wrong when they have grown. Without
+/// scans the estimates mean nothing to the just-in-time compiler.
+///
+/// The database looks after half a minute whether a silent client is still there: the session of one
+/// that is gone keeps the claim, by default for hours. On a Unix socket these settings mean nothing.
+const SETTINGS: &str = "SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off;
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4;
+    SET tcp_user_timeout = '30s'";
+
+/// Takes the claim. It waits as for every lock: for a server that is just ending.
+const CLAIM: &str = "SELECT pg_advisory_lock(1229801300, hashtext(current_schema()))";
+
+/// The statement by which the server ends what takes longer.
+pub(super) fn statement_time(time: Duration) -> String {
+    format!("SET statement_timeout = {}", time.as_millis())
+}
+
+/// Why a statement has no answer that is one.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The server did not answer in time.
+    Silent(Duration),
+    /// It said so, or the connection broke.
+    Told(PgError),
+}
+
+impl Fault {
+    /// Whether the connection is of no more use: it broke, the server ends it, or says nothing.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Self::Silent(_) => true,
+            Self::Told(error) => match error.as_db_error().map(DbError::parsed_severity) {
+                None => true,
+                Some(severity) => matches!(severity, Some(Severity::Fatal | Severity::Panic)),
+            },
+        }
+    }
+
+    /// Whether the server took too long: the next statement will take as long.
+    pub(super) fn is_stall(&self) -> bool {
+        let slow = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE];
+        match self {
+            Self::Silent(_) => true,
+            Self::Told(error) => error.code().is_some_and(|code| slow.contains(code)),
+        }
+    }
+
+    /// What it means to a caller.
+    pub(super) fn translate(&self) -> Error {
+        match self {
+            Self::Silent(time) => {
+                let seconds = time.as_secs();
+                let message = format!("the database did not answer within {seconds} s; try again");
+                Error::new(Kind::Busy, message)
+            }
+            Self::Told(error) => translate(error),
+        }
+    }
+}
+
+/// A connection that is open.
+pub(super) struct Session {
+    talk: Talk,
+    /// Moves bytes when it is polled. Nothing after its end.
+    connection: Option<Moving>,
+}
+
+type Moving = Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>;
+
+/// What statements are sent with.
+pub(super) struct Talk {
+    pub(super) client: Client,
+    statements: HashMap<&'static str, Statement>,
+}
+
+impl Session {
+    /// Connects and prepares the session; takes the claim where asked to.
+    pub(super) async fn connect(config: &Config, claims: bool, time: Duration) -> Result<Self> {
+        let mut session = Self::open(config).await.map_err(|fault| {
+            let error = fault.translate();
+            match fault {
+                // A login or a database that it does not know: the operator sees the cause at the start.
+                Fault::Told(cause) if error.kind() == Kind::Internal => {
+                    Error::new(Kind::Internal, "the database refuses the connection").because(cause)
+                }
+                Fault::Silent(_) | Fault::Told(_) => error,
+            }
+        })?;
+        let settings = format!(
+            "{SETTINGS}; {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+            statement_time(time),
+            DATABASE_LOCK_TIME.as_millis(),
+            DATABASE_IDLE_TIME.as_millis()
+        );
+        let told = |fault: Fault| fault.translate();
+        session
+            .ask(DATABASE_STATEMENT_TIME, async |talk| talk.client.batch_execute(&settings).await)
+            .await
+            .map_err(told)?;
+        let sql =
+            "SELECT current_schema() IS NOT NULL, current_setting('server_encoding') = 'UTF8'";
+        let (has_schema, is_utf8): (bool, bool) = session
+            .ask(DATABASE_STATEMENT_TIME, async |talk| {
+                let row = talk.client.query_one(sql, &[]).await?;
+                Ok((row.try_get(0)?, row.try_get(1)?))
+            })
+            .await
+            .map_err(told)?;
+        if !has_schema {
+            let message = "the database has no schema for the store: its search_path names none that \
+                           exists; create one";
+            return Err(Error::invalid("database", message));
+        }
+        if !is_utf8 {
+            let message =
+                "the database does not hold all of Unicode; create one with ENCODING 'UTF8'";
+            return Err(Error::invalid("database", message));
+        }
+        if claims {
+            session.claim().await?;
+        }
+        Ok(session)
+    }
+
+    /// Connects, the handshake included.
+    async fn open(config: &Config) -> Result<Self, Fault> {
+        // The configuration's own bound is that of one address, and of the socket alone.
+        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+        let each = config.get_connect_timeout().copied().unwrap_or(DATABASE_CONNECT_TIME);
+        let time = each.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
+        let connected = timeout(time, config.connect(NoTls)).await;
+        let (client, connection) =
+            connected.map_err(|_| Fault::Silent(time))?.map_err(Fault::Told)?;
+        let talk = Talk { client, statements: HashMap::new() };
+        Ok(Self { talk, connection: Some(Box::pin(connection)) })
+    }
+
+    async fn claim(&mut self) -> Result<()> {
+        let claimed = self
+            .ask(DATABASE_STATEMENT_TIME, async |talk| talk.client.batch_execute(CLAIM).await)
+            .await;
+        claimed.map_err(|fault| match &fault {
+            Fault::Told(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                let message = "another server has the database open; stop it, or choose another \
+                               --database";
+                Error::new(Kind::Busy, message)
+            }
+            Fault::Silent(_) | Fault::Told(_) => fault.translate(),
+        })
+    }
+
+    /// Sends statements and waits for their answer, a little longer than the server may take for one.
+    pub(super) async fn ask<T>(
+        &mut self,
+        time: Duration,
+        run: impl AsyncFnOnce(&mut Talk) -> Result<T, PgError>,
+    ) -> Result<T, Fault> {
+        let Self { talk, connection } = self;
+        let mut answer = pin!(run(talk));
+        let answered = poll_fn(|cx| {
+            if let Some(Poll::Ready(ended)) = connection.as_mut().map(|c| c.as_mut().poll(cx)) {
+                *connection = None;
+                // What the server said last tells more than that the connection is closed.
+                if let Err(error) = ended {
+                    return Poll::Ready(Err(error));
+                }
+            }
+            answer.as_mut().poll(cx)
+        });
+        let time = time + DATABASE_GRACE;
+        timeout(time, answered).await.map_err(|_| Fault::Silent(time))?.map_err(Fault::Told)
+    }
+}
+
+impl Talk {
+    /// The statement of a text, prepared once for each connection.
+    pub(super) async fn statement(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Statement, PgError> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        // Every integer is one of 64 bits, also where the database would infer fewer.
+        let types: Vec<Type> = params.iter().map(param_type).collect();
+        let statement = self.client.prepare_typed(sql, &types).await?;
+        self.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
+}
+
+/// What an error of the database means to a caller.
+fn translate(error: &PgError) -> Error {
+    let cause = match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    let is_io = || error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+    let Some(code) = error.code() else {
+        if error.is_closed() || is_io() {
+            let message = "the database cannot be reached; try again";
+            return Error::new(Kind::Busy, message).because(cause);
+        }
+        return Error::internal(cause);
+    };
+    if *code == SqlState::DISK_FULL {
+        return Error::new(Kind::NoSpace, "the disk of the database is full").because(cause);
+    }
+    let passing = [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::QUERY_CANCELED,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+    ];
+    // Class 08: faults of the connection.
+    if passing.contains(code) || code.code().starts_with("08") {
+        return Error::new(Kind::Busy, "the database is busy; try again").because(cause);
+    }
+    Error::internal(cause)
+}

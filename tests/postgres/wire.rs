@@ -1,0 +1,79 @@
+//! A way to the database on which it can fall silent: connections are accepted, bytes are taken, and
+//! nothing comes of it until it speaks again.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+};
+
+use imagestore::namespace::Database;
+
+use crate::{
+    database::{new_schema, parse},
+    driver::url,
+};
+
+pub(crate) struct Wire(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    is_silent: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wire {
+    /// Makes a schema, and the database to which it is this way.
+    pub(crate) fn new() -> (Self, Database) {
+        let url = new_schema(&url());
+        let (login, rest) = url.rsplit_once('@').expect("a login");
+        let (host, rest) = rest.split_once('/').expect("a database");
+        let state = Arc::new(State::default());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (host, shared) = (host.to_owned(), Arc::clone(&state));
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let client = client.expect("a connection");
+                let server = TcpStream::connect(&host).expect("connected");
+                for stream in [&client, &server] {
+                    stream.set_nodelay(true).expect("set");
+                }
+                let copy = |stream: &TcpStream| stream.try_clone().expect("another one");
+                for (from, to) in [(copy(&client), copy(&server)), (server, client)] {
+                    let state = Arc::clone(&shared);
+                    thread::spawn(move || state.pump(from, to));
+                }
+            }
+        });
+        (Self(state), parse(&format!("{login}@127.0.0.1:{port}/{rest}")))
+    }
+
+    pub(crate) fn fall_silent(&self) {
+        *self.0.is_silent.lock().expect("no panic") = true;
+    }
+
+    pub(crate) fn speak(&self) {
+        *self.0.is_silent.lock().expect("no panic") = false;
+        self.0.changed.notify_all();
+    }
+}
+
+impl State {
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = from.read(&mut buffer).unwrap_or(0);
+            let is_silent = self.is_silent.lock().expect("no panic");
+            drop(self.changed.wait_while(is_silent, |is_silent| *is_silent).expect("no panic"));
+            let bytes = buffer.get(..read).expect("read");
+            if read == 0 || to.write_all(bytes).is_err() {
+                // The other one may be gone.
+                to.shutdown(Shutdown::Write).ok();
+                from.shutdown(Shutdown::Read).ok();
+                return;
+            }
+        }
+    }
+}
