@@ -43,11 +43,14 @@ pub(super) fn cluster_version() -> Response {
     answer::json(StatusCode::OK, &ClusterVersion { version: limits::CLUSTER_VERSION })
 }
 
-/// Whether the server takes calls.
+/// Whether the server can serve calls: its database answers, and it does not stop.
 pub(super) fn health(ready: &watch::Receiver<bool>) -> Result<Response, Failure> {
     if *ready.borrow() {
         Ok(answer::empty())
     } else {
-        Err(Failure::new(Kind::Busy, "the server is not ready; try again"))
+        Err(Failure::new(
+            Kind::Busy,
+            "the server is not ready: its database does not answer, or it is stopping; try again",
+        ))
     }
 }

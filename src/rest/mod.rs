@@ -58,7 +58,7 @@ pub type Backend = BoxCloneSyncService<
 /// What the gateway is told by the server around it.
 #[derive(Debug)]
 pub struct Config {
-    /// Whether the server takes calls, for `GET /health`.
+    /// Whether the server can serve calls, for `GET /health`.
     pub ready: watch::Receiver<bool>,
     /// Answers every path that is none of the gateway's: `GET /`, and what its page needs. Its
     /// requests have no body. A 405 of it gets the documented body.
@@ -148,7 +148,7 @@ impl Gateway {
         Ok(page)
     }
 
-    /// Answers the two paths outside of `/ImageStore` that are known here.
+    /// Answers the paths outside of `/ImageStore` that are known here.
     fn known(&self, head: &Parts) -> Option<Result<Response, Failure>> {
         let names = head.uri.path().split('/').filter(|name| !name.is_empty()).map(path::decode);
         let names = names.collect::<Result<Vec<_>, _>>().ok()?;
@@ -160,7 +160,11 @@ impl Gateway {
                     .map(|_| info::cluster_version())
                     .map_err(Failure::from)
             }
-            (method, ["health"]) => other_verb(method, &head.uri, &["GET", "HEAD"]),
+            // Whoever reads this has its answer.
+            (&Method::GET | &Method::HEAD, ["health", "live"]) => Ok(answer::empty()),
+            (method, ["health"] | ["health", "live"]) => {
+                other_verb(method, &head.uri, &["GET", "HEAD"])
+            }
             (method, ["$", "GetClusterVersion"]) => other_verb(method, &head.uri, &["GET"]),
             // Of the server as a whole.
             (&Method::OPTIONS, ["*"]) => {

@@ -1,14 +1,21 @@
-//! `grpc.health.v1.Health`: whether the server serves.
+//! Whether the server serves: the question of those who keep servers running.
 //!
-//! The server as a whole, whose name is empty, and its one service serve until the stop. A watch ends
-//! with it, also that of a service that there is not.
+//! A server is ready while its database answers, from the start to the stop. The database is asked at most
+//! once a second, however many ask here, and who asks here is told what it said last. That the process
+//! lives is another question, which `GET /health/live` answers.
+//!
+//! Over gRPC it is `grpc.health.v1.Health`. The server as a whole, whose name is empty, and its one service
+//! have the same health. A watch ends with the stop, also that of a service that there is not.
 
-use std::pin::Pin;
+use std::{future, pin::Pin};
 
-use futures::{
-    Stream, StreamExt,
-    stream::{self, once},
+use futures::{Stream, StreamExt};
+use tokio::{
+    select,
+    sync::watch,
+    time::{MissedTickBehavior, interval},
 };
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 use tonic_health::pb::{
@@ -16,31 +23,72 @@ use tonic_health::pb::{
     health_check_response::ServingStatus,
     health_server::{Health as Rpcs, HealthServer},
 };
+use tracing::{info, warn};
 
 use super::SERVICE;
-use crate::{limits::QUESTION_BYTES_MAX, wire::status};
+use crate::{
+    error,
+    limits::{QUESTION_BYTES_MAX, READY_EVERY},
+    store::Store,
+    wire::status,
+};
+
+/// Keeps `ready` true to what the database says, until the stop; it is false then.
+pub(super) async fn keep(store: &Store, ready: watch::Sender<bool>, stop: &CancellationToken) {
+    let asking = async {
+        let mut ticks = interval(READY_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            tell(&ready, &store.answers().await);
+        }
+    };
+    select! {
+        () = asking => {}
+        () = stop.cancelled() => {}
+    }
+    set(&ready, false);
+}
+
+/// Takes over whether the database has answered. A change is said in the log, once.
+fn tell(ready: &watch::Sender<bool>, answered: &error::Result<()>) {
+    if !set(ready, answered.is_ok()) {
+        return;
+    }
+    match answered {
+        Ok(()) => info!("the database answers, and the server is ready again"),
+        Err(error) => {
+            warn!(?error, "the server is not ready, because its database does not answer");
+        }
+    }
+}
+
+/// Tells it to those who watch if it is another one. Returns that.
+fn set(ready: &watch::Sender<bool>, is_ready: bool) -> bool {
+    ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready)
+}
 
 /// The health of a server.
 #[derive(Debug)]
 pub(super) struct Health {
-    stop: CancellationToken,
+    ready: watch::Receiver<bool>,
 }
 
 impl Health {
-    /// Serves the health of a server until its stop.
-    pub(super) fn server(stop: CancellationToken) -> HealthServer<Self> {
-        HealthServer::new(Self { stop })
+    /// Serves the health of a server until its stop, which drops the sender of `ready`.
+    pub(super) fn server(ready: watch::Receiver<bool>) -> HealthServer<Self> {
+        HealthServer::new(Self { ready })
             .max_decoding_message_size(QUESTION_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd)
     }
+}
 
-    fn status(&self, request: &HealthCheckRequest) -> ServingStatus {
-        match request.service.as_str() {
-            "" | SERVICE if self.stop.is_cancelled() => ServingStatus::NotServing,
-            "" | SERVICE => ServingStatus::Serving,
-            _ => ServingStatus::ServiceUnknown,
-        }
+fn health(service: &str, is_ready: bool) -> ServingStatus {
+    match service {
+        "" | SERVICE if is_ready => ServingStatus::Serving,
+        "" | SERVICE => ServingStatus::NotServing,
+        _ => ServingStatus::ServiceUnknown,
     }
 }
 
@@ -56,7 +104,7 @@ impl Rpcs for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        let status = self.status(request.get_ref());
+        let status = health(&request.get_ref().service, *self.ready.borrow());
         if status == ServingStatus::ServiceUnknown {
             let message = format!("there is no service '{}'", request.get_ref().service);
             return Err(Status::not_found(status::told(&message)));
@@ -68,11 +116,13 @@ impl Rpcs for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let status = self.status(request.get_ref());
-        let last = (status == ServingStatus::Serving).then_some(ServingStatus::NotServing);
-        let stopped = self.stop.clone().cancelled_owned();
-        let last = once(stopped).flat_map(move |()| stream::iter(last));
-        let statuses = once(async move { status }).chain(last);
-        Ok(Response::new(Box::pin(statuses.map(|status| Ok(answer(status))))))
+        let service = request.into_inner().service;
+        let mut told = None;
+        let statuses = WatchStream::new(self.ready.clone()).filter_map(move |is_ready| {
+            let status = health(&service, is_ready);
+            let is_new = told.replace(status) != Some(status);
+            future::ready(is_new.then(|| Ok(answer(status))))
+        });
+        Ok(Response::new(Box::pin(statuses)))
     }
 }

@@ -181,13 +181,13 @@ impl Server {
         listener: Listener,
     ) -> Result<Self, Error> {
         let stop = CancellationToken::new();
-        let grpc = grpc(&stop)?;
+        let (ready, is_ready) = watch::channel(true);
+        let grpc = grpc(is_ready.clone(), &stop)?;
         // Nothing fails after this.
         let store = open_store(config, blobs, leftovers).await?;
         locks.keep();
         let service = Service::new(store.clone());
         let grpc = grpc.add_service(service.clone());
-        let (ready, is_ready) = watch::channel(true);
         let gateway = rest::Config { ready: is_ready, page: web::router() };
         // The gateway calls the service in process: the true request and answer, without a socket.
         let backend =
@@ -217,7 +217,6 @@ impl Server {
         let stopping = async {
             shutdown.await;
             info!("stopping");
-            ready.send_replace(false);
             stop.cancel();
             store.drain().await;
         };
@@ -230,7 +229,7 @@ impl Server {
                 }
             }
         };
-        tokio::join!(serving, stopping);
+        tokio::join!(serving, stopping, health::keep(&store, ready, &stop));
         // The locks are held as long as anything may still be written.
         let closing = tokio::spawn(async move {
             store.close().await;
@@ -294,7 +293,7 @@ fn hosts(config: &Config) -> Hosts {
 }
 
 /// The services that every gRPC server has: health, and reflection.
-fn grpc(stop: &CancellationToken) -> Result<Routes, Error> {
+fn grpc(ready: watch::Receiver<bool>, stop: &CancellationToken) -> Result<Routes, Error> {
     let failed = |error| Error::new("the description of the API is broken").because(error);
-    reflection::add_to(Routes::new(Health::server(stop.clone())), stop).map_err(failed)
+    reflection::add_to(Routes::new(Health::server(ready)), stop).map_err(failed)
 }

@@ -6,6 +6,7 @@
 //! **Invariants:** a part's object is durable before the row that names it is committed; an object
 //! without a row is buried by the guard that made it. Nothing becomes visible but by one transaction.
 
+mod answers;
 mod assembly;
 mod background;
 mod backup;
@@ -324,8 +325,7 @@ impl Store {
 
 /// Ends the database threads after the jobs that they have.
 async fn close(engine: Engine) {
-    // It joins threads, and those catch every panic.
-    tokio::task::spawn_blocking(move || engine.close()).await.ok();
+    tokio::task::spawn_blocking(move || engine.close()).await.ok(); // It joins threads that catch panics.
 }
 
 /// Marks the objects as those of a store. On a full disk that waits for a later start, so that this one

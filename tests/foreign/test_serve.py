@@ -11,6 +11,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import grpc
+import requests
 
 from .command import CommandCase, StalledDisk
 from .reflection import Reflection
@@ -23,6 +24,7 @@ SOON_SECONDS = 4
 READY_LINE = re.compile(r"^listening on http://127\.0\.0\.1:[1-9][0-9]*$")
 BIG = bytes(range(256)) * 1000
 COPIES = 10
+SERVING, NOT_SERVING = 1, 2
 
 
 class ServeCase(CommandCase):
@@ -253,6 +255,43 @@ class Starting(ServeCase):
         ((value,),) = database.execute("SELECT value FROM meta WHERE name = 'format'")
         database.close()
         return int(value)
+
+
+class Health(ServeCase):
+    """Readiness is that of the database; liveness that of the process."""
+
+    def health(self) -> tuple[int, int, int]:
+        """Asks after readiness and liveness over REST, and for an answer of the database."""
+        paths = ["/health", "/health/live", "/ImageStore?api-version=6.0"]
+        answers = [requests.get(self.server.url + path, timeout=SOCKET_SECONDS) for path in paths]
+        ready, lives, reads = (answer.status_code for answer in answers)
+        return ready, lives, reads
+
+    def test_a_locked_database_is_not_ready_and_comes_back(self) -> None:
+        reflection = Reflection(self.server.address)
+        self.addCleanup(reflection.close)
+        health = reflection.service("grpc.health.v1.Health")
+        watches = [health.call("Watch", service=service) for service in ["", SERVICE]]
+        statuses = [next(watch).status for watch in watches]
+        self.assertEqual(statuses, [SERVING, SERVING])
+        self.assertEqual(self.health(), (200, 200, 200))
+        database = sqlite3.connect(self.server.data / "namespace.sqlite", isolation_level=None)
+        self.addCleanup(database.close)
+
+        for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"]:
+            database.execute(lock)
+            statuses = [next(watch).status for watch in watches]
+            self.assertEqual(statuses, [NOT_SERVING, NOT_SERVING])
+            # Readers of this engine do not wait for writers.
+            self.assertEqual(self.health(), (503, 200, 200))
+            for service in ["", SERVICE]:
+                answer = health.call("Check", service=service)
+                self.assertEqual(answer.status, NOT_SERVING)
+
+            database.execute("ROLLBACK")
+            statuses = [next(watch).status for watch in watches]
+            self.assertEqual(statuses, [SERVING, SERVING])
+            self.assertEqual(self.health(), (200, 200, 200))
 
 
 class Stopping(ServeCase):

@@ -219,6 +219,7 @@ async fn a_wrong_verb_of_a_further_call_is_told_the_right_ones() {
         ("PUT /", "GET, HEAD, OPTIONS"),
         ("DELETE /page/style.css", "GET, HEAD, OPTIONS"),
         ("POST /health", "GET, HEAD, OPTIONS"),
+        ("PUT /health/live", "GET, HEAD, OPTIONS"),
         ("POST /$/GetClusterVersion", "GET, OPTIONS"),
     ] {
         let (method, path) = line.split_once(' ').expect("a verb");
@@ -243,6 +244,7 @@ async fn options_tell_the_verbs_of_a_path() {
         ("/ImageStore/$/Operations", "GET, OPTIONS"),
         ("/", "GET, HEAD, OPTIONS"),
         ("/health", "GET, HEAD, OPTIONS"),
+        ("/health/live", "GET, HEAD, OPTIONS"),
         ("/$/GetClusterVersion", "GET, OPTIONS"),
         ("*", "GET, HEAD, PUT, POST, DELETE, OPTIONS"),
     ] {
@@ -269,8 +271,10 @@ async fn the_root_the_health_and_the_version_of_the_cluster_answer() {
     let http = server.http();
     assert_eq!(http.get("/").await.status, 200);
     assert_eq!(http.get("/?api-version=6.0").await.status, 200);
-    http.get("/health").await.assert_empty_ok();
-    assert_eq!(http.request("HEAD", "/health").send_head().await.status, 200);
+    for path in ["/health", "/health/live"] {
+        http.get(path).await.assert_empty_ok();
+        assert_eq!(http.request("HEAD", path).send_head().await.status, 200);
+    }
     http.get("/%68ealth").await.assert_empty_ok();
     for target in [
         "/$/GetClusterVersion",

@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-/// The path of REST that tells the server's health.
-const HEALTH_PATH: &str = "/health";
+/// The paths of REST that tell the server's health.
+const HEALTH_PATHS: [&str; 2] = ["/health", "/health/live"];
 /// How the paths begin of the calls of gRPC that tell it.
 const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
 /// The call of gRPC that cancels an operation.
@@ -73,7 +73,11 @@ impl Classes {
             let cancels = request.method() == Method::POST
                 && path.starts_with(OPERATIONS_PATH)
                 && path.ends_with(CANCEL_END);
-            return Class { protocol: Protocol::Rest, asks_health: path == HEALTH_PATH, cancels };
+            return Class {
+                protocol: Protocol::Rest,
+                asks_health: HEALTH_PATHS.contains(&path),
+                cancels,
+            };
         }
         let rpc = self.0.get(path).copied();
         let is_short = rpc.is_some_and(|rpc| !rpc.streams_in && !rpc.streams_out);
@@ -187,6 +191,7 @@ mod tests {
                 false,
             ),
             ("/health", Protocol::Rest, true),
+            ("/health/live", Protocol::Rest, true),
         ] {
             let cancels = path == CANCEL_PATH;
             assert_eq!(grpc(path), Class { protocol, asks_health, cancels }, "{path}");
