@@ -126,8 +126,8 @@ fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {
         kind: Kind::Cancelled,
         message: "the server stopped while the operation ran; start it again".to_owned(),
     };
-    Ok(Recovered {
-        pins: pin::of_others(tx, server)?,
-        operations: operation::fail_others(tx, server, &error)?,
-    })
+    let pins = pin::of_others(tx, server)?;
+    // Where there are more, the background drops the rest.
+    pin::unpin_others(tx, server)?;
+    Ok(Recovered { pins, operations: operation::fail_others(tx, server, &error)? })
 }
