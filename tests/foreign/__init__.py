@@ -12,6 +12,7 @@ somebody outside does, and stops it by SIGTERM, which must end it in time and wi
 - `test_serve`: the server as a process: how it starts and ends, and what is there afterwards.
 - `test_watch`: copies that run while others follow and cancel them, over both interfaces.
 - `test_check`: the check of a store, stopped or serving.
+- `test_hostile`: one caller who tries to take the server away from others.
 - `test_overload`: a crowd of clients that stand still, and others that work meanwhile.
 - `test_full`: a disk that is full to its reserve, or to its last byte; root mounts it.
 - `test_slow`: a disk that stands still under the database, by a library that is loaded into the server.

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import grpc
@@ -296,8 +296,10 @@ class Busy(Exception):
 class OverRest:
     """The calls of a worker over REST."""
 
-    def __init__(self, endpoint: tuple[str, int]) -> None:
-        self._connection = HTTPConnection(*endpoint, timeout=CALL_SECONDS)
+    def __init__(self, endpoint: tuple[str, int], source: str = "127.0.0.1") -> None:
+        self._connection = HTTPConnection(
+            *endpoint, timeout=CALL_SECONDS, source_address=(source, 0)
+        )
 
     def close(self) -> None:
         """Closes the connection."""
@@ -397,6 +399,13 @@ def refusal(error: grpc.RpcError) -> Exception:
     return error if hint is None else Busy(hint.retry_delay.ToTimedelta().total_seconds())
 
 
+class Over(Protocol):
+    """Knows when it is over."""
+
+    def is_set(self) -> bool:
+        """Whether it is over."""
+
+
 class Worker:
     """One who uploads, downloads, copies, lists and deletes in folders of its own."""
 
@@ -408,7 +417,7 @@ class Worker:
         self._files: Files = {}
         self.tally = Tally()
 
-    def run(self, over: threading.Event) -> None:
+    def run(self, over: Over) -> None:
         """Works until it is told that it is over."""
         steps = [self._upload] * 4 + [self._download] * 4 + [self._copied] * 2 + [self._list] * 2
         self._upload()

@@ -91,6 +91,13 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, most))
 
 
+def memory(process: int) -> int:
+    """The most memory that a process has had, in KiB."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(value)
+
+
 class OverloadTest(CommandCase):
     """A server and a crowd."""
 
@@ -112,9 +119,9 @@ class OverloadTest(CommandCase):
         tally = self.work(random.Random(seed), seconds)
         stalled.close()
 
-        memory = self.status("VmHWM")
+        most = memory(self.server.pid)
         print(
-            f"overload: {memory // 1024} MiB at most, {tally.calls.total() / seconds:.0f} calls a"
+            f"overload: {most // 1024} MiB at most, {tally.calls.total() / seconds:.0f} calls a"
             f" second, {tally.refused} refused, {stalled.cut} cut off;",
             *(
                 f"{count} {name} of at most {tally.longest[name]:.1f} s,"
@@ -122,7 +129,7 @@ class OverloadTest(CommandCase):
             ),
             flush=True,
         )
-        self.assertLess(memory, MEMORY_KIB)
+        self.assertLess(most, MEMORY_KIB)
         for name in ["upload", "download", "copy", "list", "delete"]:
             self.assertGreater(tally.calls[name], WORKERS, tally)
         self.wait_until("no connection is left", lambda: self.open_files() <= files)
@@ -221,9 +228,9 @@ class OverloadTest(CommandCase):
 
         self.wait_until("all are told or stand still", stand_still)
         self.assertEqual(self.get_status("/health"), 200)
-        memory = self.status("VmHWM")
-        print(f"overload: {memory // 1024} MiB with halves of messages", flush=True)
-        self.assertLess(memory, HALVES_KIB)
+        most = memory(self.server.pid)
+        print(f"overload: {most // 1024} MiB with halves of messages", flush=True)
+        self.assertLess(most, HALVES_KIB)
 
     def test_bodies_that_stand_still_leave_room_for_others(self) -> None:
         self.rest.put("a", b"1")
@@ -342,12 +349,6 @@ class OverloadTest(CommandCase):
     def open_files(self) -> int:
         """Returns how many files and connections the server has open."""
         return len(os.listdir(f"/proc/{self.server.pid}/fd"))
-
-    def status(self, name: str) -> int:
-        """Returns a figure of the server's memory, in KiB."""
-        lines = Path(f"/proc/{self.server.pid}/status").read_text(encoding="utf-8").splitlines()
-        (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
-        return int(value)
 
     def wait_until(self, what: str, is_true: Callable[[], bool]) -> None:
         """Waits for what must become true soon."""

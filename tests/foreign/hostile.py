@@ -1,0 +1,285 @@
+"""Clients that try to take the server away from others, each in one way, for as long as they may.
+
+They come from an address of their own, as one caller, and run in a process of their own, so that they
+are as fast as they can be. Whatever the server answers, and wherever it cuts them off, they try again.
+"""
+
+import json
+import multiprocessing
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from multiprocessing.synchronize import Event
+
+import h2.connection
+import h2.events
+import h2.exceptions
+import h2.settings
+
+# Another one than that of those who work.
+SOURCE = ("127.0.0.2", 0)
+SERVICE = "/imagestore.v1.ImageStore/"
+HEALTH = "/grpc.health.v1.Health/"
+MIB = 1 << 20
+# The largest message and body that the server takes: src/limits.rs.
+LARGEST_BYTES = 4 * MIB
+READ_BYTES = 64 * 1024
+SECONDS = 5
+START_SECONDS = 60
+# What a client does again at once, it does after this time.
+PAUSE_SECONDS = 0.2
+# A folder in which copies look for what they leave out.
+WIDE = "wide"
+WIDE_FOLDERS = 300
+BIG_FILE = "big"
+
+Endpoint = tuple[str, int]
+
+
+class Connection:
+    """A connection over HTTP/2 with many calls, each of which sends what the server takes."""
+
+    def __init__(self, endpoint: Endpoint, window: int | None = None) -> None:
+        self._socket = socket.create_connection(endpoint, SECONDS, SOURCE)
+        self._state = h2.connection.H2Connection()
+        self._state.initiate_connection()
+        if window is not None:
+            self._state.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
+        # What each call has to send yet; only those that the server has not ended.
+        self._bodies: dict[int, memoryview] = {}
+        self._flush()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._socket.close()
+
+    def begin(self, method: str, path: str, body: bytes = b"", **fields: str) -> None:
+        """Begins a call whose body never ends, or which has none."""
+        head = {":method": method, ":scheme": "http", ":path": path, ":authority": "localhost"}
+        fields = {name.replace("_", "-"): text for name, text in fields.items()}
+        number = self._state.get_next_available_stream_id()
+        self._state.send_headers(number, [*(head | fields).items()], end_stream=not body)
+        if body:
+            self._bodies[number] = memoryview(body)
+        self._flush()
+
+    def step(self) -> bool:
+        """Sends what the server takes, receives what it says; whether a call is left."""
+        for number, body in self._bodies.items():
+            window = self._state.local_flow_control_window(number)
+            size = min(window, self._state.max_outbound_frame_size, len(body))
+            if size > 0:
+                self._state.send_data(number, bytes(body[:size]))
+                self._bodies[number] = body[size:]
+        self._flush()
+        self._receive()
+        return self._state.open_outbound_streams > 0
+
+    def _receive(self) -> None:
+        self._socket.settimeout(PAUSE_SECONDS / 10)
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except TimeoutError:
+            return
+        finally:
+            self._socket.settimeout(SECONDS)
+        if not data:
+            raise ConnectionResetError
+        for event in self._state.receive_data(data):
+            if isinstance(event, h2.events.StreamReset | h2.events.StreamEnded):
+                if self._bodies.pop(event.stream_id, None) is not None:
+                    self._reset(event)
+            if isinstance(event, h2.events.ConnectionTerminated):
+                raise ConnectionResetError
+        self._flush()
+
+    def _reset(self, event: h2.events.Event) -> None:
+        """Ends this half of a call of which the server has ended its half."""
+        if isinstance(event, h2.events.StreamEnded):
+            self._state.reset_stream(event.stream_id)
+
+    def _flush(self) -> None:
+        self._socket.sendall(self._state.data_to_send())
+
+
+def half_messages(path: str) -> Callable[[Endpoint, Event], None]:
+    """Sends most of a message of the largest size in each of 40 calls, and never the rest."""
+    message = b"\0" + struct.pack(">I", LARGEST_BYTES) + b"\x0a" * (LARGEST_BYTES * 15 // 16)
+
+    def run(endpoint: Endpoint, over: Event) -> None:
+        with connection(endpoint) as calls:
+            for _ in range(40):
+                calls.begin("POST", path, message, content_type="application/grpc", te="trailers")
+            while calls.step() and not over.is_set():
+                pass
+
+    return run
+
+
+def windows_of_zero(endpoint: Endpoint, over: Event) -> None:
+    """Asks for a large file 800 times and takes nothing of it."""
+    with connection(endpoint, window=0) as calls:
+        for number in range(800):
+            calls.begin("GET", f"/ImageStore/{BIG_FILE}/$/Content")
+            if number % 50 == 0:
+                calls.step()
+        while calls.step() and not over.is_set():
+            pass
+
+
+def refused_bodies(endpoint: Endpoint, over: Event) -> None:
+    """Sends 32 MiB each to where nobody takes them."""
+    body = bytes(32 * MIB)
+    with connection(endpoint) as calls:
+        for _ in range(3):
+            calls.begin("POST", "/ImageStore/refused?api-version=6.0", body)
+        while calls.step() and not over.is_set():
+            pass
+
+
+def stalled_bodies(endpoint: Endpoint, over: Event) -> None:
+    """Sends all but the last byte of 20 of the largest bodies."""
+    head = f"POST /ImageStore/$/Copy?api-version=6.0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LARGEST_BYTES}\r\n\r\n"
+    request = head.encode() + b" " * (LARGEST_BYTES - 1)
+    clients = [socket.create_connection(endpoint, SECONDS, SOURCE) for _ in range(20)]
+    try:
+        for client in clients:
+            client.sendall(request)
+        over.wait(SECONDS)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def slow_uploads(endpoint: Endpoint, over: Event) -> None:
+    """Uploads eight files of a size that is not told, of each of which some comes."""
+    head = "PUT /ImageStore/slow/{}?api-version=6.0 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    piece = b"493E0\r\n" + bytes(300_000) + b"\r\n"
+    clients = [socket.create_connection(endpoint, SECONDS, SOURCE) for _ in range(8)]
+    try:
+        for number, client in enumerate(clients):
+            client.sendall(head.format(number).encode() + piece)
+        over.wait(SECONDS)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def copy_of(skip: str) -> bytes:
+    """The body of a copy with a skip list that is JSON already."""
+    return f'{{"RemoteSource":"{WIDE}","RemoteDestination":"taken","SkipFiles":[{skip}]}}'.encode()
+
+
+def bodies(body: bytes) -> Callable[[Endpoint, Event], None]:
+    """Asks for the same copy again and again."""
+
+    def run(endpoint: Endpoint, over: Event) -> None:
+        client = HTTPConnection(*endpoint, timeout=60, source_address=SOURCE)
+        try:
+            while not over.is_set():
+                client.request("POST", "/ImageStore/$/Copy?api-version=6.0", body)
+                client.getresponse().read()
+        finally:
+            client.close()
+
+    return run
+
+
+def field(number: int, data: bytes) -> bytes:
+    """A field of a message that is text or bytes."""
+    size, head = len(data), [number << 3 | 2]
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*head, size]) + data
+
+
+def copies(skip: bytes, verify: bool) -> Callable[[Endpoint, Event], None]:
+    """Begins copies over gRPC which go on when their caller leaves, 60 at a time."""
+    flags = b"\x38\x01\x40\x01" if verify else b""
+    message = field(1, WIDE.encode()) + field(2, b"taken") + flags + skip
+    body = b"\0" + struct.pack(">I", len(message)) + message
+
+    def run(endpoint: Endpoint, over: Event) -> None:
+        with connection(endpoint) as calls:
+            for _ in range(60):
+                calls.begin(
+                    "POST", f"{SERVICE}Copy", body, content_type="application/grpc", te="trailers"
+                )
+            for _ in range(2_000):
+                if not calls.step() or over.is_set():
+                    break
+
+    return run
+
+
+@contextmanager
+def connection(endpoint: Endpoint, window: int | None = None) -> Iterator[Connection]:
+    """A connection, which is closed at the end."""
+    calls = Connection(endpoint, window)
+    try:
+        yield calls
+    finally:
+        calls.close()
+
+
+LONG_NAMES = [f"{number:05}{'n' * 380}" for number in range(9_900)]
+WAYS: dict[str, Callable[[Endpoint, Event], None]] = {
+    "half messages of a backup": half_messages(f"{SERVICE}Backup"),
+    "half messages of a restore": half_messages(f"{SERVICE}Restore"),
+    "half messages of an upload": half_messages(f"{SERVICE}Upload"),
+    "half messages of a question": half_messages(f"{SERVICE}Stat"),
+    "half messages of a question after health": half_messages(f"{HEALTH}Check"),
+    "half messages of a watch of health": half_messages(f"{HEALTH}Watch"),
+    "windows of zero": windows_of_zero,
+    "refused bodies": refused_bodies,
+    "stalled bodies": stalled_bodies,
+    "slow uploads": slow_uploads,
+    "copies with objects for names": bodies(copy_of(",".join(['{"":0}'] * 590_000))),
+    "copies with empty names over REST": bodies(copy_of(",".join(['""'] * 1_300_000))),
+    "copies with many names over REST": bodies(copy_of(json.dumps(LONG_NAMES)[1:-1])),
+    "copies with empty names": copies(field(3, b"") * 2_000_000, verify=False),
+    "copies with many names": copies(
+        b"".join(field(3, name.encode()) for name in LONG_NAMES), verify=True
+    ),
+}
+
+
+def repeat(name: str, endpoint: Endpoint, over: Event, begun: Event) -> None:
+    """Goes one way again and again, whatever becomes of it."""
+    way = WAYS[name]
+    while not over.is_set():
+        begun.set()
+        try:
+            way(endpoint, over)
+        except (OSError, HTTPException, h2.exceptions.ProtocolError):
+            # It was refused, or cut off.
+            pass
+        over.wait(PAUSE_SECONDS)
+
+
+class Hostile:
+    """Clients that all go one way, in a process of their own."""
+
+    def __init__(self, endpoint: Endpoint, name: str) -> None:
+        # A new interpreter: this process has threads already.
+        context = multiprocessing.get_context("spawn")
+        self._over, begun = context.Event(), context.Event()
+        self._process = context.Process(
+            target=repeat, args=(name, endpoint, self._over, begun), daemon=True
+        )
+        self._process.start()
+        if not begun.wait(START_SECONDS):
+            raise AssertionError(f"the clients with {name} did not begin in {START_SECONDS} s")
+
+    def close(self) -> None:
+        """Ends all of them. Can be called again."""
+        self._over.set()
+        self._process.join(SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        if self._process.exitcode not in (0, -9):
+            raise AssertionError(f"the hostile clients ended with {self._process.exitcode}")
