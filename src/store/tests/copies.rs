@@ -261,6 +261,10 @@ async fn a_filtered_copy_waits_for_its_turn() {
     let others = fixture.store.0.filters.acquire_many(turns).await.unwrap();
     let first = filtered("b");
     let waiting = fixture.store.copy(first.clone(), false, Call::default()).await.unwrap();
+    // It would be over after fewer commits than these.
+    for _ in 0..20 {
+        fixture.store.0.engine.write(None, |_| Ok(())).await.unwrap();
+    }
     let ended = fixture.store.cancel(first.id, why(), Call::default()).await.unwrap();
     assert_eq!(ended.state, OperationState::Cancelled);
     assert_eq!(finish(waiting).await.unwrap_err().kind(), Kind::Cancelled);
