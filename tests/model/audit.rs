@@ -115,7 +115,9 @@ const LAWS: [(&str, &str); 15] = [
         "SELECT g.kind, g.id FROM garbage g LEFT JOIN part p ON g.kind = 3 AND p.id = g.id
          LEFT JOIN content c ON g.kind = 2 AND c.id = g.id
          LEFT JOIN folder f ON g.kind = 1 AND f.id = g.id
-         WHERE g.bytes <> COALESCE(p.size, c.size, f.bytes)",
+         WHERE g.bytes <> COALESCE(p.size, c.size, f.bytes)
+         AND NOT EXISTS (SELECT 1 FROM entry e WHERE g.kind = 1 AND e.child = g.id)
+         AND NOT EXISTS (SELECT 1 FROM pin h WHERE h.kind = g.kind AND h.target = g.id)",
     ),
     ("no operation runs", "SELECT seq FROM operation WHERE state = 1"),
 ];
