@@ -8,7 +8,7 @@ use crate::{
         assembly::{self, Cursor},
         content::{self, Part, Place},
         pin::Owner,
-        session::{self, Long, Outcome, Sent},
+        session::{self, Built, Long, Outcome, Sent},
     },
     store::cutter::Storing,
 };
@@ -56,6 +56,15 @@ impl Fixture {
             Outcome::Long(long) => long,
             Outcome::Done(_) => panic!("all in one transaction"),
         }
+    }
+
+    /// Builds the file of a session that has many pieces, and commits nothing.
+    async fn build(&self, id: SessionId) -> Built {
+        let (session, owner) = (self.long(id).await, Owner::new(&self.store.0.server));
+        let source: crate::store::assembly::Source =
+            Arc::new(move |tx: &mut Tx<'_>, at| session.page(tx, at));
+        let list = self.store.assemble(&owner, source, Call::default()).await.unwrap();
+        Built { session, owner, list }
     }
 
     async fn page(&self, long: Long, at: Cursor) -> Result<Vec<assembly::Listed>> {
@@ -108,12 +117,7 @@ async fn a_session_of_many_pieces_becomes_a_file_in_steps() {
 async fn pieces_that_a_commit_leaves_are_no_damage() {
     let fixture = Fixture::new().await;
     fixture.fill_session(session(1), "long").await;
-    let long = fixture.long(session(1)).await;
-    let own = Owner::new(&fixture.store.0.server);
-    let source: crate::store::assembly::Source =
-        Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
-    let list = fixture.store.assemble(&own, source, Call::default()).await.unwrap();
-    let built = session::Built { session: long, owner: own, list };
+    let built = fixture.build(session(1)).await;
     let commit = move |tx: &mut Tx<'_>| {
         let how = (Replaces::default(), &Conditions::default());
         session::commit(tx, session(1), how, Some(&built)).map(drop)
@@ -134,11 +138,7 @@ async fn pieces_that_a_commit_leaves_are_no_damage() {
 async fn what_is_built_and_not_committed_is_reclaimed() {
     let fixture = Fixture::new().await;
     fixture.fill_session(session(1), "long").await;
-    let long = fixture.long(session(1)).await;
-    let own = Owner::new(&fixture.store.0.server);
-    let source: crate::store::assembly::Source =
-        Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
-    let list = fixture.store.assemble(&own, source, Call::default()).await.unwrap();
+    let Built { owner: own, list, .. } = fixture.build(session(1)).await;
     fixture.expect_well().await;
     fixture.store.unpin(own.id.clone());
     fixture.idle().await;
