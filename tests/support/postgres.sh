@@ -27,8 +27,14 @@ start_postgres() {
     postgres_url="postgres://tests:$password@127.0.0.1:$port/postgres"
 }
 
+# After a failure, which is its first argument, it tells what the server said last: a server that crashed
+# looks to its clients like one that was stopped.
 stop_postgres() {
     [[ -n $postgres_folder ]] || return 0
+    if [[ ${1:-0} -ne 0 && -f $postgres_folder/log ]]; then
+        say "the last lines of PostgreSQL's log:"
+        tail --lines 60 "$postgres_folder/log" >&2
+    fi
     if [[ -f $postgres_folder/data/postmaster.pid ]]; then
         as_postgres "$postgres_bin/pg_ctl" stop --silent --mode immediate --pgdata "$postgres_folder/data"
     fi
