@@ -1,4 +1,6 @@
-//! The one domain error, its kinds, and their total mapping to gRPC, HTTP and the REST code.
+//! The one domain error and its kinds. What an interface makes of a kind is said there: the status codes
+//! of gRPC in [`wire::status`](crate::wire::status), those of HTTP and the codes of REST in
+//! [`rest::codes`](crate::rest::codes).
 //!
 //! **Invariant:** `Display` is what a caller may see. It names the offending value and never a local
 //! path, an object key, a statement or another library's text; those are in the source, for the log.
@@ -11,7 +13,7 @@ pub use report::chain;
 
 /// What went wrong, as the interfaces tell it apart.
 ///
-/// The mappings below have no wildcard arm: a new kind does not compile until it is decided.
+/// The mappings of the interfaces have no wildcard arm: a new kind does not compile until it is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -151,102 +153,6 @@ impl Kind {
     /// The kind that has this reason.
     pub fn from_reason(reason: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.reason() == reason)
-    }
-
-    /// The gRPC status code, as its number.
-    pub const fn grpc(self) -> i32 {
-        match self {
-            Self::Cancelled => 1,
-            Self::InvalidArgument | Self::PathTooLong | Self::Reserved | Self::InvalidSessionId => {
-                3
-            }
-            Self::Timeout => 4,
-            Self::FileNotFound
-            | Self::FolderNotFound
-            | Self::PathNotFound
-            | Self::OperationNotFound
-            | Self::SessionNotFound => 5,
-            Self::AlreadyExists | Self::WriteConflict => 6,
-            Self::Forbidden => 7,
-            Self::TooLarge | Self::MessageTooLarge | Self::NoSpace => 8,
-            Self::PreconditionFailed | Self::Finished => 9,
-            Self::SessionConflict | Self::Changed => 10,
-            Self::BadRange | Self::UnsatisfiableRange | Self::ChangesForgotten => 11,
-            Self::UnsupportedEncoding | Self::Unimplemented => 12,
-            Self::Internal => 13,
-            Self::Busy => 14,
-            Self::Corrupt | Self::DataLoss => 15,
-        }
-    }
-
-    /// The HTTP status code.
-    pub const fn http(self) -> u16 {
-        match self {
-            Self::InvalidArgument
-            | Self::PathTooLong
-            | Self::Reserved
-            | Self::InvalidSessionId
-            | Self::BadRange
-            | Self::DataLoss => 400,
-            Self::Forbidden => 403,
-            Self::FileNotFound
-            | Self::FolderNotFound
-            | Self::PathNotFound
-            | Self::OperationNotFound
-            | Self::SessionNotFound => 404,
-            Self::AlreadyExists
-            | Self::WriteConflict
-            | Self::SessionConflict
-            | Self::Changed
-            | Self::Finished
-            | Self::Cancelled => 409,
-            Self::ChangesForgotten => 410,
-            Self::PreconditionFailed => 412,
-            Self::TooLarge | Self::MessageTooLarge => 413,
-            Self::UnsupportedEncoding => 415,
-            Self::UnsatisfiableRange => 416,
-            Self::Corrupt | Self::Internal => 500,
-            Self::Unimplemented => 501,
-            Self::Busy => 503,
-            Self::Timeout => 504,
-            Self::NoSpace => 507,
-        }
-    }
-
-    /// `Error.Code` of the REST body (reference, section 7).
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::InvalidArgument | Self::UnsatisfiableRange | Self::UnsupportedEncoding => {
-                "E_INVALIDARG"
-            }
-            Self::DataLoss => "FABRIC_E_OPERATION_NOT_COMPLETE",
-            Self::PathTooLong => "FABRIC_E_PATH_TOO_LONG",
-            Self::Reserved => "FABRIC_E_IMAGEBUILDER_RESERVED_DIRECTORY_ERROR",
-            Self::InvalidSessionId => "FABRIC_E_INVALID_UPLOAD_SESSION_ID",
-            Self::BadRange => "FABRIC_E_UPLOAD_SESSION_RANGE_NOT_SATISFIABLE",
-            Self::Forbidden => "E_ACCESSDENIED",
-            Self::FileNotFound => "FABRIC_E_FILE_NOT_FOUND",
-            Self::FolderNotFound => "FABRIC_E_DIRECTORY_NOT_FOUND",
-            Self::PathNotFound => "FABRIC_E_DOES_NOT_EXIST",
-            Self::OperationNotFound => "FABRIC_E_KEY_NOT_FOUND",
-            Self::SessionNotFound => "NotFound",
-            Self::AlreadyExists => "FABRIC_E_NAME_ALREADY_EXISTS",
-            Self::WriteConflict => "FABRIC_E_WRITE_CONFLICT",
-            Self::SessionConflict => "FABRIC_E_UPLOAD_SESSION_ID_CONFLICT",
-            Self::Changed | Self::PreconditionFailed | Self::ChangesForgotten => {
-                "FABRIC_E_SEQUENCE_NUMBER_CHECK_FAILED"
-            }
-            Self::Finished => "FABRIC_E_INVALID_OPERATION",
-            Self::TooLarge => "FABRIC_E_VALUE_TOO_LARGE",
-            Self::MessageTooLarge => "FABRIC_E_MESSAGE_TOO_LARGE",
-            Self::Busy => "FABRIC_E_SERVICE_TOO_BUSY",
-            Self::Timeout => "FABRIC_E_TIMEOUT",
-            Self::Cancelled => "E_ABORT",
-            Self::NoSpace => "FABRIC_E_IMAGESTORE_IOERROR",
-            Self::Corrupt => "FABRIC_E_CORRUPTED_IMAGE_STORE_OBJECT_FOUND",
-            Self::Unimplemented => "E_NOTIMPL",
-            Self::Internal => "E_FAIL",
-        }
     }
 
     /// Whether the same call can succeed when it is simply repeated.

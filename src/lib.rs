@@ -10,7 +10,7 @@
 //!
 //! | module | is | may import, beside [`model`], [`error`], [`limits`] |
 //! |---|---|---|
-//! | [`model`], [`error`], [`limits`] | pure values, the one error and its mappings, every bound | nobody |
+//! | [`model`], [`error`], [`limits`] | pure values, the one error, every bound | nobody |
 //! | [`budget`] | what callers share, and how | nobody |
 //! | [`crash`] | points at which tests end the process | nobody |
 //! | [`offload`] | long work off the threads of the runtime | nobody |
@@ -83,7 +83,8 @@
 //!
 //! # To add a call
 //!
-//! The proto; a [`error::Kind`] if it fails in a new way; [`store`]; [`grpc`]; [`rest`] and its JSON;
+//! The proto; if it fails in a new way, a [`error::Kind`] with its codes in [`wire::status`] and
+//! [`rest::codes`]; [`store`]; [`grpc`]; [`rest`] and its JSON;
 //! [`cli`]; a scenario in `tests/spec` over every interface.
 
 // What unit tests and the test binaries share names the crate as the latter do.

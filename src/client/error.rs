@@ -5,7 +5,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use crate::{error::Kind, wire::status};
@@ -138,17 +138,8 @@ impl Error {
     }
 
     /// Makes the error of a status: an answer of the server, or the loss of the connection.
-    ///
-    /// Every error of our service says so in its details. What has none and looks like a broken
-    /// transport was made on this side, or by a proxy, from a broken connection.
     pub(super) fn from_status(server: &str, status: &Status) -> Self {
-        let ours =
-            status.get_details_error_info().is_some_and(|info| info.domain == status::DOMAIN);
-        let broken = matches!(
-            status.code(),
-            Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
-        );
-        if broken && !ours {
+        if status::is_transport(status) {
             return Self::Lost { server: server.to_owned(), why: root_cause(status) };
         }
         let pause = status.get_details_retry_info().and_then(|hint| hint.retry_delay);

@@ -1,15 +1,13 @@
 //! Plain values as messages, and messages as plain values.
 
-use prost::Message as _;
 use prost_types::Timestamp;
-use tonic_types::Status as RpcStatus;
 
 use crate::{
     error::{Error, Result},
     model::{
         CheckReport, Conditions, CopyRequest, Entry, EntryKind, Finding, FindingKind, IfExists,
-        Info, Operation, OperationError, OperationId, OperationKind, OperationState, Replaces,
-        Session, SkipFiles, Stat, StorePath, Tags, Usage,
+        Info, Operation, OperationId, OperationKind, OperationState, Replaces, Session, SkipFiles,
+        Stat, StorePath, Tags, Usage,
     },
     wire::{
         convert::{micros, timestamp},
@@ -126,22 +124,11 @@ pub(super) fn operation(operation: Operation) -> v1::Operation {
         started_at: Some(timestamp(operation.started)),
         updated_at: Some(timestamp(operation.updated)),
         finished_at: operation.finished.map(timestamp),
-        error: operation.error.map(rpc_status),
+        error: operation.error.map(|error| status::kept(&error.into())),
         skip_files_unmatched: progress.skip_files_unmatched,
         files_replaced: progress.files_replaced as u64,
         change: operation.change as u64,
     }
-}
-
-/// Why an operation did not succeed, with the same details that a failing call has.
-fn rpc_status(error: OperationError) -> RpcStatus {
-    // The details of a status are this very message, encoded.
-    let sent = status::kept(&error.into());
-    RpcStatus::decode(sent.details()).unwrap_or_else(|_| RpcStatus {
-        code: sent.code().into(),
-        message: sent.message().to_owned(),
-        details: Vec::new(),
-    })
 }
 
 /// An entry of a listing.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use crate::{
     budget::Hold,
@@ -130,8 +130,7 @@ fn broken(status: &Status) -> Error {
     if matches!(kind, Kind::Timeout | Kind::Busy) || is_ours && kind == Kind::TooLarge {
         return Error::new(kind, format!("{}; nothing is stored", status.message()));
     }
-    // The decoder refuses so a message above the bound, as it is sent or when it is unpacked.
-    if matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted) {
+    if kind == Kind::MessageTooLarge {
         let message = format!(
             "a message has more than {MESSAGE_BYTES_MAX} bytes; nothing is stored; send less"
         );

@@ -9,6 +9,7 @@ use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 use tonic::Status;
 
+use super::codes;
 use crate::{
     error::{Error, Kind},
     offload,
@@ -75,10 +76,8 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let request = Id::current();
         let request_id = request.as_ref().map(Id::text);
-        let error = ErrorBody { code: self.kind.code(), message: &self.message, request_id };
-        let status =
-            StatusCode::from_u16(self.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = json(status, &ErrorAnswer { error });
+        let error = ErrorBody { code: codes::code(self.kind), message: &self.message, request_id };
+        let mut response = json(codes::status(self.kind), &ErrorAnswer { error });
         if let Some(allow) = self.allow.and_then(|verbs| HeaderValue::try_from(verbs).ok()) {
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             response.headers_mut().insert(header::ALLOW, allow);
@@ -119,8 +118,8 @@ pub(super) struct ErrorBody<'a> {
 
 /// The reason phrase of HTTP/1: the code, but for three of them.
 fn reason(kind: Kind) -> &'static [u8] {
-    match kind.code() {
-        "E_INVALIDARG" if kind.http() == 400 => b"Bad Request",
+    match codes::code(kind) {
+        "E_INVALIDARG" if codes::status(kind) == StatusCode::BAD_REQUEST => b"Bad Request",
         "E_ACCESSDENIED" => b"Access Denied",
         "E_NOTIMPL" => b"Not Implemented",
         code => code.as_bytes(),
@@ -218,7 +217,7 @@ mod tests {
             assert_eq!(extension.as_bytes(), phrase.as_bytes());
             assert_eq!(response.headers().contains_key("retry-after"), kind == Kind::Busy);
             let body = response.into_body().collect().await.expect("a body").to_bytes();
-            let code = kind.code();
+            let code = codes::code(kind);
             let expected = format!(r#"{{"Error":{{"Code":"{code}","Message":"why \"x\""}}}}"#);
             assert_eq!(body, expected);
         }

@@ -5,12 +5,10 @@
 
 use std::fmt::Display;
 
-use prost::Message;
 use prost_types::Timestamp;
 use serde::{Serialize, Serializer};
-use tonic::{Code, Status};
 
-use super::{answer::ErrorBody, api_version::ApiVersion};
+use super::{answer::ErrorBody, api_version::ApiVersion, codes};
 use crate::wire::{
     status,
     v1::{self, OperationKind, OperationState},
@@ -268,15 +266,10 @@ pub(super) struct Operation<'a> {
 impl<'a> Operation<'a> {
     /// Describes an operation.
     pub(super) fn new(operation: &'a v1::Operation) -> Self {
-        let error = operation.error.as_ref().map(|error| {
-            let details = error.encode_to_vec().into();
-            let error_status =
-                Status::with_details(Code::from_i32(error.code), &*error.message, details);
-            ErrorBody {
-                code: status::kind(&error_status).code(),
-                message: &error.message,
-                request_id: None,
-            }
+        let error = operation.error.as_ref().map(|error| ErrorBody {
+            code: codes::code(status::kind_of(error)),
+            message: &error.message,
+            request_id: None,
         });
         Self {
             id: &operation.id,

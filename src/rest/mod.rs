@@ -9,6 +9,7 @@
 //! the documented JSON.
 
 pub mod api_version;
+pub mod codes;
 pub mod content_range;
 pub mod copy_body;
 pub mod path;

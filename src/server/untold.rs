@@ -4,20 +4,7 @@
 use http::HeaderMap;
 use tonic::{Code, Status};
 
-use crate::{
-    error::{Error, Kind},
-    wire::status,
-};
-
-/// What its codes mean. Nothing of ours has one without details.
-const KINDS: [(Code, Kind); 4] = [
-    (Code::Unimplemented, Kind::Unimplemented),
-    // The decoder of a message refuses one that is too large, as it is sent or when it is unpacked, and
-    // one that is none.
-    (Code::OutOfRange, Kind::MessageTooLarge),
-    (Code::ResourceExhausted, Kind::MessageTooLarge),
-    (Code::Internal, Kind::InvalidArgument),
-];
+use crate::{error::Error, wire::status};
 
 /// Completes an answer that has nothing but a head, if it is such an error.
 pub(super) fn tell(headers: &mut HeaderMap, path: &str) {
@@ -29,8 +16,9 @@ pub(super) fn tell(headers: &mut HeaderMap, path: &str) {
         "" => format!("there is no call '{path}'"),
         message => message.to_owned(),
     };
-    let told = match KINDS.iter().find(|(code, _)| *code == found.code()) {
-        Some((_, kind)) => status::from_error(&Error::new(*kind, message)),
+    // Nothing of ours is without details.
+    let told = match status::kind_of_refusal(&found) {
+        Some(kind) => status::from_error(&Error::new(kind, message)),
         None if found.code() == Code::Ok => return,
         None => status::of_request(&found),
     };
@@ -45,7 +33,7 @@ mod tests {
     use tonic_types::StatusExt;
 
     use super::*;
-    use crate::wire::request;
+    use crate::{error::Kind, wire::request};
 
     #[track_caller]
     fn check(status: Status, expected: (Code, &str, Option<Kind>)) {
@@ -68,8 +56,8 @@ mod tests {
             (Code::Internal, "none", (Kind::InvalidArgument, "none")),
         ] {
             let (kind, message_told) = expected;
-            let code_told = Code::from_i32(kind.grpc());
-            check(Status::new(code, message), (code_told, message_told, Some(kind)));
+            let told = (status::code(kind), message_told, Some(kind));
+            check(Status::new(code, message), told);
         }
     }
 

@@ -5,8 +5,9 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
+use prost::Message as _;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, Status as RpcStatus, StatusExt};
 
 use crate::{
     error::{Error, Kind},
@@ -32,9 +33,15 @@ pub fn from_error(error: &Error) -> Status {
 }
 
 /// Makes the status by which an operation tells why it has failed, to whoever asks: whoever ended it has
-/// logged it, under the request that it was for.
-pub fn kept(error: &Error) -> Status {
-    encode(error, None)
+/// logged it, under the request that it was for. It has the same details that a failing call has.
+pub fn kept(error: &Error) -> RpcStatus {
+    let status = encode(error, None);
+    // The details of a status are this very message, encoded.
+    RpcStatus::decode(status.details()).unwrap_or_else(|_| RpcStatus {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
 }
 
 /// The status of a service that is not ours, and has no details, with the id of the request.
@@ -62,7 +69,7 @@ fn encode(error: &Error, id: Option<Id>) -> Status {
     if let Some(id) = id {
         details.set_request_info(id.text(), "");
     }
-    Status::with_error_details(Code::from_i32(error.kind().grpc()), message, details)
+    Status::with_error_details(code(error.kind()), message, details)
 }
 
 /// The message of an error as callers are told it: without the middle of what it repeats of a request,
@@ -86,15 +93,88 @@ fn shorten(text: &str, most: usize) -> Cow<'_, str> {
     format!("{begin}{GAP}{end}").into()
 }
 
+/// The gRPC status code of an error.
+pub const fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::Cancelled => Code::Cancelled,
+        Kind::InvalidArgument | Kind::PathTooLong | Kind::Reserved | Kind::InvalidSessionId => {
+            Code::InvalidArgument
+        }
+        Kind::Timeout => Code::DeadlineExceeded,
+        Kind::FileNotFound
+        | Kind::FolderNotFound
+        | Kind::PathNotFound
+        | Kind::OperationNotFound
+        | Kind::SessionNotFound => Code::NotFound,
+        Kind::AlreadyExists | Kind::WriteConflict => Code::AlreadyExists,
+        Kind::Forbidden => Code::PermissionDenied,
+        Kind::TooLarge | Kind::MessageTooLarge | Kind::NoSpace => Code::ResourceExhausted,
+        Kind::PreconditionFailed | Kind::Finished => Code::FailedPrecondition,
+        Kind::SessionConflict | Kind::Changed => Code::Aborted,
+        Kind::BadRange | Kind::UnsatisfiableRange | Kind::ChangesForgotten => Code::OutOfRange,
+        Kind::UnsupportedEncoding | Kind::Unimplemented => Code::Unimplemented,
+        Kind::Internal => Code::Internal,
+        Kind::Busy => Code::Unavailable,
+        Kind::Corrupt | Kind::DataLoss => Code::DataLoss,
+    }
+}
+
 /// Recovers the kind of a status: from its reason, else from its code.
 pub fn kind(status: &Status) -> Kind {
-    if let Some(info) = status.get_details_error_info()
-        && info.domain == DOMAIN
-        && let Some(kind) = Kind::from_reason(&info.reason)
-    {
-        return kind;
+    reason(status).unwrap_or_else(|| from_code(status.code()))
+}
+
+/// The kind of the error that an operation has ended with.
+pub fn kind_of(error: &RpcStatus) -> Kind {
+    let details = error.encode_to_vec().into();
+    kind(&Status::with_details(Code::from_i32(error.code), &*error.message, details))
+}
+
+/// The kind that the library of gRPC means where it refuses a request by itself, on the side of the
+/// server. `None` for what it does not make.
+pub fn kind_of_refusal(status: &Status) -> Option<Kind> {
+    match status.code() {
+        // Its decoder refuses so a message that is none. From the other side, `Internal` is a fault of the
+        // server.
+        Code::Internal => Some(Kind::InvalidArgument),
+        code @ (Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented) => {
+            Some(from_code(code))
+        }
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => None,
     }
-    from_code(status.code())
+}
+
+/// Whether a status tells, on the side of a client, that the connection broke. Every error of the service
+/// has a reason; what has none and looks like a broken transport was made on this side, or by a proxy.
+pub fn is_transport(status: &Status) -> bool {
+    let broken = matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
+    );
+    broken && !is_ours(status)
+}
+
+/// Whether a status was made by the service.
+fn is_ours(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN)
+}
+
+/// The kind that the reason of a status names.
+fn reason(status: &Status) -> Option<Kind> {
+    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN)?;
+    Kind::from_reason(&info.reason)
 }
 
 /// The kind of a status that does not come from our service: a proxy, a client, a transport.
@@ -106,11 +186,10 @@ fn from_code(code: Code) -> Kind {
         Code::NotFound => Kind::PathNotFound,
         Code::AlreadyExists => Kind::AlreadyExists,
         Code::PermissionDenied | Code::Unauthenticated => Kind::Forbidden,
-        Code::ResourceExhausted => Kind::TooLarge,
         Code::FailedPrecondition => Kind::Finished,
         Code::Aborted => Kind::Changed,
-        // The library of gRPC tells so that a message is too large; nobody else knows of our ranges.
-        Code::OutOfRange => Kind::MessageTooLarge,
+        // Libraries of gRPC tell so that a message is too large, as it is sent or when it is unpacked.
+        Code::OutOfRange | Code::ResourceExhausted => Kind::MessageTooLarge,
         Code::Unimplemented => Kind::Unimplemented,
         Code::Unavailable => Kind::Busy,
         Code::DataLoss => Kind::Corrupt,
@@ -130,7 +209,7 @@ mod tests {
             let headers = sent.into_http::<()>().into_parts().0.headers;
             let received = Status::from_header_map(&headers).expect("a status");
             assert_eq!(super::kind(&received), kind);
-            assert_eq!(received.code() as i32, kind.grpc());
+            assert_eq!(received.code(), code(kind));
             assert_eq!(received.message(), "m");
             let details = received.get_error_details();
             assert_eq!(
@@ -145,7 +224,29 @@ mod tests {
     fn a_foreign_status_keeps_its_meaning() {
         assert_eq!(kind(&Status::unavailable("x")), Kind::Busy);
         assert_eq!(kind(&Status::deadline_exceeded("x")), Kind::Timeout);
-        assert_eq!(kind(&Status::out_of_range("x")), Kind::MessageTooLarge);
+        assert_eq!(kind(&Status::internal("x")), Kind::Internal);
+        for status in [Status::out_of_range("x"), Status::resource_exhausted("x")] {
+            assert_eq!(kind(&status), Kind::MessageTooLarge);
+            assert_eq!(kind_of_refusal(&status), Some(Kind::MessageTooLarge));
+        }
+        assert_eq!(kind_of_refusal(&Status::internal("x")), Some(Kind::InvalidArgument));
+        assert_eq!(kind_of_refusal(&Status::not_found("x")), None);
+    }
+
+    #[test]
+    fn an_operation_keeps_the_kind_of_its_error() {
+        for kind in Kind::ALL {
+            let error = kept(&Error::new(kind, "m"));
+            assert_eq!((kind_of(&error), error.message.as_str()), (kind, "m"));
+            assert_eq!(Code::from_i32(error.code), code(kind));
+        }
+    }
+
+    #[test]
+    fn a_broken_transport_has_no_reason() {
+        assert!(is_transport(&Status::unknown("x")));
+        assert!(!is_transport(&Status::not_found("x")));
+        assert!(!is_transport(&from_error(&Error::new(Kind::Internal, "x"))));
     }
 
     /// What the headers of a status take, with the bytes that HTTP/2 counts for each.

@@ -52,7 +52,7 @@ pub(crate) async fn all<T>(
 pub(crate) fn assert_told<T>(result: Result<T, Status>, kind: Kind, field: Option<&str>) {
     let status = result.err().unwrap_or_else(|| panic!("{kind:?} {field:?} is not told"));
     assert_eq!(status::kind(&status), kind, "{status:?}");
-    assert_eq!(status.code() as i32, kind.grpc());
+    assert_eq!(status.code(), status::code(kind));
     let details = status.get_error_details();
     let info = details.error_info().expect("its reason");
     assert_eq!((info.reason.as_str(), info.domain.as_str()), (kind.reason(), DOMAIN));

@@ -125,8 +125,7 @@ fn sizes() {
 
 #[test]
 fn an_operation() {
-    let failure = status::from_error(&Error::new(Kind::Corrupt, "a/b is corrupt"));
-    let error = tonic_types::Status::decode(failure.details()).expect("a status");
+    let error = status::kept(&Error::new(Kind::Corrupt, "a/b is corrupt"));
     let operation = v1::Operation {
         id: "7".to_owned(),
         kind: OperationKind::Copy.into(),

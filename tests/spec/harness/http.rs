@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use imagestore::error::Kind;
+use imagestore::{error::Kind, rest::codes};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -249,7 +249,9 @@ impl Answer {
         }
         assert_eq!(body, exact, "nothing else is in it");
         // Upstream has one code for all that is wrong with a request, also for what was cut off.
-        let told = |kind: &Kind| (kind.http(), kind.code()) == (self.status, code);
+        let told = |kind: &Kind| {
+            (codes::status(*kind).as_u16(), codes::code(*kind)) == (self.status, code)
+        };
         let mut kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::DataLoss && told(kind));
         let kind = kinds.next().unwrap_or_else(|| panic!("no error is told as {self:?}"));
         assert_eq!(kinds.next(), None, "{self:?} tells one error");
