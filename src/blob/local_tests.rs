@@ -79,7 +79,7 @@ async fn a_put_leaves_one_file() {
 fn a_part_is_synced_before_its_put_returns() {
     let temp = tempfile::tempdir().expect("a folder");
     let (source, library) = (temp.path().join("record.c"), temp.path().join("record.so"));
-    fs::write(&source, include_str!("record_syncs.c")).expect("written");
+    fs::write(&source, include_str!("../../tests/support/record_syncs.c")).expect("written");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
         .args([&library, &source])
