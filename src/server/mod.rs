@@ -160,11 +160,12 @@ impl Server {
         Self::build(config, locks, blobs, listener).await
     }
 
-    /// The same over parts that are kept elsewhere.
+    /// The same over parts that are kept elsewhere. Only tests need it: no part of the API.
     ///
     /// # Errors
     ///
     /// As [`Server::start`].
+    #[doc(hidden)]
     pub async fn start_with(
         config: &Config,
         blobs: Blobs,

@@ -10,6 +10,8 @@ mod copies;
 mod database;
 mod deadlines;
 mod downloads;
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../../tests/support/gate.rs"]
 mod gate;
 mod long;
 mod runs;
@@ -39,7 +41,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// A store whose parts are behind a gate.
 struct Fixture {
     store: Store,
-    gate: Arc<Gate>,
+    gate: Gate,
     /// The tasks of the background, which run for ever.
     background: usize,
     _dir: TempDir,
@@ -56,8 +58,8 @@ impl Fixture {
         let mut config = Config { database, ..Config::new(dir.path()) };
         config.reclaim_grace = grace;
         config.reserve_bytes = 0;
-        let gate = Arc::new(Gate::default());
-        let blobs = Blobs::new(Arc::<Gate>::clone(&gate));
+        let gate = Gate::new();
+        let blobs = Blobs::new(Arc::new(gate.clone()));
         let (store, _) = Store::open(config, blobs).await.unwrap();
         let background = store.0.tasks.len();
         Self { store, gate, background, _dir: dir }

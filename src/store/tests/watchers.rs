@@ -181,7 +181,7 @@ async fn a_start_tells_what_an_earlier_one_left_running() {
     let database = database::database(dir.path());
     let open = async || {
         let config = Config { database: database.clone(), ..Config::new(dir.path()) };
-        let blobs = Blobs::new(Arc::new(Gate::default()));
+        let blobs = Blobs::new(Arc::new(Gate::new()));
         Store::open(config, blobs).await.unwrap().0
     };
     let store = open().await;

@@ -3,6 +3,8 @@
 #[path = "../../support/database.rs"]
 mod database;
 mod driver;
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../../support/gate.rs"]
 mod gate;
 mod grpc;
 mod http;
