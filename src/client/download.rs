@@ -20,8 +20,7 @@ use crate::{
         path::{name, relative, target},
         present,
         target::{Folder, Partial, Partials, Target},
-        transfer::{Moved, Tally, Try},
-        upload::tell,
+        transfer::{Moved, Tally, Try, tell},
         wait::Wait,
     },
     error::Kind,
@@ -29,14 +28,7 @@ use crate::{
     wire::v1::{DownloadRequest, Entry, EntryKind},
 };
 
-/// What a download does with a file that exists on this side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// Refuses to touch it.
-    Refuse,
-    /// Puts the new file in its place, whole.
-    Overwrite,
-}
+pub use crate::client::target::Existing;
 
 /// How a folder is downloaded.
 #[derive(Clone, Copy, Debug)]

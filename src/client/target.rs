@@ -24,15 +24,21 @@ use rustix::{
 };
 use uuid::Uuid;
 
-use crate::client::{
-    download::Existing,
-    error::{Error, Result},
-};
+use crate::client::error::{Error, Result};
 
 /// How the name of a file begins that is being filled.
 const PARTIAL_BEGIN: &str = ".imagestore-";
 /// How it ends.
 const PARTIAL_END: &str = ".part";
+
+/// What is done with a file that exists on this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It is not touched, and the work is refused.
+    Refuse,
+    /// The new file comes in its place, whole.
+    Overwrite,
+}
 
 /// Whether a file has the name of one that was being filled; a client that is killed leaves it.
 pub(super) fn is_partial(name: &str) -> bool {

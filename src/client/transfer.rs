@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use tokio::sync::mpsc;
+
 use crate::wire::v1::Entry;
 
 /// How far a piece of work is.
@@ -32,6 +34,11 @@ pub struct Moved {
     pub local: Option<PathBuf>,
     /// How many files in the store it has replaced; none for a download.
     pub files_replaced: Option<u64>,
+}
+
+/// Tells of a file; that nobody listens is no failure of the transfer.
+pub(super) async fn tell(done: &mpsc::Sender<Moved>, moved: Moved) {
+    done.send(moved).await.ok();
 }
 
 /// Counts the work of a transfer while it runs; the transfer writes, anybody reads.

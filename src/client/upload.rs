@@ -25,7 +25,7 @@ use crate::{
         joined,
         path::join,
         present,
-        transfer::{Moved, Tally, Try},
+        transfer::{Moved, Tally, Try, tell},
         tree::{FoundKind, Mark, Survey, Walk, regular},
         wait::Wait,
     },
@@ -266,9 +266,4 @@ fn send_files(root: &Path, files: &mpsc::Sender<Result<(PathBuf, String)>>) -> R
         }
     }
     Ok(())
-}
-
-/// Tells of a file; that nobody listens is no failure of the transfer.
-pub(super) async fn tell(done: &mpsc::Sender<Moved>, moved: Moved) {
-    done.send(moved).await.ok();
 }

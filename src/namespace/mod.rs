@@ -17,7 +17,6 @@ pub mod garbage;
 pub mod list;
 pub mod operation;
 pub mod pin;
-pub mod reach;
 pub mod restore;
 pub mod schema;
 pub mod session;
@@ -36,6 +35,7 @@ mod sqlite;
 pub use database::Database;
 pub use engine::Engine;
 pub use postgres::PostgresUrl;
+pub use tree::reach;
 
 use crate::{
     crash::{self, Point},

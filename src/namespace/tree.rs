@@ -10,8 +10,11 @@
 //! is refused clones nothing. No write makes a path that is deeper or longer than a path may be.
 
 mod place;
+pub mod reach;
 
 pub use place::{check_file_fits, check_same_kind, look};
+
+use reach::Reach;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -20,7 +23,6 @@ use crate::{
     namespace::{
         counted::Counted,
         garbage::{Ref, entry_refs, is_pinned, let_go, let_go_if_last},
-        reach::{self, Reach},
         schema::{self, ROOT},
         sql::{Row, Tx, count, params},
     },

@@ -21,6 +21,8 @@ mod backup;
 #[cfg(test)]
 mod change_tags;
 #[cfg(test)]
+mod circles;
+#[cfg(test)]
 mod conditions;
 #[cfg(test)]
 mod copy;

@@ -47,8 +47,8 @@ const CRATES: [(&str, &[&str]); 10] = [
 ];
 
 /// A file of Rust below a folder of the package.
-struct File {
-    path: PathBuf,
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
     text: String,
 }
 
@@ -60,12 +60,12 @@ impl File {
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
-    fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         self.path.iter().any(|name| name.to_string_lossy().contains("tests"))
     }
 
     /// What is compiled into the program: no comments, no tests at the foot.
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let own = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let line = |line: &str| match line.find("//") {
             Some(at) if line[..at].matches('"').count().is_multiple_of(2) => line[..at].to_owned(),
@@ -81,7 +81,7 @@ fn package() -> &'static Path {
 }
 
 /// All files of Rust below a folder.
-fn files(folder: &str) -> Vec<File> {
+pub(crate) fn files(folder: &str) -> Vec<File> {
     let mut files = Vec::new();
     let mut folders = vec![package().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -102,7 +102,7 @@ fn files(folder: &str) -> Vec<File> {
 
 /// Fails with all that is wrong, so that it is mended in one go.
 #[track_caller]
-fn assert_none(wrong: &[String]) {
+pub(crate) fn assert_none(wrong: &[String]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

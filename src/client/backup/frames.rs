@@ -12,9 +12,8 @@ use prost::Message as _;
 
 use crate::{
     client::{
-        download::Existing,
         error::{Error, Result},
-        target::{Partial, Register, Target},
+        target::{Existing, Partial, Register, Target},
     },
     limits::{BACKUP_FORMAT, MESSAGE_BYTES_MAX},
     wire::v1::{BackupRecord, RestoreRequest, backup_record::Record, restore_request::Payload},

@@ -18,9 +18,8 @@ use bytes::Bytes;
 
 use crate::{
     client::{
-        download::Existing,
         error::{Error, Result},
-        target::{self, Register, Target, is_partial},
+        target::{self, Existing, Register, Target, is_partial},
     },
     wire::v1::BackupPart,
 };
