@@ -113,6 +113,7 @@ async fn a_copy_that_fails_later_is_done_with_its_error() {
     let gate = Gate::new();
     let server = Server::start_behind(&gate).await;
     server.rest().upload("a/f", &b"0123456789".repeat(5_000)).await.expect("stored");
+    server.expect("is corrupt");
     gate.flip();
     let mut connection = events(&server, COPY, Some(BODY), &[]).await;
     let last = loop {

@@ -262,6 +262,7 @@ async fn a_corrupt_part_fails_the_copy_and_names_its_file() {
         let store = server.rest();
         store.upload("a/sub/f", &large()).await.expect("stored");
         store.upload("b", b"old").await.expect("stored");
+        server.expect("is corrupt");
         gate.flip();
         let copied =
             if by_rest { store.copy(&ask()).await } else { server.grpc().await.copy(&ask()).await };

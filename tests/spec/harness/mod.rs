@@ -9,6 +9,8 @@ mod gate;
 mod grpc;
 mod http;
 mod http2;
+#[path = "../../support/log.rs"]
+mod log;
 mod rest;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
@@ -22,6 +24,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 
+use self::log::Log;
 pub(crate) use self::{
     database::postgres,
     driver::{
@@ -57,6 +60,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     config: Config,
     folder: TempDir,
+    log: Log,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
 }
@@ -70,11 +74,12 @@ impl Server {
 
     /// Starts a server that keeps its parts behind a gate, in memory.
     pub(crate) async fn start_behind(gate: &Gate) -> Self {
+        let log = Log::of_test();
         let (folder, config) = Self::settings();
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let blobs = Blobs::new(Arc::new(gate.clone()));
         let server = Real::start_with(&config, blobs, listener).await.expect("started");
-        Self::run(server, folder, config)
+        Self::run(server, folder, config, log)
     }
 
     fn settings() -> (TempDir, Config) {
@@ -85,12 +90,13 @@ impl Server {
     }
 
     async fn start_in(folder: TempDir, config: Config) -> Self {
+        let log = Log::of_test();
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let server = Real::start(&config, listener).await.expect("started");
-        Self::run(server, folder, config)
+        Self::run(server, folder, config, log)
     }
 
-    fn run(server: Real, folder: TempDir, config: Config) -> Self {
+    fn run(server: Real, folder: TempDir, config: Config, log: Log) -> Self {
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         // A server whose handle is dropped is not stopped, but goes with its runtime.
@@ -99,7 +105,12 @@ impl Server {
                 std::future::pending::<()>().await;
             }
         }));
-        Self { address, config, folder, stop, running }
+        Self { address, config, folder, log, stop, running }
+    }
+
+    /// Declares warnings and errors that it logs, by a text in them.
+    pub(crate) fn expect(&self, text: &'static str) {
+        self.log.expect(text);
     }
 
     /// Stops the server and starts another one on the same folder and database.
