@@ -17,7 +17,7 @@
 //! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash` |
 //! | [`blob`] | immutable parts in an object store | `crash`, `budget` |
 //! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget` |
-//! | [`wire`] | generated messages, error ↔ status | nobody |
+//! | [`wire`] | generated messages, error ↔ status | `offload` |
 //! | [`grpc`] | the service | `store`, `wire`, `budget`, `offload` |
 //! | [`rest`] | the gateway | `wire`, `budget`, `offload` |
 //! | [`web`] | the embedded page | nobody |

@@ -5,7 +5,11 @@
 
 use std::{future::pending, panic::resume_unwind};
 
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Semaphore,
+    task::{block_in_place, spawn_blocking},
+};
 use tracing::Span;
 
 use crate::limits::{OFFLOAD_BYTES_MIN, OFFLOADS_MAX};
@@ -40,6 +44,17 @@ pub async fn run<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Sen
             // The runtime ends, and with it whoever waits.
             Err(_) => pending().await,
         },
+    }
+}
+
+/// Does on this thread what has to be done in one poll of a task and may take its time. Meanwhile another
+/// thread serves the other tasks of this one. It costs some microseconds. A runtime of one thread has no
+/// other: there they wait.
+pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
+        _ => work(),
     }
 }
 

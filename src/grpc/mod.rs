@@ -5,9 +5,11 @@
 
 mod backups;
 mod call;
+mod long;
 mod messages;
 mod service;
 mod streams;
 mod transfers;
 
+pub use long::Offloaded;
 pub use service::Service;

@@ -8,11 +8,12 @@ use crate::{
     grpc::{
         backups,
         call::call,
+        long::{Long, Offloaded},
         messages,
         streams::{self, Answers},
         transfers,
     },
-    limits::{COMPRESSED_BYTES_MIN, MESSAGE_BYTES_MAX},
+    limits::{COMPRESSED_BYTES_MIN, MESSAGE_BYTES_MAX, OFFLOAD_BYTES_MIN},
     model::{CheckRequest, Digest, OperationId, SessionId, StorePath},
     offload,
     store::{AllUpdates, Store},
@@ -41,24 +42,28 @@ pub struct Service(Store);
 
 impl Service {
     /// Serves a store.
-    pub fn new(store: Store) -> ImageStoreServer<Self> {
-        ImageStoreServer::new(Self(store))
+    pub fn new(store: Store) -> Offloaded<ImageStoreServer<Self>> {
+        let server = ImageStoreServer::new(Self(store))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd)
             .send_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Zstd);
+        Offloaded(server)
     }
 }
 
-/// Turns the result of a call into its answer. A short one is not worth to be compressed.
+/// Turns the result of a call into its answer. A short one is not worth to be compressed, and a long one
+/// is written elsewhere.
 fn answer<T: Message>(result: Result<T>) -> Answer<T> {
-    let is_short =
-        result.as_ref().is_ok_and(|message| message.encoded_len() < COMPRESSED_BYTES_MIN);
     let mut answer = result.map(Response::new).map_err(|error| status::from_error(&error))?;
-    if is_short {
+    let bytes = answer.get_ref().encoded_len();
+    if bytes < COMPRESSED_BYTES_MIN {
         answer.disable_compression();
+    }
+    if bytes >= OFFLOAD_BYTES_MIN {
+        answer.extensions_mut().insert(Long(bytes));
     }
     Ok(answer)
 }
@@ -346,5 +351,27 @@ impl ImageStore for Service {
         let call = call(&request)?;
         let stop = self.0.draining();
         answer(Box::pin(backups::restore(&self.0, request.into_inner(), call, stop)).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_answer_says_so() {
+        let long = |bytes: usize| {
+            // Two bytes of it are the number of the field and its length, at least.
+            let message = ListResponse { change_tag: "a".repeat(bytes), ..ListResponse::default() };
+            let bytes = message.encoded_len();
+            let answer = answer(Ok(message)).expect("an answer");
+            assert_eq!(
+                answer.extensions().get(),
+                (bytes >= OFFLOAD_BYTES_MIN).then_some(&Long(bytes))
+            );
+            answer.extensions().get::<Long>().is_some()
+        };
+        assert!(!long(OFFLOAD_BYTES_MIN - 100));
+        assert!(long(OFFLOAD_BYTES_MIN));
     }
 }

@@ -155,6 +155,10 @@ impl Pages {
         let Self { call, path, mut text } = self;
         let is_first = text.next.is_empty();
         let ask = ask(&path, std::mem::take(&mut text.next), limits::LIST_STREAM_PAGE);
+        if !is_first {
+            // The database may be so fast that page would follow on page, with nobody served in between.
+            tokio::task::yield_now().await;
+        }
         let request = if is_first { call.plain(ask) } else { Call::further(ask) };
         let mut page = call.client.clone().list(request).await?.into_inner();
         let change_tag = std::mem::take(&mut page.change_tag);
@@ -255,8 +259,13 @@ fn element<T: Serialize>(
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+    use tonic::codec::{BufferSettings, SingleMessageCompressionOverride};
+    use tonic_prost::ProstCodec;
+    use tower::{BoxError, service_fn, util::BoxCloneSyncService};
+
     use super::*;
-    use crate::error::Kind;
+    use crate::{budget::Peer, error::Kind, rest::call::client};
 
     /// Writes a listing of so many entries, of which every second one is a folder, and returns it and the
     /// most bytes of folders that were kept.
@@ -295,6 +304,31 @@ mod tests {
             assert_eq!((paths("StoreFolders"), paths("StoreFiles")), (evens, odds), "{entries}");
             assert!(kept <= 4 * limits::LIST_FOLDERS_BYTES, "{entries}: {kept} bytes kept");
         }
+    }
+
+    #[tokio::test]
+    async fn others_are_served_between_two_pages() {
+        // This backend is always ready.
+        let backend = service_fn(async |_| {
+            let page = ListResponse { next_page_token: "b".to_owned(), ..ListResponse::default() };
+            let page = tonic::codec::EncodeBody::new_server(
+                ProstCodec::<_, ListRequest>::raw_encoder(BufferSettings::default()),
+                stream::once(async { Ok(page) }),
+                None,
+                SingleMessageCompressionOverride::default(),
+                None,
+            );
+            Ok::<_, BoxError>(http::Response::new(tonic::body::Body::new(page)))
+        });
+        let client = client(BoxCloneSyncService::new(backend), Peer::default());
+        let (head, ()) = http::Request::new(()).into_parts();
+        let query = crate::rest::query::parse("");
+        let (version, arrived) = (ApiVersion::NEWEST, tokio::time::Instant::now());
+        let call = Call { client, head, query, version, arrived };
+        let pages = Pages { call, path: String::new(), text: Text::new(version) };
+        let read = pages.read().now_or_never().expect("a ready backend");
+        let (pages, ..) = read.map_err(|failure| failure.message).expect("a page");
+        assert!(pages.read().now_or_never().is_none());
     }
 
     #[track_caller]

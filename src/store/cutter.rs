@@ -210,7 +210,7 @@ impl Cutter {
         if self.parts.len() >= UPLOAD_PARTS_MAX {
             return Err(too_many_parts(&self.path));
         }
-        let claim = self.store.0.space.claim(self.buffer.len() as u64)?;
+        let claim = self.store.0.space.claim(self.buffer.len() as u64).await?;
         let bytes = self.buffer.take();
         self.flushed += bytes.len() as u64;
         // A whole part begins now, and is worth another wait.
@@ -276,7 +276,7 @@ impl Cutter {
         if bytes.is_empty() {
             return Ok((Vec::new(), Digest::of(&[]), None));
         }
-        self.claim = Some(self.store.0.space.claim(bytes.len() as u64)?);
+        self.claim = Some(self.store.0.space.claim(bytes.len() as u64).await?);
         if bytes.len() <= INLINE_BYTES_MAX {
             let digest = Digest::of(&bytes);
             return Ok((vec![Part { digest, size, place: Place::Inline(bytes) }], digest, None));

@@ -315,7 +315,7 @@ impl Store {
     /// `Internal`.
     pub async fn info(&self, call: Call) -> Result<Info> {
         let mut info = self.0.engine.read(call.deadline, list::info).await?;
-        let disk = self.0.space.disk()?;
+        let disk = self.0.space.disk().await?;
         info.on_disk.bytes += info.metadata_bytes as i64;
         info.disk_capacity = disk.capacity;
         info.disk_available = disk.available;

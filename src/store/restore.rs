@@ -136,7 +136,7 @@ impl Restore {
                 if part.size <= 0 || part.size > PART_BYTES_MAX as i64 {
                     return Err(damaged("a part has a size that none can have"));
                 }
-                self.held.store.0.space.check(part.size as u64)?;
+                self.held.store.0.space.check(part.size as u64).await?;
                 self.incoming = Some((*part, BytesMut::new()));
                 return Ok(());
             }
@@ -280,9 +280,9 @@ impl Restore {
 
     /// Writes what is ready, in one transaction.
     async fn write(&mut self) -> Result<()> {
+        self.held.store.0.space.check_rows(self.bytes as u64).await?;
         let Some(mut build) = self.build.take() else { return Ok(()) };
         let steps = std::mem::take(&mut self.ready);
-        self.held.store.0.space.check_rows(self.bytes as u64)?;
         (self.rows, self.bytes) = (0, 0);
         let add = move |tx: &mut Tx<'_>| {
             for step in &steps {

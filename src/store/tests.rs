@@ -9,6 +9,7 @@ mod copies;
 #[path = "../../tests/support/database.rs"]
 mod database;
 mod deadlines;
+mod disk;
 mod downloads;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../../tests/support/gate.rs"]

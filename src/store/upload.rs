@@ -58,7 +58,7 @@ impl Store {
         if size.div_ceil(PART_BYTES_MAX as u64) > UPLOAD_PARTS_MAX as u64 {
             return Err(too_many_parts(path));
         }
-        self.0.space.check(size)?;
+        call.until(self.0.space.check(size)).await?;
         let turn = call.until(self.0.uploads.acquire(call.peer, 1)).await?;
         Ok(Cutter::new(self, path, expected, (call.peer, turn)))
     }

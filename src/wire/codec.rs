@@ -2,7 +2,8 @@
 //!
 //! An element of a list takes one or two bytes on the wire and some tens in memory. So before a request is
 //! decoded, its lists are counted in the bytes as they came, and one that has more than twice as many
-//! elements as its call takes is refused there.
+//! elements as its call takes is refused there. A long message is decoded while another thread serves the
+//! other tasks.
 
 use std::marker::PhantomData;
 
@@ -19,7 +20,11 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::{
     error::{Error, Kind},
-    limits::{BACKUP_PAGE_ROWS, CONDITION_TAGS_MAX, RESTORE_RECORD_ROWS_MAX, SKIP_FILES_MAX},
+    limits::{
+        BACKUP_PAGE_ROWS, CONDITION_TAGS_MAX, IN_PLACE_BYTES_MIN, RESTORE_RECORD_ROWS_MAX,
+        SKIP_FILES_MAX,
+    },
+    offload,
     wire::status,
 };
 
@@ -168,15 +173,24 @@ where
 #[derive(Debug)]
 pub struct Decoder<U>(ProstDecoder<U>);
 
+impl<U: Message + Name + Default> Decoder<U> {
+    fn read(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // A message lies in one piece.
+        let counted = Counter::new(U::NAME).count(buf.chunk());
+        counted.map_err(|error| status::from_error(&error))?;
+        self.0.decode(buf)
+    }
+}
+
 impl<U: Message + Name + Default> TonicDecoder for Decoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // A message lies in one piece.
-        let counted = Counter::new(U::NAME).count(buf.chunk());
-        counted.map_err(|error| status::from_error(&error))?;
-        self.0.decode(buf)
+        if buf.remaining() < IN_PLACE_BYTES_MIN {
+            return self.read(buf);
+        }
+        offload::in_place(|| self.read(buf))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
@@ -186,17 +200,25 @@ impl<U: Message + Name + Default> TonicDecoder for Decoder<U> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use http_body_util::Full;
+    use prost::{
+        DecodeError,
+        bytes::{BufMut, Bytes},
+    };
     use prost_types::{
         DescriptorProto, FileDescriptorSet,
         field_descriptor_proto::{Label, Type},
     };
+    use tonic::Streaming;
 
     use super::*;
     use crate::wire::{
         DESCRIPTOR,
         v1::{
-            BackupRequest, BackupWants, CopyRequest, UploadHeader, UploadRequest, backup_request,
-            upload_request,
+            BackupRequest, BackupWants, CopyRequest, DownloadResponse, UploadHeader, UploadRequest,
+            backup_request, upload_request,
         },
     };
 
@@ -307,5 +329,54 @@ mod tests {
             check_bytes::<CopyRequest>(bytes, None);
             CopyRequest::decode(bytes).expect_err("no message");
         }
+    }
+
+    /// A message whose decoder waits until another task goes on.
+    #[derive(Debug, Default)]
+    struct Waits(bool);
+
+    impl Name for Waits {
+        const NAME: &'static str = "Waits";
+        const PACKAGE: &'static str = "";
+    }
+
+    impl Message for Waits {
+        fn encode_raw(&self, _: &mut impl BufMut) {}
+
+        fn merge_field(
+            &mut self,
+            tag: u32,
+            wire: WireType,
+            buf: &mut impl Buf,
+            context: DecodeContext,
+        ) -> Result<(), DecodeError> {
+            let (other, done) = mpsc::channel();
+            drop(tokio::spawn(async move { other.send(()).ok() }));
+            // Where nobody goes on, it would be for ever.
+            self.0 = done.recv_timeout(Duration::from_secs(5)).is_ok();
+            skip_field(wire, tag, buf, context)
+        }
+
+        fn encoded_len(&self) -> usize {
+            0
+        }
+
+        fn clear(&mut self) {}
+    }
+
+    #[test]
+    fn a_long_message_is_decoded_while_others_go_on() {
+        let field = DownloadResponse { data: vec![7; IN_PLACE_BYTES_MIN].into(), entry: None };
+        let message = field.encode_to_vec();
+        let length = u32::try_from(message.len()).expect("small").to_be_bytes();
+        let body = Full::<Bytes>::from([&[0][..], &length, &message].concat());
+        let decoder = Decoder::<Waits>(ProstDecoder::default());
+        let mut messages = Streaming::new_request(decoder, body, None, None);
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).build().expect("a runtime");
+        let call = async move { messages.message().await.expect("no error").expect("a message") };
+        let Waits(went_on) =
+            runtime.block_on(async { tokio::spawn(call).await.expect("no panic") });
+        assert!(went_on);
     }
 }

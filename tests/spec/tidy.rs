@@ -24,7 +24,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("budget", &["error", "limits"]),
     ("blob", &["budget", "crash", "error", "limits"]),
     ("store", &["budget", "error", "limits", "model", "namespace", "blob"]),
-    ("wire", &["error", "limits"]),
+    ("wire", &["error", "limits", "offload"]),
     ("grpc", &["budget", "error", "limits", "model", "offload", "store", "wire"]),
     ("rest", &["budget", "error", "limits", "offload", "wire"]),
     ("web", &["limits"]),

@@ -56,13 +56,15 @@ async fn begin(
 ) -> Option<(Target, Work)> {
     let runs = &store.0.runs;
     let space = &store.0.space;
-    let room = if request.skip_files.is_empty() {
-        space.check_change()
-    } else {
-        space.check_rows(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)
+    let room = async {
+        if request.skip_files.is_empty() {
+            space.check_change().await
+        } else {
+            space.check_rows(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES).await
+        }
     };
-    if let Err(full) = room {
-        runs.end_unchanged(run, State::Refused(full));
+    if let Err(error) = unless_cancelled(run, room).await {
+        runs.end_unchanged(run, State::Refused(error));
         return None;
     }
     let has_started = Arc::new(AtomicBool::new(false));
@@ -95,6 +97,15 @@ async fn begin(
             }
             None
         }
+    }
+}
+
+/// Awaits work that changes nothing, unless the run is to end.
+async fn unless_cancelled(run: &Run, work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        biased;
+        why = run.cancelled() => Err(why),
+        done = work => done,
     }
 }
 
@@ -260,8 +271,8 @@ impl Work {
             return Ok((Target::Folder(folder), START_PINS));
         };
         loop {
-            self.run.check()?;
-            self.store.0.space.check_rows(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES)?;
+            let room = self.store.0.space.check_rows(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES);
+            unless_cancelled(&self.run, room).await?;
             let (owner, mut progress) = (self.owner.clone(), self.report.progress().clone());
             let step = move |tx: &mut Tx<'_>| {
                 let root = Build::step(&mut build, tx, &owner, &mut progress)?;
