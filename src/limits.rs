@@ -114,9 +114,6 @@ const STATUS_NAMES_BYTES: usize = 512;
 
 /// Work on so many bytes leaves the threads of the runtime: JSON of them takes half a millisecond.
 pub const OFFLOAD_BYTES_MIN: usize = 64 * KIB;
-/// A message that is decoded while another thread serves the other tasks: a list of so many bytes takes
-/// half a millisecond. It is more than a piece of a file, which takes next to nothing.
-pub const IN_PLACE_BYTES_MIN: usize = 2 * STREAM_MESSAGE_BYTES;
 /// Such work that goes on at once; further work waits.
 pub const OFFLOADS_MAX: usize = 8;
 

@@ -50,6 +50,7 @@ pub async fn run<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Sen
 /// Does on this thread what has to be done in one poll of a task and may take its time. Meanwhile another
 /// thread serves the other tasks of this one. It costs some microseconds. A runtime of one thread has no
 /// other: there they wait.
+#[expect(clippy::disallowed_methods, reason = "what the library does in a poll cannot be moved")]
 pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     match flavor {

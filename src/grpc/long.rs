@@ -176,7 +176,7 @@ mod tests {
                 done.recv_timeout(std::time::Duration::from_secs(5)).is_ok()
             };
             let service = service_fn(move |_| {
-                let works = Box::pin(async move {
+                Box::pin(async move {
                     let called = work();
                     let message = futures::stream::once(async move {
                         let bytes = if called && work() { "yes" } else { "no" };
@@ -184,8 +184,7 @@ mod tests {
                     });
                     let body = Body::new(StreamBody::new(Box::pin(message)));
                     Ok::<_, Infallible>(Response::new(body))
-                });
-                works
+                })
             });
             let request = Request::post("/").header(ENCODING, encoding).body(Body::empty());
             let answer = Offloaded(service).oneshot(request.expect("a request")).await;
