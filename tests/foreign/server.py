@@ -13,6 +13,10 @@ from .rest import Rest
 
 READY = re.compile(r"http://([0-9.]+):([0-9]+)")
 ANY_PORT = "127.0.0.1:0"
+# A line of the log that somebody should read.
+ALARM = re.compile(r"^\S+ +(?:WARN|ERROR) ")
+# What a server says on a machine that has other work to do.
+SLOW = "the server is not ready, because its database does not answer"
 LINE_SECONDS = 30
 STOP_SECONDS = 10
 
@@ -22,6 +26,9 @@ class Server:
 
     It can be ended and started again on the same data folder; the port then is another one, unless
     `start` is told otherwise.
+
+    When it has ended, a warning or an error in its log that no test has declared by `expect` fails the
+    test: operators are to read each of them.
     """
 
     def __init__(
@@ -31,7 +38,12 @@ class Server:
         self._options = options
         # A command that runs the server, such as `prlimit`.
         self._under = under
+        self._expected = [SLOW]
         self.start(listen)
+
+    def expect(self, *messages: str) -> None:
+        """Declares warnings and errors of the log by what is in their lines."""
+        self._expected.extend(messages)
 
     @property
     def pid(self) -> int:
@@ -44,7 +56,7 @@ class Server:
         try:
             found = self.line(READY)
         except AssertionError:
-            self.kill()
+            self._end()
             raise
         self.url = found.group()
         self.endpoint = (found[1], int(found[2]))
@@ -53,6 +65,7 @@ class Server:
     def launch(self, listen: str = ANY_PORT, **variables: str) -> None:
         """Starts the process, with these variables in its environment, and does not wait."""
         self.log: list[str] = []
+        self._judged = False
         self._ended = False
         self._said = threading.Condition()
         self._process = subprocess.Popen(
@@ -83,11 +96,12 @@ class Server:
     def ended(self, seconds: float = STOP_SECONDS) -> int:
         """Waits until the process has ended, and returns its exit code."""
         try:
-            return self._process.wait(timeout=seconds)
+            code = self._process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
+            self._end()
             raise AssertionError(f"the server did not end in {seconds} s: {self.log}") from None
-        finally:
-            self.kill()
+        self.kill()
+        return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Stops the process by a signal, and sees that it ends in time and well."""
@@ -97,6 +111,19 @@ class Server:
             raise AssertionError(f"the server ended with exit code {code}: {self.log}")
 
     def kill(self) -> None:
+        """Ends the process at once, if it still runs, and sees that its log has no alarm."""
+        self._end()
+        if self._judged:
+            return
+        self._judged = True
+        alarms = filter(ALARM.match, self.log)
+        surprises = [
+            line for line in alarms if not any(message in line for message in self._expected)
+        ]
+        if surprises:
+            raise AssertionError("no test expects this in the log:\n" + "\n".join(surprises))
+
+    def _end(self) -> None:
         """Ends the process at once, if it still runs."""
         self._process.kill()
         self._process.wait()

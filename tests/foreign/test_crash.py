@@ -85,9 +85,11 @@ class CrashCase(unittest.TestCase):
     def _kill_a_start(self, server: Server) -> None:
         """Starts a server and kills it at any moment, most likely before it listens."""
         server.launch()
-        timer = threading.Timer(self._chance.uniform(0, 1.2 * self._start_seconds), server.kill)
+        seconds = self._chance.uniform(0, 1.2 * self._start_seconds)
+        timer = threading.Timer(seconds, server.send, [signal.SIGKILL])
         timer.start()
         timer.join()
+        server.kill()
         self._see_no_panic(server)
 
     def _see_no_panic(self, server: Server) -> None:
@@ -180,7 +182,9 @@ class AtAnyMoment(CrashCase):
         self._empty(server, writers)
 
     def _load_and_kill(self, server: Server, writers: list[Writer]) -> None:
-        timer = threading.Timer(self._chance.uniform(*LOAD_SECONDS), server.kill)
+        timer = threading.Timer(
+            self._chance.uniform(*LOAD_SECONDS), server.send, [signal.SIGKILL]
+        )
         timer.start()
         try:
             in_threads([partial(writer.run, server.endpoint) for writer in writers])

@@ -21,6 +21,7 @@ class LogTest(CommandCase):
 
     def break_object(self) -> None:
         """Puts a link to itself where the object was."""
+        self.server.expect(CAUSE)
         self.object.unlink()
         self.object.symlink_to(self.object)
 
@@ -101,6 +102,7 @@ class LogTest(CommandCase):
 
     def test_an_object_that_cannot_be_put(self) -> None:
         """Logs why an upload over REST could not store its part."""
+        self.server.expect(CAUSE, "a stored part cannot be read")
         folder = self.object.parent
         digits = folder.name
         self.object.unlink()

@@ -141,6 +141,7 @@ class OverloadTest(CommandCase):
         self.assertIn("clean: ", self.command("check", "--deep"))
 
     def test_it_stops_in_time_whoever_stands_still(self) -> None:
+        self.server.expect("cutting connections that have not ended")
         stalled = Stalled(self.server.endpoint, STALLED)
         self.addCleanup(stalled.close)
         # The last ones are served, so all are.

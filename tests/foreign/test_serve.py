@@ -215,6 +215,7 @@ class Starting(ServeCase):
 
     def test_every_name_is_taken_where_it_is_meant_and_the_log_says_so(self) -> None:
         self.server.stop()
+        self.server.expect("every host name is taken")
         self.server.start(IMAGESTORE_ALLOWED_HOST="*")
         with self.send("GET /health HTTP/1.1\r\nHost: any.example\r\n\r\n") as connection:
             self.assertIn(b" 200 OK\r\n", connection.recv(4096))
@@ -329,6 +330,7 @@ class Stopping(ServeCase):
         self.start_again()
 
     def test_a_second_signal_ends_it_at_once(self) -> None:
+        self.server.expect("a second signal, ending at once")
         self.rest.put("a", b"1")
         # An upload that stands still keeps the server as long as a stop may take.
         upload = self.send(
@@ -349,6 +351,12 @@ class Stopping(ServeCase):
         self.assertEqual(self.rest.tree(), {"a": b"1"})
 
     def test_a_database_that_is_locked_does_not_delay_it(self) -> None:
+        self.server.expect(
+            "operations are left to the next start",
+            "the database does not answer; calls are refused",
+            'cause="database is locked"',
+            "the store did not close in time",
+        )
         self.rest.put("V1/big", BIG)
         database = sqlite3.connect(self.server.data / "namespace.sqlite", isolation_level=None)
         self.addCleanup(database.close)

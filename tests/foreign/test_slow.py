@@ -47,6 +47,10 @@ class SlowDiskTest(unittest.TestCase):
 
     def test_the_log_is_bounded(self) -> None:
         """Refuses as busy what finds no room in the log, and loses nothing."""
+        self._server.expect(
+            "the database does not answer; calls are refused",
+            "the write-ahead log is at its bound",
+        )
         fcntl.flock(self._gate, fcntl.LOCK_EX)
         with ThreadPoolExecutor(CLIENTS) as clients:
             stored = list(clients.map(self._fill, range(CLIENTS)))
