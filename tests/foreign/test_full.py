@@ -122,6 +122,11 @@ class FullDiskTest(unittest.TestCase):
     def test_the_last_byte(self) -> None:
         """Refuses every change that needs room, whoever notices, deletes, and loses nothing."""
         self._start("--reserve", "0")
+        self._server.expect(
+            "the disk is full, so that the log of the database stays",
+            "the disk has no room for the whole log of the database",
+            "the write-ahead log cannot be moved into the database file",
+        )
         self._put_all()
         for number in range(3):
             self._put(f"gone/{number}/file", self._bytes(100))
