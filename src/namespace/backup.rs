@@ -19,10 +19,11 @@ use crate::{
     namespace::{
         content::{self, PartRow},
         counted::Counted,
+        entries::{self, Key},
         garbage::Ref,
         pin::{self, Owner},
         schema::{self, ROOT},
-        sql::{Row, Tx, params},
+        sql::{Tx, params},
         sums,
         tree::{self, File, Target},
     },
@@ -60,18 +61,13 @@ pub struct Batch {
     pub records: Vec<BackupRecord>,
 }
 
-/// The key of an entry in its folder.
-type Key = (String, String);
-
 /// A folder on the way down.
 #[derive(Debug)]
 struct Open {
     id: i64,
     path: StorePath,
-    /// The last key that was read.
-    after: Key,
-    /// Whether the rows are the last ones of the stage.
-    is_last: bool,
+    /// The last key that was read; nothing if it is the last one of the stage.
+    after: Option<Key>,
     stage: Stage,
 }
 
@@ -149,8 +145,7 @@ impl Walk {
             if !page.done.is_empty() {
                 batch.records.push(BackupRecord::Entries(std::mem::take(&mut page.done)));
             }
-            if !open.is_last {
-                open.next_entries(tx)?;
+            if open.next_entries(tx)? {
                 return Ok(false);
             }
             let totals = tree::totals(tx, &Target::Folder(open.id))?;
@@ -234,7 +229,7 @@ impl Walk {
 impl Open {
     fn new(id: i64, path: StorePath) -> Self {
         let stage = Stage::Folders(VecDeque::new());
-        Self { id, path, after: Key::default(), is_last: false, stage }
+        Self { id, path, after: Some(Key::default()), stage }
     }
 
     /// The next folder in this one; after the last one the entries are next.
@@ -243,45 +238,28 @@ impl Open {
         if let Some((name, id)) = ready.pop_front() {
             return Ok(Some(Self::new(id, self.path.child(&name))));
         }
-        if self.is_last {
+        let Some(after) = self.after.take() else {
             self.stage = Stage::Entries(Page::default());
-            (self.after, self.is_last) = (Key::default(), false);
+            self.after = Some(Key::default());
             return Ok(None);
-        }
-        let sql = "SELECT folded, name, child FROM entry
-                   WHERE folder = $1 AND child IS NOT NULL AND (folded, name) > ($2, $3)
-                   ORDER BY folded, name LIMIT $4";
-        let rows = tx.all(sql, params![self.id, &self.after.0, &self.after.1, PAGE])?;
-        for row in &rows {
-            ready.push_back((row.text(1)?, row.int(2)?));
-        }
-        self.turn(&rows)
-    }
-
-    fn next_entries(&mut self, tx: &mut Tx<'_>) -> Result<()> {
-        let sql = "SELECT folded, name, child, content, size, version, modified FROM entry
-                   WHERE folder = $1 AND (folded, name) > ($2, $3)
-                   ORDER BY folded, name LIMIT $4";
-        let rows = tx.all(sql, params![self.id, &self.after.0, &self.after.1, PAGE])?;
-        if let Stage::Entries(page) = &mut self.stage {
-            for row in &rows {
-                page.rows.push_back((row.text(1)?, Target::from_row(row, 2)?));
-            }
-        }
-        self.turn(&rows).map(drop)
-    }
-
-    /// Remembers where the next page begins.
-    fn turn(&mut self, rows: &[Row]) -> Result<Option<Self>> {
-        self.is_last = rows.len() < BACKUP_PAGE_ROWS;
-        if let Some(row) = rows.last() {
-            self.after = (row.text(0)?, row.text(1)?);
-        }
+        };
+        let page = entries::folders(tx, self.id, &after, BACKUP_PAGE_ROWS)?;
+        ready.extend(page.rows.into_iter().map(|((_, name), id)| (name, id)));
+        self.after = page.next;
         Ok(None)
     }
-}
 
-const PAGE: i64 = BACKUP_PAGE_ROWS as i64;
+    /// Reads the next page of entries. Returns whether there was one.
+    fn next_entries(&mut self, tx: &mut Tx<'_>) -> Result<bool> {
+        let Some(after) = self.after.take() else { return Ok(false) };
+        let found = entries::targets(tx, self.id, &after, BACKUP_PAGE_ROWS)?;
+        if let Stage::Entries(page) = &mut self.stage {
+            page.rows.extend(found.rows.into_iter().map(|((_, name), target)| (name, target)));
+        }
+        self.after = found.next;
+        Ok(true)
+    }
+}
 
 fn corrupt(path: &StorePath) -> Error {
     let message = format!("\"{path}\" is damaged in the store; upload it again or delete it");

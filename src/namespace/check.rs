@@ -36,6 +36,7 @@ use crate::{
             folders::{Tally, entries, folders},
             sessions::{Run, chunks, sessions},
         },
+        entries::Key,
         sql::{Row, Tx, params},
     },
 };
@@ -70,7 +71,7 @@ pub struct Scan(At);
 
 #[derive(Debug)]
 enum At {
-    Entries { after: (i64, String, String), tally: Option<Tally> },
+    Entries { after: (i64, Key), tally: Option<Tally> },
     Folders(i64),
     Lists { after: (i64, i64), list: Option<List> },
     Contents(i64),

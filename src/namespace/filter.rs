@@ -13,7 +13,7 @@
 //! name of any.
 
 mod build;
-mod entries;
+mod cursor;
 mod search;
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ use crate::{
     model::Usage,
     namespace::{
         counted::{Counted, Sums},
+        entries::{self, Link, Target},
         schema::ROOT,
-        sql::{Row, Tx, count, params},
+        sql::{Tx, count, params},
     },
 };
 
@@ -64,15 +65,31 @@ impl Ref {
     }
 }
 
+impl Target {
+    /// What garbage collection knows it as.
+    pub fn as_ref(&self) -> Ref {
+        match self {
+            Self::Folder(id) => Ref::folder(*id),
+            Self::File(file) => Ref::content(file.content),
+        }
+    }
+}
+
+impl Link {
+    /// What garbage collection knows it as; one that is damaged may be two things, or none.
+    pub fn refs(self) -> impl Iterator<Item = Ref> {
+        let child = self.child.map(Ref::folder);
+        child.into_iter().chain(self.content.map(Ref::content))
+    }
+}
+
 /// Whether anything refers to it: an entry, a list of parts, a chunk or a pin, expired or not.
 pub fn is_referenced(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
     let id = target.id;
     let referenced = match target.kind {
         Kind::Folder if id == ROOT => true,
-        Kind::Folder => tx.exists("SELECT 1 FROM entry WHERE child = $1 LIMIT 1", params![id])?,
-        Kind::Content => {
-            tx.exists("SELECT 1 FROM entry WHERE content = $1 LIMIT 1", params![id])?
-        }
+        Kind::Folder => entries::folder_refs(tx, id)? > 0,
+        Kind::Content => entries::is_content_used(tx, id)?,
         Kind::Part => {
             tx.exists("SELECT 1 FROM content_part WHERE part = $1 LIMIT 1", params![id])?
                 || tx.exists("SELECT 1 FROM upload_chunk WHERE part = $1 LIMIT 1", params![id])?
@@ -119,15 +136,17 @@ fn put_aside(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
         Kind::Folder => concat!(
             "SELECT (SELECT ",
             count!("f.bytes"),
-            " FROM folder f WHERE f.id = $1
-               AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = f.id)),
+            " FROM folder f WHERE f.id = $1 AND NOT ",
+            entries::has_folder_ref!("f.id"),
+            "),
              (SELECT bytes FROM garbage WHERE kind = 1 AND id = $1)"
         ),
         Kind::Content => concat!(
             "SELECT (SELECT ",
             count!("c.size"),
-            " FROM content c WHERE c.id = $1
-               AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = c.id)),
+            " FROM content c WHERE c.id = $1 AND NOT ",
+            entries::has_content_ref!("c.id"),
+            "),
              (SELECT bytes FROM garbage WHERE kind = 2 AND id = $1)"
         ),
         Kind::Part => concat!(
@@ -216,21 +235,15 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
     if is_referenced(tx, folder)? {
         return forget(tx, folder);
     }
-    let sql = "SELECT e.folded, e.name, e.child, e.content, e.size, f.bytes
-               FROM entry e LEFT JOIN folder f ON f.id = e.child
-               WHERE e.folder = $1 ORDER BY e.folded, e.name LIMIT $2";
-    let rows = tx.all(sql, params![id, RECLAIM_CHUNK_ROWS as i64])?;
+    let taken = entries::take(tx, id, RECLAIM_CHUNK_ROWS)?;
     let mut bytes = 0;
-    for row in &rows {
-        bytes += row.opt_count(5)?.unwrap_or(row.count(4)?);
-        let (folded, name) = (row.text(0)?, row.text(1)?);
-        let sql = "DELETE FROM entry WHERE folder = $1 AND folded = $2 AND name = $3";
-        tx.execute(sql, params![id, &folded, &name])?;
-        for target in entry_refs(row, 2)? {
+    for entry in &taken {
+        bytes += entry.bytes;
+        for target in entry.link.refs() {
             let_go_since(tx, target, since)?;
         }
     }
-    if rows.len() < RECLAIM_CHUNK_ROWS {
+    if taken.len() < RECLAIM_CHUNK_ROWS {
         let gone = tx.execute("DELETE FROM folder WHERE id = $1", params![id])?;
         tx.count(Counted::Folders, -(gone as i64), 0);
         return forget(tx, folder);
@@ -240,13 +253,6 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
                WHERE id = $2";
     tx.execute(sql, params![bytes, id])?;
     take_out(tx, folder, bytes)
-}
-
-/// What an entry refers to: its columns `child` and `content`, from `column` on.
-pub fn entry_refs(row: &Row, column: usize) -> Result<impl Iterator<Item = Ref> + use<>> {
-    let child = row.opt_int(column)?.map(Ref::folder);
-    let content = row.opt_int(column + 1)?.map(Ref::content);
-    Ok(child.into_iter().chain(content))
 }
 
 fn reclaim_content(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {

@@ -3,12 +3,12 @@
 use crate::{
     error::{Error, Kind, Result},
     limits::{LIST_PAGE_BYTES, LIST_PAGE_DEFAULT, LIST_PAGE_MAX},
-    model::{Entry, EntryKind, FileVersion, Info, Listing, Stat, StorePath, Totals, Usage, folded},
+    model::{Entry, EntryKind, FileVersion, Info, Listing, Stat, StorePath, Totals, Usage},
     namespace::{
         content,
         counted::Counted,
-        garbage, schema,
-        sql::{Row, Tx, params},
+        entries, garbage, schema,
+        sql::Tx,
         sums,
         tree::{self, File, Target},
     },
@@ -80,30 +80,18 @@ pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Resu
     };
     let change_tag = Some(tree::change_tag(tx, folder)?);
     let size = if size == 0 { LIST_PAGE_DEFAULT } else { size.min(LIST_PAGE_MAX) };
-    let sql = "SELECT e.name, e.child, e.content, e.size, e.version, e.modified, f.files, f.bytes
-               FROM entry e LEFT JOIN folder f ON f.id = e.child
-               WHERE e.folder = $1 AND (e.folded, e.name) >= ($2, $3)
-               ORDER BY e.folded, e.name LIMIT $4";
-    let rows = tx.all(sql, params![folder, &folded(token), token, size as i64 + 1])?;
+    let rows = entries::list(tx, folder, token, size + 1)?;
     let mut items: Vec<Entry> = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     for row in &rows {
-        let name = row.text(0)?;
+        let name = row.name()?;
         bytes += path.as_str().len() + name.len() + ENTRY_OVERHEAD_BYTES;
         if items.len() == size || (bytes > LIST_PAGE_BYTES && !items.is_empty()) {
             return Ok(Listing { items, next: Some(name), change_tag });
         }
-        let totals = child_totals(row)?;
-        items.push(to_entry(path.child(&name), &Target::from_row(row, 1)?, totals, version));
+        items.push(to_entry(path.child(&name), &row.target()?, row.totals()?, version));
     }
     Ok(Listing { items, next: None, change_tag })
-}
-
-fn child_totals(row: &Row) -> Result<Totals> {
-    Ok(Totals {
-        files: row.opt_count(6)?.unwrap_or_default(),
-        bytes: row.opt_count(7)?.unwrap_or_default(),
-    })
 }
 
 /// `folder` are the totals where the target is one; `version` has the epoch of the store.
@@ -121,7 +109,7 @@ fn to_entry(path: StorePath, target: &Target, folder: Totals, version: FileVersi
 /// The space used, as far as the namespace knows it.
 pub fn info(tx: &mut Tx<'_>) -> Result<Info> {
     let logical = tree::totals(tx, &Target::Folder(schema::ROOT))?;
-    let registered = match tree::entry(tx, schema::ROOT, "Store")? {
+    let registered = match entries::get(tx, schema::ROOT, "Store")? {
         Some(target) => tree::totals(tx, &target)?,
         None => Totals::default(),
     };

@@ -12,6 +12,7 @@ pub mod condition;
 pub mod content;
 pub mod copy;
 pub mod counted;
+pub mod entries;
 pub mod filter;
 pub mod garbage;
 pub mod list;

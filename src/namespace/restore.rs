@@ -20,6 +20,7 @@ use crate::{
     model::{BackupEntry, BackupRecord, BackupTarget, Digest, StorePath, Taken, Totals, folded},
     namespace::{
         content::{self, Part, Place},
+        entries,
         garbage::Ref,
         pin::{self, Owner},
         reach::Reach,
@@ -81,7 +82,7 @@ pub struct Build {
 /// # Errors
 /// `AlreadyExists`.
 pub fn check_empty(tx: &mut Tx<'_>) -> Result<()> {
-    if tree::is_empty(tx, ROOT)? {
+    if entries::is_empty(tx, ROOT)? {
         return Ok(());
     }
     let files = tree::totals(tx, &Target::Folder(ROOT))?.files;
@@ -213,7 +214,7 @@ impl Build {
         if totals.files == 0 {
             return Err(damaged("a folder below the root is empty"));
         }
-        tree::insert_entry(tx, open.id, &entry.name, &target)?;
+        entries::put(tx, open.id, &entry.name, &target)?;
         if is_pinned {
             self.pinned -= 1;
             pin::hand_over(tx, &self.owner, target.as_ref())?;

@@ -1,59 +1,43 @@
 //! The tables, and the format of the store.
 
+mod steps;
+
 use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::PATH_DEPTH_MAX,
     model::FileVersion,
     namespace::{
         counted::Counted,
+        entries,
+        schema::steps::STEPS,
         sql::{Tx, params},
-        sums,
     },
 };
 
 /// The format that this program writes. A store of a newer one is refused, one of an older is brought up
-/// to it by `STEPS`.
+/// to it in steps.
 pub const FORMAT: i64 = 1 + STEPS.len() as i64;
-
-/// What brings a store from one format to the next, the first one from the first.
-const STEPS: [fn(&mut Tx<'_>) -> Result<()>; 3] = [to_format_2, to_format_3, to_format_4];
 
 /// The id of the root folder.
 pub const ROOT: i64 = 1;
 
-/// The table of the [`sums`](super::sums) that the store keeps of itself.
-macro_rules! sums_table {
-    () => {
-        "
-CREATE TABLE sums (kind BIGINT PRIMARY KEY, number BIGINT NOT NULL, bytes BIGINT NOT NULL){clustered};"
-    };
-}
-
-/// The tables, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
+/// The tables of a new store, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
 ///
-/// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
-/// whether a folder is shared. `garbage.bytes` is what it frees at most; NULL where a path led to it when
-/// it was let go of. `pin.server` is the run of the server whose work holds it. `operation.change` rises with every change of an operation's state, and so in the order of
-/// commits. `folder.changes` counts the writes to a folder and below it. `dead_object.claimed` is 1 from
-/// before the object is deleted. `upload_session_path` holds the beginning of a path, because PostgreSQL
-/// has no index for values of more than some 2,700 bytes.
+/// `garbage.bytes` is what it frees at most; NULL where a path led to it when it was let go of.
+/// `pin.server` is the run of the server whose work holds it. `operation.change` rises with every change
+/// of an operation's state, and so in the order of commits. `folder.changes` counts the writes to a folder
+/// and below it. `dead_object.claimed` is 1 from before the object is deleted. `upload_session_path` holds
+/// the beginning of a path, because PostgreSQL has no index for values of more than some 2,700 bytes.
 pub const TABLES: &str = concat!(
-    sums_table!(),
     "
+CREATE TABLE sums (kind BIGINT PRIMARY KEY, number BIGINT NOT NULL, bytes BIGINT NOT NULL){clustered};
 CREATE TABLE meta (name {text} PRIMARY KEY, value BIGINT NOT NULL){clustered};
 CREATE TABLE folder (
   id {id}, files BIGINT NOT NULL, bytes BIGINT NOT NULL,
-  depth BIGINT NOT NULL, length BIGINT NOT NULL, changes BIGINT NOT NULL DEFAULT 0);
-CREATE TABLE entry (
-  folder BIGINT NOT NULL, folded {text} NOT NULL, name {text} NOT NULL,
-  child BIGINT, content BIGINT, size BIGINT NOT NULL, version BIGINT NOT NULL,
-  modified BIGINT NOT NULL,
-  PRIMARY KEY (folder, folded, name)){clustered};
-CREATE INDEX entry_child ON entry (child) WHERE child IS NOT NULL;
-CREATE INDEX entry_content ON entry (content) WHERE content IS NOT NULL;
-CREATE INDEX entry_subfolder ON entry (folder, folded, name, child) WHERE child IS NOT NULL;
+  depth BIGINT NOT NULL, length BIGINT NOT NULL, changes BIGINT NOT NULL DEFAULT 0);",
+    entries::table!(),
+    "
 CREATE TABLE content (id {id}, size BIGINT NOT NULL, etag {bytes} UNIQUE, digest {bytes});
 CREATE INDEX content_no_digest ON content (id) WHERE digest IS NULL;
 CREATE TABLE content_part (
@@ -147,91 +131,6 @@ pub fn bring_up_to_date(tx: &mut Tx<'_>) -> Result<()> {
         tx.execute("UPDATE meta SET value = $1 WHERE name = 'format'", params![from + 1])?;
     }
     Ok(())
-}
-
-/// Adds what the first format did not have: the reach of folders, the number of pieces of sessions, and
-/// the id of the store.
-fn to_format_2(tx: &mut Tx<'_>) -> Result<()> {
-    add_reach(tx)?;
-    add_pieces(tx)?;
-    tx.execute("INSERT INTO meta (name, value) VALUES ('store', $1)", params![new_id()]).map(drop)
-}
-
-/// Adds what the second format did not have: the changes of operations and folders, and the claims of dead
-/// objects.
-fn to_format_3(tx: &mut Tx<'_>) -> Result<()> {
-    for sql in [
-        "ALTER TABLE folder ADD COLUMN changes BIGINT NOT NULL DEFAULT 0",
-        "ALTER TABLE operation ADD COLUMN change BIGINT NOT NULL DEFAULT 0",
-        "ALTER TABLE operation ADD COLUMN files_replaced BIGINT NOT NULL DEFAULT 0",
-        "ALTER TABLE operation ADD COLUMN skip_files_unmatched TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE dead_object ADD COLUMN claimed BIGINT NOT NULL DEFAULT 0",
-        "UPDATE operation SET change = seq",
-        "CREATE INDEX operation_change ON operation (change)",
-        "INSERT INTO meta (name, value)
-           SELECT 'change', COALESCE(MAX(change), 0) FROM operation",
-        "INSERT INTO meta (name, value) VALUES ('change_forgotten', 0)",
-    ] {
-        tx.execute(sql, &[])?;
-    }
-    Ok(())
-}
-
-/// Adds what the third format did not have: the sums that are kept, and what each piece of garbage frees.
-/// Pins no longer expire; those of a run of the server that is over are dropped.
-fn to_format_4(tx: &mut Tx<'_>) -> Result<()> {
-    tx.make_tables(sums_table!())?;
-    for sql in [
-        "DROP INDEX part_inline_size",
-        "DROP INDEX part_object_size",
-        "DROP INDEX pin_expires",
-        "ALTER TABLE pin DROP COLUMN expires",
-        "CREATE INDEX pin_server ON pin (server)",
-        "ALTER TABLE garbage ADD COLUMN bytes BIGINT",
-        "UPDATE garbage SET bytes = (SELECT p.size FROM part p WHERE p.id = garbage.id)
-         WHERE kind = 3",
-        "UPDATE garbage SET bytes = (SELECT c.size FROM content c WHERE c.id = garbage.id)
-         WHERE kind = 2 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = garbage.id)",
-        "UPDATE garbage SET bytes = (SELECT f.bytes FROM folder f WHERE f.id = garbage.id)
-         WHERE kind = 1 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = garbage.id)",
-    ] {
-        tx.execute(sql, &[])?;
-    }
-    for what in Counted::ALL {
-        let now = sums::recount(tx, what)?;
-        tx.count(what, now.count, now.bytes);
-    }
-    Ok(())
-}
-
-/// Adds the reach of folders to a store of the first format. Each pass looks at all entries and counts
-/// one more name of every path; what is deeper than a path may be is found to be too deep.
-fn add_reach(tx: &mut Tx<'_>) -> Result<()> {
-    tx.execute("ALTER TABLE folder ADD COLUMN depth BIGINT NOT NULL DEFAULT 0", &[])?;
-    tx.execute("ALTER TABLE folder ADD COLUMN length BIGINT NOT NULL DEFAULT 0", &[])?;
-    for _ in 0..=PATH_DEPTH_MAX {
-        let raised = tx.execute(
-            "UPDATE folder SET depth = below.depth, length = below.length
-             FROM (SELECT e.folder, MAX(1 + COALESCE(f.depth, 0)) AS depth,
-                     MAX(OCTET_LENGTH(e.name) + COALESCE(1 + f.length, 0)) AS length
-                   FROM entry e LEFT JOIN folder f ON f.id = e.child GROUP BY e.folder) AS below
-             WHERE below.folder = folder.id
-               AND (folder.depth <> below.depth OR folder.length <> below.length)",
-            &[],
-        )?;
-        if raised == 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Counts the pieces of the upload sessions of a store of the first format.
-fn add_pieces(tx: &mut Tx<'_>) -> Result<()> {
-    tx.execute("ALTER TABLE upload_session ADD COLUMN pieces BIGINT NOT NULL DEFAULT 0", &[])?;
-    let sql = "UPDATE upload_session SET pieces =
-                 (SELECT COUNT(*) FROM upload_chunk WHERE session = upload_session.id)";
-    tx.execute(sql, &[]).map(drop)
 }
 
 /// Takes over the epoch of a store that is restored, and its file versions: the next one is above all

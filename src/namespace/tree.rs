@@ -12,6 +12,7 @@
 mod place;
 pub mod reach;
 
+pub use super::entries::{File, Target};
 pub use place::{check_file_fits, check_same_kind, look};
 
 use reach::Reach;
@@ -19,75 +20,22 @@ use reach::Reach;
 use crate::{
     error::{Error, Kind, Result},
     limits::TOTAL_MAX,
-    model::{FileVersion, MARK_FILE, StorePath, Totals, folded},
+    model::{FileVersion, MARK_FILE, StorePath, Totals},
     namespace::{
         counted::Counted,
-        garbage::{Ref, entry_refs, is_pinned, let_go, let_go_if_last},
+        entries,
+        garbage::{Ref, is_pinned, let_go, let_go_if_last},
         schema::{self, ROOT},
-        sql::{Row, Tx, count, params},
+        sql::{Tx, count, params},
     },
 };
-
-/// What an entry refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A folder, by its id.
-    Folder(i64),
-    /// A file.
-    File(File),
-}
-
-/// A file as its entry has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct File {
-    /// The id of its content.
-    pub content: i64,
-    /// Its size.
-    pub size: i64,
-    /// The number of its version.
-    pub version: i64,
-    /// When it was uploaded, in microseconds since 1970.
-    pub modified: i64,
-}
-
-impl Target {
-    /// What garbage collection knows it as.
-    pub fn as_ref(&self) -> Ref {
-        match self {
-            Self::Folder(id) => Ref::folder(*id),
-            Self::File(file) => Ref::content(file.content),
-        }
-    }
-
-    /// Reads the columns `child, content, size, version, modified`, from `column` on.
-    pub fn from_row(row: &Row, column: usize) -> Result<Self> {
-        if let Some(child) = row.opt_int(column)? {
-            return Ok(Self::Folder(child));
-        }
-        Ok(Self::File(File {
-            content: row.int(column + 1)?,
-            size: row.count(column + 2)?,
-            version: row.int(column + 3)?,
-            modified: row.int(column + 4)?,
-        }))
-    }
-}
-
-/// Looks up one name in one folder.
-pub fn entry(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Option<Target>> {
-    let sql = "SELECT child, content, size, version, modified FROM entry
-               WHERE folder = $1 AND folded = $2 AND name = $3";
-    tx.first(sql, params![folder, &folded(name), name])?
-        .map(|row| Target::from_row(&row, 0))
-        .transpose()
-}
 
 /// Looks up a path; the root is a folder.
 pub fn resolve(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Target>> {
     let mut target = Target::Folder(ROOT);
     for name in path.names() {
         let Target::Folder(folder) = target else { return Ok(None) };
-        match entry(tx, folder, name)? {
+        match entries::get(tx, folder, name)? {
             Some(found) => target = found,
             None => return Ok(None),
         }
@@ -119,14 +67,17 @@ pub fn change_tag(tx: &mut Tx<'_>, folder: i64) -> Result<String> {
 /// Counts a change of a folder that no write at a path makes: in it, and in the folders that show its
 /// totals.
 pub fn count_change(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
-    let sql = "UPDATE folder SET changes = changes + 1
-               WHERE id = $1 OR id IN (SELECT folder FROM entry WHERE child = $1)";
+    let sql = concat!(
+        "UPDATE folder SET changes = changes + 1 WHERE id = $1 OR id IN (",
+        entries::folders_above!("$1"),
+        ")"
+    );
     tx.execute(sql, params![folder]).map(drop)
 }
 
 /// Whether a folder has its mark file: a file of exactly that name.
 pub fn has_mark(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
-    Ok(matches!(entry(tx, folder, MARK_FILE)?, Some(Target::File(_))))
+    Ok(matches!(entries::get(tx, folder, MARK_FILE)?, Some(Target::File(_))))
 }
 
 /// The version that a number stands for in this store.
@@ -145,7 +96,7 @@ pub fn clear_above(tx: &mut Tx<'_>, path: &StorePath) -> Result<Totals> {
         let Target::Folder(folder) = target else {
             return Ok(remove(tx, &at)?.unwrap_or_default());
         };
-        let Some(found) = entry(tx, folder, name)? else { break };
+        let Some(found) = entries::get(tx, folder, name)? else { break };
         (target, at) = (found, at.child(name));
     }
     Ok(Totals::default())
@@ -176,7 +127,7 @@ pub fn put(
     check_totals(tx, delta)?;
     let chain = unshare(tx, &above)?;
     let folder = chain.last().copied().unwrap_or(ROOT);
-    insert_entry(tx, folder, name, target)?;
+    entries::put(tx, folder, name, target)?;
     record_change(tx, &chain, delta)?;
     reach::raise(tx, path, &chain, below)?;
     if let Some(old) = old {
@@ -200,16 +151,11 @@ pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
     for (folder, name) in chain.iter().zip(&names).rev() {
         delete_entry(tx, *folder, name)?;
         // What it holds decides, and not its totals: were those wrong, files would be lost.
-        if *folder == ROOT || !is_empty(tx, *folder)? {
+        if *folder == ROOT || !entries::is_empty(tx, *folder)? {
             break;
         }
     }
     Ok(Some(gone))
-}
-
-/// Whether a folder holds nothing.
-pub fn is_empty(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
-    Ok(!tx.exists("SELECT 1 FROM entry WHERE folder = $1 LIMIT 1", params![folder])?)
 }
 
 /// Makes the folders of a path exist and be unshared. Returns their ids, from the root down.
@@ -217,15 +163,15 @@ fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
     let mut folder = ROOT;
     let mut chain = vec![ROOT];
     for name in names {
-        folder = match entry(tx, folder, name)? {
+        folder = match entries::get(tx, folder, name)? {
             None => {
                 let new = new_folder(tx, Totals::default(), Reach::default())?;
-                insert_entry(tx, folder, name, &Target::Folder(new))?;
+                entries::put(tx, folder, name, &Target::Folder(new))?;
                 new
             }
             Some(Target::Folder(child)) if is_shared(tx, child)? => {
                 let clone = clone(tx, child)?;
-                insert_entry(tx, folder, name, &Target::Folder(clone))?;
+                entries::put(tx, folder, name, &Target::Folder(clone))?;
                 // Paths lead to what is below through the clone now.
                 let_go_if_last(tx, Ref::folder(child))?;
                 clone
@@ -243,8 +189,8 @@ fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
 /// Whether more than one entry or pin refers to a folder: a question to the index, not a counter
 /// that can drift.
 fn is_shared(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
-    let rows = tx.all("SELECT 1 FROM entry WHERE child = $1 LIMIT 2", params![folder])?;
-    Ok(rows.len() > 1 || (!rows.is_empty() && is_pinned(tx, Ref::folder(folder))?))
+    let refs = entries::folder_refs(tx, folder)?;
+    Ok(refs > 1 || (refs > 0 && is_pinned(tx, Ref::folder(folder))?))
 }
 
 /// Makes a folder with the totals and entries of another one, which nothing refers to yet.
@@ -253,18 +199,8 @@ pub fn clone(tx: &mut Tx<'_>, folder: i64) -> Result<i64> {
                SELECT files, bytes, depth, length FROM folder WHERE id = $1 RETURNING id";
     let clone = tx.one(sql, params![folder])?.int(0)?;
     tx.count(Counted::Folders, 1, 0);
-    copy_entries(tx, folder, clone)?;
+    entries::copy_all(tx, folder, clone)?;
     Ok(clone)
-}
-
-fn copy_entries(tx: &mut Tx<'_>, from: i64, to: i64) -> Result<()> {
-    tx.execute(
-        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
-         SELECT $1, folded, name, child, content, size, version, modified FROM entry
-         WHERE folder = $2",
-        params![to, from],
-    )?;
-    Ok(())
 }
 
 /// Gives the root, which is empty, the totals and entries of another folder.
@@ -273,7 +209,7 @@ pub fn fill_root(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
     let (totals, reach) = (totals(tx, &from)?, reach::below(tx, &from)?);
     set_sums(tx, ROOT, totals, reach)?;
     count_change(tx, ROOT)?;
-    copy_entries(tx, folder, ROOT)
+    entries::copy_all(tx, folder, ROOT)
 }
 
 /// Sets what a folder says of what is below it.
@@ -293,37 +229,8 @@ pub fn new_folder(tx: &mut Tx<'_>, totals: Totals, reach: Reach) -> Result<i64> 
     Ok(id)
 }
 
-/// Makes an entry, or repoints it. Whoever repoints lets go of the old target.
-pub fn insert_entry(tx: &mut Tx<'_>, folder: i64, name: &str, target: &Target) -> Result<()> {
-    let (child, file) = match target {
-        Target::Folder(id) => (Some(*id), None),
-        Target::File(file) => (None, Some(*file)),
-    };
-    tx.execute(
-        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-         ON CONFLICT (folder, folded, name) DO UPDATE SET
-           child = excluded.child, content = excluded.content, size = excluded.size,
-           version = excluded.version, modified = excluded.modified",
-        params![
-            folder,
-            &folded(name),
-            name,
-            child,
-            file.map(|file| file.content),
-            file.map_or(0, |file| file.size),
-            file.map_or(0, |file| file.version),
-            file.map_or(0, |file| file.modified),
-        ],
-    )?;
-    Ok(())
-}
-
 fn delete_entry(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<()> {
-    let sql = "DELETE FROM entry WHERE folder = $1 AND folded = $2 AND name = $3
-               RETURNING child, content";
-    let row = tx.one(sql, params![folder, &folded(name), name])?;
-    for target in entry_refs(&row, 0)? {
+    for target in entries::remove(tx, folder, name)?.refs() {
         let_go(tx, target)?;
     }
     Ok(())

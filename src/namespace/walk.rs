@@ -9,13 +9,14 @@ use crate::{
     limits::STEP,
     model::StorePath,
     namespace::{
-        sql::{Tx, params},
+        entries::{self, Key},
+        sql::Tx,
         tree::Target,
     },
 };
 
-/// Files that one step returns at most.
-const STEP_FILES: i64 = 512;
+/// Entries that one step reads at most.
+const STEP_ENTRIES: usize = 512;
 
 /// A file of the walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub struct Walk {
     order: Vec<i64>,
     is_ordered: bool,
     at: usize,
-    after: (String, String),
+    after: Key,
 }
 
 impl Walk {
@@ -65,7 +66,7 @@ impl Walk {
         }
     }
 
-    /// Goes on for about [`STEP`] or 512 files. `None`: there are no more files.
+    /// Goes on for about [`STEP`] or 512 entries. `None`: there are no more files.
     ///
     /// # Errors
     /// Those of the engine.
@@ -76,26 +77,21 @@ impl Walk {
         }
         let Some(id) = self.order.get(self.at) else { return Ok(None) };
         let Some(folder) = self.folders.get(id) else { return Ok(None) };
-        let rows = tx.all(
-            "SELECT folded, name, content, size FROM entry
-             WHERE folder = $1 AND (folded, name) > ($2, $3) AND content IS NOT NULL
-             ORDER BY folded, name LIMIT $4",
-            params![*id, &self.after.0, &self.after.1, STEP_FILES],
-        )?;
-        let mut files = Vec::with_capacity(rows.len());
-        for row in &rows {
-            self.after = (row.text(0)?, row.text(1)?);
+        let page = entries::links(tx, *id, &self.after, STEP_ENTRIES)?;
+        let mut files = Vec::with_capacity(page.rows.len());
+        for ((_, name), entry) in &page.rows {
+            let Some(content) = entry.link.content else { continue };
             files.push(WalkedFile {
-                path: folder.path.child(&self.after.1),
-                content: row.int(2)?,
-                size: row.count(3)?,
+                path: folder.path.child(name),
+                content,
+                size: entry.size,
                 times: folder.times,
             });
         }
-        if (rows.len() as i64) < STEP_FILES {
+        if page.next.is_none() {
             self.at += 1;
-            self.after = Default::default();
         }
+        self.after = page.next.unwrap_or_default();
         Ok(Some(files))
     }
 
@@ -132,23 +128,23 @@ impl Walk {
 
     /// Reads the folders of a folder; new ones have no times yet.
     fn read_children(&mut self, tx: &mut Tx<'_>, id: i64) -> Result<()> {
-        let sql = "SELECT name, child FROM entry WHERE folder = $1 AND child IS NOT NULL
-                   ORDER BY folded, name";
-        let rows = tx.all(sql, params![id])?;
         let Some(folder) = self.folders.get_mut(&id) else { return Ok(()) };
         // It is being walked; the times are counted when all are known.
         folder.times = 1;
         let path = folder.path.clone();
-        let mut children = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let child = row.int(1)?;
-            children.push(child);
-            let name = row.text(0)?;
-            self.folders.entry(child).or_insert_with(|| Folder {
-                path: path.child(&name),
-                children: Vec::new(),
-                times: 0,
-            });
+        let mut children = Vec::new();
+        let mut after = Some(Key::default());
+        while let Some(key) = after {
+            let page = entries::folders(tx, id, &key, STEP_ENTRIES)?;
+            for ((_, name), child) in page.rows {
+                children.push(child);
+                self.folders.entry(child).or_insert_with(|| Folder {
+                    path: path.child(&name),
+                    children: Vec::new(),
+                    times: 0,
+                });
+            }
+            after = page.next;
         }
         if let Some(folder) = self.folders.get_mut(&id) {
             folder.children = children;

@@ -188,6 +188,62 @@ fn a_crate_stays_where_it_belongs() {
     assert_none(&wrong);
 }
 
+/// Words one of which is in every piece of SQL that names a table.
+const SQL: [&str; 8] = ["SELECT", "FROM", "JOIN", "INTO", "UPDATE", "TABLE", "ON", "EXISTS"];
+
+/// The files and folders that alone may have statements on a table.
+const STATEMENTS: [(&str, &[&str]); 1] = [(
+    "entry",
+    &["src/namespace/entries.rs", "src/namespace/entries", "src/namespace/schema/steps.rs"],
+)];
+
+/// The strings of some code that are SQL with a table among its words.
+fn statements_on(code: &str, table: &str) -> Vec<String> {
+    let (mut strings, mut string, mut is_escaped) = (Vec::new(), None::<String>, false);
+    for c in code.replace("'\"'", "").chars() {
+        match (&mut string, c) {
+            (Some(_), _) if is_escaped => is_escaped = false,
+            (Some(_), '\\') => is_escaped = true,
+            (Some(_), '"') => strings.extend(string.take()),
+            (Some(text), c) => text.push(c),
+            (None, '"') => string = Some(String::new()),
+            (None, _) => {}
+        }
+    }
+    strings.retain(|string| {
+        let words: BTreeSet<&str> =
+            string.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        words.contains(table) && SQL.iter().any(|word| words.contains(word))
+    });
+    strings
+}
+
+#[test]
+fn statements_are_found() {
+    let code = r#"let c = '"'; f("an entry"); g("SELECT 1
+        FROM folder f, entry", "FROM entry_child", "DELETE FROM entry");"#;
+    let found = statements_on(code, "entry");
+    assert_eq!(found, ["SELECT 1\n        FROM folder f, entry", "DELETE FROM entry"]);
+}
+
+#[test]
+fn a_table_has_its_statements_in_one_place() {
+    let mut wrong = Vec::new();
+    for (table, places) in STATEMENTS {
+        let (inside, outside): (Vec<_>, Vec<_>) = files("src")
+            .into_iter()
+            .filter(|file| !file.is_test())
+            .partition(|file| places.iter().any(|place| file.path.starts_with(place)));
+        assert!(inside.iter().any(|file| !statements_on(&file.code(), table).is_empty()));
+        for file in outside {
+            for sql in statements_on(&file.code(), table) {
+                wrong.push(format!("{}: a statement on {table}: {sql}", file.path.display()));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
 #[test]
 fn a_file_says_what_it_is_and_is_not_long() {
     let mut wrong = Vec::new();

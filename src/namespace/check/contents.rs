@@ -9,6 +9,7 @@ use crate::{
     namespace::{
         check::{At, Looked, Suspect, is_last, page, suspects},
         content::{PartRow, hash_part},
+        entries,
         sql::{Row, Tx, params},
     },
 };
@@ -105,12 +106,16 @@ pub(super) fn contents(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Resu
     };
     looked.rows += count;
     let rows = tx.all(
-        "SELECT c.id FROM content c WHERE c.id > $1 AND c.id <= $2 AND (
-           (c.size <> 0 AND c.etag IS NOT NULL
-             AND NOT EXISTS (SELECT 1 FROM content_part cp WHERE cp.content = c.id))
-           OR (NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = c.id)
-               AND NOT EXISTS (SELECT 1 FROM pin p WHERE p.kind = 2 AND p.target = c.id)
-               AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 2 AND g.id = c.id)))",
+        concat!(
+            "SELECT c.id FROM content c WHERE c.id > $1 AND c.id <= $2 AND (
+               (c.size <> 0 AND c.etag IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM content_part cp WHERE cp.content = c.id))
+               OR (NOT ",
+            entries::has_content_ref!("c.id"),
+            "
+                 AND NOT EXISTS (SELECT 1 FROM pin p WHERE p.kind = 2 AND p.target = c.id)
+                 AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 2 AND g.id = c.id)))"
+        ),
         params![after, last],
     )?;
     suspects(&rows, looked, Suspect::Content)?;

@@ -5,9 +5,10 @@ use crate::{
     limits::{CHECK_PAGE_ROWS, TOTAL_MAX},
     model::{Totals, folded},
     namespace::{
-        check::{At, Looked, Suspect, is_last, page, suspects},
+        check::{At, Looked, Suspect, page, suspects},
+        entries::{self, Below, Checked, Key},
         reach::Reach,
-        sql::{Row, Tx, params},
+        sql::{Tx, params},
     },
 };
 
@@ -39,43 +40,35 @@ impl Tally {
 
 pub(super) fn entries(
     tx: &mut Tx<'_>,
-    mut after: (i64, String, String),
+    mut after: (i64, Key),
     mut tally: Option<Tally>,
     looked: &mut Looked,
 ) -> Result<At> {
-    let rows = tx.all(
-        "SELECT e.folder, e.folded, e.name, e.child, e.content, e.size, e.version, e.modified,
-           f.files, f.bytes, c.size, c.etag, f.depth, f.length
-         FROM entry e LEFT JOIN folder f ON f.id = e.child LEFT JOIN content c ON c.id = e.content
-         WHERE (e.folder, e.folded, e.name) > ($1, $2, $3)
-         ORDER BY e.folder, e.folded, e.name LIMIT $4",
-        params![after.0, &after.1, &after.2, CHECK_PAGE_ROWS],
-    )?;
-    looked.rows += rows.len() as u64;
-    for row in &rows {
-        after = (row.int(0)?, row.text(1)?, row.text(2)?);
-        if tally.as_ref().is_none_or(|tally| tally.folder != after.0) {
+    let page = entries::scan(tx, &after, CHECK_PAGE_ROWS)?;
+    let is_last = (page.len() as i64) < CHECK_PAGE_ROWS;
+    looked.rows += page.len() as u64;
+    for found in page {
+        if tally.as_ref().is_none_or(|tally| tally.folder != found.folder) {
             let (totals, reach) = (Totals::default(), Reach::default());
-            let next = Tally { folder: after.0, totals, reach };
+            let next = Tally { folder: found.folder, totals, reach };
             if let Some(last) = tally.replace(next) {
                 last.close(tx, looked)?;
             }
         }
-        let (is_good, totals) = entry(row)?;
+        let (is_good, totals) = entry(&found);
+        let (filed, name) = &found.key;
         if let Some(tally) = &mut tally {
             tally.add(totals);
-            let below = Reach {
-                depth: row.opt_count(12)?.unwrap_or(0),
-                length: row.opt_count(13)?.unwrap_or(0),
-            };
-            tally.reach = tally.reach.or(below.under(&after.2));
+            let reach = |below: Below| Reach { depth: below.depth, length: below.length };
+            let below = found.below.map(reach).unwrap_or_default();
+            tally.reach = tally.reach.or(below.under(name));
         }
-        if !is_good || folded(&after.2) != after.1 {
-            let (folder, folded, name) = after.clone();
-            looked.suspects.push(Suspect::Entry(folder, folded, name));
+        if !is_good || folded(name) != *filed {
+            looked.suspects.push(Suspect::Entry(found.folder, filed.clone(), name.clone()));
         }
+        after = (found.folder, found.key);
     }
-    if !is_last(&rows) {
+    if !is_last {
         return Ok(At::Entries { after, tally });
     }
     if let Some(last) = tally {
@@ -85,17 +78,14 @@ pub(super) fn entries(
 }
 
 /// Whether the target of an entry is there, and what it counts for.
-fn entry(row: &Row) -> Result<(bool, Totals)> {
-    let (child, content) = (row.opt_int(3)?, row.opt_int(4)?);
-    let size = row.int(5)?;
-    if child.is_some() {
-        let (files, bytes) = (row.opt_count(8)?, row.opt_count(9)?);
-        let totals = Totals { files: files.unwrap_or(0), bytes: bytes.unwrap_or(0) };
-        return Ok((content.is_none() && files.is_some(), totals));
+fn entry(found: &Checked) -> (bool, Totals) {
+    if found.link.child.is_some() {
+        let totals = found.below.map(|below| below.totals);
+        return (found.link.content.is_none() && totals.is_some(), totals.unwrap_or_default());
     }
     // A content without an etag is being taken apart.
-    let is_good = row.opt_int(10)? == Some(size) && row.opt_digest(11)?.is_some();
-    Ok((is_good, Totals { files: 1, bytes: row.count(5)? }))
+    let is_good = matches!(found.content, Some((size, Some(_))) if size == found.size);
+    (is_good, Totals { files: 1, bytes: found.size.clamp(0, TOTAL_MAX) })
 }
 
 /// Folders that hold nothing, or that nothing refers to.
@@ -107,11 +97,15 @@ pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Resul
     };
     looked.rows += count;
     let rows = tx.all(
-        "SELECT f.id FROM folder f WHERE f.id > $1 AND f.id <= $2 AND (
-           NOT EXISTS (SELECT 1 FROM entry e WHERE e.folder = f.id)
-           OR (NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = f.id)
+        concat!(
+            "SELECT f.id FROM folder f WHERE f.id > $1 AND f.id <= $2 AND (NOT ",
+            entries::has_entry!("f.id"),
+            " OR (NOT ",
+            entries::has_folder_ref!("f.id"),
+            "
                AND NOT EXISTS (SELECT 1 FROM pin p WHERE p.kind = 1 AND p.target = f.id)
-               AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 1 AND g.id = f.id)))",
+               AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 1 AND g.id = f.id)))"
+        ),
         params![after, last],
     )?;
     suspects(&rows, looked, Suspect::Folder)?;

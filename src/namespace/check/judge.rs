@@ -4,14 +4,14 @@
 use crate::{
     error::Result,
     limits::CHECK_PAGE_ROWS,
-    model::{Digest, Finding, FindingKind, Totals, folded},
+    model::{Digest, Finding, FindingKind, folded},
     namespace::{
         check::{List, Mend, Run, Suspect, folders, places::Places},
-        content as stored,
+        content as stored, entries,
         garbage::{self, Kind, Ref, is_garbage, is_referenced},
         reach::Reach,
         schema::ROOT,
-        sql::{Tx, count, params, sum},
+        sql::{Tx, params},
     },
 };
 
@@ -92,21 +92,15 @@ fn lonely(tx: &mut Tx<'_>, target: Ref) -> Result<Option<Verdict>> {
 }
 
 fn entry(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Vec<Verdict>> {
-    let row = tx.first(
-        "SELECT e.child, e.content, e.size, f.id, c.size, c.etag
-         FROM entry e LEFT JOIN folder f ON f.id = e.child LEFT JOIN content c ON c.id = e.content
-         WHERE e.folder = $1 AND e.folded = $2 AND e.name = $3",
-        params![folder, filed, name],
-    )?;
-    let Some(row) = row else { return Ok(Vec::new()) };
-    let (child, content, size) = (row.opt_int(0)?, row.opt_int(1)?, row.int(2)?);
-    let (found_folder, found_size) = (row.opt_int(3)?, row.opt_int(4)?);
+    let Some(found) = entries::get_checked(tx, folder, filed, name)? else {
+        return Ok(Vec::new());
+    };
     let mut wrong = Vec::new();
-    let target = match (child, content) {
-        (Some(_), None) if found_folder.is_none() => {
+    let target = match (found.link.child, found.link.content) {
+        (Some(_), None) if found.below.is_none() => {
             Some("the record of this folder is missing; restore it from a backup, or delete it")
         }
-        (None, Some(_)) if row.opt_digest(5)?.is_none() => {
+        (None, Some(_)) if !matches!(found.content, Some((_, Some(_)))) => {
             Some("the content of this file is missing; upload it again, or delete it")
         }
         (Some(_), None) | (None, Some(_)) => None,
@@ -116,10 +110,11 @@ fn entry(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Ve
     };
     if let Some(text) = target {
         wrong.push((FindingKind::EntryTarget, text.to_owned(), None));
-    } else if let Some(found) = found_size
-        && found != size
+    } else if let Some((stored, _)) = found.content
+        && stored != found.size
     {
-        let text = format!("the file has {size} bytes and its content {found}; upload it again");
+        let size = found.size;
+        let text = format!("the file has {size} bytes and its content {stored}; upload it again");
         wrong.push((FindingKind::EntrySize, text, None));
     }
     if folded(name) != filed {
@@ -143,7 +138,7 @@ fn entry(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Ve
 
 fn folder(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     let Some((stored, reach)) = folders::sums(tx, id)? else {
-        if !tx.exists("SELECT 1 FROM entry WHERE folder = $1 LIMIT 1", params![id])? {
+        if entries::is_empty(tx, id)? {
             return Ok(Vec::new());
         }
         let message = "a folder is gone and its entries are not".to_owned();
@@ -153,24 +148,13 @@ fn folder(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     if let Some(verdict) = lonely(tx, Ref::folder(id))? {
         return Ok(vec![verdict]);
     }
-    let row = tx.one(
-        concat!(
-            "SELECT COUNT(*), ", sum!("CASE WHEN e.child IS NULL THEN 1 ELSE f.files END"), ", ",
-            sum!("CASE WHEN e.child IS NULL THEN e.size ELSE f.bytes END"), ",
-               CAST(COALESCE(SUM(CASE WHEN e.child IS NOT NULL AND f.id IS NULL THEN 1 ELSE 0 END), 0)
-                 AS BIGINT),
-               COALESCE(MAX(1 + COALESCE(", count!("f.depth"), ", 0)), 0),
-               COALESCE(MAX(OCTET_LENGTH(e.name) + COALESCE(1 + ", count!("f.length"), ", 0)), 0)
-             FROM entry e LEFT JOIN folder f ON f.id = e.child WHERE e.folder = $1"
-        ),
-        params![id],
-    )?;
-    let counted = Totals { files: row.int(1)?, bytes: row.int(2)? };
-    let far = Reach { depth: row.int(4)?, length: row.int(5)? };
-    let is_empty = row.int(0)? == 0 && id != ROOT;
+    let held = entries::recount(tx, id)?;
+    let counted = held.totals;
+    let far = Reach { depth: held.depth, length: held.length };
+    let is_empty = held.entries == 0 && id != ROOT;
     // With a folder below that is lost a recount would be short of it; that one is told.
     let is_far = reach != reach.or(far) || !folders::is_possible(reach);
-    let is_wrong = (counted != stored || is_far) && row.int(3)? == 0;
+    let is_wrong = (counted != stored || is_far) && held.lost == 0;
     let mut verdicts = Vec::new();
     if !is_wrong && !is_empty {
         return Ok(verdicts);

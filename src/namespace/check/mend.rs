@@ -16,6 +16,7 @@ use crate::{
     namespace::{
         check::folders,
         counted::Counted,
+        entries,
         garbage::{Ref, is_garbage, is_referenced, let_go},
         reach::Reach,
         sql::{Tx, params},
@@ -77,15 +78,11 @@ pub fn mend(tx: &mut Tx<'_>, mend: &Mend) -> Result<Mended> {
 
 /// Files an entry under the folded form of its name, unless that name is there already.
 fn refile(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Mended> {
-    let right = folded(name);
-    let sql = "SELECT 1 FROM entry WHERE folder = $1 AND folded = $2 AND name = $3";
-    if tx.exists(sql, params![folder, &right, name])? {
-        return Ok(Mended::No);
+    let is_filed = entries::refile(tx, folder, (filed, name), &folded(name))?;
+    if is_filed {
+        tree::count_change(tx, folder)?;
     }
-    let sql = "UPDATE entry SET folded = $1 WHERE folder = $2 AND folded = $3 AND name = $4";
-    let filed = tx.execute(sql, params![&right, folder, filed, name])?;
-    tree::count_change(tx, folder)?;
-    Ok(Mended::when(filed > 0))
+    Ok(Mended::when(is_filed))
 }
 
 /// Sets what a folder says to what it holds.

@@ -10,8 +10,9 @@ use crate::{
     limits::{CHECK_CLIMB_MAX, CHECK_PATHS_MAX, PATH_DEPTH_MAX},
     model::StorePath,
     namespace::{
+        entries,
         schema::ROOT,
-        sql::{Row, Tx, params},
+        sql::{Tx, params},
     },
 };
 
@@ -71,10 +72,8 @@ impl Places {
     }
 
     fn add_content(&mut self, tx: &mut Tx<'_>, content: i64) -> Result<()> {
-        let sql = "SELECT folder, name FROM entry WHERE content = $1
-                   ORDER BY folder, folded, name LIMIT $2";
-        let rows = tx.all(sql, params![content, self.left as i64])?;
-        self.climb_all(tx, &rows, "", 0).map(drop)
+        let entries = entries::content_places(tx, content, self.left)?;
+        self.climb_all(tx, &entries, "", 0).map(drop)
     }
 
     /// Follows the entries that refer to a folder. Returns whether the root leads to it.
@@ -88,10 +87,8 @@ impl Places {
         if self.is_enough() || depth > 2 * PATH_DEPTH_MAX || self.dead.contains(&folder) {
             return Ok(false);
         }
-        let sql = "SELECT folder, name FROM entry WHERE child = $1
-                   ORDER BY folder, folded, name LIMIT $2";
-        let rows = tx.all(sql, params![folder, self.left as i64])?;
-        let is_live = self.climb_all(tx, &rows, below, depth + 1)?;
+        let entries = entries::folder_places(tx, folder, self.left)?;
+        let is_live = self.climb_all(tx, &entries, below, depth + 1)?;
         if !is_live {
             self.dead.insert(folder);
         }
@@ -101,19 +98,19 @@ impl Places {
     fn climb_all(
         &mut self,
         tx: &mut Tx<'_>,
-        rows: &[Row],
+        entries: &[(i64, String)],
         below: &str,
         depth: usize,
     ) -> Result<bool> {
         let mut is_live = false;
-        for row in rows {
+        for (folder, name) in entries {
             if self.is_enough() {
                 break;
             }
             self.left -= 1;
             let slash = if below.is_empty() { "" } else { "/" };
-            let path = format!("{}{slash}{below}", row.text(1)?);
-            is_live |= self.climb(tx, row.int(0)?, &path, depth)?;
+            let path = format!("{name}{slash}{below}");
+            is_live |= self.climb(tx, *folder, &path, depth)?;
         }
         Ok(is_live)
     }

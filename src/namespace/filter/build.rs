@@ -10,15 +10,16 @@ use crate::{
     limits::{FILTER_STEP_ROWS, STEP},
     model::{Progress, SkipFiles, Totals},
     namespace::{
+        entries::{self, Key, above},
         filter::{
             Changed, add,
-            entries::{Folders, Key, Skipped, above, key},
+            cursor::{Folders, Skipped},
             subtract, times,
         },
         garbage::Ref,
         pin::{self, Owner},
         reach,
-        sql::{Tx, params},
+        sql::Tx,
         tree::{self, Target},
     },
 };
@@ -194,7 +195,10 @@ impl Build {
             if inside.look(tx, &self.skip, &self.changed)? {
                 let special = inside.special();
                 let before = special.as_ref().map(Special::key);
-                match (copy_run(tx, &inside, before)?, special) {
+                let folders = (inside.from, inside.to);
+                let next =
+                    entries::copy_range(tx, folders, &inside.next, before, FILTER_STEP_ROWS)?;
+                match (next, special) {
                     (Some(next), _) => inside.next = next,
                     (None, Some(special)) => self.pass(tx, &mut inside, special)?,
                     (None, None) => return Ok((inside, true)),
@@ -225,7 +229,7 @@ impl Build {
                         Some(made) => made,
                         None => self.make(tx, child)?,
                     };
-                    tree::insert_entry(tx, inside.to, &key.1, &Target::Folder(made))?;
+                    entries::put(tx, inside.to, &key.1, &Target::Folder(made))?;
                     inside.done = subtract(inside.done, below.after);
                     let above = self.changed.get(&inside.from).map_or(0, |above| above.times);
                     let below = self.changed.entry(child).or_default();
@@ -249,30 +253,4 @@ impl Build {
         sum(&mut progress.files_skipped, left_out.files);
         sum(&mut progress.bytes_skipped, left_out.bytes);
     }
-}
-
-/// Copies the entries from where the building stands up to a key, which is left out, or to the last one;
-/// at most [`FILTER_STEP_ROWS`]. Returns the first key that is still to do.
-///
-/// Both ends are bounds of the one index, whatever else the folder holds.
-fn copy_run(tx: &mut Tx<'_>, inside: &Inside, before: Option<&Key>) -> Result<Option<Key>> {
-    let from = &inside.next;
-    let after_all = Key::default();
-    let (folder, end) = before.map_or((inside.from + 1, &after_all), |key| (inside.from, key));
-    let sql = "SELECT folded, name FROM entry
-               WHERE (folder, folded, name) >= ($1, $2, $3) AND (folder, folded, name) < ($4, $5, $6)
-               ORDER BY folder, folded, name LIMIT 1 OFFSET $7";
-    let rows = FILTER_STEP_ROWS as i64;
-    let next = tx
-        .first(sql, params![inside.from, &from.0, &from.1, folder, &end.0, &end.1, rows])?
-        .map(|row| key(&row))
-        .transpose()?;
-    let (folder, end) = next.as_ref().map_or((folder, end), |key| (inside.from, key));
-    tx.execute(
-        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
-         SELECT $1, folded, name, child, content, size, version, modified FROM entry
-         WHERE (folder, folded, name) >= ($2, $3, $4) AND (folder, folded, name) < ($5, $6, $7)",
-        params![inside.to, inside.from, &from.0, &from.1, folder, &end.0, &end.1],
-    )?;
-    Ok(next)
 }

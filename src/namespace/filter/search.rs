@@ -14,7 +14,7 @@ use crate::{
     namespace::{
         filter::{
             Build, Changed, add,
-            entries::{Folders, Skipped},
+            cursor::{Folders, Skipped},
             subtract,
         },
         sql::Tx,

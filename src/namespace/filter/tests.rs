@@ -5,7 +5,7 @@ use crate::{
     limits::FILTER_PAGE_ROWS,
     model::{Progress, SkipFiles},
     namespace::{
-        Database,
+        Database, entries,
         metered::{Counts, Metered},
         pin::Owner,
         reach::Reach,
@@ -26,10 +26,10 @@ fn folder(tx: &mut Tx<'_>, files: &[String], folders: &[i64]) -> i64 {
     let id = tree::new_folder(tx, totals, Reach::default()).unwrap();
     let file = Target::File(File { content: 1, size: 0, version: 0, modified: 0 });
     for name in files {
-        tree::insert_entry(tx, id, name, &file).unwrap();
+        entries::put(tx, id, name, &file).unwrap();
     }
     for (number, child) in folders.iter().enumerate() {
-        tree::insert_entry(tx, id, &format!("d{number:06}"), &Target::Folder(*child)).unwrap();
+        entries::put(tx, id, &format!("d{number:06}"), &Target::Folder(*child)).unwrap();
     }
     id
 }

@@ -4,9 +4,10 @@ use crate::{
     error::{Error, Kind, Result},
     model::{Replaces, StorePath},
     namespace::{
+        entries,
         schema::ROOT,
         sql::Tx,
-        tree::{Target, entry, totals},
+        tree::{Target, totals},
     },
 };
 
@@ -26,7 +27,7 @@ pub fn look(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<Op
                 .field(field)
                 .with("path", file.as_str()));
         };
-        match entry(tx, folder, name)? {
+        match entries::get(tx, folder, name)? {
             Some(found) => target = found,
             None => return Ok(None),
         }

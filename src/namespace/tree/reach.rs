@@ -12,6 +12,7 @@ use crate::{
     limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX, REACH_FILES_MAX},
     model::StorePath,
     namespace::{
+        entries,
         sql::{Tx, params},
         tree::{self, Target},
     },
@@ -85,19 +86,8 @@ fn count(tx: &mut Tx<'_>, target: &Target, known: Reach) -> Result<Reach> {
     if totals.files > REACH_FILES_MAX {
         return Ok(known);
     }
-    let row = tx.one(
-        "WITH RECURSIVE below (id, depth, length) AS (
-           SELECT CAST($1 AS BIGINT), CAST(0 AS BIGINT), CAST(0 AS BIGINT)
-           UNION SELECT e.child, b.depth + 1, b.length + OCTET_LENGTH(e.name) + 1
-           FROM below b JOIN entry e ON e.folder = b.id WHERE e.child IS NOT NULL)
-         SELECT MAX(b.depth + 1), MAX(b.length + OCTET_LENGTH(e.name))
-         FROM below b JOIN entry e ON e.folder = b.id",
-        params![*folder],
-    )?;
-    let counted = Reach {
-        depth: row.opt_int(0)?.unwrap_or_default(),
-        length: row.opt_int(1)?.unwrap_or_default(),
-    };
+    let (depth, length) = entries::farthest(tx, *folder)?;
+    let counted = Reach { depth, length };
     tree::set_sums(tx, *folder, totals, counted)?;
     Ok(counted)
 }

@@ -1,0 +1,220 @@
+//! The entries of folders: which name in which folder refers to what.
+//!
+//! This module alone has statements on the table `entry`, so that another representation of a folder
+//! changes one module; only the steps that bring an old store up to date speak of that table as it was.
+//! A statement of another module that asks about entries on the way takes that part of its text from the
+//! macros here.
+//!
+//! **Invariant:** the entries of a folder are ordered by folded name, then name; every page follows that
+//! order.
+//!
+//! **Deliberately absent:** what an entry means for the folders above it and for what it referred to
+//! before: that is for the caller, above all for [`tree`](super::tree).
+
+mod check;
+mod pages;
+mod refs;
+
+pub use check::{Below, Checked, Recount, get_checked, recount, refile, scan};
+pub use pages::{Link, Linked, Listed, Page, Taken, folders, links, list, take, targets};
+pub use refs::{content_places, folder_places, folder_refs, is_content_used};
+pub(super) use refs::{folders_above, has_content_ref, has_entry, has_folder_ref};
+
+use crate::{
+    error::Result,
+    model::folded,
+    namespace::sql::{Row, Tx, params},
+};
+
+/// The table, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
+///
+/// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
+/// whether a folder is shared.
+macro_rules! table {
+    () => {
+        "
+CREATE TABLE entry (
+  folder BIGINT NOT NULL, folded {text} NOT NULL, name {text} NOT NULL,
+  child BIGINT, content BIGINT, size BIGINT NOT NULL, version BIGINT NOT NULL,
+  modified BIGINT NOT NULL,
+  PRIMARY KEY (folder, folded, name)){clustered};
+CREATE INDEX entry_child ON entry (child) WHERE child IS NOT NULL;
+CREATE INDEX entry_content ON entry (content) WHERE content IS NOT NULL;
+CREATE INDEX entry_subfolder ON entry (folder, folded, name, child) WHERE child IS NOT NULL;"
+    };
+}
+pub(super) use table;
+
+/// The key of an entry in its folder: its folded name and its name. The default one is before all.
+pub type Key = (String, String);
+
+/// The smallest key that is above another one: no name has a control character.
+#[must_use]
+pub fn above(key: Key) -> Key {
+    (key.0, key.1 + "\u{1}")
+}
+
+/// What an entry refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A folder, by its id.
+    Folder(i64),
+    /// A file.
+    File(File),
+}
+
+/// A file as its entry has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// The id of its content.
+    pub content: i64,
+    /// Its size.
+    pub size: i64,
+    /// The number of its version.
+    pub version: i64,
+    /// When it was uploaded, in microseconds since 1970.
+    pub modified: i64,
+}
+
+impl Target {
+    /// Reads the columns `child, content, size, version, modified`, from `column` on.
+    fn from_row(row: &Row, column: usize) -> Result<Self> {
+        if let Some(child) = row.opt_int(column)? {
+            return Ok(Self::Folder(child));
+        }
+        Ok(Self::File(File {
+            content: row.int(column + 1)?,
+            size: row.count(column + 2)?,
+            version: row.int(column + 3)?,
+            modified: row.int(column + 4)?,
+        }))
+    }
+}
+
+/// Looks up one name in one folder.
+///
+/// # Errors
+/// Those of the engine.
+pub fn get(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Option<Target>> {
+    let sql = "SELECT child, content, size, version, modified FROM entry
+               WHERE folder = $1 AND folded = $2 AND name = $3";
+    tx.first(sql, params![folder, &folded(name), name])?
+        .map(|row| Target::from_row(&row, 0))
+        .transpose()
+}
+
+/// Makes an entry, or repoints it. Whoever repoints lets go of the old target.
+///
+/// # Errors
+/// Those of the engine.
+pub fn put(tx: &mut Tx<'_>, folder: i64, name: &str, target: &Target) -> Result<()> {
+    let (child, file) = match target {
+        Target::Folder(id) => (Some(*id), None),
+        Target::File(file) => (None, Some(*file)),
+    };
+    tx.execute(
+        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (folder, folded, name) DO UPDATE SET
+           child = excluded.child, content = excluded.content, size = excluded.size,
+           version = excluded.version, modified = excluded.modified",
+        params![
+            folder,
+            &folded(name),
+            name,
+            child,
+            file.map(|file| file.content),
+            file.map_or(0, |file| file.size),
+            file.map_or(0, |file| file.version),
+            file.map_or(0, |file| file.modified),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Removes an entry, which is there. Returns what it referred to, for the caller to let go of.
+///
+/// # Errors
+/// Those of the engine.
+pub fn remove(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Link> {
+    let sql = "DELETE FROM entry WHERE folder = $1 AND folded = $2 AND name = $3
+               RETURNING child, content";
+    Link::from_row(&tx.one(sql, params![folder, &folded(name), name])?, 0)
+}
+
+/// Whether a folder holds nothing.
+///
+/// # Errors
+/// Those of the engine.
+pub fn is_empty(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
+    Ok(!tx.exists("SELECT 1 FROM entry WHERE folder = $1 LIMIT 1", params![folder])?)
+}
+
+/// Copies all entries of a folder into another one, which has none of their names.
+///
+/// # Errors
+/// Those of the engine.
+pub fn copy_all(tx: &mut Tx<'_>, from: i64, to: i64) -> Result<()> {
+    tx.execute(
+        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+         SELECT $1, folded, name, child, content, size, version, modified FROM entry
+         WHERE folder = $2",
+        params![to, from],
+    )?;
+    Ok(())
+}
+
+/// Copies the entries from `start` on, of the first of two folders into the second one, which has none of
+/// their names: up to `before`, which is left out, or to the last one; at most `limit`. Returns the first
+/// key that is still to do.
+///
+/// Both ends are bounds of the one index, whatever else the folder holds.
+///
+/// # Errors
+/// Those of the engine.
+pub fn copy_range(
+    tx: &mut Tx<'_>,
+    (from, to): (i64, i64),
+    start: &Key,
+    before: Option<&Key>,
+    limit: usize,
+) -> Result<Option<Key>> {
+    let after_all = Key::default();
+    let (folder, end) = before.map_or((from + 1, &after_all), |key| (from, key));
+    let sql = "SELECT folded, name FROM entry
+               WHERE (folder, folded, name) >= ($1, $2, $3) AND (folder, folded, name) < ($4, $5, $6)
+               ORDER BY folder, folded, name LIMIT 1 OFFSET $7";
+    let range = params![from, &start.0, &start.1, folder, &end.0, &end.1, limit as i64];
+    let next = tx.first(sql, range)?.map(|row| key(&row)).transpose()?;
+    let (folder, end) = next.as_ref().map_or((folder, end), |key| (from, key));
+    tx.execute(
+        "INSERT INTO entry (folder, folded, name, child, content, size, version, modified)
+         SELECT $1, folded, name, child, content, size, version, modified FROM entry
+         WHERE (folder, folded, name) >= ($2, $3, $4) AND (folder, folded, name) < ($5, $6, $7)",
+        params![to, from, &start.0, &start.1, folder, &end.0, &end.1],
+    )?;
+    Ok(next)
+}
+
+/// How far paths reach below a folder: the names of the deepest one, and the bytes of the longest one,
+/// with the separators between its names. Looks at all that is below it.
+///
+/// # Errors
+/// Those of the engine.
+pub fn farthest(tx: &mut Tx<'_>, folder: i64) -> Result<(i64, i64)> {
+    let row = tx.one(
+        "WITH RECURSIVE below (id, depth, length) AS (
+           SELECT CAST($1 AS BIGINT), CAST(0 AS BIGINT), CAST(0 AS BIGINT)
+           UNION SELECT e.child, b.depth + 1, b.length + OCTET_LENGTH(e.name) + 1
+           FROM below b JOIN entry e ON e.folder = b.id WHERE e.child IS NOT NULL)
+         SELECT MAX(b.depth + 1), MAX(b.length + OCTET_LENGTH(e.name))
+         FROM below b JOIN entry e ON e.folder = b.id",
+        params![folder],
+    )?;
+    Ok((row.opt_int(0)?.unwrap_or_default(), row.opt_int(1)?.unwrap_or_default()))
+}
+
+/// Reads the columns `folded, name`, which are the first ones.
+fn key(row: &Row) -> Result<Key> {
+    Ok((row.text(0)?, row.text(1)?))
+}

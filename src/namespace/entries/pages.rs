@@ -1,0 +1,166 @@
+//! Entries of one folder, read in pages.
+
+use crate::{
+    error::Result,
+    model::{Totals, folded},
+    namespace::{
+        entries::{Key, Target, key},
+        sql::{Row, Tx, params},
+    },
+};
+
+/// Some entries of a folder, in order.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// Their keys, and what was asked of each.
+    pub rows: Vec<(Key, T)>,
+    /// The last key, after which the next page begins; nothing if this one is the last.
+    pub next: Option<Key>,
+}
+
+impl<T> Page<T> {
+    /// Reads rows that begin with `folded, name`, of a page of `limit` at most.
+    fn read(rows: &[Row], limit: usize, read: impl Fn(&Row) -> Result<T>) -> Result<Self> {
+        let read = |row| Ok((key(row)?, read(row)?));
+        let page = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let next = page.last().filter(|_| page.len() >= limit).map(|(key, _)| key.clone());
+        Ok(Self { rows: page, next })
+    }
+}
+
+/// The ids that an entry has of what it refers to: one of both, unless it is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// A folder.
+    pub child: Option<i64>,
+    /// A content.
+    pub content: Option<i64>,
+}
+
+impl Link {
+    /// Reads the columns `child, content`, from `column` on.
+    pub(super) fn from_row(row: &Row, column: usize) -> Result<Self> {
+        Ok(Self { child: row.opt_int(column)?, content: row.opt_int(column + 1)? })
+    }
+}
+
+/// What an entry refers to, and the size of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// What it refers to.
+    pub link: Link,
+    /// In bytes; 0 for a folder.
+    pub size: i64,
+}
+
+/// Some folders of a folder, and their ids: those after `after`, at most `limit`.
+///
+/// # Errors
+/// Those of the engine.
+pub fn folders(tx: &mut Tx<'_>, folder: i64, after: &Key, limit: usize) -> Result<Page<i64>> {
+    let sql = "SELECT folded, name, child FROM entry
+               WHERE folder = $1 AND child IS NOT NULL AND (folded, name) > ($2, $3)
+               ORDER BY folded, name LIMIT $4";
+    let rows = tx.all(sql, params![folder, &after.0, &after.1, limit as i64])?;
+    Page::read(&rows, limit, |row| row.int(2))
+}
+
+/// Some entries of a folder, damaged ones too: those after `after`, at most `limit`.
+///
+/// # Errors
+/// Those of the engine.
+pub fn links(tx: &mut Tx<'_>, folder: i64, after: &Key, limit: usize) -> Result<Page<Linked>> {
+    let sql = "SELECT folded, name, child, content, size FROM entry
+               WHERE folder = $1 AND (folded, name) > ($2, $3) ORDER BY folded, name LIMIT $4";
+    let rows = tx.all(sql, params![folder, &after.0, &after.1, limit as i64])?;
+    Page::read(&rows, limit, |row| {
+        Ok(Linked { link: Link::from_row(row, 2)?, size: row.count(4)? })
+    })
+}
+
+/// Some entries of a folder: those after `after`, at most `limit`.
+///
+/// # Errors
+/// `Internal` for one that is neither a folder nor a file; those of the engine.
+pub fn targets(tx: &mut Tx<'_>, folder: i64, after: &Key, limit: usize) -> Result<Page<Target>> {
+    let sql = "SELECT folded, name, child, content, size, version, modified FROM entry
+               WHERE folder = $1 AND (folded, name) > ($2, $3)
+               ORDER BY folded, name LIMIT $4";
+    let rows = tx.all(sql, params![folder, &after.0, &after.1, limit as i64])?;
+    Page::read(&rows, limit, |row| Target::from_row(row, 2))
+}
+
+/// An entry of a listing.
+#[derive(Debug)]
+pub struct Listed(Row);
+
+impl Listed {
+    /// Its name.
+    ///
+    /// # Errors
+    /// `Internal` for a damaged row.
+    pub fn name(&self) -> Result<String> {
+        self.0.text(0)
+    }
+
+    /// What it refers to.
+    ///
+    /// # Errors
+    /// `Internal` for a damaged row.
+    pub fn target(&self) -> Result<Target> {
+        Target::from_row(&self.0, 1)
+    }
+
+    /// The totals of a folder.
+    ///
+    /// # Errors
+    /// `Internal` for a damaged row.
+    pub fn totals(&self) -> Result<Totals> {
+        Ok(Totals {
+            files: self.0.opt_count(6)?.unwrap_or_default(),
+            bytes: self.0.opt_count(7)?.unwrap_or_default(),
+        })
+    }
+}
+
+/// Some entries of a folder with the totals of its folders: those from a name on, whether that is there
+/// or not, at most `limit`.
+///
+/// # Errors
+/// Those of the engine.
+pub fn list(tx: &mut Tx<'_>, folder: i64, from: &str, limit: usize) -> Result<Vec<Listed>> {
+    let sql = "SELECT e.name, e.child, e.content, e.size, e.version, e.modified, f.files, f.bytes
+               FROM entry e LEFT JOIN folder f ON f.id = e.child
+               WHERE e.folder = $1 AND (e.folded, e.name) >= ($2, $3)
+               ORDER BY e.folded, e.name LIMIT $4";
+    let rows = tx.all(sql, params![folder, &folded(from), from, limit as i64])?;
+    Ok(rows.into_iter().map(Listed).collect())
+}
+
+/// An entry that was taken out of its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// What it referred to, for the caller to let go of.
+    pub link: Link,
+    /// The bytes of the file, or of all files below the folder.
+    pub bytes: i64,
+}
+
+/// Removes the first entries of a folder, at most `limit`. Fewer than that were the last ones.
+///
+/// # Errors
+/// Those of the engine.
+pub fn take(tx: &mut Tx<'_>, folder: i64, limit: usize) -> Result<Vec<Taken>> {
+    let sql = "SELECT e.folded, e.name, e.child, e.content, e.size, f.bytes
+               FROM entry e LEFT JOIN folder f ON f.id = e.child
+               WHERE e.folder = $1 ORDER BY e.folded, e.name LIMIT $2";
+    let rows = tx.all(sql, params![folder, limit as i64])?;
+    let Some(last) = rows.last().map(key).transpose()? else { return Ok(Vec::new()) };
+    let sql = "DELETE FROM entry WHERE folder = $1 AND (folded, name) <= ($2, $3)";
+    tx.execute(sql, params![folder, &last.0, &last.1])?;
+    let taken = |row: &Row| {
+        let bytes = row.opt_count(5)?.unwrap_or(row.count(4)?);
+        Ok(Taken { link: Link::from_row(row, 2)?, bytes })
+    };
+    rows.iter().map(taken).collect()
+}

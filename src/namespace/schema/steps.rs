@@ -1,0 +1,111 @@
+//! The steps that bring a store of an older format up to date, one from each format to the next.
+//!
+//! A step has run once in every store that is older than it, and never changes: its statements speak of
+//! the tables as they were, and so name no table or column that a later step makes, and use no statement
+//! of another module on a table that a later format changes.
+
+use crate::{
+    error::Result,
+    limits::PATH_DEPTH_MAX,
+    namespace::{
+        counted::Counted,
+        schema::new_id,
+        sql::{Tx, params},
+        sums,
+    },
+};
+
+/// A step from one format to the next.
+pub(super) type Step = fn(&mut Tx<'_>) -> Result<()>;
+
+/// What brings a store from one format to the next, the first one from the first.
+pub(super) const STEPS: [Step; 3] = [to_format_2, to_format_3, to_format_4];
+
+/// The table of the sums as the fourth format has it.
+const SUMS_TABLE: &str = "
+CREATE TABLE sums (kind BIGINT PRIMARY KEY, number BIGINT NOT NULL, bytes BIGINT NOT NULL){clustered};";
+
+/// Adds what the first format did not have: the reach of folders, the number of pieces of sessions, and
+/// the id of the store.
+fn to_format_2(tx: &mut Tx<'_>) -> Result<()> {
+    add_reach(tx)?;
+    add_pieces(tx)?;
+    tx.execute("INSERT INTO meta (name, value) VALUES ('store', $1)", params![new_id()]).map(drop)
+}
+
+/// Adds what the second format did not have: the changes of operations and folders, and the claims of dead
+/// objects.
+fn to_format_3(tx: &mut Tx<'_>) -> Result<()> {
+    for sql in [
+        "ALTER TABLE folder ADD COLUMN changes BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE operation ADD COLUMN change BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE operation ADD COLUMN files_replaced BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE operation ADD COLUMN skip_files_unmatched TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE dead_object ADD COLUMN claimed BIGINT NOT NULL DEFAULT 0",
+        "UPDATE operation SET change = seq",
+        "CREATE INDEX operation_change ON operation (change)",
+        "INSERT INTO meta (name, value)
+           SELECT 'change', COALESCE(MAX(change), 0) FROM operation",
+        "INSERT INTO meta (name, value) VALUES ('change_forgotten', 0)",
+    ] {
+        tx.execute(sql, &[])?;
+    }
+    Ok(())
+}
+
+/// Adds what the third format did not have: the sums that are kept, and what each piece of garbage frees.
+/// Pins no longer expire; those of a run of the server that is over are dropped.
+fn to_format_4(tx: &mut Tx<'_>) -> Result<()> {
+    tx.make_tables(SUMS_TABLE)?;
+    for sql in [
+        "DROP INDEX part_inline_size",
+        "DROP INDEX part_object_size",
+        "DROP INDEX pin_expires",
+        "ALTER TABLE pin DROP COLUMN expires",
+        "CREATE INDEX pin_server ON pin (server)",
+        "ALTER TABLE garbage ADD COLUMN bytes BIGINT",
+        "UPDATE garbage SET bytes = (SELECT p.size FROM part p WHERE p.id = garbage.id)
+         WHERE kind = 3",
+        "UPDATE garbage SET bytes = (SELECT c.size FROM content c WHERE c.id = garbage.id)
+         WHERE kind = 2 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content = garbage.id)",
+        "UPDATE garbage SET bytes = (SELECT f.bytes FROM folder f WHERE f.id = garbage.id)
+         WHERE kind = 1 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.child = garbage.id)",
+    ] {
+        tx.execute(sql, &[])?;
+    }
+    for what in Counted::ALL {
+        let now = sums::recount(tx, what)?;
+        tx.count(what, now.count, now.bytes);
+    }
+    Ok(())
+}
+
+/// Adds the reach of folders to a store of the first format. Each pass looks at all entries and counts
+/// one more name of every path; what is deeper than a path may be is found to be too deep.
+fn add_reach(tx: &mut Tx<'_>) -> Result<()> {
+    tx.execute("ALTER TABLE folder ADD COLUMN depth BIGINT NOT NULL DEFAULT 0", &[])?;
+    tx.execute("ALTER TABLE folder ADD COLUMN length BIGINT NOT NULL DEFAULT 0", &[])?;
+    for _ in 0..=PATH_DEPTH_MAX {
+        let raised = tx.execute(
+            "UPDATE folder SET depth = below.depth, length = below.length
+             FROM (SELECT e.folder, MAX(1 + COALESCE(f.depth, 0)) AS depth,
+                     MAX(OCTET_LENGTH(e.name) + COALESCE(1 + f.length, 0)) AS length
+                   FROM entry e LEFT JOIN folder f ON f.id = e.child GROUP BY e.folder) AS below
+             WHERE below.folder = folder.id
+               AND (folder.depth <> below.depth OR folder.length <> below.length)",
+            &[],
+        )?;
+        if raised == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Counts the pieces of the upload sessions of a store of the first format.
+fn add_pieces(tx: &mut Tx<'_>) -> Result<()> {
+    tx.execute("ALTER TABLE upload_session ADD COLUMN pieces BIGINT NOT NULL DEFAULT 0", &[])?;
+    let sql = "UPDATE upload_session SET pieces =
+                 (SELECT COUNT(*) FROM upload_chunk WHERE session = upload_session.id)";
+    tx.execute(sql, &[]).map(drop)
+}
