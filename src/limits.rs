@@ -169,6 +169,8 @@ pub const STEP: Duration = Duration::from_millis(5);
 pub const FILTER_STEP_ROWS: usize = 2_000;
 /// Entries that a filtered copy reads at once.
 pub const FILTER_PAGE_ROWS: usize = 64;
+/// Entries of a folder that a copy which checks its files reads at once.
+pub const VERIFY_PAGE_ROWS: usize = 512;
 /// Filtered copies that look for what to leave out, or build, at once: each remembers the folders that
 /// change. Further ones wait, and can be cancelled.
 pub const FILTERS_MAX: usize = 4;

@@ -26,6 +26,7 @@ use crate::{
         sql::{Tx, params},
         sums,
         tree::{self, File, Target},
+        walk::{self, Visit},
     },
 };
 
@@ -61,27 +62,13 @@ pub struct Batch {
     pub records: Vec<BackupRecord>,
 }
 
-/// A folder on the way down.
+/// A folder whose entries are read, all folders below which are numbered.
 #[derive(Debug)]
-struct Open {
+struct Inside {
     id: i64,
     path: StorePath,
-    /// The last key that was read; nothing if it is the last one of the stage.
+    /// The last key that was read; nothing after the last page.
     after: Option<Key>,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The folders in it come first.
-    Folders(VecDeque<(String, i64)>),
-    /// Then all its entries.
-    Entries(Page),
-}
-
-/// A page of the entries of a folder.
-#[derive(Debug, Default)]
-struct Page {
     rows: VecDeque<(String, Target)>,
     /// How far the parts of the first row's content are listed.
     listed: i64,
@@ -91,7 +78,8 @@ struct Page {
 /// Where the walk stands.
 #[derive(Debug)]
 pub struct Walk {
-    open: Vec<Open>,
+    below: walk::Walk,
+    inside: Option<Inside>,
     folders: HashMap<i64, u64>,
     contents: HashMap<i64, u64>,
     parts: HashMap<i64, u64>,
@@ -101,11 +89,16 @@ impl Walk {
     /// Begins at a folder that is pinned.
     pub fn new(root: i64) -> Self {
         Self {
-            open: vec![Open::new(root, StorePath::root())],
+            below: walk::Walk::new(root, BACKUP_PAGE_ROWS),
+            inside: None,
             folders: HashMap::new(),
             contents: HashMap::new(),
             parts: HashMap::new(),
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.inside.is_none() && self.below.is_over()
     }
 
     /// Goes on for about [`STEP`] or [`BACKUP_PAGE_ROWS`] parts. `None`: it is over.
@@ -115,22 +108,19 @@ impl Walk {
     pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<Batch>> {
         let started = Instant::now();
         let mut batch = Batch::default();
-        if self.open.is_empty() {
+        if self.is_over() {
             return Ok(None);
         }
-        while let Some(mut open) = self.open.pop() {
-            let below = match &mut open.stage {
-                Stage::Folders(_) => open.next_folder(tx)?,
-                Stage::Entries(_) => {
-                    if self.entries(tx, &mut open, &mut batch)? {
-                        self.folders.insert(open.id, self.folders.len() as u64);
-                        continue;
-                    }
-                    None
+        while !self.is_over() {
+            if let Some(mut inside) = self.inside.take() {
+                if self.entries(tx, &mut inside, &mut batch)? {
+                    self.folders.insert(inside.id, self.folders.len() as u64);
+                } else {
+                    self.inside = Some(inside);
                 }
-            };
-            self.open.push(open);
-            self.open.extend(below.filter(|below| !self.folders.contains_key(&below.id)));
+            } else if let Some(Visit::Leave(id)) = self.below.next(tx)? {
+                self.inside = Some(Inside::new(id, self.below.path()));
+            }
             if batch.parts.len() >= BACKUP_PAGE_ROWS || started.elapsed() >= STEP {
                 break;
             }
@@ -139,36 +129,35 @@ impl Walk {
     }
 
     /// Goes on with the entries of a folder. Returns whether it is done.
-    fn entries(&mut self, tx: &mut Tx<'_>, open: &mut Open, batch: &mut Batch) -> Result<bool> {
-        let Stage::Entries(page) = &mut open.stage else { return Ok(false) };
-        let Some((name, target)) = page.rows.pop_front() else {
-            if !page.done.is_empty() {
-                batch.records.push(BackupRecord::Entries(std::mem::take(&mut page.done)));
+    fn entries(&mut self, tx: &mut Tx<'_>, inside: &mut Inside, batch: &mut Batch) -> Result<bool> {
+        let Some((name, target)) = inside.rows.pop_front() else {
+            if !inside.done.is_empty() {
+                batch.records.push(BackupRecord::Entries(std::mem::take(&mut inside.done)));
             }
-            if open.next_entries(tx)? {
+            if inside.next_page(tx)? {
                 return Ok(false);
             }
-            let totals = tree::totals(tx, &Target::Folder(open.id))?;
+            let totals = tree::totals(tx, &Target::Folder(inside.id))?;
             batch.records.push(BackupRecord::Folder(totals));
             return Ok(true);
         };
-        let path = open.path.child(&name);
+        let path = inside.path.child(&name);
         let number = match &target {
             Target::Folder(id) => {
                 let number = self.folders.get(id).copied();
                 number.map(BackupTarget::Folder).ok_or_else(|| corrupt(&path))?
             }
             Target::File(file) => {
-                let Some(content) = self.content(tx, (&path, file), &mut page.listed, batch)?
+                let Some(content) = self.content(tx, (&path, file), &mut inside.listed, batch)?
                 else {
-                    page.rows.push_front((name, target));
+                    inside.rows.push_front((name, target));
                     return Ok(false);
                 };
-                page.listed = 0;
+                inside.listed = 0;
                 BackupTarget::File { content, version: file.version, modified: file.modified }
             }
         };
-        page.done.push(BackupEntry { name, target: number });
+        inside.done.push(BackupEntry { name, target: number });
         Ok(false)
     }
 
@@ -226,37 +215,18 @@ impl Walk {
     }
 }
 
-impl Open {
+impl Inside {
     fn new(id: i64, path: StorePath) -> Self {
-        let stage = Stage::Folders(VecDeque::new());
-        Self { id, path, after: Some(Key::default()), stage }
-    }
-
-    /// The next folder in this one; after the last one the entries are next.
-    fn next_folder(&mut self, tx: &mut Tx<'_>) -> Result<Option<Self>> {
-        let Stage::Folders(ready) = &mut self.stage else { return Ok(None) };
-        if let Some((name, id)) = ready.pop_front() {
-            return Ok(Some(Self::new(id, self.path.child(&name))));
-        }
-        let Some(after) = self.after.take() else {
-            self.stage = Stage::Entries(Page::default());
-            self.after = Some(Key::default());
-            return Ok(None);
-        };
-        let page = entries::folders(tx, self.id, &after, BACKUP_PAGE_ROWS)?;
-        ready.extend(page.rows.into_iter().map(|((_, name), id)| (name, id)));
-        self.after = page.next;
-        Ok(None)
+        let (rows, done) = (VecDeque::new(), Vec::new());
+        Self { id, path, after: Some(Key::default()), rows, listed: 0, done }
     }
 
     /// Reads the next page of entries. Returns whether there was one.
-    fn next_entries(&mut self, tx: &mut Tx<'_>) -> Result<bool> {
+    fn next_page(&mut self, tx: &mut Tx<'_>) -> Result<bool> {
         let Some(after) = self.after.take() else { return Ok(false) };
-        let found = entries::targets(tx, self.id, &after, BACKUP_PAGE_ROWS)?;
-        if let Stage::Entries(page) = &mut self.stage {
-            page.rows.extend(found.rows.into_iter().map(|((_, name), target)| (name, target)));
-        }
-        self.after = found.next;
+        let page = entries::targets(tx, self.id, &after, BACKUP_PAGE_ROWS)?;
+        self.rows.extend(page.rows.into_iter().map(|((_, name), target)| (name, target)));
+        self.after = page.next;
         Ok(true)
     }
 }

@@ -13,8 +13,8 @@
 //! name of any.
 
 mod build;
-mod cursor;
 mod search;
+mod skipped;
 
 #[cfg(test)]
 mod tests;

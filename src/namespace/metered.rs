@@ -1,10 +1,14 @@
-//! A connection that counts what its statements read and write, for tests of bounds.
+//! A connection that counts what its statements read and write, for tests of bounds, and folders to
+//! walk over.
 
 use crate::{
     error::Result,
+    model::Totals,
     namespace::{
-        found_or_recover,
+        Database, entries, found_or_recover,
+        reach::Reach,
         sql::{Connection, Mode, Param, Row, Tx},
+        tree::{self, File, Target},
     },
 };
 
@@ -95,5 +99,47 @@ impl Connection for Metered {
 
     fn settle(&mut self) -> Result<()> {
         self.connection.settle()
+    }
+}
+
+/// A connection to an empty store, and its folder.
+pub(super) fn store() -> (Metered, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
+    (Metered::new(database.connect(Mode::Write).unwrap()), dir)
+}
+
+/// Makes a folder of empty files, and of folders under names of their number.
+pub(super) fn folder(tx: &mut Tx<'_>, files: &[String], folders: &[i64]) -> i64 {
+    let totals = Totals { files: (files.len() + folders.len()) as i64, bytes: 0 };
+    let id = tree::new_folder(tx, totals, Reach::default()).unwrap();
+    let file = Target::File(File { content: 1, size: 0, version: 0, modified: 0 });
+    for name in files {
+        entries::put(tx, id, name, &file).unwrap();
+    }
+    for (number, child) in folders.iter().enumerate() {
+        entries::put(tx, id, &format!("d{number:06}"), &Target::Folder(*child)).unwrap();
+    }
+    id
+}
+
+/// So many names of files, in order.
+pub(super) fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("f{number:06}")).collect()
+}
+
+/// Adds up what jobs do until one is the last.
+pub(super) fn all<T>(
+    store: &mut Metered,
+    mut job: impl FnMut(&mut Tx<'_>) -> Result<Option<T>>,
+) -> (T, Counts) {
+    let mut sum = Counts::default();
+    loop {
+        let (done, counts) = store.job(&mut job);
+        sum.statements += counts.statements;
+        sum.rows_at_once = sum.rows_at_once.max(counts.rows_at_once);
+        if let Some(done) = done {
+            return (done, sum);
+        }
     }
 }

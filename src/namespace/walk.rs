@@ -1,180 +1,114 @@
-//! A walk over the distinct files below a folder that is pinned, for `verify`.
+//! The walk over the distinct folders below a folder: each one once, children before parents.
 //!
-//! A folder that occurs many times is walked once; its files then count as often as it occurs.
+//! A filter, a backup and the check of what a copy refers to go this way, each in steps of its own; what
+//! they walk over is pinned, so that it does not change between the steps.
+//!
+//! **Memory.** Of the open folders, which are no more than a path has names, a page of their folders;
+//! of all folders that were met a set of ids, some bits each.
 
-use std::{collections::HashMap, time::Instant};
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use roaring::RoaringTreemap;
 
 use crate::{
     error::Result,
-    limits::STEP,
     model::StorePath,
-    namespace::{
-        entries::{self, Key},
-        sql::Tx,
-        tree::Target,
-    },
+    namespace::{entries::Folders, sql::Tx},
 };
 
-/// Entries that one step reads at most.
-const STEP_ENTRIES: usize = 512;
-
-/// A file of the walk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalkedFile {
-    /// Where it is, below the first place where its folder occurs.
-    pub path: StorePath,
-    /// Its content.
-    pub content: i64,
-    /// Its size.
-    pub size: i64,
-    /// How often it occurs.
-    pub times: i64,
+/// What a walk comes to next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// A folder that is met for the first time. What is below it comes next, then its `Leave`.
+    Enter(i64),
+    /// A folder in the open one that was met before.
+    Again(i64),
+    /// A folder below which everything was visited. It is the open one until the walk goes on.
+    Leave(i64),
 }
 
-/// A distinct folder.
+/// A folder on the way down.
 #[derive(Debug)]
-struct Folder {
-    path: StorePath,
-    children: Vec<i64>,
-    times: i64,
+struct Open {
+    id: i64,
+    /// Its name in the folder above.
+    name: String,
+    folders: Folders,
+    /// The folders of the page that was read.
+    ready: VecDeque<(String, i64)>,
 }
 
 /// Where a walk stands.
 #[derive(Debug)]
 pub struct Walk {
-    folders: HashMap<i64, Folder>,
-    /// Folders on the way down, and the number of their children that are done.
-    stack: Vec<(i64, usize)>,
-    /// Parents before their children, once every folder is known.
-    order: Vec<i64>,
-    is_ordered: bool,
-    at: usize,
-    after: Key,
+    /// The folder to begin at, until that is entered.
+    root: Option<i64>,
+    /// The folders of one folder that are read at once.
+    page_rows: usize,
+    seen: RoaringTreemap,
+    open: Vec<Open>,
+    /// Whether the last open folder is to be closed.
+    is_left: bool,
 }
 
 impl Walk {
-    /// Begins at what is at `path`; a single file is its own walk.
-    pub fn new(root: i64, path: StorePath) -> Self {
-        let folder = Folder { path, children: Vec::new(), times: 1 };
-        Self {
-            folders: HashMap::from([(root, folder)]),
-            stack: vec![(root, 0)],
-            order: Vec::new(),
-            is_ordered: false,
-            at: 0,
-            after: Default::default(),
-        }
+    /// Begins at a folder. Reads at most `page_rows` folders of one at once.
+    pub fn new(root: i64, page_rows: usize) -> Self {
+        let seen = RoaringTreemap::new();
+        Self { root: Some(root), page_rows, seen, open: Vec::new(), is_left: false }
     }
 
-    /// Goes on for about [`STEP`] or 512 entries. `None`: there are no more files.
+    /// Goes on to the next visit; nothing after the last one. Two statements at most.
     ///
     /// # Errors
-    /// Those of the engine.
-    pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<Vec<WalkedFile>>> {
-        if !self.is_ordered {
-            self.find_folders(tx)?;
-            return Ok(Some(Vec::new()));
+    /// Those of the engine; the walk is of no more use then.
+    pub fn next(&mut self, tx: &mut Tx<'_>) -> Result<Option<Visit>> {
+        if let Some(root) = self.root.take() {
+            return Ok(Some(self.meet(String::new(), root)));
         }
-        let Some(id) = self.order.get(self.at) else { return Ok(None) };
-        let Some(folder) = self.folders.get(id) else { return Ok(None) };
-        let page = entries::links(tx, *id, &self.after, STEP_ENTRIES)?;
-        let mut files = Vec::with_capacity(page.rows.len());
-        for ((_, name), entry) in &page.rows {
-            let Some(content) = entry.link.content else { continue };
-            files.push(WalkedFile {
-                path: folder.path.child(name),
-                content,
-                size: entry.size,
-                times: folder.times,
-            });
+        if std::mem::take(&mut self.is_left) {
+            self.open.pop();
         }
-        if page.next.is_none() {
-            self.at += 1;
+        while let Some(open) = self.open.last_mut() {
+            if let Some((name, id)) = open.ready.pop_front() {
+                return Ok(Some(self.meet(name, id)));
+            }
+            if open.folders.is_done() {
+                self.is_left = true;
+                return Ok(Some(Visit::Leave(open.id)));
+            }
+            let page = open.folders.page(tx, self.page_rows)?;
+            open.ready = page.into_iter().map(|((_, name), id)| (name, id)).collect();
         }
-        self.after = page.next.unwrap_or_default();
-        Ok(Some(files))
+        Ok(None)
     }
 
-    /// Finds every distinct folder, and how often each occurs.
-    fn find_folders(&mut self, tx: &mut Tx<'_>) -> Result<()> {
-        let started = Instant::now();
-        while let Some((id, next)) = self.stack.last_mut() {
-            let (id, first) = (*id, *next == 0);
-            let at = *next;
-            *next += 1;
-            if first {
-                self.read_children(tx, id)?;
-            }
-            match self.folders.get(&id).and_then(|folder| folder.children.get(at)).copied() {
-                // A folder that has an entry of its own in the order, or is on its way there, is known.
-                Some(child) if self.folders.get(&child).is_some_and(|f| f.times == 0) => {
-                    self.stack.push((child, 0));
-                }
-                Some(_) => {}
-                None => {
-                    self.order.push(id);
-                    self.stack.pop();
-                }
-            }
-            if started.elapsed() >= STEP {
-                return Ok(());
-            }
+    fn meet(&mut self, name: String, id: i64) -> Visit {
+        if !self.seen.insert(id.cast_unsigned()) {
+            return Visit::Again(id);
         }
-        self.order.reverse();
-        self.count();
-        self.is_ordered = true;
-        Ok(())
+        let folders = Folders::new(id);
+        self.open.push(Open { id, name, folders, ready: VecDeque::new() });
+        Visit::Enter(id)
     }
 
-    /// Reads the folders of a folder; new ones have no times yet.
-    fn read_children(&mut self, tx: &mut Tx<'_>, id: i64) -> Result<()> {
-        let Some(folder) = self.folders.get_mut(&id) else { return Ok(()) };
-        // It is being walked; the times are counted when all are known.
-        folder.times = 1;
-        let path = folder.path.clone();
-        let mut children = Vec::new();
-        let mut after = Some(Key::default());
-        while let Some(key) = after {
-            let page = entries::folders(tx, id, &key, STEP_ENTRIES)?;
-            for ((_, name), child) in page.rows {
-                children.push(child);
-                self.folders.entry(child).or_insert_with(|| Folder {
-                    path: path.child(&name),
-                    children: Vec::new(),
-                    times: 0,
-                });
-            }
-            after = page.next;
-        }
-        if let Some(folder) = self.folders.get_mut(&id) {
-            folder.children = children;
-        }
-        Ok(())
+    /// Whether the last visit was the last one.
+    pub fn is_over(&self) -> bool {
+        self.root.is_none() && self.open.len() <= usize::from(self.is_left)
     }
 
-    fn count(&mut self) {
-        let root = self.order.first().copied();
-        for (id, folder) in &mut self.folders {
-            folder.times = i64::from(Some(*id) == root);
-        }
-        for id in &self.order {
-            let Some(folder) = self.folders.get_mut(id) else { continue };
-            let times = folder.times;
-            for child in std::mem::take(&mut folder.children) {
-                if let Some(child) = self.folders.get_mut(&child) {
-                    child.times += times;
-                }
-            }
-        }
+    /// Where the open folder is, below the one that the walk began at.
+    pub fn path(&self) -> StorePath {
+        let names = self.open.iter().skip(1).map(|open| &open.name);
+        names.fold(StorePath::root(), |path, name| path.child(name))
     }
-}
 
-/// The walk of a target, or the one file that it is.
-pub fn begin(target: &Target, path: &StorePath) -> Result<Walk, WalkedFile> {
-    match target {
-        Target::Folder(root) => Ok(Walk::new(*root, path.clone())),
-        Target::File(file) => {
-            Err(WalkedFile { path: path.clone(), content: file.content, size: file.size, times: 1 })
-        }
+    /// The folder above the open one, and the name of the open one in it; nothing for the first one.
+    pub fn above(&self) -> Option<(i64, &str)> {
+        let [.., above, open] = self.open.as_slice() else { return None };
+        Some((above.id, &open.name))
     }
 }

@@ -14,9 +14,9 @@ use crate::{
     model::StorePath,
     namespace::{
         content::PartRow,
+        files::{self, WalkedFile},
         sql::Tx,
         tree::Target,
-        walk::{self, WalkedFile},
     },
     store::{Store, report::Report},
 };
@@ -43,8 +43,8 @@ pub(super) async fn run(
         contents: HashSet::new(),
         parts: HashSet::new(),
     };
-    let mut walk = match walk::begin(target, path) {
-        Ok(walk) => walk,
+    let mut walk = match files::begin(target, path) {
+        Ok(files) => files,
         Err(file) => {
             check.file(file).await?;
             return check.settle(0).await;

@@ -53,16 +53,39 @@ pub struct Linked {
     pub size: i64,
 }
 
-/// Some folders of a folder, and their ids: those after `after`, at most `limit`.
-///
-/// # Errors
-/// Those of the engine.
-pub fn folders(tx: &mut Tx<'_>, folder: i64, after: &Key, limit: usize) -> Result<Page<i64>> {
-    let sql = "SELECT folded, name, child FROM entry
-               WHERE folder = $1 AND child IS NOT NULL AND (folded, name) > ($2, $3)
-               ORDER BY folded, name LIMIT $4";
-    let rows = tx.all(sql, params![folder, &after.0, &after.1, limit as i64])?;
-    Page::read(&rows, limit, |row| row.int(2))
+/// The folders of a folder, page by page.
+#[derive(Debug)]
+pub struct Folders {
+    folder: i64,
+    /// The last key that was read; nothing after the last page.
+    after: Option<Key>,
+}
+
+impl Folders {
+    /// Begins before the first one.
+    pub fn new(folder: i64) -> Self {
+        Self { folder, after: Some(Key::default()) }
+    }
+
+    /// Whether all were read.
+    pub fn is_done(&self) -> bool {
+        self.after.is_none()
+    }
+
+    /// The next ones, at most `limit`, and their ids.
+    ///
+    /// # Errors
+    /// Those of the engine; it is done then.
+    pub fn page(&mut self, tx: &mut Tx<'_>, limit: usize) -> Result<Vec<(Key, i64)>> {
+        let Some(after) = self.after.take() else { return Ok(Vec::new()) };
+        let sql = "SELECT folded, name, child FROM entry
+                   WHERE folder = $1 AND child IS NOT NULL AND (folded, name) > ($2, $3)
+                   ORDER BY folded, name LIMIT $4";
+        let rows = tx.all(sql, params![self.folder, &after.0, &after.1, limit as i64])?;
+        let page = Page::read(&rows, limit, |row| row.int(2))?;
+        self.after = page.next;
+        Ok(page.rows)
+    }
 }
 
 /// Some entries of a folder, damaged ones too: those after `after`, at most `limit`.

@@ -7,15 +7,11 @@ use std::{
 
 use crate::{
     error::Result,
-    limits::{FILTER_STEP_ROWS, STEP},
+    limits::{FILTER_PAGE_ROWS, FILTER_STEP_ROWS, STEP},
     model::{Progress, SkipFiles, Totals},
     namespace::{
-        entries::{self, Key, above},
-        filter::{
-            Changed, add,
-            cursor::{Folders, Skipped},
-            subtract, times,
-        },
+        entries::{self, Folders, Key, above},
+        filter::{Changed, add, skipped::Skipped, subtract, times},
         garbage::Ref,
         pin::{self, Owner},
         reach,
@@ -83,7 +79,7 @@ impl Inside {
         if self.files.is_empty() && !self.skipped.is_done() {
             self.files.extend(self.skipped.page(tx, skip)?);
         } else if self.children.is_empty() && !self.folders.is_done() {
-            let page = self.folders.page(tx)?.into_iter();
+            let page = self.folders.page(tx, FILTER_PAGE_ROWS)?.into_iter();
             self.children.extend(page.filter(|(_, id)| changed.contains_key(id)));
         }
         Ok((self.skipped.is_done() || !self.files.is_empty())

@@ -5,31 +5,22 @@ use std::{
     time::Instant,
 };
 
-use roaring::RoaringTreemap;
-
 use crate::{
     error::{Error, Kind, Result},
-    limits::STEP,
+    limits::{FILTER_PAGE_ROWS, STEP},
     model::{SkipFiles, Totals},
     namespace::{
-        filter::{
-            Build, Changed, add,
-            cursor::{Folders, Skipped},
-            subtract,
-        },
+        filter::{Build, Changed, add, skipped::Skipped, subtract},
         sql::Tx,
         tree::{self, Target},
+        walk::{Visit, Walk},
     },
 };
 
 /// A folder on the way down.
 #[derive(Debug)]
 struct Open {
-    id: i64,
     skipped: Skipped,
-    folders: Folders,
-    /// The folders of the page that is looked at, the next one last.
-    page: Vec<i64>,
     /// What is skipped in it and below, as far as it is known.
     less: Totals,
     is_changed: bool,
@@ -49,28 +40,26 @@ pub struct Search {
     skip: SkipFiles,
     /// Folded names by which a file is left out.
     matched: HashSet<String>,
-    /// The folders that were looked at.
-    seen: RoaringTreemap,
+    walk: Walk,
     changed: HashMap<i64, Changed>,
     /// The changed folders, the deeper ones first.
     order: Vec<i64>,
+    /// The open folders of the walk.
     path: Vec<Open>,
 }
 
 impl Search {
     /// Begins below a folder that is pinned.
     pub fn new(root: i64, skip: SkipFiles) -> Self {
-        let mut search = Self {
+        Self {
             root,
             skip,
             matched: HashSet::new(),
-            seen: RoaringTreemap::new(),
+            walk: Walk::new(root, FILTER_PAGE_ROWS),
             changed: HashMap::new(),
             order: Vec::new(),
             path: Vec::new(),
-        };
-        search.visit(root);
-        search
+        }
     }
 
     /// Goes on for about [`STEP`]. Returns whether it is done.
@@ -79,53 +68,54 @@ impl Search {
     /// Those of the engine.
     pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<bool> {
         let started = Instant::now();
-        while let Some(open) = self.path.last_mut() {
-            if !open.skipped.is_done() {
-                for ((folded, _), size) in open.skipped.page(tx, &self.skip)? {
-                    open.count(Totals { files: 1, bytes: size });
-                    self.matched.insert(folded);
+        while !self.walk.is_over() {
+            match self.path.last_mut() {
+                Some(open) if !open.skipped.is_done() => {
+                    for ((folded, _), size) in open.skipped.page(tx, &self.skip)? {
+                        open.count(Totals { files: 1, bytes: size });
+                        self.matched.insert(folded);
+                    }
                 }
-            } else if let Some(child) = open.page.pop() {
-                self.visit(child);
-            } else if !open.folders.is_done() {
-                open.page = open.folders.page(tx)?.into_iter().rev().map(|(_, id)| id).collect();
-            } else if let Some(open) = self.path.pop() {
-                self.close(tx, &open)?;
+                _ => self.visit(tx)?,
             }
             if started.elapsed() >= STEP {
-                return Ok(self.path.is_empty());
+                break;
             }
         }
-        Ok(true)
+        Ok(self.walk.is_over())
     }
 
-    /// Goes down into a folder that was not looked at; of another one it is known what it is.
-    fn visit(&mut self, id: i64) {
-        if self.seen.insert(id.cast_unsigned()) {
-            self.path.push(Open {
-                id,
+    /// Goes on to the next folder; of one that was looked at it is known what changes.
+    fn visit(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        match self.walk.next(tx)? {
+            Some(Visit::Enter(id)) => self.path.push(Open {
                 skipped: Skipped::new(id, id == self.root),
-                folders: Folders::new(id),
-                page: Vec::new(),
                 less: Totals::default(),
                 is_changed: false,
-            });
-        } else if let Some(below) = self.changed.get(&id)
-            && let Some(above) = self.path.last_mut()
-        {
-            above.count(below.less);
+            }),
+            Some(Visit::Again(id)) => {
+                if let Some(below) = self.changed.get(&id)
+                    && let Some(above) = self.path.last_mut()
+                {
+                    above.count(below.less);
+                }
+            }
+            Some(Visit::Leave(id)) => {
+                if let Some(open) = self.path.pop().filter(|open| open.is_changed) {
+                    self.close(tx, id, open.less)?;
+                }
+            }
+            None => {}
         }
+        Ok(())
     }
 
     /// Remembers a folder that changes, all of which is known.
-    fn close(&mut self, tx: &mut Tx<'_>, open: &Open) -> Result<()> {
-        if !open.is_changed {
-            return Ok(());
-        }
-        let before = tree::totals(tx, &Target::Folder(open.id))?;
-        let (after, less) = (subtract(before, open.less), open.less);
-        self.changed.insert(open.id, Changed { after, less, ..Changed::default() });
-        self.order.push(open.id);
+    fn close(&mut self, tx: &mut Tx<'_>, id: i64, less: Totals) -> Result<()> {
+        let before = tree::totals(tx, &Target::Folder(id))?;
+        let after = subtract(before, less);
+        self.changed.insert(id, Changed { after, less, ..Changed::default() });
+        self.order.push(id);
         if let Some(above) = self.path.last_mut() {
             above.count(less);
         }

@@ -5,54 +5,12 @@ use crate::{
     limits::FILTER_PAGE_ROWS,
     model::{Progress, SkipFiles},
     namespace::{
-        Database, entries,
-        metered::{Counts, Metered},
+        metered::{Counts, Metered, all, folder, names, store},
         pin::Owner,
         reach::Reach,
-        sql::{Mode, Tx},
-        tree::{self, File, Target},
+        tree::{self, Target},
     },
 };
-
-/// A connection to an empty store, and its folder.
-fn store() -> (Metered, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
-    (Metered::new(database.connect(Mode::Write).unwrap()), dir)
-}
-
-fn folder(tx: &mut Tx<'_>, files: &[String], folders: &[i64]) -> i64 {
-    let totals = Totals { files: (files.len() + folders.len()) as i64, bytes: 0 };
-    let id = tree::new_folder(tx, totals, Reach::default()).unwrap();
-    let file = Target::File(File { content: 1, size: 0, version: 0, modified: 0 });
-    for name in files {
-        entries::put(tx, id, name, &file).unwrap();
-    }
-    for (number, child) in folders.iter().enumerate() {
-        entries::put(tx, id, &format!("d{number:06}"), &Target::Folder(*child)).unwrap();
-    }
-    id
-}
-
-fn names(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("f{number:06}")).collect()
-}
-
-/// Adds up what jobs do until one is the last.
-fn all<T>(
-    store: &mut Metered,
-    mut job: impl FnMut(&mut Tx<'_>) -> crate::error::Result<Option<T>>,
-) -> (T, Counts) {
-    let mut sum = Counts::default();
-    loop {
-        let (done, counts) = store.job(&mut job);
-        sum.statements += counts.statements;
-        sum.rows_at_once = sum.rows_at_once.max(counts.rows_at_once);
-        if let Some(done) = done {
-            return (done, sum);
-        }
-    }
-}
 
 fn search(store: &mut Metered, root: i64, skip: &[String]) -> (Search, Counts) {
     let mut search = Search::new(root, SkipFiles::new(skip).unwrap());

@@ -1,5 +1,4 @@
-//! What a filter looks at in one folder, in the order of its entries and in pages of at most
-//! [`FILTER_PAGE_ROWS`]: the skipped files, and the folders.
+//! The skipped files of one folder, in pages of at most [`FILTER_PAGE_ROWS`] entries.
 
 use crate::{
     error::Result,
@@ -47,31 +46,5 @@ impl Skipped {
             }
         }
         Ok(found)
-    }
-}
-
-/// The folders of a folder.
-#[derive(Debug)]
-pub(super) struct Folders {
-    folder: i64,
-    /// The last one that was read; nothing after the last page.
-    after: Option<Key>,
-}
-
-impl Folders {
-    pub(super) fn new(folder: i64) -> Self {
-        Self { folder, after: Some(Key::default()) }
-    }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.after.is_none()
-    }
-
-    /// Some more of them.
-    pub(super) fn page(&mut self, tx: &mut Tx<'_>) -> Result<Vec<(Key, i64)>> {
-        let Some(after) = self.after.take() else { return Ok(Vec::new()) };
-        let page = entries::folders(tx, self.folder, &after, FILTER_PAGE_ROWS)?;
-        self.after = page.next;
-        Ok(page.rows)
     }
 }

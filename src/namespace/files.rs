@@ -1,0 +1,141 @@
+//! The distinct files below a folder that is pinned, for `verify`.
+//!
+//! First a walk finds every folder, then each one is read, the upper ones first: a folder that occurs
+//! many times is read once, and its files count as often as it occurs.
+//!
+//! **Memory.** The name of each distinct folder and some numbers; of its entries a page.
+
+use std::{collections::HashMap, time::Instant};
+
+use crate::{
+    error::Result,
+    limits::{STEP, VERIFY_PAGE_ROWS},
+    model::StorePath,
+    namespace::{
+        entries::{self, Key, Target},
+        sql::Tx,
+        walk::{Visit, Walk},
+    },
+};
+
+/// A file of the walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalkedFile {
+    /// Where it is, below the first place where its folder occurs.
+    pub path: StorePath,
+    /// Its content.
+    pub content: i64,
+    /// Its size.
+    pub size: i64,
+    /// How often it occurs.
+    pub times: i64,
+}
+
+/// A distinct folder.
+#[derive(Debug)]
+struct Folder {
+    /// The folder in which it was found, and its name there; nothing for the first one.
+    above: Option<(i64, Box<str>)>,
+    /// How often it occurs, once every folder above it is read.
+    times: i64,
+}
+
+/// Where the reading of files stands.
+#[derive(Debug)]
+pub struct Files {
+    /// Where the first folder is.
+    path: StorePath,
+    walk: Walk,
+    folders: HashMap<i64, Folder>,
+    /// The folders that are still to read, the next one last: parents before their children.
+    order: Vec<i64>,
+    /// The folder that is being read, and the last key of it.
+    at: Option<(i64, Key)>,
+}
+
+impl Files {
+    /// Begins at a folder, which is at `path`.
+    pub fn new(root: i64, path: StorePath) -> Self {
+        Self {
+            path,
+            walk: Walk::new(root, VERIFY_PAGE_ROWS),
+            folders: HashMap::new(),
+            order: Vec::new(),
+            at: None,
+        }
+    }
+
+    /// Goes on for about [`STEP`] or [`VERIFY_PAGE_ROWS`] entries. `None`: there are no more files.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<Vec<WalkedFile>>> {
+        if !self.walk.is_over() {
+            self.find_folders(tx)?;
+            return Ok(Some(Vec::new()));
+        }
+        let begun = self.at.take();
+        let Some((id, after)) = begun.or_else(|| Some((self.order.pop()?, Key::default()))) else {
+            return Ok(None);
+        };
+        let times = self.folders.get(&id).map_or(0, |folder| folder.times);
+        let path = self.path(id);
+        let page = entries::links(tx, id, &after, VERIFY_PAGE_ROWS)?;
+        let mut files = Vec::with_capacity(page.rows.len());
+        for ((_, name), entry) in page.rows {
+            if let Some(child) = entry.link.child.and_then(|id| self.folders.get_mut(&id)) {
+                child.times = child.times.saturating_add(times);
+            }
+            if let Some(content) = entry.link.content {
+                files.push(WalkedFile {
+                    path: path.child(&name),
+                    content,
+                    size: entry.size,
+                    times,
+                });
+            }
+        }
+        self.at = page.next.map(|after| (id, after));
+        Ok(Some(files))
+    }
+
+    /// Finds every distinct folder.
+    fn find_folders(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        let started = Instant::now();
+        while let Some(visit) = self.walk.next(tx)? {
+            match visit {
+                Visit::Enter(id) => {
+                    let above = self.walk.above().map(|(above, name)| (above, name.into()));
+                    let times = i64::from(above.is_none());
+                    self.folders.insert(id, Folder { above, times });
+                }
+                Visit::Again(_) => {}
+                Visit::Leave(id) => self.order.push(id),
+            }
+            if started.elapsed() >= STEP {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a folder is.
+    fn path(&self, mut id: i64) -> StorePath {
+        let mut names = Vec::new();
+        while let Some(Folder { above: Some((above, name)), .. }) = self.folders.get(&id) {
+            names.push(name);
+            id = *above;
+        }
+        names.iter().rev().fold(self.path.clone(), |path, name| path.child(name))
+    }
+}
+
+/// The files of a target, or the one file that it is.
+pub fn begin(target: &Target, path: &StorePath) -> Result<Files, WalkedFile> {
+    match target {
+        Target::Folder(root) => Ok(Files::new(*root, path.clone())),
+        Target::File(file) => {
+            Err(WalkedFile { path: path.clone(), content: file.content, size: file.size, times: 1 })
+        }
+    }
+}
