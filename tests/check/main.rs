@@ -10,6 +10,8 @@ mod damage;
 #[path = "../support/database.rs"]
 mod database;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod heal;
