@@ -14,6 +14,9 @@ mod downloads;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../../tests/support/gate.rs"]
 mod gate;
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../../tests/support/log.rs"]
+mod log;
 mod long;
 mod runs;
 mod sweeps;
@@ -33,7 +36,7 @@ use crate::{
     limits::{READERS, micros},
     model::{Conditions, CopyRequest, IfExists, Replaces, SkipFiles},
     namespace::sql::{Row, Tx, params},
-    store::tests::gate::Gate,
+    store::tests::{gate::Gate, log::Log},
 };
 
 /// Longer than anything here takes.
@@ -45,6 +48,7 @@ struct Fixture {
     gate: Gate,
     /// The tasks of the background, which run for ever.
     background: usize,
+    log: Log,
     _dir: TempDir,
 }
 
@@ -54,6 +58,7 @@ impl Fixture {
     }
 
     async fn with_grace(grace: Duration) -> Self {
+        let log = Log::of_test();
         let dir = tempfile::tempdir().unwrap();
         let database = database::database(dir.path());
         let mut config = Config { database, ..Config::new(dir.path()) };
@@ -63,7 +68,7 @@ impl Fixture {
         let blobs = Blobs::new(Arc::new(gate.clone()));
         let (store, _) = Store::open(config, blobs).await.unwrap();
         let background = store.0.tasks.len();
-        Self { store, gate, background, _dir: dir }
+        Self { store, gate, background, log, _dir: dir }
     }
 
     async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {

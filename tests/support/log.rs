@@ -2,8 +2,8 @@
 //! them, so none may come without need.
 //!
 //! A test runs on a thread of its own, and so do nearly all tasks of its server. What is logged on another
-//! thread, such as those of the database, cannot be told apart by tests that run at once: whoever looks
-//! next fails for it, unless any test has declared it.
+//! thread, such as those of the database, cannot be told apart by tests that run at once. Where all tests
+//! look at the log, whoever looks next fails for it, unless any test has declared it.
 
 use std::{
     cell::RefCell,
@@ -63,7 +63,10 @@ impl Lines {
 
 /// The log of a test. When it is dropped, what was not expected fails the test.
 #[derive(Debug)]
-pub(crate) struct Log(Arc<Lines>);
+pub(crate) struct Log {
+    lines: Arc<Lines>,
+    has_stray: bool,
+}
 
 impl Log {
     /// The log of the test that runs on this thread.
@@ -74,21 +77,28 @@ impl Log {
         });
         let lines = OWN
             .with_borrow_mut(|own| Arc::clone(own.get_or_insert_with(|| Arc::new(Lines::new()))));
-        Self(lines)
+        Self { lines, has_stray: false }
+    }
+
+    /// The same with what is logged on threads that belong to no test.
+    pub(crate) fn of_all() -> Self {
+        let mut log = Self::of_test();
+        log.has_stray = true;
+        log
     }
 
     /// Declares warnings and errors with a text in them, those before this as well.
     pub(crate) fn expect(&self, text: &'static str) {
-        self.0.expect(text);
+        self.lines.expect(text);
         STRAY.expect(text);
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let mut surprises = STRAY.surprises();
+        let mut surprises = if self.has_stray { STRAY.surprises() } else { Vec::new() };
         surprises.retain(|line| !line.contains(GONE));
-        surprises.extend(self.0.surprises());
+        surprises.extend(self.lines.surprises());
         surprises.retain(|line| !line.contains(SLOW));
         if !thread::panicking() {
             assert!(surprises.is_empty(), "no test expects this:\n{}", surprises.join("\n"));

@@ -196,6 +196,7 @@ async fn what_waits_to_be_freed_is_read_before_a_restore_relies_on_it() {
         fixture.upload(at, object(byte)).await.unwrap();
         fixture.store.delete(&path(at), Call::default()).await.unwrap();
     }
+    fixture.log.expect("a stored part cannot be read");
     fixture.gate.spoil(&object(2)).await;
     drop_half(&fixture, &pieces).await;
     let mut restore = begin(&fixture).await;

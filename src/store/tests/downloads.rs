@@ -125,6 +125,7 @@ async fn the_grace_counts_from_the_last_path_that_led_to_a_content() {
 #[tokio::test]
 async fn a_corrupt_object_is_named_by_its_path_to_readers_and_to_verify() {
     let fixture = Fixture::new().await;
+    fixture.log.expect("is corrupt");
     fixture.upload("a/b/f", object(1)).await.unwrap();
     fixture.gate.spoil(&object(2)).await;
     let read = fixture.read("a/b/f").await.unwrap_err();

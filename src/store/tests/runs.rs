@@ -178,6 +178,7 @@ async fn a_copy_that_is_refused_tells_all_who_asked() {
 #[tokio::test]
 async fn a_copy_whose_first_transaction_fails_leaves_nothing_to_wait_for() {
     let fixture = Fixture::new().await;
+    fixture.log.expect("reason=\"INTERNAL\"");
     fixture.upload("a", object(1)).await.unwrap();
     let rename = |to: &'static str| {
         fixture.store.0.engine.write(None, move |tx: &mut Tx<'_>| tx.execute(to, &[]).map(drop))
@@ -228,6 +229,7 @@ async fn a_copy_that_keeps_what_came_meanwhile_has_skipped_all() {
 async fn a_panic_of_the_work_ends_the_copy() {
     let (fixture, asked) = verifying().await;
     let copying = begin(&fixture, &asked, Call::default()).await;
+    fixture.log.expect("a panic of a test");
     fixture.gate.panic();
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Internal);
     fixture.idle().await;

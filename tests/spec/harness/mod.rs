@@ -74,7 +74,7 @@ impl Server {
 
     /// Starts a server that keeps its parts behind a gate, in memory.
     pub(crate) async fn start_behind(gate: &Gate) -> Self {
-        let log = Log::of_test();
+        let log = Log::of_all();
         let (folder, config) = Self::settings();
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let blobs = Blobs::new(Arc::new(gate.clone()));
@@ -90,7 +90,7 @@ impl Server {
     }
 
     async fn start_in(folder: TempDir, config: Config) -> Self {
-        let log = Log::of_test();
+        let log = Log::of_all();
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let server = Real::start(&config, listener).await.expect("started");
         Self::run(server, folder, config, log)
