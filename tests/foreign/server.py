@@ -16,7 +16,10 @@ ANY_PORT = "127.0.0.1:0"
 # A line of the log that somebody should read.
 ALARM = re.compile(r"^\S+ +(?:WARN|ERROR) ")
 # What a server says on a machine that has other work to do.
-SLOW = "the server is not ready, because its database does not answer"
+SLOW = (
+    "the server is not ready, because its database does not answer",
+    "the store did not close in time",
+)
 LINE_SECONDS = 30
 STOP_SECONDS = 10
 
@@ -38,7 +41,7 @@ class Server:
         self._options = options
         # A command that runs the server, such as `prlimit`.
         self._under = under
-        self._expected = [SLOW]
+        self._expected = [*SLOW]
         self.start(listen)
 
     def expect(self, *messages: str) -> None:

@@ -355,7 +355,6 @@ class Stopping(ServeCase):
             "operations are left to the next start",
             "the database does not answer; calls are refused",
             'cause="database is locked"',
-            "the store did not close in time",
         )
         self.rest.put("V1/big", BIG)
         database = sqlite3.connect(self.server.data / "namespace.sqlite", isolation_level=None)
