@@ -5,8 +5,8 @@
 //!
 //! 1. **Share.** A quarter is the share of each peer. While somebody below his share waits, nobody above
 //!    his own is given more. While nobody waits, one peer may take more than his share.
-//! 2. **Reserve.** The last eighth is for peers below their share, so that a newcomer needs to wait for
-//!    nobody.
+//! 2. **Reserve.** The last eighth, one at least, is for peers below their share, so that a newcomer needs
+//!    to wait for nobody.
 //! 3. **Revocation.** Where a peer below his share needs what is not there, or has to take of the reserve,
 //!    those above theirs who have let the server wait longest lose what they have: their permits are
 //!    revoked, and the layers that hold them cut their calls.

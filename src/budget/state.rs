@@ -61,7 +61,7 @@ impl State {
         Self {
             limit,
             share: (limit / BUDGET_SHARE).max(1),
-            reserve: limit / BUDGET_RESERVE,
+            reserve: limit.div_ceil(BUDGET_RESERVE),
             held: 0,
             leaving: 0,
             peers: HashMap::new(),

@@ -74,12 +74,8 @@ impl Store {
         let key = (request.id, request.fingerprint());
         loop {
             match self.0.runs.attach(key, load, (detached, call))? {
-                Attached::New(run, caller, room) => {
-                    let life = task::own(self.clone(), run, Arc::clone(request));
-                    self.spawn(async move {
-                        let _room = room;
-                        life.await;
-                    });
+                Attached::New(run, caller) => {
+                    self.spawn(task::own(self.clone(), run, Arc::clone(request)));
                     return Ok(caller);
                 }
                 Attached::Joined(caller) => return Ok(caller),

@@ -39,7 +39,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -127,8 +126,8 @@ struct Inner {
     downloads: Budget,
     download_pool: Budget,
     watchers: Budget,
-    filters: Semaphore,
-    verifies: Semaphore,
+    filters: Budget,
+    verifies: Budget,
     /// The last content that was looked at for its digest.
     digested: AtomicI64,
     checks: Budget,
@@ -182,8 +181,11 @@ impl Store {
                 .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
             download_pool: Budget::new("bytes of downloads", DOWNLOAD_POOL_BYTES)
                 .with_queue(usize::MAX, Duration::MAX),
-            filters: Semaphore::new(FILTERS_MAX),
-            verifies: Semaphore::new(VERIFIES_MAX),
+            // Copies that run wait for these, each as long as it takes.
+            filters: Budget::new("filtered copies", FILTERS_MAX)
+                .with_queue(usize::MAX, Duration::MAX),
+            verifies: Budget::new("verified copies", VERIFIES_MAX)
+                .with_queue(usize::MAX, Duration::MAX),
             watchers: Budget::new("watchers", WATCHERS_MAX),
             digested: AtomicI64::new(0),
             checks: Budget::new("checks", 1),

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    budget::Peer,
     error::{Error, Kind, Result},
     model::{Digest, Operation, OperationId},
 };
@@ -78,8 +79,8 @@ pub(super) struct Run {
     pub(super) id: OperationId,
     /// The digest of what was asked for.
     pub(super) fingerprint: Digest,
-    /// Whether it takes more than one transaction.
-    pub(super) is_long: bool,
+    /// Who asked for it first: whose share its work is of.
+    pub(super) peer: Peer,
     /// Written by the registry alone.
     pub(super) state: watch::Sender<State>,
     callers: Mutex<Callers>,
@@ -90,11 +91,11 @@ pub(super) struct Run {
 
 impl Run {
     /// Makes a run whose first transaction has no verdict yet.
-    pub(super) fn new(id: OperationId, fingerprint: Digest, is_long: bool) -> Arc<Self> {
+    pub(super) fn new(id: OperationId, fingerprint: Digest, peer: Peer) -> Arc<Self> {
         Arc::new(Self {
             id,
             fingerprint,
-            is_long,
+            peer,
             state: watch::Sender::new(State::Starting),
             callers: Mutex::default(),
             changed: Notify::new(),

@@ -42,13 +42,16 @@ use crate::{
 
 /// What became of a caller.
 pub(super) enum Attached {
-    /// The run is new: its task is to be started, with the room for its skip list.
-    New(Arc<Run>, Caller, Option<Permit>),
+    /// The run is new: its task is to be started.
+    New(Arc<Run>, Caller),
     /// It runs already.
     Joined(Caller),
     /// It runs and is about to end; it may run again then.
     Ending(watch::Receiver<State>),
 }
+
+/// What a run takes of what all share, until it has ended.
+type Room = [Option<Permit>; 2];
 
 /// What a run costs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,7 +64,7 @@ pub(super) struct Load {
 
 #[derive(Debug)]
 struct Table {
-    runs: HashMap<OperationId, Arc<Run>>,
+    runs: HashMap<OperationId, (Arc<Run>, Room)>,
     changes: broadcast::Sender<Operation>,
     /// The number of the last change that was announced.
     last_change: i64,
@@ -72,6 +75,7 @@ struct Table {
 #[derive(Debug)]
 pub(super) struct Runs {
     table: Mutex<Table>,
+    places: Budget,
     skips: Budget,
 }
 
@@ -99,8 +103,13 @@ impl Runs {
             last_change,
             is_closed: false,
         });
-        // Nobody waits for room: he would wait with his list.
-        Self { table, skips: Budget::new("bytes of skip lists", SKIP_POOL_BYTES) }
+        // What has begun is not given up for others, so a newcomer has the reserve, and nobody waits for
+        // room: he would wait with his list.
+        Self {
+            table,
+            places: Budget::new("running copies", OPERATIONS_RUNNING_MAX),
+            skips: Budget::new("bytes of skip lists", SKIP_POOL_BYTES),
+        }
     }
 
     /// The bytes for further skip lists.
@@ -116,8 +125,8 @@ impl Runs {
     /// Has a caller attach to the run of an operation, which begins if it is not there.
     ///
     /// # Errors
-    /// `WriteConflict` if it runs with other arguments, `Busy` if too many run, there is no room for its
-    /// skip list, or the store stops.
+    /// `WriteConflict` if it runs with other arguments, `Busy` if too many run, or too many of this peer, there
+    /// is no room for its skip list, or the store stops.
     pub(super) fn attach(
         &self,
         (id, fingerprint): (OperationId, Digest),
@@ -128,7 +137,7 @@ impl Runs {
         if table.is_closed {
             return Err(Error::new(Kind::Busy, "the server is stopping; try again"));
         }
-        if let Some(run) = table.runs.get(&id) {
+        if let Some((run, _)) = table.runs.get(&id) {
             if run.fingerprint != fingerprint {
                 return Err(operation::conflict(id));
             }
@@ -140,26 +149,25 @@ impl Runs {
                 None => Attached::Ending(run.state.subscribe()),
             });
         }
-        let count = |is: fn(&Run) -> bool| table.runs.values().filter(|run| is(run)).count();
-        if is_long && count(|run| run.is_long) >= OPERATIONS_RUNNING_MAX
-            || count(Run::is_unsettled) >= OPERATIONS_RUNNING_MAX
-        {
-            let message =
-                format!("{OPERATIONS_RUNNING_MAX} operations run already; try again later");
-            return Err(Error::new(Kind::Busy, message));
+        // There are such only where the database fails, and that fails for all peers alike.
+        let unsettled = table.runs.values().filter(|(run, _)| run.is_unsettled()).count();
+        if unsettled >= OPERATIONS_RUNNING_MAX {
+            return Err(self.places.busy());
         }
-        let room =
-            (skip_bytes > 0).then(|| self.skips.try_acquire(peer, skip_bytes)).transpose()?;
-        let run = Run::new(id, fingerprint, is_long);
+        let take = |budget: &Budget, amount: usize| {
+            (amount > 0).then(|| budget.try_acquire(peer, amount)).transpose()
+        };
+        let room = [take(&self.places, is_long.into())?, take(&self.skips, skip_bytes)?];
+        let run = Run::new(id, fingerprint, peer);
         let caller = run.attach(is_detached, deadline);
         let caller = caller.ok_or_else(|| Error::internal("a new run is cancelled"))?;
-        table.runs.insert(id, Arc::clone(&run));
-        Ok(Attached::New(run, caller, room))
+        table.runs.insert(id, (Arc::clone(&run), room));
+        Ok(Attached::New(run, caller))
     }
 
     /// Has a run end. Returns its states; `None`: no such operation runs here.
     pub(super) fn cancel(&self, id: OperationId, why: Error) -> Option<watch::Receiver<State>> {
-        let run = Arc::clone(self.table().runs.get(&id)?);
+        let run = Arc::clone(&self.table().runs.get(&id)?.0);
         run.cancel(why);
         Some(run.state.subscribe())
     }
@@ -168,7 +176,7 @@ impl Runs {
     pub(super) fn close(&self, why: &Error) -> Vec<watch::Receiver<State>> {
         let mut table = self.table();
         table.is_closed = true;
-        let runs: Vec<_> = table.runs.values().map(Arc::clone).collect();
+        let runs: Vec<_> = table.runs.values().map(|(run, _)| Arc::clone(run)).collect();
         drop(table);
         for run in &runs {
             run.cancel(why.clone());
@@ -186,7 +194,7 @@ impl Runs {
     pub(super) fn record(&self, operation: &Operation) {
         let mut table = self.table();
         table.last_change = table.last_change.max(operation.change);
-        if let Some(run) = table.runs.get(&operation.id).map(Arc::clone) {
+        if let Some((run, _)) = table.runs.get(&operation.id) {
             run.state.send_replace(State::Known(Box::new(operation.clone())));
             if operation.state.is_final() {
                 table.runs.remove(&operation.id);
@@ -225,12 +233,12 @@ impl Runs {
 
     /// The states of an operation that runs here.
     pub(super) fn follow(&self, id: OperationId) -> Option<watch::Receiver<State>> {
-        self.table().runs.get(&id).map(|run| run.state.subscribe())
+        self.table().runs.get(&id).map(|(run, _)| run.state.subscribe())
     }
 
     /// The latest state of an operation that runs here.
     pub(super) fn latest(&self, id: OperationId) -> Option<Operation> {
-        self.table().runs.get(&id).and_then(|run| known(run))
+        self.table().runs.get(&id).and_then(|(run, _)| known(run))
     }
 
     /// Begins to watch all operations.
@@ -238,14 +246,14 @@ impl Runs {
         let table = self.table();
         Subscription {
             changes: table.changes.subscribe(),
-            running: table.runs.values().filter_map(|run| known(run)).collect(),
+            running: table.runs.values().filter_map(|(run, _)| known(run)).collect(),
             last_change: table.last_change,
         }
     }
 }
 
 fn remove(table: &mut Table, run: &Arc<Run>) {
-    if table.runs.get(&run.id).is_some_and(|there| Arc::ptr_eq(there, run)) {
+    if table.runs.get(&run.id).is_some_and(|(there, _)| Arc::ptr_eq(there, run)) {
         table.runs.remove(&run.id);
     }
 }

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
+    budget::{Peer, Permit},
     limits::{READERS, micros},
     model::{Conditions, CopyRequest, IfExists, Replaces, SkipFiles},
     namespace::sql::{Row, Tx, params},
@@ -200,6 +201,11 @@ async fn finish(mut copying: Copying) -> Result<Operation> {
         last = Some(operation);
     }
     Ok(last.unwrap())
+}
+
+/// Takes all turns of a kind that a peer may have.
+fn all(turns: &Budget, peer: Peer) -> Vec<Permit> {
+    std::iter::from_fn(|| turns.try_acquire(peer, 1).ok()).collect()
 }
 
 /// Waits for what must become true soon.

@@ -10,9 +10,9 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
+    budget::{Budget, Permit},
     error::{Error, Kind, Result},
     limits::{FILTER_STEP_ROWS, VERDICT_RETRY_FIRST, VERDICT_RETRY_MAX},
     model::{CopyRequest, Operation, OperationId, OperationState},
@@ -242,13 +242,11 @@ impl Work {
     }
 
     /// Waits for a turn of work that remembers much of a large folder, or until the run is to end.
-    async fn turn<'a>(&self, turns: &'a Semaphore) -> Result<Option<SemaphorePermit<'a>>> {
-        let turn = tokio::select! {
-            turn = turns.acquire() => Some(turn.map_err(Error::internal)?),
-            () = self.run.token().cancelled() => None,
-        };
-        self.run.check()?;
-        Ok(turn)
+    async fn turn(&self, turns: &Budget) -> Result<Permit> {
+        tokio::select! {
+            turn = turns.acquire(self.run.peer, 1) => turn,
+            error = self.run.cancelled() => Err(error),
+        }
     }
 
     /// Builds the filtered folder beside the tree. Returns it and the pins that hold it.

@@ -257,8 +257,7 @@ async fn a_filtered_copy_waits_for_its_turn() {
     fixture.upload("a/g", object(2)).await.unwrap();
     let filtered =
         |to| CopyRequest { skip_files: SkipFiles::new(&["g"]).unwrap(), ..request("a", to) };
-    let turns = u32::try_from(FILTERS_MAX).unwrap();
-    let others = fixture.store.0.filters.acquire_many(turns).await.unwrap();
+    let others = all(&fixture.store.0.filters, Peer::default());
     let first = filtered("b");
     let waiting = fixture.store.copy(first.clone(), false, Call::default()).await.unwrap();
     // It would be over after fewer commits than these.

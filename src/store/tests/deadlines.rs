@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::{
-    budget::{Peer, Permit},
     limits::{MIB, PART_BYTES_MAX, UPLOAD_PARTS_IN_FLIGHT},
     model::{ChunkRange, SessionId},
 };
@@ -31,11 +30,6 @@ fn assert_late<T>(result: Result<T>) {
     assert_eq!(result.map(drop).map_err(|error| error.kind()), Err(Kind::Timeout));
 }
 
-/// Takes all turns of a kind.
-fn all(turns: &Budget) -> Vec<Permit> {
-    std::iter::from_fn(|| turns.try_acquire(Peer::default(), 1).ok()).collect()
-}
-
 #[tokio::test]
 async fn nobody_waits_for_a_turn_beyond_his_deadline() {
     let fixture = Fixture::new().await;
@@ -43,8 +37,8 @@ async fn nobody_waits_for_a_turn_beyond_his_deadline() {
     let mut chunk = begin(&fixture, &bytes, Call::default()).await.unwrap();
     chunk.write(bytes.clone()).await.unwrap();
     chunk.finish().await.unwrap();
-    let _uploads = all(&store.0.uploads);
-    let _downloads = all(&store.0.downloads);
+    let _uploads = all(&store.0.uploads, Peer::default());
+    let _downloads = all(&store.0.downloads, Peer::default());
     assert_late(store.upload(incoming("a"), short()).await);
     assert_late(begin(&fixture, &bytes, short()).await);
     store.delete_session(session(), Call::default()).await.unwrap();

@@ -1,10 +1,7 @@
 //! Turns of those who stand still, where others need them.
 
 use super::*;
-use crate::{
-    budget::Peer,
-    limits::{BUDGET_RESERVE, BUDGET_STALL},
-};
+use crate::limits::{BUDGET_RESERVE, BUDGET_STALL, OPERATIONS_RUNNING_MAX};
 
 /// A call from one of the addresses of the tests.
 fn from(number: u8) -> Call {
@@ -14,7 +11,7 @@ fn from(number: u8) -> Call {
 
 /// What one address may have of some turns.
 fn most(turns: usize) -> usize {
-    turns - turns / BUDGET_RESERVE
+    turns - turns.div_ceil(BUDGET_RESERVE)
 }
 
 #[track_caller]
@@ -59,4 +56,51 @@ async fn a_download_that_nobody_reads_gives_way_to_those_of_others() {
     assert_gave_way(first, "stood still while others waited");
     newcomer.next().await.unwrap().unwrap();
     downloads[1].next().await.unwrap().unwrap();
+}
+
+/// A copy of `a` that verifies, detached, as a call asks for it.
+async fn verify(fixture: &Fixture, call: Call) -> Result<Copying> {
+    let request = CopyRequest { verify: true, ..request("a", "b") };
+    fixture.store.copy(request, true, call).await
+}
+
+#[tokio::test]
+async fn a_copy_does_not_wait_for_the_many_of_another() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    fixture.gate.close();
+    let reading = async |turns: usize| {
+        until("they read", async || fixture.gate.reads() == turns).await;
+    };
+    let before = fixture.gate.reads();
+    // They hold the turns for as long as they like.
+    let many = (0..most(OPERATIONS_RUNNING_MAX)).map(|_| verify(&fixture, from(1)));
+    let many = futures::future::try_join_all(many).await.unwrap();
+    let refused = verify(&fixture, from(1)).await.unwrap_err();
+    assert_eq!(refused.message(), "the server has too many running copies; try again later");
+    reading(before + most(VERIFIES_MAX)).await;
+    let newcomer = verify(&fixture, from(2)).await.unwrap();
+    reading(before + most(VERIFIES_MAX) + 1).await;
+    fixture.gate.open();
+    finish(newcomer).await.unwrap();
+    for copying in many {
+        finish(copying).await.unwrap();
+    }
+    // The places are back before the copies are told to have ended.
+    drop(futures::future::try_join_all((0..8).map(|_| verify(&fixture, from(1)))).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_filtered_copy_does_not_wait_for_those_of_another() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    let filtered = |call| {
+        let skip_files = SkipFiles::new(&["g"]).unwrap();
+        fixture.store.copy(CopyRequest { skip_files, ..request("a", "b") }, false, call)
+    };
+    let turns = all(&fixture.store.0.filters, from(1).peer);
+    let waiting = filtered(from(1)).await.unwrap();
+    finish(filtered(from(2)).await.unwrap()).await.unwrap();
+    drop(turns);
+    finish(waiting).await.unwrap();
 }

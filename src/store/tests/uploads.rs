@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::{
-    budget::Peer,
     limits::{KIB, MIB, PART_BYTES_MAX, UPLOAD_PARTS_MAX},
     model::{ChunkRange, SessionId},
 };
