@@ -20,6 +20,7 @@ mod state;
 mod tests;
 
 use std::{
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -101,10 +102,35 @@ impl Budget {
     /// # Cancel safety
     /// Can be dropped; the place in the queue is lost.
     pub async fn acquire(&self, peer: Peer, amount: usize) -> Result<Permit> {
-        let mut place = match self.enter(peer, amount)? {
-            Entered::At(permit) => return Ok(permit),
-            Entered::Waits(place) => place,
+        match self.enter(peer, amount)? {
+            Entered::At(permit) => Ok(permit),
+            Entered::Waits(place) => self.wait(place, peer).await,
+        }
+    }
+
+    /// Gives back what a permit has and takes it anew: after those below their share, and before all who
+    /// came later. So work that was revoked goes on before more of the same peer begins.
+    ///
+    /// # Errors
+    /// `Busy` if it takes too long; the permit has nothing then.
+    ///
+    /// # Cancel safety
+    /// Can be dropped; the permit has nothing then.
+    pub async fn renew(&self, peer: Peer, permit: &mut Permit) -> Result<()> {
+        // No ticket is zero.
+        let (ticket, amount) = (mem::take(&mut permit.ticket), mem::take(&mut permit.amount));
+        let place = {
+            let mut state = self.lock();
+            let place = self.queue(&mut state, ticket, peer, amount);
+            state.release(ticket);
+            place
         };
+        *permit = self.wait(place, peer).await?;
+        Ok(())
+    }
+
+    async fn wait(&self, mut place: Place, peer: Peer) -> Result<Permit> {
+        let amount = place.amount;
         let end = Instant::now().checked_add(self.0.time);
         loop {
             let look = Instant::now() + BUDGET_STALL;
@@ -146,14 +172,16 @@ impl Budget {
         if amount > self.0.limit || !state.may_wait(peer, self.0.waiting) {
             return Err(self.busy());
         }
-        let (sender, granted) = oneshot::channel();
         let ticket = state.ticket();
+        Ok(Entered::Waits(self.queue(&mut state, ticket, peer, amount)))
+    }
+
+    fn queue(&self, state: &mut State, ticket: u64, peer: Peer, amount: usize) -> Place {
+        let (sender, granted) = oneshot::channel();
         let hold = Hold::new(self.0.what, self.0.base);
         let holder = hold.holder();
         state.wait(Waiter { ticket, peer, amount, holder, granted: sender });
-        drop(state);
-        let budget = self.clone();
-        Ok(Entered::Waits(Place { budget, ticket, amount, hold, granted, is_taken: false }))
+        Place { budget: self.clone(), ticket, amount, hold, granted, is_taken: false }
     }
 
     fn grant(&self, state: &mut State, peer: Peer, amount: usize) -> Permit {

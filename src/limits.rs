@@ -152,7 +152,8 @@ pub const SESSION_STEP_ROWS: i64 = 10_000;
 /// transaction each, of about a second then.
 pub const SESSION_PARTS_MAX: i64 = 1 << 18;
 
-/// Write jobs that wait for the writer: one of each call, so that a call which was let in has a place.
+/// Write jobs that wait for the writer: one of each call, so that a call which was let in has a place, and
+/// each peer a share.
 pub const WRITE_QUEUE_MAX: usize = CALLS_MAX;
 /// Write jobs in one transaction.
 pub const WRITE_BATCH_MAX: usize = 256;
@@ -172,7 +173,7 @@ pub const FILTER_PAGE_ROWS: usize = 64;
 /// Entries of a folder that a copy which checks its files reads at once.
 pub const VERIFY_PAGE_ROWS: usize = 512;
 /// Filtered copies that look for what to leave out, or build, at once: each remembers the folders that
-/// change. Further ones wait, and can be cancelled.
+/// change. Further ones wait, and can be cancelled. One peer has all but one, until each is done.
 pub const FILTERS_MAX: usize = 4;
 /// How long one step of reclamation works, unless callers wait or it owes more; whatever it owes, no longer
 /// than [`STEP`].
@@ -259,7 +260,8 @@ pub const OPERATION_LIFE_DEFAULT: Duration = Duration::from_hours(168);
 
 /// Progress is reported at most so often.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// Copies that read and check their parts at once; further ones wait, and can be cancelled.
+/// Copies that read and check their parts at once; further ones wait, and can be cancelled. Those of a peer
+/// above its share pause where others wait.
 pub const VERIFIES_MAX: usize = 8;
 /// How long the end of an operation waits before it is tried again, where the database fails; each time
 /// twice as long, up to the second.
@@ -269,7 +271,7 @@ pub const VERDICT_RETRY_MAX: Duration = Duration::from_secs(5);
 /// How long a stop waits until the operations that it cancels have ended. The next start fails those that
 /// have not.
 pub const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// Operations that run at once; further copies are refused.
+/// Copies that take more than one transaction at once; further ones are refused.
 pub const OPERATIONS_RUNNING_MAX: usize = 1024;
 /// Those who watch operations at once, one or all; further ones are refused. A watch costs the
 /// same whatever it follows, so no operation has a bound of its own.
@@ -305,6 +307,7 @@ pub const EVENTS_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Connections that are served at once, where the process may open twice as many files.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Connections beyond those that are answered at once, each with a refusal; further ones wait for that.
+/// They have no shares, since each is over in [`CONNECTION_REFUSED_TIME`].
 pub const CONNECTIONS_REFUSED_MAX: usize = 256;
 /// How long a connection lasts that is refused.
 pub const CONNECTION_REFUSED_TIME: Duration = Duration::from_secs(5);
@@ -316,6 +319,9 @@ pub const URGENT_CALLS_MAX: usize = 256;
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// What a call of an HTTP/2 connection may send before its handler reads it.
 pub const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// What all of them may, where nobody reads: 272 MiB. One that is refused keeps nothing. What small frames
+/// take beside their bytes is bounded for each connection, by the library of HTTP/2.
+pub const WINDOWS_BYTES: usize = (CALLS_MAX + URGENT_CALLS_MAX) * STREAM_WINDOW_BYTES as usize;
 /// What all calls of an HTTP/2 connection may send: the windows of all, so that calls which wait
 /// for their turn cannot starve those that run.
 pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WINDOW_BYTES;
@@ -377,6 +383,7 @@ const _: () = assert!(DRAIN_TIME.as_secs() <= END_TIME.as_secs());
 const _: () = assert!(
     END_TIME.as_secs() + CLOSE_TIME.as_secs() + RUNTIME_STOP_TIME.as_secs() <= STOP_TIME.as_secs()
 );
+const _: () = assert!(WINDOWS_BYTES == 272 * MIB);
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
 const _: () = assert!(BACKUP_PAGE_ROWS * (NAME_BYTES_MAX + 64) < MESSAGE_BYTES_MAX);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);

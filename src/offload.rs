@@ -14,7 +14,8 @@ use tracing::Span;
 
 use crate::limits::{OFFLOAD_BYTES_MIN, OFFLOADS_MAX};
 
-/// The turns of all who work on much at once.
+/// The turns of all who work on much at once. They need no shares: such work waits for nobody and takes
+/// some milliseconds, and whoever waits for a turn holds his bytes, of which each peer has a share.
 static TURNS: Semaphore = Semaphore::const_new(OFFLOADS_MAX);
 
 /// Does work that takes its time with so many bytes: elsewhere, from [`OFFLOAD_BYTES_MIN`] on, where at

@@ -49,7 +49,8 @@ pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     /// The folder beneath `store` where it is one, for what the crate leaves behind in a crash.
     folder: Option<Folder>,
-    /// The turns of calls.
+    /// The turns of calls. They need no shares: a call waits for no client and ends by itself, and whoever
+    /// asks for one has a share of what he does it for, an upload, a download or a copy.
     calls: Arc<Semaphore>,
 }
 

@@ -24,6 +24,7 @@ pub(super) struct State {
     leaving: usize,
     peers: HashMap<Peer, usize>,
     holders: BTreeMap<u64, Entry>,
+    /// In the order of their tickets.
     waiting: VecDeque<Waiter>,
     tickets: u64,
 }
@@ -124,7 +125,8 @@ impl State {
     }
 
     pub(super) fn wait(&mut self, waiter: Waiter) {
-        self.waiting.push_back(waiter);
+        let place = self.waiting.partition_point(|other| other.ticket < waiter.ticket);
+        self.waiting.insert(place, waiter);
     }
 
     pub(super) fn grant(&mut self, ticket: u64, entry: Entry) {

@@ -245,3 +245,33 @@ async fn a_greedy_peer_in_need_cuts_nobody() {
     drop((first, second, third));
     assert!(budget.lock().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_revoked_comes_back_before_more_of_the_same_peer() {
+    let budget = queue(8);
+    let mut greedy = take(&budget, 1, 14);
+    let second = take(&budget, 2, 2);
+    let mut later = waits(&budget, 1, 1);
+    let third = waits(&budget, 3, 1);
+    let mut renewed = Box::pin(budget.renew(peer(1), &mut greedy[0]));
+    assert!((&mut renewed).now_or_never().is_none(), "others have it");
+    let third = third.now_or_never().expect("his turn").expect("granted");
+    drop((second, third));
+    assert!((&mut later).now_or_never().is_none(), "one who came later");
+    renewed.now_or_never().expect("its turn").expect("granted");
+    assert!(greedy[0].amount() == 1 && budget.free() == 2);
+    // Where nobody waits it has it again at once, and one who leaves has nothing.
+    drop(later);
+    greedy.truncate(2);
+    budget.renew(peer(1), &mut greedy[0]).now_or_never().expect("at once").expect("granted");
+    assert_eq!(budget.free(), 14);
+    greedy.extend(take(&budget, 1, 5));
+    let others = take(&budget, 2, 7);
+    let newcomer = take(&budget, 3, 2);
+    let fourth = waits(&budget, 4, 1);
+    drop(Box::pin(budget.renew(peer(1), &mut greedy[0])).now_or_never());
+    assert_eq!(greedy[0].amount(), 0);
+    drop((others, newcomer, greedy));
+    drop(fourth.now_or_never().expect("his turn").expect("granted"));
+    assert!(budget.lock().is_empty());
+}

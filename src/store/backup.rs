@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use crate::{
-    budget::Permit,
+    budget::{Hold, Permit},
     error::{Error, Kind, Result},
     limits::{BACKUP_FORMAT, BACKUP_PARTS_IN_FLIGHT, BACKUP_PIECES_WAITING, STREAM_MESSAGE_BYTES},
     model::{BackupCounts, BackupHeader, BackupPart, BackupRecord, Digest, StorePath, Taken},
@@ -45,7 +45,8 @@ impl Backup {
     /// The next piece; nothing after the footer.
     ///
     /// # Errors
-    /// `Corrupt`, naming a path, if something cannot be read; `Busy` if the server stops.
+    /// `Corrupt`, naming a path, if something cannot be read; `Busy` if the server stops, or others
+    /// need its turn while it stands still.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -80,7 +81,8 @@ impl Store {
         let (root, taken) = self.0.engine.write(call.deadline, take).await?;
         let (sender, pieces) = mpsc::channel(BACKUP_PIECES_WAITING);
         let (wants, wanted) = mpsc::channel(1);
-        let sending = Sending { held, sender, wanted, everything, counts: BackupCounts::default() };
+        let (counts, stand) = (BackupCounts::default(), turn.hold().clone());
+        let sending = Sending { held, sender, wanted, everything, counts, stand };
         let header = BackupHeader { format: BACKUP_FORMAT, taken, expected };
         self.spawn(sending.run(Walk::new(root), header, turn));
         Ok(Backup { pieces, wants })
@@ -94,18 +96,22 @@ struct Sending {
     wanted: mpsc::Receiver<Vec<u32>>,
     everything: bool,
     counts: BackupCounts,
+    /// Whether the caller lets it wait.
+    stand: Hold,
 }
 
 impl Sending {
-    /// Sends all, until it is done, the caller is gone, or the server stops.
-    async fn run(mut self, walk: Walk, header: BackupHeader, _turn: Permit) {
+    /// Sends all, until it is done, the caller is gone, others need its turn, or the server stops.
+    async fn run(mut self, walk: Walk, header: BackupHeader, mut turn: Permit) {
         let draining = self.held.store.draining();
         let sent = tokio::select! {
             sent = self.all(walk, header) => sent,
             () = draining.cancelled() => {
                 Err(Error::new(Kind::Busy, "the server is stopping; try again"))
             }
+            error = turn.hold_mut().revoked() => Err(error),
         };
+        drop(turn);
         match sent {
             Ok(()) => {
                 let Taken { totals, .. } = header.taken;
@@ -181,7 +187,9 @@ impl Sending {
         let offered =
             |(_, row): &(StorePath, PartRow)| BackupPart { digest: row.digest, size: row.size };
         self.send(Piece::Offer(parts.iter().map(offered).collect())).await?;
+        self.stand.stalls();
         let answer = self.wanted.recv().await.ok_or_else(left)?;
+        self.stand.progress();
         let mut wanted = vec![false; parts.len()];
         for place in answer {
             let Some(found @ false) = wanted.get_mut(place as usize) else {
@@ -199,7 +207,10 @@ impl Sending {
     }
 
     async fn send(&self, piece: Piece) -> Result<()> {
-        self.sender.send(Ok(piece)).await.map_err(|_| left())
+        self.stand.stalls();
+        self.sender.send(Ok(piece)).await.map_err(|_| left())?;
+        self.stand.progress();
+        Ok(())
     }
 }
 

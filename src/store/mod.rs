@@ -181,7 +181,7 @@ impl Store {
                 .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
             download_pool: Budget::new("bytes of downloads", DOWNLOAD_POOL_BYTES)
                 .with_queue(usize::MAX, Duration::MAX),
-            // Copies that run wait for these, each as long as it takes.
+            // Copies that run wait for these, each as long as it takes, but none behind the many of a peer.
             filters: Budget::new("filtered copies", FILTERS_MAX)
                 .with_queue(usize::MAX, Duration::MAX),
             verifies: Budget::new("verified copies", VERIFIES_MAX)

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    budget::Peer,
+    budget::{Budget, Peer, Permit},
     error::{Error, Kind, Result},
     model::{Digest, Operation, OperationId},
 };
@@ -158,6 +158,14 @@ impl Run {
         drop(callers);
         self.changed.notify_one();
         self.cancel.is_cancelled()
+    }
+
+    /// Waits for a turn, or until the run is to end.
+    pub(super) async fn turn(&self, turns: &Budget) -> Result<Permit> {
+        tokio::select! {
+            turn = turns.acquire(self.peer, 1) => turn,
+            error = self.cancelled() => Err(error),
+        }
     }
 
     /// Resolves with the reason when the run is to end.

@@ -1,16 +1,17 @@
 //! Reading and checking every distinct part that a copy refers to.
 //!
 //! Some parts are read at once, and their results are taken in order, so that a file is counted when
-//! its last part is good. A part that occurs many times is read once.
+//! its last part is good. A part that occurs many times is read once. One that has its turn for long lets
+//! the copies of others have it, and goes on later.
 
 use std::collections::{HashSet, VecDeque};
 
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    error::{Error, Kind, Result},
+    budget::Permit,
+    error::{Error, Result},
     model::StorePath,
     namespace::{
         content::PartRow,
@@ -18,27 +19,29 @@ use crate::{
         sql::Tx,
         tree::Target,
     },
-    store::{Store, report::Report},
+    store::{Store, report::Report, run::Run},
 };
 
 /// Parts that are read at once: enough to keep two cores hashing while the disk is read.
 const IN_FLIGHT: usize = 4;
 
-/// Checks all content below a target that is pinned.
+/// Waits for a turn, and checks all content below a target that is pinned.
 ///
 /// # Errors
-/// `Corrupt`, naming the file; `Cancelled`.
+/// `Corrupt`, naming the file; why the run is to end.
 pub(super) async fn run(
     store: &Store,
     target: &Target,
     path: &StorePath,
     report: &mut Report,
-    cancel: &CancellationToken,
+    run: &Run,
 ) -> Result<()> {
+    let turn = run.turn(&store.0.verifies).await?;
     let mut check = Check {
         store,
         report,
-        cancel,
+        run,
+        turn,
         running: VecDeque::new(),
         contents: HashSet::new(),
         parts: HashSet::new(),
@@ -70,14 +73,30 @@ enum Running {
 struct Check<'a> {
     store: &'a Store,
     report: &'a mut Report,
-    cancel: &'a CancellationToken,
+    run: &'a Run,
+    turn: Permit,
     running: VecDeque<Running>,
     contents: HashSet<i64>,
     parts: HashSet<i64>,
 }
 
 impl Check<'_> {
+    /// Lets others have the turn who need it. Nothing is on its way then.
+    async fn give_way(&mut self) -> Result<()> {
+        // It can wait at any moment, as a client does that stands still.
+        self.turn.hold().stalls();
+        if !self.turn.hold().is_revoked() {
+            return Ok(());
+        }
+        self.settle(0).await?;
+        tokio::select! {
+            renewed = self.store.0.verifies.renew(self.run.peer, &mut self.turn) => renewed,
+            error = self.run.cancelled() => Err(error),
+        }
+    }
+
     async fn file(&mut self, file: WalkedFile) -> Result<()> {
+        self.give_way().await?;
         let mut rest = file.size;
         if self.contents.insert(file.content) {
             let mut from = 0;
@@ -99,6 +118,7 @@ impl Check<'_> {
     }
 
     async fn part(&mut self, file: &WalkedFile, part: PartRow) -> Result<()> {
+        self.give_way().await?;
         let (store, path, bytes) =
             (self.store.clone(), file.path.clone(), part.size.saturating_mul(file.times));
         let checking = {
@@ -116,9 +136,9 @@ impl Check<'_> {
             tokio::select! {
                 checked = &mut *task => return checked.map_err(Error::internal)?,
                 () = self.report.due() => self.report.publish(&self.store.0.runs),
-                () = self.cancel.cancelled() => {
+                error = self.run.cancelled() => {
                     task.abort();
-                    return Err(Error::new(Kind::Cancelled, "the copy was cancelled"));
+                    return Err(error);
                 }
             }
         }

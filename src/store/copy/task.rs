@@ -12,7 +12,6 @@ use std::{
 use futures::FutureExt;
 
 use crate::{
-    budget::{Budget, Permit},
     error::{Error, Kind, Result},
     limits::{FILTER_STEP_ROWS, VERDICT_RETRY_FIRST, VERDICT_RETRY_MAX},
     model::{CopyRequest, Operation, OperationId, OperationState},
@@ -218,11 +217,8 @@ impl Work {
             Target::Folder(_) | Target::File(_) => (target, START_PINS),
         };
         if self.request.verify {
-            let store = self.store.clone();
-            let _turn = self.turn(&store.0.verifies).await?;
             let source = self.request.source.clone();
-            let token = self.run.token();
-            verify::run(&self.store, &target, &source, &mut self.report, token).await?;
+            verify::run(&self.store, &target, &source, &mut self.report, &self.run).await?;
         }
         let mut progress = self.report.progress().clone();
         progress.files_done = progress.files_total - progress.files_skipped;
@@ -241,18 +237,10 @@ impl Work {
         self.run.token().is_cancelled()
     }
 
-    /// Waits for a turn of work that remembers much of a large folder, or until the run is to end.
-    async fn turn(&self, turns: &Budget) -> Result<Permit> {
-        tokio::select! {
-            turn = turns.acquire(self.run.peer, 1) => turn,
-            error = self.run.cancelled() => Err(error),
-        }
-    }
-
     /// Builds the filtered folder beside the tree. Returns it and the pins that hold it.
     async fn filter(&mut self, folder: i64) -> Result<(Target, usize)> {
-        let store = self.store.clone();
-        let _turn = self.turn(&store.0.filters).await?;
+        // What it remembers of a large folder is lost with the turn, so that is not revoked.
+        let _turn = self.run.turn(&self.store.0.filters).await?;
         let mut search = Search::new(folder, self.request.skip_files.clone());
         loop {
             self.run.check()?;

@@ -150,7 +150,8 @@ async fn a_lost_part_ends_a_backup_and_its_path_is_told() {
 async fn only_so_many_backups_and_one_restore_run_at_once() {
     let fixture = filled().await;
     let mut running = Vec::new();
-    for _ in 0..BACKUPS_MAX {
+    // The last one is for others.
+    for _ in 1..BACKUPS_MAX {
         // None of them ends before its first offer has an answer.
         running.push(fixture.store.backup(false, Call::default()).await.unwrap());
     }

@@ -104,3 +104,52 @@ async fn a_filtered_copy_does_not_wait_for_those_of_another() {
     drop(turns);
     finish(waiting).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_verifies_for_long_pauses_for_those_of_others() {
+    let fixture = Fixture::new().await;
+    for number in 0..6 {
+        fixture.upload(&format!("a/{number}"), object(number)).await.unwrap();
+    }
+    let verifies = &fixture.store.0.verifies;
+    fixture.gate.close();
+    let reads = fixture.gate.reads();
+    let copying = verify(&fixture, from(1)).await.unwrap();
+    until("it reads", async || fixture.gate.reads() > reads).await;
+    let others = [all(verifies, from(1).peer), all(verifies, from(2).peer)];
+    assert_eq!(others.each_ref().map(Vec::len), [most(VERIFIES_MAX) - 1, 1]);
+    let waiting = verifies.acquire(from(3).peer, 1);
+    let slow = async {
+        tokio::time::sleep(2 * BUDGET_STALL).await;
+        fixture.gate.open();
+    };
+    let (turn, ()) = tokio::join!(waiting, slow);
+    let turn = turn.unwrap();
+    // It would be over after fewer commits than these.
+    for _ in 0..20 {
+        fixture.store.0.engine.write(None, |_| Ok(())).await.unwrap();
+    }
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM operation WHERE state = 1").await, 1);
+    drop((turn, others));
+    assert_eq!(finish(copying).await.unwrap().progress.files_done, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_stands_still_gives_way_to_those_of_others() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    let begin = async |call| {
+        let mut backup = fixture.store.backup(false, call).await?;
+        while !matches!(backup.next().await.unwrap()?, Piece::Offer(_)) {}
+        Ok::<_, Error>(backup)
+    };
+    let mut backups = Vec::new();
+    for _ in 0..most(BACKUPS_MAX) {
+        backups.push(begin(from(1)).await.unwrap());
+    }
+    begin(from(1)).await.unwrap_err();
+    tokio::time::sleep(2 * BUDGET_STALL).await;
+    let _newcomer = begin(from(2)).await.unwrap();
+    assert_gave_way(backups[0].next().await.expect("a reason"), "too many backups");
+    let _other = begin(from(3)).await.unwrap();
+}
