@@ -55,7 +55,7 @@ pub const DOWNLOAD_PARTS_PAGE: usize = 64;
 /// How often a range is asked for of a file that was replaced since the gateway looked at it.
 pub const RANGE_TRIES: usize = 8;
 /// What the parts that all downloads send from may take.
-pub const DOWNLOAD_POOL_BYTES: usize = 64 * MIB;
+pub const DOWNLOAD_POOL_BYTES: usize = 32 * MIB;
 /// How long a download keeps a part for a client that takes nothing, where others wait for theirs.
 pub const DOWNLOAD_PATIENCE: Duration = Duration::from_millis(50);
 /// How long it keeps one for a client that takes it slowly. Either has the part read again.
@@ -116,13 +116,16 @@ const STATUS_NAMES_BYTES: usize = 512;
 pub const OFFLOAD_BYTES_MIN: usize = 64 * KIB;
 /// Such work that goes on at once; further work waits.
 pub const OFFLOADS_MAX: usize = 8;
+/// A message that is decoded while another thread serves the other tasks: a list of so many bytes takes
+/// half a millisecond. It is more than a piece of a file, which takes next to nothing.
+pub const IN_PLACE_BYTES_MIN: usize = 2 * STREAM_MESSAGE_BYTES;
 
 /// Names in a skip list.
 pub const SKIP_FILES_MAX: usize = 10_000;
 /// Bytes of these names.
 pub const SKIP_FILES_BYTES_MAX: usize = MIB;
 /// What the skip lists of all copies that run may take.
-pub const SKIP_POOL_BYTES: usize = 32 * MIB;
+pub const SKIP_POOL_BYTES: usize = 16 * MIB;
 /// Entity tags in a condition of a write: more than the head of a request has of those that files have.
 pub const CONDITION_TAGS_MAX: usize = 1_024;
 /// Names of a skip list without a match that an operation tells.
@@ -284,7 +287,7 @@ pub const CHANGES_PAGE: usize = 256;
 /// The body of a POST or DELETE: upstream's figure (reference, section 1.7).
 pub const REST_BODY_BYTES_MAX: usize = 4 * MIB;
 /// What all requests that are read whole may take together.
-pub const BODY_POOL_BYTES: usize = 64 * MIB;
+pub const BODY_POOL_BYTES: usize = 32 * MIB;
 /// What those of questions after the health and of cancellations may take together, whatever the others do.
 pub const URGENT_POOL_BYTES: usize = 4 * MIB;
 /// How much of a refused upload is read on, so that its client receives the answer.
@@ -326,7 +329,7 @@ pub const WINDOWS_BYTES: usize = (CALLS_MAX + URGENT_CALLS_MAX) * STREAM_WINDOW_
 /// for their turn cannot starve those that run.
 pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WINDOW_BYTES;
 /// What the large answers that are there as a whole, as pages of a listing are, may take together.
-pub const ANSWER_POOL_BYTES: usize = 64 * MIB;
+pub const ANSWER_POOL_BYTES: usize = 32 * MIB;
 /// An answer up to this size needs no room there: a message of a download is one.
 pub const ANSWER_FREE_BYTES: usize = DOWNLOAD_MESSAGE_BYTES + KIB;
 /// What an answer hands to its HTTP/2 connection at once, and so what waits there for a client.

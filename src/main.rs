@@ -10,6 +10,12 @@ use imagestore::{
         process::{serve, with_stopped},
     },
 };
+use tikv_jemallocator::Jemalloc;
+
+/// One that gives back to the system what a crowd has held. glibc's keeps pieces of it in the arenas of many
+/// threads: half as much again as is in use.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A store for application packages
 #[derive(Debug, Parser)]

@@ -22,6 +22,3 @@ pub const UPLOAD_PARTS_MAX: usize = 1 << 18;
 pub const UPLOAD_PARTS_EARLY: usize = 1 << 12;
 /// Parts of one upload that are written at once.
 pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
-/// A message that is decoded while another thread serves the other tasks: a list of so many bytes takes
-/// half a millisecond. It is more than a piece of a file, which takes next to nothing.
-pub const IN_PLACE_BYTES_MIN: usize = 2 * STREAM_MESSAGE_BYTES;

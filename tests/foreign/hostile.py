@@ -8,7 +8,8 @@ import json
 import multiprocessing
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from multiprocessing.synchronize import Event
@@ -247,11 +248,10 @@ WAYS: dict[str, Callable[[Endpoint, Event], None]] = {
 }
 
 
-def repeat(name: str, endpoint: Endpoint, over: Event, begun: Event) -> None:
+def repeat(name: str, endpoint: Endpoint, over: Event) -> None:
     """Goes one way again and again, whatever becomes of it."""
     way = WAYS[name]
     while not over.is_set():
-        begun.set()
         try:
             way(endpoint, over)
         except (OSError, HTTPException, h2.exceptions.ProtocolError):
@@ -260,19 +260,31 @@ def repeat(name: str, endpoint: Endpoint, over: Event, begun: Event) -> None:
         over.wait(PAUSE_SECONDS)
 
 
-class Hostile:
-    """Clients that all go one way, in a process of their own."""
+def repeat_all(names: list[str], endpoint: Endpoint, over: Event, begun: Event) -> None:
+    """Goes some ways at once until it is over, or until one fails otherwise than by the server."""
+    with ThreadPoolExecutor(len(names)) as pool:
+        running = [pool.submit(repeat, name, endpoint, over) for name in names]
+        begun.set()
+        for done in as_completed(running):
+            try:
+                done.result()
+            finally:
+                over.set()
 
-    def __init__(self, endpoint: Endpoint, name: str) -> None:
+
+class Hostile:
+    """Clients that go some ways at once, in a process of their own."""
+
+    def __init__(self, endpoint: Endpoint, names: Iterable[str]) -> None:
         # A new interpreter: this process has threads already.
         context = multiprocessing.get_context("spawn")
         self._over, begun = context.Event(), context.Event()
         self._process = context.Process(
-            target=repeat, args=(name, endpoint, self._over, begun), daemon=True
+            target=repeat_all, args=([*names], endpoint, self._over, begun), daemon=True
         )
         self._process.start()
         if not begun.wait(START_SECONDS):
-            raise AssertionError(f"the clients with {name} did not begin in {START_SECONDS} s")
+            raise AssertionError(f"the hostile clients did not begin in {START_SECONDS} s")
 
     def close(self) -> None:
         """Ends all of them. Can be called again."""

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-CALL_SECONDS = 60
+CALL_SECONDS = 240
 
 
 class Service:

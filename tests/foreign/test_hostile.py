@@ -5,10 +5,8 @@ import random
 from .command import CommandCase
 from .crowd import OverRest, Worker
 from .hostile import BIG_FILE, WAYS, WIDE, WIDE_FOLDERS, Hostile
-from .test_overload import BIG_BYTES, MEMORY_KIB, memory, raise_open_files
+from .test_overload import BIG_BYTES, MEMORY_KIB, NEIGHBOUR, memory, raise_open_files
 
-# Where one comes from who has nothing to do with the hostile clients.
-ELSEWHERE = "127.0.0.3"
 STEPS = 100
 
 
@@ -39,14 +37,14 @@ class HostileTest(CommandCase):
 
     def go(self, number: int, name: str) -> None:
         """Goes one way while somebody works."""
-        hostile = Hostile(self.server.endpoint, name)
+        hostile = Hostile(self.server.endpoint, [name])
         self.addCleanup(hostile.close)
-        elsewhere = Worker(
-            number, OverRest(self.server.endpoint, ELSEWHERE), random.Random(number)
+        neighbour = Worker(
+            number, OverRest(self.server.endpoint, NEIGHBOUR), random.Random(number)
         )
-        elsewhere.run(Countdown(STEPS))
+        neighbour.run(Countdown(STEPS))
         hostile.close()
         peak = memory(self.server.pid)
         print(f"hostile: {name}: {peak // 1024} MiB at most so far", flush=True)
-        self.assertEqual(elsewhere.tally.refused, 0)
+        self.assertEqual(neighbour.tally.refused, 0)
         self.assertLess(peak, MEMORY_KIB)
