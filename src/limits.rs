@@ -116,8 +116,7 @@ const STATUS_NAMES_BYTES: usize = 512;
 pub const OFFLOAD_BYTES_MIN: usize = 64 * KIB;
 /// Such work that goes on at once; further work waits.
 pub const OFFLOADS_MAX: usize = 8;
-/// A message that is decoded while another thread serves the other tasks: a list of so many bytes takes
-/// half a millisecond. It is more than a piece of a file, which takes next to nothing.
+/// A message that is decoded while another thread serves the other tasks. It is more than a piece of a file.
 pub const IN_PLACE_BYTES_MIN: usize = 2 * STREAM_MESSAGE_BYTES;
 
 /// Names in a skip list.

@@ -1,9 +1,8 @@
-//! The bounds of the parts of an upload, of the memory that they are filled in, and of what its messages
-//! cost to read.
+//! The bounds of the parts of an upload, and of the memory that they are filled in.
 
 use std::time::Duration;
 
-use super::{KIB, MIB, STREAM_MESSAGE_BYTES};
+use super::{KIB, MIB};
 
 /// What every upload may buffer whatever the others do.
 pub const UPLOAD_BUFFER_BYTES_MIN: usize = 128 * KIB;
