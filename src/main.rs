@@ -12,8 +12,7 @@ use imagestore::{
 };
 use tikv_jemallocator::Jemalloc;
 
-/// One that gives back to the system what a crowd has held. glibc's keeps pieces of it in the arenas of many
-/// threads: half as much again as is in use.
+/// One that gives back to the system what a crowd has held; glibc's keeps it in the arenas of many threads.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
