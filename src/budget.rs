@@ -1,17 +1,17 @@
-//! Budgets: how much of something all callers together may take, and how it is shared among them.
+//! Admission control: a budget bounds how many permits (bytes, calls, or other units) all callers hold together,
+//! and shares them among peers.
 //!
-//! A budget counts bytes, calls, or whatever costs the server something. Its bound holds at every moment.
-//! Below it three rules keep one peer from taking it away from the others:
+//! The bound holds at every moment. Three rules keep one peer from using up the budget:
 //!
-//! 1. **Share.** A quarter is the share of each peer. While somebody below his share waits, nobody above
-//!    his own is given more. While nobody waits, one peer may take more than his share.
-//! 2. **Reserve.** The last eighth, one at least, is for peers below their share, so that a newcomer needs
-//!    to wait for nobody.
-//! 3. **Revocation.** Where a peer below his share needs what is not there, or has to take of the reserve,
-//!    those above theirs who have let the server wait longest lose what they have: their permits are
-//!    revoked, and the layers that hold them cut their calls.
+//! 1. **Share.** The share of each peer is a quarter. While a peer below its share waits, no peer above its share
+//!    gets more. While nobody waits, one peer may hold more than its share.
+//! 2. **Reserve.** The last eighth, at least one permit, is for peers below their share, so that a new peer does
+//!    not have to wait.
+//! 3. **Revocation.** When a peer below its share needs permits that are not free, or would have to take them
+//!    from the reserve, the permits of peers above their share are revoked. Those whose clients have stalled the
+//!    longest lose theirs first. The layers that hold revoked permits abort their calls.
 //!
-//! What a peer holds is all that was given to its address, whoever is behind it.
+//! A peer is an address (of IPv6: a network of 64 bits), whoever is behind it.
 
 mod hold;
 mod peer;

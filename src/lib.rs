@@ -35,8 +35,8 @@
 //! 3. **One transaction makes a change visible.** Nothing is answered before its commit.
 //! 4. **Durable before visible.** An object and its folder are synced before the row that names it is
 //!    committed.
-//! 5. **Letting go.** Whatever removes a reference hands the old target to
-//!    [`namespace::garbage::let_go`] in the same transaction.
+//! 5. **Release.** Whatever removes a reference queues the old target for garbage collection in the same
+//!    transaction, through [`namespace::garbage::let_go`].
 //! 6. **No blocking call on the runtime.** SQL runs on database threads; hashing of parts and files, and
 //!    what takes long with the bytes of a message ([`offload`]), on the blocking pool.
 //!
@@ -70,16 +70,35 @@
 //! busy, and safe to repeat.
 //! The blob store has a time for each call ([`limits::BLOB_TIME`]). A part that cannot be read back is
 //! put anew by the next upload of its bytes, which heals every file that shares it.
-//! Objects without a row are buried by the guard that put them; the sweep takes those that a crash left,
-//! which it knows by the run of the server in their keys. A start
+//! An object that no row came to name is marked for deletion by the guard that put it. The sweep deletes those
+//! that a crash left; their keys name the run of the server that put them. A start
 //! drops the pins of earlier runs and fails what they left running. [`store::Store::check`] looks for
 //! what must never be, and a test kills the server again and again and sees that it finds nothing.
 //!
 //! # Glossary
 //!
-//! *part*: at most 8 MiB of bytes, stored once. *content*: a list of parts. *entry*: a name in a folder.
-//! *mark*: a file `_.dir`, by which other tools know that a folder is complete. *pin*: a reference held
-//! by running work. *garbage*: what is to be proven unreferenced and taken apart.
+//! | word | means |
+//! |---|---|
+//! | part | at most 8 MiB of bytes, stored once under their BLAKE3 digest |
+//! | content | the list of the parts of a file; immutable |
+//! | object | a part in the object store; small parts are inline in the database and have none |
+//! | folder | a set of entries; copied on write when it is shared |
+//! | entry | a name in a folder, and the content or folder that it refers to |
+//! | shared | referenced more than once |
+//! | reach | how deep and how long the paths below a folder are |
+//! | totals, sums | the files and bytes below a folder; those of the whole store |
+//! | pin | a reference that running work holds, as a row of the database |
+//! | garbage | the queue of targets that lost a reference, see [`namespace::garbage`] |
+//! | grace | how long deleted content stays readable for downloads that have begun |
+//! | sweep | the search for objects without a row, which a crash may leave |
+//! | operation | a copy, upload or other work with an id, a row and an end |
+//! | run | an operation that runs on this server, see [`store`] |
+//! | session | an upload in chunks; a chunk is what a client sends, a part is what is stored |
+//! | mark file | a file `_.dir`, by which other tools know that a folder is complete |
+//! | claim | the lock of a PostgreSQL database by one server; of the disk: bytes that are being written |
+//! | peer | the address of a client, the unit among which budgets are shared |
+//! | budget, permit | a bound of bytes or calls, and what a caller holds of it, see [`budget`] |
+//! | stall | a client that keeps the server waiting |
 //!
 //! # To add a call
 //!

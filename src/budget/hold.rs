@@ -1,4 +1,4 @@
-//! What the layers of a call know of what it holds.
+//! The handle by which the layers of a call share the state of its permits: held, stalled since, or revoked.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! Who shares a budget.
+//! The peer of a call: the unit among which budgets are shared.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,4 +1,4 @@
-//! What a budget knows, behind its lock.
+//! The state of a budget, behind its lock: permits by peer, and the queue of waiters.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

@@ -97,7 +97,7 @@ pub struct CopySwitches {
     /// Read and check every byte before the copy is visible
     #[arg(long)]
     pub verify: bool,
-    /// Leave when the copy has begun; it goes on
+    /// Run the copy in the background: return when it has begun
     #[arg(long)]
     pub detach: bool,
 }

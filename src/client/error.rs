@@ -107,7 +107,7 @@ pub enum Error {
         why: String,
     },
     /// The bytes on one side are not those of the other.
-    #[error("{path} was damaged on its way: {why}")]
+    #[error("{path}: checksum mismatch after the transfer: {why}")]
     Damaged {
         /// The path in the store.
         path: String,

@@ -1,8 +1,9 @@
-//! Patience with a server that is busy or restarts: a bounded number of repeats with growing pauses.
+//! Retries with exponential backoff, for calls that are safe to repeat: a bounded number, after a lost connection
+//! or when the server is busy.
 //!
-//! Of each pause a part is left that is drawn by lot (full jitter), so that clients which were refused or
-//! cut off together do not come back together. A server that says how long it wants to be left alone is
-//! left alone for that long before.
+//! Each pause is drawn at random below the current bound (full jitter), so that clients which were refused or
+//! disconnected together do not return together. Where the server tells a time (`RetryInfo`), the
+//! client waits at least that long.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! What a call brings beside its message: its deadline, and who calls.
+//! The metadata of a call: its deadline, and its peer.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Plain values as messages, and messages as plain values.
+//! Conversions between messages and plain values, both ways.
 
 use prost_types::Timestamp;
 

@@ -1,4 +1,4 @@
-//! What the store counts of itself.
+//! The kinds of rows that `info` counts, and their sums, as the table `sums` stores them.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
-//! The distinct files below a folder that is pinned, for `verify`.
+//! The distinct files below a pinned folder, for `verify`.
 //!
-//! First a walk finds every folder, then each one is read, the upper ones first: a folder that occurs
-//! many times is read once, and its files count as often as it occurs.
+//! A walk first finds every folder. Then each folder is read, parents first. A folder that occurs many times is
+//! read once, and its files count once for each occurrence.
 //!
-//! **Memory.** The name of each distinct folder and some numbers; of its entries a page.
+//! **Memory.** The name of each distinct folder and some numbers; of its entries one page.
 
 use std::{collections::HashMap, time::Instant};
 

@@ -1,16 +1,15 @@
 //! The filtered copy of a folder, for `SkipFiles`.
 //!
-//! First [`Search`] finds which folders have a skipped file anywhere below, by look-ups in each distinct
-//! folder, never a scan of files. Then [`Build`] makes those folders, and no others, anew beside the
-//! tree, the upper ones first; what has no skipped file below is referred to. Emptied folders are left
+//! First [`Search`] finds the folders with a skipped file at any depth. It looks up the skipped names in each
+//! distinct folder and never scans files. Then [`Build`] creates new versions of those folders beside the tree,
+//! parents first; a folder without a skipped file is referenced as it is. Folders that would be empty are left
 //! out.
 //!
-//! The source is pinned, so it does not change between the steps. A folder that occurs many times is
-//! looked at once and built once; what it counts for is its number of occurrences times.
+//! The source is pinned, so it does not change between the steps. A folder that occurs many times is searched
+//! once and built once; its totals count once for each occurrence.
 //!
-//! **Memory.** Entries are read in pages, and again where they are needed again. What is kept is a set of
-//! the ids of the distinct folders, some bits each, and some numbers of each folder that changes; no
-//! name of any.
+//! **Memory.** Entries are read in pages, and read again where they are needed again. In memory are a set of the
+//! ids of the distinct folders, some bits each, and some numbers for each folder that changes; no names.
 
 mod build;
 mod search;

@@ -1,15 +1,18 @@
-//! Letting go, and taking apart what nothing refers to.
+//! Garbage collection of folders, contents and parts.
 //!
-//! Whatever removes or repoints a reference lets go of its target in the same transaction. What is put
-//! aside is looked at again when its time has come, proven unreferenced, and taken apart in steps,
-//! each a transaction that can be the last one before a crash.
+//! A statement that removes or repoints a reference also queues the old target in the table `garbage`, in the
+//! same transaction. When the grace period of a row is over, reclamation checks whether a reference to its
+//! target is left. A target without one is deleted in steps. Each step is one transaction, and a crash between
+//! two steps leaves a valid state.
 //!
-//! A path that is removed lets go even of what others refer to, because those may be garbage already,
-//! which would hand down their earlier time: the grace counts from the last path.
+//! A path that is deleted queues its target even where other references to it exist. Those references may be
+//! garbage that was queued earlier, and the target would take over their earlier time. The grace period counts
+//! from the deletion of the last path.
 //!
-//! **Invariants:** a content that is being taken apart has no etag, so that no upload finds it half
-//! gone. Only living parts have a row; an object key is in `dead_object` before its object is deleted. A
-//! row that comes to name an object takes its mark away, and one that is claimed can no longer be named.
+//! **Invariants:** a content of which some rows are deleted has no etag, so that no upload reuses it. A part has
+//! a row as long as it is referenced. The key of an object is in the table `dead_object` before the object is
+//! deleted. A part row that names a key removes it from `dead_object`; a key whose deletion has begun can no
+//! longer be named.
 
 use crate::{
     error::{self, Error, Result},

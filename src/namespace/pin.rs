@@ -1,8 +1,8 @@
-//! Pins: what a running operation, upload or download holds.
+//! Pins: references that a running operation, upload or download holds.
 //!
-//! A pin counts as a reference until its row is gone. It belongs to a run of the server, lasts as long as
-//! that without being renewed, and is dropped by the next one where it was left behind. It is dropped
-//! through [`let_go_if_last`], so that what it held last is reclaimed.
+//! A target is referenced as long as a row of the table `pin` names it. A pin belongs to one run of the server
+//! and needs no renewal; the next start drops the pins of earlier runs. A pin is dropped through
+//! [`let_go_if_last`], which queues its target for reclamation where no other reference is left.
 
 use uuid::Uuid;
 
@@ -62,7 +62,7 @@ pub fn check_one(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
 }
 
 fn lost(why: String) -> Error {
-    let message = "the work stood still for too long and was given up; try again";
+    let message = "a reference of this operation was lost; try again";
     Error::new(Kind::Cancelled, message).because(why)
 }
 

@@ -1,13 +1,13 @@
-//! The building of a restored store, unreachable until its last transaction.
+//! The building of a restored store, which is unreachable until its last transaction.
 //!
-//! What comes is numbered in its order, and refers only to what came before. Each part, content and
-//! folder is pinned from its own transaction on, and hands its pin over in the transaction that first
-//! refers to it; in the end one pin is left, on the root that was built. So a server that dies leaves
-//! nothing but pins, which the next start drops, and a pin that was lost is noticed.
+//! The parts, contents and folders of a backup are numbered in the order of the stream, and refer only to
+//! earlier numbers. The transaction that adds one of them pins it; the transaction that first references it turns
+//! the pin into that reference. At the end one pin is left, on the new root. A server that dies during a restore
+//! therefore leaves only pins, which the next start drops, and a pin that was lost is noticed.
 //!
-//! **Invariant:** nothing of a backup is believed but the digest of a file of several parts, which only
-//! its bytes as a whole could prove: names, order, sizes and totals are those that the store itself
-//! would have made.
+//! **Invariant:** the store trusts nothing in a backup except the digest of a file of several parts, which only
+//! its bytes as a whole could prove. Names, order, sizes and totals are checked: they are those that the store
+//! itself would have made.
 
 mod list;
 

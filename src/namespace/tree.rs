@@ -1,13 +1,14 @@
-//! The copy-on-write tree: looking up, and changing one entry.
+//! The copy-on-write tree: resolving paths, and changing one entry.
 //!
-//! A folder is *shared* when the entries that refer to it and the pins on it are more than one
-//! together. Whoever writes below a shared folder clones that one folder first, its entries and not
-//! its children, and so on down the path.
+//! A folder is *shared* when more than one reference to it exists, entries and pins counted together. A write
+//! below a shared folder first clones that folder: its entries, not its sub-folders. The same happens for each
+//! folder down the path.
 //!
-//! **Invariants:** whether a folder is shared is asked after its parent has become unshared, never
-//! before. The totals of a folder change in the transaction of the entry, on folders that are
-//! unshared at that moment, and so does the number of its changes. Below the root every folder holds a file. What would change nothing or
-//! is refused clones nothing. No write makes a path that is deeper or longer than a path may be.
+//! **Invariants:** whether a folder is shared is asked after its parent has become unshared, never before. The
+//! totals of a folder and the number of its changes are updated in the transaction that changes the entry, when
+//! all folders of the path are unshared. Every folder except the root contains a file at some depth. A write that
+//! is refused, or that changes nothing, clones nothing. No write creates a path that is deeper or longer than the
+//! limits allow.
 
 mod place;
 pub mod reach;

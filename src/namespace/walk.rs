@@ -1,10 +1,10 @@
-//! The walk over the distinct folders below a folder: each one once, children before parents.
+//! Depth-first walk over the distinct folders below a folder: each folder once, children before parents.
 //!
-//! A filter, a backup and the check of what a copy refers to go this way, each in steps of its own; what
-//! they walk over is pinned, so that it does not change between the steps.
+//! The search of a filter, backups, and the verification of a copy use it, each with its own step size. The
+//! folder is pinned, so that it does not change between the steps.
 //!
-//! **Memory.** Of the open folders, which are no more than a path has names, a page of their folders;
-//! of all folders that were met a set of ids, some bits each.
+//! **Memory.** One page of sub-folders for each open folder, of which there are at most as many as a path has
+//! names, and a set of the ids of all visited folders, some bits each.
 
 #[cfg(test)]
 mod tests;

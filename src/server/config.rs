@@ -45,7 +45,7 @@ pub struct Serve {
     #[arg(value_name = "BYTES", value_parser = bytes)]
     reserve: Bytes,
 
-    /// How long what is deleted or replaced is kept for readers, in seconds or with ms, s, m, h or d
+    /// Grace period before deleted or replaced files are reclaimed, in seconds or with ms, s, m, h or d
     #[arg(long, env = "IMAGESTORE_RECLAIM_GRACE", value_name = "TIME", value_parser = time)]
     #[arg(default_value_t = Time(limits::RECLAIM_GRACE_DEFAULT))]
     reclaim_grace: Time,

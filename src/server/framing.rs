@@ -1,9 +1,10 @@
-//! How a request of HTTP/1 says where its body ends.
+//! Refuses HTTP/1 requests with both `Transfer-Encoding` and `Content-Length` (request smuggling, RFC 9112, section
+//! 6.1).
 //!
-//! `Transfer-Encoding` counts before `Content-Length`, and the library of HTTP drops the latter where
-//! both came, so that no handler sees it. A proxy that takes the other one finds another request in the
-//! same bytes. So the bytes of each connection are followed here from head to head, as far as that needs,
-//! and the request is refused whose head has both. The library serves none after it.
+//! hyper prefers `Transfer-Encoding` and removes `Content-Length` where both are there, so that no handler sees it.
+//! A proxy that prefers the other field finds another request in the same bytes. So the heads of the requests are
+//! followed here in the bytes of the connection, as far as needed. A request whose head has both fields is refused,
+//! and the connection serves no further one.
 
 use std::{
     mem,

@@ -1,11 +1,10 @@
-//! Whether the server serves: the question of those who keep servers running.
+//! Readiness: `GET /health` and `grpc.health.v1.Health`.
 //!
-//! A server is ready while its database answers, from the start to the stop. The database is asked at most
-//! once a second, however many ask here, and who asks here is told what it said last. That the process
-//! lives is another question, which `GET /health/live` answers.
+//! A server is ready while its database answers, from the start until shutdown. The database is asked at most once
+//! a second, and all probes share the answer. Liveness is another question, which `GET /health/live` answers.
 //!
-//! Over gRPC it is `grpc.health.v1.Health`. The server as a whole, whose name is empty, and its one service
-//! have the same health. A watch ends with the stop, also that of a service that there is not.
+//! Over gRPC the server as a whole, whose name is empty, and its one service have the same health. Every watch ends
+//! at shutdown, also that of an unknown service.
 
 use std::{future, pin::Pin};
 

@@ -1,13 +1,13 @@
-//! The accept loop: HTTP/1.1 and HTTP/2 on one port, and the stop of both.
+//! The accept loop: HTTP/1.1 and HTTP/2 on one port, and graceful shutdown.
 //!
-//! A connection for which there is no room is accepted all the same and told so, since a client
-//! that waits in the kernel's backlog cannot tell a full server from a dead one. Those who have a
-//! connection keep it. Only a flood of refusals waits.
+//! A connection beyond the limit is accepted and answered with a refusal, since a client in the backlog of the
+//! kernel cannot tell a full server from a dead one. Open connections are kept. When there are too many refusals at
+//! once, further ones wait.
 //!
-//! A stop takes at most [`Bounds::stop_time`]. No connection is accepted any more; one that has
-//! brought no request yet is closed at once; an idle one is closed after telling its client; one
-//! with a request ends with its answer. Answers that would never end by themselves, those of
-//! watchers, end because their handlers see the same token. What is left then is cut.
+//! A shutdown takes at most [`Bounds::stop_time`]. No connection is accepted any more. One without a request is
+//! closed at once; an idle one is closed after GOAWAY or `Connection: close`; one with a request ends with its
+//! response. Responses without an end, such as those of watchers, end because their handlers watch the same token.
+//! What is left then is aborted.
 
 use std::{io, pin::pin};
 

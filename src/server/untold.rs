@@ -1,5 +1,5 @@
-//! The errors that the library of gRPC and the services beside ours make by themselves, told like all
-//! others: with a reason, with the code that the same fault has elsewhere, and with the id of the request.
+//! Completes the errors that tonic and the health and reflection services generate themselves: adds the reason, the
+//! code that the same error has elsewhere, and the id of the request.
 
 use http::HeaderMap;
 use tonic::{Code, Status};

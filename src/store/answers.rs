@@ -1,4 +1,4 @@
-//! Whether the store can serve.
+//! Readiness: whether the database answers.
 
 use crate::{error::Result, limits::READY_TIME, namespace::schema, store::Store};
 

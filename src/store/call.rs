@@ -19,8 +19,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// The same call, which is over after so much time at the latest. A time beyond the clock's end is
-    /// none.
+    /// The same call, which is over after so much time at the latest. A time that
+    /// overflows [`Instant`] is no deadline.
     #[must_use]
     pub fn within(self, time: Option<Duration>) -> Self {
         let end = time.and_then(|time| Instant::now().checked_add(time));

@@ -1,8 +1,8 @@
-//! A chunk whose range is stored already: whether its bytes are those.
+//! Comparison of a chunk with a range that is stored already.
 //!
-//! They are digested as the stored pieces are cut, and never kept. Only of a piece that reaches beyond the
-//! chunk are the stored bytes read. The pieces are listed while the bytes arrive; that they were those of
-//! the session until its end is for the transaction to see, by their fingerprint.
+//! The bytes of the chunk are hashed at the boundaries of the stored parts and are not kept. Stored bytes are read
+//! only where a stored part extends beyond the chunk. The stored parts are listed while the bytes arrive; the
+//! transaction verifies by fingerprint that they belonged to the session until its end.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! Copies, as their callers see them. Each runs in a task of its own, [`task`], which callers attach to.
+//! The public calls of a copy. Each copy runs in a task of its own, [`task`], and callers attach to it.
 
 mod task;
 

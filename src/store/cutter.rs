@@ -1,13 +1,14 @@
-//! Cutting a stream of bytes into parts, each stored while the next one is filled.
+//! Cuts a stream of bytes into parts, and stores each part while the next one is filled.
 //!
-//! Above a guaranteed minimum the room for a whole part comes from a pool that all uploads share, and what
-//! is being written is covered by the pool. Where it is empty an upload waits for its turn, since bytes
-//! that are cut elsewhere are stored once more. It does not wait for long: then parts are cut early and
-//! awaited, up to where the next whole part begins. Who has many of these waits for whole ones after that.
+//! Every upload may buffer a guaranteed minimum. Above it, the buffer of a whole part is taken from a budget that
+//! all uploads share, and parts that are being written count as well. When the budget is used up, an upload waits
+//! for room, since parts of another size are not deduplicated. It waits for a bounded time only. After that it
+//! cuts smaller parts and waits for each to be written, up to the offset at which the next whole part begins. An
+//! upload with many small parts then waits for whole ones.
 //!
-//! Who fills a part so slowly that it would take seconds keeps its room only while there is enough for
-//! others: else what there is becomes a part. So no upload can hold up another, and all of them together
-//! hold at most the pool and a minimum each.
+//! A client that needs seconds to fill a part keeps its buffer only while the budget has room for others; when it
+//! has none, the bytes that have arrived become a part. So no upload blocks another, and all uploads together
+//! hold at most the budget and a minimum each.
 
 use std::pin::pin;
 

@@ -1,12 +1,12 @@
-//! Downloads: parts are read ahead, checked, and sent in pieces.
+//! Downloads: parts are read ahead, verified, and sent in pieces.
 //!
-//! Every part is checked against its digest before a byte of it is sent. What is sent is the content
-//! that the path had at the start: its parts stay for the grace after a delete, and a download that
-//! takes longer pins them.
+//! Every part is compared with its digest before a byte of it is sent. A download sends the content that the path
+//! had at its start: after a delete the parts stay for the grace period, and a download that takes longer pins
+//! them.
 //!
-//! **Memory.** A piece is handed over when it is asked for, so none waits for a slow receiver. The
-//! parts of all downloads come from one pool. Where that is empty, who stands still or takes too long
-//! gives its part back and has it read again later. So nobody keeps the others waiting for long.
+//! **Memory.** A piece is produced on demand, so none is buffered for a slow receiver. All downloads share one
+//! budget for parts in memory. When the budget is used up, a download whose client reads slowly or not at all
+//! drops its part and reads it again later, so that no slow client blocks others.
 
 use bytes::Bytes;
 use tokio::{

@@ -1,7 +1,7 @@
-//! The digests of an upload: of each part, and of the whole file.
+//! The BLAKE3 digests of an upload: of each part, and of the whole file.
 //!
-//! Parts are hashed off the async threads, and several at once; the state of the whole file's digest
-//! goes from part to part in their order, so no byte is kept for it.
+//! Parts are hashed on the blocking pool, several at once. The hasher of the whole file is handed from part to
+//! part in their order, so that no bytes are kept for it.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;

@@ -1,4 +1,4 @@
-//! What an upload says before its bytes, and what is told of it after them.
+//! The parameters of an upload, which precede its bytes, and the result, which follows them.
 
 use crate::model::{Conditions, Digest, Replaces, Stat, StorePath};
 

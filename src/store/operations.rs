@@ -1,4 +1,5 @@
-//! Finding and cancelling operations. The row is the truth; a run adds the progress of what runs here.
+//! Lookup and cancellation of operations. The state is read from the row; the progress of an operation that runs
+//! on this server comes from its run.
 
 use tokio::sync::watch;
 

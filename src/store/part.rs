@@ -1,13 +1,13 @@
-//! One part: stored, read, checked, and put anew when it is damaged.
+//! One part: storing, reading, verifying, and replacing it when it is damaged.
 //!
-//! An upload that meets a part which is stored already reads it before it relies on it: what is
-//! acknowledged has been seen to be there. A part that cannot be read back is put anew, which heals
-//! every file and copy that shares it, and its old object is buried. So an upload is all that it takes
-//! to heal a file, and no one has to remember what was found damaged.
+//! An upload of bytes that are stored already reads the stored part first, so that an acknowledged file has been
+//! seen to be readable. A part that cannot be read back is stored again under a new key, which repairs every file
+//! and copy that shares it; the old object is marked for deletion. A new upload is therefore all that a repair
+//! needs, and no list of damaged parts is kept.
 //!
-//! **Invariants:** whoever heals a part holds a pin on it, so that it stays; of two who heal it at
-//! once, the later one's object is buried. A reader whose object is gone looks once more where the
-//! part is now.
+//! **Invariants:** an upload that replaces a part holds a pin on it, so that its row stays. Where two uploads
+//! replace a part at once, the object of the later one is marked for deletion. A reader that finds no object looks
+//! up the key once more, since the part may have been replaced.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;

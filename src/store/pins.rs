@@ -1,4 +1,4 @@
-//! Dropping the pins of work that is over.
+//! Dropping the pins of finished work, in the background and in steps.
 
 use tokio::time::timeout;
 

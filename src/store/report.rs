@@ -1,4 +1,4 @@
-//! The progress of a run, as its work counts it and its watchers see it.
+//! The progress of a run: its worker counts, its watchers read.
 
 use std::sync::Arc;
 

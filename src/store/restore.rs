@@ -205,7 +205,7 @@ impl Restore {
     /// then.
     pub async fn finish(mut self, call: Call) -> Result<Totals> {
         if !self.is_whole {
-            return Err(damaged("it is torn: its end is missing"));
+            return Err(damaged("it is truncated: its footer is missing"));
         }
         let settled = async {
             self.settle(0).await?;

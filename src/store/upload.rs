@@ -1,10 +1,11 @@
-//! Uploads: bytes are cut, hashed and stored while they arrive.
+//! Uploads: the bytes of a file are cut into parts, hashed and stored while they arrive.
 //!
-//! Memory is bounded whatever the size of the file: one part is filled while a few are written, see
+//! Memory is bounded for a file of any size: one part is filled while a few are written, see
 //! [`cutter`](super::cutter).
 //!
-//! **Invariants:** an object is buried by its guard unless a row names it; pins of an upload that
-//! breaks off are dropped. Whatever is dropped half-way leaves nothing but what reclamation finds.
+//! **Invariants:** an object that no row names is marked for deletion when its guard is dropped. The pins of an
+//! upload that fails are dropped. An upload that is dropped at any await leaves nothing but garbage that
+//! reclamation finds.
 
 use bytes::Bytes;
 

@@ -1,8 +1,8 @@
-//! Following operations.
+//! Watching operations.
 //!
-//! The watcher of one operation gets its latest state. The watcher of all is given each change as it is
-//! announced, and knows the number of the last one: a gap, a lag or a number from an earlier watch makes it
-//! read the rows that have changed since. So it learns every end, and no counter goes back.
+//! A watcher of one operation gets its latest state. A watcher of all operations gets each change in order, and
+//! keeps the number of the last one. After a gap, a lag, or a resume with an earlier number it reads the changed
+//! rows from the database. It therefore gets the end of every operation, and no counter decreases.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! Conversions between messages and plain values that more than one interface needs.
+//! Conversions between messages and plain values that several interfaces share.
 
 use prost_types::Timestamp;
 

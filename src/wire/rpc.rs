@@ -1,4 +1,4 @@
-//! Which calls of gRPC there are, as the descriptors say it.
+//! The rpcs of all services and the shape of each (unary or streaming), read from the descriptors.
 
 use std::collections::HashMap;
 

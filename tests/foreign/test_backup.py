@@ -326,8 +326,8 @@ class BadBackupTest(CommandCase):
 
     def test_what_is_wrong_is_said(self) -> None:
         """Names the file that is at fault, and restores it when it is well again."""
-        self._damaged(self.manifest, lambda kept: kept[:-10], "it is torn")
-        self._damaged(self.manifest, lambda kept: kept[: len(kept) // 2], "it is torn")
+        self._damaged(self.manifest, lambda kept: kept[:-10], "it is truncated")
+        self._damaged(self.manifest, lambda kept: kept[: len(kept) // 2], "it is truncated")
         self._damaged(self.manifest, lambda kept: kept.replace(b"small", b"smell"), "it is damaged")
         self._damaged(self.manifest, lambda _: b"just some text of a person\n", "it is no backup")
         # The format is the first field of the first record.

@@ -120,13 +120,13 @@ impl Reader {
     /// The next message; nothing after the last. Blocks.
     ///
     /// # Errors
-    /// [`Error::Backup`] where the file is torn or damaged.
+    /// [`Error::Backup`] where the file is truncated or damaged.
     pub(super) fn next(&mut self) -> Result<Option<Payload>> {
         let Some(length) = self.length()? else {
             if self.digest.is_whole() {
                 return Ok(None);
             }
-            return Err(self.unfit("it is torn: its end is missing"));
+            return Err(self.unfit("it is truncated: its footer is missing"));
         };
         let mut message = vec![0; length];
         self.fill(&mut message)?;
@@ -169,7 +169,7 @@ impl Reader {
         match self.file.read_exact(bytes) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                let why = if self.digest.has_begun { "it is torn" } else { "it is no backup" };
+                let why = if self.digest.has_begun { "it is truncated" } else { "it is no backup" };
                 Err(self.unfit(why))
             }
             Err(error) => Err(Error::local("read", &self.path)(error)),

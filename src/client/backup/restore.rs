@@ -60,7 +60,7 @@ impl Client {
     /// Restores a backup: of a folder the snapshot of a name, or the newest one.
     ///
     /// # Errors
-    /// [`Error::Backup`] for one that is torn or damaged;
+    /// [`Error::Backup`] for one that is truncated or damaged;
     /// [`Kind::AlreadyExists`](crate::error::Kind::AlreadyExists) where the store is not empty. Nothing
     /// is visible then.
     ///

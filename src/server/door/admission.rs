@@ -1,9 +1,9 @@
-//! The layer that refuses calls beyond a bound as busy, with a hint when to come again, and all calls of
-//! a connection for which there is no room.
+//! Admission control: the layer that refuses calls above the limit as busy, with `Retry-After` or
+//! `RetryInfo`, and all calls of a connection above the limit of connections.
 //!
-//! A call counts until the last byte of its answer is taken. Urgent calls are let in where others are not: a
-//! server that is full is well, and who takes it for dead and starts it anew breaks the calls of all others;
-//! and what takes too much must be stopped.
+//! A call counts until its client has taken the last byte of the response. Health checks and cancellations
+//! have a limit of their own: an orchestrator that restarts a merely overloaded server would abort every call,
+//! and a copy that takes too much must remain cancellable.
 
 use std::{
     pin::Pin,

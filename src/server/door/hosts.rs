@@ -1,13 +1,14 @@
-//! The layer that keeps a browser from becoming a weapon against a store that it reaches.
+//! Host and origin policy: the layer that protects the store from pages in a browser.
 //!
-//! A page of another origin can send writes without asking. Where its own name is bound anew to the
-//! address of the store, it is of one origin with it to the browser, and can read as well. So requests are
-//! taken only under names that nobody else can bind: IP addresses, `localhost`, the names of the machine,
-//! and those that the operator adds. Browsers say from where they write; tools say nothing and pass.
+//! A page of another origin can send writes without permission (CSRF). A page whose own name is rebound to the
+//! address of the store has the same origin as the store for the browser, and can read as well (DNS rebinding). So
+//! requests are accepted only under hosts that nobody else can bind: IP addresses, `localhost`, the names of the
+//! machine, and those that the operator allows. Browsers send `Origin` or `Sec-Fetch-Site` with writes; tools send
+//! neither and pass.
 //!
-//! A proxy that puts another `Host` hides from here under which name a page asks. It says so in
-//! `X-Forwarded-Host`, which no page can send unseen, or the browser says that the page is of the origin
-//! that it asks.
+//! A proxy that rewrites `Host` hides the name which a page has asked for. It tells the name in
+//! `X-Forwarded-Host`, which no page can set without a preflight, or the browser says that the page has the origin
+//! which it asks.
 
 use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
 

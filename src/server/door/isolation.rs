@@ -1,5 +1,5 @@
-//! The layer that keeps pages of other origins from taking in what REST and the page answer, as an image
-//! or a script is taken in without asking.
+//! The layer that adds `Cross-Origin-Resource-Policy` to responses of REST and the page, so that pages of other
+//! origins cannot embed them as images or scripts.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderName, HeaderValue};

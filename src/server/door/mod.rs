@@ -1,5 +1,5 @@
-//! The door: what every request passes on its way to the two interfaces, and every answer on its way
-//! back. One stack of layers, outermost first:
+//! The request pipeline: one stack of layers that every request passes on its way to gRPC or REST, and every
+//! response on its way back. Outermost first:
 //!
 //! | layer | does |
 //! |---|---|
@@ -14,8 +14,8 @@
 //! | [`response_body`] | cuts an answer into pieces and bounds what waits for its client |
 //! | [`steer`] | hands it to gRPC or to REST |
 //!
-//! What is told apart is told apart by the [`Class`] of a request, which each layer finds in its
-//! extensions. Every refusal is told as its interface tells errors, see [`refusal`].
+//! The [`Class`] of a request tells the layers how to treat it; each finds it in the extensions. Every refusal has
+//! the form of errors of its interface, see [`refusal`].
 
 mod admission;
 mod catch_panic;

@@ -1,4 +1,5 @@
-//! The layer that bounds what a request makes the server keep of its body, and how slowly it may come.
+//! The layer that wraps the body of a request: memory budget and minimum throughput, see
+//! [`flow`](crate::server::flow).
 
 use axum::{
     body::Body,

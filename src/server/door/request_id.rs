@@ -1,5 +1,5 @@
-//! The layer that gives a request its id: the one that it brings, or a new one. All further work is done
-//! under it, that of the answer's body too, and the answer tells it.
+//! The layer that gives each request an id: the one that it brings, or a new one. All work for the request runs
+//! under this id, including that of the response body, and the response has it in a header.
 
 use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 

@@ -1,4 +1,5 @@
-//! The layer that cuts the body of an answer into pieces, and bounds what waits for its client.
+//! The layer that wraps the body of a response: small pieces and a memory budget, see
+//! [`flow`](crate::server::flow).
 
 use axum::{
     body::Body,

@@ -1,4 +1,4 @@
-//! The end of the door: gRPC, or REST.
+//! The innermost service of the stack: routes a request to gRPC or to REST.
 
 use axum::{Router, extract::Request, response::Response};
 use tower::ServiceExt;

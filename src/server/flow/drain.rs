@@ -1,9 +1,9 @@
-//! The body of a request of HTTP/2 that is answered before it has come.
+//! Drains the body of an HTTP/2 request that is answered before its body has arrived.
 //!
-//! Where such a body is dropped, the library resets its stream after the answer. Clients take that for
-//! what it is, but haproxy and others forward the reset and drop the answer that came before it. So what
-//! still comes is read and dropped, within bounds, and the client ends the stream by itself when it has
-//! the answer. Over HTTP/1 the connection lingers for that, see [`super::stream`].
+//! Where such a body is dropped, hyper resets the stream after the response. Clients handle that, but haproxy and
+//! other proxies forward the reset and lose the response before it. So the rest of the body is read and discarded
+//! within bounds, and the client ends the stream when it has the response. HTTP/1 uses a lingering close instead,
+//! see [`super::stream`].
 
 use std::{
     mem,

@@ -1,11 +1,11 @@
-//! The tasks that send the answers of an HTTP/2 connection.
+//! The tasks that hyper spawns for the calls of an HTTP/2 connection, each with a stall timer.
 //!
-//! A call whose client makes no room for the next piece of its answer is dropped after a time, or as soon
-//! as others need what it holds. That resets that call and no other. Over HTTP/1 the connection itself
-//! stands still then, which [`super::stream`] sees.
+//! The timer runs while a piece of the response waits for the flow-control window of the client. When it expires,
+//! or when the budget of the call is revoked, the task is dropped, which resets this stream and no other. Over
+//! HTTP/1 a stalled response stalls the connection, which [`super::stream`] handles.
 //!
-//! The library must ask a body for its next piece before it waits for room, or a client that never makes
-//! any would seem to wait for the server: hyper does so since 1.12.
+//! hyper must poll a body for its next piece before it waits for capacity; otherwise a client that never opens its
+//! window would count as one that waits for the server. hyper does so since 1.12.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 

@@ -1,7 +1,7 @@
-//! Where the messages of a gRPC body begin and end.
+//! The boundaries of the length-prefixed messages in a gRPC body.
 //!
-//! A message has a prefix of five bytes: whether it is compressed, and its length, the highest byte
-//! first. Whoever decodes it keeps what came of it until it is whole.
+//! The prefix of a message has five bytes: the compression flag, and the length in big-endian order. The decoder
+//! buffers a message until it is complete.
 
 /// The prefix of a message.
 const PREFIX_BYTES: usize = 5;

@@ -1,4 +1,4 @@
-//! Care for slow clients: what the server keeps for them and how long it waits, in one place.
+//! Flow control and slow clients: every memory bound and every timeout of a request in one folder.
 //!
 //! | what the server keeps or waits for | bound | then | where |
 //! |---|---|---|---|
@@ -14,13 +14,13 @@
 //! | a client that takes nothing from its socket | [`PACE_BYTES`](limits::PACE_BYTES) in [`BODY_STALL`](limits::BODY_STALL) | the connection is reset | [`stream`], [`throughput`] |
 //! | a client that is gone without a word | [`SILENCE_TIME`](limits::SILENCE_TIME) | the kernel says so | [`stream`] |
 //!
-//! Whatever is counted is shared among the addresses of the clients, see [`crate::budget`]. A client with
-//! more than its share that stands still is cut as soon as others need it: where its request comes it is
-//! told so, an answer that has begun breaks off. Uploads, downloads and watchers have turns in the store,
-//! and so have the parts in memory.
+//! Every budget is shared among the addresses of the clients, see [`crate::budget`]. A client above its share
+//! that stalls is aborted when others need its permits: a request body fails with an error, a response that has
+//! begun is cut off. Uploads, downloads and watchers have further limits in the store, and so have parts in
+//! memory.
 //!
-//! There is one clock for each direction of a call, here. The store has none: when a call is cut, what it
-//! works for drops its end.
+//! Each direction of a call has one timer, here. The store has none: when a call is aborted, the work for it is
+//! dropped.
 
 mod drain;
 mod executor;

@@ -1,9 +1,9 @@
-//! What comes in: the body of a request.
+//! Request bodies: minimum throughput, and memory that is charged to a budget.
 //!
-//! It fails where its client is too slow, and where it is one that a handler keeps whole and there is no
-//! room for more of it. One that is taken message by message waits for the room of its next message. A
-//! call whose budget is needed by others fails here while it waits for its client. The error is a
-//! [`tonic::Status`], which gRPC answers as it is and which the gateway understands.
+//! A body fails when its client is too slow, or when its handler buffers it as a whole and the budget is used up. A
+//! body that is consumed message by message waits for room for its next message. A body whose budget is revoked
+//! fails while it waits for its client. The error is a [`tonic::Status`], which gRPC sends as it is and which the
+//! gateway translates.
 
 use std::{
     mem,
@@ -212,7 +212,7 @@ impl RequestBody {
         let seconds = self.sender.stall.as_secs();
         let message = match self.buffering {
             Buffering::PerTurn(_) => {
-                format!("the client said nothing for {seconds} s; start the call again")
+                format!("no message from the client for {seconds} s; start the call again")
             }
             Buffering::None | Buffering::PerMessage(_) | Buffering::Full(_) => format!(
                 "fewer than {PACE_BYTES} bytes of the body came in {seconds} s; send it again"

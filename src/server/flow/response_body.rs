@@ -1,11 +1,10 @@
-//! What goes out: the body of an answer.
+//! Response bodies: split into small pieces, and charged to a budget when they are large.
 //!
-//! An answer that is whole and large takes its bytes from a budget until its client has it, or is
-//! refused.
+//! A response that is in memory as a whole and large holds its bytes in a budget until its client has received
+//! it, or is refused.
 //!
-//! An HTTP/2 connection takes whatever it is handed and keeps it until its client makes room. So a
-//! body is handed over in small pieces, and the task of a call whose client makes no room for the
-//! next one is dropped, see [`super::executor`].
+//! hyper buffers whatever an HTTP/2 stream is given until the client opens its window. So a body is split into
+//! small pieces, and the task of a call whose client takes no further piece is dropped, see [`super::executor`].
 
 use std::{
     mem,

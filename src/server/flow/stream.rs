@@ -1,19 +1,16 @@
-//! A connection that is closed so that its client receives the answer, and cut where its client
-//! does not read.
+//! The TCP stream of a client: minimum write throughput, a lingering close, and keep-alive probes.
 //!
-//! A client that reads nothing makes the kernel's buffer full, and then the connection's own. It is
-//! given up at the throughput that bodies have too, or as soon as others need what its call holds; what is
-//! buffered for it goes with it, in the kernel as well.
+//! **Writes.** A client that does not read fills the buffer of the kernel, and then that of the connection. It is
+//! disconnected when it is below the minimum throughput of bodies, or as soon as the budget of its call is revoked.
+//! The connection is reset, so that the kernel drops the unsent bytes as well.
 //!
-//! When a request is refused before its body is read, closing the socket with bytes still unread
-//! makes the kernel reset the connection, and the client may lose the answer that it has not read
-//! yet. So after the last answer the sending side is closed, and what still arrives is read and
-//! dropped, up to [`REFUSED_BODY_BYTES`] or [`REFUSED_BODY_TIME`], until the client closes.
+//! **Close.** When a request is refused before its body is read, closing the socket with unread bytes makes the
+//! kernel send a reset, and the client may lose the response. So after the last response the write side is shut
+//! down, and up to [`REFUSED_BODY_BYTES`] of input are read and discarded for up to [`REFUSED_BODY_TIME`], until
+//! the client closes. A server shutdown skips this.
 //!
-//! When the server stops it does not wait for that.
-//!
-//! A client that is gone without a word is asked by the kernel whether it is there: who only listens to
-//! events would else be kept until the kernel gives up to send him some.
+//! **Keep-alive.** The kernel probes idle clients, since a client of an event stream that disappears would
+//! otherwise stay connected until a write to it times out.
 
 use std::{
     io::{self, IoSlice},

@@ -1,8 +1,8 @@
-//! How long a client may keep the server waiting.
+//! Minimum throughput of a client.
 //!
-//! Only the time counts in which the server waits for the client, and it counts until the client has
-//! moved [`PACE_BYTES`]. So one that stands still is given up after the limit, and so is one that
-//! moves a byte now and then to look alive.
+//! The clock counts only the time in which the server waits for the client, and starts again when the client has
+//! transferred [`PACE_BYTES`]. A client that transfers nothing times out after the limit, and so does one that
+//! sends single bytes to look alive.
 
 use std::{
     pin::Pin,

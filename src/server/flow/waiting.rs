@@ -1,8 +1,8 @@
-//! For whom an answer waits.
+//! Tracks whether a response waits for the server or for its client.
 //!
-//! The body of an answer is polled by the library of HTTP alone, and not at all while its client makes no
-//! room. So the body notes here what happens, and whoever drives the call sees it: its task over HTTP/2,
-//! the connection over HTTP/1.
+//! Only hyper polls the body of a response, and it does not poll while the client has no window. So the body
+//! records what it waits for, and whoever drives the call reads that: over HTTP/2 the task of the call, over
+//! HTTP/1 the connection.
 
 use std::{
     cell::{Cell, RefCell},

@@ -62,7 +62,7 @@ async fn whoever_talks_has_the_time_anew_for_each_message() {
     body.frame().await.expect("a frame").expect("half a message");
     let found = status_of(&mut body).await;
     assert_eq!(status::kind(&found), Kind::Timeout);
-    assert_eq!(found.message(), "the client said nothing for 60 s; start the call again");
+    assert_eq!(found.message(), "no message from the client for 60 s; start the call again");
 }
 
 #[tokio::test]
