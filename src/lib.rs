@@ -36,7 +36,7 @@
 //! 4. **Durable before visible.** An object and its folder are synced before the row that names it is
 //!    committed.
 //! 5. **Release.** Whatever removes a reference queues the old target for garbage collection in the same
-//!    transaction, through [`namespace::garbage::let_go`].
+//!    transaction, through [`namespace::garbage::enqueue_garbage`].
 //! 6. **No blocking call on the runtime.** SQL runs on database threads; hashing of parts and files, and
 //!    what takes long with the bytes of a message ([`offload`]), on the blocking pool.
 //!

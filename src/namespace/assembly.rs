@@ -11,7 +11,7 @@ use crate::{
     namespace::{
         content::{self, NewFile, hash_part},
         counted::Counted,
-        garbage::{Ref, let_go_if_last},
+        garbage::{Ref, enqueue_if_unreferenced},
         pin::{self, Owner},
         sql::{Tx, params},
         tree::{self, File},
@@ -135,7 +135,7 @@ pub fn write(
         start = start.saturating_add(*size);
     }
     for row in old {
-        let_go_if_last(tx, Ref::part(row.int(0)?))?;
+        enqueue_if_unreferenced(tx, Ref::part(row.int(0)?))?;
     }
     Ok(())
 }
@@ -158,7 +158,7 @@ pub fn put(
     let content = adopt(tx, assembled, digest)?;
     let put = content::put_content(tx, at, (content, assembled.size))?;
     pin::hand_over(tx, owner, target)?;
-    let_go_if_last(tx, target)?;
+    enqueue_if_unreferenced(tx, target)?;
     Ok(put)
 }
 

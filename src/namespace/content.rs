@@ -8,7 +8,7 @@ use crate::{
     model::{Digest, Replaces, StorePath, Totals},
     namespace::{
         counted::Counted,
-        garbage::{Ref, bury, counted_part, let_go_if_last, unbury},
+        garbage::{Ref, bury, counted_part, enqueue_if_unreferenced, unbury},
         pin::{self, Owner},
         schema,
         sql::{Row, Tx, params},
@@ -250,7 +250,7 @@ fn restore_list(tx: &mut Tx<'_>, content: i64, parts: &[(i64, i64, Digest)]) -> 
     tx.execute("DELETE FROM content_part WHERE content = $1", params![content])?;
     insert_list(tx, content, parts)?;
     for row in rows {
-        let_go_if_last(tx, Ref::part(row.int(1)?))?;
+        enqueue_if_unreferenced(tx, Ref::part(row.int(1)?))?;
     }
     Ok(())
 }

@@ -114,26 +114,26 @@ pub fn is_pinned(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
 }
 
 /// Puts aside what a path no longer leads to.
-pub fn let_go(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
+pub fn enqueue_garbage(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
     let now = tx.now()?;
-    put_aside(tx, target, now)
+    upsert_garbage(tx, target, now)
 }
 
 /// Puts aside what has just lost a reference that is no path, if it was the last one.
-pub fn let_go_if_last(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
+pub fn enqueue_if_unreferenced(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
     let now = tx.now()?;
-    let_go_since(tx, target, now)
+    enqueue_garbage_since(tx, target, now)
 }
 
 /// The same with a time that is inherited: what lay below a deleted folder waits no longer than it.
-fn let_go_since(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
+fn enqueue_garbage_since(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     if is_referenced(tx, target)? {
         return Ok(());
     }
-    put_aside(tx, target, since)
+    upsert_garbage(tx, target, since)
 }
 
-fn put_aside(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
+fn upsert_garbage(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     // What a path still leads to frees nothing; whoever removes the last one comes here again.
     let sql = match target.kind {
         Kind::Folder => concat!(
@@ -243,7 +243,7 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
     for entry in &taken {
         bytes += entry.bytes;
         for target in entry.link.refs() {
-            let_go_since(tx, target, since)?;
+            enqueue_garbage_since(tx, target, since)?;
         }
     }
     if taken.len() < RECLAIM_CHUNK_ROWS {
@@ -273,7 +273,7 @@ fn reclaim_content(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
         bytes += row.opt_count(2)?.unwrap_or_default();
         let sql = "DELETE FROM content_part WHERE content = $1 AND start = $2";
         tx.execute(sql, params![id, row.int(0)?])?;
-        let_go_since(tx, Ref::part(row.int(1)?), since)?;
+        enqueue_garbage_since(tx, Ref::part(row.int(1)?), since)?;
     }
     if rows.len() < RECLAIM_CHUNK_ROWS {
         let gone = tx.execute("DELETE FROM content WHERE id = $1", params![id])?;

@@ -2,7 +2,7 @@
 //!
 //! A target is referenced as long as a row of the table `pin` names it. A pin belongs to one run of the server
 //! and needs no renewal; the next start drops the pins of earlier runs. A pin is dropped through
-//! [`let_go_if_last`], which queues its target for reclamation where no other reference is left.
+//! [`enqueue_if_unreferenced`], which queues its target for reclamation where no other reference is left.
 
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Kind, Result},
     limits::UNPIN_ROWS,
     namespace::{
-        garbage::{Ref, let_go_if_last},
+        garbage::{Ref, enqueue_if_unreferenced},
         sql::{Row, Tx, params},
     },
 };
@@ -119,7 +119,7 @@ fn release(tx: &mut Tx<'_>, rows: &[Row]) -> Result<()> {
             2 => Ref::content(id),
             _ => Ref::part(id),
         };
-        let_go_if_last(tx, target)?;
+        enqueue_if_unreferenced(tx, target)?;
     }
     Ok(())
 }

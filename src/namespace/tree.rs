@@ -25,7 +25,7 @@ use crate::{
     namespace::{
         counted::Counted,
         entries,
-        garbage::{Ref, is_pinned, let_go, let_go_if_last},
+        garbage::{Ref, enqueue_garbage, enqueue_if_unreferenced, is_pinned},
         schema::{self, ROOT},
         sql::{Tx, count, params},
     },
@@ -132,7 +132,7 @@ pub fn put(
     record_change(tx, &chain, delta)?;
     reach::raise(tx, path, &chain, below)?;
     if let Some(old) = old {
-        let_go(tx, old.as_ref())?;
+        enqueue_garbage(tx, old.as_ref())?;
     }
     Ok(old_totals)
 }
@@ -174,7 +174,7 @@ fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
                 let clone = clone(tx, child)?;
                 entries::put(tx, folder, name, &Target::Folder(clone))?;
                 // Paths lead to what is below through the clone now.
-                let_go_if_last(tx, Ref::folder(child))?;
+                enqueue_if_unreferenced(tx, Ref::folder(child))?;
                 clone
             }
             Some(Target::Folder(child)) => child,
@@ -232,7 +232,7 @@ pub fn new_folder(tx: &mut Tx<'_>, totals: Totals, reach: Reach) -> Result<i64> 
 
 fn delete_entry(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<()> {
     for target in entries::remove(tx, folder, name)?.refs() {
-        let_go(tx, target)?;
+        enqueue_garbage(tx, target)?;
     }
     Ok(())
 }

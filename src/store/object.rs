@@ -2,7 +2,7 @@
 //! never to come.
 //!
 //! **Invariants:** a key is undecided before its object can be there, and until no transaction is left
-//! that could name it. So the sweep, which lists first, may bury an object of this run that is neither
+//! that could name it. So the sweep, which lists first, may delete an object of this run that is neither
 //! undecided nor in a row, however long the machine has slept in between. Objects of an earlier run are
 //! never undecided: nobody is left to name them.
 

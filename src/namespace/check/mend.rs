@@ -6,7 +6,7 @@
 //!
 //! **Invariants:** a repair never touches what has a path. Totals are recounted only on folders that
 //! the root leads to, because a copy on its way builds folders whose totals are ahead of their
-//! entries. What nothing refers to is handed to [`let_go`], whose reclamation proves it again before
+//! entries. What nothing refers to is handed to [`enqueue_garbage`], whose reclamation proves it again before
 //! it takes anything apart.
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         check::folders,
         counted::Counted,
         entries,
-        garbage::{Ref, is_garbage, is_referenced, let_go},
+        garbage::{Ref, enqueue_garbage, is_garbage, is_referenced},
         reach::Reach,
         sql::{Tx, params},
         tree,
@@ -66,7 +66,7 @@ pub fn mend(tx: &mut Tx<'_>, mend: &Mend) -> Result<Mended> {
             if is_referenced(tx, *target)? || is_garbage(tx, *target)? {
                 return Ok(Mended::No);
             }
-            let_go(tx, *target)?;
+            enqueue_garbage(tx, *target)?;
             Ok(Mended::Yes)
         }
         Mend::Refile(folder, filed, name) => refile(tx, (*folder, filed, name)),
@@ -133,7 +133,7 @@ fn chunks(tx: &mut Tx<'_>, session: &str) -> Result<Mended> {
         params![session, CHECK_REPAIR_ROWS],
     )?;
     for row in &rows {
-        let_go(tx, Ref::part(row.int(0)?))?;
+        enqueue_garbage(tx, Ref::part(row.int(0)?))?;
     }
     let is_over = (rows.len() as i64) < CHECK_REPAIR_ROWS;
     Ok(if is_over { Mended::Yes } else { Mended::More })

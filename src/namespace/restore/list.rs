@@ -10,7 +10,7 @@ use crate::{
     namespace::{
         content::{find_or_insert_content, hash_part, set_identity},
         counted::Counted,
-        garbage::{Ref, let_go_if_last},
+        garbage::{Ref, enqueue_if_unreferenced},
         pin::{self, Owner},
         restore::{Made, damaged},
         sql::{Tx, params},
@@ -130,7 +130,7 @@ impl List {
         let (content, _) = find_or_insert_content(tx, &rows.collect::<Result<Vec<_>>>()?, digest)?;
         pin::pin(tx, owner, Ref::content(content))?;
         pin::hand_over(tx, owner, Ref::content(long.content))?;
-        let_go_if_last(tx, Ref::content(long.content))?;
+        enqueue_if_unreferenced(tx, Ref::content(long.content))?;
         Ok(content)
     }
 }

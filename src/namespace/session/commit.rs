@@ -8,7 +8,7 @@ use crate::{
         assembly::{self, Assembled, Cursor, Listed},
         condition, content,
         counted::Counted,
-        garbage::{Ref, let_go_if_last},
+        garbage::{Ref, enqueue_if_unreferenced},
         pin::Owner,
         session::{COMMITTED, Found, GIVEN_UP, OPEN, changed, find, unknown},
         sql::{Tx, params},
@@ -167,7 +167,7 @@ fn page(tx: &mut Tx<'_>, id: SessionId, total: i64, at: Cursor) -> Result<Vec<Li
 fn drop_all(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
     let sql = "DELETE FROM upload_chunk WHERE session = $1 RETURNING part";
     for row in tx.all(sql, params![&id.to_string()])? {
-        let_go_if_last(tx, Ref::part(row.int(0)?))?;
+        enqueue_if_unreferenced(tx, Ref::part(row.int(0)?))?;
     }
     Ok(())
 }
@@ -182,7 +182,7 @@ pub(super) fn drop_some(tx: &mut Tx<'_>, id: SessionId) -> Result<(usize, i64)> 
     )?;
     let mut bytes: i64 = 0;
     for row in &rows {
-        let_go_if_last(tx, Ref::part(row.int(0)?))?;
+        enqueue_if_unreferenced(tx, Ref::part(row.int(0)?))?;
         bytes = bytes.saturating_add(row.count(1)?);
     }
     Ok((rows.len(), bytes))
