@@ -188,7 +188,7 @@ impl Engine {
     }
 
     /// Whether callers wait for the writer: background work then stops early.
-    pub fn is_pressed(&self) -> bool {
+    pub fn has_waiting_writers(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 

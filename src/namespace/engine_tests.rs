@@ -167,7 +167,7 @@ async fn jobs_that_come_while_one_runs_share_its_commit() {
     for value in 0..100 {
         jobs.push(fixture.queue(None, insert(value)).await);
     }
-    assert!(fixture.engine.is_pressed());
+    assert!(fixture.engine.has_waiting_writers());
     assert_eq!(fixture.commits(), 0);
     drop(held);
     for (value, job) in jobs.into_iter().enumerate() {
@@ -175,7 +175,7 @@ async fn jobs_that_come_while_one_runs_share_its_commit() {
     }
     assert_eq!(fixture.commits(), 1, "one for them and for the job that held them up");
     assert_eq!(fixture.numbers().await, (0..100).collect::<Vec<_>>());
-    assert!(!fixture.engine.is_pressed());
+    assert!(!fixture.engine.has_waiting_writers());
 }
 
 #[tokio::test]

@@ -328,8 +328,8 @@ impl<'a> Tx<'a> {
     }
 
     /// Gives what the database file has beyond `kept` bytes of room back to the disk, for about
-    /// [`STEP`]. Returns whether there is more. `is_pressed` tells that callers wait; it ends early then.
-    pub fn give_back(&mut self, kept: u64, is_pressed: &dyn Fn() -> bool) -> Result<bool> {
+    /// [`STEP`]. Returns whether there is more. `has_waiting_writers` tells that callers wait; it ends early then.
+    pub fn give_back(&mut self, kept: u64, has_waiting_writers: &dyn Fn() -> bool) -> Result<bool> {
         let started = Instant::now();
         loop {
             let free = self.connection.free()?;
@@ -337,7 +337,7 @@ impl<'a> Tx<'a> {
                 return Ok(false);
             }
             self.connection.give_back()?;
-            if started.elapsed() >= STEP || is_pressed() {
+            if started.elapsed() >= STEP || has_waiting_writers() {
                 return Ok(true);
             }
         }

@@ -28,8 +28,12 @@ use crate::{
 
 /// Whether a step of reclamation has done enough, which has taken so many things of those that it owes
 /// apart and so much time.
-pub(super) fn is_enough((done, owed): (u64, u64), took: Duration, is_pressed: bool) -> bool {
-    took >= STEP || (done >= owed && (is_pressed || took >= RECLAIM_STEP))
+pub(super) fn is_enough(
+    (done, owed): (u64, u64),
+    took: Duration,
+    has_waiting_writers: bool,
+) -> bool {
+    took >= STEP || (done >= owed && (has_waiting_writers || took >= RECLAIM_STEP))
 }
 
 /// Starts the background work of a store.
@@ -126,7 +130,7 @@ impl Store {
             let step = move |tx: &mut Tx<'_>| {
                 let started = Instant::now();
                 garbage::reclaim(tx, grace, &|done| {
-                    is_enough((done, owed), started.elapsed(), engine.is_pressed())
+                    is_enough((done, owed), started.elapsed(), engine.has_waiting_writers())
                 })
             };
             let reclaimed = self.0.engine.write(None, step).await?;

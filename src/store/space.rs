@@ -202,8 +202,9 @@ impl Store {
                 return Ok(());
             }
             let (engine, started) = (self.0.engine.clone(), Instant::now());
-            let step =
-                move |tx: &mut Tx<'_>| tx.give_back(FREE_BYTES_KEPT, &|| engine.is_pressed());
+            let step = move |tx: &mut Tx<'_>| {
+                tx.give_back(FREE_BYTES_KEPT, &|| engine.has_waiting_writers())
+            };
             self.0.engine.write(None, step).await?;
             tokio::time::sleep(started.elapsed() * RECLAIM_REST).await;
         }
