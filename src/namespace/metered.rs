@@ -5,7 +5,7 @@ use crate::{
     error::Result,
     model::Totals,
     namespace::{
-        Database, entries, found_or_recover,
+        Database, entries, initialize_or_recover,
         reach::Reach,
         sql::{Connection, Mode, Param, Row, Tx},
         tree::{self, File, Target},
@@ -34,7 +34,7 @@ pub(super) struct Metered {
 impl Metered {
     /// Makes a store in an empty database.
     pub(super) fn new(mut connection: Box<dyn Connection>) -> Self {
-        found_or_recover(connection.as_mut(), "test", None).unwrap();
+        initialize_or_recover(connection.as_mut(), "test", None).unwrap();
         Self { connection, counts: Counts::default() }
     }
 

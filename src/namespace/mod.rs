@@ -80,7 +80,7 @@ pub struct Opened {
 /// another server has the database or it cannot be reached, `Internal` if it cannot be opened.
 pub fn open(database: &Database, server: &str, owner: Option<i64>) -> Result<Opened> {
     let mut writer = database.connect(Mode::Write)?;
-    let (recovered, store, last_change) = found_or_recover(writer.as_mut(), server, owner)?;
+    let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), server, owner)?;
     crash::reach(Point::Settle);
     writer.settle()?;
     crash::reach(Point::Settled);
@@ -89,7 +89,7 @@ pub fn open(database: &Database, server: &str, owner: Option<i64>) -> Result<Ope
 }
 
 /// Makes a store, or clears away what an earlier instance left of one: all or nothing.
-fn found_or_recover(
+fn initialize_or_recover(
     writer: &mut dyn Connection,
     server: &str,
     owner: Option<i64>,
@@ -103,7 +103,7 @@ fn found_or_recover(
     if is_new {
         schema::found(&mut tx)?;
     }
-    schema::bring_up_to_date(&mut tx)?;
+    schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;
     if owner.is_some_and(|owner| owner != store) {
         let what = if is_new { "there is no store yet" } else { "another store is" };

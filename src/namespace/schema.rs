@@ -117,7 +117,7 @@ fn new_id() -> i64 {
 }
 
 /// Refuses a store that a newer program wrote, and brings an older one up to date.
-pub fn bring_up_to_date(tx: &mut Tx<'_>) -> Result<()> {
+pub fn migrate(tx: &mut Tx<'_>) -> Result<()> {
     let format = meta(tx, "format")?;
     if format > FORMAT {
         let message = format!(

@@ -101,7 +101,7 @@ fn load(dump: [&str; 2]) -> Folder {
 }
 
 /// Opens and closes the namespace alone: no work in the background changes it.
-fn bring_up_to_date(folder: &Folder) -> namespace::Recovered {
+fn migrate(folder: &Folder) -> namespace::Recovered {
     let database = folder.database();
     // The connections block, which no thread of an async runtime may do.
     let open = move || namespace::open(&database, "test", None).unwrap().recovered;
@@ -131,7 +131,7 @@ fn every_older_format_has_a_dump() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_store_gets_the_tables_of_a_new_one_and_keeps_its_rows() {
     let new = Folder::new();
-    bring_up_to_date(&new);
+    migrate(&new);
     let is = engine(&new);
     let tables = rows(&new, &[COLUMNS[is], INDEXES[is]]);
     assert!(tables.iter().all(|rows| rows.len() > 10), "{tables:?}");
@@ -141,13 +141,13 @@ async fn an_older_store_gets_the_tables_of_a_new_one_and_keeps_its_rows() {
         assert_eq!(folder.reader().number(number), format);
         let kept = rows(&folder, &KEPT);
         assert!(kept.iter().all(|rows| !rows.is_empty()), "{format}: {kept:?}");
-        let recovered = bring_up_to_date(&folder);
+        let recovered = migrate(&folder);
         assert_eq!(recovered.pins, 1, "{format}");
         assert_eq!(folder.reader().number(number), FORMAT);
         assert_eq!(rows(&folder, &[COLUMNS[is], INDEXES[is]]), tables, "{format}");
         assert_eq!(rows(&folder, &KEPT), kept, "{format}");
         // Opened again, it is what it is.
-        assert_eq!(bring_up_to_date(&folder), namespace::Recovered::default());
+        assert_eq!(migrate(&folder), namespace::Recovered::default());
         assert_eq!(rows(&folder, &KEPT), kept, "{format}");
     }
 }
@@ -156,7 +156,7 @@ async fn an_older_store_gets_the_tables_of_a_new_one_and_keeps_its_rows() {
 async fn an_older_store_gets_what_its_format_did_not_have() {
     for (format, dump) in DUMPS {
         let folder = load(dump);
-        bring_up_to_date(&folder);
+        migrate(&folder);
         let reader = folder.reader();
         let [said, is] = REACH.map(|sql| reader.rows(sql));
         if format == 1 {
