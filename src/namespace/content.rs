@@ -8,7 +8,7 @@ use crate::{
     model::{Digest, Replaces, StorePath, Totals},
     namespace::{
         counted::Counted,
-        garbage::{Ref, bury, counted_part, enqueue_if_unreferenced, unbury},
+        garbage::{Ref, counted_part, enqueue_if_unreferenced, remove_tombstone, tombstone_object},
         pin::{self, Owner},
         schema,
         sql::{Row, Tx, params},
@@ -114,14 +114,14 @@ pub fn replace_part(tx: &mut Tx<'_>, id: i64, was: Option<&str>, place: &Place) 
         Place::Object(object) => (None, Some(object)),
         Place::Stored => return Ok(false),
     };
-    object.map_or(Ok(()), |object| unbury(tx, object))?;
+    object.map_or(Ok(()), |object| remove_tombstone(tx, object))?;
     let sql = "UPDATE part SET bytes = $1, object = $2 WHERE id = $3";
     tx.execute(sql, params![bytes, object, id])?;
     let size = row.count(1)?;
     tx.count(counted_part(was.is_some()), -1, -size);
     tx.count(counted_part(object.is_some()), 1, size);
     if let Some(was) = was {
-        bury(tx, was, row.int(1)?)?;
+        tombstone_object(tx, was, row.int(1)?)?;
     }
     Ok(true)
 }
@@ -142,7 +142,9 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
     if let Some(row) = tx.first(sql, params![&part.digest, sent])? {
         let (id, was) = (row.int(0)?, row.opt_text(1)?);
         match &part.place {
-            Place::Object(object) if was.as_ref() != Some(object) => bury(tx, object, part.size)?,
+            Place::Object(object) if was.as_ref() != Some(object) => {
+                tombstone_object(tx, object, part.size)?
+            }
             Place::Inline(_) if row.int(2)? == 0 => {
                 replace_part(tx, id, was.as_deref(), &part.place)?;
             }
@@ -158,7 +160,7 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
                 .with("part", part.digest.to_string()));
         }
     };
-    object.map_or(Ok(()), |object| unbury(tx, object))?;
+    object.map_or(Ok(()), |object| remove_tombstone(tx, object))?;
     let sql = "INSERT INTO part (digest, size, bytes, object) VALUES ($1, $2, $3, $4) RETURNING id";
     let id = tx.one(sql, params![&part.digest, part.size, bytes, object])?.int(0)?;
     tx.count(counted_part(object.is_some()), 1, part.size);

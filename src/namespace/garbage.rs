@@ -295,7 +295,7 @@ fn reclaim_part(tx: &mut Tx<'_>, id: i64) -> Result<()> {
         let object = row.opt_text(0)?;
         tx.count(counted_part(object.is_some()), -1, -row.count(1)?);
         if let Some(object) = object {
-            bury(tx, &object, row.int(1)?)?;
+            tombstone_object(tx, &object, row.int(1)?)?;
         }
     }
     forget(tx, part)
@@ -308,7 +308,7 @@ pub(super) fn counted_part(has_object: bool) -> Counted {
 
 /// Marks an object of `size` bytes for deletion, unless a part lives in it: whoever buries what it has
 /// put cannot know whether the transaction that names it has run.
-pub fn bury(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
+pub fn tombstone_object(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
     if tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])? {
         return Ok(());
     }
@@ -365,7 +365,7 @@ pub fn claim_objects(tx: &mut Tx<'_>, objects: Vec<String>) -> Result<Vec<String
 ///
 /// # Errors
 /// `Busy` if it is being deleted: it is to be put anew, under another key.
-pub fn unbury(tx: &mut Tx<'_>, object: &str) -> Result<()> {
+pub fn remove_tombstone(tx: &mut Tx<'_>, object: &str) -> Result<()> {
     if unmark(tx, object)? {
         let message = "the bytes of a part were deleted as a leftover before they got their place; try \
                        again";

@@ -326,7 +326,10 @@ impl Store {
             let known = move |tx: &mut Tx<'_>| garbage::is_known_object(tx, &key);
             if !self.0.engine.read(None, known).await? {
                 let (key, size) = (object.key, object.size as i64);
-                self.0.engine.write(None, move |tx| garbage::bury(tx, &key, size)).await?;
+                self.0
+                    .engine
+                    .write(None, move |tx| garbage::tombstone_object(tx, &key, size))
+                    .await?;
                 removed += 1;
             }
         }

@@ -83,8 +83,9 @@ impl Drop for NewObject {
         let tasks = store.0.tasks.clone();
         let burying = async move {
             let name = key.clone();
-            let bury = move |tx: &mut Tx<'_>| garbage::bury(tx, &name, size);
-            if let Err(error) = store.0.engine.write(None, bury).await {
+            let tombstone_object =
+                move |tx: &mut Tx<'_>| garbage::tombstone_object(tx, &name, size);
+            if let Err(error) = store.0.engine.write(None, tombstone_object).await {
                 tracing::warn!(?error, "an object is left to the sweep");
             }
             // Whoever could name it was before this in the queue of the writer. Where this transaction

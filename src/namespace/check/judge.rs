@@ -279,7 +279,7 @@ pub fn judge_object(
     let message = format!("an object of {size} bytes in the blob store belongs to nothing");
     let mut finding = finding_aside(FindingKind::ObjectUnknown, message);
     if repair {
-        garbage::bury(tx, object, size as i64)?;
+        garbage::tombstone_object(tx, object, size as i64)?;
         finding.repaired = true;
     }
     Ok(Some(finding))

@@ -103,8 +103,8 @@ async fn a_row_takes_back_the_mark_of_the_object_that_it_names() {
     let owner = Owner::new(&fixture.store.0.server);
     let job = move |tx: &mut Tx<'_>| {
         let ((first, new), (second, healed)) = (part(1), part(2));
-        garbage::bury(tx, &first, new.size)?;
-        garbage::bury(tx, &second, healed.size)?;
+        garbage::tombstone_object(tx, &first, new.size)?;
+        garbage::tombstone_object(tx, &second, healed.size)?;
         let id = content::add_part(tx, &owner, &new)?;
         let first_is_dead =
             tx.exists("SELECT 1 FROM dead_object WHERE object = $1", params![&first])?;
@@ -123,7 +123,7 @@ async fn an_object_that_is_being_deleted_gets_no_row() {
     let owner = Owner::new(&fixture.store.0.server);
     let job = move |tx: &mut Tx<'_>| {
         let (key, part) = part(1);
-        garbage::bury(tx, &key, part.size)?;
+        garbage::tombstone_object(tx, &key, part.size)?;
         assert_eq!(garbage::claim_objects(tx, vec![key.clone()])?, [key]);
         content::add_part(tx, &owner, &part)
     };
