@@ -157,7 +157,7 @@ pub fn put(
     pin::check_one(tx, owner, target)?;
     let content = adopt(tx, assembled, digest)?;
     let put = content::put_content(tx, at, (content, assembled.size))?;
-    pin::hand_over(tx, owner, target)?;
+    pin::transfer(tx, owner, target)?;
     enqueue_if_unreferenced(tx, target)?;
     Ok(put)
 }

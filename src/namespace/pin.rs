@@ -70,7 +70,7 @@ fn lost(why: String) -> Error {
 ///
 /// # Errors
 /// `Cancelled` unless there is one: what it held may be gone.
-pub fn hand_over(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
+pub fn transfer(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
     let sql = "DELETE FROM pin WHERE kind = $1 AND target = $2 AND owner = $3";
     let dropped = tx.execute(sql, params![target.kind_number(), target.id, &owner.id])?;
     if dropped == 1 { Ok(()) } else { Err(lost(format!("{} lost {target:?}", owner.id))) }

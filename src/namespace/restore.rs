@@ -217,7 +217,7 @@ impl Build {
         entries::put(tx, open.id, &entry.name, &target)?;
         if is_pinned {
             self.pinned -= 1;
-            pin::hand_over(tx, &self.owner, target.as_ref())?;
+            pin::transfer(tx, &self.owner, target.as_ref())?;
         }
         open.last = key;
         Ok(())

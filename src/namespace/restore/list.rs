@@ -83,7 +83,7 @@ impl List {
             let Some(digest) = part.digest else { return Err(damaged("no digest")) };
             let sql = "INSERT INTO content_part (content, start, part) VALUES ($1, $2, $3)";
             tx.execute(sql, params![long.content, long.size, part.id])?;
-            hand_over(tx, part, pinned, owner)?;
+            transfer(tx, part, pinned, owner)?;
             hash_part(&mut long.etag, part.size, &digest);
             long.size += part.size;
             if long.size > TOTAL_MAX {
@@ -129,7 +129,7 @@ impl List {
         let rows = rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?, row.digest(2)?)));
         let (content, _) = find_or_insert_content(tx, &rows.collect::<Result<Vec<_>>>()?, digest)?;
         pin::pin(tx, owner, Ref::content(content))?;
-        pin::hand_over(tx, owner, Ref::content(long.content))?;
+        pin::transfer(tx, owner, Ref::content(long.content))?;
         enqueue_if_unreferenced(tx, Ref::content(long.content))?;
         Ok(content)
     }
@@ -157,17 +157,17 @@ fn short(
     *pinned += 1;
     for number in numbers {
         if let Some(part) = parts.get_mut(*number) {
-            hand_over(tx, part, pinned, owner)?;
+            transfer(tx, part, pinned, owner)?;
         }
     }
     Ok(content)
 }
 
 /// Drops the pin of a part that a content refers to by now.
-fn hand_over(tx: &mut Tx<'_>, part: &mut Made, pinned: &mut usize, owner: &Owner) -> Result<()> {
+fn transfer(tx: &mut Tx<'_>, part: &mut Made, pinned: &mut usize, owner: &Owner) -> Result<()> {
     if std::mem::take(&mut part.is_pinned) {
         *pinned -= 1;
-        pin::hand_over(tx, owner, Ref::part(part.id))?;
+        pin::transfer(tx, owner, Ref::part(part.id))?;
     }
     Ok(())
 }
