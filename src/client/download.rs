@@ -173,21 +173,21 @@ impl Client {
     ) -> Result<()> {
         let wait = self.wait(format!("send {:?}", file.path), limits::TRANSFER_SILENCE);
         let received = async {
-            let mut patience = self.patience();
+            let mut backoff = self.backoff();
             while this.bytes() < file.size_bytes {
                 let before = this.bytes();
                 let received = self.receive_once((file, &wait), this, sink).await;
                 if this.bytes() > before {
-                    patience.renew();
+                    backoff.renew();
                 }
                 match received {
                     Ok(()) if this.bytes() < file.size_bytes && !sink.is_closed() => {
                         let why = format!("it ended {} after {} bytes", file.path, this.bytes());
                         let lost = Error::Lost { server: self.server.clone(), why };
-                        patience.after(lost, &wait).await?;
+                        backoff.after(lost, &wait).await?;
                     }
                     Ok(()) => break,
-                    Err(error) => patience.after(error, &wait).await?,
+                    Err(error) => backoff.after(error, &wait).await?,
                 }
             }
             Ok(())

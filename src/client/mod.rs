@@ -41,7 +41,7 @@ use crate::{
     client::{
         error::{Error, Result, root_cause},
         in_process::Connector,
-        retry::{Listener, Patience},
+        retry::{Backoff, Listener},
         wait::{Deadline, Wait},
     },
     limits,
@@ -132,7 +132,7 @@ impl Client {
 
     /// Describes a path; the empty one is the root.
     pub async fn stat(&self, path: &str) -> Result<StatResponse> {
-        self.patiently(format!("describe {path:?}"), |mut stub| async move {
+        self.with_retry(format!("describe {path:?}"), |mut stub| async move {
             stub.stat(StatRequest { path: path.to_owned() }).await
         })
         .await
@@ -140,7 +140,7 @@ impl Client {
 
     /// Returns a page of a folder; the empty token asks for the first.
     pub async fn list(&self, path: &str, page_token: &str) -> Result<ListResponse> {
-        self.patiently(format!("list {path:?}"), |mut stub| async move {
+        self.with_retry(format!("list {path:?}"), |mut stub| async move {
             let (path, page_token) = (path.to_owned(), page_token.to_owned());
             stub.list(ListRequest { path, page_size: 0, page_token }).await
         })
@@ -172,7 +172,7 @@ impl Client {
         state: OperationState,
         page_token: &str,
     ) -> Result<ListOperationsResponse> {
-        self.patiently("list its operations".to_owned(), |mut stub| async move {
+        self.with_retry("list its operations".to_owned(), |mut stub| async move {
             let page_token = page_token.to_owned();
             let (page_size, state) = (0, state.into());
             stub.list_operations(ListOperationsRequest { page_size, page_token, state }).await
@@ -182,7 +182,7 @@ impl Client {
 
     /// Returns one operation.
     pub async fn operation(&self, id: &str) -> Result<Operation> {
-        self.patiently(format!("describe operation {id}"), |mut stub| async move {
+        self.with_retry(format!("describe operation {id}"), |mut stub| async move {
             stub.get_operation(GetOperationRequest { id: id.to_owned() }).await
         })
         .await
@@ -201,15 +201,15 @@ impl Client {
 
     /// Returns the space that the store uses.
     pub async fn info(&self) -> Result<GetStoreInfoResponse> {
-        self.patiently("tell the space that it uses".to_owned(), |mut stub| async move {
+        self.with_retry("tell the space that it uses".to_owned(), |mut stub| async move {
             stub.get_store_info(GetStoreInfoRequest {}).await
         })
         .await
     }
 
-    /// Calls, and repeats the call while patience helps. `what` the server is to do is a verb and its
+    /// Calls, and repeats the call while backoff helps. `what` the server is to do is a verb and its
     /// object.
-    async fn patiently<T, F>(&self, what: String, call: impl Fn(Stub) -> F + Sync) -> Result<T>
+    async fn with_retry<T, F>(&self, what: String, call: impl Fn(Stub) -> F + Sync) -> Result<T>
     where
         F: Future<Output = Result<Response<T>, Status>> + Send,
     {
@@ -220,12 +220,12 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>> + Send,
     {
-        let mut patience = self.patience();
+        let mut backoff = self.backoff();
         let answered = async {
             loop {
                 match self.answer(call(self.stub.clone()).await) {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => patience.after(error, wait).await?,
+                    Err(error) => backoff.after(error, wait).await?,
                 }
             }
         };
@@ -281,9 +281,9 @@ impl Client {
         }
     }
 
-    /// The patience with one piece of work.
-    fn patience(&self) -> Patience {
-        Patience::new(&self.listener)
+    /// The backoff with one piece of work.
+    fn backoff(&self) -> Backoff {
+        Backoff::new(&self.listener)
     }
 
     /// The message of an answer, or its error as this client tells it.

@@ -55,12 +55,12 @@ impl fmt::Debug for Listener {
 
 /// Counts the failures in a row of one piece of work, and pauses between its repeats.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct Backoff {
     failures: u32,
     listener: Listener,
 }
 
-impl Patience {
+impl Backoff {
     /// Begins a piece of work; `listener` hears of its repeats.
     pub(super) fn new(listener: &Listener) -> Self {
         Self { failures: 0, listener: listener.clone() }
@@ -117,22 +117,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends() {
-        let (mut patience, wait) = (Patience::default(), wait(Duration::MAX));
+        let (mut backoff, wait) = (Backoff::default(), wait(Duration::MAX));
         let begun = Instant::now();
         for _ in 0..limits::RETRIES {
-            patience.after(lost(), &wait).await.expect("a repeat");
+            backoff.after(lost(), &wait).await.expect("a repeat");
         }
         assert!(begun.elapsed() < limits::RETRY_PAUSE_MAX * limits::RETRIES);
-        assert!(patience.after(lost(), &wait).await.is_err());
-        patience.renew();
-        patience.after(lost(), &wait).await.expect("a repeat");
+        assert!(backoff.after(lost(), &wait).await.is_err());
+        backoff.renew();
+        backoff.after(lost(), &wait).await.expect("a repeat");
     }
 
     #[test]
     fn pauses_differ_and_grow_up_to_a_bound() {
         for (failures, most) in [(0, 250), (3, 2_000), (5, 8_000), (limits::RETRIES, 8_000)] {
-            let patience = Patience { failures, ..Patience::default() };
-            let lots: Vec<_> = (0..1_000).map(|_| patience.lot().as_millis()).collect();
+            let backoff = Backoff { failures, ..Backoff::default() };
+            let lots: Vec<_> = (0..1_000).map(|_| backoff.lot().as_millis()).collect();
             let mean = lots.iter().sum::<u128>() / 1_000;
             assert!(lots.iter().all(|lot| *lot <= most), "{failures}: {lots:?}");
             // Five times what the mean of so many draws strays.
@@ -143,15 +143,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hint_is_heeded_and_the_end_of_the_wait_too() {
         let second = Duration::from_secs(1);
-        let (mut patience, long) = (Patience::default(), wait(Duration::MAX));
+        let (mut backoff, long) = (Backoff::default(), wait(Duration::MAX));
         let begun = Instant::now();
-        patience.after(refused(Kind::Busy, Some(7 * second)), &long).await.expect("a repeat");
+        backoff.after(refused(Kind::Busy, Some(7 * second)), &long).await.expect("a repeat");
         let waited = begun.elapsed();
         assert!(waited >= 7 * second && waited < 8 * second, "{waited:?}");
         let begun = Instant::now();
         for (wait, hint) in [(wait(5 * second), 6), (long, 61)] {
             let error = refused(Kind::Busy, Some(hint * second));
-            let error = patience.after(error, &wait).await.expect_err("too long");
+            let error = backoff.after(error, &wait).await.expect_err("too long");
             assert_eq!(error.kind(), Some(Kind::Busy), "the reason is told, not the wait");
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -159,9 +159,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_final() {
-        let mut patience = Patience::default();
+        let mut backoff = Backoff::default();
         let gone = refused(Kind::FileNotFound, None);
-        assert!(patience.after(gone, &wait(Duration::MAX)).await.is_err());
-        assert_eq!(patience.failures, 0);
+        assert!(backoff.after(gone, &wait(Duration::MAX)).await.is_err());
+        assert_eq!(backoff.failures, 0);
     }
 }

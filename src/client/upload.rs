@@ -129,13 +129,13 @@ impl Client {
         if_exists: IfExists,
         tally: &Arc<Tally>,
     ) -> Result<Moved> {
-        let (mut patience, wait) = (self.patience(), self.storing(path));
+        let (mut backoff, wait) = (self.backoff(), self.storing(path));
         let header = header(path, if_exists);
         let arrived = async {
             loop {
                 match self.upload_once(local, &header, &wait, Try::begin(tally)).await {
                     Ok(stored) => return Ok(stored),
-                    Err(error) => patience.after(error, &wait).await?,
+                    Err(error) => backoff.after(error, &wait).await?,
                 }
             }
         };

@@ -14,7 +14,7 @@ use crate::{
     client::{
         Client,
         error::{Error, Result},
-        retry::Patience,
+        retry::Backoff,
         wait::Wait,
     },
     limits,
@@ -33,7 +33,7 @@ pub struct Watch {
     subject: Subject,
     attached: Option<Attached>,
     ended: bool,
-    patience: Patience,
+    backoff: Backoff,
 }
 
 /// A stream, and whether it has sent more than the state that it begins with.
@@ -81,7 +81,7 @@ impl Client {
             subject,
             attached: None,
             ended: false,
-            patience: self.patience(),
+            backoff: self.backoff(),
         }
     }
 }
@@ -139,7 +139,7 @@ impl Watch {
                 Err(error) => error,
             };
             self.attached = None;
-            self.patience.after(error, wait).await?;
+            self.backoff.after(error, wait).await?;
         }
         Ok(None)
     }
@@ -168,7 +168,7 @@ impl Watch {
         let message = message.map_err(|status| self.client.error(&status))?;
         // The first message proves nothing: a server that breaks after each would be asked for ever.
         if attached.begun {
-            self.patience.renew();
+            self.backoff.renew();
         }
         attached.begun = true;
         message.ok_or_else(|| Error::Lost {
