@@ -119,8 +119,8 @@ fn entry(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Ve
     }
     if folded(name) != filed {
         let text = "the name is filed under another one, so that it is not found".to_owned();
-        let refile = Mend::Refile(folder, filed.to_owned(), name.to_owned());
-        wrong.push((FindingKind::EntryFolded, text, Some(refile)));
+        let rekey = Mend::Rekey(folder, filed.to_owned(), name.to_owned());
+        wrong.push((FindingKind::EntryFolded, text, Some(rekey)));
     }
     if wrong.is_empty() {
         return Ok(Vec::new());

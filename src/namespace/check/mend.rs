@@ -30,7 +30,7 @@ pub enum Mend {
     /// Nothing refers to it: it is let go of.
     LetGo(Ref),
     /// An entry is filed under another name: its folder, that name and its own.
-    Refile(i64, String, String),
+    Rekey(i64, String, String),
     /// A folder says one thing, and holds another.
     Recount(i64, (Totals, Reach), (Totals, Reach)),
     /// A session says that it has received one number of bytes, and has another.
@@ -69,7 +69,7 @@ pub fn mend(tx: &mut Tx<'_>, mend: &Mend) -> Result<Mended> {
             enqueue_garbage(tx, *target)?;
             Ok(Mended::Yes)
         }
-        Mend::Refile(folder, filed, name) => refile(tx, (*folder, filed, name)),
+        Mend::Rekey(folder, filed, name) => rekey(tx, (*folder, filed, name)),
         Mend::Recount(folder, said, is) => recount(tx, *folder, *said, *is),
         Mend::Received(session, said, is) => received(tx, session, (*said, *is)),
         Mend::Chunks(session) => chunks(tx, session),
@@ -77,8 +77,8 @@ pub fn mend(tx: &mut Tx<'_>, mend: &Mend) -> Result<Mended> {
 }
 
 /// Files an entry under the folded form of its name, unless that name is there already.
-fn refile(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Mended> {
-    let is_filed = entries::refile(tx, folder, (filed, name), &folded(name))?;
+fn rekey(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Mended> {
+    let is_filed = entries::rekey(tx, folder, (filed, name), &folded(name))?;
     if is_filed {
         tree::count_change(tx, folder)?;
     }

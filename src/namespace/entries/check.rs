@@ -148,7 +148,7 @@ pub fn recount(tx: &mut Tx<'_>, folder: i64) -> Result<Recount> {
 ///
 /// # Errors
 /// Those of the engine.
-pub fn refile(
+pub fn rekey(
     tx: &mut Tx<'_>,
     folder: i64,
     (filed, name): (&str, &str),
