@@ -141,7 +141,7 @@ impl Engine {
             drop(waiting);
             written.fetch_add(1, Ordering::Relaxed);
         });
-        ticket.redeem(&self.writer, counted, given_up).await
+        ticket.wait(&self.writer, counted, given_up).await
     }
 
     /// Runs a job on one snapshot.
@@ -162,7 +162,7 @@ impl Engine {
         let (job, ticket) = ticket(job, |_| ());
         tokio::select! {
             biased;
-            verdict = ticket.redeem(&self.readers, job, pending()) => verdict,
+            verdict = ticket.wait(&self.readers, job, pending()) => verdict,
             error = passed(deadline) => Err(error),
         }
     }
@@ -249,7 +249,7 @@ async fn ask(
 ) -> Result<()> {
     let before = done.load(Ordering::Relaxed);
     let (job, ticket) = ticket(job, |()| ());
-    let answer = tokio::time::timeout(time, ticket.redeem(queue, job, pending())).await;
+    let answer = tokio::time::timeout(time, ticket.wait(queue, job, pending())).await;
     answer.unwrap_or_else(|_| {
         if done.load(Ordering::Relaxed) != before {
             return Ok(());

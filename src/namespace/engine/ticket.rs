@@ -112,7 +112,7 @@ pub(super) fn ticket<T: Send + 'static>(
 
 impl<T> Ticket<T> {
     /// Queues the job and returns its verdict, or takes it back when `given_up` resolves first.
-    pub(super) async fn redeem(
+    pub(super) async fn wait(
         mut self,
         queue: &mpsc::Sender<Job>,
         job: Job,
@@ -130,21 +130,21 @@ impl<T> Ticket<T> {
             verdict = &mut self.verdict => return verdict.map_err(|_| gone())?,
             error = &mut given_up => error,
         };
-        if self.take_back() {
+        if self.cancel_if_queued() {
             return Err(error);
         }
         // It has begun: its verdict is the answer, even a little late.
         (&mut self.verdict).await.map_err(|_| gone())?
     }
 
-    fn take_back(&self) -> bool {
+    fn cancel_if_queued(&self) -> bool {
         self.state.compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
-        self.take_back();
+        self.cancel_if_queued();
     }
 }
 
