@@ -18,9 +18,9 @@ pub mod locks;
 mod private;
 pub mod process;
 mod reflection;
+mod status_details;
 #[cfg(test)]
 mod tests;
-mod untold;
 
 use std::{
     fmt,

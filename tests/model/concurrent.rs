@@ -117,12 +117,12 @@ async fn caller(fixture: Arc<Fixture>, seed: u64, calls: u32) {
     let mut dice = Dice(seed);
     for _ in 0..calls {
         // Some callers leave at once, some a little later, most stay.
-        let backoff = match dice.roll(6) {
+        let patience = match dice.roll(6) {
             0 => Duration::from_micros(dice.roll(300) as u64),
             1 => Duration::from_micros(dice.roll(5_000) as u64),
             _ => Duration::MAX,
         };
-        match tokio::time::timeout(backoff, act(&fixture, &mut dice)).await {
+        match tokio::time::timeout(patience, act(&fixture, &mut dice)).await {
             Ok(Err(error)) if !is_expected(&error) => panic!("{error:?}"),
             Ok(_) | Err(_) => {}
         }

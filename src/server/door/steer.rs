@@ -4,7 +4,7 @@ use axum::{Router, extract::Request, response::Response};
 use tower::ServiceExt;
 
 use super::{Class, Protocol};
-use crate::server::untold;
+use crate::server::status_details;
 
 /// Joins the interfaces. Over HTTP/1 a web page could call whose host name was made to mean this machine,
 /// so that gRPC has nothing of it.
@@ -13,7 +13,7 @@ pub(super) fn router(grpc: Router, rest: Router) -> Router {
         Protocol::Grpc(_) => {
             let path = request.uri().path().to_owned();
             let mut response = answer(grpc, request).await;
-            untold::tell(response.headers_mut(), &path);
+            status_details::complete(response.headers_mut(), &path);
             response
         }
         Protocol::Rest => answer(rest, request).await,

@@ -80,11 +80,11 @@ impl Client {
 
     /// Waits for a call; some clients leave in the middle of it, and then it has happened or not.
     async fn wait(&mut self, call: impl Future<Output = Outcome<()>>) -> Outcome<()> {
-        let backoff = match self.dice.roll(6) {
+        let patience = match self.dice.roll(6) {
             0 => Duration::from_micros(self.dice.roll(3_000) as u64),
             _ => Duration::MAX,
         };
-        tokio::time::timeout(backoff, call).await.unwrap_or(Ok(()))
+        tokio::time::timeout(patience, call).await.unwrap_or(Ok(()))
     }
 
     /// A copy, in some of its ways.

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use crate::{error::Error, wire::status};
 
 /// Completes an answer that has nothing but a head, if it is such an error.
-pub(super) fn tell(headers: &mut HeaderMap, path: &str) {
+pub(super) fn complete(headers: &mut HeaderMap, path: &str) {
     if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
         return;
     }
@@ -39,7 +39,7 @@ mod tests {
     fn check(status: Status, expected: (Code, &str, Option<Kind>)) {
         let mut headers = status.into_http::<()>().into_parts().0.headers;
         headers.insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
-        tell(&mut headers, "/a.B/C");
+        complete(&mut headers, "/a.B/C");
         assert_eq!(headers["grpc-accept-encoding"], "gzip");
         let told = Status::from_header_map(&headers).expect("a status");
         let kind = (!told.details().is_empty()).then(|| status::kind(&told));
@@ -66,7 +66,7 @@ mod tests {
         let id = HeaderMap::from_iter([(request::HEADER, HeaderValue::from_static("mine"))]);
         let told = async |status: Status| {
             let mut headers = status.into_http::<()>().into_parts().0.headers;
-            request::Id::of(&id).run(async { tell(&mut headers, "/a.B/C") }).await;
+            request::Id::of(&id).run(async { complete(&mut headers, "/a.B/C") }).await;
             Status::from_header_map(&headers).expect("a status")
         };
         for status in [Status::not_found("no"), Status::out_of_range("large"), Status::unknown("x")]
@@ -89,7 +89,7 @@ mod tests {
         let message = ours.message().to_owned();
         check(ours, (Code::Internal, &message, Some(Kind::Internal)));
         let mut headers = HeaderMap::new();
-        tell(&mut headers, "/a.B/C");
+        complete(&mut headers, "/a.B/C");
         assert!(headers.is_empty());
     }
 }
