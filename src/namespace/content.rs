@@ -143,7 +143,7 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
         let (id, was) = (row.int(0)?, row.opt_text(1)?);
         match &part.place {
             Place::Object(object) if was.as_ref() != Some(object) => {
-                tombstone_object(tx, object, part.size)?
+                tombstone_object(tx, object, part.size)?;
             }
             Place::Inline(_) if row.int(2)? == 0 => {
                 replace_part(tx, id, was.as_deref(), &part.place)?;
