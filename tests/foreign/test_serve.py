@@ -390,8 +390,8 @@ class Stopping(ServeCase):
 
             self.assert_error(copy.end(), "the server stopped")
             watched = watch.end()
-            self.assertIn("OPERATION_STATE_CANCELLED", watched.stdout)
             self.assert_error(watched, operation, "the server stopped")
+            self.assertIn("OPERATION_STATE_CANCELLED", watched.stdout)
             self.assertRegex(rest_of(events), rb'event: done\n(?s:.*)"State":"Cancelled"')
 
         self.start_again()
