@@ -10,7 +10,6 @@ use crate::{
     model::{Digest, Replaces, StorePath},
     namespace::{
         content::{self, NewFile, hash_part},
-        counted::Counted,
         garbage::{Ref, enqueue_if_unreferenced},
         pin::{self, Owner},
         sql::{Tx, params},
@@ -53,7 +52,7 @@ impl Cursor {
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     hasher: blake3::Hasher,
-    size: i64,
+    pub(super) size: i64,
 }
 
 impl Summary {
@@ -65,7 +64,7 @@ impl Summary {
         }
     }
 
-    fn etag(&self) -> Digest {
+    pub(super) fn etag(&self) -> Digest {
         self.hasher.finalize().into()
     }
 }
@@ -79,13 +78,12 @@ pub fn begin(tx: &mut Tx<'_>, owner: &Owner, list: &Summary) -> Result<(Assemble
     let found = tx.first("SELECT id FROM content WHERE etag = $1", params![&etag])?;
     let is_new = found.is_none();
     let content = if let Some(row) = found {
-        row.int(0)?
+        let content = row.int(0)?;
+        pin::pin(tx, owner, Ref::content(content))?;
+        content
     } else {
-        let sql = "INSERT INTO content (size, etag, digest) VALUES (0, NULL, NULL) RETURNING id";
-        tx.count(Counted::Contents, 1, 0);
-        tx.one(sql, &[])?.int(0)?
+        content::new_content(tx, owner)?
     };
-    pin::pin(tx, owner, Ref::content(content))?;
     Ok((Assembled { content, etag, size: list.size, is_new }, !is_new))
 }
 
@@ -128,12 +126,7 @@ pub fn write(
                    RETURNING part";
         tx.all(sql, params![assembled.content, at.start, end])?
     };
-    let mut start = at.start;
-    for (part, size, _) in page {
-        let sql = "INSERT INTO content_part (content, start, part) VALUES ($1, $2, $3)";
-        tx.execute(sql, params![assembled.content, start, *part])?;
-        start = start.saturating_add(*size);
-    }
+    content::insert_list(tx, assembled.content, at.start, page)?;
     for row in old {
         enqueue_if_unreferenced(tx, Ref::part(row.int(0)?))?;
     }

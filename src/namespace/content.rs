@@ -211,8 +211,16 @@ pub(super) fn find_or_insert_content(
     let sql = "INSERT INTO content (size, etag, digest) VALUES ($1, $2, $3) RETURNING id";
     let id = tx.one(sql, params![size, &etag, digest.as_ref()])?.int(0)?;
     tx.count(Counted::Contents, 1, 0);
-    insert_list(tx, id, parts)?;
+    insert_list(tx, id, 0, parts)?;
     Ok((id, size))
+}
+
+/// Makes a content without parts, pinned by its owner. Nobody else finds it, since it has no etag.
+pub(super) fn new_content(tx: &mut Tx<'_>, owner: &Owner) -> Result<i64> {
+    let content = tx.one("INSERT INTO content (size) VALUES (0) RETURNING id", &[])?.int(0)?;
+    tx.count(Counted::Contents, 1, 0);
+    pin::pin(tx, owner, Ref::content(content))?;
+    Ok(content)
 }
 
 /// Says what a content is whose list of parts is complete: from now on it is found.
@@ -226,12 +234,17 @@ pub(super) fn set_identity(
     tx.execute(sql, params![etag, digest, content]).map(drop)
 }
 
-fn insert_list(tx: &mut Tx<'_>, content: i64, parts: &[(i64, i64, Digest)]) -> Result<()> {
-    let mut start = 0;
+/// Adds parts to the list of a content, the first of which begins at `start`.
+pub(super) fn insert_list(
+    tx: &mut Tx<'_>,
+    content: i64,
+    mut start: i64,
+    parts: &[(i64, i64, Digest)],
+) -> Result<()> {
     for (part, size, _) in parts {
         let sql = "INSERT INTO content_part (content, start, part) VALUES ($1, $2, $3)";
         tx.execute(sql, params![content, start, *part])?;
-        start += size;
+        start = start.saturating_add(*size);
     }
     Ok(())
 }
@@ -250,7 +263,7 @@ fn restore_list(tx: &mut Tx<'_>, content: i64, parts: &[(i64, i64, Digest)]) -> 
         return Ok(());
     }
     tx.execute("DELETE FROM content_part WHERE content = $1", params![content])?;
-    insert_list(tx, content, parts)?;
+    insert_list(tx, content, 0, parts)?;
     for row in rows {
         enqueue_if_unreferenced(tx, Ref::part(row.int(1)?))?;
     }

@@ -8,8 +8,8 @@ use crate::{
     limits::{RESTORE_STEP_ROWS, TOTAL_MAX, UPLOAD_PARTS_MAX},
     model::Digest,
     namespace::{
-        content::{find_or_insert_content, hash_part, set_identity},
-        counted::Counted,
+        assembly::{Listed, Summary},
+        content::{find_or_insert_content, insert_list, new_content, set_identity},
         garbage::{Ref, enqueue_if_unreferenced},
         pin::{self, Owner},
         restore::{Made, damaged},
@@ -29,9 +29,8 @@ pub(super) struct List {
 #[derive(Debug)]
 struct Long {
     content: i64,
-    size: i64,
     count: usize,
-    etag: blake3::Hasher,
+    list: Summary,
 }
 
 impl List {
@@ -67,33 +66,24 @@ impl List {
         let mut long = if let Some(long) = self.long.take() {
             long
         } else {
-            let sql = "INSERT INTO content (size) VALUES (0) RETURNING id";
-            let content = tx.one(sql, &[])?.int(0)?;
-            tx.count(Counted::Contents, 1, 0);
-            pin::pin(tx, owner, Ref::content(content))?;
             *pinned += 1;
-            Box::new(Long { content, size: 0, count: 0, etag: blake3::Hasher::new() })
+            Box::new(Long { content: new_content(tx, owner)?, count: 0, list: Summary::default() })
         };
         long.count += self.numbers.len();
         if long.count > UPLOAD_PARTS_MAX {
             return Err(damaged(&format!("a content has more than {UPLOAD_PARTS_MAX} parts")));
         }
-        for number in self.numbers.drain(..) {
-            let Some(part) = parts.get_mut(number) else { return Err(damaged("no part")) };
-            let Some(digest) = part.digest else { return Err(damaged("no digest")) };
-            let sql = "INSERT INTO content_part (content, start, part) VALUES ($1, $2, $3)";
-            tx.execute(sql, params![long.content, long.size, part.id])?;
-            transfer(tx, part, pinned, owner)?;
-            hash_part(&mut long.etag, part.size, &digest);
-            long.size += part.size;
-            if long.size > TOTAL_MAX {
-                return Err(damaged("a content is larger than a store can be"));
-            }
+        let page = listed(&self.numbers, parts)?;
+        let start = long.list.size;
+        long.list.add(&page);
+        if long.list.size > TOTAL_MAX {
+            return Err(damaged("a content is larger than a store can be"));
         }
+        insert_list(tx, long.content, start, &page)?;
         let sql = "UPDATE content SET size = $1 WHERE id = $2";
-        tx.execute(sql, params![long.size, long.content])?;
+        tx.execute(sql, params![long.list.size, long.content])?;
         self.long = Some(long);
-        Ok(())
+        transfer(tx, self.numbers.drain(..), (parts, pinned), owner)
     }
 
     /// Makes a content of the parts, which the restore has a pin on then.
@@ -113,10 +103,10 @@ impl List {
         let Some(long) = self.long else {
             return short(tx, &self.numbers, (digest, size), (parts, pinned), owner);
         };
-        if long.size != size {
+        if long.list.size != size {
             return Err(other_size());
         }
-        let etag: Digest = long.etag.finalize().into();
+        let etag = long.list.etag();
         let sql = "SELECT 1 FROM content WHERE etag = $1";
         if !tx.exists(sql, params![&etag])? {
             set_identity(tx, long.content, &etag, digest.as_ref())?;
@@ -143,31 +133,42 @@ fn short(
     (parts, pinned): (&mut [Made], &mut usize),
     owner: &Owner,
 ) -> Result<i64> {
-    let known = |number: &usize| {
-        let part = parts.get(*number)?;
-        Some((part.id, part.size, part.digest?))
-    };
-    let rows = numbers.iter().filter_map(known).collect::<Vec<_>>();
-    let listed = rows.iter().try_fold(0_i64, |sum, (_, size, _)| sum.checked_add(*size));
-    if listed != Some(size) || size > TOTAL_MAX {
+    let rows = listed(numbers, parts)?;
+    let sum = rows.iter().try_fold(0_i64, |sum, (_, size, _)| sum.checked_add(*size));
+    if sum != Some(size) || size > TOTAL_MAX {
         return Err(other_size());
     }
     let (content, _) = find_or_insert_content(tx, &rows, digest)?;
     pin::pin(tx, owner, Ref::content(content))?;
     *pinned += 1;
-    for number in numbers {
-        if let Some(part) = parts.get_mut(*number) {
-            transfer(tx, part, pinned, owner)?;
-        }
-    }
+    transfer(tx, numbers.iter().copied(), (parts, pinned), owner)?;
     Ok(content)
 }
 
-/// Drops the pin of a part that a content refers to by now.
-fn transfer(tx: &mut Tx<'_>, part: &mut Made, pinned: &mut usize, owner: &Owner) -> Result<()> {
-    if std::mem::take(&mut part.is_pinned) {
-        *pinned -= 1;
-        pin::transfer(tx, owner, Ref::part(part.id))?;
+/// The parts of these numbers, as a list has them.
+fn listed(numbers: &[usize], parts: &[Made]) -> Result<Vec<Listed>> {
+    let listed = |number: &usize| {
+        let part = parts.get(*number)?;
+        Some((part.id, part.size, part.digest?))
+    };
+    let rows: Option<_> = numbers.iter().map(listed).collect();
+    rows.ok_or_else(|| damaged("a list has a part that did not come"))
+}
+
+/// Drops the pins of parts that a content refers to by now.
+fn transfer(
+    tx: &mut Tx<'_>,
+    numbers: impl IntoIterator<Item = usize>,
+    (parts, pinned): (&mut [Made], &mut usize),
+    owner: &Owner,
+) -> Result<()> {
+    for number in numbers {
+        if let Some(part) = parts.get_mut(number)
+            && std::mem::take(&mut part.is_pinned)
+        {
+            *pinned -= 1;
+            pin::transfer(tx, owner, Ref::part(part.id))?;
+        }
     }
     Ok(())
 }
