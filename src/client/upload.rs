@@ -75,7 +75,7 @@ impl Client {
         if_exists: IfExists,
         tally: &Arc<Tally>,
     ) -> Result<Moved> {
-        self.upload_patiently(Some(local), path, if_exists, tally).await
+        self.upload_with_retry(Some(local), path, if_exists, tally).await
     }
 
     /// Stores a local folder as `path`: first all files, then the marks of its folders, those of
@@ -103,7 +103,8 @@ impl Client {
         ReceiverStream::new(files)
             .try_for_each_concurrent(options.jobs, |(local, relative)| async move {
                 let (to, if_exists) = (join(path, &relative), options.if_exists);
-                tell(done, self.upload_patiently(Some(&local), &to, if_exists, tally).await?).await;
+                tell(done, self.upload_with_retry(Some(&local), &to, if_exists, tally).await?)
+                    .await;
                 Ok(())
             })
             .await?;
@@ -113,7 +114,7 @@ impl Client {
                 .try_for_each_concurrent(options.jobs, |mark: &Mark| async move {
                     let (local, path) = (mark.local.as_deref(), join(path, &mark.relative));
                     let if_exists = options.if_exists;
-                    tell(done, self.upload_patiently(local, &path, if_exists, tally).await?).await;
+                    tell(done, self.upload_with_retry(local, &path, if_exists, tally).await?).await;
                     Ok(())
                 })
                 .await?;
@@ -122,7 +123,7 @@ impl Client {
     }
 
     /// Sends a file until it has arrived; an empty one where there is no local file.
-    async fn upload_patiently(
+    async fn upload_with_retry(
         &self,
         local: Option<&Path>,
         path: &str,
