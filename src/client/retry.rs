@@ -26,23 +26,23 @@ use crate::{
 
 /// Who is told, once, that a connection was lost and the server is asked again. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Listener(Option<Arc<Told>>);
+pub(super) struct Listener(Option<Arc<Callback>>);
 
-struct Told {
-    once: AtomicBool,
-    tell: Box<dyn Fn(&Error) + Send + Sync>,
+struct Callback {
+    was_called: AtomicBool,
+    call: Box<dyn Fn(&Error) + Send + Sync>,
 }
 
 impl Listener {
-    pub(super) fn new(tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(Told { once: AtomicBool::new(false), tell: Box::new(tell) })))
+    pub(super) fn new(call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(Callback { was_called: AtomicBool::new(false), call: Box::new(call) })))
     }
 
-    fn hear(&self, error: &Error) {
-        if let Some(told) = self.0.as_ref().filter(|_| error.is_lost())
-            && !told.once.swap(true, Relaxed)
+    fn notify(&self, error: &Error) {
+        if let Some(callback) = self.0.as_ref().filter(|_| error.is_lost())
+            && !callback.was_called.swap(true, Relaxed)
         {
-            (told.tell)(error);
+            (callback.call)(error);
         }
     }
 }
@@ -80,7 +80,7 @@ impl Backoff {
         if pause > limits::CALL_TIME || end.is_some_and(|end| Instant::now() + pause >= end) {
             return Err(error);
         }
-        self.listener.hear(&error);
+        self.listener.notify(&error);
         self.failures += 1;
         tokio::time::sleep(pause).await;
         Ok(())
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends() {
+    async fn retries_are_bounded() {
         let (mut backoff, wait) = (Backoff::default(), wait(Duration::MAX));
         let begun = Instant::now();
         for _ in 0..limits::RETRIES {
