@@ -41,7 +41,7 @@ pub(super) async fn backup(
         count(backed.new_parts),
         bytes(backed.new_bytes),
     );
-    Ok(output.tell(&json::backed(&backed), line)?)
+    Ok(output.print_and_flush(&json::backed(&backed), line)?)
 }
 
 /// Restores a backup.
@@ -57,7 +57,7 @@ pub(super) async fn restore(
     let restored = drive(work, ("restoring", stopped), &tally, output).await?;
     let (count, size) = (files(restored.file_count), bytes(restored.size_bytes));
     let line = format!("restored {count}, {size}, from {}", restored.path.display());
-    Ok(output.tell(&json::restored(&restored), line)?)
+    Ok(output.print_and_flush(&json::restored(&restored), line)?)
 }
 
 /// Runs work to its end, while it shows how far it is.

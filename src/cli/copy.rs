@@ -140,7 +140,7 @@ async fn follow(
             return Ok(operation);
         }
         if output.is_json() {
-            output.tell(&json::operation(&operation), "")?;
+            output.print_and_flush(&json::operation(&operation), "")?;
         }
         meter.show(progress::of(&operation), Instant::now(), output);
     }
@@ -151,7 +151,7 @@ async fn follow(
 fn tell(operation: &Operation, kept: Option<Kept>, output: &mut Output) -> Result<(), Failure> {
     match operation.state() {
         OperationState::Succeeded | OperationState::Running => {
-            Ok(output.tell(&json::operation(operation), summary(operation, kept))?)
+            Ok(output.print_and_flush(&json::operation(operation), summary(operation, kept))?)
         }
         OperationState::Failed | OperationState::Cancelled | OperationState::Unspecified => {
             let state = text::state(operation.state());
@@ -207,7 +207,7 @@ async fn cancel(
     match outcome {
         Ok(Ok(operation)) => {
             if output.is_json() {
-                output.tell(&json::operation(&operation), "")?;
+                output.print_and_flush(&json::operation(&operation), "")?;
             }
             Err(Failure::Said(format!("cancelled the copy {id}; nothing has changed")))
         }

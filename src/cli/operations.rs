@@ -84,7 +84,7 @@ pub(super) async fn list(
 /// Cancels an operation.
 pub(super) async fn cancel(client: &Client, id: &str, output: &mut Output) -> Result<(), Failure> {
     let operation = client.cancel(id).await?;
-    Ok(output.tell(&json::operation(&operation), line(&operation))?)
+    Ok(output.print_and_flush(&json::operation(&operation), line(&operation))?)
 }
 
 /// An operation as a line: id, state, start, work, and what came of it.

@@ -114,14 +114,14 @@ impl Output {
     }
 
     /// Writes one result at once, for a command whose work goes on when nobody reads it.
-    pub(super) fn tell(
+    pub(super) fn print_and_flush(
         &mut self,
         value: &impl Serialize,
         line: impl fmt::Display,
     ) -> io::Result<()> {
         match self.print(value, line).and_then(|()| self.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            told => told,
+            printed => printed,
         }
     }
 
@@ -221,7 +221,7 @@ pub(super) mod tests {
             style: Style::Lines,
         };
         assert!(output.print(&(), "x").is_err());
-        assert!(output.tell(&(), "x").is_ok());
+        assert!(output.print_and_flush(&(), "x").is_ok());
         output.note("x");
     }
 }

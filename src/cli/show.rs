@@ -112,7 +112,7 @@ async fn delete_one(
         let (files, bytes) = (files(answer.files_deleted), bytes(answer.bytes_deleted));
         format!("deleted {path}: {files}, {bytes}")
     };
-    Ok(output.tell(&json::deleted(path, &answer), line)?)
+    Ok(output.print_and_flush(&json::deleted(path, &answer), line)?)
 }
 
 /// Shows the space that the store uses.

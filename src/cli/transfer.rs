@@ -349,7 +349,7 @@ async fn drive(
 /// Tells of a file. For people the sum at the end is enough.
 fn arrived(moved: &Moved, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
-        output.tell(&json::moved(moved), "")?;
+        output.print_and_flush(&json::moved(moved), "")?;
     }
     Ok(())
 }
@@ -360,7 +360,7 @@ fn conclude(verb: &str, path: &str, tally: &Tally, output: &mut Output) -> Resul
         let done = tally.progress();
         let (count, bytes) = (files(done.files_done), bytes(done.bytes_done));
         let replaced = text::replaced(tally.files_replaced());
-        output.tell(&(), format_args!("{verb} {path}: {count}, {bytes}{replaced}"))?;
+        output.print_and_flush(&(), format_args!("{verb} {path}: {count}, {bytes}{replaced}"))?;
     }
     Ok(())
 }
