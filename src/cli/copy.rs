@@ -97,7 +97,7 @@ async fn copy_one(
     };
     meter.end(output);
     match result.map_err(|failure| lost(failure, watch.id()))? {
-        Some(operation) => tell(&operation, kept, output),
+        Some(operation) => print_outcome(&operation, kept, output),
         None => cancel(client, (watch, kept), interrupt, output).await,
     }
 }
@@ -148,7 +148,11 @@ async fn follow(
 }
 
 /// Tells how the copy ended, or that it has begun.
-fn tell(operation: &Operation, kept: Option<Kept>, output: &mut Output) -> Result<(), Failure> {
+fn print_outcome(
+    operation: &Operation,
+    kept: Option<Kept>,
+    output: &mut Output,
+) -> Result<(), Failure> {
     match operation.state() {
         OperationState::Succeeded | OperationState::Running => {
             Ok(output.print_and_flush(&json::operation(operation), summary(operation, kept))?)
@@ -216,7 +220,7 @@ async fn cancel(
             let mut last = Meter::new(String::new(), output);
             let ended = follow(&mut watch, &mut last, Until::Ended, output).await;
             last.end(output);
-            tell(&ended?, kept, output)
+            print_outcome(&ended?, kept, output)
         }
         Ok(Err(error)) => Err(Failure::Said(format!("left the copy {id}: {error}"))),
         Err(_) => Err(Failure::Said(format!("left the copy {id}: the server does not answer"))),
