@@ -79,7 +79,7 @@ async fn drive<T>(
                     meter.show(tally.progress(), Instant::now(), output);
                 }
             }
-            () = interrupt.heard() => break Err(Failure::Said(stopped.to_owned())),
+            () = interrupt.recv() => break Err(Failure::Said(stopped.to_owned())),
         }
     };
     meter.end(output);

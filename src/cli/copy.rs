@@ -93,7 +93,7 @@ async fn copy_one(
     let mut meter = Meter::new(label, output);
     let result = tokio::select! {
         result = follow(&mut watch, &mut meter, until, output) => result.map(Some),
-        () = interrupt.heard() => Ok(None),
+        () = interrupt.recv() => Ok(None),
     };
     meter.end(output);
     match result.map_err(|failure| lost(failure, watch.id()))? {
@@ -204,7 +204,7 @@ async fn cancel(
     let id = watch.id().to_owned();
     let outcome = tokio::select! {
         outcome = timeout(limits::INTERRUPT_TIME, client.cancel(&id)) => outcome,
-        () = interrupt.heard() => {
+        () = interrupt.recv() => {
             return Err(Failure::Said(format!("left the copy {id} without waiting for its end")));
         }
     };

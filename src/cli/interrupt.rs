@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Failure;
 
-/// Hears the signals from now on; they no longer end the process by themselves.
+/// Receives the signals from now on; they no longer end the process by themselves.
 #[derive(Debug)]
 pub(super) struct Interrupt {
     interrupt: Signal,
@@ -27,12 +27,12 @@ impl Interrupt {
     pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::select! {
             done = work => Ok(done),
-            () = self.heard() => Err(Failure::Said("stopped".to_owned())),
+            () = self.recv() => Err(Failure::Said("stopped".to_owned())),
         }
     }
 
     /// Waits for the next signal. Dropping the future loses none.
-    pub(super) async fn heard(&mut self) {
+    pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

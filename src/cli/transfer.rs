@@ -334,7 +334,7 @@ async fn drive(
                     meter.show(tally.progress(), Instant::now(), output);
                 }
             }
-            () = interrupt.heard() => break Err(Failure::Said(format!(
+            () = interrupt.recv() => break Err(Failure::Said(format!(
                 "stopped; what has arrived stays: {}", files(tally.progress().files_done)
             ))),
         }
