@@ -121,7 +121,7 @@ impl Checking {
         Ok(Some(CheckReport { findings, ..self.report.clone() }))
     }
 
-    fn tell(&mut self, finding: Finding) {
+    fn add_finding(&mut self, finding: Finding) {
         self.report.total += 1;
         self.report.repaired += u64::from(finding.repaired);
         self.report.findings.push(finding);
@@ -138,7 +138,7 @@ impl Checking {
                 *recounted |= is_recounted(&finding);
             }
             if !self.is_repeat {
-                self.tell(finding);
+                self.add_finding(finding);
             }
         }
         Ok(())
@@ -172,7 +172,7 @@ impl Checking {
                 self.store.0.engine.write(None, mend).await?;
                 finding.repaired = true;
             }
-            self.tell(finding);
+            self.add_finding(finding);
         }
         Ok(At::Sums(next + 1))
     }
@@ -200,7 +200,7 @@ impl Checking {
             let verdict =
                 move |tx: &mut Tx<'_>| check::judge_lost(tx, part.id, part.object.as_deref(), lost);
             if let Some(finding) = self.store.0.engine.read(None, verdict).await? {
-                self.tell(finding);
+                self.add_finding(finding);
             }
         }
         Ok(At::Parts(last))
@@ -230,7 +230,7 @@ impl Checking {
                 }
                 Some(Err(unlisted)) => {
                     is_last = matches!(unlisted.error, blob::Error::Stalled { .. });
-                    self.tell(not_listed(&unlisted));
+                    self.add_finding(not_listed(&unlisted));
                 }
             }
         }
@@ -270,7 +270,7 @@ impl Checking {
             // What cannot be deleted now is tried again by reclamation.
             self.store.delete_objects(vec![key]).await?;
         }
-        self.tell(finding);
+        self.add_finding(finding);
         Ok(())
     }
 }
