@@ -20,7 +20,7 @@ use crate::{
         path::{name, relative, target},
         present,
         target::{Folder, Partial, Partials, Target},
-        transfer::{Moved, Tally, Try, tell},
+        transfer::{Moved, Tally, Try, report},
         wait::Wait,
     },
     error::Kind,
@@ -93,7 +93,7 @@ impl Client {
                 let entry = present(self.stat(&listed.path).await?.entry)?;
                 let root = root.clone();
                 let to = move || Target::below(&root, &place);
-                tell(done, self.fetch(entry, to, options.existing, tally).await?).await;
+                report(done, self.fetch(entry, to, options.existing, tally).await?).await;
                 Ok(())
             })
             .await

@@ -37,7 +37,7 @@ pub struct Moved {
 }
 
 /// Tells of a file; that nobody listens is no failure of the transfer.
-pub(super) async fn tell(done: &mpsc::Sender<Moved>, moved: Moved) {
+pub(super) async fn report(done: &mpsc::Sender<Moved>, moved: Moved) {
     done.send(moved).await.ok();
 }
 

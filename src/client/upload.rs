@@ -25,7 +25,7 @@ use crate::{
         joined,
         path::join,
         present,
-        transfer::{Moved, Tally, Try, tell},
+        transfer::{Moved, Tally, Try, report},
         tree::{FoundKind, Mark, Survey, Walk, regular},
         wait::Wait,
     },
@@ -103,7 +103,7 @@ impl Client {
         ReceiverStream::new(files)
             .try_for_each_concurrent(options.jobs, |(local, relative)| async move {
                 let (to, if_exists) = (join(path, &relative), options.if_exists);
-                tell(done, self.upload_with_retry(Some(&local), &to, if_exists, tally).await?)
+                report(done, self.upload_with_retry(Some(&local), &to, if_exists, tally).await?)
                     .await;
                 Ok(())
             })
@@ -114,7 +114,8 @@ impl Client {
                 .try_for_each_concurrent(options.jobs, |mark: &Mark| async move {
                     let (local, path) = (mark.local.as_deref(), join(path, &mark.relative));
                     let if_exists = options.if_exists;
-                    tell(done, self.upload_with_retry(local, &path, if_exists, tally).await?).await;
+                    report(done, self.upload_with_retry(local, &path, if_exists, tally).await?)
+                        .await;
                     Ok(())
                 })
                 .await?;
