@@ -39,7 +39,7 @@ pub(super) async fn keep(store: &Store, ready: watch::Sender<bool>, stop: &Cance
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            tell(&ready, &store.answers().await);
+            update(&ready, &store.answers().await);
         }
     };
     select! {
@@ -50,7 +50,7 @@ pub(super) async fn keep(store: &Store, ready: watch::Sender<bool>, stop: &Cance
 }
 
 /// Takes over whether the database has answered. A change is said in the log, once.
-fn tell(ready: &watch::Sender<bool>, answered: &error::Result<()>) {
+fn update(ready: &watch::Sender<bool>, answered: &error::Result<()>) {
     if !set(ready, answered.is_ok()) {
         return;
     }
