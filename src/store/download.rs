@@ -92,7 +92,7 @@ struct Asks {
 
 impl Asks {
     /// Waits until a piece is asked for. Nothing is where the receiver is gone.
-    async fn come(&mut self) -> bool {
+    async fn wait(&mut self) -> bool {
         if self.open.is_none() {
             self.turn.stalls();
             self.open = self.queue.recv().await;
@@ -102,8 +102,8 @@ impl Asks {
     }
 
     /// The same, or until the receiver has taken too long.
-    async fn come_until(&mut self, until: Instant) -> bool {
-        timeout_at(until, self.come()).await.unwrap_or(false)
+    async fn wait_until(&mut self, until: Instant) -> bool {
+        timeout_at(until, self.wait()).await.unwrap_or(false)
     }
 
     fn is_gone(&self) -> bool {
@@ -193,7 +193,7 @@ impl Store {
         };
         let Err(error) = sent else { return };
         let asked = tokio::select! {
-            asked = asks.come() => asked,
+            asked = asks.wait() => asked,
             () = self.0.stop.cancelled() => false,
             _ = turn.hold_mut().revoked() => false,
         };
@@ -208,7 +208,7 @@ impl Store {
     async fn send_parts(&self, plan: &Plan, asks: &mut Asks) -> Result<()> {
         let mut from = plan.from;
         while from < plan.to {
-            if !asks.come().await {
+            if !asks.wait().await {
                 // There is nobody to tell.
                 return Ok(());
             }
@@ -241,7 +241,7 @@ impl Store {
             let begun = Instant::now();
             let mut bytes = cut(&bytes, from - start, plan.to - start);
             while !bytes.is_empty() {
-                if !self.come_while_held(asks, begun).await {
+                if !self.wait_while_held(asks, begun).await {
                     return Ok(from);
                 }
                 let piece = bytes.split_to(bytes.len().min(DOWNLOAD_MESSAGE_BYTES));
@@ -253,10 +253,10 @@ impl Store {
 
     /// Waits until a piece is asked for, as long as the part that is held for it since `begun` may be
     /// kept: while the pool has room for the parts of others, and a little longer.
-    async fn come_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
+    async fn wait_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
         let is_scarce = || self.0.download_pool.is_scarce(PART_BYTES_MAX);
         while begun.elapsed() < DOWNLOAD_HOLD || !is_scarce() {
-            if asks.come_until(Instant::now() + DOWNLOAD_PATIENCE).await {
+            if asks.wait_until(Instant::now() + DOWNLOAD_PATIENCE).await {
                 return true;
             }
             if is_scarce() || asks.is_gone() {
