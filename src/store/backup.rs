@@ -188,7 +188,7 @@ impl Sending {
             |(_, row): &(StorePath, PartRow)| BackupPart { digest: row.digest, size: row.size };
         self.send(Piece::Offer(parts.iter().map(offered).collect())).await?;
         self.stand.stalls();
-        let answer = self.wanted.recv().await.ok_or_else(left)?;
+        let answer = self.wanted.recv().await.ok_or_else(caller_disconnected)?;
         self.stand.progress();
         let mut wanted = vec![false; parts.len()];
         for place in answer {
@@ -208,13 +208,13 @@ impl Sending {
 
     async fn send(&self, piece: Piece) -> Result<()> {
         self.stand.stalls();
-        self.sender.send(Ok(piece)).await.map_err(|_| left())?;
+        self.sender.send(Ok(piece)).await.map_err(|_| caller_disconnected())?;
         self.stand.progress();
         Ok(())
     }
 }
 
-fn left() -> Error {
+fn caller_disconnected() -> Error {
     Error::new(Kind::Cancelled, "the caller of the backup left")
 }
 

@@ -222,7 +222,7 @@ pub(super) fn undecided(id: OperationId) -> Error {
 }
 
 /// The error for a caller who left.
-fn caller_left() -> Error {
+fn caller_disconnected() -> Error {
     Error::new(Kind::Cancelled, "the caller left; nothing has changed")
 }
 
@@ -291,7 +291,7 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.run.detach(number, caller_left());
+            self.run.detach(number, caller_disconnected());
         }
     }
 }
