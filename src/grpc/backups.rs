@@ -46,7 +46,7 @@ pub(super) async fn backup(
     mut requests: Streaming<BackupRequest>,
     call: Call,
 ) -> Result<Answers<BackupResponse>> {
-    let start = match call.until(said(&mut requests)).await? {
+    let start = match call.until(next_request(&mut requests)).await? {
         Some(backup_request::Payload::Start(start)) => start,
         Some(backup_request::Payload::Wants(_)) | None => {
             return Err(Error::invalid("start", "the first message has no start; send it first"));
@@ -72,7 +72,9 @@ pub(super) async fn backup(
 /// # Errors
 /// `Timeout`, `Busy` or `MessageTooLarge` where the server around it gives the caller up, `Cancelled` where he
 /// left.
-async fn said(requests: &mut Streaming<BackupRequest>) -> Result<Option<backup_request::Payload>> {
+async fn next_request(
+    requests: &mut Streaming<BackupRequest>,
+) -> Result<Option<backup_request::Payload>> {
     let message = requests.message().await.map_err(|status| {
         let kind = kind(&status);
         if matches!(kind, Kind::Timeout | Kind::Busy | Kind::MessageTooLarge) {
@@ -88,7 +90,7 @@ impl Sending {
     async fn next(&mut self) -> Result<Option<backup_response::Payload>> {
         use backup_response::Payload;
         if std::mem::take(&mut self.is_asked) {
-            match said(&mut self.requests).await? {
+            match next_request(&mut self.requests).await? {
                 Some(backup_request::Payload::Wants(wants)) => self.backup.want(wants.parts).await,
                 Some(backup_request::Payload::Start(_)) | None => {
                     return Err(Error::invalid("wants", "an offer has no answer; send its wants"));
