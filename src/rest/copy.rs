@@ -41,7 +41,7 @@ pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, 
     let mut response = if call.wants_events() {
         watched(call, request).await?
     } else if call.wants_async() {
-        left(call, request).await?
+        respond_async(call, request).await?
     } else {
         waited(call, request).await?
     };
@@ -98,7 +98,7 @@ async fn outcome(mut client: Client, last: Operation) -> Result<Option<Operation
 }
 
 /// Answers where to find the copy, which goes on by itself.
-async fn left(call: Call, mut request: CopyRequest) -> Result<Response, Failure> {
+async fn respond_async(call: Call, mut request: CopyRequest) -> Result<Response, Failure> {
     let limited = call.query.timeout().is_some();
     request.detached = !limited;
     let mut stream = call.client.clone().copy(call.watched(request)).await?.into_inner();
