@@ -172,7 +172,7 @@ pub struct Error {
     field: Option<&'static str>,
     metadata: Vec<(&'static str, String)>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
-    is_told: bool,
+    is_logged: bool,
 }
 
 /// What the calls of the domain return.
@@ -187,7 +187,7 @@ impl Error {
             field: None,
             metadata: Vec::new(),
             source: None,
-            is_told: false,
+            is_logged: false,
         }
     }
 
@@ -231,8 +231,8 @@ impl Error {
 
     /// Says that its cause is in the log already.
     #[must_use]
-    pub fn told(mut self) -> Self {
-        self.is_told = true;
+    pub fn logged(mut self) -> Self {
+        self.is_logged = true;
         self
     }
 

@@ -12,7 +12,7 @@ impl Error {
         let cause = self.source.as_deref().map(|source| chain(source));
         let (reason, error) = (self.kind.reason(), self.message());
         // The hook of panics has logged it.
-        if self.is_told || self.source.as_deref().is_some_and(is_panic) {
+        if self.is_logged || self.source.as_deref().is_some_and(is_panic) {
             return;
         }
         match (self.kind, cause) {

@@ -103,7 +103,7 @@ impl From<&Error> for OperationError {
 impl From<OperationError> for Error {
     fn from(error: OperationError) -> Self {
         // Whoever ended the operation has logged why.
-        Self::new(error.kind, error.message).told()
+        Self::new(error.kind, error.message).logged()
     }
 }
 

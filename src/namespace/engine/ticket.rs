@@ -86,7 +86,7 @@ pub(super) fn ticket<T: Send + 'static>(
         let has_tx = tx.is_ok();
         let result = tx.and_then(|tx| {
             catch_unwind(AssertUnwindSafe(|| job(tx)))
-                .unwrap_or_else(|_| Err(Error::internal("a database job panicked").told()))
+                .unwrap_or_else(|_| Err(Error::internal("a database job panicked").logged()))
         });
         let good = result.is_ok();
         let answer: Answer = Box::new(move |commit| {

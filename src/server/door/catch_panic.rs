@@ -34,7 +34,7 @@ pub(super) async fn layer(request: Request, next: Next) -> Response {
 }
 
 fn panicked() -> Error {
-    Error::internal("a handler panicked").told()
+    Error::internal("a handler panicked").logged()
 }
 
 /// A body of an answer that ends where it panics.

@@ -86,7 +86,7 @@ async fn begin(
         Err(error) => {
             // Logged here, once for all callers.
             error.report();
-            let error = error.told();
+            let error = error.logged();
             if has_started.load(Ordering::Acquire) {
                 runs.refuse_unsettled(run, error);
                 settle(store, request).await;
