@@ -40,7 +40,7 @@ pub(super) struct Failure {
 impl Failure {
     /// Creates a failure.
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: status::told(&message.into()), allow: None }
+        Self { kind, message: status::bounded(&message.into()), allow: None }
     }
 
     /// Creates the failure of a verb that a path does not take.

@@ -106,7 +106,7 @@ impl Rpcs for Health {
         let status = health(&request.get_ref().service, *self.ready.borrow());
         if status == ServingStatus::ServiceUnknown {
             let message = format!("there is no service '{}'", request.get_ref().service);
-            return Err(Status::not_found(status::told(&message)));
+            return Err(Status::not_found(status::bounded(&message)));
         }
         Ok(Response::new(answer(status)))
     }

@@ -52,7 +52,7 @@ pub fn of_request(status: &Status) -> Status {
 }
 
 fn encode(error: &Error, id: Option<Id>) -> Status {
-    let message = told(error.message());
+    let message = bounded(error.message());
     let values = error.metadata();
     let each = (STATUS_VALUES_BYTES_MAX / values.len().max(1)).min(ECHO_BYTES_MAX);
     let metadata: HashMap<String, String> = values
@@ -75,7 +75,7 @@ fn encode(error: &Error, id: Option<Id>) -> Status {
 /// The message of an error as callers are told it: without the middle of what it repeats of a request,
 /// where that is longer than [`ECHO_BYTES_MAX`], and of the whole where it is longer than
 /// [`STATUS_MESSAGE_BYTES_MAX`]. What it repeats stands in quotes.
-pub fn told(message: &str) -> String {
+pub fn bounded(message: &str) -> String {
     let pieces = message.split_inclusive(['\'', '"']);
     let short: String = pieces.map(|piece| shorten(piece, ECHO_BYTES_MAX)).collect();
     shorten(&short, STATUS_MESSAGE_BYTES_MAX).into_owned()
@@ -282,17 +282,17 @@ mod tests {
         for message in
             [format!("'{long}' is not a path"), format!("\"{long}\" and \"{long}\""), long]
         {
-            let told = told(&message);
-            assert!(told.len() <= STATUS_MESSAGE_BYTES_MAX, "{told}");
-            let longest = told.split(['\'', '"', '…']).map(str::len).max().expect("a piece");
-            assert!(longest <= ECHO_BYTES_MAX, "{told}");
+            let short = bounded(&message);
+            assert!(short.len() <= STATUS_MESSAGE_BYTES_MAX, "{short}");
+            let longest = short.split(['\'', '"', '…']).map(str::len).max().expect("a piece");
+            assert!(longest <= ECHO_BYTES_MAX, "{short}");
             let error = Error::invalid("path", message.clone()).with("path", message);
             let status = from_error(&error);
-            assert_eq!(status.message(), told);
+            assert_eq!(status.message(), short);
             let values = status.get_details_error_info().expect("info").metadata;
             assert!(values["path"].len() <= ECHO_BYTES_MAX);
         }
-        assert_eq!(told("'a' is not \"b\""), "'a' is not \"b\"");
+        assert_eq!(bounded("'a' is not \"b\""), "'a' is not \"b\"");
     }
 
     #[test]
