@@ -26,7 +26,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// About what cannot be mended.
-    fn told(finding: Finding) -> Self {
+    fn without_repair(finding: Finding) -> Self {
         Self { finding, mend: None }
     }
 }
@@ -177,7 +177,7 @@ fn folder(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     }
     if is_empty && places.is_live() {
         let text = "the folder holds nothing; delete it";
-        verdicts.push(Verdict::told(finding(FindingKind::FolderEmpty, &places, text)));
+        verdicts.push(Verdict::without_repair(finding(FindingKind::FolderEmpty, &places, text)));
     }
     Ok(verdicts)
 }
@@ -214,7 +214,7 @@ fn content(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     if !list.is_of(&row, 0)? {
         let text = "parts of the content are missing or are not its own; upload it again";
         let places = Places::of_content(tx, id)?;
-        verdicts.push(Verdict::told(finding(FindingKind::ContentParts, &places, text)));
+        verdicts.push(Verdict::without_repair(finding(FindingKind::ContentParts, &places, text)));
     }
     Ok(verdicts)
 }
@@ -233,7 +233,7 @@ fn part(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     };
     if let Some((kind, text)) = wrong {
         let places = Places::of_part(tx, id)?;
-        verdicts.push(Verdict::told(finding(kind, &places, text)));
+        verdicts.push(Verdict::without_repair(finding(kind, &places, text)));
     }
     Ok(verdicts)
 }
@@ -318,7 +318,10 @@ fn session(tx: &mut Tx<'_>, id: &str) -> Result<Vec<Verdict>> {
         || (is_committed && run.count != 0 && run.count != row.int(4)?)
     {
         let message = format!("{name} has chunks that are damaged or not its own; delete it");
-        return Ok(vec![Verdict::told(finding_aside(FindingKind::SessionChunks, message))]);
+        return Ok(vec![Verdict::without_repair(finding_aside(
+            FindingKind::SessionChunks,
+            message,
+        ))]);
     }
     if is_committed || received == run.sum {
         return Ok(Vec::new());
