@@ -41,11 +41,11 @@ impl Undecided {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn enter(&self, key: &str) {
+    fn insert(&self, key: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
     }
 
-    fn leave(&self, key: &str) {
+    fn remove(&self, key: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
@@ -63,7 +63,7 @@ impl NewObject {
     /// Guards an object of `size` bytes that is about to be put.
     pub(super) fn new(store: &Store, digest: &Digest, size: usize) -> Self {
         let key = blob::new_key(&digest.0, store.0.run);
-        store.0.undecided.enter(&key);
+        store.0.undecided.insert(&key);
         Self { key, size: size as i64, store: Some(store.clone()) }
     }
 
@@ -71,7 +71,7 @@ impl NewObject {
     /// the sweep.
     pub(super) fn decide(mut self) {
         if let Some(store) = self.store.take() {
-            store.0.undecided.leave(&self.key);
+            store.0.undecided.remove(&self.key);
         }
     }
 }
@@ -90,7 +90,7 @@ impl Drop for NewObject {
             }
             // Whoever could name it was before this in the queue of the writer. Where this transaction
             // failed, that of the sweep comes after it as well.
-            store.0.undecided.leave(&key);
+            store.0.undecided.remove(&key);
         };
         tasks.spawn(burying.in_current_span());
     }
