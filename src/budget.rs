@@ -272,7 +272,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.is_taken {
-            self.budget.lock().leave(self.ticket);
+            self.budget.lock().remove_waiter(self.ticket);
         }
     }
 }

@@ -187,7 +187,7 @@ impl State {
     }
 
     /// Lets one who waited go, whether something was given to him or not.
-    pub(super) fn leave(&mut self, ticket: u64) {
+    pub(super) fn remove_waiter(&mut self, ticket: u64) {
         self.waiting.retain(|waiter| waiter.ticket != ticket);
         self.release(ticket);
         // Others may have waited behind him.
