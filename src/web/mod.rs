@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use headers::{ETag, HeaderMapExt, IfNoneMatch};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// What a page may do: use the files of this server, and nothing else. Trusted types keep its own
@@ -59,7 +60,8 @@ const ASSETS: [(&str, &str, &str); 14] = [
 pub fn router() -> Router {
     ASSETS.into_iter().fold(Router::new(), |router, (path, content_type, text)| {
         let tag = format!("\"{}\"", blake3::hash(text.as_bytes()).to_hex());
-        let handler = async move |headers: HeaderMap| answer(&headers, content_type, text, &tag);
+        let tag = tag.parse::<ETag>().ok();
+        let handler = async move |headers: HeaderMap| answer(&headers, content_type, text, tag);
         router.route(path, get(handler))
     })
 }
@@ -69,9 +71,10 @@ fn answer(
     headers: &HeaderMap,
     content_type: &'static str,
     text: &'static str,
-    tag: &str,
+    tag: Option<ETag>,
 ) -> Response {
-    let mut response = if is_known(headers, tag) {
+    let known = headers.typed_get::<IfNoneMatch>().zip(tag.as_ref());
+    let mut response = if known.is_some_and(|(known, tag)| !known.precondition_passes(tag)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(header::CONTENT_TYPE, content_type)], Body::from(text)).into_response()
@@ -81,20 +84,10 @@ fn answer(
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if let Ok(tag) = HeaderValue::from_str(tag) {
-        headers.insert(header::ETAG, tag);
+    if let Some(tag) = tag {
+        headers.typed_insert(tag);
     }
     response
-}
-
-/// Whether the client named the tag in `If-None-Match`.
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    let values = headers.get_all(header::IF_NONE_MATCH).into_iter();
-    let mut tags = values.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
-    tags.any(|known| {
-        let known = known.trim();
-        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
-    })
 }
 
 #[cfg(test)]
