@@ -191,15 +191,19 @@ impl Checking {
             .buffered(CHECK_IN_FLIGHT)
             .collect::<Vec<_>>()
             .await;
-        for (part, lost) in looked {
+        for (part, error) in looked {
             self.report.objects += u64::from(part.object.is_some());
             if request.deep {
                 self.report.bytes += part.size as u64;
             }
-            let Some(lost) = lost else { continue };
+            let Some(error) = error else { continue };
+            let (id, lost) = (part.id, lost(&error));
             let verdict =
-                move |tx: &mut Tx<'_>| check::judge_lost(tx, part.id, part.object.as_deref(), lost);
+                move |tx: &mut Tx<'_>| check::judge_lost(tx, id, part.object.as_deref(), lost);
+            // A part that was reclaimed meanwhile is no finding, and no alarm.
             if let Some(finding) = self.store.0.engine.read(None, verdict).await? {
+                let error = chain(&error);
+                tracing::warn!(error, part = id, "the bytes of a part are not well");
                 self.add_finding(finding);
             }
         }
@@ -311,7 +315,11 @@ impl Store {
     }
 
     /// Looks whether the bytes of a part are there, and in a deep check whether they are its own.
-    async fn look_at(&self, part: PartRow, request: CheckRequest) -> (PartRow, Option<Lost>) {
+    async fn look_at(
+        &self,
+        part: PartRow,
+        request: CheckRequest,
+    ) -> (PartRow, Option<blob::Error>) {
         let result = match (&part.bytes, &part.object) {
             (None, Some(object)) if !request.deep => {
                 self.0.blobs.look(object, part.size as u64).await
@@ -320,18 +328,17 @@ impl Store {
             (None, None) => Ok(()),
             (Some(_), _) | (None, Some(_)) => self.fetch(&part, Keep::Nothing).await.map(drop),
         };
-        let lost = match &result {
-            Ok(()) => return (part, None),
-            Err(blob::Error::Missing { .. }) => Lost::Missing,
-            Err(blob::Error::Corrupt { .. }) => Lost::Damaged,
-            Err(blob::Error::Io(_) | blob::Error::NoSpace(_) | blob::Error::Stalled { .. }) => {
-                Lost::Unreadable
-            }
-        };
-        if let Err(error) = result {
-            let error = chain(&error);
-            tracing::warn!(error, part = part.id, "the bytes of a part are not well");
+        (part, result.err())
+    }
+}
+
+/// What an error of the blob store means for the bytes of a part.
+fn lost(error: &blob::Error) -> Lost {
+    match error {
+        blob::Error::Missing { .. } => Lost::Missing,
+        blob::Error::Corrupt { .. } => Lost::Damaged,
+        blob::Error::Io(_) | blob::Error::NoSpace(_) | blob::Error::Stalled { .. } => {
+            Lost::Unreadable
         }
-        (part, Some(lost))
     }
 }

@@ -104,3 +104,20 @@ async fn what_has_a_reason_to_be_there_since_the_verdict_stays() {
     fixture.upload("g", "f").await.unwrap();
     assert_eq!(fixture.mend(mend).await, Mended::No, "a file has it");
 }
+
+/// The object of a part that is reclaimed meanwhile is missing, which is no alarm.
+#[tokio::test]
+async fn a_part_that_is_reclaimed_while_it_is_read_is_well() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(7)).await.unwrap();
+    fixture.gate.close();
+    let reads = fixture.gate.reads();
+    let meanwhile = async {
+        until("it is read", async || fixture.gate.reads() > reads).await;
+        fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+        until("it is reclaimed", async || fixture.gate.keys().await.is_empty()).await;
+        fixture.gate.open();
+    };
+    let (findings, ()) = futures::join!(fixture.check(), meanwhile);
+    assert_eq!(findings, []);
+}
