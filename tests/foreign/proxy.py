@@ -1,5 +1,5 @@
 """Real proxies before the real server: haproxy, and nginx with `grpc_pass`; and both before REST and the
-page, where they keep `Host` or put another one."""
+page, where they keep `Host` or put another one, or nginx adds a prefix."""
 
 import os
 import socket
@@ -21,7 +21,8 @@ backend store
     server store {store} proto h2
 """
 
-NGINX = """
+# Without the server that goes into it.
+NGINX_SETTINGS = """
 daemon off;
 pid {folder}/pid;
 events {{}}
@@ -32,6 +33,11 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    %s
+}}
+"""
+
+NGINX = NGINX_SETTINGS % """
     server {{
         listen {address} http2;
         client_max_body_size 0;
@@ -42,7 +48,6 @@ http {{
             grpc_send_timeout 1s;
         }}
     }}
-}}
 """
 
 # Debian has them where only root looks.
@@ -65,17 +70,7 @@ backend store
     server store {store}
 """
 
-NGINX_PAGE = """
-daemon off;
-pid {folder}/pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+NGINX_PAGE = NGINX_SETTINGS % """
     upstream store.internal {{ server {store}; }}
     server {{
         listen {address};
@@ -86,10 +81,19 @@ http {{
             %s
         }}
     }}
-}}
 """
 
-SETTINGS = {"haproxy": HAPROXY, "nginx": NGINX}
+NGINX_PREFIX = NGINX_SETTINGS % """
+    server {{
+        listen {address};
+        location /store/ {{
+            proxy_pass http://{store}/;
+            proxy_set_header Host $http_host;
+        }}
+    }}
+"""
+
+SETTINGS = {"haproxy": HAPROXY, "nginx": NGINX, "nginx with a prefix": NGINX_PREFIX}
 
 # Those before REST and the page. What is not told is what each does by itself.
 PAGE_SETTINGS = {

@@ -1,35 +1,12 @@
 """The REST calls and the page below the prefix of a real nginx, with its defaults."""
 
-import os
-import socket
-import subprocess
 from urllib.parse import urljoin
 
 import requests
 
-from .proxy import PATH
+from .proxy import Proxy
 from .server import ServerCase
 
-SETTINGS = """
-daemon off;
-pid {folder}/pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen {address};
-        location /store/ {{
-            proxy_pass http://{store}/;
-            proxy_set_header Host $http_host;
-        }}
-    }}
-}}
-"""
 SECONDS = 30
 
 
@@ -38,24 +15,9 @@ class BelowPrefix(ServerCase):
 
     def setUp(self) -> None:
         super().setUp()
-        folder = self.folder / "nginx"
-        folder.mkdir()
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            address = "{}:{}".format(*listener.getsockname())
-            settings = SETTINGS.format(address=address, folder=folder, store=self.server.address)
-            (folder / "settings").write_text(settings)
-            number = listener.fileno()
-            process = subprocess.Popen(
-                ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "settings")],
-                # How nginx is told of sockets that it takes over.
-                env=os.environ | {"NGINX": f"{number};", "PATH": PATH},
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[number],
-            )
-        self.addCleanup(process.wait)
-        self.addCleanup(process.terminate)
-        self.url = f"http://{address}/store/"
+        proxy = Proxy("nginx with a prefix", self.folder / "nginx", self.server.address)
+        self.addCleanup(proxy.stop)
+        self.url = f"http://{proxy.address}/store/"
 
     def test_events_come_at_once(self) -> None:
         answer = requests.get(

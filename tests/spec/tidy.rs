@@ -197,25 +197,46 @@ const STATEMENTS: [(&str, &[&str]); 1] = [(
     &["src/namespace/entries.rs", "src/namespace/entries", "src/namespace/schema/steps.rs"],
 )];
 
+/// What some code is made of: string literals, and the characters beside them.
+enum Token {
+    String(String),
+    Char(char),
+}
+
+/// The tokens of some code, whose comments are gone.
+fn tokens(code: &str) -> impl Iterator<Item = Token> {
+    let mut chars = code.chars();
+    std::iter::from_fn(move || {
+        let first = chars.next()?;
+        if first != '"' {
+            return Some(Token::Char(first));
+        }
+        let (mut text, mut is_escaped) = (String::new(), false);
+        for c in chars.by_ref() {
+            match c {
+                _ if is_escaped => is_escaped = false,
+                '\\' => is_escaped = true,
+                '"' => return Some(Token::String(text)),
+                c => text.push(c),
+            }
+        }
+        None
+    })
+}
+
 /// The strings of some code that are SQL with a table among its words.
 fn statements_on(code: &str, table: &str) -> Vec<String> {
-    let (mut strings, mut string, mut is_escaped) = (Vec::new(), None::<String>, false);
-    for c in code.replace("'\"'", "").chars() {
-        match (&mut string, c) {
-            (Some(_), _) if is_escaped => is_escaped = false,
-            (Some(_), '\\') => is_escaped = true,
-            (Some(_), '"') => strings.extend(string.take()),
-            (Some(text), c) => text.push(c),
-            (None, '"') => string = Some(String::new()),
-            (None, _) => {}
-        }
-    }
-    strings.retain(|string| {
+    let code = code.replace("'\"'", "");
+    let strings = tokens(&code).filter_map(|token| match token {
+        Token::String(text) => Some(text),
+        Token::Char(_) => None,
+    });
+    let is_on = |string: &String| {
         let words: BTreeSet<&str> =
             string.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         words.contains(table) && SQL.iter().any(|word| words.contains(word))
-    });
-    strings
+    };
+    strings.filter(is_on).collect()
 }
 
 #[test]
@@ -284,24 +305,19 @@ fn messages(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for name in ["error!(", "warn!(", "info!(", "debug!(", "trace!("] {
         for (at, _) in code.match_indices(name) {
-            let mut strings = Vec::new();
-            let (mut depth, mut string, mut is_escaped) = (1, None::<String>, false);
-            for c in code[at + name.len()..].chars() {
-                match (&mut string, c) {
-                    (Some(_), _) if is_escaped => is_escaped = false,
-                    (Some(_), '\\') => is_escaped = true,
-                    (Some(_), '"') => strings.extend(string.take()),
-                    (Some(text), c) => text.push(c),
-                    (None, '"') => string = Some(String::new()),
-                    (None, '(') => depth += 1,
-                    (None, ')') => depth -= 1,
-                    (None, _) => {}
+            let (mut depth, mut last) = (1, None);
+            for token in tokens(&code[at + name.len()..]) {
+                match token {
+                    Token::String(text) => last = Some(text),
+                    Token::Char('(') => depth += 1,
+                    Token::Char(')') => depth -= 1,
+                    Token::Char(_) => {}
                 }
                 if depth == 0 {
                     break;
                 }
             }
-            found.extend(strings.pop().map(|message| (at, message)));
+            found.extend(last.map(|message| (at, message)));
         }
     }
     found.sort();
