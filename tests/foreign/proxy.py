@@ -93,7 +93,9 @@ NGINX_PREFIX = NGINX_SETTINGS % """
     }}
 """
 
-SETTINGS = {"haproxy": HAPROXY, "nginx": NGINX, "nginx with a prefix": NGINX_PREFIX}
+SETTINGS = {"haproxy": HAPROXY, "nginx": NGINX}
+
+PREFIX_SETTINGS = {"nginx with a prefix": NGINX_PREFIX}
 
 # Those before REST and the page. What is not told is what each does by itself.
 PAGE_SETTINGS = {
@@ -117,7 +119,7 @@ class Proxy:
         with socket.create_server(("127.0.0.1", 0)) as listener, self._log.open("wb") as log:
             self.address = "{}:{}".format(*listener.getsockname())
             number = listener.fileno()
-            settings = (SETTINGS | PAGE_SETTINGS)[name].format(
+            settings = (SETTINGS | PREFIX_SETTINGS | PAGE_SETTINGS)[name].format(
                 address=self.address, folder=folder, number=number, store=store
             )
             file = folder / "settings"
