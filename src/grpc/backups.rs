@@ -22,7 +22,7 @@ use crate::{
     store::{Backup, Call, Piece, Store},
     wire::{
         convert::{micros, timestamp},
-        status::{from_error, kind},
+        status::{from_error, kind_of_broken_body},
         v1::{
             self, BackupRequest, BackupResponse, RestoreRequest, RestoreResponse,
             backup_entry::Target, backup_record::Record, backup_request, backup_response,
@@ -70,14 +70,13 @@ pub(super) async fn backup(
 /// What the caller of a backup says next.
 ///
 /// # Errors
-/// `Timeout`, `Busy` or `MessageTooLarge` where the server around it gives the caller up, `Cancelled` where he
+/// `Timeout`, `Busy`, `TooLarge` or `MessageTooLarge` where the server around it gives the caller up, `Cancelled` where he
 /// left.
 async fn next_request(
     requests: &mut Streaming<BackupRequest>,
 ) -> Result<Option<backup_request::Payload>> {
     let message = requests.message().await.map_err(|status| {
-        let kind = kind(&status);
-        if matches!(kind, Kind::Timeout | Kind::Busy | Kind::MessageTooLarge) {
+        if let Some(kind) = kind_of_broken_body(&status) {
             return Error::new(kind, status.message());
         }
         let left = Error::new(Kind::Cancelled, "the caller of the backup left");

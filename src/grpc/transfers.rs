@@ -125,19 +125,17 @@ async fn next_in_turn<T>(messages: &mut Streaming<T>, turn: &mut Hold) -> Result
 /// Why no message comes any more: the client was too slow, there was no room, a list was too long, or the
 /// client left or sent what is none. Nobody takes the answer to the last two as his own fault.
 fn broken(status: &Status) -> Error {
-    let kind = status::kind(status);
-    let is_ours = !status.details().is_empty();
-    if matches!(kind, Kind::Timeout | Kind::Busy) || is_ours && kind == Kind::TooLarge {
-        return Error::new(kind, format!("{}; nothing is stored", status.message()));
+    match status::kind_of_broken_body(status) {
+        Some(kind @ Kind::MessageTooLarge) => {
+            let message = format!(
+                "a message has more than {MESSAGE_BYTES_MAX} bytes; nothing is stored; send less"
+            );
+            Error::new(kind, message)
+        }
+        Some(kind) => Error::new(kind, format!("{}; nothing is stored", status.message())),
+        None => Error::new(Kind::Cancelled, "the upload broke off; nothing is stored")
+            .because(status.to_string()),
     }
-    if kind == Kind::MessageTooLarge {
-        let message = format!(
-            "a message has more than {MESSAGE_BYTES_MAX} bytes; nothing is stored; send less"
-        );
-        return Error::new(Kind::MessageTooLarge, message);
-    }
-    Error::new(Kind::Cancelled, "the upload broke off; nothing is stored")
-        .because(status.to_string())
 }
 
 /// The time of a transfer: its deadline, and what the store may take besides the time in which the bytes

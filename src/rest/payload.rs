@@ -109,7 +109,7 @@ impl Payload {
 /// Why there is no whole body.
 fn broken(error: axum::Error) -> Failure {
     match Status::try_from_error(error.into()) {
-        Ok(status) if matches!(status::kind(&status), Kind::Timeout | Kind::Busy) => status.into(),
+        Ok(status) if status::kind_of_broken_body(&status).is_some() => status.into(),
         Ok(status) => {
             Failure::new(Kind::InvalidArgument, format!("the body broke off: {}", status.message()))
         }

@@ -124,6 +124,15 @@ pub fn kind(status: &Status) -> Kind {
     reason(status).unwrap_or_else(|| from_code(status.code()))
 }
 
+/// The kind of the error with which this server itself has ended the messages of a caller. `None`: the
+/// caller has left, or has sent what is no message.
+pub fn kind_of_broken_body(status: &Status) -> Option<Kind> {
+    let is_ours = |kind: &Kind| {
+        matches!(kind, Kind::Timeout | Kind::Busy | Kind::TooLarge | Kind::MessageTooLarge)
+    };
+    Some(kind(status)).filter(is_ours)
+}
+
 /// The kind of the error that an operation has ended with.
 pub fn kind_of(error: &RpcStatus) -> Kind {
     let details = error.encode_to_vec().into();

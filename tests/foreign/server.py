@@ -53,6 +53,16 @@ class Server:
         """The number of the process."""
         return self._process.pid
 
+    def memory(self, name: str = "VmHWM") -> int:
+        """A figure of the memory of the process, in KiB: the most that it has had, or another one."""
+        lines = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines()
+        (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+        return int(value)
+
+    def forget_peak(self) -> None:
+        """Lets the most memory that the process has had count from now on."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="utf-8")
+
     def start(self, listen: str = ANY_PORT, **variables: str) -> None:
         """Starts the process and waits for its ready line, which tells the port."""
         self.launch(listen, **variables)

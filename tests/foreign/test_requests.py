@@ -1,7 +1,6 @@
 """What one request makes the server hold: its own bytes and little more, whatever they mean."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 
@@ -41,6 +40,7 @@ class RequestMemoryTest(GrpcCase):
             ("Upload", "TOO_LARGE", [header], {}),
             # Its messages have a lower bound.
             ("Backup", "MESSAGE_TOO_LARGE", wants, {}),
+            ("Backup", "TOO_LARGE", [{"start": {}}, {"wants": {"parts": [1] * 600}}], {}),
         ]:
             with self.subTest(method=method, fields=list(fields)):
                 grown = self.grown(
@@ -62,13 +62,7 @@ class RequestMemoryTest(GrpcCase):
 
     def grown(self, call: Callable[[], None]) -> int:
         """By how much a call made the server grow at most, in KiB."""
-        Path(f"/proc/{self.server.pid}/clear_refs").write_text("5", encoding="utf-8")
-        before = self.status("VmRSS")
+        self.server.forget_peak()
+        before = self.server.memory("VmRSS")
         call()
-        return self.status("VmHWM") - before
-
-    def status(self, name: str) -> int:
-        """Returns a figure of the server's memory, in KiB."""
-        lines = Path(f"/proc/{self.server.pid}/status").read_text(encoding="utf-8").splitlines()
-        (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
-        return int(value)
+        return self.server.memory() - before
