@@ -235,8 +235,6 @@ pub const BACKUP_PARTS_IN_FLIGHT: usize = 4;
 pub const BACKUP_PIECES_WAITING: usize = 4;
 /// Rows that one step of a restore writes at most.
 pub const RESTORE_STEP_ROWS: usize = 1_000;
-/// Parts or entries in one record of a restore. A backup has [`BACKUP_PAGE_ROWS`] in each.
-pub const RESTORE_RECORD_ROWS_MAX: usize = 16 * BACKUP_PAGE_ROWS;
 /// Bytes of small parts that one step of a restore writes, but for the last one's.
 pub const RESTORE_STEP_BYTES: usize = MIB;
 /// Bytes of records that wait behind a part of a restore that is being put.

@@ -20,10 +20,7 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::{
     error::{Error, Kind},
-    limits::{
-        BACKUP_PAGE_ROWS, CONDITION_TAGS_MAX, IN_PLACE_BYTES_MIN, RESTORE_RECORD_ROWS_MAX,
-        SKIP_FILES_MAX,
-    },
+    limits::{BACKUP_PAGE_ROWS, CONDITION_TAGS_MAX, IN_PLACE_BYTES_MIN, SKIP_FILES_MAX},
     offload,
     wire::status,
 };
@@ -51,8 +48,8 @@ const LISTS: [List; 12] = [
     list("CopyRequest", &[10], "if_none_match", CONDITION_TAGS_MAX),
     list("DeleteRequest", &[2], "if_match", CONDITION_TAGS_MAX),
     list("DeleteRequest", &[4], "if_none_match", CONDITION_TAGS_MAX),
-    list("RestoreRequest", &[1, 3, 1], "parts", RESTORE_RECORD_ROWS_MAX).of_numbers(),
-    list("RestoreRequest", &[1, 5, 1], "entries", RESTORE_RECORD_ROWS_MAX),
+    list("RestoreRequest", &[1, 3, 1], "parts", BACKUP_PAGE_ROWS).of_numbers(),
+    list("RestoreRequest", &[1, 5, 1], "entries", BACKUP_PAGE_ROWS),
     list("UploadRequest", &[1, 5], "if_match", CONDITION_TAGS_MAX),
     list("UploadRequest", &[1, 6], "if_none_match", CONDITION_TAGS_MAX),
 ];
@@ -353,7 +350,7 @@ mod tests {
             let (other, done) = mpsc::channel();
             drop(tokio::spawn(async move { other.send(()).ok() }));
             // Where nobody goes on, it would be for ever.
-            self.0 = done.recv_timeout(Duration::from_secs(5)).is_ok();
+            self.0 = done.recv_timeout(Duration::from_mins(1)).is_ok();
             skip_field(wire, tag, buf, context)
         }
 
