@@ -146,7 +146,7 @@ class OverRest(LongCopy):
 
     def test_the_timeout_of_the_caller_cancels_it(self) -> None:
         events = self.follow()
-        copy = self.post_copy(query="&timeout=1")
+        copy = self.post_copy(query="&timeout=4")
         self.assert_begins(events)
 
         self.assert_error(read_answer(copy), 504, "FABRIC_E_TIMEOUT")

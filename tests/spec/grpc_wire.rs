@@ -160,12 +160,12 @@ async fn a_deadline_that_passes_during_a_copy_cancels_it() {
     gate.close();
     let mut client = server.plain().await;
     let ask = CopyRequest::from(&copy("a", "b").verify().id(ID));
-    let mut stream = client.copy(timed("2S", ask)).await.expect("begun").into_inner();
+    let mut stream = client.copy(timed("5S", ask)).await.expect("begun").into_inner();
     stream.message().await.expect("a message").expect("one");
     assert_eq!(kind(stream.message().await), Kind::Timeout);
     let state = server.rest().operation(ID).await.expect("an operation");
     assert!(state.starts_with("Copy Cancelled "), "{state}");
-    let watch = client.watch_operation(timed("2S", WatchOperationRequest { id: ID.to_owned() }));
+    let watch = client.watch_operation(timed("5S", WatchOperationRequest { id: ID.to_owned() }));
     let states = watch.await.expect("a watch").into_inner();
     assert_eq!(states.count().await, 1, "one that has ended ends its watch before any deadline");
 }
@@ -179,9 +179,9 @@ async fn a_watch_ends_at_its_deadline() {
     let mut client = server.plain().await;
     let ask = CopyRequest::from(&copy("a", "b").verify().id(ID));
     let _copying = client.copy(ask).await.expect("begun");
-    let watch = timed("2S", WatchOperationRequest { id: ID.to_owned() });
+    let watch = timed("5S", WatchOperationRequest { id: ID.to_owned() });
     assert_eq!(end(client.watch_operation(watch).await).await, Kind::Timeout);
-    let watch = timed("2S", WatchOperationsRequest::default());
+    let watch = timed("5S", WatchOperationsRequest::default());
     assert_eq!(end(client.watch_operations(watch).await).await, Kind::Timeout);
     let state = server.rest().operation(ID).await.expect("an operation");
     assert!(state.starts_with("Copy Running "), "{state}");

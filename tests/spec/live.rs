@@ -130,7 +130,7 @@ async fn a_caller_of_rest_who_hangs_up_cancels_his_copy() {
 #[tokio::test]
 async fn the_timeout_of_rest_is_504() {
     let (_gate, server) = stage().await;
-    let mut caller = copy_over_rest(&server, "&timeout=1", "").await;
+    let mut caller = copy_over_rest(&server, "&timeout=4", "").await;
     let answer = caller.answer().await;
     assert_eq!(answer.status, 504);
     assert_eq!(answer.json()["Error"]["Code"], "FABRIC_E_TIMEOUT");

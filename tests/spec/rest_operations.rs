@@ -35,6 +35,16 @@ async fn event(connection: &mut Connection) -> Option<Event> {
     })
 }
 
+/// Reads on to the last event of an answer.
+async fn done(connection: &mut Connection) -> Event {
+    loop {
+        let event = event(connection).await.expect("an event");
+        if event.name == "done" {
+            return event;
+        }
+    }
+}
+
 /// Opens a stream of events and sees the head of its answer.
 async fn events(
     server: &Server,
@@ -116,12 +126,7 @@ async fn a_copy_that_fails_later_is_done_with_its_error() {
     server.expect("is corrupt");
     gate.flip();
     let mut connection = events(&server, COPY, Some(BODY), &[]).await;
-    let last = loop {
-        let event = event(&mut connection).await.expect("an event");
-        if event.name == "done" {
-            break event;
-        }
-    };
+    let last = done(&mut connection).await;
     assert_eq!(last.data["State"], "Failed");
     assert_eq!(last.data["Error"]["Code"], "FABRIC_E_CORRUPTED_IMAGE_STORE_OBJECT_FOUND");
     let message = last.data["Error"]["Message"].as_str().expect("a message");
@@ -132,13 +137,8 @@ async fn a_copy_that_fails_later_is_done_with_its_error() {
 #[tokio::test]
 async fn a_copy_whose_time_passes_is_done_as_cancelled() {
     let (_gate, server) = behind().await;
-    let mut connection = events(&server, &format!("{COPY}&timeout=1"), Some(BODY), &[]).await;
-    let last = loop {
-        let event = event(&mut connection).await.expect("an event");
-        if event.name == "done" {
-            break event;
-        }
-    };
+    let mut connection = events(&server, &format!("{COPY}&timeout=4"), Some(BODY), &[]).await;
+    let last = done(&mut connection).await;
     assert_eq!(last.data["State"], "Cancelled");
     assert_eq!(last.data["Error"]["Code"], "FABRIC_E_TIMEOUT");
 }
@@ -148,16 +148,13 @@ async fn the_time_of_a_caller_who_only_follows_does_not_end_the_copy() {
     let (gate, server) = behind().await;
     let mut owner = events(&server, COPY, Some(BODY), &[]).await;
     assert_eq!(event(&mut owner).await.expect("an event").name, "progress");
-    let mut follower = events(&server, &format!("{COPY}&timeout=1"), Some(BODY), &[]).await;
+    let mut follower = events(&server, &format!("{COPY}&timeout=4"), Some(BODY), &[]).await;
     assert_eq!(event(&mut follower).await.expect("an event").name, "progress");
     while let Some(event) = event(&mut follower).await {
         assert_eq!(event.name, "progress", "the copy has not ended");
     }
     gate.open();
-    let mut last = event(&mut owner).await.expect("an event");
-    while last.name != "done" {
-        last = event(&mut owner).await.expect("an event");
-    }
+    let last = done(&mut owner).await;
     assert_eq!(last.data["State"], "Succeeded");
 }
 
@@ -166,7 +163,7 @@ async fn a_watch_whose_time_passes_ends_without_an_event() {
     let (_gate, server) = behind().await;
     let _owner = events(&server, COPY, Some(BODY), &[]).await;
     for target in [OPERATION, ALL] {
-        let mut connection = events(&server, &format!("{target}?timeout=1"), None, &[]).await;
+        let mut connection = events(&server, &format!("{target}?timeout=4"), None, &[]).await;
         assert_eq!(event(&mut connection).await.expect("an event").name, "progress");
         while let Some(event) = event(&mut connection).await {
             assert_eq!(event.name, "progress", "{target}");
@@ -291,16 +288,11 @@ async fn a_copy_that_is_left_to_run_says_where_to_find_it() {
 #[tokio::test]
 async fn a_copy_that_is_left_to_run_keeps_its_time_limit() {
     let (_gate, server) = behind().await;
-    let target = format!("{COPY}&timeout=1");
+    let target = format!("{COPY}&timeout=4");
     let request = server.http().request("POST", &target).header("Prefer", "respond-async");
     assert_eq!(request.body(BODY.as_bytes()).send().await.status, 202);
     let mut connection = events(&server, OPERATION, None, &[]).await;
-    let last = loop {
-        let event = event(&mut connection).await.expect("an event");
-        if event.name == "done" {
-            break event;
-        }
-    };
+    let last = done(&mut connection).await;
     assert_eq!(last.data["State"], "Cancelled");
     assert_eq!(last.data["Error"]["Code"], "FABRIC_E_TIMEOUT");
 }

@@ -228,7 +228,7 @@ async fn a_call_of_http2_that_is_not_read_is_reset_alone() {
 
 #[tokio::test]
 async fn an_idle_connection_of_http2_is_closed() {
-    let bounds = Bounds { idle_time: STALL, ..Bounds::default() };
+    let bounds = Bounds { idle_time: Duration::from_secs(2), ..Bounds::default() };
     let fixture = Fixture::new(hello(), bounds).await;
     let io = hyper_util::rt::TokioIo::new(fixture.connect().await);
     let executor = hyper_util::rt::TokioExecutor::new();

@@ -154,7 +154,8 @@ async fn a_deadline_cancels_a_copy_and_nothing_has_changed() {
     fixture.upload("a/f", object(1)).await.unwrap();
     fixture.gate.close();
     let request = CopyRequest { verify: true, ..request("a", "b") };
-    let deadline = Some(Instant::now() + Duration::from_secs(1));
+    // In time enough to begin.
+    let deadline = Some(Instant::now() + Duration::from_secs(4));
     let copying = fixture
         .store
         .copy(request.clone(), false, Call { deadline, ..Call::default() })
