@@ -1,25 +1,15 @@
 """One caller tries to take the server away from others, in one way after the other."""
 
 import random
+import threading
 
 from .command import CommandCase
 from .crowd import OverRest, Worker
 from .hostile import BIG_FILE, WAYS, WIDE, WIDE_FOLDERS, Hostile
-from .test_overload import BIG_BYTES, MEMORY_KIB, NEIGHBOUR, memory, raise_open_files
+from .test_overload import BIG_BYTES, MEMORY_KIB, NEIGHBOUR, raise_open_files
 
-STEPS = 100
-
-
-class Countdown:
-    """Is over after some looks."""
-
-    def __init__(self, looks: int) -> None:
-        self._looks = looks
-
-    def is_set(self) -> bool:
-        """Whether it is over."""
-        self._looks -= 1
-        return self._looks < 0
+# How long each way is gone: the pools of the server are full by then.
+WAY_SECONDS = 3
 
 
 class HostileTest(CommandCase):
@@ -33,18 +23,25 @@ class HostileTest(CommandCase):
         for number, name in enumerate(WAYS):
             with self.subTest(name):
                 self.go(number, name)
+        # Those copies that may run have run.
+        self.assertIn("taken", self.rest.listing().folders)
         self.assertIn("clean: ", self.command("check", "--deep"))
 
     def go(self, number: int, name: str) -> None:
         """Goes one way while somebody works."""
+        self.server.forget_peak()
         hostile = Hostile(self.server.endpoint, [name])
         self.addCleanup(hostile.close)
         neighbour = Worker(
             number, OverRest(self.server.endpoint, NEIGHBOUR), random.Random(number)
         )
-        neighbour.run(Countdown(STEPS))
+        over = threading.Event()
+        timer = threading.Timer(WAY_SECONDS, over.set)
+        timer.start()
+        neighbour.run(over)
+        timer.join()
         hostile.close()
-        peak = memory(self.server.pid)
-        print(f"hostile: {name}: {peak // 1024} MiB at most so far", flush=True)
+        peak = self.server.memory()
+        print(f"hostile: {name}: {peak // 1024} MiB at most", flush=True)
         self.assertEqual(neighbour.tally.refused, 0)
         self.assertLess(peak, MEMORY_KIB)

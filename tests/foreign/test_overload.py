@@ -95,13 +95,6 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, most))
 
 
-def memory(process: int) -> int:
-    """The most memory that a process has had, in KiB."""
-    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    (value,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    return int(value)
-
-
 class OverloadTest(CommandCase):
     """A server and a crowd."""
 
@@ -133,7 +126,7 @@ class OverloadTest(CommandCase):
         hostile.close()
         stalled.close()
 
-        most = memory(self.server.pid)
+        most = self.server.memory()
         print(
             f"overload: {most // 1024} MiB at most, {tally.calls.total() / seconds:.0f} calls a"
             f" second, {tally.refused} refused, {stalled.cut} cut off;",
@@ -244,7 +237,7 @@ class OverloadTest(CommandCase):
 
         self.wait_until("all are told or stand still", stand_still)
         self.assertEqual(self.get_status("/health"), 200)
-        most = memory(self.server.pid)
+        most = self.server.memory()
         print(f"overload: {most // 1024} MiB with halves of messages", flush=True)
         self.assertLess(most, HALVES_KIB)
 
