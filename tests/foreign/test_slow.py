@@ -55,6 +55,7 @@ class SlowDiskTest(unittest.TestCase):
         with ThreadPoolExecutor(CLIENTS) as clients:
             stored = list(clients.map(self._fill, range(CLIENTS)))
         self.assertLessEqual(self._log_bytes(), LOG_BYTES_MAX)
+        self.assertGreater(sum(stored), 0)
         # Reads need no disk, and what was promised is in the log.
         self._compare(stored)
         fcntl.flock(self._gate, fcntl.LOCK_UN)
@@ -92,10 +93,15 @@ class SlowDiskTest(unittest.TestCase):
         return (self._data / "namespace.sqlite-wal").stat().st_size
 
     def _compare(self, stored: list[int]) -> None:
-        """Sees that each client has what was stored for it."""
+        """Sees that each client has what was stored for it, and the bytes of the last file."""
         rest = Rest(self._server.url)
         try:
             listed = rest.listing().folders
             self.assertEqual(listed, {str(client): files for client, files in enumerate(stored) if files})
+            for client, files in enumerate(stored):
+                chance = random.Random(client)
+                written = [chance.randbytes(FILE_BYTES) for _ in range(files)]
+                for number, data in [*enumerate(written)][-1:]:
+                    self.assertEqual(rest.content(f"{client}/{number}"), data)
         finally:
             rest.close()

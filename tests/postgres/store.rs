@@ -1,6 +1,6 @@
 //! A whole store on PostgreSQL, where its engine differs from SQLite's.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use imagestore::{
     blob::Blobs,
@@ -11,7 +11,7 @@ use imagestore::{
     store::{Call, Config, Incoming, Piece, Store},
 };
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     database::database,
@@ -163,6 +163,8 @@ async fn a_backup_moves_a_store_from_one_engine_to_the_other_and_back() {
 const WRITES: usize = 12;
 /// Writers at once.
 const WRITERS: usize = 8;
+/// Longer than that takes on any machine.
+const WRITE_TIME: Duration = Duration::from_mins(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_outlives_lost_connections() {
@@ -187,19 +189,22 @@ async fn what_was_acknowledged_outlives_lost_connections() {
     }
     let mut refused = 0;
     let mut cuts = 0;
-    while !writers.is_empty() {
-        if let Some(done) = writers.try_join_next() {
-            refused += done.expect("no panic");
-        } else {
-            let name = name.clone();
-            tokio::task::spawn_blocking(move || cut(&name)).await.expect("no panic");
-            cuts += 1;
-            // Some writes get through between two cuts, or nobody would ever be done.
-            while let Err(error) = try_upload(&store, &path("between"), b"cuts").await {
-                assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+    let write = async {
+        while !writers.is_empty() {
+            if let Some(done) = writers.try_join_next() {
+                refused += done.expect("no panic");
+            } else {
+                let name = name.clone();
+                tokio::task::spawn_blocking(move || cut(&name)).await.expect("no panic");
+                cuts += 1;
+                // Some writes get through between two cuts, or nobody would ever be done.
+                while let Err(error) = try_upload(&store, &path("between"), b"cuts").await {
+                    assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+                }
             }
         }
-    }
+    };
+    timeout(WRITE_TIME, write).await.expect("all is written");
     println!("{cuts} cuts, {refused} calls refused");
     let expected = (WRITERS * WRITES + 1) as i64;
     let info = store.info(Call::default()).await.expect("measured");
