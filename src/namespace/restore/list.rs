@@ -107,22 +107,44 @@ impl List {
             return Err(other_size());
         }
         let etag = long.list.etag();
-        let sql = "SELECT 1 FROM content WHERE etag = $1";
-        if !tx.exists(sql, params![&etag])? {
+        let Some(found) = tx.first("SELECT id FROM content WHERE etag = $1", params![&etag])?
+        else {
             set_identity(tx, long.content, &etag, digest.as_ref())?;
             return Ok(long.content);
-        }
+        };
         // Something was stored or is being deleted that has the same parts; it may be damaged.
-        let sql = "SELECT p.id, p.size, p.digest FROM content_part c JOIN part p ON p.id = c.part
-                   WHERE c.content = $1 ORDER BY c.start";
-        let rows = tx.all(sql, params![long.content])?;
-        let rows = rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?, row.digest(2)?)));
-        let (content, _) = find_or_insert_content(tx, &rows.collect::<Result<Vec<_>>>()?, digest)?;
+        let content = found.int(0)?;
+        if has_list_of(tx, content, (long.content, long.count))? {
+            let sql = "UPDATE content SET size = $1, digest = COALESCE($2, digest) WHERE id = $3";
+            tx.execute(sql, params![size, digest.as_ref(), content])?;
+        } else {
+            heal(tx, long.content, digest)?;
+        }
         pin::pin(tx, owner, Ref::content(content))?;
         pin::transfer(tx, owner, Ref::content(long.content))?;
         enqueue_if_unreferenced(tx, Ref::content(long.content))?;
         Ok(content)
     }
+}
+
+/// Whether a content has the list of another one, of so many parts. No list is taken into memory.
+fn has_list_of(tx: &mut Tx<'_>, content: i64, (other, count): (i64, usize)) -> Result<bool> {
+    let all = "SELECT COUNT(*) FROM content_part WHERE content = $1";
+    let same = "SELECT COUNT(*) FROM content_part a
+                JOIN content_part b ON b.content = $2 AND b.start = a.start AND b.part = a.part
+                WHERE a.content = $1";
+    let all = tx.one(all, params![content])?.count(0)?;
+    let same = tx.one(same, params![content, other])?.count(0)?;
+    Ok((all, same) == (count as i64, count as i64))
+}
+
+/// Writes the list of a content to the damaged one that has its etag. It takes both into memory.
+fn heal(tx: &mut Tx<'_>, from: i64, digest: Option<Digest>) -> Result<()> {
+    let sql = "SELECT p.id, p.size, p.digest FROM content_part c JOIN part p ON p.id = c.part
+               WHERE c.content = $1 ORDER BY c.start";
+    let rows = tx.all(sql, params![from])?;
+    let rows = rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?, row.digest(2)?)));
+    find_or_insert_content(tx, &rows.collect::<Result<Vec<_>>>()?, digest).map(drop)
 }
 
 /// Makes a content of a few parts.

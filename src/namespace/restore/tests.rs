@@ -44,6 +44,7 @@ impl Fixture {
         let (added, counts) = self.store.job(|tx| Ok(build.add(tx, step)));
         self.most.statements = self.most.statements.max(counts.statements);
         self.most.written = self.most.written.max(counts.written);
+        self.most.rows_at_once = self.most.rows_at_once.max(counts.rows_at_once);
         added
     }
 
@@ -96,6 +97,20 @@ fn a_long_list_is_written_in_steps() {
     let file = NewFile { path, replaces: Replaces::File, parts, digest: None };
     fixture.store.job(|tx| put_file(tx, &file));
     assert_eq!(fixture.number("SELECT COUNT(*) FROM content"), 1);
+}
+
+#[test]
+fn a_long_list_that_is_there_is_used() {
+    let mut fixture = Fixture::new();
+    for _ in 0..2 {
+        fixture.list(MANY).unwrap();
+        fixture.content(MANY + 1).unwrap();
+    }
+    // Neither list was in memory.
+    assert!(fixture.most.rows_at_once <= 1, "{:?}", fixture.most);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM content WHERE etag IS NOT NULL"), 1);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM garbage WHERE kind = 2"), 1);
+    assert_eq!(fixture.build.contents[0].id, fixture.build.contents[1].id);
 }
 
 #[test]
