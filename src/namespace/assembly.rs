@@ -9,16 +9,13 @@ use crate::{
     error::{Error, Kind, Result},
     model::{Digest, Replaces, StorePath},
     namespace::{
-        content::{self, NewFile, hash_part},
+        content::{self, ListedPart, NewFile, Summary},
         garbage::{Ref, enqueue_if_unreferenced},
         pin::{self, Owner},
         sql::{Tx, params},
         tree::{self, File},
     },
 };
-
-/// A part of a list: its row, its size and its digest.
-pub type Listed = (i64, i64, Digest);
 
 /// A list of parts whose content can be made visible.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,30 +39,9 @@ pub struct Cursor {
 
 impl Cursor {
     /// Goes on behind a page of parts.
-    pub fn pass(&mut self, page: &[Listed]) {
+    pub fn pass(&mut self, page: &[ListedPart]) {
         self.parts += page.len();
         self.start = page.iter().fold(self.start, |end, (_, size, _)| end.saturating_add(*size));
-    }
-}
-
-/// The etag and size of a list, as far as it has come.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    hasher: blake3::Hasher,
-    pub(super) size: i64,
-}
-
-impl Summary {
-    /// Adds a page of parts.
-    pub fn add(&mut self, page: &[Listed]) {
-        for (_, size, digest) in page {
-            hash_part(&mut self.hasher, *size, digest);
-            self.size = self.size.saturating_add(*size);
-        }
-    }
-
-    pub(super) fn etag(&self) -> Digest {
-        self.hasher.finalize().into()
     }
 }
 
@@ -91,7 +67,7 @@ pub fn begin(tx: &mut Tx<'_>, owner: &Owner, list: &Summary) -> Result<(Assemble
 ///
 /// # Errors
 /// Those of the engine.
-pub fn has(tx: &mut Tx<'_>, content: i64, at: Cursor, page: &[Listed]) -> Result<bool> {
+pub fn has(tx: &mut Tx<'_>, content: i64, at: Cursor, page: &[ListedPart]) -> Result<bool> {
     let sql = "SELECT start, part FROM content_part WHERE content = $1 AND start >= $2
                ORDER BY start LIMIT $3";
     let rows = tx.all(sql, params![content, at.start, page.len().max(1) as i64])?;
@@ -112,7 +88,7 @@ pub fn write(
     owner: &Owner,
     assembled: &Assembled,
     at: Cursor,
-    page: &[Listed],
+    page: &[ListedPart],
 ) -> Result<()> {
     pin::check_one(tx, owner, Ref::content(assembled.content))?;
     let mut end = at;

@@ -38,6 +38,9 @@ pub enum Place {
     Stored,
 }
 
+/// A part of a list: its row, its size and its digest.
+pub type ListedPart = (i64, i64, Digest);
+
 /// What a download needs of a part.
 #[derive(Clone, Debug)]
 pub struct PartRow {
@@ -167,16 +170,28 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
     Ok(id)
 }
 
-/// The digest of a list of parts: what tells contents apart.
-fn etag(parts: &[(i64, i64, Digest)]) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    for (_, size, digest) in parts {
-        hash_part(&mut hasher, *size, digest);
-    }
-    hasher.finalize().into()
+/// The etag and size of a list of parts, as far as it has come. The etag tells contents apart.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    hasher: blake3::Hasher,
+    pub(super) size: i64,
 }
 
-/// Adds a part to the digest of a list of parts.
+impl Summary {
+    /// Adds a page of parts.
+    pub fn add(&mut self, page: &[ListedPart]) {
+        for (_, size, digest) in page {
+            hash_part(&mut self.hasher, *size, digest);
+            self.size = self.size.saturating_add(*size);
+        }
+    }
+
+    pub(super) fn etag(&self) -> Digest {
+        self.hasher.finalize().into()
+    }
+}
+
+/// Adds a part to the etag of a list of parts.
 pub(super) fn hash_part(hasher: &mut blake3::Hasher, size: i64, digest: &Digest) {
     hasher.update(&size.to_le_bytes());
     hasher.update(&digest.0);
@@ -186,11 +201,12 @@ pub(super) fn hash_part(hasher: &mut blake3::Hasher, size: i64, digest: &Digest)
 /// damaged of the one that is there becomes what it was.
 pub(super) fn find_or_insert_content(
     tx: &mut Tx<'_>,
-    parts: &[(i64, i64, Digest)],
+    parts: &[ListedPart],
     digest: Option<Digest>,
 ) -> Result<(i64, i64)> {
-    let etag = etag(parts);
-    let size = parts.iter().map(|(_, size, _)| size).sum();
+    let mut list = Summary::default();
+    list.add(parts);
+    let (etag, size) = (list.etag(), list.size);
     // A content without parts is known to be empty, a single part's digest is the file's.
     let digest = digest.or(match parts {
         [] => Some(Digest::of(&[])),
@@ -239,7 +255,7 @@ pub(super) fn insert_list(
     tx: &mut Tx<'_>,
     content: i64,
     mut start: i64,
-    parts: &[(i64, i64, Digest)],
+    parts: &[ListedPart],
 ) -> Result<()> {
     for (part, size, _) in parts {
         let sql = "INSERT INTO content_part (content, start, part) VALUES ($1, $2, $3)";
@@ -250,7 +266,7 @@ pub(super) fn insert_list(
 }
 
 /// Writes the list of parts of a content anew, unless it is the one that is there.
-fn restore_list(tx: &mut Tx<'_>, content: i64, parts: &[(i64, i64, Digest)]) -> Result<()> {
+fn restore_list(tx: &mut Tx<'_>, content: i64, parts: &[ListedPart]) -> Result<()> {
     let sql = "SELECT start, part FROM content_part WHERE content = $1 ORDER BY start";
     let rows = tx.all(sql, params![content])?;
     let mut is_same = rows.len() == parts.len();

@@ -7,8 +7,8 @@ use crate::{
     limits::LIST_STEP_ROWS,
     model::SessionId,
     namespace::{
-        assembly::{self, Assembled, Cursor, Listed, Summary},
-        content::{self, Part},
+        assembly::{self, Assembled, Cursor},
+        content::{self, ListedPart, Part, Summary},
         pin::Owner,
         session,
         sql::Tx,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Where the parts of a list come from: some of those from a place on, at most
 /// [`LIST_STEP_ROWS`]; none behind the last.
-pub(super) type Source = Arc<dyn Fn(&mut Tx<'_>, Cursor) -> Result<Vec<Listed>> + Send + Sync>;
+pub(super) type Source = Arc<dyn Fn(&mut Tx<'_>, Cursor) -> Result<Vec<ListedPart>> + Send + Sync>;
 
 /// What is left of a session whose file was built, whether that was committed or not. Dropped, its pieces
 /// are dropped in steps if it was, and its digest is looked for.

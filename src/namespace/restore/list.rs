@@ -8,8 +8,9 @@ use crate::{
     limits::{RESTORE_STEP_ROWS, TOTAL_MAX, UPLOAD_PARTS_MAX},
     model::Digest,
     namespace::{
-        assembly::{Listed, Summary},
-        content::{find_or_insert_content, insert_list, new_content, set_identity},
+        content::{
+            ListedPart, Summary, find_or_insert_content, insert_list, new_content, set_identity,
+        },
         garbage::{Ref, enqueue_if_unreferenced},
         pin::{self, Owner},
         restore::{Made, damaged},
@@ -168,7 +169,7 @@ fn short(
 }
 
 /// The parts of these numbers, as a list has them.
-fn listed(numbers: &[usize], parts: &[Made]) -> Result<Vec<Listed>> {
+fn listed(numbers: &[usize], parts: &[Made]) -> Result<Vec<ListedPart>> {
     let listed = |number: &usize| {
         let part = parts.get(*number)?;
         Some((part.id, part.size, part.digest?))

@@ -5,8 +5,9 @@ use crate::{
     limits::{EXPIRE_ROWS, LIST_STEP_ROWS, TOTAL_MAX},
     model::{Conditions, Replaces, SessionId, StorePath},
     namespace::{
-        assembly::{self, Assembled, Cursor, Listed},
-        condition, content,
+        assembly::{self, Assembled, Cursor},
+        condition,
+        content::{self, ListedPart},
         counted::Counted,
         garbage::{Ref, enqueue_if_unreferenced},
         pin::Owner,
@@ -32,7 +33,7 @@ impl Long {
     ///
     /// # Errors
     /// `Busy` if the session has changed since, `Corrupt` if its pieces are not the whole file.
-    pub fn page(&self, tx: &mut Tx<'_>, at: Cursor) -> Result<Vec<Listed>> {
+    pub fn page(&self, tx: &mut Tx<'_>, at: Cursor) -> Result<Vec<ListedPart>> {
         if !find(tx, self.id)?.is_some_and(|session| self.is(&session)) {
             return Err(changed(self.id));
         }
@@ -143,7 +144,7 @@ fn put_short(
 
 /// The next parts of a complete session, without a gap and as long as the file: a damaged session must not
 /// become a file of other bytes.
-fn page(tx: &mut Tx<'_>, id: SessionId, total: i64, at: Cursor) -> Result<Vec<Listed>> {
+fn page(tx: &mut Tx<'_>, id: SessionId, total: i64, at: Cursor) -> Result<Vec<ListedPart>> {
     let sql =
         "SELECT p.id, p.size, p.digest, c.start FROM upload_chunk c JOIN part p ON p.id = c.part
                WHERE c.session = $1 AND c.start >= $2 ORDER BY c.start LIMIT $3";

@@ -6,7 +6,7 @@ use crate::{
     model::{CheckRequest, ChunkRange, SessionId},
     namespace::{
         assembly::{self, Cursor},
-        content::{self, Part, Place},
+        content::{self, ListedPart, Part, Place},
         pin::Owner,
         session::{self, Built, Long, Outcome, Sent},
     },
@@ -67,7 +67,7 @@ impl Fixture {
         Built { session, owner, list }
     }
 
-    async fn page(&self, long: Long, at: Cursor) -> Result<Vec<assembly::Listed>> {
+    async fn page(&self, long: Long, at: Cursor) -> Result<Vec<ListedPart>> {
         self.store.0.engine.read(None, move |tx: &mut Tx<'_>| long.page(tx, at)).await
     }
 
