@@ -4,7 +4,7 @@
 //!
 //! Data flows one way: request → [`rest`] (for REST) → [`grpc`] → [`store`] → [`namespace`] and
 //! [`blob`]. There is one backend. What REST can do, gRPC can do, because the gateway has no other way
-//! to the store than the generated client.
+//! to the store than the generated trait of the service ([`wire::backend`]).
 //!
 //! # Code map
 //!
@@ -17,7 +17,7 @@
 //! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash` |
 //! | [`blob`] | immutable parts in an object store | `crash`, `budget` |
 //! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget` |
-//! | [`wire`] | generated messages, error ↔ status | `offload` |
+//! | [`wire`] | generated messages, the service as the gateway calls it, error ↔ status | `offload` |
 //! | [`grpc`] | the service | `store`, `wire`, `budget`, `offload` |
 //! | [`rest`] | the gateway | `wire`, `budget`, `offload` |
 //! | [`web`] | the embedded page | nobody |

@@ -10,10 +10,7 @@ use tonic::Streaming;
 
 use crate::{
     error::{Error, Kind, Result},
-    grpc::{
-        streams::{Answers, stopping},
-        transfers,
-    },
+    grpc::{streams::stopping, transfers},
     model::{
         BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Digest,
         FileVersion, Taken, Totals,
@@ -21,6 +18,7 @@ use crate::{
     offload,
     store::{Backup, Call, Piece, Store},
     wire::{
+        backend::Answers,
         convert::{micros, timestamp},
         status::{from_error, kind_of_broken_body},
         v1::{

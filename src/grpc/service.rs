@@ -1,5 +1,7 @@
 //! The rpcs of `imagestore.v1.ImageStore`.
 
+use std::sync::Arc;
+
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 
@@ -9,16 +11,16 @@ use crate::{
         backups,
         call::call,
         long::{Long, Offloaded},
-        messages,
-        streams::{self, Answers},
-        transfers,
+        messages, streams, transfers,
     },
     limits::{COMPRESSED_BYTES_MIN, MESSAGE_BYTES_MAX, OFFLOAD_BYTES_MIN},
     model::{CheckRequest, Digest, OperationId, SessionId, StorePath},
     offload,
     store::{AllUpdates, Store},
     wire::{
-        LAST_CHANGE, status,
+        LAST_CHANGE,
+        backend::{Answers, Backend},
+        status,
         v1::{
             self, CancelOperationRequest, CommitUploadSessionRequest, CommitUploadSessionResponse,
             CopyRequest, DeleteRequest, DeleteResponse, DeleteUploadSessionRequest,
@@ -41,6 +43,11 @@ const ENTRY_BYTES: usize = 64;
 pub struct Service(Store);
 
 impl Service {
+    /// Serves a store to the gateway in this process.
+    pub fn backend(store: Store) -> Backend {
+        Arc::new(Self(store))
+    }
+
     /// Serves a store.
     pub fn new(store: Store) -> Offloaded<ImageStoreServer<Self>> {
         let server = ImageStoreServer::new(Self(store))

@@ -3,10 +3,8 @@
 //! Each is polled by its caller and buffers nothing of its own: a slow caller slows nobody, and a
 //! caller that leaves drops the stream and what it follows.
 
-use std::pin::Pin;
-
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -14,11 +12,8 @@ use crate::{
     error::{Error, Kind, Result},
     grpc::messages,
     store::{AllUpdates, Call, Checking, Copying, Download, Updates},
-    wire::{status::from_error, v1},
+    wire::{backend::Answers, status::from_error, v1},
 };
-
-/// A stream of answers.
-pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The error for a stream that ends because the server does.
 pub(super) fn stopping() -> Error {

@@ -1,51 +1,47 @@
 //! One call of a REST client: what it asks for, and the backend that answers.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
+use futures::TryStreamExt;
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use tokio::time::Instant;
-use tonic::{Request, Status, codec::Streaming};
-use tower::{ServiceExt, util::BoxCloneSyncService};
+use tonic::Request;
 
 use super::{Backend, answer::Failure, api_version::ApiVersion, query::Query};
-use crate::{
-    budget::Peer,
-    error::Error,
-    limits,
-    wire::{
-        request::{self, Id},
-        v1::image_store_client::ImageStoreClient,
-    },
-};
+use crate::{budget::Peer, error::Error, limits, wire::backend::Answers};
 
-/// The client of the backend. Its service has an error of its own, because with a boxed one the
-/// compiler does not see that the client's futures can be sent to another thread.
-pub(super) type Client = ImageStoreClient<
-    BoxCloneSyncService<
-        http::Request<tonic::body::Body>,
-        http::Response<tonic::body::Body>,
-        Status,
-    >,
->;
-
-/// Makes the client of a peer, for whom the backend works.
-pub(super) fn client(backend: Backend, peer: Peer) -> Client {
-    let carry = move |mut request: http::Request<_>| {
-        request.extensions_mut().insert(peer);
-        with_id(request)
-    };
-    let backend = backend.map_err(Status::from_error).map_request(carry);
-    Client::new(BoxCloneSyncService::new(backend))
-        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
+/// The backend, as it works for a peer.
+#[derive(Clone)]
+pub(super) struct Client {
+    /// The backend.
+    pub(super) backend: Backend,
+    /// For whom it works.
+    pub(super) peer: Peer,
 }
 
-/// Has the backend work under the id of the request that it is called for.
-fn with_id(mut request: http::Request<tonic::body::Body>) -> http::Request<tonic::body::Body> {
-    if let Some(id) = Id::current() {
-        request.headers_mut().insert(request::HEADER, id.value().clone());
+impl Client {
+    /// A request without a deadline.
+    pub(super) fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(self.peer);
+        request
     }
-    request
+
+    /// A request for a further piece of an answer that has begun, with a time of its own: the client takes
+    /// the pieces at its pace.
+    pub(super) fn further<M>(&self, message: M) -> Request<M> {
+        let mut request = self.request(message);
+        request.set_timeout(limits::REST_TIMEOUT_DEFAULT);
+        request
+    }
+}
+
+impl Deref for Client {
+    type Target = <Backend as Deref>::Target;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.backend
+    }
 }
 
 /// What every call needs.
@@ -83,22 +79,18 @@ impl Call {
 
     /// A request that the backend ends at the deadline.
     pub(super) fn plain<M>(&self, message: M) -> Request<M> {
-        let mut request = Request::new(message);
+        let mut request = self.client.request(message);
         request.set_timeout(self.time_left());
-        request
-    }
-
-    /// A request for a further piece of an answer that has begun, with a time of its own: the client takes
-    /// the pieces at its pace.
-    pub(super) fn further<M>(message: M) -> Request<M> {
-        let mut request = Request::new(message);
-        request.set_timeout(limits::REST_TIMEOUT_DEFAULT);
         request
     }
 
     /// A request that has a deadline only if the caller asked for one.
     pub(super) fn watched<M>(&self, message: M) -> Request<M> {
-        if self.query.timeout().is_some() { self.plain(message) } else { Request::new(message) }
+        if self.query.timeout().is_some() {
+            self.plain(message)
+        } else {
+            self.client.request(message)
+        }
     }
 
     /// Whether the caller wants events instead of an answer: it names them, and likes nothing better.
@@ -146,8 +138,8 @@ fn accepted(headers: &HeaderMap, kind: &str) -> Option<f64> {
 }
 
 /// The first message of a stream: a call that is refused fails here.
-pub(super) async fn first<M>(stream: &mut Streaming<M>) -> Result<M, Failure> {
-    stream.message().await?.ok_or_else(broken)
+pub(super) async fn first<M>(stream: &mut Answers<M>) -> Result<M, Failure> {
+    stream.try_next().await?.ok_or_else(broken)
 }
 
 /// The failure of a backend that breaks its own contract.
@@ -168,7 +160,11 @@ mod tests {
     use tower::{BoxError, service_fn};
 
     use super::*;
-    use crate::wire::v1::StatRequest;
+    use crate::wire::{
+        backend::remote,
+        request::{self, Id},
+        v1::StatRequest,
+    };
 
     #[tokio::test]
     async fn the_backend_is_told_for_whom_it_works() {
@@ -181,10 +177,11 @@ mod tests {
             async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
         });
         let peer = Peer::from(std::net::IpAddr::from([10, 0, 0, 1]));
-        let mut client = client(BoxCloneSyncService::new(backend), peer);
+        let client = Client { backend: remote(backend), peer };
         let id = HeaderValue::from_static("mine");
         let asked = Id::of(&HeaderMap::from_iter([(request::HEADER, id.clone())]));
-        asked.run(client.stat(StatRequest::default())).await.expect_err("no answer");
+        let request = client.request(StatRequest::default());
+        asked.run(client.stat(request)).await.expect_err("no answer");
         assert_eq!(seen.lock().expect("no panic").clone(), Some((peer, id)));
     }
 

@@ -17,7 +17,7 @@ use futures::{Stream, StreamExt, stream};
 use headers::HeaderMapExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::time::timeout_at;
-use tonic::{Request, Status, codec::Streaming};
+use tonic::Status;
 
 use super::{
     answer::{self, Failure},
@@ -29,7 +29,10 @@ use super::{
 use crate::{
     error::{Error, Kind},
     limits::RANGE_TRIES,
-    wire::v1::{DownloadRequest, DownloadResponse, Entry, EntryKind, StatRequest},
+    wire::{
+        backend::Answers,
+        v1::{DownloadRequest, DownloadResponse, Entry, EntryKind, StatRequest},
+    },
 };
 
 /// Answers the bytes, or some of them. Where the file is replaced between a look at it and its download,
@@ -151,7 +154,7 @@ async fn whole(call: &Call, path: &str) -> Result<Response, Failure> {
 /// Describes the file of a path, as a download of it would find it.
 async fn file(call: &Call, path: &str) -> Result<Entry, Failure> {
     let request = call.plain(StatRequest { path: path.to_owned() });
-    let found = call.client.clone().stat(request).await.map_err(|error| {
+    let found = call.client.stat(request).await.map_err(|error| {
         let failure = Failure::from(error);
         if failure.kind == Kind::PathNotFound {
             return failure.told_as(Kind::FileNotFound);
@@ -204,11 +207,11 @@ fn value(text: String) -> Result<HeaderValue, Failure> {
 async fn begin(
     call: &Call,
     request: DownloadRequest,
-) -> Result<(DownloadResponse, Streaming<DownloadResponse>), Failure> {
-    let mut client = call.client.clone();
+) -> Result<(DownloadResponse, Answers<DownloadResponse>), Failure> {
     // The deadline is for the first bytes only, so it is not the backend's: that one is for all.
     let begin = async {
-        let mut messages = client.download(Request::new(request)).await?.into_inner();
+        let request = call.client.request(request);
+        let mut messages = call.client.download(request).await?.into_inner();
         let begun = first(&mut messages).await?;
         Ok::<_, Failure>((begun, messages))
     };
@@ -218,7 +221,7 @@ async fn begin(
 }
 
 /// The body of a length that begins with some bytes.
-fn body(length: u64, begun: Bytes, messages: Streaming<DownloadResponse>) -> Body {
+fn body(length: u64, begun: Bytes, messages: Answers<DownloadResponse>) -> Body {
     let rest = messages.map(|message| message.map(|message| message.data));
     let messages = stream::once(async { Ok(begun) }).chain(rest);
     Body::from_stream(exactly(length, messages.boxed()))

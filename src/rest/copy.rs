@@ -4,9 +4,8 @@
 //! and that cancels the copy.
 
 use axum::response::Response;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use tonic::codec::Streaming;
 
 use super::{
     answer::{self, Failure},
@@ -21,6 +20,7 @@ use crate::{
     error::Error,
     offload,
     wire::{
+        backend::Answers,
         request::Id,
         v1::{CopyRequest, GetOperationRequest, Operation, OperationState},
     },
@@ -51,9 +51,9 @@ pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, 
 
 /// Answers when the copy has ended.
 async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
-    let mut stream = call.client.clone().copy(call.plain(request)).await?.into_inner();
+    let mut stream = call.client.copy(call.plain(request)).await?.into_inner();
     let mut last = first(&mut stream).await?;
-    while let Some(operation) = stream.message().await? {
+    while let Some(operation) = stream.try_next().await? {
         last = operation;
     }
     if last.state() != OperationState::Succeeded {
@@ -66,7 +66,7 @@ async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
 
 /// Answers with events. A copy that is refused answers as a plain one.
 async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> {
-    let mut stream = call.client.clone().copy(call.watched(request)).await?.into_inner();
+    let mut stream = call.client.copy(call.watched(request)).await?.into_inner();
     let begun = first(&mut stream).await?;
     let operations = follow(call.client, begun, stream);
     Ok(events::one(&call.head.headers, operations))
@@ -77,11 +77,11 @@ async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> 
 fn follow(
     client: Client,
     begun: Operation,
-    stream: Streaming<Operation>,
+    stream: Answers<Operation>,
 ) -> impl Stream<Item = Result<Operation, Failure>> + Send {
     let rest = stream::unfold(Some((stream, client, begun.clone())), |state| async move {
         let (mut stream, client, last) = state?;
-        match stream.message().await {
+        match stream.try_next().await {
             Ok(Some(operation)) => Some((Ok(operation.clone()), Some((stream, client, operation)))),
             Ok(None) => None,
             Err(_) => outcome(client, last).await.transpose().map(|outcome| (outcome, None)),
@@ -92,8 +92,9 @@ fn follow(
 
 /// The last state of an operation whose stream failed, as the backend keeps it. `None` where it has not
 /// ended.
-async fn outcome(mut client: Client, last: Operation) -> Result<Option<Operation>, Failure> {
-    let kept = client.get_operation(Call::further(GetOperationRequest { id: last.id })).await?;
+async fn outcome(client: Client, last: Operation) -> Result<Option<Operation>, Failure> {
+    let request = client.further(GetOperationRequest { id: last.id });
+    let kept = client.get_operation(request).await?;
     Ok(Some(kept.into_inner()).filter(events::has_ended))
 }
 
@@ -101,11 +102,11 @@ async fn outcome(mut client: Client, last: Operation) -> Result<Option<Operation
 async fn respond_async(call: Call, mut request: CopyRequest) -> Result<Response, Failure> {
     let limited = call.query.timeout().is_some();
     request.detached = !limited;
-    let mut stream = call.client.clone().copy(call.watched(request)).await?.into_inner();
+    let mut stream = call.client.copy(call.watched(request)).await?.into_inner();
     let begun = first(&mut stream).await?;
     if limited {
         // The caller's time limit is that of the backend's call, so somebody has to hold that.
-        tokio::spawn(Id::carry(async move { while let Ok(Some(_)) = stream.message().await {} }));
+        tokio::spawn(Id::carry(async move { while let Ok(Some(_)) = stream.try_next().await {} }));
     }
     let mut response = answer::json(StatusCode::ACCEPTED, &json::Operation::new(&begun));
     // Relative to the address of the call, so that it holds below the prefix of a proxy as well.
@@ -122,10 +123,10 @@ async fn respond_async(call: Call, mut request: CopyRequest) -> Result<Response,
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use tower::{BoxError, service_fn, util::BoxCloneSyncService};
+    use tower::{BoxError, service_fn};
 
     use super::*;
-    use crate::{budget::Peer, rest::call::client};
+    use crate::{budget::Peer, wire::backend::remote};
 
     #[tokio::test]
     async fn who_asks_after_a_broken_stream_does_not_wait_for_ever() {
@@ -135,7 +136,7 @@ mod tests {
             *seen.lock().expect("no panic") = request.headers().get("grpc-timeout").cloned();
             async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
         });
-        let client = client(BoxCloneSyncService::new(backend), Peer::default());
+        let client = Client { backend: remote(backend), peer: Peer::default() };
         // Nor is an end made up for him.
         outcome(client, Operation::default()).await.expect_err("nobody knows");
         assert!(asked.lock().expect("no panic").is_some());

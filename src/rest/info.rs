@@ -20,13 +20,13 @@ use crate::{
 pub(super) async fn delete(call: Call, path: String) -> Result<Response, Failure> {
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
     let request = DeleteRequest { path, if_match, if_unmodified_since, if_none_match };
-    call.client.clone().delete(call.plain(request)).await?;
+    call.client.delete(call.plain(request)).await?;
     Ok(answer::empty())
 }
 
 /// The size of a folder; an empty path is the root.
 pub(super) async fn folder_size(call: Call, path: String) -> Result<Response, Failure> {
-    let found = call.client.clone().stat(call.plain(StatRequest { path })).await?;
+    let found = call.client.stat(call.plain(StatRequest { path })).await?;
     let entry = present(found.into_inner().entry)?;
     let size = FolderSize { store_relative_path: entry.path, folder_size: Text(entry.size_bytes) };
     Ok(answer::json(StatusCode::OK, &size))
@@ -34,7 +34,7 @@ pub(super) async fn folder_size(call: Call, path: String) -> Result<Response, Fa
 
 /// The space that the store uses.
 pub(super) async fn info(call: Call) -> Result<Response, Failure> {
-    let info = call.client.clone().get_store_info(call.plain(GetStoreInfoRequest {})).await?;
+    let info = call.client.get_store_info(call.plain(GetStoreInfoRequest {})).await?;
     Ok(answer::json(StatusCode::OK, &Info::new(info.get_ref())))
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> 
 /// Answers that the client has the listing, if it does.
 async fn unchanged(call: &Call, path: &str) -> Result<Option<Response>, Failure> {
     let request = call.plain(StatRequest { path: path.to_owned() });
-    let found = call.client.clone().stat(request).await?.into_inner();
+    let found = call.client.stat(request).await?.into_inner();
     let is_known = Validators::of_listing(&found.change_tag).is_known(&call.head.headers);
     if found.change_tag.is_empty() || !is_known {
         return Ok(None);
@@ -71,7 +71,7 @@ async fn paged(call: &Call, path: String) -> Result<Response, Failure> {
     let token = call.query.continuation_token()?;
     let token = token.map(|token| name_below(&path, &token)).transpose()?.unwrap_or_default();
     let request = call.plain(ask(&path, token, limits::LIST_PAGE_MAX));
-    let page = call.client.clone().list(request).await?.into_inner();
+    let page = call.client.list(request).await?.into_inner();
     let bytes = page.encoded_len();
     let (token, version) = (continuation_token(&path, &page.next_page_token), call.version);
     let change_tag = page.change_tag.clone();
@@ -159,8 +159,8 @@ impl Pages {
             // The database may be so fast that page would follow on page, with nobody served in between.
             tokio::task::yield_now().await;
         }
-        let request = if is_first { call.plain(ask) } else { Call::further(ask) };
-        let mut page = call.client.clone().list(request).await?.into_inner();
+        let request = if is_first { call.plain(ask) } else { call.client.further(ask) };
+        let mut page = call.client.list(request).await?.into_inner();
         let change_tag = std::mem::take(&mut page.change_tag);
         let bytes = page.encoded_len();
         let write = move || text.write(&page).map(|out| (text, out));
@@ -262,10 +262,10 @@ mod tests {
     use futures::FutureExt;
     use tonic::codec::{BufferSettings, SingleMessageCompressionOverride};
     use tonic_prost::ProstCodec;
-    use tower::{BoxError, service_fn, util::BoxCloneSyncService};
+    use tower::{BoxError, service_fn};
 
     use super::*;
-    use crate::{budget::Peer, error::Kind, rest::call::client};
+    use crate::{budget::Peer, error::Kind, rest::call::Client, wire::backend::remote};
 
     /// Writes a listing of so many entries, of which every second one is a folder, and returns it and the
     /// most bytes of folders that were kept.
@@ -320,7 +320,7 @@ mod tests {
             );
             Ok::<_, BoxError>(http::Response::new(tonic::body::Body::new(page)))
         });
-        let client = client(BoxCloneSyncService::new(backend), Peer::default());
+        let client = Client { backend: remote(backend), peer: Peer::default() };
         let (head, ()) = http::Request::new(()).into_parts();
         let query = crate::rest::query::parse("");
         let (version, arrived) = (ApiVersion::NEWEST, tokio::time::Instant::now());

@@ -4,8 +4,8 @@
 //! `$` ends a path, a wrong verb is 400, and every answer has upstream's body and reason phrase. So
 //! one catch-all parses the path itself.
 //!
-//! **Invariants:** the gateway knows only the generated client, never the store, so that it can stand
-//! before a remote backend as well; a REST request that is dropped drops its call; every error is
+//! **Invariants:** the gateway knows only the generated messages and the trait of the service, never the store,
+//! so that it can stand before a remote backend as well ([`Backend`]); a REST request that is dropped drops its call; every error is
 //! the documented JSON.
 
 pub mod api_version;
@@ -44,17 +44,16 @@ use axum::{
 };
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 use tokio::{sync::watch, time::Instant};
-use tower::{ServiceExt, util::BoxCloneSyncService};
+use tower::ServiceExt;
 
-use self::{answer::Failure, api_version::ApiVersion, call::Call, payload::Payload, route::Route};
-use crate::{budget::Peer, error::Error};
-
-/// The gRPC service behind the gateway: in process or remote.
-pub type Backend = BoxCloneSyncService<
-    http::Request<tonic::body::Body>,
-    http::Response<tonic::body::Body>,
-    tower::BoxError,
->;
+use self::{
+    answer::Failure,
+    api_version::ApiVersion,
+    call::{Call, Client},
+    payload::Payload,
+    route::Route,
+};
+use crate::{budget::Peer, error::Error, wire::backend::Backend};
 
 /// What the gateway is told by the server around it.
 #[derive(Debug)]
@@ -129,7 +128,7 @@ impl Gateway {
         };
         let arrived = Instant::now();
         let peer = head.extensions.get::<Peer>().copied().unwrap_or_default();
-        let client = call::client(self.backend.clone(), peer);
+        let client = Client { backend: Arc::clone(&self.backend), peer };
         let call = Call { client, head, query, version, arrived };
         dispatch(call, route, payload).await
     }

@@ -31,7 +31,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
         page_token: call.query.continuation_token()?.unwrap_or_default(),
         state: state(&call)?.into(),
     };
-    let page = call.client.clone().list_operations(call.plain(request)).await?.into_inner();
+    let page = call.client.list_operations(call.plain(request)).await?.into_inner();
     let bytes = page.encoded_len();
     let write = move || {
         serde_json::to_vec(&json::Operations {
@@ -45,7 +45,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
 /// Follows all operations. A client that comes again is told first what it has missed; where that is no
 /// longer known, it is told to list the operations anew.
 async fn follow_all(call: Call) -> Result<Response, Failure> {
-    let mut client = call.client.clone();
+    let client = &call.client;
     let since = events::last_change(&call.head.headers);
     let watch = client.watch_operations(call.watched(WatchOperationsRequest { since })).await;
     let (stream, is_reset) = match watch {
@@ -78,20 +78,20 @@ pub(super) async fn get(call: Call, id: String) -> Result<Response, Failure> {
             return Ok(answer::no_content());
         }
         let request = call.watched(WatchOperationRequest { id });
-        let mut stream = call.client.clone().watch_operation(request).await?.into_inner();
+        let mut stream = call.client.watch_operation(request).await?.into_inner();
         let now = first(&mut stream).await?;
         let later = stream.map(|operation| operation.map_err(Failure::from));
         let operations = futures::stream::once(async { Ok(now) }).chain(later);
         return Ok(events::one(&call.head.headers, operations));
     }
     let request = call.plain(GetOperationRequest { id });
-    Ok(answer(call.client.clone().get_operation(request).await?.get_ref()))
+    Ok(answer(call.client.get_operation(request).await?.get_ref()))
 }
 
 /// Cancels an operation; answers when its outcome is known.
 pub(super) async fn cancel(call: Call, id: String) -> Result<Response, Failure> {
     let request = call.plain(CancelOperationRequest { id });
-    Ok(answer(call.client.clone().cancel_operation(request).await?.get_ref()))
+    Ok(answer(call.client.cancel_operation(request).await?.get_ref()))
 }
 
 /// The answer with one operation.

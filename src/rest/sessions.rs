@@ -44,7 +44,7 @@ fn parse_id(text: &str) -> Result<String, Error> {
 /// Describes the session that the query names; 204 where there is none.
 pub(super) async fn get(call: Call) -> Result<Response, Failure> {
     let request = call.plain(GetUploadSessionRequest { session_id: id(&call)? });
-    match call.client.clone().get_upload_session(request).await.map_err(Failure::from) {
+    match call.client.get_upload_session(request).await.map_err(Failure::from) {
         Ok(session) => sessions(vec![session.into_inner()], call.version).await,
         Err(Failure { kind: Kind::SessionNotFound, .. }) => Ok(answer::no_content()),
         Err(failure) => Err(failure),
@@ -56,7 +56,7 @@ pub(super) async fn get(call: Call) -> Result<Response, Failure> {
 pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> {
     let page_size = limits::RECORDS_PAGE_MAX.try_into().unwrap_or_default();
     let request = ListUploadSessionsRequest { path, page_size, page_token: String::new() };
-    let page = call.client.clone().list_upload_sessions(call.plain(request)).await?.into_inner();
+    let page = call.client.list_upload_sessions(call.plain(request)).await?.into_inner();
     if page.sessions.is_empty() {
         return Ok(answer::no_content());
     }
@@ -80,7 +80,7 @@ async fn sessions(
 pub(super) async fn delete(call: Call) -> Result<Response, Failure> {
     let session_id = id(&call).map_err(as_argument)?;
     let request = call.plain(DeleteUploadSessionRequest { session_id });
-    call.client.clone().delete_upload_session(request).await?;
+    call.client.delete_upload_session(request).await?;
     Ok(answer::empty())
 }
 
@@ -96,8 +96,7 @@ pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
         if_unmodified_since,
     });
     // Upstream tells an unknown session and an incomplete one alike.
-    let committed =
-        call.client.clone().commit_upload_session(request).await.map_err(as_argument)?;
+    let committed = call.client.commit_upload_session(request).await.map_err(as_argument)?;
     Ok(answer::stored(committed.get_ref().files_replaced))
 }
 

@@ -8,7 +8,8 @@
 //! has its size.
 //!
 //! Nothing of a body is read before the backend asks for it, which it does when it has judged path and
-//! conditions and has room: so a client that waits for `100 Continue` is not told to send in vain.
+//! conditions and has room: so a client that waits for `100 Continue` is not told to send in vain. The transport to a
+//! remote backend reads ahead, and asks at once.
 
 use std::{
     pin::{Pin, pin},
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use futures::Stream;
 use http::header;
 use tokio::sync::{mpsc, oneshot};
-use tonic::{Request, Status};
+use tonic::Status;
 
 use super::{
     answer::{self, Failure},
@@ -34,6 +35,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     limits,
+    wire::by_reference::streaming,
     wire::v1::{
         UploadChunkHeader, UploadChunkRequest, UploadFinish, UploadHeader, UploadRequest,
         upload_chunk_request, upload_request,
@@ -69,9 +71,9 @@ pub(super) async fn upload(
         let finish = UploadFinish { size_bytes: Some(size), ..UploadFinish::default() };
         Some(message(upload_request::Payload::Finish(finish)))
     };
-    let mut client = call.client;
+    let client = call.client;
     let stored = transfer(payload, digests, header, (data, finish), |messages| async move {
-        client.upload(Request::new(messages)).await
+        client.upload(client.request(streaming(messages))).await
     });
     Ok(answer::stored(stored.await?.get_ref().files_replaced))
 }
@@ -103,9 +105,9 @@ pub(super) async fn chunk(
         UploadChunkHeader { session_id, path, offset, length, total_bytes, timeout, if_exists };
     let header = message(upload_chunk_request::Payload::Header(header));
     let data = move |bytes| message(upload_chunk_request::Payload::Data(bytes));
-    let mut client = call.client;
+    let client = call.client;
     let stored = transfer(payload, digests, header, (data, |_| None), |messages| async move {
-        client.upload_chunk(Request::new(messages)).await
+        client.upload_chunk(client.request(streaming(messages))).await
     });
     stored.await?;
     Ok(answer::empty())
@@ -235,10 +237,9 @@ mod tests {
     use http::HeaderMap;
     use http_body_util::BodyExt;
     use tokio::sync::Notify;
-    use tower::util::BoxCloneSyncService;
 
     use super::*;
-    use crate::{budget::Peer, rest::call::client};
+    use crate::{budget::Peer, rest::call::Client, wire::backend::remote};
 
     /// Sends pieces to a backend that reads to the end; what it got, if it saw the end.
     async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<String> {
@@ -307,10 +308,10 @@ mod tests {
                 body.frame().await.expect("a header").expect("a frame");
                 judged.notified().await;
                 body.frame().await.expect("a piece").expect("a frame");
-                Ok(Status::aborted("seen").into_http())
+                Ok::<_, Status>(Status::aborted("seen").into_http())
             }
         });
-        let mut client = client(BoxCloneSyncService::new(backend), Peer::default());
+        let client = Client { backend: remote(backend), peer: Peer::default() };
         let body = stream::once(async move {
             read.store(true, SeqCst);
             Ok::<_, std::io::Error>(Bytes::from_static(b"a"))
@@ -321,7 +322,7 @@ mod tests {
         let (digests, messages) = (Digests::default(), (data, |_| None));
         let mut sent =
             Box::pin(transfer(&mut payload, digests, header, messages, |messages| async move {
-                client.upload(Request::new(messages)).await.map(drop)
+                client.upload(client.request(streaming(messages))).await.map(drop)
             }));
         for _ in 0..10 {
             assert!(sent.as_mut().now_or_never().is_none());

@@ -30,8 +30,7 @@ use std::{
 use axum::Router;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tower::{ServiceExt, util::BoxCloneSyncService};
+use tonic::{service::Routes, transport::Channel};
 use tracing::{info, warn};
 
 pub use bounds::Bounds;
@@ -50,6 +49,7 @@ use crate::{
     rest,
     store::{self, Store},
     web,
+    wire::backend,
 };
 
 /// The full name of the gRPC service.
@@ -132,6 +132,23 @@ impl Listener {
     }
 }
 
+/// What tests have in the place of something of a server.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Replaced {
+    /// The parts are kept here.
+    pub blobs: Option<Blobs>,
+    /// The gateway calls the service over its port, as one that stands before a remote service does.
+    pub calls_itself: bool,
+}
+
+/// A channel to the port of a server, which is not served yet.
+fn channel(listener: &Listener) -> Result<Channel, Error> {
+    let endpoint = Channel::from_shared(format!("http://{}", listener.address()));
+    let endpoint = endpoint.map_err(|error| Error::new("not an address").because(error))?;
+    Ok(endpoint.connect_lazy())
+}
+
 impl Server {
     /// Opens the store and wires the interfaces; clients that connect wait from the moment that the
     /// listener was bound.
@@ -141,7 +158,7 @@ impl Server {
     /// A data folder, database or blob folder that another server has open, or that cannot be read or
     /// written; a store of a newer format. What it has made by then is gone again, and no thread is left.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Error> {
-        Self::open(config, Listener::tcp(listener)?).await
+        Self::open(config, Listener::tcp(listener)?, Replaced::default()).await
     }
 
     /// The same for a client in this process, and for nobody else.
@@ -150,17 +167,10 @@ impl Server {
     ///
     /// As [`Server::start`].
     pub async fn start_private(config: &Config, connections: Connections) -> Result<Self, Error> {
-        Self::open(config, Listener::InProcess(connections)).await
+        Self::open(config, Listener::InProcess(connections), Replaced::default()).await
     }
 
-    async fn open(config: &Config, listener: Listener) -> Result<Self, Error> {
-        // Locked first: until then another server may be putting parts.
-        let locks = Locks::take(config)?;
-        let blobs = open_blobs(config).await?;
-        Self::build(config, locks, blobs, listener).await
-    }
-
-    /// The same over parts that are kept elsewhere. Only tests need it: no part of the API.
+    /// The same with some of it replaced. Only tests need it: no part of the API.
     ///
     /// # Errors
     ///
@@ -168,34 +178,29 @@ impl Server {
     #[doc(hidden)]
     pub async fn start_with(
         config: &Config,
-        blobs: Blobs,
+        replaced: Replaced,
         listener: TcpListener,
     ) -> Result<Self, Error> {
-        let locks = Locks::without_blobs(config)?;
-        Self::build(config, locks, (blobs, 0), Listener::tcp(listener)?).await
+        Self::open(config, Listener::tcp(listener)?, replaced).await
     }
 
-    async fn build(
-        config: &Config,
-        mut locks: Locks,
-        (blobs, leftovers): (Blobs, u64),
-        listener: Listener,
-    ) -> Result<Self, Error> {
+    async fn open(config: &Config, listener: Listener, replaced: Replaced) -> Result<Self, Error> {
+        // Locked first: until then another server may be putting parts.
+        let (mut locks, (blobs, leftovers)) = match replaced.blobs {
+            Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
+            None => (Locks::take(config)?, open_blobs(config).await?),
+        };
+        let remote = replaced.calls_itself.then(|| channel(&listener)).transpose()?;
         let stop = CancellationToken::new();
         let (ready, is_ready) = watch::channel(true);
         let grpc = grpc(is_ready.clone(), &stop)?;
         // Nothing fails after this.
         let store = open_store(config, blobs, leftovers).await?;
         locks.keep();
-        let service = Service::new(store.clone());
-        let grpc = grpc.add_service(service.clone());
+        let grpc = grpc.add_service(Service::new(store.clone()));
         let gateway = rest::Config { ready: is_ready, page: web::router() };
-        // The gateway calls the service in process: the true request and answer, without a socket.
-        let backend =
-            BoxCloneSyncService::new(ServiceExt::<http::Request<tonic::body::Body>>::map_err(
-                service,
-                |never| match never {},
-            ));
+        let in_process = || Service::backend(store.clone());
+        let backend = remote.map_or_else(in_process, backend::remote);
         let bounds = Bounds::default();
         let app =
             door(grpc.into_axum_router(), rest::router(backend, gateway), hosts(config), bounds)?;

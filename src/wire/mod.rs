@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** nothing here knows the store. `grpc` alone joins the two.
 
+pub mod backend;
+pub mod by_reference;
 pub mod codec;
 pub mod convert;
 pub mod request;

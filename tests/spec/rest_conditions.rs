@@ -4,9 +4,10 @@ use imagestore::{
     error::Kind,
     rest::{self, Config},
     web,
+    wire::backend::remote,
 };
 use tokio::{net::TcpListener, sync::watch};
-use tower::{Service, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{Service, ServiceExt, service_fn};
 
 use crate::harness::{Answer, Driver, Http, Server, fill};
 
@@ -93,7 +94,7 @@ async fn unsteady(server: &Server, times: usize) -> Http {
     });
     let (_, ready) = watch::channel(true);
     let config = Config { ready, page: web::router() };
-    let router = rest::router(BoxCloneSyncService::new(backend), config);
+    let router = rest::router(remote(backend), config);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {

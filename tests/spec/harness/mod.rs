@@ -17,7 +17,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use imagestore::{
     blob::Blobs,
-    server::{Server as Real, config::Config},
+    server::{Replaced, Server as Real, config::Config},
     wire::v1::image_store_client::ImageStoreClient,
 };
 use tempfile::TempDir;
@@ -52,6 +52,15 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
+/// Starts a server whose gateway calls the service over its port if `IMAGESTORE_TEST_REMOTE` is set, else in the
+/// process.
+async fn real(config: &Config, blobs: Option<Blobs>) -> Real {
+    let listener = TcpListener::bind(config.listen).await.expect("a port");
+    let calls_itself = std::env::var_os("IMAGESTORE_TEST_REMOTE").is_some();
+    let replaced = Replaced { blobs, calls_itself };
+    Real::start_with(config, replaced, listener).await.expect("started")
+}
+
 /// The generated client over a socket.
 pub(crate) type Client = ImageStoreClient<Channel>;
 
@@ -76,10 +85,8 @@ impl Server {
     pub(crate) async fn start_behind(gate: &Gate) -> Self {
         let log = Log::of_all();
         let (folder, config) = Self::settings();
-        let listener = TcpListener::bind(config.listen).await.expect("a port");
-        let blobs = Blobs::new(Arc::new(gate.clone()));
-        let server = Real::start_with(&config, blobs, listener).await.expect("started");
-        Self::run(server, folder, config, log)
+        let blobs = Some(Blobs::new(Arc::new(gate.clone())));
+        Self::run(real(&config, blobs).await, folder, config, log)
     }
 
     fn settings() -> (TempDir, Config) {
@@ -91,9 +98,7 @@ impl Server {
 
     async fn start_in(folder: TempDir, config: Config) -> Self {
         let log = Log::of_all();
-        let listener = TcpListener::bind(config.listen).await.expect("a port");
-        let server = Real::start(&config, listener).await.expect("started");
-        Self::run(server, folder, config, log)
+        Self::run(real(&config, None).await, folder, config, log)
     }
 
     fn run(server: Real, folder: TempDir, config: Config, log: Log) -> Self {
