@@ -7,6 +7,10 @@
 //! **Memory.** A piece is produced on demand, so none is buffered for a slow receiver. All downloads share one
 //! budget for parts in memory. When the budget is used up, a download whose client reads slowly or not at all
 //! drops its part and reads it again later, so that no slow client blocks others.
+//!
+//! A file of one message takes one look at the database, which finds the part as well, and no task ([`one`]).
+
+mod one;
 
 use bytes::Bytes;
 use tokio::{
@@ -17,6 +21,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
+use self::one::One;
 use crate::{
     budget::{Hold, Peer, Permit},
     error::{Error, Kind, Result, chain},
@@ -42,6 +47,23 @@ pub struct Download {
     pub stat: Stat,
     /// The bytes that are still to come.
     left: u64,
+    source: Source,
+}
+
+/// Where the bytes of a download come from.
+#[derive(Debug)]
+enum Source {
+    /// There are none.
+    Nothing,
+    /// The one part that has all of them.
+    One(Box<One>),
+    /// The task that sends them.
+    Sender(Sender),
+}
+
+/// The receiver of what a task sends.
+#[derive(Debug)]
+struct Sender {
     asks: mpsc::Sender<Ask>,
     asked: Option<oneshot::Receiver<Result<Bytes>>>,
     _here: DropGuard,
@@ -59,7 +81,12 @@ impl Download {
         if self.left == 0 {
             return None;
         }
-        let next = self.ask().await.unwrap_or_else(|| {
+        let next = match &mut self.source {
+            Source::Nothing => None,
+            Source::One(one) => one.read().await,
+            Source::Sender(sender) => sender.ask().await,
+        };
+        let next = next.unwrap_or_else(|| {
             let message = "the download stood still while others waited, or the server is stopping; \
                            try again";
             Err(Error::new(Kind::Busy, message))
@@ -68,7 +95,9 @@ impl Download {
         self.left = next.as_ref().map_or(0, |bytes| self.left.saturating_sub(bytes.len() as u64));
         Some(next)
     }
+}
 
+impl Sender {
     /// Asks for the next piece, unless that was done; nothing if the sender is gone.
     async fn ask(&mut self) -> Option<Result<Bytes>> {
         if self.asked.is_none() {
@@ -128,6 +157,7 @@ struct Held {
 }
 
 /// What a download sends.
+#[derive(Debug)]
 struct Plan {
     path: StorePath,
     content: i64,
@@ -152,7 +182,12 @@ impl Store {
         // Before the file is looked up: while it waits, the path may come to lead to another content.
         let turn = call.until(self.0.downloads.acquire(call.peer, 1)).await?;
         let at = path.clone();
-        let (file, stat) = self.0.engine.read(call.deadline, move |tx| find(tx, &at, etag)).await?;
+        let look = move |tx: &mut Tx<'_>| {
+            let (file, stat) = find(tx, &at, etag)?;
+            let part = one::part(tx, &file)?;
+            Ok((file, stat, part))
+        };
+        let (file, stat, part) = self.0.engine.read(call.deadline, look).await?;
         let size = file.size as u64;
         if offset > size {
             let message = format!("offset {offset} is beyond the {size} bytes of \"{path}\"");
@@ -168,12 +203,21 @@ impl Store {
             to: to as i64,
             peer: call.peer,
         };
+        let left = to - offset;
+        if left == 0 {
+            return Ok(Download { stat, left, source: Source::Nothing });
+        }
+        if let Some(part) = part {
+            let one = Box::new(One { store: self.clone(), plan, part });
+            return Ok(Download { stat, left, source: Source::One(one) });
+        }
         let (asks, open) = mpsc::channel(1);
         let (gone, store) = (CancellationToken::new(), self.clone());
         let here = gone.clone().drop_guard();
         let asking = Asks { queue: open, open: None, turn: turn.hold().clone() };
         self.spawn(async move { store.send(plan, asking, (gone, turn)).await });
-        Ok(Download { stat, left: to - offset, asks, asked: None, _here: here })
+        let sender = Sender { asks, asked: None, _here: here };
+        Ok(Download { stat, left, source: Source::Sender(sender) })
     }
 
     /// Sends a download, until it is done, its receiver is gone or has to give way, or the store closes.

@@ -1,8 +1,10 @@
 //! Downloads of what is deleted meanwhile, and of what is no longer what was stored.
 
+use futures::FutureExt;
+
 use super::*;
 use crate::{
-    limits::{DOWNLOAD_PARTS_PAGE, PART_BYTES_MAX},
+    limits::{DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PARTS_PAGE, INLINE_BYTES_MAX, PART_BYTES_MAX},
     model::{ChunkRange, SessionId},
     namespace::{
         content::{Part, Place},
@@ -176,6 +178,36 @@ async fn one_corrupt_file_does_not_keep_others_from_their_digests() {
     until("the good file has its digest", async || digest("good").await.is_some()).await;
     assert_eq!(digest("good").await, Some(expected));
     assert_eq!(digest("bad").await, None);
+}
+
+#[tokio::test]
+async fn a_file_of_one_message_takes_one_look_at_the_database_and_no_task() {
+    let fixture = Fixture::new().await;
+    for (name, size) in
+        [("empty", 0), ("inline", INLINE_BYTES_MAX), ("object", DOWNLOAD_MESSAGE_BYTES)]
+    {
+        let bytes = vec![7; size];
+        fixture.upload(name, bytes.clone()).await.unwrap();
+        fixture.idle().await;
+        let mut download = fixture.download(name).await;
+        assert_eq!(fixture.store.0.tasks.len(), fixture.background, "{name}");
+        if size > INLINE_BYTES_MAX {
+            assert_eq!(download.next().await.unwrap().unwrap(), bytes);
+        } else if size > 0 {
+            // What would wait for the database is not there at once.
+            let piece = download.next().now_or_never().expect("it is there");
+            assert_eq!(piece.unwrap().unwrap(), bytes);
+        }
+        assert!(download.next().await.is_none());
+        // A range of it as well.
+        if size > 0 {
+            let range = (3, Some(5));
+            let mut download =
+                fixture.store.download(&path(name), range, None, Call::default()).await.unwrap();
+            assert_eq!(download.next().await.unwrap().unwrap(), bytes[3..8]);
+            assert!(download.next().await.is_none());
+        }
+    }
 }
 
 /// More of them than the pool has parts: the last ones begin only because the first let go.

@@ -1,7 +1,7 @@
 //! Turns of those who stand still, where others need them.
 
 use super::*;
-use crate::limits::{BUDGET_RESERVE, BUDGET_STALL, OPERATIONS_RUNNING_MAX};
+use crate::limits::{BUDGET_RESERVE, BUDGET_STALL, DOWNLOAD_MESSAGE_BYTES, OPERATIONS_RUNNING_MAX};
 
 /// A call from one of the addresses of the tests.
 fn from(number: u8) -> Call {
@@ -40,7 +40,8 @@ async fn a_watcher_gives_way_to_those_of_others() {
 #[tokio::test(start_paused = true)]
 async fn a_download_that_nobody_reads_gives_way_to_those_of_others() {
     let fixture = Fixture::new().await;
-    fixture.upload("a", object(1)).await.unwrap();
+    // One of a message holds no turn until it is read.
+    fixture.upload("a", vec![7; DOWNLOAD_MESSAGE_BYTES + 1]).await.unwrap();
     let begin = |call| {
         let store = fixture.store.clone();
         async move { store.download(&path("a"), (0, None), None, call).await }
