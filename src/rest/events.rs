@@ -3,13 +3,14 @@
 //! Each event has one operation as its data: `progress` while it runs, `done` once it has ended. An event
 //! `reset` says that ends were missed which are no longer known: the client lists the operations anew.
 
-use std::{io, time::Duration};
+use std::io;
 
-use axum::{body::Body, response::Response};
-use bytes::Bytes;
+use axum::response::{
+    IntoResponse, Response,
+    sse::{Event, KeepAlive, Sse},
+};
 use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use tokio::time::timeout;
 
 use super::{
     answer::{self, Failure},
@@ -21,10 +22,6 @@ use crate::{
     wire::v1::{Operation, OperationState},
 };
 
-/// A comment, which clients ignore, so that both ends see that the other one lives.
-const KEEP_ALIVE: &[u8] = b":\n\n";
-/// Ends were missed. The empty id has the client forget the one that it knows.
-const RESET: &[u8] = b"event: reset\nid: \ndata: {}\n\n";
 /// What the id of the last event of an operation ends in.
 const END: &str = "-done";
 /// What the id of an event of all operations begins with.
@@ -55,7 +52,7 @@ where
             format!("{}-{counter}", operation.id)
         }
     };
-    answer(events(id, limits::EVENTS_KEEP_ALIVE, operations.boxed()))
+    answer(events(id, operations.boxed()))
 }
 
 /// The answer that follows all operations. An event's id is the highest change that the client has been
@@ -70,19 +67,25 @@ where
         last = last.max(operation.change);
         format!("{CHANGE}{last}")
     };
-    let reset = is_reset.then(|| Ok(Bytes::from_static(RESET)));
+    let reset = is_reset.then(|| Ok(reset()));
     // An id without data is no event; clients keep it.
-    let begun = Ok(Bytes::from(format!("id: {CHANGE}{begun_after}\n\n")));
-    let events = events(id, limits::EVENTS_KEEP_ALIVE, operations.boxed());
+    let begun = Ok(Event::default().id(format!("{CHANGE}{begun_after}")));
+    let events = events(id, operations.boxed());
     answer(stream::iter(reset.into_iter().chain([begun])).chain(events))
 }
 
-fn answer(events: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
-    // Proxies and clients learn at once that it has begun.
-    let begun = stream::once(async { Ok(Bytes::from_static(KEEP_ALIVE)) });
-    let mut response = Response::new(Body::from_stream(begun.chain(events)));
+/// Ends were missed. The empty id has the client forget the one that it knows.
+fn reset() -> Event {
+    Event::default().event("reset").id("").data("{}")
+}
+
+/// The answer with some events, and a comment at first and wherever none came for a while: clients ignore it, and
+/// both ends see that the other one lives.
+fn answer(events: impl Stream<Item = io::Result<Event>> + Send + 'static) -> Response {
+    let begun = stream::once(async { Ok(Event::DEFAULT_KEEP_ALIVE) });
+    let keep_alive = KeepAlive::new().interval(limits::EVENTS_KEEP_ALIVE);
+    let mut response = Sse::new(begun.chain(events)).keep_alive(keep_alive).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, answer::NOSNIFF);
@@ -111,42 +114,42 @@ pub(super) fn has_seen_the_end(headers: &HeaderMap, id: &str) -> bool {
     ended.is_some_and(|ended| ended.eq_ignore_ascii_case(id))
 }
 
-/// The events, and a comment wherever none came for a while. They end where the time passes that the
-/// client asked for. Where ends are missing that are no longer known, they end with an event that says so.
-/// Any other failure breaks the connection, and the client comes again.
+/// The events. They end where the time passes that the client asked for. Where ends are missing that are no
+/// longer known, they end with an event that says so. Any other failure breaks the connection, and the client
+/// comes again.
 fn events<S>(
     id: impl FnMut(&Operation) -> String + Send,
-    keep_alive: Duration,
     operations: S,
-) -> impl Stream<Item = io::Result<Bytes>> + Send
+) -> impl Stream<Item = io::Result<Event>> + Send
 where
     S: Stream<Item = Result<Operation, Failure>> + Send + Unpin,
 {
-    stream::unfold(Some((operations, id)), move |state| async move {
+    stream::unfold(Some((operations, id)), |state| async move {
         let (mut operations, mut id) = state?;
-        let event = match timeout(keep_alive, operations.next()).await {
-            Err(_) => Ok(Bytes::from_static(KEEP_ALIVE)),
-            Ok(Some(Ok(operation))) => event(&operation, &id(&operation)),
-            Ok(None | Some(Err(Failure { kind: Kind::Timeout, .. }))) => return None,
-            Ok(Some(Err(Failure { kind: Kind::ChangesForgotten, .. }))) => {
-                return Some((Ok(Bytes::from_static(RESET)), None));
+        let event = match operations.next().await {
+            Some(Ok(operation)) => event(&operation, id(&operation)),
+            None | Some(Err(Failure { kind: Kind::Timeout, .. })) => return None,
+            Some(Err(Failure { kind: Kind::ChangesForgotten, .. })) => {
+                return Some((Ok(reset()), None));
             }
-            Ok(Some(Err(failure))) => Err(io::Error::other(failure.message)),
+            Some(Err(failure)) => Err(io::Error::other(failure.message)),
         };
         Some((event, Some((operations, id))))
     })
 }
 
 /// One event.
-fn event(operation: &Operation, id: &str) -> io::Result<Bytes> {
+fn event(operation: &Operation, id: String) -> io::Result<Event> {
     let name = if has_ended(operation) { "done" } else { "progress" };
     let data = serde_json::to_string(&json::Operation::new(operation))
         .map_err(|error| io::Error::other(Failure::from(Error::internal(error)).message))?;
-    Ok(Bytes::from(format!("event: {name}\nid: {id}\ndata: {data}\n\n")))
+    Ok(Event::default().event(name).id(id).data(data))
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
     fn operation(state: OperationState) -> Operation {
@@ -206,14 +209,14 @@ mod tests {
         assert!(!has_seen_the_end(&headers("0190a9f1-done"), "0190a9f0"));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn silence_is_filled_and_does_not_count() {
-        let operations = stream::pending().boxed();
-        let id = |_: &Operation| String::new();
-        let mut events = std::pin::pin!(events(id, Duration::ZERO, operations));
-        for _ in 0..2 {
-            let comment = events.next().await.expect("an item").expect("a comment");
-            assert_eq!(comment, KEEP_ALIVE);
+        let mut body = one(&HeaderMap::new(), stream::pending()).into_body();
+        let begun = tokio::time::Instant::now();
+        for comments in 0..3 {
+            let comment = body.frame().await.expect("a frame").expect("a comment");
+            assert_eq!(comment.into_data().expect("data"), b":\n\n".as_slice());
+            assert_eq!(begun.elapsed(), comments * limits::EVENTS_KEEP_ALIVE);
         }
     }
 
@@ -221,7 +224,7 @@ mod tests {
     async fn a_failure_breaks_the_events() {
         let operations = stream::iter([Err(Failure::new(Kind::Busy, "gone"))]);
         let id = |_: &Operation| String::new();
-        let mut events = std::pin::pin!(events(id, limits::EVENTS_KEEP_ALIVE, operations));
+        let mut events = std::pin::pin!(events(id, operations));
         assert!(events.next().await.expect("an item").is_err());
     }
 
@@ -229,7 +232,7 @@ mod tests {
     async fn a_time_that_passes_ends_the_events() {
         let operations = stream::iter([Err(Failure::new(Kind::Timeout, "late"))]);
         let id = |_: &Operation| String::new();
-        let mut events = std::pin::pin!(events(id, limits::EVENTS_KEEP_ALIVE, operations));
+        let mut events = std::pin::pin!(events(id, operations));
         assert!(events.next().await.is_none());
     }
 
