@@ -35,8 +35,9 @@ use crate::{
     },
 };
 
-/// About what an entry of a listing takes on the wire.
-const ENTRY_BYTES: usize = 64;
+/// As how many bytes of work an entry of a listing counts: it is made, measured, written and dropped, which takes
+/// longer than its bytes do.
+const ENTRY_BYTES: usize = 512;
 
 /// The service over a store.
 #[derive(Clone, Debug)]
