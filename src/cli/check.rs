@@ -6,7 +6,7 @@ use crate::{
     cli::{
         Failure,
         args::Check,
-        json,
+        json::Json,
         output::Output,
         text::{bytes, count},
     },
@@ -27,7 +27,7 @@ pub(super) async fn check(
     let mut last = CheckResponse::default();
     while let Some(mut report) = check.next().await? {
         for finding in std::mem::take(&mut report.findings) {
-            output.print_and_flush(&json::finding(&finding), line(&finding))?;
+            output.print_and_flush(&Json(&finding), line(&finding))?;
         }
         if !output.is_json() && !report.done && shown.elapsed() >= limits::PROGRESS_LINE_EVERY {
             shown = Instant::now();
@@ -35,7 +35,7 @@ pub(super) async fn check(
         }
         last = report;
     }
-    output.print_and_flush(&json::check(&last), summary(&last))?;
+    output.print_and_flush(&Json(&last), summary(&last))?;
     if last.findings_total == 0 {
         return Ok(());
     }

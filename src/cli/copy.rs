@@ -12,7 +12,7 @@ use crate::{
         Failure,
         args::Copy,
         interrupt::Interrupt,
-        json,
+        json::OperationJson,
         many::Failures,
         output::Output,
         place,
@@ -140,7 +140,7 @@ async fn follow(
             return Ok(operation);
         }
         if output.is_json() {
-            output.print_and_flush(&json::operation(&operation), "")?;
+            output.print_and_flush(&OperationJson(&operation), "")?;
         }
         meter.show(progress::of(&operation), Instant::now(), output);
     }
@@ -155,7 +155,7 @@ fn print_outcome(
 ) -> Result<(), Failure> {
     match operation.state() {
         OperationState::Succeeded | OperationState::Running => {
-            Ok(output.print_and_flush(&json::operation(operation), summary(operation, kept))?)
+            Ok(output.print_and_flush(&OperationJson(operation), summary(operation, kept))?)
         }
         OperationState::Failed | OperationState::Cancelled | OperationState::Unspecified => {
             let state = text::state(operation.state());
@@ -211,7 +211,7 @@ async fn cancel(
     match outcome {
         Ok(Ok(operation)) => {
             if output.is_json() {
-                output.print_and_flush(&json::operation(&operation), "")?;
+                output.print_and_flush(&OperationJson(&operation), "")?;
             }
             Err(Failure::Said(format!("cancelled the copy {id}; nothing has changed")))
         }

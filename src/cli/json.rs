@@ -3,56 +3,111 @@
 //! The names are those of the proto, in snake case, and so are the values of its enums; 64-bit numbers
 //! are numbers (all are below 2^53), times are RFC 3339 in UTC, and what is absent is null.
 
+use std::{borrow::Cow, sync::LazyLock};
+
+use prost::{Message, Name};
+use prost_reflect::{
+    DescriptorError, DescriptorPool, DynamicMessage, Kind, MessageDescriptor, SerializeOptions,
+};
+use serde::{Serialize, Serializer, ser::Error};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::text::instant,
     client::{
         backup::{Backed, Restored},
         transfer::Moved,
     },
-    wire::v1::{
-        CheckResponse, DeleteResponse, Entry, Finding, GetStoreInfoResponse, Operation,
-        StatResponse, Usage,
+    wire::{
+        DESCRIPTOR,
+        v1::{DeleteResponse, Entry, Operation},
     },
 };
 
-/// A file or a folder.
-pub(super) fn entry(entry: &Entry) -> Value {
-    json!({
-        "path": entry.path,
-        "kind": entry.kind().as_str_name(),
-        "size_bytes": entry.size_bytes,
-        "file_count": entry.file_count,
-        "modified_at": entry.modified_at.as_ref().and_then(instant),
-        "version": entry.version.as_ref().map(|version| json!({
-            "epoch_data_loss_number": version.epoch_data_loss_number,
-            "epoch_configuration_number": version.epoch_configuration_number,
-            "version_number": version.version_number,
-        })),
-        "digest": entry.digest,
-        "etag": entry.etag,
-    })
+/// The descriptor of the API.
+static API: LazyLock<Result<DescriptorPool, DescriptorError>> =
+    LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR));
+
+const OPTIONS: SerializeOptions = SerializeOptions::new()
+    .stringify_64_bit_integers(false)
+    .use_proto_field_name(true)
+    .skip_default_fields(false);
+
+/// A message of the API as JSON, by its descriptor.
+#[derive(Debug)]
+pub(super) struct Json<'a, M>(pub(super) &'a M);
+
+impl<M: Message + Name> Serialize for Json<'_, M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        value(self.0).map_err(S::Error::custom)?.serialize(serializer)
+    }
 }
 
-/// A path that was described.
-pub(super) fn description(answer: &StatResponse) -> Value {
-    json!({
-        "entry": answer.entry.as_ref().map(entry),
-        "has_mark_file": answer.has_mark_file,
-        "change_tag": answer.change_tag,
-    })
+/// # Errors
+/// A descriptor that is broken.
+fn value<M: Message + Name>(message: &M) -> serde_json::Result<Value> {
+    let api = API.as_ref().map_err(serde_json::Error::custom)?;
+    let name = M::full_name();
+    let descriptor = api.get_message_by_name(&name);
+    let descriptor = descriptor.ok_or_else(|| serde_json::Error::custom(name))?;
+    let bytes = message.encode_to_vec();
+    let message = DynamicMessage::decode(descriptor.clone(), bytes.as_slice());
+    let message = message.map_err(serde_json::Error::custom)?;
+    let mut value = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS)?;
+    add_absent(&mut value, &descriptor);
+    Ok(value)
+}
+
+/// Adds null for each field of a message that is absent.
+fn add_absent(value: &mut Value, descriptor: &MessageDescriptor) {
+    // A time is a text.
+    let Value::Object(fields) = value else { return };
+    for field in descriptor.fields() {
+        let value = fields.entry(field.name()).or_insert(Value::Null);
+        let Kind::Message(below) = field.kind() else { continue };
+        if let Some(items) = value.as_array_mut() {
+            for item in items {
+                add_absent(item, &below);
+            }
+        } else {
+            add_absent(value, &below);
+        }
+    }
+}
+
+/// An operation. Its error is a code and a message: what its details are depends on the server.
+#[derive(Debug)]
+pub(super) struct OperationJson<'a>(pub(super) &'a Operation);
+
+impl Serialize for OperationJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut operation = self.0.clone();
+        if let Some(error) = &mut operation.error {
+            error.details.clear();
+        }
+        let mut value = value(&operation).map_err(S::Error::custom)?;
+        if let Some(error) = value.get_mut("error").and_then(Value::as_object_mut) {
+            error.remove("details");
+        }
+        value.serialize(serializer)
+    }
 }
 
 /// A file that was moved: the entry, and the file on this side as `local`.
-pub(super) fn moved(moved: &Moved) -> Value {
-    let mut value = entry(&moved.entry);
-    let local = moved.local.as_ref().map(|local| local.to_string_lossy());
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("local".to_owned(), json!(local));
-        fields.insert("files_replaced".to_owned(), json!(moved.files_replaced));
+#[derive(Debug, Serialize)]
+pub(super) struct MovedFile<'a> {
+    #[serde(flatten)]
+    entry: Json<'a, Entry>,
+    local: Option<Cow<'a, str>>,
+    files_replaced: Option<u64>,
+}
+
+/// A file that was moved.
+pub(super) fn moved(moved: &Moved) -> MovedFile<'_> {
+    MovedFile {
+        entry: Json(&moved.entry),
+        local: moved.local.as_ref().map(|local| local.to_string_lossy()),
+        files_replaced: moved.files_replaced,
     }
-    value
 }
 
 /// What was deleted, and where.
@@ -61,74 +116,6 @@ pub(super) fn deleted(path: &str, answer: &DeleteResponse) -> Value {
         "path": path,
         "files_deleted": answer.files_deleted,
         "bytes_deleted": answer.bytes_deleted,
-    })
-}
-
-/// An operation.
-pub(super) fn operation(operation: &Operation) -> Value {
-    json!({
-        "id": operation.id,
-        "kind": operation.kind().as_str_name(),
-        "state": operation.state().as_str_name(),
-        "source": operation.source,
-        "destination": operation.destination,
-        "files_done": operation.files_done,
-        "files_total": operation.files_total,
-        "bytes_done": operation.bytes_done,
-        "bytes_total": operation.bytes_total,
-        "files_skipped": operation.files_skipped,
-        "bytes_skipped": operation.bytes_skipped,
-        "current_path": operation.current_path,
-        "started_at": operation.started_at.as_ref().and_then(instant),
-        "updated_at": operation.updated_at.as_ref().and_then(instant),
-        "finished_at": operation.finished_at.as_ref().and_then(instant),
-        "error": operation.error.as_ref().map(|error| json!({
-            "code": error.code,
-            "message": error.message,
-        })),
-        "skip_files_unmatched": operation.skip_files_unmatched,
-        "files_replaced": operation.files_replaced,
-        "change": operation.change,
-    })
-}
-
-/// The space that the store uses.
-pub(super) fn info(info: &GetStoreInfoResponse) -> Value {
-    json!({
-        "logical": info.logical.as_ref().map(usage),
-        "unique": info.unique.as_ref().map(usage),
-        "on_disk": info.on_disk.as_ref().map(usage),
-        "staging": info.staging.as_ref().map(usage),
-        "garbage": info.garbage.as_ref().map(usage),
-        "metadata_bytes": info.metadata_bytes,
-        "disk_capacity_bytes": info.disk_capacity_bytes,
-        "disk_available_bytes": info.disk_available_bytes,
-        "folder_count": info.folder_count,
-        "registered": info.registered.as_ref().map(usage),
-    })
-}
-
-/// How far a check is; what it found are objects of their own.
-pub(super) fn check(report: &CheckResponse) -> Value {
-    json!({
-        "rows_checked": report.rows_checked,
-        "objects_checked": report.objects_checked,
-        "bytes_read": report.bytes_read,
-        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
-        "findings_total": report.findings_total,
-        "findings_repaired": report.findings_repaired,
-        "done": report.done,
-    })
-}
-
-/// What a check found.
-pub(super) fn finding(finding: &Finding) -> Value {
-    json!({
-        "kind": finding.kind().as_str_name(),
-        "message": finding.message,
-        "paths": finding.paths,
-        "more_paths": finding.more_paths,
-        "repaired": finding.repaired,
     })
 }
 
@@ -155,48 +142,44 @@ pub(super) fn restored(restored: &Restored) -> Value {
     })
 }
 
-fn usage(usage: &Usage) -> Value {
-    json!({ "used_bytes": usage.used_bytes, "file_count": usage.file_count })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::{EntryKind, OperationKind, OperationState};
+    use crate::wire::v1::{
+        CheckResponse, EntryKind, Finding, GetStoreInfoResponse, OperationKind, OperationState,
+        StatResponse, Usage,
+    };
 
-    /// The names of the fields of a message, from the descriptor that reflection serves.
-    fn fields(message: &str) -> Vec<String> {
-        use prost::Message as _;
-        let set = prost_types::FileDescriptorSet::decode(crate::wire::DESCRIPTOR).expect("a set");
-        let file = set.file.iter().find(|file| file.package() == "imagestore.v1").expect("ours");
-        let message = file.message_type.iter().find(|found| found.name() == message).expect("it");
-        let mut names: Vec<_> = message.field.iter().map(|field| field.name().to_owned()).collect();
-        names.sort();
-        names
-    }
-
-    fn keys(value: &Value) -> Vec<String> {
-        let mut keys: Vec<_> = value.as_object().expect("an object").keys().cloned().collect();
-        keys.sort();
-        keys
+    fn shown(value: impl Serialize) -> Value {
+        serde_json::to_value(value).expect("JSON")
     }
 
     #[test]
     fn every_field_of_a_message_is_there_under_its_name() {
-        assert_eq!(keys(&entry(&Entry::default())), fields("Entry"));
-        assert_eq!(keys(&description(&StatResponse::default())), fields("StatResponse"));
-        assert_eq!(keys(&operation(&Operation::default())), fields("Operation"));
-        assert_eq!(keys(&info(&GetStoreInfoResponse::default())), fields("GetStoreInfoResponse"));
-        assert_eq!(keys(&check(&CheckResponse::default())), fields("CheckResponse"));
-        assert_eq!(keys(&finding(&Finding::default())), fields("Finding"));
-        let mut of_delete = fields("DeleteResponse");
-        of_delete.push("path".to_owned());
-        assert_eq!(keys(&deleted("a", &DeleteResponse::default())), of_delete);
+        let usage = || Some(Usage { used_bytes: 1, file_count: 2 });
+        let info = GetStoreInfoResponse { logical: usage(), ..GetStoreInfoResponse::default() };
+        let info = shown(Json(&info));
+        assert_eq!(info["logical"], json!({ "used_bytes": 1, "file_count": 2 }));
+        assert_eq!((&info["unique"], &info["folder_count"]), (&Value::Null, &0.into()));
+        let report =
+            CheckResponse { findings: vec![Finding::default()], ..CheckResponse::default() };
+        let finding = json!({
+            "kind": "FINDING_KIND_UNSPECIFIED",
+            "message": "",
+            "paths": [],
+            "more_paths": false,
+            "repaired": false,
+        });
+        assert_eq!(shown(Json(&report))["findings"], json!([finding]));
+        let stat = StatResponse { entry: Some(Entry::default()), ..StatResponse::default() };
+        assert_eq!(shown(Json(&stat))["entry"]["version"], Value::Null);
+        let deleted = deleted("a", &DeleteResponse { files_deleted: 1, bytes_deleted: 2 });
+        assert_eq!(deleted, json!({ "path": "a", "files_deleted": 1, "bytes_deleted": 2 }));
     }
 
     #[test]
     fn an_operation_keeps_its_values() {
-        let value = operation(&Operation {
+        let value = shown(OperationJson(&Operation {
             id: "id".to_owned(),
             kind: OperationKind::Copy.into(),
             state: OperationState::Failed.into(),
@@ -205,10 +188,10 @@ mod tests {
             error: Some(tonic_types::Status {
                 code: 5,
                 message: "gone".to_owned(),
-                details: Vec::new(),
+                details: vec![prost_types::Any::default()],
             }),
             ..Operation::default()
-        });
+        }));
         assert_eq!(value["kind"], "OPERATION_KIND_COPY");
         assert_eq!(value["state"], "OPERATION_STATE_FAILED");
         assert_eq!(value["bytes_total"], 9_007_199_254_740_992_u64);
@@ -225,7 +208,8 @@ mod tests {
             size_bytes: 3,
             ..Entry::default()
         };
-        let value = moved(&Moved { entry, local: Some("/x/b".into()), files_replaced: Some(3) });
+        let moved = Moved { entry, local: Some("/x/b".into()), files_replaced: Some(3) };
+        let value = shown(super::moved(&moved));
         assert_eq!(value["path"], "a/b");
         assert_eq!(value["local"], "/x/b");
         assert_eq!(value["files_replaced"], 3);

@@ -8,7 +8,7 @@ use crate::{
     cli::{
         Failure,
         args::State,
-        json,
+        json::OperationJson,
         output::Output,
         progress::{self, Meter},
         text::{self, bytes, files, second, work},
@@ -37,9 +37,9 @@ pub(super) async fn watch(
             if let Some(mut meter) = meters.remove(&operation.id) {
                 meter.end(output);
             }
-            output.print(&json::operation(&operation), line(&operation))?;
+            output.print(&OperationJson(&operation), line(&operation))?;
         } else if output.is_json() {
-            output.print(&json::operation(&operation), "")?;
+            output.print(&OperationJson(&operation), "")?;
         } else {
             let meter = meters
                 .entry(operation.id.clone())
@@ -71,7 +71,7 @@ pub(super) async fn list(
     loop {
         let page = client.operations(state, &token).await?;
         for operation in &page.operations {
-            output.print(&json::operation(operation), line(operation))?;
+            output.print(&OperationJson(operation), line(operation))?;
         }
         output.flush()?;
         token = page.next_page_token;
@@ -84,7 +84,7 @@ pub(super) async fn list(
 /// Cancels an operation.
 pub(super) async fn cancel(client: &Client, id: &str, output: &mut Output) -> Result<(), Failure> {
     let operation = client.cancel(id).await?;
-    Ok(output.print_and_flush(&json::operation(&operation), line(&operation))?)
+    Ok(output.print_and_flush(&OperationJson(&operation), line(&operation))?)
 }
 
 /// An operation as a line: id, state, start, work, and what came of it.

@@ -4,7 +4,7 @@ use crate::{
     cli::{
         Failure,
         args::{Delete, List},
-        json,
+        json::{self, Json},
         many::Failures,
         output::Output,
         text::{self, bytes, files, second},
@@ -20,7 +20,7 @@ pub(super) async fn list(client: &Client, args: &List, output: &mut Output) -> R
         let page = client.list(&args.path, &token).await?;
         for entry in &page.entries {
             let line = if args.long { long(entry) } else { short(entry) };
-            output.print(&json::entry(entry), line)?;
+            output.print(&Json(entry), line)?;
         }
         output.flush()?;
         token = page.next_page_token;
@@ -46,11 +46,10 @@ fn long(entry: &Entry) -> String {
 /// Describes a path.
 pub(super) async fn stat(client: &Client, path: &str, output: &mut Output) -> Result<(), Failure> {
     let answer = client.stat(path).await?;
-    let value = json::description(&answer);
-    let entry = answer.entry.unwrap_or_default();
     if output.is_json() {
-        return Ok(output.print(&value, "")?);
+        return Ok(output.print(&Json(&answer), "")?);
     }
+    let entry = answer.entry.unwrap_or_default();
     let size = format!("{} ({} bytes)", bytes(entry.size_bytes), entry.size_bytes);
     let mut rows = vec![("path", text::path(&entry.path).to_owned())];
     if entry.kind() == EntryKind::Folder {
@@ -119,7 +118,7 @@ async fn delete_one(
 pub(super) async fn info(client: &Client, output: &mut Output) -> Result<(), Failure> {
     let info = client.info().await?;
     if output.is_json() {
-        return Ok(output.print(&json::info(&info), "")?);
+        return Ok(output.print(&Json(&info), "")?);
     }
     let usage = |usage: Option<Usage>, what: &str| {
         let usage = usage.unwrap_or_default();

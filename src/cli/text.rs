@@ -27,11 +27,6 @@ pub(super) fn second(time: Option<&Timestamp>) -> String {
         .map_or_else(|| "-".to_owned(), |time| time.to_string())
 }
 
-/// A time with all its digits, in UTC.
-pub(super) fn instant(time: &Timestamp) -> Option<String> {
-    jiff::Timestamp::new(time.seconds, time.nanos).ok().map(|time| time.to_string())
-}
-
 /// A path, where the empty one is the root.
 pub(super) fn path(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
@@ -90,8 +85,6 @@ mod tests {
     fn times_are_in_utc() {
         let time = Timestamp { seconds: 1_700_000_000, nanos: 123_000_000 };
         assert_eq!(second(Some(&time)), "2023-11-14T22:13:20Z");
-        assert_eq!(instant(&time).as_deref(), Some("2023-11-14T22:13:20.123Z"));
         assert_eq!(second(None), "-");
-        assert_eq!(instant(&Timestamp { seconds: i64::MAX, nanos: 0 }), None);
     }
 }
