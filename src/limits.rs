@@ -80,6 +80,8 @@ pub const DOWNLOAD_MESSAGE_BYTES: usize = 64 * KIB;
 pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
 /// An answer from which on it is compressed, where its caller takes that.
 pub const COMPRESSED_BYTES_MIN: usize = KIB;
+/// How many times as long it takes to compress bytes as it takes to hash them.
+pub const COMPRESSION_WORK: usize = 16;
 /// The largest question after health, and to reflection.
 pub const QUESTION_BYTES_MAX: usize = KIB;
 

@@ -17,12 +17,12 @@ use http_body_util::BodyExt;
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
-use crate::{error::Error, offload, wire::status};
+use crate::{error::Error, limits::COMPRESSION_WORK, offload, wire::status};
 
 /// The header in which a client says how its messages are compressed.
 const ENCODING: &str = "grpc-encoding";
 
-/// In the extensions of an answer of one message: so many bytes it has.
+/// In the extensions of an answer of one message, which may be compressed: so many bytes it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Long(pub(super) usize);
 
@@ -65,8 +65,10 @@ where
 async fn written(mut answer: Response<Body>) -> Response<Body> {
     let Some(Long(bytes)) = answer.extensions_mut().remove() else { return answer };
     let (head, body) = answer.into_parts();
+    let is_packed = head.headers.contains_key(ENCODING);
+    let work = if is_packed { bytes.saturating_mul(COMPRESSION_WORK) } else { bytes };
     // One message is there at once.
-    match offload::run(bytes, move || body.collect().now_or_never()).await {
+    match offload::run(work, move || body.collect().now_or_never()).await {
         Some(Ok(body)) => Response::from_parts(head, Body::new(body)),
         Some(Err(status)) => status.into_http(),
         None => unwritten().into_http(),
@@ -117,6 +119,7 @@ mod tests {
         thread::{self, ThreadId},
     };
 
+    use http::{HeaderName, HeaderValue};
     use http_body_util::StreamBody;
     use tower::{ServiceExt, service_fn};
 
@@ -126,7 +129,11 @@ mod tests {
     type Answer = Ready<Result<Response<Body>, Infallible>>;
 
     /// A service whose answer is so long, and whose body tells the thread that writes it.
-    fn service(bytes: usize, seen: mpsc::Sender<ThreadId>) -> impl FnMut(Request<Body>) -> Answer {
+    fn service(
+        bytes: usize,
+        encoding: Option<&'static str>,
+        seen: mpsc::Sender<ThreadId>,
+    ) -> impl FnMut(Request<Body>) -> Answer {
         move |_| {
             let seen = seen.clone();
             let message = futures::stream::once(async move {
@@ -135,6 +142,10 @@ mod tests {
             });
             let mut answer = Response::new(Body::new(StreamBody::new(Box::pin(message))));
             answer.extensions_mut().insert(Long(bytes));
+            let encoding = encoding.map(HeaderValue::from_static);
+            answer
+                .headers_mut()
+                .extend(encoding.map(|encoding| (HeaderName::from_static(ENCODING), encoding)));
             std::future::ready(Ok(answer))
         }
     }
@@ -142,15 +153,18 @@ mod tests {
     #[tokio::test]
     async fn a_long_answer_is_written_elsewhere() {
         let (seen, writers) = mpsc::channel();
-        let is_here = async |bytes| {
-            let service = Offloaded(service_fn(service(bytes, seen.clone())));
+        let is_here = async |bytes, encoding| {
+            let service = Offloaded(service_fn(service(bytes, encoding, seen.clone())));
             let answer = service.oneshot(Request::new(Body::empty())).await;
             let body = answer.expect("an answer").into_body();
             assert_eq!(body.collect().await.expect("a body").to_bytes(), "a");
             writers.recv().expect("a writer") == thread::current().id()
         };
-        assert!(is_here(OFFLOAD_BYTES_MIN - 1).await);
-        assert!(!is_here(OFFLOAD_BYTES_MIN).await);
+        assert!(is_here(OFFLOAD_BYTES_MIN - 1, None).await);
+        assert!(!is_here(OFFLOAD_BYTES_MIN, None).await);
+        // To compress it takes longer.
+        assert!(is_here(OFFLOAD_BYTES_MIN / COMPRESSION_WORK - 1, Some("zstd")).await);
+        assert!(!is_here(OFFLOAD_BYTES_MIN / COMPRESSION_WORK, Some("zstd")).await);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use crate::{
         long::{Long, Offloaded},
         messages, streams, transfers,
     },
-    limits::{COMPRESSED_BYTES_MIN, MESSAGE_BYTES_MAX, OFFLOAD_BYTES_MIN},
+    limits::{COMPRESSED_BYTES_MIN, MESSAGE_BYTES_MAX},
     model::{CheckRequest, Digest, OperationId, SessionId, StorePath},
     offload,
     store::{AllUpdates, Store},
@@ -69,8 +69,7 @@ fn answer<T: Message>(result: Result<T>) -> Answer<T> {
     let bytes = answer.get_ref().encoded_len();
     if bytes < COMPRESSED_BYTES_MIN {
         answer.disable_compression();
-    }
-    if bytes >= OFFLOAD_BYTES_MIN {
+    } else {
         answer.extensions_mut().insert(Long(bytes));
     }
     Ok(answer)
@@ -375,11 +374,11 @@ mod tests {
             let answer = answer(Ok(message)).expect("an answer");
             assert_eq!(
                 answer.extensions().get(),
-                (bytes >= OFFLOAD_BYTES_MIN).then_some(&Long(bytes))
+                (bytes >= COMPRESSED_BYTES_MIN).then_some(&Long(bytes))
             );
             answer.extensions().get::<Long>().is_some()
         };
-        assert!(!long(OFFLOAD_BYTES_MIN - 100));
-        assert!(long(OFFLOAD_BYTES_MIN));
+        assert!(!long(COMPRESSED_BYTES_MIN - 100));
+        assert!(long(COMPRESSED_BYTES_MIN));
     }
 }
