@@ -3,32 +3,19 @@
 
 use http::{HeaderMap, header};
 
-use super::route::Route;
+use super::route::Sends;
 use crate::error::{Error, Kind};
 
 /// Refuses a body that says that it is not the bytes which its call is for.
 ///
 /// # Errors
 /// `Kind::UnsupportedEncoding` where it is encoded, `Kind::BadRange` where it is a piece of a file.
-pub(super) fn check(route: &Route, headers: &HeaderMap) -> Result<(), Error> {
-    match route {
-        Route::Upload(_) => whole(headers)?,
-        Route::UploadChunk(_) | Route::Copy => {}
-        // What comes with these is not used.
-        Route::List(_)
-        | Route::Delete(_)
-        | Route::Session
-        | Route::Sessions(_)
-        | Route::DeleteSession
-        | Route::CommitSession
-        | Route::FolderSize(_)
-        | Route::Info
-        | Route::Content(_)
-        | Route::Operations
-        | Route::Operation(_)
-        | Route::CancelOperation(_) => return Ok(()),
+pub(super) fn check(sends: Sends, headers: &HeaderMap) -> Result<(), Error> {
+    match sends {
+        Sends::Nothing => Ok(()),
+        Sends::Bytes => plain(headers),
+        Sends::File => whole(headers).and_then(|()| plain(headers)),
     }
-    plain(headers)
 }
 
 /// Refuses a piece. Upstream does so only where its range is malformed, and replaces the file by it

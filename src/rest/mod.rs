@@ -51,7 +51,7 @@ use self::{
     api_version::ApiVersion,
     call::{Call, Client},
     payload::Payload,
-    route::Route,
+    route::{Found, Route},
 };
 use crate::{budget::Peer, error::Error, wire::backend::Backend};
 
@@ -113,24 +113,24 @@ impl Gateway {
         if head.method == Method::OPTIONS && !verbs.is_empty() {
             return Ok(answer::options(&verbs));
         }
-        let route = route::find(&head.method, target).map_err(|error| {
+        let found = route::find(&head.method, &target).map_err(|error| {
             if verbs.is_empty() || is_documented {
                 return Failure::from(error);
             }
             Failure::not_allowed(error.message(), &verbs)
         })?;
-        described::check(&route, &head.headers)?;
+        described::check(found.sends, &head.headers)?;
         let query = query::parse(head.uri.query().unwrap_or_default());
         let version = match version(&query)? {
             Some(version) => version,
-            None if route.documented() => return Err(api_version::missing().into()),
+            None if found.is_documented => return Err(api_version::missing().into()),
             None => ApiVersion::NEWEST,
         };
         let arrived = Instant::now();
         let peer = head.extensions.get::<Peer>().copied().unwrap_or_default();
         let client = Client { backend: Arc::clone(&self.backend), peer };
         let call = Call { client, head, query, version, arrived };
-        dispatch(call, route, payload).await
+        dispatch(call, found, payload).await
     }
 
     /// Answers what is not below `/ImageStore`.
@@ -167,9 +167,7 @@ impl Gateway {
             }
             (method, ["$", "GetClusterVersion"]) => other_verb(method, &head.uri, &["GET"]),
             // Of the server as a whole.
-            (&Method::OPTIONS, ["*"]) => {
-                Ok(answer::options(&route::VERBS.each_ref().map(route::name)))
-            }
+            (&Method::OPTIONS, ["*"]) => Ok(answer::options(&route::VERBS)),
             _ => return None,
         };
         Some(answer)
@@ -192,26 +190,27 @@ fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
 }
 
 /// Makes the call. The bodies of POST and DELETE are read whole before, also where they are not used.
-async fn dispatch(call: Call, route: Route, payload: &mut Payload) -> Result<Response, Failure> {
+async fn dispatch(call: Call, found: Found, payload: &mut Payload) -> Result<Response, Failure> {
+    let Found { route, path, id, .. } = found;
     let is_small = matches!(call.head.method, Method::POST | Method::DELETE);
     if is_small && route != Route::Copy {
         payload.whole(call.deadline()).await?;
     }
     match route {
-        Route::List(path) => list::list(call, path.unwrap_or_default()).await,
-        Route::Upload(path) => upload::upload(call, path, payload).await,
-        Route::Delete(path) => info::delete(call, path).await,
+        Route::List => list::list(call, path).await,
+        Route::Upload => upload::upload(call, path, payload).await,
+        Route::Delete => info::delete(call, path).await,
         Route::Copy => copy::copy(call, payload).await,
-        Route::UploadChunk(path) => upload::chunk(call, path, payload).await,
+        Route::UploadChunk => upload::chunk(call, path, payload).await,
         Route::Session => sessions::get(call).await,
-        Route::Sessions(path) => sessions::list(call, path).await,
+        Route::Sessions => sessions::list(call, path).await,
         Route::DeleteSession => sessions::delete(call).await,
         Route::CommitSession => sessions::commit(call).await,
-        Route::FolderSize(path) => info::folder_size(call, path.unwrap_or_default()).await,
+        Route::FolderSize => info::folder_size(call, path).await,
         Route::Info => info::info(call).await,
-        Route::Content(path) => content::content(call, path).await,
+        Route::Content => content::content(call, path).await,
         Route::Operations => operations::list(call).await,
-        Route::Operation(id) => operations::get(call, id).await,
-        Route::CancelOperation(id) => operations::cancel(call, id).await,
+        Route::Operation => operations::get(call, id).await,
+        Route::CancelOperation => operations::cancel(call, id).await,
     }
 }

@@ -1,0 +1,140 @@
+//! The table finds what it should, and says what the README and the descriptor say.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::rest::path;
+
+fn route(line: &str) -> Result<Found, Error> {
+    let (method, path) = line.split_once(' ').expect("a verb and a path");
+    let method = method.parse().expect("a verb");
+    find(&method, &path::parse(path).expect("a path").expect("below the prefix"))
+}
+
+#[track_caller]
+fn check(line: &str, route: Route, path: &str) {
+    let found = self::route(line).expect(line);
+    assert_eq!((found.route, found.path.as_str(), found.id.as_str()), (route, path, ""), "{line}");
+}
+
+#[test]
+fn the_thirteen_calls_of_upstream() {
+    check("GET /ImageStore", Route::List, "");
+    check("GET /ImageStore/", Route::List, "");
+    check("GET /ImageStore/a/b", Route::List, "a/b");
+    check("PUT /ImageStore/a/b", Route::Upload, "a/b");
+    check("DELETE /ImageStore/a%2Fb", Route::Delete, "a/b");
+    check("POST /ImageStore/$/Copy", Route::Copy, "");
+    check("POST /ImageStore/%24/Copy/", Route::Copy, "");
+    check("PUT /ImageStore/a/b/$/UploadChunk", Route::UploadChunk, "a/b");
+    check("GET /ImageStore/$/GetUploadSession", Route::Session, "");
+    check("GET /ImageStore/a/b/$/GetUploadSession", Route::Sessions, "a/b");
+    check("DELETE /ImageStore/$/DeleteUploadSession", Route::DeleteSession, "");
+    check("POST /ImageStore/$/CommitUploadSession", Route::CommitSession, "");
+    check("GET /ImageStore/$/FolderSize", Route::FolderSize, "");
+    check("GET /ImageStore/a/b/$/FolderSize", Route::FolderSize, "a/b");
+    check("GET /ImageStore/$/Info", Route::Info, "");
+}
+
+#[test]
+fn the_further_calls() {
+    let ids = |line, expected| {
+        let found = route(line).expect(line);
+        assert_eq!((found.route, found.path.as_str(), found.id.as_str()), (expected, "", "7"));
+    };
+    check("GET /ImageStore/a/$/Content", Route::Content, "a");
+    check("HEAD /ImageStore/a/$/Content", Route::Content, "a");
+    check("GET /ImageStore/$/Operations", Route::Operations, "");
+    ids("GET /ImageStore/$/Operations/7", Route::Operation);
+    ids("POST /ImageStore/$/Operations/7/$/Cancel", Route::CancelOperation);
+}
+
+#[test]
+fn everything_else_is_refused() {
+    for line in [
+        "PUT /ImageStore",
+        "DELETE /ImageStore",
+        "POST /ImageStore",
+        "HEAD /ImageStore",
+        "HEAD /ImageStore/a",
+        "POST /ImageStore/a",
+        "PATCH /ImageStore/a",
+        "OPTIONS /ImageStore/$/Copy",
+        "GET /ImageStore/$/Copy",
+        "PUT /ImageStore/$/Copy",
+        "POST /ImageStore/$/copy",
+        "POST /ImageStore/a/$/Copy",
+        "POST /ImageStore/$/Copy/x",
+        "PUT /ImageStore/$/UploadChunk",
+        "GET /ImageStore/a/$",
+        "GET /ImageStore/$",
+        "GET /ImageStore/a/$/b",
+        "GET /ImageStore/$/Content",
+        "GET /ImageStore/a/$/Info",
+        "POST /ImageStore/$/Operations/7",
+        "POST /ImageStore/$/Operations/7/Cancel",
+    ] {
+        let error = route(line).expect_err(line);
+        assert!(error.message().starts_with("there is no call '"), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_path_has_its_verbs() {
+    let verbs = |raw| allowed(&path::parse(raw).expect("a path").expect("below the prefix"));
+    for (raw, expected) in [
+        ("/ImageStore", (vec!["GET"], true)),
+        ("/ImageStore/a", (vec!["GET", "PUT", "DELETE"], true)),
+        ("/ImageStore/$/Copy", (vec!["POST"], true)),
+        ("/ImageStore/a/$/Content", (vec!["GET", "HEAD"], false)),
+        ("/ImageStore/$/Operations/7/$/Cancel", (vec!["POST"], false)),
+        ("/ImageStore/$/Nothing", (vec![], false)),
+    ] {
+        assert_eq!(verbs(raw), expected, "{raw}");
+    }
+}
+
+#[test]
+fn only_upstreams_calls_need_a_version() {
+    assert!(route("GET /ImageStore").expect("a call").is_documented);
+    assert!(!route("GET /ImageStore/$/Operations").expect("a call").is_documented);
+}
+
+/// The rpcs that REST does not have: they stream both ways, or are for operators.
+const WITHOUT_ROUTE: [&str; 3] = ["Backup", "Check", "Restore"];
+
+#[test]
+fn every_rpc_has_a_route_or_is_named_as_one_without() {
+    let rpcs = crate::wire::rpc::rpcs(&[crate::wire::DESCRIPTOR]).expect("a descriptor");
+    let ours = rpcs.keys().filter_map(|path| path.strip_prefix("/imagestore.v1.ImageStore/"));
+    let ours: BTreeSet<&str> = ours.collect();
+    let routed = ROUTES.iter().flat_map(|row| row.rpcs).copied();
+    assert_eq!(ours, routed.chain(WITHOUT_ROUTE).collect());
+}
+
+#[test]
+fn every_route_and_every_rpc_is_in_the_readme() {
+    let readme = include_str!("../../../README.md");
+    for row in &ROUTES {
+        let paths: &[&str] = match row.names {
+            Names::Nothing => &[""],
+            Names::Path => &["/{path}"],
+            Names::PathOrRoot => &["", "/{path}"],
+        };
+        for path in paths {
+            let call: String = row.call.iter().map(|segment| format!("/{segment}")).collect();
+            let verb = row.verbs.last().expect("a verb");
+            let line = format!("`{verb} /ImageStore{path}{call}");
+            let is_there = readme.match_indices(&line).any(|(at, _)| {
+                readme.get(at + line.len()..).is_some_and(|rest| rest.starts_with(['`', '?']))
+            });
+            assert!(is_there, "the README has no {line}`");
+        }
+        for verb in row.verbs {
+            assert!(VERBS.contains(verb), "{verb}");
+        }
+    }
+    for rpc in ROUTES.iter().flat_map(|row| row.rpcs).chain(&WITHOUT_ROUTE) {
+        assert!(readme.contains(&format!("`{rpc}`")), "the README has no `{rpc}`");
+    }
+}
