@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_the_server_keeps_its_kind_and_words() {
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             let status = from_error(&crate::error::Error::new(kind, "words"));
             let error = Error::from_status("http://there", &status);
             assert_eq!(error.kind(), Some(kind), "{error:?}");

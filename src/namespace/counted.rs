@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use strum::VariantArray;
+
 use crate::model::Usage;
 
 /// What is counted, as stored in `sums.kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub enum Counted {
     /// Folders.
     Folders = 1,
@@ -25,15 +27,7 @@ pub enum Counted {
 
 impl Counted {
     /// All that is counted.
-    pub const ALL: [Self; 7] = [
-        Self::Folders,
-        Self::Contents,
-        Self::Inline,
-        Self::Objects,
-        Self::Dead,
-        Self::Waiting,
-        Self::Staging,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 }
 
 /// What is counted of each, or by how much it changes.

@@ -21,7 +21,7 @@ pub fn kept(tx: &mut Tx<'_>) -> Result<Sums> {
     let mut sums = Sums::default();
     for row in tx.all("SELECT kind, number, bytes FROM sums", &[])? {
         let kind = row.int(0)?;
-        if let Some(what) = Counted::ALL.into_iter().find(|what| *what as i64 == kind) {
+        if let Some(what) = Counted::ALL.iter().copied().find(|what| *what as i64 == kind) {
             sums.add(what, Usage { count: row.count(1)?, bytes: row.count(2)? });
         }
     }

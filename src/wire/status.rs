@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_kind_survives_the_wire() {
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             let sent = from_error(&Error::new(kind, "m").field("path").with("path", "a/b"));
             let headers = sent.into_http::<()>().into_parts().0.headers;
             let received = Status::from_header_map(&headers).expect("a status");
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn an_operation_keeps_the_kind_of_its_error() {
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             let error = kept(&Error::new(kind, "m"));
             assert_eq!((kind_of(&error), error.message.as_str()), (kind, "m"));
             assert_eq!(Code::from_i32(error.code), code(kind));
@@ -268,7 +268,7 @@ mod tests {
     fn the_longest_error_is_small_enough_for_every_client() {
         let path = "ä".repeat(PATH_BYTES_MAX / 2);
         let message = format!("destination \"{path}\" is below source \"{path}\"");
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             let error = Error::new(kind, &message)
                 .field("destination")
                 .with("source", &path)

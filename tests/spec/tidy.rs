@@ -33,10 +33,11 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 ];
 
 /// Which modules alone may name a crate.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("tonic", &["wire", "grpc", "rest", "client", "server"]),
     ("axum", &["rest", "web", "server"]),
     ("prost", &["wire", "grpc", "rest", "client", "cli"]),
+    ("prost_reflect", &["cli"]),
     ("prost_types", &["wire", "grpc", "rest", "client", "cli"]),
     ("serde", &["rest", "cli"]),
     ("serde_json", &["rest", "cli", "server"]),

@@ -73,7 +73,7 @@ fn to_format_4(tx: &mut Tx<'_>) -> Result<()> {
     ] {
         tx.execute(sql, &[])?;
     }
-    for what in Counted::ALL {
+    for &what in Counted::ALL {
         let now = sums::recount(tx, what)?;
         tx.count(what, now.count, now.bytes);
     }

@@ -252,7 +252,8 @@ impl Answer {
         let told = |kind: &Kind| {
             (codes::status(*kind).as_u16(), codes::code(*kind)) == (self.status, code)
         };
-        let mut kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::DataLoss && told(kind));
+        let mut kinds =
+            Kind::ALL.iter().copied().filter(|kind| *kind != Kind::DataLoss && told(kind));
         let kind = kinds.next().unwrap_or_else(|| panic!("no error is told as {self:?}"));
         assert_eq!(kinds.next(), None, "{self:?} tells one error");
         let reason = match code {
