@@ -57,7 +57,7 @@ pub const RANGE_TRIES: usize = 8;
 /// What the parts that all downloads send from may take.
 pub const DOWNLOAD_POOL_BYTES: usize = 32 * MIB;
 /// How long a download keeps a part for a client that takes nothing, where others wait for theirs.
-pub const DOWNLOAD_PATIENCE: Duration = Duration::from_millis(50);
+pub const DOWNLOAD_PIECE_WAIT: Duration = Duration::from_millis(50);
 /// How long it keeps one for a client that takes it slowly. Either has the part read again.
 pub const DOWNLOAD_HOLD: Duration = Duration::from_secs(1);
 /// How long a client may let the server wait while it moves less than [`PACE_BYTES`], either way.
@@ -192,7 +192,7 @@ pub const RECLAIM_QUIET: Duration = Duration::from_secs(10);
 /// What reclamation owes for each write of somebody else, whoever waits: a file that was overwritten is a
 /// content and a part. What one step does not pay is owed by the next, without a rest before it.
 pub const RECLAIM_OWED: u64 = 2;
-/// What it owes at most: what is let go of beyond that waits until callers let it.
+/// What it owes at most: what is released beyond that waits until callers let it.
 pub const RECLAIM_OWED_MAX: u64 = 256;
 /// How long reclamation sleeps when nothing is due.
 pub const RECLAIM_IDLE: Duration = Duration::from_millis(500);
@@ -200,7 +200,7 @@ pub const RECLAIM_IDLE: Duration = Duration::from_millis(500);
 pub const RECLAIM_OBJECTS: usize = 256;
 /// Objects that are deleted at once.
 pub const RECLAIM_OBJECTS_IN_FLIGHT: usize = 8;
-/// How long something let go of stays readable, unless the command line says otherwise.
+/// How long released content stays readable, unless the command line says otherwise.
 pub const RECLAIM_GRACE_DEFAULT: Duration = Duration::from_secs(5);
 /// The age from which a check tells of an object without a row; younger ones are left to the sweep.
 pub const SWEEP_AGE: Duration = Duration::from_hours(1);

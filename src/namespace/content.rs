@@ -103,7 +103,7 @@ fn part_row(row: &Row) -> Result<PartRow> {
     })
 }
 
-/// Gives a part that is damaged another place, and buries the object that it had. Returns whether it
+/// Gives a part that is damaged another place, and marks the object that it had for deletion. Returns whether it
 /// did: somebody else may have been first, and the part no longer has the object `was`.
 pub fn replace_part(tx: &mut Tx<'_>, id: i64, was: Option<&str>, place: &Place) -> Result<bool> {
     let Some(row) = tx.first("SELECT object, size FROM part WHERE id = $1", params![id])? else {

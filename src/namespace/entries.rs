@@ -103,7 +103,7 @@ pub fn get(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Option<Target>> {
         .transpose()
 }
 
-/// Makes an entry, or repoints it. Whoever repoints lets go of the old target.
+/// Makes an entry, or repoints it. Whoever repoints releases the old target.
 ///
 /// # Errors
 /// Those of the engine.
@@ -132,7 +132,7 @@ pub fn put(tx: &mut Tx<'_>, folder: i64, name: &str, target: &Target) -> Result<
     Ok(())
 }
 
-/// Removes an entry, which is there. Returns what it referred to, for the caller to let go of.
+/// Removes an entry, which is there. Returns what it referred to, for the caller to release.
 ///
 /// # Errors
 /// Those of the engine.

@@ -161,7 +161,7 @@ fn upsert_garbage(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     };
     let row = tx.one(sql, params![target.id])?;
     let (bytes, before) = (row.opt_count(0)?, row.opt_count(1)?);
-    // Being let go of again sets the later time.
+    // Being released again sets the later time.
     tx.execute(
         "INSERT INTO garbage (kind, id, since, bytes) VALUES ($1, $2, $3, $4)
          ON CONFLICT (kind, id) DO UPDATE SET bytes = excluded.bytes, since =
@@ -187,13 +187,13 @@ pub struct Reclaimed {
     pub is_more: bool,
 }
 
-/// Takes apart what was let go of `grace` microseconds ago, until `is_enough`, which is told how many
+/// Takes apart what was released `grace` microseconds ago, until `is_enough`, which is told how many
 /// things are done.
 pub fn reclaim(tx: &mut Tx<'_>, grace: i64, is_enough: &dyn Fn(u64) -> bool) -> Result<Reclaimed> {
     let mut done = 0;
     let before = tx.now()?.saturating_sub(grace);
     loop {
-        // Parts before contents before folders: what was just put aside goes first, so that the list
+        // Parts before contents before folders: what was just queued goes first, so that the list
         // stays short, whatever lies below a folder.
         let sql = "SELECT kind, id, since FROM garbage WHERE since <= $1
                    ORDER BY since, kind DESC LIMIT 1";
@@ -306,7 +306,7 @@ pub(super) fn counted_part(has_object: bool) -> Counted {
     if has_object { Counted::Objects } else { Counted::Inline }
 }
 
-/// Marks an object of `size` bytes for deletion, unless a part lives in it: whoever buries what it has
+/// Marks an object of `size` bytes for deletion, unless a part lives in it: whoever marks what it has
 /// put cannot know whether the transaction that names it has run.
 pub fn tombstone_object(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
     if tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])? {

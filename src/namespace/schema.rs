@@ -24,7 +24,7 @@ pub const ROOT: i64 = 1;
 
 /// The tables of a new store, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
 ///
-/// `garbage.bytes` is what it frees at most; NULL where a path led to it when it was let go of.
+/// `garbage.bytes` is what it frees at most; NULL where a path led to it when it was released.
 /// `pin.server` is the run of the server whose work holds it. `operation.change` rises with every change
 /// of an operation's state, and so in the order of commits. `folder.changes` counts the writes to a folder
 /// and below it. `dead_object.claimed` is 1 from before the object is deleted. `upload_session_path` holds

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_whole_body_is_let_go() {
+    async fn a_whole_body_is_freed() {
         let room = Arc::new(());
         let held = Arc::clone(&room);
         let body = stream::once(async move { Ok::<_, std::io::Error>(Bytes::from_static(b"a")) });

@@ -85,7 +85,7 @@ pub struct Config {
     pub blobs: PathBuf,
     /// What uploads leave free on the data folder's file system, in bytes.
     pub reserve_bytes: u64,
-    /// How long something let go of stays readable.
+    /// How long released content stays readable.
     pub reclaim_grace: Duration,
     /// How long finished operations are kept.
     pub operation_life: Duration,

@@ -125,7 +125,7 @@ impl Store {
             if others > 0 {
                 seen_others = Some(started);
             }
-            // However much they let go of, it is taken apart.
+            // However much they release, it is taken apart.
             owed = (owed + others * RECLAIM_OWED).min(RECLAIM_OWED_MAX);
             let step = move |tx: &mut Tx<'_>| {
                 let started = Instant::now();

@@ -34,7 +34,7 @@ pub enum Piece {
     Data(Bytes),
 }
 
-/// A backup on its way. Dropped, it ends, and what it held is let go of.
+/// A backup on its way. Dropped, it ends, and what it held is released.
 #[derive(Debug)]
 pub struct Backup {
     pieces: mpsc::Receiver<Result<Piece>>,

@@ -225,7 +225,7 @@ impl Cutter {
             || self.store.0.upload_pool.try_acquire(self.peer, UPLOAD_BUFFER_BYTES_MIN).ok();
         let cover = pool.or_else(cover);
         let is_covered = cover.is_some();
-        // A task of its own, not aborted: an object that is put gets its row or is buried.
+        // A task of its own, not aborted: an object that is put gets its row or is marked for deletion.
         let storing = async move {
             let (digest, bytes) = hash(bytes, before, after).await?;
             let part = store.store_part(&owner, &path, digest, bytes).await;

@@ -25,7 +25,7 @@ use self::one::One;
 use crate::{
     budget::{Hold, Peer, Permit},
     error::{Error, Kind, Result, chain},
-    limits::{DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PATIENCE, PART_BYTES_MAX},
+    limits::{DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PIECE_WAIT, PART_BYTES_MAX},
     model::{Digest, Stat, StorePath},
     namespace::{
         content::{self, PartRow},
@@ -300,7 +300,7 @@ impl Store {
     async fn wait_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
         let is_scarce = || self.0.download_pool.is_scarce(PART_BYTES_MAX);
         while begun.elapsed() < DOWNLOAD_HOLD || !is_scarce() {
-            if asks.wait_until(Instant::now() + DOWNLOAD_PATIENCE).await {
+            if asks.wait_until(Instant::now() + DOWNLOAD_PIECE_WAIT).await {
                 return true;
             }
             if is_scarce() || asks.is_gone() {

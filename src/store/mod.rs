@@ -4,7 +4,7 @@
 //! finish is owned here, in tasks of its own, so that a caller who leaves breaks nothing.
 //!
 //! **Invariants:** a part's object is durable before the row that names it is committed; an object
-//! without a row is buried by the guard that made it. Nothing becomes visible but by one transaction.
+//! without a row is marked for deletion by the guard that made it. Nothing becomes visible but by one transaction.
 
 mod answers;
 mod assembly;
@@ -83,7 +83,7 @@ pub struct Config {
     pub database: Database,
     /// What is left free on the disk.
     pub reserve_bytes: u64,
-    /// How long something let go of stays readable.
+    /// How long released content stays readable.
     pub reclaim_grace: Duration,
     /// How long finished operations are kept.
     pub operation_life: Duration,

@@ -50,7 +50,7 @@ impl Undecided {
     }
 }
 
-/// An object that no row names yet, put or about to be. Dropped, it is buried.
+/// An object that no row names yet, put or about to be. Dropped, it is marked for deletion.
 #[derive(Debug)]
 pub(super) struct NewObject {
     pub(super) key: String,
@@ -81,7 +81,7 @@ impl Drop for NewObject {
         let Some(store) = self.store.take() else { return };
         let (key, size) = (std::mem::take(&mut self.key), self.size);
         let tasks = store.0.tasks.clone();
-        let burying = async move {
+        let marking = async move {
             let name = key.clone();
             let tombstone_object =
                 move |tx: &mut Tx<'_>| garbage::tombstone_object(tx, &name, size);
@@ -92,6 +92,6 @@ impl Drop for NewObject {
             // failed, that of the sweep comes after it as well.
             store.0.undecided.remove(&key);
         };
-        tasks.spawn(burying.in_current_span());
+        tasks.spawn(marking.in_current_span());
     }
 }

@@ -6,7 +6,7 @@
 //! transaction makes them visible.
 //!
 //! **Invariants:** an object is durable before its row is written, and gets it right after, however long
-//! what comes next takes; else it is buried. A restore that is dropped drops its pins, and all that it
+//! what comes next takes; else it is marked for deletion. A restore that is dropped drops its pins, and all that it
 //! made is reclaimed.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -174,7 +174,7 @@ impl Restore {
             return self.wait(Waiting::Step(step)).await;
         }
         let (held, owner) = (Arc::clone(&self.held), self.owner.clone());
-        // In a task of its own, not aborted: an object that is put gets its row or is buried.
+        // In a task of its own, not aborted: an object that is put gets its row or is marked for deletion.
         let putting = async move {
             let checked = bytes.clone();
             let is_right = tokio::task::spawn_blocking(move || is_of(&checked, &part));

@@ -172,7 +172,7 @@ impl Store {
             Ended::Long(long) => long,
         };
         let owner = Owner::new(&self.0.server);
-        // Whoever leaves lets go of what is built.
+        // A caller that leaves releases what is built.
         let _held = Held { store: self.clone(), owner: owner.id.clone() };
         let source: Source = Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
         let list = Box::pin(self.assemble(&owner, source, call)).await?;

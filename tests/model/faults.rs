@@ -61,7 +61,7 @@ pub(crate) async fn assert_clean(fixture: &Fixture, faulty: &Faulty) {
     // What is still on its way ends, with or without an answer.
     pass_time().await;
     let pins = "SELECT COUNT(*) FROM pin";
-    until("what broke off has let go", async || fixture.tables.number(pins) == 0).await;
+    until("what broke off has released", async || fixture.tables.number(pins) == 0).await;
     faulty.age(true);
     fixture.store.sweep().await.unwrap();
     faulty.age(false);

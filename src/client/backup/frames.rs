@@ -256,7 +256,7 @@ mod tests {
             assert!(matches!(error, Error::Backup { .. }), "{what}: {error:?}");
         };
         for at in 0..good.len() {
-            refused(&good[..at], &format!("torn at {at}"));
+            refused(&good[..at], &format!("truncated at {at}"));
             for bit in 0..8 {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;

@@ -78,7 +78,7 @@ fn unreferenced(
         return Ok(None);
     }
     let finding = finding_aside(kind, message);
-    Ok(Some(Verdict { finding, mend: Some(Mend::LetGo(target)) }))
+    Ok(Some(Verdict { finding, mend: Some(Mend::Release(target)) }))
 }
 
 fn lonely(tx: &mut Tx<'_>, target: Ref) -> Result<Option<Verdict>> {

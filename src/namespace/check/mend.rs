@@ -27,8 +27,8 @@ use crate::{
 /// How something can be mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mend {
-    /// Nothing refers to it: it is let go of.
-    LetGo(Ref),
+    /// Nothing refers to it: it is released.
+    Release(Ref),
     /// An entry is filed under another name: its folder, that name and its own.
     Rekey(i64, String, String),
     /// A folder says one thing, and holds another.
@@ -62,7 +62,7 @@ impl Mended {
 /// Those of the engine; nothing is mended then.
 pub fn mend(tx: &mut Tx<'_>, mend: &Mend) -> Result<Mended> {
     match mend {
-        Mend::LetGo(target) => {
+        Mend::Release(target) => {
             if is_referenced(tx, *target)? || is_garbage(tx, *target)? {
                 return Ok(Mended::No);
             }

@@ -163,7 +163,7 @@ pub fn list(tx: &mut Tx<'_>, folder: i64, from: &str, limit: usize) -> Result<Ve
 /// An entry that was taken out of its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// What it referred to, for the caller to let go of.
+    /// What it referred to, for the caller to release.
     pub link: Link,
     /// The bytes of the file, or of all files below the folder.
     pub bytes: i64,

@@ -41,7 +41,7 @@ async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
     bytes
 }
 
-/// Takes apart what was let go of, as if its time had come, in the smallest steps, until no more than
+/// Takes apart what was released, as if its time had come, in the smallest steps, until no more than
 /// so many pieces of files have their rows.
 async fn reclaim_early(fixture: &Fixture, left: usize) {
     while fixture.number("SELECT COUNT(*) FROM content_part").await > left as i64 {
@@ -104,7 +104,7 @@ async fn a_download_that_lasts_pins_its_content() {
     fixture.expect_nothing_left().await;
 }
 
-/// A content of an old folder that waits for reclamation has been let go of again just now.
+/// A content of an old folder that waits for reclamation has been released again just now.
 #[tokio::test]
 async fn the_grace_counts_from_the_last_path_that_led_to_a_content() {
     let grace = Duration::from_hours(1);
@@ -210,7 +210,7 @@ async fn a_file_of_one_message_takes_one_look_at_the_database_and_no_task() {
     }
 }
 
-/// More of them than the pool has parts: the last ones begin only because the first let go.
+/// More of them than the pool has parts: the last ones begin only because the first gave way.
 #[tokio::test]
 async fn downloads_that_stand_still_hold_up_nobody() {
     let fixture = Fixture::new().await;

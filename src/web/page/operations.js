@@ -47,7 +47,7 @@ export class Operations {
   }
 
   /**
-   * Follows the events while the page is seen. A hidden page lets go: over HTTP/1.1 a browser has
+   * Follows the events while the page is seen. A hidden page ends them: over HTTP/1.1 a browser has
    * six connections to a server for all its pages, and each stream holds one.
    */
   #connect() {
