@@ -49,7 +49,7 @@ impl Failure {
     }
 
     /// Tells a failure as another kind.
-    pub(super) fn told_as(self, kind: Kind) -> Self {
+    pub(super) fn with_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
     }
 }

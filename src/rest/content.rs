@@ -157,7 +157,7 @@ async fn file(call: &Call, path: &str) -> Result<Entry, Failure> {
     let found = call.client.stat(request).await.map_err(|error| {
         let failure = Failure::from(error);
         if failure.kind == Kind::PathNotFound {
-            return failure.told_as(Kind::FileNotFound);
+            return failure.with_kind(Kind::FileNotFound);
         }
         failure
     })?;

@@ -104,7 +104,7 @@ pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
 fn as_argument(failure: impl Into<Failure>) -> Failure {
     let failure = failure.into();
     if matches!(failure.kind, Kind::InvalidSessionId | Kind::SessionNotFound | Kind::BadRange) {
-        return failure.told_as(Kind::InvalidArgument);
+        return failure.with_kind(Kind::InvalidArgument);
     }
     failure
 }
