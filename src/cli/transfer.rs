@@ -29,7 +29,7 @@ use crate::{
         Client,
         download::{Existing, FolderDownload},
         error::Error,
-        path::{kept_name, target},
+        path::{target, validate_name},
         transfer::{Moved, Tally},
         upload::{FolderUpload, Marks, Omitted},
     },
@@ -76,7 +76,7 @@ async fn name_in_store(local: &Path) -> Result<Option<&str>, Failure> {
     if is_stream(local) || (is_folder && local.file_name().is_none()) {
         return Ok(None);
     }
-    Ok(Some(kept_name(local)?))
+    Ok(Some(validate_name(local)?))
 }
 
 /// Uploads a file or a folder.
@@ -96,7 +96,7 @@ async fn upload_one(
     let (sender, done) = mpsc::channel(args.jobs.jobs.into());
     let mut to = to.to_owned();
     if to.is_empty() && !metadata.is_dir() {
-        kept_name(local)?.clone_into(&mut to);
+        validate_name(local)?.clone_into(&mut to);
     }
     let if_exists = if_exists(args);
     let mut omitted = Omitted::default();

@@ -29,7 +29,7 @@ pub fn name(path: &str) -> &str {
 }
 
 /// The name under which a local file or folder is kept, or why it cannot be.
-pub fn kept_name(local: &Path) -> Result<&str> {
+pub fn validate_name(local: &Path) -> Result<&str> {
     let unfit = |why: String| Error::Unfit { path: local.to_owned(), why };
     let name = local.file_name().unwrap_or(local.as_os_str());
     let name = name.to_str().ok_or_else(|| unfit("its name is not UTF-8; rename it".to_owned()))?;
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_name_that_would_change_is_refused() {
         for fine in ["a", "a b", "ä:*?.txt", "_.dir", "$x"] {
-            assert_eq!(kept_name(&Path::new("/tmp").join(fine)).expect("fit"), fine);
+            assert_eq!(validate_name(&Path::new("/tmp").join(fine)).expect("fit"), fine);
         }
         for (unfit, says) in [
             (r"a\b", "contains '\\\\'"),
@@ -106,7 +106,7 @@ mod tests {
             ("a ", "space"),
             (" a", "space"),
         ] {
-            let error = kept_name(&Path::new("/tmp").join(unfit)).expect_err(unfit).to_string();
+            let error = validate_name(&Path::new("/tmp").join(unfit)).expect_err(unfit).to_string();
             assert!(error.contains(says), "{error}");
         }
     }
@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn a_name_that_is_not_utf_8_is_refused() {
         use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
-        let error = kept_name(Path::new(OsStr::from_bytes(b"/tmp/\xff"))).expect_err("no UTF-8");
+        let error =
+            validate_name(Path::new(OsStr::from_bytes(b"/tmp/\xff"))).expect_err("no UTF-8");
         assert!(error.to_string().contains("not UTF-8"), "{error}");
     }
 

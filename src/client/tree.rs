@@ -13,7 +13,7 @@ use std::{
 use crate::{
     client::{
         error::{Error, Result},
-        path::{self, MARK, join, kept_name},
+        path::{self, MARK, join, validate_name},
         target::is_partial,
     },
     limits,
@@ -71,7 +71,7 @@ impl Walk {
             };
             let entry = entry.map_err(Error::local("list", &level.local))?;
             let local = entry.path();
-            let relative = join(&level.relative, kept_name(&local)?);
+            let relative = join(&level.relative, validate_name(&local)?);
             let metadata = fs::symlink_metadata(&local).map_err(Error::local("read", &local))?;
             let kind = if metadata.is_dir() {
                 FoundKind::Folder
