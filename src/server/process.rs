@@ -101,7 +101,7 @@ fn try_with_stopped(
     }));
     let code = command(connector);
     drop(stop);
-    runtime.block_on(serving).map_err(died)?;
+    runtime.block_on(serving).map_err(server_panicked)?;
     runtime.shutdown_timeout(RUNTIME_STOP_TIME);
     Ok(code)
 }
@@ -122,13 +122,13 @@ async fn until_ended(config: Config) -> Option<Result<(), Error>> {
     let (stop, stopped) = oneshot::channel();
     let mut server = tokio::spawn(run(config, stopped));
     select! {
-        ended = &mut server => return Some(ended.unwrap_or_else(|error| Err(died(error)))),
+        ended = &mut server => return Some(ended.unwrap_or_else(|error| Err(server_panicked(error)))),
         () = signals.next() => {}
     }
     // A server that has just ended does not listen any more.
     let _ = stop.send(());
     select! {
-        ended = server => Some(ended.unwrap_or_else(|error| Err(died(error)))),
+        ended = server => Some(ended.unwrap_or_else(|error| Err(server_panicked(error)))),
         () = signals.next() => {
             warn!("a second signal, ending at once");
             None
@@ -136,8 +136,8 @@ async fn until_ended(config: Config) -> Option<Result<(), Error>> {
     }
 }
 
-fn died(error: tokio::task::JoinError) -> Error {
-    Error::new("the server died").because(error)
+fn server_panicked(error: tokio::task::JoinError) -> Error {
+    Error::new("the server server_panicked").because(error)
 }
 
 /// Binds, starts, says so, and serves until `stopped`.
