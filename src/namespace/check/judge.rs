@@ -81,7 +81,7 @@ fn unreferenced(
     Ok(Some(Verdict { finding, mend: Some(Mend::Release(target)) }))
 }
 
-fn lonely(tx: &mut Tx<'_>, target: Ref) -> Result<Option<Verdict>> {
+fn check_unreferenced(tx: &mut Tx<'_>, target: Ref) -> Result<Option<Verdict>> {
     let what = match target.kind {
         Kind::Folder => "folder",
         Kind::Content => "content",
@@ -145,7 +145,7 @@ fn folder(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
         let orphan = FindingKind::EntryOrphan;
         return Ok(unreferenced(tx, Ref::folder(id), orphan, message)?.into_iter().collect());
     };
-    if let Some(verdict) = lonely(tx, Ref::folder(id))? {
+    if let Some(verdict) = check_unreferenced(tx, Ref::folder(id))? {
         return Ok(vec![verdict]);
     }
     let held = entries::recount(tx, id)?;
@@ -193,7 +193,7 @@ fn content(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
         let orphan = FindingKind::ContentOrphan;
         return Ok(unreferenced(tx, target, orphan, message)?.into_iter().collect());
     };
-    let mut verdicts: Vec<Verdict> = lonely(tx, target)?.into_iter().collect();
+    let mut verdicts: Vec<Verdict> = check_unreferenced(tx, target)?.into_iter().collect();
     let mut list = List::new(id);
     let mut after = -1;
     loop {
@@ -222,7 +222,7 @@ fn content(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
 fn part(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     let sql = "SELECT size, CAST(LENGTH(bytes) AS BIGINT), object FROM part WHERE id = $1";
     let Some(row) = tx.first(sql, params![id])? else { return Ok(Vec::new()) };
-    let mut verdicts: Vec<Verdict> = lonely(tx, Ref::part(id))?.into_iter().collect();
+    let mut verdicts: Vec<Verdict> = check_unreferenced(tx, Ref::part(id))?.into_iter().collect();
     let wrong = match (row.opt_int(1)?, row.opt_text(2)?) {
         (None, None) => Some((FindingKind::PartPlace, "bytes of it are nowhere; upload it again")),
         (Some(_), Some(_)) => Some((FindingKind::PartPlace, "bytes of it are in two places")),
