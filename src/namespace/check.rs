@@ -58,7 +58,7 @@ pub enum Suspect {
 
 /// What a step of a scan has looked at.
 #[derive(Debug, Default)]
-pub struct Looked {
+pub struct ScanResult {
     /// Rows.
     pub rows: u64,
     /// Those that look wrong.
@@ -92,9 +92,9 @@ impl Scan {
     ///
     /// # Errors
     /// Those of the engine.
-    pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<Looked>> {
+    pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<ScanResult>> {
         let started = Instant::now();
-        let mut looked = Looked::default();
+        let mut looked = ScanResult::default();
         if matches!(self.0, At::End) {
             return Ok(None);
         }
@@ -134,7 +134,7 @@ fn page(tx: &mut Tx<'_>, sql: &'static str, after: i64) -> Result<Option<(i64, u
     Ok(row.opt_int(0)?.map(|last| (last, rows)))
 }
 
-fn suspects(rows: &[Row], looked: &mut Looked, suspect: impl Fn(i64) -> Suspect) -> Result<()> {
+fn suspects(rows: &[Row], looked: &mut ScanResult, suspect: impl Fn(i64) -> Suspect) -> Result<()> {
     for row in rows {
         looked.suspects.push(suspect(row.int(0)?));
     }

@@ -7,7 +7,7 @@ use crate::{
     limits::{CHECK_FINDINGS_MAX, CHECK_PAGE_ROWS},
     model::{CheckRequest, Digest},
     namespace::{
-        check::{At, Looked, Suspect, is_last, page, suspects},
+        check::{At, ScanResult, Suspect, is_last, page, suspects},
         content::{PartRow, hash_part},
         entries,
         sql::{Row, Tx, params},
@@ -54,7 +54,7 @@ impl List {
             && (self.only.is_none() || digest.is_none() || digest == self.only))
     }
 
-    fn close(self, tx: &mut Tx<'_>, looked: &mut Looked) -> Result<()> {
+    fn close(self, tx: &mut Tx<'_>, looked: &mut ScanResult) -> Result<()> {
         let sql = "SELECT size, etag, digest FROM content WHERE id = $1";
         let row = tx.first(sql, params![self.content])?;
         if !row.map(|row| self.is_of(&row, 0)).transpose()?.unwrap_or(false) {
@@ -68,7 +68,7 @@ pub(super) fn lists(
     tx: &mut Tx<'_>,
     mut after: (i64, i64),
     mut list: Option<List>,
-    looked: &mut Looked,
+    looked: &mut ScanResult,
 ) -> Result<At> {
     let rows = tx.all(
         "SELECT cp.content, cp.start, p.size, p.digest
@@ -98,7 +98,7 @@ pub(super) fn lists(
 }
 
 /// Contents that have lost all parts, or that nothing refers to.
-pub(super) fn contents(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Result<At> {
+pub(super) fn contents(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> Result<At> {
     let ids = "SELECT MAX(id), COUNT(*) FROM (
                  SELECT id FROM content WHERE id > $1 ORDER BY id LIMIT $2) AS page";
     let Some((last, count)) = page(tx, ids, after)? else {
@@ -123,7 +123,7 @@ pub(super) fn contents(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Resu
 }
 
 /// Parts that nothing refers to, or whose bytes are nowhere, in two places, or of another size.
-pub(super) fn parts(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Result<At> {
+pub(super) fn parts(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> Result<At> {
     let ids = "SELECT MAX(id), COUNT(*) FROM (
                  SELECT id FROM part WHERE id > $1 ORDER BY id LIMIT $2) AS page";
     let Some((last, count)) = page(tx, ids, after)? else { return Ok(At::End) };

@@ -5,7 +5,7 @@ use crate::{
     limits::{CHECK_PAGE_ROWS, TOTAL_MAX},
     model::{Totals, folded},
     namespace::{
-        check::{At, Looked, Suspect, page, suspects},
+        check::{At, ScanResult, Suspect, page, suspects},
         entries::{self, Below, Checked, Key},
         reach::Reach,
         sql::{Tx, params},
@@ -27,7 +27,7 @@ impl Tally {
         self.totals.bytes = sum(self.totals.bytes, totals.bytes);
     }
 
-    fn close(self, tx: &mut Tx<'_>, looked: &mut Looked) -> Result<()> {
+    fn close(self, tx: &mut Tx<'_>, looked: &mut ScanResult) -> Result<()> {
         let is_good = sums(tx, self.folder)?.is_some_and(|(totals, reach)| {
             totals == self.totals && reach == reach.or(self.reach) && is_possible(reach)
         });
@@ -42,7 +42,7 @@ pub(super) fn entries(
     tx: &mut Tx<'_>,
     mut after: (i64, Key),
     mut tally: Option<Tally>,
-    looked: &mut Looked,
+    looked: &mut ScanResult,
 ) -> Result<At> {
     let page = entries::scan(tx, &after, CHECK_PAGE_ROWS)?;
     let is_last = (page.len() as i64) < CHECK_PAGE_ROWS;
@@ -89,7 +89,7 @@ fn entry(found: &Checked) -> (bool, Totals) {
 }
 
 /// Folders that hold nothing, or that nothing refers to.
-pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut Looked) -> Result<At> {
+pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> Result<At> {
     let ids = "SELECT MAX(id), COUNT(*) FROM (
                  SELECT id FROM folder WHERE id > $1 ORDER BY id LIMIT $2) AS page";
     let Some((last, count)) = page(tx, ids, after)? else {

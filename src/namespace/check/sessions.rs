@@ -4,7 +4,7 @@ use crate::{
     error::Result,
     limits::CHECK_PAGE_ROWS,
     namespace::{
-        check::{At, Looked, Suspect, is_last},
+        check::{At, ScanResult, Suspect, is_last},
         sql::{Row, Tx, params},
     },
 };
@@ -38,7 +38,7 @@ impl Run {
         Ok(())
     }
 
-    fn close(self, tx: &mut Tx<'_>, looked: &mut Looked) -> Result<()> {
+    fn close(self, tx: &mut Tx<'_>, looked: &mut ScanResult) -> Result<()> {
         let sql = "SELECT total, received, committed, pieces FROM upload_session WHERE id = $1";
         let is_good = match tx.first(sql, params![&self.session])? {
             None => false,
@@ -63,7 +63,7 @@ pub(super) fn chunks(
     tx: &mut Tx<'_>,
     mut after: (String, i64),
     mut run: Option<Run>,
-    looked: &mut Looked,
+    looked: &mut ScanResult,
 ) -> Result<At> {
     let rows = tx.all(
         "SELECT c.session, c.start, c.size, p.size
@@ -93,7 +93,7 @@ pub(super) fn chunks(
 }
 
 /// Sessions that have received something and have no chunk.
-pub(super) fn sessions(tx: &mut Tx<'_>, after: String, looked: &mut Looked) -> Result<At> {
+pub(super) fn sessions(tx: &mut Tx<'_>, after: String, looked: &mut ScanResult) -> Result<At> {
     let rows = tx.all(
         "SELECT s.id, s.received, s.committed, c.start
          FROM upload_session s LEFT JOIN upload_chunk c ON c.session = s.id AND c.start = (
