@@ -43,7 +43,7 @@ use crate::{
 
 /// A row that looks wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Suspect {
+pub enum Candidate {
     /// An entry: its folder, folded name and name.
     Entry(i64, String, String),
     /// A folder, or the entries of one that is gone.
@@ -62,7 +62,7 @@ pub struct ScanResult {
     /// Rows.
     pub rows: u64,
     /// Those that look wrong.
-    pub suspects: Vec<Suspect>,
+    pub candidates: Vec<Candidate>,
 }
 
 /// Where a scan stands.
@@ -134,9 +134,13 @@ fn page(tx: &mut Tx<'_>, sql: &'static str, after: i64) -> Result<Option<(i64, u
     Ok(row.opt_int(0)?.map(|last| (last, rows)))
 }
 
-fn suspects(rows: &[Row], looked: &mut ScanResult, suspect: impl Fn(i64) -> Suspect) -> Result<()> {
+fn candidates(
+    rows: &[Row],
+    looked: &mut ScanResult,
+    candidate: impl Fn(i64) -> Candidate,
+) -> Result<()> {
     for row in rows {
-        looked.suspects.push(suspect(row.int(0)?));
+        looked.candidates.push(candidate(row.int(0)?));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     model::{CheckReport, CheckRequest, Finding, FindingKind},
     namespace::{
-        check::{self, Lost, Mend, Mended, Scan, Suspect, Verdict},
+        check::{self, Candidate, Lost, Mend, Mended, Scan, Verdict},
         content::PartRow,
         counted::Counted,
         garbage,
@@ -37,7 +37,7 @@ pub struct Checking {
     request: CheckRequest,
     report: CheckReport,
     at: At,
-    suspects: VecDeque<Suspect>,
+    candidates: VecDeque<Candidate>,
     /// Whether they are the folders above those that were recounted, which were told.
     is_repeat: bool,
     _turn: Permit,
@@ -80,7 +80,7 @@ impl Store {
             request,
             report: CheckReport::default(),
             at: At::Rows { scan: Scan::default(), round: 0, recounted: false },
-            suspects: VecDeque::new(),
+            candidates: VecDeque::new(),
             is_repeat: false,
             _turn: turn,
         })
@@ -102,8 +102,8 @@ impl Checking {
         }
         let until = Instant::now() + PROGRESS_EVERY;
         while self.report.findings.len() < CHECK_FINDINGS_MAX && Instant::now() < until {
-            if let Some(suspect) = self.suspects.pop_front() {
-                self.judge(suspect).await?;
+            if let Some(candidate) = self.candidates.pop_front() {
+                self.judge(candidate).await?;
                 continue;
             }
             self.at = match std::mem::replace(&mut self.at, At::Over) {
@@ -127,9 +127,9 @@ impl Checking {
         self.report.findings.push(finding);
     }
 
-    /// Looks at a suspect again, in one snapshot, and mends what can be.
-    async fn judge(&mut self, suspect: Suspect) -> Result<()> {
-        let judge = move |tx: &mut Tx<'_>| check::judge(tx, &suspect);
+    /// Looks at a candidate again, in one snapshot, and mends what can be.
+    async fn judge(&mut self, candidate: Candidate) -> Result<()> {
+        let judge = move |tx: &mut Tx<'_>| check::judge(tx, &candidate);
         for Verdict { mut finding, mend } in self.store.0.engine.read(None, judge).await? {
             if let Some(mend) = mend.filter(|_| self.request.repair) {
                 finding.repaired = self.store.mend(mend).await?;
@@ -155,7 +155,7 @@ impl Checking {
         let (scan, looked) = self.store.0.engine.read(None, step).await?;
         let Some(looked) = looked else { return Ok(At::Sums(0)) };
         self.report.rows += looked.rows;
-        self.suspects.extend(looked.suspects);
+        self.candidates.extend(looked.candidates);
         Ok(At::Rows { scan, round, recounted })
     }
 

@@ -7,7 +7,7 @@ use crate::{
     limits::{CHECK_FINDINGS_MAX, CHECK_PAGE_ROWS},
     model::{CheckRequest, Digest},
     namespace::{
-        check::{At, ScanResult, Suspect, is_last, page, suspects},
+        check::{At, Candidate, ScanResult, candidates, is_last, page},
         content::{PartRow, hash_part},
         entries,
         sql::{Row, Tx, params},
@@ -58,7 +58,7 @@ impl List {
         let sql = "SELECT size, etag, digest FROM content WHERE id = $1";
         let row = tx.first(sql, params![self.content])?;
         if !row.map(|row| self.is_of(&row, 0)).transpose()?.unwrap_or(false) {
-            looked.suspects.push(Suspect::Content(self.content));
+            looked.candidates.push(Candidate::Content(self.content));
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ pub(super) fn contents(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> 
         ),
         params![after, last],
     )?;
-    suspects(&rows, looked, Suspect::Content)?;
+    candidates(&rows, looked, Candidate::Content)?;
     Ok(At::Contents(last))
 }
 
@@ -139,7 +139,7 @@ pub(super) fn parts(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> Res
                AND NOT EXISTS (SELECT 1 FROM garbage g WHERE g.kind = 3 AND g.id = p.id)))",
         params![after, last],
     )?;
-    suspects(&rows, looked, Suspect::Part)?;
+    candidates(&rows, looked, Candidate::Part)?;
     Ok(At::Parts(last))
 }
 

@@ -5,7 +5,7 @@ use crate::{
     limits::{CHECK_PAGE_ROWS, TOTAL_MAX},
     model::{Totals, folded},
     namespace::{
-        check::{At, ScanResult, Suspect, page, suspects},
+        check::{At, Candidate, ScanResult, candidates, page},
         entries::{self, Below, Checked, Key},
         reach::Reach,
         sql::{Tx, params},
@@ -32,7 +32,7 @@ impl Tally {
             totals == self.totals && reach == reach.or(self.reach) && is_possible(reach)
         });
         if !is_good {
-            looked.suspects.push(Suspect::Folder(self.folder));
+            looked.candidates.push(Candidate::Folder(self.folder));
         }
         Ok(())
     }
@@ -64,7 +64,7 @@ pub(super) fn entries(
             tally.reach = tally.reach.or(below.under(name));
         }
         if !is_good || folded(name) != *filed {
-            looked.suspects.push(Suspect::Entry(found.folder, filed.clone(), name.clone()));
+            looked.candidates.push(Candidate::Entry(found.folder, filed.clone(), name.clone()));
         }
         after = (found.folder, found.key);
     }
@@ -108,7 +108,7 @@ pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> R
         ),
         params![after, last],
     )?;
-    suspects(&rows, looked, Suspect::Folder)?;
+    candidates(&rows, looked, Candidate::Folder)?;
     Ok(At::Folders(last))
 }
 

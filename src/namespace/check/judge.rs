@@ -6,7 +6,7 @@ use crate::{
     limits::CHECK_PAGE_ROWS,
     model::{Digest, Finding, FindingKind, folded},
     namespace::{
-        check::{List, Mend, Run, Suspect, folders, places::Places},
+        check::{Candidate, List, Mend, Run, folders, places::Places},
         content as stored, entries,
         garbage::{self, Kind, Ref, is_garbage, is_referenced},
         reach::Reach,
@@ -42,17 +42,17 @@ pub enum Lost {
     Unreadable,
 }
 
-/// Looks at a suspect again and says what is wrong with it; nothing for one that is well.
+/// Looks at a candidate again and says what is wrong with it; nothing for one that is well.
 ///
 /// # Errors
 /// Those of the engine.
-pub fn judge(tx: &mut Tx<'_>, suspect: &Suspect) -> Result<Vec<Verdict>> {
-    match suspect {
-        Suspect::Entry(folder, folded, name) => entry(tx, (*folder, folded, name)),
-        Suspect::Folder(id) => folder(tx, *id),
-        Suspect::Content(id) => content(tx, *id),
-        Suspect::Part(id) => part(tx, *id),
-        Suspect::Session(id) => session(tx, id),
+pub fn judge(tx: &mut Tx<'_>, candidate: &Candidate) -> Result<Vec<Verdict>> {
+    match candidate {
+        Candidate::Entry(folder, folded, name) => entry(tx, (*folder, folded, name)),
+        Candidate::Folder(id) => folder(tx, *id),
+        Candidate::Content(id) => content(tx, *id),
+        Candidate::Part(id) => part(tx, *id),
+        Candidate::Session(id) => session(tx, id),
     }
 }
 

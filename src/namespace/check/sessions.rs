@@ -4,7 +4,7 @@ use crate::{
     error::Result,
     limits::CHECK_PAGE_ROWS,
     namespace::{
-        check::{At, ScanResult, Suspect, is_last},
+        check::{At, Candidate, ScanResult, is_last},
         sql::{Row, Tx, params},
     },
 };
@@ -53,7 +53,7 @@ impl Run {
             }
         };
         if !is_good {
-            looked.suspects.push(Suspect::Session(self.session));
+            looked.candidates.push(Candidate::Session(self.session));
         }
         Ok(())
     }
@@ -106,7 +106,7 @@ pub(super) fn sessions(tx: &mut Tx<'_>, after: String, looked: &mut ScanResult) 
     for row in &rows {
         last = row.text(0)?;
         if row.int(1)? != 0 && row.int(2)? == 0 && row.opt_int(3)?.is_none() {
-            looked.suspects.push(Suspect::Session(last.clone()));
+            looked.candidates.push(Candidate::Session(last.clone()));
         }
     }
     Ok(if is_last(&rows) { At::Parts(0) } else { At::Sessions(last) })

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     model::{CheckRequest, Finding, FindingKind, SessionId},
-    namespace::check::{self, Mend, Mended, Suspect, Verdict},
+    namespace::check::{self, Candidate, Mend, Mended, Verdict},
 };
 
 const REPAIR: CheckRequest = CheckRequest { deep: false, repair: true };
@@ -15,8 +15,8 @@ impl Fixture {
     }
 
     /// Judges the folder that is the only one in another one, or a session.
-    async fn judge(&self, suspect: Suspect) -> Vec<Verdict> {
-        let judge = move |tx: &mut Tx<'_>| check::judge(tx, &suspect);
+    async fn judge(&self, candidate: Candidate) -> Vec<Verdict> {
+        let judge = move |tx: &mut Tx<'_>| check::judge(tx, &candidate);
         self.store.0.engine.read(None, judge).await.unwrap()
     }
 
@@ -57,7 +57,7 @@ async fn what_is_written_after_the_verdict_on_a_folder_counts() {
     fixture.upload("a/b/f", "12345").await.unwrap();
     fixture.execute("UPDATE folder SET files = files + 2, bytes = bytes - 3").await;
     let id = "SELECT child FROM entry WHERE name = 'b'";
-    let mut verdicts = fixture.judge(Suspect::Folder(fixture.number(id).await)).await;
+    let mut verdicts = fixture.judge(Candidate::Folder(fixture.number(id).await)).await;
     let Verdict { finding, mend } = verdicts.pop().unwrap();
     assert_eq!((finding.kind, finding.repaired), (FindingKind::FolderTotals, false));
     fixture.upload("a/b/g", "123").await.unwrap();
@@ -80,7 +80,7 @@ async fn what_arrives_after_the_verdict_on_a_session_counts() {
     };
     send(0).await;
     fixture.execute("UPDATE upload_session SET received = 12").await;
-    let mut verdicts = fixture.judge(Suspect::Session(id.to_string())).await;
+    let mut verdicts = fixture.judge(Candidate::Session(id.to_string())).await;
     send(20).await;
     let mend = verdicts.pop().unwrap().mend.unwrap();
     assert_eq!(fixture.mend(mend.clone()).await, Mended::Yes);
@@ -96,7 +96,7 @@ async fn what_has_a_reason_to_be_there_since_the_verdict_stays() {
     fixture.store.delete(&path("f"), Call::default()).await.unwrap();
     fixture.execute("DELETE FROM garbage").await;
     let content = fixture.number("SELECT id FROM content").await;
-    let mut verdicts = fixture.judge(Suspect::Content(content)).await;
+    let mut verdicts = fixture.judge(Candidate::Content(content)).await;
     let mend = verdicts.pop().unwrap().mend.unwrap();
     assert_eq!(fixture.mend(mend.clone()).await, Mended::Yes);
     assert_eq!(fixture.mend(mend.clone()).await, Mended::No, "it waits to be freed");
