@@ -32,7 +32,7 @@ pub(super) async fn backup(
     let place = Place::of(&args.place);
     let work = Box::pin(client.backup(&place, existing, &tally));
     let stopped = "stopped; there is no new backup";
-    let backed = drive(work, ("backing up", stopped), &tally, output).await?;
+    let backed = run_with_progress(work, ("backing up", stopped), &tally, output).await?;
     let line = format!(
         "backed up {}, {}, as {}: {} new parts, {}",
         files(backed.file_count),
@@ -54,14 +54,14 @@ pub(super) async fn restore(
     let place = Place::of(&args.place);
     let work = Box::pin(client.restore(&place, args.snapshot.as_deref(), &tally));
     let stopped = "stopped; nothing is restored";
-    let restored = drive(work, ("restoring", stopped), &tally, output).await?;
+    let restored = run_with_progress(work, ("restoring", stopped), &tally, output).await?;
     let (count, size) = (files(restored.file_count), bytes(restored.size_bytes));
     let line = format!("restored {count}, {size}, from {}", restored.path.display());
     Ok(output.print_and_flush(&json::restored(&restored), line)?)
 }
 
 /// Runs work to its end, while it shows how far it is.
-async fn drive<T>(
+async fn run_with_progress<T>(
     mut work: impl Future<Output = Result<T>> + Unpin,
     (label, stopped): (&str, &str),
     tally: &Tally,
@@ -102,7 +102,9 @@ mod tests {
             tokio::time::sleep(2 * limits::PROGRESS_LINE_EVERY).await;
             Ok(())
         });
-        drive(work, ("backing up", "stopped"), &tally, &mut output).await.expect("done");
+        run_with_progress(work, ("backing up", "stopped"), &tally, &mut output)
+            .await
+            .expect("done");
         assert!(err.text().starts_with("backing up: 0 of 2 files, 0 B of 8 B\n"), "{}", err.text());
     }
 }

@@ -119,7 +119,7 @@ async fn upload_one(
         Ok(())
     };
     let label = format!("uploading {}", local.display());
-    drive((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
+    run_with_progress((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
     warn(&omitted, output);
     conclude("uploaded", path(&to), &tally, output)
 }
@@ -176,7 +176,7 @@ async fn upload_stream(
         Ok(())
     };
     let meter = Meter::new("uploading the standard input".to_owned(), output);
-    drive((work, interrupt), done, &tally, meter, output).await?;
+    run_with_progress((work, interrupt), done, &tally, meter, output).await?;
     conclude("uploaded", path(to), &tally, output)
 }
 
@@ -281,7 +281,7 @@ async fn download_one(
         Ok(())
     };
     let label = format!("downloading {}", path(&found.path));
-    drive((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
+    run_with_progress((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
     conclude("downloaded", path(&found.path), &tally, output)
 }
 
@@ -311,11 +311,11 @@ async fn download_stream(
         }
     };
     let meter = Meter::new(format!("downloading {}", path(&found.path)), output);
-    drive((work, interrupt), done, &tally, meter, output).await
+    run_with_progress((work, interrupt), done, &tally, meter, output).await
 }
 
 /// Runs a transfer to its end, while it shows how far it is and tells what has arrived.
-async fn drive(
+async fn run_with_progress(
     (work, interrupt): (impl Future<Output = Result<(), Failure>>, &mut Interrupt),
     mut done: mpsc::Receiver<Moved>,
     tally: &Tally,
@@ -383,7 +383,9 @@ mod tests {
         };
         let meter = Meter::new("uploading a".to_owned(), &output);
         let mut interrupt = Interrupt::listen().expect("signals");
-        drive((work, &mut interrupt), done, &tally, meter, &mut output).await.expect("done");
+        run_with_progress((work, &mut interrupt), done, &tally, meter, &mut output)
+            .await
+            .expect("done");
         assert!(err.text().starts_with("uploading a: 0 of 1 file, 0 B of 8 B\n"), "{}", err.text());
     }
 }
