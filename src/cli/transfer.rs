@@ -121,7 +121,7 @@ async fn upload_one(
     let label = format!("uploading {}", local.display());
     run_with_progress((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
     warn(&omitted, output);
-    conclude("uploaded", path(&to), &tally, output)
+    report_total("uploaded", path(&to), &tally, output)
 }
 
 /// What an upload may replace: decided by the server when the file becomes visible.
@@ -177,7 +177,7 @@ async fn upload_stream(
     };
     let meter = Meter::new("uploading the standard input".to_owned(), output);
     run_with_progress((work, interrupt), done, &tally, meter, output).await?;
-    conclude("uploaded", path(to), &tally, output)
+    report_total("uploaded", path(to), &tally, output)
 }
 
 /// Tells what of a folder is not in the store.
@@ -282,7 +282,7 @@ async fn download_one(
     };
     let label = format!("downloading {}", path(&found.path));
     run_with_progress((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
-    conclude("downloaded", path(&found.path), &tally, output)
+    report_total("downloaded", path(&found.path), &tally, output)
 }
 
 /// Writes a file to the standard output, and nothing else.
@@ -355,7 +355,7 @@ fn arrived(moved: &Moved, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// Tells the sum of a transfer.
-fn conclude(verb: &str, path: &str, tally: &Tally, output: &mut Output) -> Result<(), Failure> {
+fn report_total(verb: &str, path: &str, tally: &Tally, output: &mut Output) -> Result<(), Failure> {
     if !output.is_json() {
         let done = tally.progress();
         let (count, bytes) = (files(done.files_done), bytes(done.bytes_done));
