@@ -104,16 +104,6 @@ impl Folder {
         self.dir.path().join("blobs").join(row.text(0).unwrap())
     }
 
-    /// Takes the mark of the store from its objects.
-    pub(crate) fn unmark(&self) {
-        for entry in fs::read_dir(self.dir.path().join("blobs")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().unwrap().to_string_lossy().starts_with("store-") {
-                fs::remove_dir(path).unwrap();
-            }
-        }
-    }
-
     /// How many objects there are.
     pub(crate) fn objects(&self) -> usize {
         let folders = fs::read_dir(self.dir.path().join("blobs")).unwrap();

@@ -26,8 +26,6 @@ mod sums;
 #[cfg(test)]
 mod tags;
 #[cfg(test)]
-mod upgrade;
-#[cfg(test)]
 mod verdict;
 #[cfg(test)]
 mod wary;
