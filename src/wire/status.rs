@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use prost::Message as _;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, Status as RpcStatus, StatusExt};
+use tonic_types::{ErrorDetails, ErrorInfo, RpcStatusExt, Status as RpcStatus, StatusExt};
 
 use crate::{
     error::{Error, Kind},
@@ -121,7 +121,7 @@ pub const fn code(kind: Kind) -> Code {
 
 /// Recovers the kind of a status: from its reason, else from its code.
 pub fn kind(status: &Status) -> Kind {
-    reason(status).unwrap_or_else(|| from_code(status.code()))
+    reason(status.get_details_error_info()).unwrap_or_else(|| from_code(status.code()))
 }
 
 /// The kind of the error with which this server itself has ended the messages of a caller. `None`: the
@@ -135,8 +135,8 @@ pub fn kind_of_broken_body(status: &Status) -> Option<Kind> {
 
 /// The kind of the error that an operation has ended with.
 pub fn kind_of(error: &RpcStatus) -> Kind {
-    let details = error.encode_to_vec().into();
-    kind(&Status::with_details(Code::from_i32(error.code), &*error.message, details))
+    let code = Code::from_i32(error.code);
+    reason(error.get_details_error_info()).unwrap_or_else(|| from_code(code))
 }
 
 /// The kind that the library of gRPC means where it refuses a request by itself, on the side of the
@@ -180,10 +180,9 @@ fn is_ours(status: &Status) -> bool {
     status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN)
 }
 
-/// The kind that the reason of a status names.
-fn reason(status: &Status) -> Option<Kind> {
-    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN)?;
-    Kind::from_reason(&info.reason)
+/// The kind that the reason of an error of the service names.
+fn reason(info: Option<ErrorInfo>) -> Option<Kind> {
+    info.filter(|info| info.domain == DOMAIN).and_then(|info| Kind::from_reason(&info.reason))
 }
 
 /// The kind of a status that does not come from our service: a proxy, a client, a transport.
