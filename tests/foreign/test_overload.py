@@ -236,7 +236,7 @@ class OverloadTest(CommandCase):
             return there + HALVES > len(crowd)
 
         self.wait_until("all are told or stand still", stand_still)
-        self.assertEqual(self.get_status("/health"), 200)
+        self.assertEqual(self.get_status("/health/live"), 200)
         most = self.server.memory()
         print(f"overload: {most // 1024} MiB with halves of messages", flush=True)
         self.assertLess(most, HALVES_KIB)
@@ -392,11 +392,11 @@ class FewFilesTest(unittest.TestCase):
         few = FEW_FILES // 2
         crowd = [self.connect(server) for _ in range(few - few // 8 - 1)]
         for connection in crowd:
-            self.assertEqual(self.get(connection, "/health"), (200, None))
+            self.assertEqual(self.get(connection, "/health/live"), (200, None))
 
         # There is no room for one more, and it is told so; a probe sees that the server is well.
         self.assertEqual(self.get(self.connect(server), "/ImageStore?api-version=6.0"), (503, "1"))
-        self.assertEqual(self.get(self.connect(server), "/health"), (200, None))
+        self.assertEqual(self.get(self.connect(server), "/health/live"), (200, None))
         # Whoever has a connection is served, with files and all.
         data = bytes(range(256)) * 1_000
         rest.put("b", data)

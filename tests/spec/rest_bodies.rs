@@ -86,7 +86,7 @@ async fn a_body_with_two_ends_or_another_coding_is_refused_and_ends_its_connecti
         [request.head().as_bytes(), b"1\r\nx\r\n0\r\n\r\n", hidden.as_bytes()].concat()
     };
     let before = [
-        http.request("GET", "/health").bytes(),
+        http.request("GET", "/health/live").bytes(),
         http.request("PUT", "/ImageStore/b?api-version=6.0").chunked(&[b"1", b"\r\n\r\n"]).bytes(),
         http.request("PUT", "/ImageStore/c?api-version=6.0").body(b"GET / HTTP/1.1\r\n").bytes(),
     ]

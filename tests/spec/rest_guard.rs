@@ -90,7 +90,7 @@ async fn what_is_answered_is_for_pages_of_the_same_origin() {
     for (method, target, status) in [
         ("GET", "/", 200),
         ("GET", "/page/icon.svg", 200),
-        ("GET", "/health", 200),
+        ("GET", "/health/live", 200),
         ("GET", "/ImageStore?api-version=6.0", 200),
         ("GET", "/ImageStore/a/$/Content", 200),
         ("GET", "/nothing", 404),
