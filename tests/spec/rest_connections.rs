@@ -41,7 +41,8 @@ async fn a_connection_lives_on_after_a_body_that_nobody_needs() {
     let http = server.http();
     let mut connection = http.connect().await;
     let body = vec![b'x'; 60_000];
-    for target in ["/", "/health/live", "/ImageStore/a?api-version=6.0", "/ImageStore/a/$/Content"] {
+    for target in ["/", "/health/live", "/ImageStore/a?api-version=6.0", "/ImageStore/a/$/Content"]
+    {
         for request in [
             http.request("GET", target).body(&body),
             http.request("GET", target).chunked(&[&body, b"x"]),
