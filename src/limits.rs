@@ -152,8 +152,8 @@ pub const RECORDS_PAGE_MAX: usize = 1_000;
 pub const SESSION_RANGES_MAX: usize = 10_000;
 /// Sessions and pieces of them that one step of reading them looks at: some milliseconds.
 pub const SESSION_STEP_ROWS: i64 = 10_000;
-/// The pieces of one upload session: a file of 2 TiB in full parts. Its commit and its deletion are one
-/// transaction each, of about a second then.
+/// The pieces of one upload session: a file of 2 TiB in full parts. Its list is built, and its pieces are dropped,
+/// in steps.
 pub const SESSION_PARTS_MAX: i64 = 1 << 18;
 
 /// Write jobs that wait for the writer: one of each call, so that a call which was let in has a place, and

@@ -91,7 +91,8 @@ pub struct CopySwitches {
     /// Refuse a source folder without its mark file _.dir
     #[arg(long)]
     pub check_mark: bool,
-    /// If the destination exists, leave it as it is and copy nothing
+    /// If the destination exists, keep it and copy nothing; with --check-mark, a folder there
+    /// without its mark file is replaced
     #[arg(long)]
     pub keep: bool,
     /// Read and check every byte before the copy is visible
@@ -129,10 +130,10 @@ pub struct Upload {
 /// Arguments of `download`.
 #[derive(Args, Clone, Debug)]
 pub struct Download {
-    /// File or folder in the store; "" or / is the root. After it, its path on this machine: into what
-    /// ends in /, and into the current folder where it is left out, it goes under its own name, and so
-    /// does a file into a folder that exists; - is the standard output. Several paths go into a folder,
-    /// which is the last one
+    /// File or folder in the store ("" or / is the root), then its target on this machine. If the
+    /// target ends in / or is left out (the current folder), the download goes into it under its own
+    /// name, and so does a file if the target is an existing folder; - is the standard output. With
+    /// several paths, the last one is the local folder for all of them
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
     /// Changes nothing: a folder is always downloaded with all it holds
