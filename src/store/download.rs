@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, timeout, timeout_at},
+    time::{Duration, Instant, timeout, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
@@ -227,7 +227,7 @@ impl Store {
         mut asks: Asks,
         (gone, mut turn): (CancellationToken, Permit),
     ) {
-        let _pin = self.pin_if_it_lasts(plan.content);
+        let _pin = self.pin_after(plan.content, self.0.config.reclaim_grace / 2);
         let sent = tokio::select! {
             sent = self.send_parts(&plan, &mut asks) => sent,
             () = self.0.stop.cancelled() => return,
@@ -326,13 +326,12 @@ impl Store {
         tokio::spawn(read.in_current_span())
     }
 
-    /// Pins a content once half the grace has passed, until the guard is dropped.
-    fn pin_if_it_lasts(&self, content: i64) -> DropGuard {
+    /// Pins a content once so much time has passed, until the guard is dropped.
+    fn pin_after(&self, content: i64, wait: Duration) -> DropGuard {
         let over = CancellationToken::new();
         let guard = over.clone().drop_guard();
         let store = self.clone();
         self.spawn(async move {
-            let wait = store.0.config.reclaim_grace / 2;
             if timeout(wait, over.cancelled()).await.is_ok() {
                 return;
             }

@@ -1,11 +1,14 @@
 //! Files of one message: their part is found with them, and read by whoever asks for its bytes. Until then they
 //! hold nothing that others could wait for.
 
+use std::{pin::pin, time::Duration};
+
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::{Plan, cut};
 use crate::{
-    error::{Kind, Result},
+    error::{Error, Kind, Result},
     limits::DOWNLOAD_MESSAGE_BYTES,
     namespace::{
         content::{self, PartRow},
@@ -27,17 +30,39 @@ impl One {
     /// Reads the bytes; nothing where the store closes.
     ///
     /// # Errors
-    /// Those of [`Store::read_part`].
+    /// Those of [`Store::read_part`]; `Busy` if too many downloads wait; `Corrupt` for a part of another size.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
     pub(super) async fn read(&self) -> Option<Result<Bytes>> {
-        let Self { store, plan, part, .. } = self;
-        let bytes = tokio::select! {
-            bytes = store.read_part(&plan.path, part.clone()) => bytes,
-            () = store.0.stop.cancelled() => return None,
+        tokio::select! {
+            bytes = self.read_part() => Some(bytes),
+            () = self.store.0.stop.cancelled() => None,
+        }
+    }
+
+    async fn read_part(&self) -> Result<Bytes> {
+        let Self { store, plan, part } = self;
+        let mut read = pin!(async {
+            // Whoever reads an object has a turn, so that nobody has the blob store for himself.
+            let _turn = match part.object {
+                Some(_) => Some(store.0.downloads.acquire(plan.peer, 1).await?),
+                None => None,
+            };
+            store.read_part(&plan.path, part.clone()).await
+        });
+        let bytes = if let Ok(bytes) = timeout(store.0.config.reclaim_grace / 2, &mut read).await {
+            bytes?
+        } else {
+            let _pin = store.pin_after(plan.content, Duration::ZERO);
+            read.await?
         };
-        Some(bytes.map(|bytes| cut(&bytes, plan.from, plan.to)))
+        if bytes.len() as i64 != part.size {
+            let message =
+                format!("\"{}\": a part has {} bytes, not {}", plan.path, bytes.len(), part.size);
+            return Err(Error::new(Kind::Corrupt, message).with("path", plan.path.as_str()));
+        }
+        Ok(cut(&bytes, plan.from, plan.to))
     }
 }
 

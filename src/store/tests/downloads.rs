@@ -104,6 +104,28 @@ async fn a_download_that_lasts_pins_its_content() {
     fixture.expect_nothing_left().await;
 }
 
+/// The same for a file of one message, whose object answers late: its reader has a turn meanwhile.
+#[tokio::test]
+async fn a_late_object_of_a_small_file_has_a_pin_and_a_turn() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    let free = fixture.store.0.downloads.free();
+    fixture.gate.close();
+    let mut download = fixture.download("a").await;
+    assert_eq!(fixture.store.0.downloads.free(), free, "nothing is read yet");
+    let read = tokio::spawn(async move { download.next().await.unwrap().unwrap() });
+    let pins = "SELECT COUNT(*) FROM pin WHERE kind = 2";
+    until("it is pinned", async || fixture.number(pins).await == 1).await;
+    assert_eq!(fixture.store.0.downloads.free(), free - 1);
+    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.reclaim().await.unwrap();
+    fixture.gate.open();
+    assert_eq!(read.await.unwrap(), object(1));
+    until("the pin is dropped", async || fixture.number(pins).await == 0).await;
+    assert_eq!(fixture.store.0.downloads.free(), free);
+    fixture.expect_nothing_left().await;
+}
+
 /// A content of an old folder that waits for reclamation has been released again just now.
 #[tokio::test]
 async fn the_grace_counts_from_the_last_path_that_led_to_a_content() {
