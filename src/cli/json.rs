@@ -3,11 +3,12 @@
 //! The names are those of the proto, in snake case, and so are the values of its enums; 64-bit numbers
 //! are numbers (all are below 2^53), times are RFC 3339 in UTC, and what is absent is null.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{borrow::Cow, ops::RangeInclusive, sync::LazyLock};
 
 use prost::{Message, Name};
 use prost_reflect::{
-    DescriptorError, DescriptorPool, DynamicMessage, Kind, MessageDescriptor, SerializeOptions,
+    DescriptorError, DescriptorPool, DynamicMessage, Kind, MessageDescriptor, ReflectMessage,
+    SerializeOptions, Value as Dynamic,
 };
 use serde::{Serialize, Serializer, ser::Error};
 use serde_json::{Value, json};
@@ -26,6 +27,10 @@ use crate::{
 /// The descriptor of the API.
 static API: LazyLock<Result<DescriptorPool, DescriptorError>> =
     LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR));
+
+/// The full name of a time, and its seconds from the year 1 to the end of the year 9999.
+const TIMESTAMP: &str = "google.protobuf.Timestamp";
+const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 const OPTIONS: SerializeOptions = SerializeOptions::new()
     .stringify_64_bit_integers(false)
@@ -51,10 +56,42 @@ fn value<M: Message + Name>(message: &M) -> serde_json::Result<Value> {
     let descriptor = descriptor.ok_or_else(|| serde_json::Error::custom(name))?;
     let bytes = message.encode_to_vec();
     let message = DynamicMessage::decode(descriptor.clone(), bytes.as_slice());
-    let message = message.map_err(serde_json::Error::custom)?;
+    let mut message = message.map_err(serde_json::Error::custom)?;
+    remove_unknown(&mut message);
     let mut value = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS)?;
     add_absent(&mut value, &descriptor);
     Ok(value)
+}
+
+/// Removes what has no form in JSON: a time beyond the years of four digits, which becomes null, and a value of
+/// an enum that this program does not know, which becomes the unspecified one.
+fn remove_unknown(message: &mut DynamicMessage) {
+    let descriptor = message.descriptor();
+    for field in descriptor.fields().filter(|field| message.has_field(field)).collect::<Vec<_>>() {
+        let value = message.get_field_mut(&field);
+        let is_known = if let Some(items) = value.as_list_mut() {
+            items.iter_mut().filter_map(Dynamic::as_message_mut).for_each(remove_unknown);
+            true
+        } else if let Some(below) = value.as_message_mut() {
+            remove_unknown(below);
+            below.descriptor().full_name() != TIMESTAMP || is_time(below)
+        } else if let (Some(number), Kind::Enum(names)) = (value.as_enum_number(), field.kind()) {
+            names.get_value(number).is_some()
+        } else {
+            true
+        };
+        if !is_known {
+            message.clear_field(&field);
+        }
+    }
+}
+
+/// Whether a time has a form in JSON.
+fn is_time(time: &DynamicMessage) -> bool {
+    let seconds = time.get_field_by_name("seconds").and_then(|value| value.as_i64());
+    let nanos = time.get_field_by_name("nanos").and_then(|value| value.as_i32());
+    seconds.is_none_or(|seconds| TIMESTAMP_SECONDS.contains(&seconds))
+        && nanos.is_none_or(|nanos| (0..1_000_000_000).contains(&nanos))
 }
 
 /// Adds null for each field of a message that is absent.
@@ -175,6 +212,27 @@ mod tests {
         assert_eq!(shown(Json(&stat))["entry"]["version"], Value::Null);
         let deleted = deleted("a", &DeleteResponse { files_deleted: 1, bytes_deleted: 2 });
         assert_eq!(deleted, json!({ "path": "a", "files_deleted": 1, "bytes_deleted": 2 }));
+    }
+
+    #[test]
+    fn what_has_no_form_is_absent() {
+        let time = |seconds, nanos| Some(prost_types::Timestamp { seconds, nanos });
+        let operation = Operation {
+            kind: 77,
+            started_at: time(i64::MAX, 0),
+            updated_at: time(0, -1),
+            finished_at: time(253_402_300_799, 120_000_000),
+            ..Operation::default()
+        };
+        let value = shown(OperationJson(&operation));
+        assert_eq!(value["kind"], "OPERATION_KIND_UNSPECIFIED");
+        assert_eq!((&value["started_at"], &value["updated_at"]), (&Value::Null, &Value::Null));
+        assert_eq!(value["finished_at"], "9999-12-31T23:59:59.120Z");
+        let report = CheckResponse {
+            findings: vec![Finding { kind: 77, ..Finding::default() }],
+            ..CheckResponse::default()
+        };
+        assert_eq!(shown(Json(&report))["findings"][0]["kind"], "FINDING_KIND_UNSPECIFIED");
     }
 
     #[test]

@@ -143,6 +143,10 @@ fn event(operation: &Operation, id: String) -> io::Result<Event> {
     let name = if has_ended(operation) { "done" } else { "progress" };
     let data = serde_json::to_string(&json::Operation::new(operation))
         .map_err(|error| io::Error::other(Failure::from(Error::internal(error)).message))?;
+    // Of a remote service; the event takes none of these.
+    if id.contains(['\0', '\r', '\n']) {
+        return Err(io::Error::other("an operation has an id that is none"));
+    }
     Ok(Event::default().event(name).id(id).data(data))
 }
 
@@ -226,6 +230,17 @@ mod tests {
         let id = |_: &Operation| String::new();
         let mut events = std::pin::pin!(events(id, operations));
         assert!(events.next().await.expect("an item").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_id_that_is_none_breaks_the_events() {
+        for id in ["a\nb", "a\rb", "a\0b"] {
+            let operation = Operation { id: id.to_owned(), ..Operation::default() };
+            let operations = stream::iter([Ok(operation)]);
+            let id = |operation: &Operation| operation.id.clone();
+            let mut events = std::pin::pin!(events(id, operations));
+            assert!(events.next().await.expect("an item").is_err());
+        }
     }
 
     #[tokio::test]
