@@ -137,7 +137,7 @@ async fn until_ended(config: Config) -> Option<Result<(), Error>> {
 }
 
 fn server_panicked(error: tokio::task::JoinError) -> Error {
-    Error::new("the server server_panicked").because(error)
+    Error::new("the server panicked").because(error)
 }
 
 /// Binds, starts, says so, and serves until `stopped`.
