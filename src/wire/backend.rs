@@ -9,16 +9,22 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::{Stream, StreamExt, future::BoxFuture};
+use futures::{
+    FutureExt, Stream, StreamExt, TryStreamExt,
+    future::{BoxFuture, Fuse},
+    stream,
+};
 use http::Request as HttpRequest;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
 use tonic::{Request, Response, Status, Streaming, body::Body};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 use crate::{
+    error::{Error, Kind},
     limits::MESSAGE_BYTES_MAX,
     wire::{
         request::{self, Id},
+        status,
         v1::{self, image_store_client::ImageStoreClient, image_store_server::ImageStore},
     },
 };
@@ -70,6 +76,15 @@ fn with_id(mut request: HttpRequest<Body>) -> HttpRequest<Body> {
     request
 }
 
+/// What a call has failed with: where the service cannot be reached, it is busy.
+fn lost(status: Status) -> Status {
+    if !status::is_transport(&status) {
+        return status;
+    }
+    let message = "the service behind the gateway does not answer; try again";
+    status::from_error(&Error::new(Kind::Busy, message).because(status))
+}
+
 /// The messages of a caller. Those of a stream that fails never end, so that nobody takes them for whole; why it
 /// failed is told elsewhere.
 struct Messages<M> {
@@ -106,12 +121,29 @@ impl<M> Stream for Messages<M> {
 /// The answer of a call, or why its messages failed.
 async fn answer<T>(
     call: BoxFuture<'static, Result<T, Status>>,
-    has_failed: oneshot::Receiver<Status>,
+    has_failed: impl Future<Output = Result<Status, RecvError>>,
 ) -> Result<T, Status> {
     tokio::select! {
-        answer = call => answer,
+        answer = call => answer.map_err(lost),
         Ok(status) = has_failed => Err(status),
     }
+}
+
+/// The answers of a call, which end where its messages fail.
+fn unless_failed<T: Send + 'static>(
+    answers: Streaming<T>,
+    has_failed: Fuse<oneshot::Receiver<Status>>,
+) -> Answers<T> {
+    Box::pin(stream::unfold(Some((answers, has_failed)), |state| async move {
+        let (mut answers, mut has_failed) = state?;
+        tokio::select! {
+            biased;
+            Ok(status) = &mut has_failed => Some((Err(status), None)),
+            answer = answers.next() => {
+                answer.map(|answer| (answer.map_err(lost), Some((answers, has_failed))))
+            }
+        }
+    }))
 }
 
 /// Implements the service by a client: a line for each call.
@@ -129,7 +161,7 @@ macro_rules! remote {
                     &self,
                     request: Request<$request>,
                 ) -> Result<Response<$response>, Status> {
-                    self.0.clone().$answers(request).await
+                    self.0.clone().$answers(request).await.map_err(lost)
                 }
             )*
             $(
@@ -138,7 +170,8 @@ macro_rules! remote {
                     &self,
                     request: Request<$asks>,
                 ) -> Result<Response<Answers<$items>>, Status> {
-                    Ok(self.0.clone().$streams(request).await?.map(|items| items.boxed()))
+                    let answer = self.0.clone().$streams(request).await.map_err(lost)?;
+                    Ok(answer.map(|items| items.map_err(lost).boxed()))
                 }
             )*
             $(
@@ -148,7 +181,8 @@ macro_rules! remote {
                 ) -> Result<Response<$whole>, Status> {
                     let (request, has_failed) = Messages::of(request);
                     let mut client = self.0.clone();
-                    answer(Box::pin(async move { client.$takes(request).await }), has_failed).await
+                    let call = Box::pin(async move { client.$takes(request).await });
+                    answer(call, has_failed).await
                 }
             )*
             $(
@@ -159,8 +193,10 @@ macro_rules! remote {
                 ) -> Result<Response<Answers<$replies>>, Status> {
                     let (request, has_failed) = Messages::of(request);
                     let mut client = self.0.clone();
+                    let mut has_failed = has_failed.fuse();
                     let call = Box::pin(async move { client.$talks(request).await });
-                    Ok(answer(call, has_failed).await?.map(|items| items.boxed()))
+                    let answer = answer(call, &mut has_failed).await?;
+                    Ok(answer.map(|items| unless_failed(items, has_failed)))
                 }
             )*
         }
@@ -195,5 +231,28 @@ remote! {
     }
     talks {
         backup(v1::BackupRequest) -> v1::BackupResponse as BackupStream;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::wire::{by_reference::streaming, v1::BackupRequest};
+
+    #[tokio::test]
+    async fn a_service_that_is_not_there_is_busy() {
+        let remote = remote(service_fn(async |_: HttpRequest<Body>| {
+            Err::<http::Response<Body>, BoxError>("connection refused".into())
+        }));
+        let busy = |status: Status| assert_eq!(status::kind(&status), Kind::Busy, "{status:?}");
+        busy(remote.stat(Request::new(v1::StatRequest::default())).await.expect_err("lost"));
+        let request = Request::new(v1::DownloadRequest::default());
+        busy(remote.download(request).await.err().expect("lost"));
+        let request = Request::new(streaming(stream::empty::<v1::UploadRequest>()));
+        busy(remote.upload(request).await.expect_err("lost"));
+        let request = Request::new(streaming(stream::empty::<BackupRequest>()));
+        busy(remote.backup(request).await.err().expect("lost"));
     }
 }
