@@ -52,11 +52,16 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
+/// Whether the gateway of each server calls the service over its port.
+fn calls_itself() -> bool {
+    std::env::var_os("IMAGESTORE_TEST_REMOTE").is_some()
+}
+
 /// Starts a server whose gateway calls the service over its port if `IMAGESTORE_TEST_REMOTE` is set, else in the
 /// process.
 async fn real(config: &Config, blobs: Option<Blobs>) -> Real {
     let listener = TcpListener::bind(config.listen).await.expect("a port");
-    let calls_itself = std::env::var_os("IMAGESTORE_TEST_REMOTE").is_some();
+    let calls_itself = calls_itself();
     let replaced = Replaced { blobs, calls_itself };
     Real::start_with(config, replaced, listener).await.expect("started")
 }
@@ -102,6 +107,10 @@ impl Server {
     }
 
     fn run(server: Real, folder: TempDir, config: Config, log: Log) -> Self {
+        if calls_itself() {
+            // In a stop both ends of that connection end.
+            log.expect("the service behind the gateway does not answer");
+        }
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         // A server whose handle is dropped is not stopped, but goes with its runtime.
