@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    limits::RANGE_TRIES,
+    limits::{DOWNLOAD_MESSAGE_BYTES, RANGE_TRIES},
     wire::{
         backend::Answers,
         v1::{DownloadRequest, DownloadResponse, Entry, EntryKind, StatRequest},
@@ -124,7 +124,7 @@ async fn part(
         etag: entry.etag.clone(),
     };
     let (begun, messages) = begin(call, request).await?;
-    let body = body(length, begun.data, messages);
+    let body = body(length, size, begun.data, messages);
     let mut response = headed(StatusCode::PARTIAL_CONTENT, body, entry, validators, length)?;
     let range = value(format!("bytes {offset}-{}/{size}", offset + length - 1))?;
     response.headers_mut().insert(header::CONTENT_RANGE, range);
@@ -148,7 +148,7 @@ async fn whole(call: &Call, path: &str) -> Result<Response, Failure> {
         return Ok(answer);
     }
     let size = entry.size_bytes;
-    headed(StatusCode::OK, body(size, begun.data, messages), &entry, &validators, size)
+    headed(StatusCode::OK, body(size, size, begun.data, messages), &entry, &validators, size)
 }
 
 /// Describes the file of a path, as a download of it would find it.
@@ -220,10 +220,14 @@ async fn begin(
     })?
 }
 
-/// The body of a length that begins with some bytes.
-fn body(length: u64, begun: Bytes, messages: Answers<DownloadResponse>) -> Body {
+/// The body of a length that begins with some bytes, of a file of a size.
+fn body(length: u64, size: u64, begun: Bytes, messages: Answers<DownloadResponse>) -> Body {
     let rest = messages.map(|message| message.map(|message| message.data));
-    let messages = stream::once(async { Ok(begun) }).chain(rest);
+    // In this process the bytes are a piece of a whole part, which must not stay in memory for a client that
+    // does not read.
+    let is_copied = size > DOWNLOAD_MESSAGE_BYTES as u64;
+    let own = move |data: Bytes| if is_copied { Bytes::copy_from_slice(&data) } else { data };
+    let messages = stream::once(async { Ok(begun) }).chain(rest).map(move |data| data.map(own));
     Body::from_stream(exactly(length, messages.boxed()))
 }
 
