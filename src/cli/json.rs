@@ -148,12 +148,11 @@ pub(super) fn moved(moved: &Moved) -> MovedFile<'_> {
 }
 
 /// What was deleted, and where.
-pub(super) fn deleted(path: &str, answer: &DeleteResponse) -> Value {
-    json!({
-        "path": path,
-        "files_deleted": answer.files_deleted,
-        "bytes_deleted": answer.bytes_deleted,
-    })
+#[derive(Debug, Serialize)]
+pub(super) struct Deleted<'a> {
+    pub(super) path: &'a str,
+    #[serde(flatten)]
+    pub(super) answer: Json<'a, DeleteResponse>,
 }
 
 /// A backup that is finished.
@@ -191,8 +190,35 @@ mod tests {
         serde_json::to_value(value).expect("JSON")
     }
 
+    /// The names of the fields of a message, from the descriptor that reflection serves.
+    fn fields(message: &str) -> Vec<String> {
+        let set = prost_types::FileDescriptorSet::decode(DESCRIPTOR).expect("a set");
+        let file = set.file.iter().find(|file| file.package() == "imagestore.v1").expect("ours");
+        let message = file.message_type.iter().find(|found| found.name() == message).expect("it");
+        let mut names: Vec<_> = message.field.iter().map(|field| field.name().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn keys(value: impl Serialize) -> Vec<String> {
+        let mut keys: Vec<_> =
+            shown(value).as_object().expect("an object").keys().cloned().collect();
+        keys.sort();
+        keys
+    }
+
     #[test]
     fn every_field_of_a_message_is_there_under_its_name() {
+        assert_eq!(keys(Json(&Entry::default())), fields("Entry"));
+        assert_eq!(keys(Json(&StatResponse::default())), fields("StatResponse"));
+        assert_eq!(keys(OperationJson(&Operation::default())), fields("Operation"));
+        assert_eq!(keys(Json(&GetStoreInfoResponse::default())), fields("GetStoreInfoResponse"));
+        assert_eq!(keys(Json(&CheckResponse::default())), fields("CheckResponse"));
+        assert_eq!(keys(Json(&Finding::default())), fields("Finding"));
+        let mut of_delete = fields("DeleteResponse");
+        of_delete.push("path".to_owned());
+        let answer = DeleteResponse::default();
+        assert_eq!(keys(Deleted { path: "a", answer: Json(&answer) }), of_delete);
         let usage = || Some(Usage { used_bytes: 1, file_count: 2 });
         let info = GetStoreInfoResponse { logical: usage(), ..GetStoreInfoResponse::default() };
         let info = shown(Json(&info));
@@ -210,7 +236,8 @@ mod tests {
         assert_eq!(shown(Json(&report))["findings"], json!([finding]));
         let stat = StatResponse { entry: Some(Entry::default()), ..StatResponse::default() };
         assert_eq!(shown(Json(&stat))["entry"]["version"], Value::Null);
-        let deleted = deleted("a", &DeleteResponse { files_deleted: 1, bytes_deleted: 2 });
+        let answer = DeleteResponse { files_deleted: 1, bytes_deleted: 2 };
+        let deleted = shown(Deleted { path: "a", answer: Json(&answer) });
         assert_eq!(deleted, json!({ "path": "a", "files_deleted": 1, "bytes_deleted": 2 }));
     }
 

@@ -4,7 +4,7 @@ use crate::{
     cli::{
         Failure,
         args::{Delete, List},
-        json::{self, Json},
+        json::{Deleted, Json},
         many::Failures,
         output::Output,
         text::{self, bytes, files, second},
@@ -111,7 +111,7 @@ async fn delete_one(
         let (files, bytes) = (files(answer.files_deleted), bytes(answer.bytes_deleted));
         format!("deleted {path}: {files}, {bytes}")
     };
-    Ok(output.print_and_flush(&json::deleted(path, &answer), line)?)
+    Ok(output.print_and_flush(&Deleted { path, answer: Json(&answer) }, line)?)
 }
 
 /// Shows the space that the store uses.
