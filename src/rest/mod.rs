@@ -51,7 +51,7 @@ use self::{
     api_version::ApiVersion,
     call::{Call, Client},
     payload::Payload,
-    route::{Found, Route},
+    route::{Found, Route, Sends},
 };
 use crate::{budget::Peer, error::Error, wire::backend::Backend};
 
@@ -191,9 +191,9 @@ fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
 
 /// Makes the call. The bodies of POST and DELETE are read whole before, also where they are not used.
 async fn dispatch(call: Call, found: Found, payload: &mut Payload) -> Result<Response, Failure> {
-    let Found { route, path, id, .. } = found;
+    let Found { route, path, id, sends, .. } = found;
     let is_small = matches!(call.head.method, Method::POST | Method::DELETE);
-    if is_small && route != Route::Copy {
+    if is_small && sends == Sends::Nothing {
         payload.whole(call.deadline()).await?;
     }
     match route {
