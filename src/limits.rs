@@ -2,6 +2,7 @@
 
 mod client;
 mod database;
+mod list;
 mod sqlite;
 mod upload;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 pub use client::*;
 pub use database::*;
+pub use list::*;
 pub use sqlite::*;
 pub use upload::*;
 
@@ -137,13 +139,6 @@ pub const SKIP_UNMATCHED_BYTES: usize = 8 * KIB;
 pub const LIST_PAGE_DEFAULT: usize = 1_000;
 /// Entries on a page of a listing.
 pub const LIST_PAGE_MAX: usize = 20_000;
-/// Entries that a listing without pages reads at once: a client that stands still costs the server
-/// one such piece, and some of the folders that were found so far.
-pub const LIST_STREAM_PAGE: usize = 256;
-/// Bytes of such folders from which on the pages of further ones are read once more.
-pub const LIST_FOLDERS_BYTES: usize = 64 * KIB;
-/// Bytes on a page of a listing: upstream's figure (reference, section 4.4).
-pub const LIST_PAGE_BYTES: usize = 3 * MIB;
 /// Operations or sessions on a page when the caller does not say.
 pub const RECORDS_PAGE_DEFAULT: usize = 100;
 /// Operations or sessions on a page.

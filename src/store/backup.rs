@@ -70,7 +70,7 @@ impl Store {
     /// # Cancel safety
     /// Dropped, it leaves nothing.
     pub async fn backup(&self, everything: bool, call: Call) -> Result<Backup> {
-        let turn = self.0.backups.try_acquire(call.peer, 1);
+        let turn = self.0.budgets.backups.try_acquire(call.peer, 1);
         let turn = turn.map_err(|_| {
             Error::new(Kind::Busy, "too many backups run; try again when one is over")
         })?;

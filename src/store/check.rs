@@ -72,7 +72,7 @@ impl Store {
     /// # Errors
     /// `Busy` if another check runs.
     pub fn check(&self, request: CheckRequest) -> Result<Checking> {
-        let turn = self.0.checks.try_acquire(Peer::default(), 1);
+        let turn = self.0.budgets.checks.try_acquire(Peer::default(), 1);
         let turn = turn
             .map_err(|_| Error::new(Kind::Busy, "another check runs; try again when it is over"))?;
         Ok(Checking {

@@ -159,7 +159,7 @@ impl Cutter {
         }
         let rest = self.expected.map_or(u64::MAX, |expected| expected - self.flushed);
         let part = usize::try_from(rest).unwrap_or(usize::MAX).min(self.part_bytes());
-        let pool = &self.store.0.upload_pool;
+        let pool = &self.store.0.budgets.upload_pool;
         let mut room = if self.is_late {
             pool.try_acquire(self.peer, part)
         } else {
@@ -198,7 +198,7 @@ impl Cutter {
         let mut due = *since + UPLOAD_HOLD * (steps + 1);
         loop {
             sleep_until(due).await;
-            if self.store.0.upload_pool.is_scarce(PART_BYTES_MAX) {
+            if self.store.0.budgets.upload_pool.is_scarce(PART_BYTES_MAX) {
                 return self.flush().await;
             }
             due = Instant::now() + UPLOAD_HOLD;
@@ -221,8 +221,9 @@ impl Cutter {
         let (owner, path) = (self.owner.clone(), self.path.clone());
         let pool = self.pool.take().map(|(room, _)| room);
         // The next part has the minimum for itself.
-        let cover =
-            || self.store.0.upload_pool.try_acquire(self.peer, UPLOAD_BUFFER_BYTES_MIN).ok();
+        let cover = || {
+            self.store.0.budgets.upload_pool.try_acquire(self.peer, UPLOAD_BUFFER_BYTES_MIN).ok()
+        };
         let cover = pool.or_else(cover);
         let is_covered = cover.is_some();
         // A task of its own, not aborted: an object that is put gets its row or is marked for deletion.

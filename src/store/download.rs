@@ -180,7 +180,7 @@ impl Store {
         call: Call,
     ) -> Result<Download> {
         // Before the file is looked up: while it waits, the path may come to lead to another content.
-        let turn = call.until(self.0.downloads.acquire(call.peer, 1)).await?;
+        let turn = call.until(self.0.budgets.downloads.acquire(call.peer, 1)).await?;
         let at = path.clone();
         let look = move |tx: &mut Tx<'_>| {
             let (file, stat) = find(tx, &at, etag)?;
@@ -277,7 +277,7 @@ impl Store {
             };
             let Held { start, bytes, _share } = reading.await.map_err(Error::internal)??;
             // The next one is read meanwhile, where the pool has room for both.
-            let pool = &self.0.download_pool;
+            let pool = &self.0.budgets.download_pool;
             let share = |next| pool.try_acquire(plan.peer, pool_size(next)).ok();
             if let Some(share) = parts.peek().and_then(share) {
                 ahead = parts.next().map(|next| self.begin_read(plan, next, share));
@@ -298,7 +298,7 @@ impl Store {
     /// Waits until a piece is asked for, as long as the part that is held for it since `begun` may be
     /// kept: while the pool has room for the parts of others, and a little longer.
     async fn wait_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
-        let is_scarce = || self.0.download_pool.is_scarce(PART_BYTES_MAX);
+        let is_scarce = || self.0.budgets.download_pool.is_scarce(PART_BYTES_MAX);
         while begun.elapsed() < DOWNLOAD_HOLD || !is_scarce() {
             if asks.wait_until(Instant::now() + DOWNLOAD_PIECE_WAIT).await {
                 return true;
@@ -312,7 +312,7 @@ impl Store {
 
     /// Waits for the share of the pool that a part needs.
     pub(super) async fn share(&self, peer: Peer, part: &PartRow) -> Result<Permit> {
-        self.0.download_pool.acquire(peer, pool_size(part)).await
+        self.0.budgets.download_pool.acquire(peer, pool_size(part)).await
     }
 
     /// Reads a part in a task of its own, so that reading goes on while the part before is sent. The

@@ -10,6 +10,7 @@ mod answers;
 mod assembly;
 mod background;
 mod backup;
+mod budgets;
 mod call;
 mod check;
 mod comparison;
@@ -56,13 +57,11 @@ pub use watch::{AllUpdates, Updates};
 
 use crate::{
     blob::{self, Blobs},
-    budget::Budget,
+    budget::Permit,
     error::{Error, Kind, Result},
     limits::{
-        BACKUPS_MAX, BLOB_TIME, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX,
-        DOWNLOADS_WAITING_MAX, FILTERS_MAX, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT,
-        RESERVE_BYTES_DEFAULT, SESSION_LIFE, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_POOL_WAIT,
-        UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
+        BLOB_TIME, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
+        SESSION_LIFE,
     },
     model::{
         Conditions, Digest, Info, Listing, Operation, OperationId, OperationKind, OperationState,
@@ -71,7 +70,7 @@ use crate::{
     namespace::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
     },
-    store::{object::Undecided, runs::Runs, space::Space},
+    store::{budgets::Budgets, object::Undecided, runs::Runs, space::Space},
 };
 
 /// How a store is opened.
@@ -121,18 +120,9 @@ struct Inner {
     /// The same in the keys of its objects.
     run: u64,
     undecided: Undecided,
-    uploads: Budget,
-    upload_pool: Budget,
-    downloads: Budget,
-    download_pool: Budget,
-    watchers: Budget,
-    filters: Budget,
-    verifies: Budget,
+    budgets: Budgets,
     /// The last content that was looked at for its digest.
     digested: AtomicI64,
-    checks: Budget,
-    backups: Budget,
-    restores: Budget,
     tasks: TaskTracker,
     draining: CancellationToken,
     stop: CancellationToken,
@@ -173,24 +163,8 @@ impl Store {
             server,
             run: object::new_run(),
             undecided: Undecided::default(),
-            uploads: Budget::new("uploads", UPLOADS_MAX)
-                .with_queue(UPLOADS_WAITING_MAX, UPLOAD_WAIT),
-            upload_pool: Budget::new("bytes of uploads", UPLOAD_BUFFER_POOL_BYTES)
-                .with_queue(UPLOADS_MAX, UPLOAD_POOL_WAIT),
-            downloads: Budget::new("downloads", DOWNLOADS_MAX)
-                .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
-            download_pool: Budget::new("bytes of downloads", DOWNLOAD_POOL_BYTES)
-                .with_queue(usize::MAX, Duration::MAX),
-            // Copies that run wait for these, each as long as it takes, but none behind the many of a peer.
-            filters: Budget::new("filtered copies", FILTERS_MAX)
-                .with_queue(usize::MAX, Duration::MAX),
-            verifies: Budget::new("verified copies", VERIFIES_MAX)
-                .with_queue(usize::MAX, Duration::MAX),
-            watchers: Budget::new("watchers", WATCHERS_MAX),
+            budgets: Budgets::new(),
             digested: AtomicI64::new(0),
-            checks: Budget::new("checks", 1),
-            backups: Budget::new("backups", BACKUPS_MAX),
-            restores: Budget::new("restores", 1),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -251,8 +225,17 @@ impl Store {
         token: String,
         call: Call,
     ) -> Result<Listing> {
+        let _turn = self.listing_turn(call).await?;
         let path = path.clone();
         self.0.engine.read(call.deadline, move |tx| list::list(tx, &path, size, &token)).await
+    }
+
+    /// Waits until a page of a listing may be read: many of one peer hold up nobody else.
+    ///
+    /// # Errors
+    /// `Timeout`; `Busy` after [`LISTING_WAIT`](crate::limits::LISTING_WAIT).
+    async fn listing_turn(&self, call: Call) -> Result<Permit> {
+        call.until(self.0.budgets.listings.acquire(call.peer, 1)).await
     }
 
     /// Deletes what is at a path, whatever is below, at constant cost. Returns what was there.
@@ -388,11 +371,6 @@ fn blob_error(path: &StorePath, error: blob::Error) -> Error {
         }
     };
     Error::new(kind, message).with("path", path.as_str()).because(error)
-}
-
-fn no_space() -> Error {
-    let message = "the disk is full but for its reserve; delete something and try again";
-    Error::new(Kind::NoSpace, message)
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Store {
     /// # Errors
     /// `AlreadyExists` if the store is not empty, `Busy` if another restore runs, `Timeout`.
     pub async fn restore(&self, call: Call) -> Result<Restore> {
-        let turn = self.0.restores.try_acquire(call.peer, 1);
+        let turn = self.0.budgets.restores.try_acquire(call.peer, 1);
         let turn = turn.map_err(|_| {
             Error::new(Kind::Busy, "another restore runs; try again when it is over")
         })?;

@@ -95,7 +95,7 @@ impl Store {
                 Arriving::New(Box::new(cutter))
             }
             Verdict::There => {
-                let turn = call.until(self.0.uploads.acquire(call.peer, 1)).await?;
+                let turn = call.until(self.0.budgets.uploads.acquire(call.peer, 1)).await?;
                 let comparison =
                     Comparison::new(self.clone(), session, path.clone(), range, call.peer);
                 Arriving::Again(Box::new(comparison), turn)
@@ -134,6 +134,7 @@ impl Store {
     ) -> Result<Page<Session>> {
         let mut listing = session::Listing::new(path, size, token)?;
         loop {
+            let _turn = self.listing_turn(call).await?;
             let step = move |tx: &mut Tx<'_>| listing.step(tx).map(|page| (listing, page));
             let page;
             (listing, page) = self.0.engine.read(call.deadline, step).await?;

@@ -29,7 +29,7 @@ use crate::{
         WAL_ROOM_BYTES,
     },
     namespace::{Database, sql::Tx},
-    store::{Config, Store, no_space},
+    store::{Config, Store},
 };
 
 /// The file system of the data folder, and the room inside the database file.
@@ -211,6 +211,11 @@ impl Store {
             tokio::time::sleep(started.elapsed() * RECLAIM_REST).await;
         }
     }
+}
+
+fn no_space() -> Error {
+    let message = "the disk is full but for its reserve; delete something and try again";
+    Error::new(Kind::NoSpace, message)
 }
 
 #[cfg(test)]

@@ -33,8 +33,11 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    budget::{Peer, Permit},
-    limits::{READERS, micros},
+    budget::{Budget, Peer},
+    limits::{
+        BACKUPS_MAX, DOWNLOAD_POOL_BYTES, DOWNLOADS_MAX, LISTINGS_MAX, READERS,
+        UPLOAD_BUFFER_POOL_BYTES, VERIFIES_MAX, WATCHERS_MAX, micros,
+    },
     model::{Conditions, CopyRequest, IfExists, Replaces, SkipFiles},
     namespace::sql::{Row, Tx, params},
     store::tests::{gate::Gate, log::Log},

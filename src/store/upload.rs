@@ -60,7 +60,7 @@ impl Store {
             return Err(too_many_parts(path));
         }
         call.until(self.0.space.check(size)).await?;
-        let turn = call.until(self.0.uploads.acquire(call.peer, 1)).await?;
+        let turn = call.until(self.0.budgets.uploads.acquire(call.peer, 1)).await?;
         Ok(Cutter::new(self, path, expected, (call.peer, turn)))
     }
 }

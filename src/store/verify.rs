@@ -36,7 +36,7 @@ pub(super) async fn run(
     report: &mut Report,
     run: &Run,
 ) -> Result<()> {
-    let turn = run.turn(&store.0.verifies).await?;
+    let turn = run.turn(&store.0.budgets.verifies).await?;
     let mut check = Check {
         store,
         report,
@@ -90,7 +90,7 @@ impl Check<'_> {
         }
         self.settle(0).await?;
         tokio::select! {
-            renewed = self.store.0.verifies.renew(self.run.peer, &mut self.turn) => renewed,
+            renewed = self.store.0.budgets.verifies.renew(self.run.peer, &mut self.turn) => renewed,
             error = self.run.cancelled() => Err(error),
         }
     }

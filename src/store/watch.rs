@@ -39,7 +39,7 @@ impl Store {
 
     /// A turn of a watcher. Who waits for news gives way whenever others need his turn.
     fn turn_to_watch(&self, call: Call) -> Result<Permit> {
-        let turn = self.0.watchers.try_acquire(call.peer, 1)?;
+        let turn = self.0.budgets.watchers.try_acquire(call.peer, 1)?;
         turn.hold().stalls();
         Ok(turn)
     }

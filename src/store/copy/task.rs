@@ -240,7 +240,7 @@ impl Work {
     /// Builds the filtered folder beside the tree. Returns it and the pins that hold it.
     async fn filter(&mut self, folder: i64) -> Result<(Target, usize)> {
         // What it remembers of a large folder is lost with the turn, so that is not revoked.
-        let _turn = self.run.turn(&self.store.0.filters).await?;
+        let _turn = self.run.turn(&self.store.0.budgets.filters).await?;
         let mut search = Search::new(folder, self.request.skip_files.clone());
         loop {
             self.run.check()?;

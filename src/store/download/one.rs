@@ -46,7 +46,7 @@ impl One {
         let mut read = pin!(async {
             // Whoever reads an object has a turn, so that nobody has the blob store for himself.
             let _turn = match part.object {
-                Some(_) => Some(store.0.downloads.acquire(plan.peer, 1).await?),
+                Some(_) => Some(store.0.budgets.downloads.acquire(plan.peer, 1).await?),
                 None => None,
             };
             store.read_part(&plan.path, part.clone()).await

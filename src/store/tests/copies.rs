@@ -258,7 +258,7 @@ async fn a_filtered_copy_waits_for_its_turn() {
     fixture.upload("a/g", object(2)).await.unwrap();
     let filtered =
         |to| CopyRequest { skip_files: SkipFiles::new(&["g"]).unwrap(), ..request("a", to) };
-    let others = all(&fixture.store.0.filters, Peer::default());
+    let others = all(&fixture.store.0.budgets.filters, Peer::default());
     let first = filtered("b");
     let waiting = fixture.store.copy(first.clone(), false, Call::default()).await.unwrap();
     // It would be over after fewer commits than these.

@@ -37,8 +37,8 @@ async fn nobody_waits_for_a_turn_beyond_his_deadline() {
     let mut chunk = begin(&fixture, &bytes, Call::default()).await.unwrap();
     chunk.write(bytes.clone()).await.unwrap();
     chunk.finish().await.unwrap();
-    let _uploads = all(&store.0.uploads, Peer::default());
-    let _downloads = all(&store.0.downloads, Peer::default());
+    let _uploads = all(&store.0.budgets.uploads, Peer::default());
+    let _downloads = all(&store.0.budgets.downloads, Peer::default());
     assert_late(store.upload(incoming("a"), short()).await);
     assert_late(begin(&fixture, &bytes, short()).await);
     store.delete_session(session(), Call::default()).await.unwrap();

@@ -109,20 +109,20 @@ async fn a_download_that_lasts_pins_its_content() {
 async fn a_late_object_of_a_small_file_has_a_pin_and_a_turn() {
     let fixture = Fixture::new().await;
     fixture.upload("a", object(1)).await.unwrap();
-    let free = fixture.store.0.downloads.free();
+    let free = fixture.store.0.budgets.downloads.free();
     fixture.gate.close();
     let mut download = fixture.download("a").await;
-    assert_eq!(fixture.store.0.downloads.free(), free, "nothing is read yet");
+    assert_eq!(fixture.store.0.budgets.downloads.free(), free, "nothing is read yet");
     let read = tokio::spawn(async move { download.next().await.unwrap().unwrap() });
     let pins = "SELECT COUNT(*) FROM pin WHERE kind = 2";
     until("it is pinned", async || fixture.number(pins).await == 1).await;
-    assert_eq!(fixture.store.0.downloads.free(), free - 1);
+    assert_eq!(fixture.store.0.budgets.downloads.free(), free - 1);
     fixture.store.delete(&path("a"), Call::default()).await.unwrap();
     fixture.store.reclaim().await.unwrap();
     fixture.gate.open();
     assert_eq!(read.await.unwrap(), object(1));
     until("the pin is dropped", async || fixture.number(pins).await == 0).await;
-    assert_eq!(fixture.store.0.downloads.free(), free);
+    assert_eq!(fixture.store.0.budgets.downloads.free(), free);
     fixture.expect_nothing_left().await;
 }
 
@@ -252,7 +252,7 @@ async fn downloads_that_stand_still_hold_up_nobody() {
     assert!(found == bytes, "other bytes than the file's");
     drop((first, slow));
     fixture.idle().await;
-    let pool = &fixture.store.0.download_pool;
+    let pool = &fixture.store.0.budgets.download_pool;
     until("nothing is held", async || pool.free() == DOWNLOAD_POOL_BYTES).await;
 }
 

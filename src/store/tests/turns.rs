@@ -59,6 +59,34 @@ async fn a_download_that_nobody_reads_gives_way_to_those_of_others() {
     downloads[1].next().await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn the_listings_of_one_do_not_hold_up_those_of_another() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let root = StorePath::root();
+    let mut held = Vec::new();
+    for _ in 0..most(LISTINGS_MAX) {
+        held.push(store.0.budgets.listings.acquire(from(1).peer, 1).await.unwrap());
+    }
+    let waits = |number| {
+        let (store, root) = (store.clone(), root.clone());
+        tokio::spawn(async move {
+            let call = from(number);
+            store.list(&root, 10, String::new(), call).await.unwrap();
+            store.operations(None, 10, String::new(), call).await.unwrap();
+            store.sessions(None, 10, String::new(), call).await.unwrap();
+        })
+    };
+    let greedy = waits(1);
+    // Enough for it to end, if it did not wait.
+    for _ in 0..100 {
+        waits(2).await.unwrap();
+    }
+    assert!(!greedy.is_finished());
+    drop(held);
+    greedy.await.unwrap();
+}
+
 /// A copy of `a` that verifies, detached, as a call asks for it.
 async fn verify(fixture: &Fixture, call: Call) -> Result<Copying> {
     let request = CopyRequest { verify: true, ..request("a", "b") };
@@ -99,7 +127,7 @@ async fn a_filtered_copy_does_not_wait_for_those_of_another() {
         let skip_files = SkipFiles::new(&["g"]).unwrap();
         fixture.store.copy(CopyRequest { skip_files, ..request("a", "b") }, false, call)
     };
-    let turns = all(&fixture.store.0.filters, from(1).peer);
+    let turns = all(&fixture.store.0.budgets.filters, from(1).peer);
     let waiting = filtered(from(1)).await.unwrap();
     finish(filtered(from(2)).await.unwrap()).await.unwrap();
     drop(turns);
@@ -112,7 +140,7 @@ async fn a_copy_that_verifies_for_long_pauses_for_those_of_others() {
     for number in 0..6 {
         fixture.upload(&format!("a/{number}"), object(number)).await.unwrap();
     }
-    let verifies = &fixture.store.0.verifies;
+    let verifies = &fixture.store.0.budgets.verifies;
     fixture.gate.close();
     let reads = fixture.gate.reads();
     let copying = verify(&fixture, from(1)).await.unwrap();

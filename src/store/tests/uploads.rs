@@ -128,8 +128,13 @@ async fn of_some_chunks_at_once_one_is_stored_and_nothing_else() {
 #[tokio::test]
 async fn an_upload_waits_for_the_room_of_a_whole_part() {
     let fixture = Fixture::new().await;
-    let others =
-        fixture.store.0.upload_pool.try_acquire(Peer::default(), UPLOAD_BUFFER_POOL_BYTES).unwrap();
+    let others = fixture
+        .store
+        .0
+        .budgets
+        .upload_pool
+        .try_acquire(Peer::default(), UPLOAD_BUFFER_POOL_BYTES)
+        .unwrap();
     let bytes = vec![7; PART_BYTES_MAX + MIB];
     let upload = fixture.upload("a", bytes.clone());
     let wait = async {
@@ -145,8 +150,13 @@ async fn an_upload_waits_for_the_room_of_a_whole_part() {
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
     let fixture = Fixture::new().await;
-    let others =
-        fixture.store.0.upload_pool.try_acquire(Peer::default(), UPLOAD_BUFFER_POOL_BYTES).unwrap();
+    let others = fixture
+        .store
+        .0
+        .budgets
+        .upload_pool
+        .try_acquire(Peer::default(), UPLOAD_BUFFER_POOL_BYTES)
+        .unwrap();
     let incoming = Incoming::new(path("a"));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     let bytes: Vec<u8> = (0..=250).cycle().take(PART_BYTES_MAX + MIB).collect();
@@ -181,7 +191,7 @@ async fn what_a_file_may_replace_is_judged_when_it_becomes_visible() {
 #[tokio::test]
 async fn who_sends_slowly_gives_back_the_room_that_others_need() {
     let fixture = Fixture::new().await;
-    let pool = fixture.store.0.upload_pool.clone();
+    let pool = fixture.store.0.budgets.upload_pool.clone();
     let mut slow = Vec::new();
     while !pool.is_scarce(PART_BYTES_MAX) {
         let incoming = Incoming::new(path("slow"));

@@ -1,0 +1,67 @@
+//! What the store does at once, and keeps in memory, for all of its callers. The head of `server/flow`
+//! has what the server bounds beside it; [`crate::budget`] says how a budget is shared.
+//!
+//! | what | bound | then |
+//! |---|---|---|
+//! | uploads | [`UPLOADS_MAX`] | waits for [`UPLOAD_WAIT`], then busy |
+//! | bytes of uploads in memory | [`UPLOAD_BUFFER_POOL_BYTES`] | waits for [`UPLOAD_POOL_WAIT`], then busy |
+//! | downloads | [`DOWNLOADS_MAX`] | waits for [`DOWNLOAD_WAIT`], then busy |
+//! | bytes of downloads in memory | [`DOWNLOAD_POOL_BYTES`] | waits |
+//! | pages of listings that are read | [`LISTINGS_MAX`] | waits for [`LISTING_WAIT`], then busy |
+//! | filtered copies that compare | [`FILTERS_MAX`] | waits |
+//! | verified copies that read | [`VERIFIES_MAX`] | waits |
+//! | watchers | [`WATCHERS_MAX`] | busy |
+//! | backups | [`BACKUPS_MAX`] | busy |
+//! | restores, checks | one of each | busy |
+
+use std::time::Duration;
+
+use crate::{
+    budget::Budget,
+    limits::{
+        BACKUPS_MAX, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX,
+        FILTERS_MAX, LISTING_WAIT, LISTINGS_MAX, LISTINGS_WAITING_MAX, UPLOAD_BUFFER_POOL_BYTES,
+        UPLOAD_POOL_WAIT, UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX,
+        WATCHERS_MAX,
+    },
+};
+
+/// The budgets of a store.
+pub(super) struct Budgets {
+    pub(super) uploads: Budget,
+    pub(super) upload_pool: Budget,
+    pub(super) downloads: Budget,
+    pub(super) download_pool: Budget,
+    pub(super) listings: Budget,
+    pub(super) filters: Budget,
+    pub(super) verifies: Budget,
+    pub(super) watchers: Budget,
+    pub(super) backups: Budget,
+    pub(super) restores: Budget,
+    pub(super) checks: Budget,
+}
+
+impl Budgets {
+    /// Makes the budgets of a store, all of them free.
+    pub(super) fn new() -> Self {
+        // A copy or a download that runs waits as long as it takes, but not behind the many of a peer.
+        let patient = |what, most| Budget::new(what, most).with_queue(usize::MAX, Duration::MAX);
+        Self {
+            uploads: Budget::new("uploads", UPLOADS_MAX)
+                .with_queue(UPLOADS_WAITING_MAX, UPLOAD_WAIT),
+            upload_pool: Budget::new("bytes of uploads", UPLOAD_BUFFER_POOL_BYTES)
+                .with_queue(UPLOADS_MAX, UPLOAD_POOL_WAIT),
+            downloads: Budget::new("downloads", DOWNLOADS_MAX)
+                .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
+            download_pool: patient("bytes of downloads", DOWNLOAD_POOL_BYTES),
+            listings: Budget::new("listings", LISTINGS_MAX)
+                .with_queue(LISTINGS_WAITING_MAX, LISTING_WAIT),
+            filters: patient("filtered copies", FILTERS_MAX),
+            verifies: patient("verified copies", VERIFIES_MAX),
+            watchers: Budget::new("watchers", WATCHERS_MAX),
+            backups: Budget::new("backups", BACKUPS_MAX),
+            restores: Budget::new("restores", 1),
+            checks: Budget::new("checks", 1),
+        }
+    }
+}
