@@ -51,7 +51,7 @@ use self::{
     api_version::ApiVersion,
     call::{Call, Client},
     payload::Payload,
-    route::{Found, Route, Sends},
+    route::{Named, Route, Sends},
 };
 use crate::{budget::Peer, error::Error, wire::backend::Backend};
 
@@ -113,24 +113,24 @@ impl Gateway {
         if head.method == Method::OPTIONS && !verbs.is_empty() {
             return Ok(answer::options(&verbs));
         }
-        let found = route::find(&head.method, &target).map_err(|error| {
+        let (route, named) = route::find(&head.method, &target).map_err(|error| {
             if verbs.is_empty() || is_documented {
                 return Failure::from(error);
             }
             Failure::not_allowed(error.message(), &verbs)
         })?;
-        described::check(found.sends, &head.headers)?;
+        described::check(route.sends, &head.headers)?;
         let query = query::parse(head.uri.query().unwrap_or_default());
         let version = match version(&query)? {
             Some(version) => version,
-            None if found.is_documented => return Err(api_version::missing().into()),
+            None if route.is_documented() => return Err(api_version::missing().into()),
             None => ApiVersion::NEWEST,
         };
         let arrived = Instant::now();
         let peer = head.extensions.get::<Peer>().copied().unwrap_or_default();
         let client = Client { backend: Arc::clone(&self.backend), peer };
         let call = Call { client, head, query, version, arrived };
-        dispatch(call, found, payload).await
+        dispatch(call, (route, named), payload).await
     }
 
     /// Answers what is not below `/ImageStore`.
@@ -190,27 +190,14 @@ fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
 }
 
 /// Makes the call. The bodies of POST and DELETE are read whole before, also where they are not used.
-async fn dispatch(call: Call, found: Found, payload: &mut Payload) -> Result<Response, Failure> {
-    let Found { route, path, id, sends, .. } = found;
+async fn dispatch(
+    call: Call,
+    (route, named): (&Route, Named),
+    payload: &mut Payload,
+) -> Result<Response, Failure> {
     let is_small = matches!(call.head.method, Method::POST | Method::DELETE);
-    if is_small && sends == Sends::Nothing {
+    if is_small && route.sends == Sends::Nothing {
         payload.whole(call.deadline()).await?;
     }
-    match route {
-        Route::List => list::list(call, path).await,
-        Route::Upload => upload::upload(call, path, payload).await,
-        Route::Delete => info::delete(call, path).await,
-        Route::Copy => copy::copy(call, payload).await,
-        Route::UploadChunk => upload::chunk(call, path, payload).await,
-        Route::Session => sessions::get(call).await,
-        Route::Sessions => sessions::list(call, path).await,
-        Route::DeleteSession => sessions::delete(call).await,
-        Route::CommitSession => sessions::commit(call).await,
-        Route::FolderSize => info::folder_size(call, path).await,
-        Route::Info => info::info(call).await,
-        Route::Content => content::content(call, path).await,
-        Route::Operations => operations::list(call).await,
-        Route::Operation => operations::get(call, id).await,
-        Route::CancelOperation => operations::cancel(call, id).await,
-    }
+    (route.handler)(call, named, payload).await
 }

@@ -6,45 +6,17 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
+use axum::response::Response;
+use futures::future::BoxFuture;
 use http::Method;
 
-use super::path::Target;
+use super::{
+    answer::Failure, call::Call, content, copy, info, list, operations, path::Target,
+    payload::Payload, sessions, upload,
+};
 use crate::error::Error;
-
-/// A call on the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
-    /// Lists a folder.
-    List,
-    /// Stores a file.
-    Upload,
-    /// Deletes a path.
-    Delete,
-    /// Copies.
-    Copy,
-    /// Stores a chunk of a file.
-    UploadChunk,
-    /// Describes the session that the query names.
-    Session,
-    /// Lists the sessions of a path.
-    Sessions,
-    /// Forgets the session that the query names.
-    DeleteSession,
-    /// Commits the session that the query names.
-    CommitSession,
-    /// The size of a folder.
-    FolderSize,
-    /// The space that the store uses.
-    Info,
-    /// The bytes of a file.
-    Content,
-    /// The operations.
-    Operations,
-    /// One operation.
-    Operation,
-    /// Cancels an operation.
-    CancelOperation,
-}
 
 /// Whether a call names a path of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,137 +50,178 @@ enum Of {
 /// Stands in a call for the id of an operation.
 const ID: &str = "{id}";
 
+/// Answers a request whose target is decoded but not checked: that is the backend's.
+type Handler = for<'a> fn(Call, Named, &'a mut Payload) -> BoxFuture<'a, Result<Response, Failure>>;
+
 /// A row of the table.
-#[derive(Debug)]
-struct Row {
-    route: Route,
+pub(super) struct Route {
     verbs: &'static [&'static str],
     names: Names,
     /// The segments from the first `$` on.
     call: &'static [&'static str],
-    sends: Sends,
+    pub(super) sends: Sends,
     of: Of,
     /// The rpcs that do the work.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests compare them with the descriptor"))]
     rpcs: &'static [&'static str],
+    pub(super) handler: Handler,
 }
 
-const ROUTES: [Row; 15] = {
-    use Names::{Nothing, Path, PathOrRoot};
-    use Of::{Extension, Upstream};
-    use Route as R;
-    use Sends as S;
-    [
-        row(R::List, &["GET"], (PathOrRoot, &[]), (S::Nothing, Upstream), &["List", "Stat"]),
-        row(R::Upload, &["PUT"], (Path, &[]), (S::File, Upstream), &["Upload"]),
-        row(R::Delete, &["DELETE"], (Path, &[]), (S::Nothing, Upstream), &["Delete"]),
-        row(R::Copy, &["POST"], (Nothing, &["$", "Copy"]), (S::Bytes, Upstream), &["Copy"]),
-        row(
-            R::UploadChunk,
-            &["PUT"],
-            (Path, &["$", "UploadChunk"]),
-            (S::Bytes, Upstream),
-            &["UploadChunk"],
-        ),
-        row(
-            R::Session,
-            &["GET"],
-            (Nothing, &["$", "GetUploadSession"]),
-            (S::Nothing, Upstream),
-            &["GetUploadSession"],
-        ),
-        row(
-            R::Sessions,
-            &["GET"],
-            (Path, &["$", "GetUploadSession"]),
-            (S::Nothing, Upstream),
-            &["ListUploadSessions"],
-        ),
-        row(
-            R::DeleteSession,
-            &["DELETE"],
-            (Nothing, &["$", "DeleteUploadSession"]),
-            (S::Nothing, Upstream),
-            &["DeleteUploadSession"],
-        ),
-        row(
-            R::CommitSession,
-            &["POST"],
-            (Nothing, &["$", "CommitUploadSession"]),
-            (S::Nothing, Upstream),
-            &["CommitUploadSession"],
-        ),
-        row(
-            R::FolderSize,
-            &["GET"],
-            (PathOrRoot, &["$", "FolderSize"]),
-            (S::Nothing, Upstream),
-            &["Stat"],
-        ),
-        row(
-            R::Info,
-            &["GET"],
-            (Nothing, &["$", "Info"]),
-            (S::Nothing, Upstream),
-            &["GetStoreInfo"],
-        ),
-        row(
-            R::Content,
-            &["GET", "HEAD"],
-            (Path, &["$", "Content"]),
-            (S::Nothing, Extension),
-            &["Download", "Stat"],
-        ),
-        row(
-            R::Operations,
-            &["GET"],
-            (Nothing, &["$", "Operations"]),
-            (S::Nothing, Extension),
-            &["ListOperations", "WatchOperations"],
-        ),
-        row(
-            R::Operation,
-            &["GET"],
-            (Nothing, &["$", "Operations", ID]),
-            (S::Nothing, Extension),
-            &["GetOperation", "WatchOperation"],
-        ),
-        row(
-            R::CancelOperation,
-            &["POST"],
-            (Nothing, &["$", "Operations", ID, "$", "Cancel"]),
-            (S::Nothing, Extension),
-            &["CancelOperation"],
-        ),
-    ]
-};
+static ROUTES: [Route; 15] = [
+    Route {
+        verbs: &["GET"],
+        names: Names::PathOrRoot,
+        call: &[],
+        sends: Sends::Nothing,
+        of: Of::Upstream,
+        rpcs: &["List", "Stat"],
+        handler: |call, named, _| Box::pin(list::list(call, named.path)),
+    },
+    Route {
+        verbs: &["PUT"],
+        names: Names::Path,
+        call: &[],
+        sends: Sends::File,
+        of: Of::Upstream,
+        rpcs: &["Upload"],
+        handler: |call, named, body| Box::pin(upload::upload(call, named.path, body)),
+    },
+    Route {
+        verbs: &["DELETE"],
+        names: Names::Path,
+        call: &[],
+        sends: Sends::Nothing,
+        of: Of::Upstream,
+        rpcs: &["Delete"],
+        handler: |call, named, _| Box::pin(info::delete(call, named.path)),
+    },
+    Route {
+        verbs: &["POST"],
+        names: Names::Nothing,
+        call: &["$", "Copy"],
+        sends: Sends::Bytes,
+        of: Of::Upstream,
+        rpcs: &["Copy"],
+        handler: |call, _, body| Box::pin(copy::copy(call, body)),
+    },
+    Route {
+        verbs: &["PUT"],
+        names: Names::Path,
+        call: &["$", "UploadChunk"],
+        sends: Sends::Bytes,
+        of: Of::Upstream,
+        rpcs: &["UploadChunk"],
+        handler: |call, named, body| Box::pin(upload::chunk(call, named.path, body)),
+    },
+    Route {
+        verbs: &["GET"],
+        names: Names::Nothing,
+        call: &["$", "GetUploadSession"],
+        sends: Sends::Nothing,
+        of: Of::Upstream,
+        rpcs: &["GetUploadSession"],
+        handler: |call, _, _| Box::pin(sessions::get(call)),
+    },
+    Route {
+        verbs: &["GET"],
+        names: Names::Path,
+        call: &["$", "GetUploadSession"],
+        sends: Sends::Nothing,
+        of: Of::Upstream,
+        rpcs: &["ListUploadSessions"],
+        handler: |call, named, _| Box::pin(sessions::list(call, named.path)),
+    },
+    Route {
+        verbs: &["DELETE"],
+        names: Names::Nothing,
+        call: &["$", "DeleteUploadSession"],
+        sends: Sends::Nothing,
+        of: Of::Upstream,
+        rpcs: &["DeleteUploadSession"],
+        handler: |call, _, _| Box::pin(sessions::delete(call)),
+    },
+    Route {
+        verbs: &["POST"],
+        names: Names::Nothing,
+        call: &["$", "CommitUploadSession"],
+        sends: Sends::Nothing,
+        of: Of::Upstream,
+        rpcs: &["CommitUploadSession"],
+        handler: |call, _, _| Box::pin(sessions::commit(call)),
+    },
+    Route {
+        verbs: &["GET"],
+        names: Names::PathOrRoot,
+        call: &["$", "FolderSize"],
+        sends: Sends::Nothing,
+        of: Of::Upstream,
+        rpcs: &["Stat"],
+        handler: |call, named, _| Box::pin(info::folder_size(call, named.path)),
+    },
+    Route {
+        verbs: &["GET"],
+        names: Names::Nothing,
+        call: &["$", "Info"],
+        sends: Sends::Nothing,
+        of: Of::Upstream,
+        rpcs: &["GetStoreInfo"],
+        handler: |call, _, _| Box::pin(info::info(call)),
+    },
+    Route {
+        verbs: &["GET", "HEAD"],
+        names: Names::Path,
+        call: &["$", "Content"],
+        sends: Sends::Nothing,
+        of: Of::Extension,
+        rpcs: &["Download", "Stat"],
+        handler: |call, named, _| Box::pin(content::content(call, named.path)),
+    },
+    Route {
+        verbs: &["GET"],
+        names: Names::Nothing,
+        call: &["$", "Operations"],
+        sends: Sends::Nothing,
+        of: Of::Extension,
+        rpcs: &["ListOperations", "WatchOperations"],
+        handler: |call, _, _| Box::pin(operations::list(call)),
+    },
+    Route {
+        verbs: &["GET"],
+        names: Names::Nothing,
+        call: &["$", "Operations", ID],
+        sends: Sends::Nothing,
+        of: Of::Extension,
+        rpcs: &["GetOperation", "WatchOperation"],
+        handler: |call, named, _| Box::pin(operations::get(call, named.id)),
+    },
+    Route {
+        verbs: &["POST"],
+        names: Names::Nothing,
+        call: &["$", "Operations", ID, "$", "Cancel"],
+        sends: Sends::Nothing,
+        of: Of::Extension,
+        rpcs: &["CancelOperation"],
+        handler: |call, named, _| Box::pin(operations::cancel(call, named.id)),
+    },
+];
 
-const fn row(
-    route: Route,
-    verbs: &'static [&'static str],
-    (names, call): (Names, &'static [&'static str]),
-    (sends, of): (Sends, Of),
-    rpcs: &'static [&'static str],
-) -> Row {
-    Row { route, verbs, names, call, sends, of, rpcs }
-}
-
-/// The call of a request, and what its path names. It is decoded but not checked: that is the backend's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) route: Route,
+/// What the path of a request names, decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Named {
     /// Empty for the root, and where the call names none.
     pub(super) path: String,
     /// The id of an operation; empty where the call names none.
     pub(super) id: String,
-    pub(super) sends: Sends,
-    /// Whether the call is one of upstream's, which need an `api-version`.
-    pub(super) is_documented: bool,
 }
 
-impl Row {
-    /// The call, where this row is the one of a request.
-    fn find(&self, verb: &str, target: &Target) -> Option<Found> {
+impl Route {
+    /// Whether the call is one of upstream's, which need an `api-version`.
+    pub(super) fn is_documented(&self) -> bool {
+        self.of == Of::Upstream
+    }
+
+    /// What a request names, if its call is this one.
+    fn named(&self, verb: &str, target: &Target) -> Option<Named> {
         let names_path = match self.names {
             Names::Nothing => target.content.is_none(),
             Names::Path => target.content.is_some(),
@@ -222,34 +235,38 @@ impl Row {
                 }
                 expected == ID || expected == segment
             });
-        (self.verbs.contains(&verb) && names_path && is_call).then(|| Found {
-            route: self.route,
-            path: target.content.clone().unwrap_or_default(),
-            id,
-            sends: self.sends,
-            is_documented: self.of == Of::Upstream,
-        })
+        let path = || target.content.clone().unwrap_or_default();
+        (self.verbs.contains(&verb) && names_path && is_call).then(|| Named { path: path(), id })
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?} {:?}", self.verbs, self.names, self.call)
     }
 }
 
 /// Every verb that a call can have.
 pub(super) const VERBS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
 
-/// The verbs that a path takes, and whether one of its calls is upstream's.
-pub(super) fn allowed(target: &Target) -> (Vec<&'static str>, bool) {
-    let found = VERBS
-        .iter()
-        .filter_map(|verb| Some((*verb, ROUTES.iter().find_map(|row| row.find(verb, target))?)));
-    let (verbs, calls): (Vec<_>, Vec<_>) = found.unzip();
-    (verbs, calls.iter().any(|call| call.is_documented))
+/// The route of a request, and what the request names.
+fn find_verb(verb: &str, target: &Target) -> Option<(&'static Route, Named)> {
+    ROUTES.iter().find_map(|route| Some((route, route.named(verb, target)?)))
 }
 
-/// Finds the call.
+/// The verbs that a path takes, and whether one of its calls is upstream's.
+pub(super) fn allowed(target: &Target) -> (Vec<&'static str>, bool) {
+    let found = VERBS.iter().filter_map(|&verb| Some((verb, find_verb(verb, target)?.0)));
+    let (verbs, routes): (Vec<_>, Vec<_>) = found.unzip();
+    (verbs, routes.iter().any(|route| route.is_documented()))
+}
+
+/// Finds the route of a request, and what the request names.
 ///
 /// # Errors
 /// `Kind::InvalidArgument` where there is none.
-pub(super) fn find(method: &Method, target: &Target) -> Result<Found, Error> {
-    ROUTES.iter().find_map(|row| row.find(method.as_str(), target)).ok_or_else(|| {
+pub(super) fn find(method: &Method, target: &Target) -> Result<(&'static Route, Named), Error> {
+    find_verb(method.as_str(), target).ok_or_else(|| {
         let names: Vec<&str> =
             target.content.iter().chain(&target.call).map(String::as_str).collect();
         let message = format!("there is no call '{method} /ImageStore/{}'", names.join("/"));

@@ -5,48 +5,50 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::rest::path;
 
-fn route(line: &str) -> Result<Found, Error> {
+fn route(line: &str) -> Result<(&'static Route, Named), Error> {
     let (method, path) = line.split_once(' ').expect("a verb and a path");
     let method = method.parse().expect("a verb");
     find(&method, &path::parse(path).expect("a path").expect("below the prefix"))
 }
 
 #[track_caller]
-fn check(line: &str, route: Route, path: &str) {
-    let found = self::route(line).expect(line);
-    assert_eq!((found.route, found.path.as_str(), found.id.as_str()), (route, path, ""), "{line}");
+fn check(line: &str, rpcs: &[&str], path: &str) {
+    let (route, named) = route(line).expect(line);
+    let expected = Named { path: path.to_owned(), id: String::new() };
+    assert_eq!((route.rpcs, named), (rpcs, expected), "{line}");
 }
 
 #[test]
 fn the_thirteen_calls_of_upstream() {
-    check("GET /ImageStore", Route::List, "");
-    check("GET /ImageStore/", Route::List, "");
-    check("GET /ImageStore/a/b", Route::List, "a/b");
-    check("PUT /ImageStore/a/b", Route::Upload, "a/b");
-    check("DELETE /ImageStore/a%2Fb", Route::Delete, "a/b");
-    check("POST /ImageStore/$/Copy", Route::Copy, "");
-    check("POST /ImageStore/%24/Copy/", Route::Copy, "");
-    check("PUT /ImageStore/a/b/$/UploadChunk", Route::UploadChunk, "a/b");
-    check("GET /ImageStore/$/GetUploadSession", Route::Session, "");
-    check("GET /ImageStore/a/b/$/GetUploadSession", Route::Sessions, "a/b");
-    check("DELETE /ImageStore/$/DeleteUploadSession", Route::DeleteSession, "");
-    check("POST /ImageStore/$/CommitUploadSession", Route::CommitSession, "");
-    check("GET /ImageStore/$/FolderSize", Route::FolderSize, "");
-    check("GET /ImageStore/a/b/$/FolderSize", Route::FolderSize, "a/b");
-    check("GET /ImageStore/$/Info", Route::Info, "");
+    check("GET /ImageStore", &["List", "Stat"], "");
+    check("GET /ImageStore/", &["List", "Stat"], "");
+    check("GET /ImageStore/a/b", &["List", "Stat"], "a/b");
+    check("PUT /ImageStore/a/b", &["Upload"], "a/b");
+    check("DELETE /ImageStore/a%2Fb", &["Delete"], "a/b");
+    check("POST /ImageStore/$/Copy", &["Copy"], "");
+    check("POST /ImageStore/%24/Copy/", &["Copy"], "");
+    check("PUT /ImageStore/a/b/$/UploadChunk", &["UploadChunk"], "a/b");
+    check("GET /ImageStore/$/GetUploadSession", &["GetUploadSession"], "");
+    check("GET /ImageStore/a/b/$/GetUploadSession", &["ListUploadSessions"], "a/b");
+    check("DELETE /ImageStore/$/DeleteUploadSession", &["DeleteUploadSession"], "");
+    check("POST /ImageStore/$/CommitUploadSession", &["CommitUploadSession"], "");
+    check("GET /ImageStore/$/FolderSize", &["Stat"], "");
+    check("GET /ImageStore/a/b/$/FolderSize", &["Stat"], "a/b");
+    check("GET /ImageStore/$/Info", &["GetStoreInfo"], "");
 }
 
 #[test]
 fn the_further_calls() {
-    let ids = |line, expected| {
-        let found = route(line).expect(line);
-        assert_eq!((found.route, found.path.as_str(), found.id.as_str()), (expected, "", "7"));
+    let ids = |line, rpcs: &[&str]| {
+        let (route, named) = route(line).expect(line);
+        let expected = Named { path: String::new(), id: "7".to_owned() };
+        assert_eq!((route.rpcs, named), (rpcs, expected), "{line}");
     };
-    check("GET /ImageStore/a/$/Content", Route::Content, "a");
-    check("HEAD /ImageStore/a/$/Content", Route::Content, "a");
-    check("GET /ImageStore/$/Operations", Route::Operations, "");
-    ids("GET /ImageStore/$/Operations/7", Route::Operation);
-    ids("POST /ImageStore/$/Operations/7/$/Cancel", Route::CancelOperation);
+    check("GET /ImageStore/a/$/Content", &["Download", "Stat"], "a");
+    check("HEAD /ImageStore/a/$/Content", &["Download", "Stat"], "a");
+    check("GET /ImageStore/$/Operations", &["ListOperations", "WatchOperations"], "");
+    ids("GET /ImageStore/$/Operations/7", &["GetOperation", "WatchOperation"]);
+    ids("POST /ImageStore/$/Operations/7/$/Cancel", &["CancelOperation"]);
 }
 
 #[test]
@@ -96,8 +98,8 @@ fn a_path_has_its_verbs() {
 
 #[test]
 fn only_upstreams_calls_need_a_version() {
-    assert!(route("GET /ImageStore").expect("a call").is_documented);
-    assert!(!route("GET /ImageStore/$/Operations").expect("a call").is_documented);
+    assert!(route("GET /ImageStore").expect("a call").0.is_documented());
+    assert!(!route("GET /ImageStore/$/Operations").expect("a call").0.is_documented());
 }
 
 /// The rpcs that REST does not have: they stream both ways, or are for operators.
