@@ -149,10 +149,10 @@ fn unless_failed<T: Send + 'static>(
 /// Implements the service by a client: a line for each call.
 macro_rules! remote {
     (
-        answers { $($answers:ident($request:ty) -> $response:ty;)* }
-        streams { $($streams:ident($asks:ty) -> $items:ty as $stream:ident;)* }
-        takes { $($takes:ident($message:ty) -> $whole:ty;)* }
-        talks { $($talks:ident($says:ty) -> $replies:ty as $replies_stream:ident;)* }
+        unary { $($answers:ident($request:ty) -> $response:ty;)* }
+        server_streaming { $($streams:ident($asks:ty) -> $items:ty as $stream:ident;)* }
+        client_streaming { $($takes:ident($message:ty) -> $whole:ty;)* }
+        bidirectional { $($talks:ident($says:ty) -> $replies:ty as $replies_stream:ident;)* }
     ) => {
         #[tonic::async_trait]
         impl ImageStore for Remote {
@@ -203,36 +203,8 @@ macro_rules! remote {
     };
 }
 
-remote! {
-    answers {
-        list_operations(v1::ListOperationsRequest) -> v1::ListOperationsResponse;
-        get_operation(v1::GetOperationRequest) -> v1::Operation;
-        cancel_operation(v1::CancelOperationRequest) -> v1::Operation;
-        list(v1::ListRequest) -> v1::ListResponse;
-        stat(v1::StatRequest) -> v1::StatResponse;
-        delete(v1::DeleteRequest) -> v1::DeleteResponse;
-        get_upload_session(v1::GetUploadSessionRequest) -> v1::UploadSession;
-        list_upload_sessions(v1::ListUploadSessionsRequest) -> v1::ListUploadSessionsResponse;
-        commit_upload_session(v1::CommitUploadSessionRequest) -> v1::CommitUploadSessionResponse;
-        delete_upload_session(v1::DeleteUploadSessionRequest) -> v1::DeleteUploadSessionResponse;
-        get_store_info(v1::GetStoreInfoRequest) -> v1::GetStoreInfoResponse;
-    }
-    streams {
-        copy(v1::CopyRequest) -> v1::Operation as CopyStream;
-        watch_operation(v1::WatchOperationRequest) -> v1::Operation as WatchOperationStream;
-        watch_operations(v1::WatchOperationsRequest) -> v1::Operation as WatchOperationsStream;
-        download(v1::DownloadRequest) -> v1::DownloadResponse as DownloadStream;
-        check(v1::CheckRequest) -> v1::CheckResponse as CheckStream;
-    }
-    takes {
-        upload(v1::UploadRequest) -> v1::UploadResponse;
-        upload_chunk(v1::UploadChunkRequest) -> v1::UploadChunkResponse;
-        restore(v1::RestoreRequest) -> v1::RestoreResponse;
-    }
-    talks {
-        backup(v1::BackupRequest) -> v1::BackupResponse as BackupStream;
-    }
-}
+// `build.rs` writes the lines from the descriptor.
+include!(concat!(env!("OUT_DIR"), "/remote.rs"));
 
 #[cfg(test)]
 mod tests {
