@@ -2,6 +2,7 @@
 
 mod client;
 mod database;
+mod http2;
 mod list;
 mod sqlite;
 mod upload;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use client::*;
 pub use database::*;
+pub use http2::*;
 pub use list::*;
 pub use sqlite::*;
 pub use upload::*;
@@ -312,16 +314,6 @@ pub const CONNECTION_REFUSED_TIME: Duration = Duration::from_secs(5);
 pub const CALLS_MAX: usize = 4096;
 /// Questions after the health and cancellations at once, beyond those.
 pub const URGENT_CALLS_MAX: usize = 256;
-/// Calls of one HTTP/2 connection at once; its client keeps further ones back.
-pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
-/// What a call of an HTTP/2 connection may send before its handler reads it.
-pub const STREAM_WINDOW_BYTES: u32 = 64 << 10;
-/// What all of them may, where nobody reads: 272 MiB. One that is refused keeps nothing. What small frames
-/// take beside their bytes is bounded for each connection, by the library of HTTP/2.
-pub const WINDOWS_BYTES: usize = (CALLS_MAX + URGENT_CALLS_MAX) * STREAM_WINDOW_BYTES as usize;
-/// What all calls of an HTTP/2 connection may send: the windows of all, so that calls which wait
-/// for their turn cannot starve those that run.
-pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WINDOW_BYTES;
 /// What the large answers that are there as a whole, as pages of a listing are, may take together.
 pub const ANSWER_POOL_BYTES: usize = 32 * MIB;
 /// An answer up to this size needs no room there: a message of a download is one.
@@ -380,7 +372,6 @@ const _: () = assert!(DRAIN_TIME.as_secs() <= END_TIME.as_secs());
 const _: () = assert!(
     END_TIME.as_secs() + CLOSE_TIME.as_secs() + RUNTIME_STOP_TIME.as_secs() <= STOP_TIME.as_secs()
 );
-const _: () = assert!(WINDOWS_BYTES == 272 * MIB);
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
 const _: () = assert!(BACKUP_PAGE_ROWS * (NAME_BYTES_MAX + 64) < MESSAGE_BYTES_MAX);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);

@@ -188,13 +188,13 @@ impl Connection {
         };
         let (begun, calls) = (CancellationToken::new(), StallExecutor::new(bounds.stall));
         let begins = begun.clone();
-        let found = stream.found();
+        let (found, unread) = (stream.found(), stream.unread());
         let service =
             TowerToHyperService::new(app.map_request(move |mut request: Request<Incoming>| {
                 begins.cancel();
                 found.mark(&mut request);
                 request.extensions_mut().extend(carried.clone());
-                request
+                unread.count(request)
             }));
         let builder = builder(bounds, calls.clone());
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

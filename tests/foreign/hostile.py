@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPException
 from multiprocessing.synchronize import Event
 
@@ -26,6 +26,7 @@ HEALTH = "/grpc.health.v1.Health/"
 MIB = 1 << 20
 # The largest message and body that the server takes: src/limits.rs.
 LARGEST_BYTES = 4 * MIB
+WINDOW_BYTES = 64 * 1024 - 1
 READ_BYTES = 64 * 1024
 SECONDS = 5
 START_SECONDS = 60
@@ -71,6 +72,13 @@ class Connection:
             if ends:
                 self._ending.add(number)
         self._flush()
+
+    def begin_small(self, method: str, path: str, size: int) -> None:
+        """Begins a call with a body that has a byte in each of so many frames, and does not end."""
+        self.begin(method, path, b"x")
+        number = self._state.highest_outbound_stream_id
+        # The library takes far longer for them than the server.
+        self._socket.sendall((b"\0\0\1\0\0" + struct.pack(">I", number) + b"x") * size)
 
     def step(self) -> bool:
         """Sends what the server takes, receives what it says; whether a call is left."""
@@ -128,6 +136,23 @@ def windows_of_zero(endpoint: Endpoint, over: Event) -> None:
             calls.begin("GET", f"/ImageStore/{BIG_FILE}/$/Content")
             if number % 50 == 0:
                 calls.step()
+        while calls.step() and not over.is_set():
+            pass
+
+
+def small_frames(endpoint: Endpoint, over: Event) -> None:
+    """Fills the windows of uploads that wait for their turn, a byte in each frame, on 40 connections."""
+    with ExitStack() as open_ones:
+        calls = open_ones.enter_context(connection(endpoint))
+        for number in range(1000):
+            calls.begin("PUT", f"/ImageStore/turn/{number}?api-version=6.0", b"x")
+            if number % 50 == 0:
+                calls.step()
+        others = [open_ones.enter_context(connection(endpoint)) for _ in range(40)]
+        for number, other in enumerate(others):
+            for upload in range(2):
+                path = f"/ImageStore/small/{number}-{upload}?api-version=6.0"
+                other.begin_small("PUT", path, WINDOW_BYTES)
         while calls.step() and not over.is_set():
             pass
 
@@ -244,6 +269,7 @@ WAYS: dict[str, Callable[[Endpoint, Event], None]] = {
     "half messages of a question after health": half_messages(f"{HEALTH}Check"),
     "half messages of a watch of health": half_messages(f"{HEALTH}Watch"),
     "windows of zero": windows_of_zero,
+    "small frames": small_frames,
     "refused bodies": refused_bodies,
     "stalled bodies": stalled_bodies,
     "slow uploads": slow_uploads,

@@ -6,6 +6,7 @@
 //! | bytes of requests that are kept whole | [`BODY_POOL_BYTES`](limits::BODY_POOL_BYTES), [`URGENT_POOL_BYTES`](limits::URGENT_POOL_BYTES) | busy | [`request_body`] |
 //! | the message of a stream that comes or is used | [`MESSAGE_POOL_BYTES`](limits::MESSAGE_POOL_BYTES) | waits for [`ROOM_WAIT`](limits::ROOM_WAIT), then busy | [`request_body`] |
 //! | what calls of HTTP/2 send before they are read | [`STREAM_WINDOW_BYTES`](limits::STREAM_WINDOW_BYTES) each, with the bound of calls [`WINDOWS_BYTES`](limits::WINDOWS_BYTES) in all | the client waits | the library |
+//! | small frames of them | [`SMALL_FRAMES_PER_CONNECTION`](limits::SMALL_FRAMES_PER_CONNECTION) | the client waits | [`small_frames`] |
 //! | the next bytes of a body | [`PACE_BYTES`](limits::PACE_BYTES) in [`BODY_STALL`](limits::BODY_STALL) | the call fails | [`request_body`], [`throughput`] |
 //! | the next message of a dialogue | [`BODY_STALL`](limits::BODY_STALL) | the call fails | [`request_body`] |
 //! | a body that nobody reads any more | [`REFUSED_BODY_BYTES`](limits::REFUSED_BODY_BYTES), [`REFUSED_BODY_TIME`](limits::REFUSED_BODY_TIME); it costs no budget | reset | [`drain`], [`stream`] |
@@ -27,6 +28,7 @@ mod executor;
 mod framing;
 mod request_body;
 mod response_body;
+mod small_frames;
 mod stream;
 mod throughput;
 mod waiting;

@@ -21,7 +21,7 @@ use std::{
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Sleep, sleep},
 };
@@ -30,6 +30,7 @@ use tracing::debug;
 
 use super::{
     super::framing::{Found, Framing},
+    small_frames::{self, Unread},
     throughput::MinThroughput,
     waiting,
 };
@@ -44,6 +45,7 @@ use crate::{
 pub(in crate::server) struct ClientStream {
     stream: TcpStream,
     framing: Framing,
+    frames: small_frames::Reader,
     throughput: MinThroughput,
     stop: CancellationToken,
     /// What it holds of the connections of all.
@@ -76,12 +78,18 @@ impl ClientStream {
         socket.set_tcp_keepalive(&probes.with_retries(PROBES))?;
         socket.set_tcp_user_timeout(Some(SILENCE_TIME))?;
         let (framing, throughput) = (Framing::default(), MinThroughput::new(stall));
-        Ok(Self { stream, framing, throughput, stop, connection, closing: None })
+        let frames = small_frames::Reader::default();
+        Ok(Self { stream, framing, frames, throughput, stop, connection, closing: None })
     }
 
     /// The request that has two lengths, if one has.
     pub(in crate::server) fn found(&self) -> Found {
         self.framing.found()
+    }
+
+    /// The small frames of HTTP/2 that nobody has read.
+    pub(in crate::server) fn unread(&self) -> Unread {
+        self.frames.unread()
     }
 
     fn note(&self, what: impl Fn(&Hold)) {
@@ -122,13 +130,21 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = match self.frames.poll_room(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(room) => {
+                let mut some = (&mut self.stream).take(room as u64);
+                Pin::new(&mut some).poll_read(cx, buffer)
+            }
+        };
         if read.is_pending() {
             self.note(Hold::stalls);
         }
         ready!(read)?;
         self.note(Hold::progress);
-        self.framing.follow(buffer.filled().get(before..).unwrap_or_default());
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        self.framing.follow(came);
+        self.frames.follow(came);
         Poll::Ready(Ok(()))
     }
 }

@@ -5,6 +5,7 @@ use tokio::sync::Semaphore;
 use tonic_types::StatusExt;
 
 use super::*;
+use crate::limits::SMALL_FRAMES_PER_CONNECTION;
 
 /// Long enough for what goes on to go on, short enough to be waited for.
 const STALL: Duration = Duration::from_millis(100);
@@ -221,6 +222,46 @@ async fn a_call_of_http2_that_is_not_read_is_reset_alone() {
     read.await.expect_err("it was reset");
     let answer = client.send_request(request("/")).await.expect("the connection goes on");
     assert_eq!(answer.status(), StatusCode::OK);
+    drop(client);
+    running.await.expect("no panic").expect("no error");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_of_small_frames_comes_whole() {
+    const FRAMES: usize = 20_000;
+    let reads = Arc::new(Semaphore::new(0));
+    let may_read = Arc::clone(&reads);
+    let rest = Router::new().fallback(async move |request: Request| {
+        // Meanwhile the connection is read as far as it may be.
+        may_read.acquire().await.expect("open").forget();
+        let body = axum::body::to_bytes(request.into_body(), FRAMES).await.expect("a body");
+        body.len().to_string()
+    });
+    let fixture = Fixture::new(rest, Bounds::default()).await;
+    let io = hyper_util::rt::TokioIo::new(fixture.connect().await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(executor, io).await.expect("connected");
+    let running = tokio::spawn(connection);
+    let mut sent = 0;
+    let all_sent = Arc::new(Semaphore::new(0));
+    let (begun, many) = (Arc::clone(&all_sent), SMALL_FRAMES_PER_CONNECTION);
+    let frames = stream::iter(0..FRAMES).map(move |_| {
+        sent += 1;
+        if sent == 10 * many {
+            begun.add_permits(1);
+        }
+        Ok::<_, axum::Error>(Bytes::from_static(b"x"))
+    });
+    let request =
+        http::Request::put("http://h/").body(Body::from_stream(frames)).expect("a request");
+    let answer = tokio::spawn(client.send_request(request));
+    all_sent.acquire().await.expect("open").forget();
+    reads.add_permits(1);
+    let answer = answer.await.expect("no panic").expect("an answer");
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body");
+    assert_eq!(body.to_bytes(), FRAMES.to_string());
     drop(client);
     running.await.expect("no panic").expect("no error");
     fixture.stop().await;

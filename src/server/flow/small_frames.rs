@@ -1,0 +1,361 @@
+//! Small DATA frames of HTTP/2 that no handler has read.
+//!
+//! The HTTP/2 library keeps some 250 bytes of a frame beside its payload: a window of 64 KiB that is full of
+//! frames of one byte takes 16 MiB. The bound of the library is half the window of the connection, for each
+//! connection: 60 of them take 2 GiB. So the small frames are counted here in the bytes of a connection, and again
+//! when a handler reads them. Where too many of a connection are unread, it is not read on.
+//!
+//! A frame that comes after its body was dropped is read by nobody. The library frees it at once; here it is
+//! forgotten after a while ([`SMALL_FRAME_FORGET`]).
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use axum::body::Bytes;
+use http::{Request, Version};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::limits::{
+    SMALL_FRAME_BYTES, SMALL_FRAME_FORGET, SMALL_FRAMES_PER_BODY, SMALL_FRAMES_PER_CONNECTION,
+};
+
+/// What begins a connection of HTTP/2 (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The head of a frame (RFC 9113, section 4.1), and the length of its padding if it has one.
+const HEAD_BYTES: usize = 9;
+const DATA: u8 = 0;
+const PADDED: u8 = 0x8;
+/// The smallest frame that counts.
+const FRAME_BYTES_MIN: usize = HEAD_BYTES + 1;
+
+/// The small frames of a connection that are unread. Clones are of one connection.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Unread(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    frames: usize,
+    bodies: usize,
+    /// Until when frames were forgotten.
+    forgotten: Instant,
+    /// Who reads the connection, if it waits.
+    reader: Option<Waker>,
+}
+
+impl Default for Unread {
+    fn default() -> Self {
+        let forgotten = Instant::now();
+        Self(Arc::new(Mutex::new(State { frames: 0, bodies: 0, forgotten, reader: None })))
+    }
+}
+
+impl Unread {
+    /// Counts the frames of the body of a request that are read. HTTP/1 has none.
+    pub(in crate::server) fn count<B: Body<Data = Bytes> + Unpin>(
+        &self,
+        request: Request<B>,
+    ) -> Request<CountedBody<B>> {
+        let unread = (request.version() == Version::HTTP_2).then(|| {
+            self.lock().bodies += 1;
+            self.clone()
+        });
+        request.map(|body| CountedBody { body, unread })
+    }
+
+    /// How many may come; whoever is told none is woken when that changes, except by time.
+    fn room(&self, cx: &Context<'_>) -> usize {
+        let mut state = self.lock();
+        while state.frames > 0 && state.forgotten.elapsed() >= SMALL_FRAME_FORGET {
+            state.frames -= 1;
+            state.forgotten += SMALL_FRAME_FORGET;
+        }
+        if state.frames == 0 {
+            state.forgotten = Instant::now();
+        }
+        let most = SMALL_FRAMES_PER_CONNECTION + state.bodies * SMALL_FRAMES_PER_BODY;
+        let room = most.saturating_sub(state.frames);
+        state.reader = (room == 0).then(|| cx.waker().clone());
+        room
+    }
+
+    fn arrived(&self, frames: usize) {
+        self.lock().frames += frames;
+    }
+
+    fn read(&self) {
+        let mut state = self.lock();
+        state.frames = state.frames.saturating_sub(1);
+        state.wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        self.reader.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A body whose small frames are counted when they are read.
+pub(in crate::server) struct CountedBody<B: Body<Data = Bytes> + Unpin> {
+    body: B,
+    unread: Option<Unread>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(unread)) = (&frame, &self.unread)
+            && frame.data_ref().is_some_and(|data| is_small(data.len()))
+        {
+            unread.read();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Drop for CountedBody<B> {
+    fn drop(&mut self) {
+        let Some(unread) = self.unread.clone() else { return };
+        // The library frees what it has of the body: so much less is unread.
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut *self).poll_frame(&mut cx) {}
+        let mut state = unread.lock();
+        state.bodies -= 1;
+        state.wake();
+    }
+}
+
+/// Whether a frame with so many bytes of data counts. Of empty ones the library has a bound of its own.
+fn is_small(bytes: usize) -> bool {
+    (1..SMALL_FRAME_BYTES).contains(&bytes)
+}
+
+/// The place in what a client sends on a connection.
+#[derive(Default)]
+pub(super) struct Reader {
+    at: At,
+    unread: Unread,
+    /// Set while the connection is not read.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+enum At {
+    /// In the preface, of which so many bytes came.
+    Preface(usize),
+    /// In the head of a frame, of which so many bytes came.
+    Head([u8; FRAME_BYTES_MIN], usize),
+    /// In a payload, of which so many bytes are left.
+    Payload(usize),
+    /// Where nothing is counted: this is not HTTP/2.
+    Over,
+}
+
+impl Default for At {
+    fn default() -> Self {
+        Self::Preface(0)
+    }
+}
+
+impl Reader {
+    /// The frames that are unread.
+    pub(super) fn unread(&self) -> Unread {
+        self.unread.clone()
+    }
+
+    /// How many bytes may be read. Waits while too many frames are unread.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let left = match self.at {
+            At::Over => return Poll::Ready(usize::MAX),
+            At::Payload(left) => left,
+            At::Preface(_) | At::Head(..) => 0,
+        };
+        loop {
+            let room = self.unread.room(cx);
+            if left > 0 || room > 0 {
+                self.pause = None;
+                return Poll::Ready(left + room * FRAME_BYTES_MIN);
+            }
+            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(SMALL_FRAME_FORGET)));
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+    }
+
+    /// Counts the small frames in the next bytes.
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) {
+        let mut small = 0;
+        while let Some((&first, rest)) = bytes.split_first() {
+            match &mut self.at {
+                At::Over => break,
+                At::Preface(came) => {
+                    let is_expected = PREFACE.get(*came) == Some(&first);
+                    *came += 1;
+                    if !is_expected {
+                        self.at = At::Over;
+                    } else if *came == PREFACE.len() {
+                        self.at = At::Head([0; FRAME_BYTES_MIN], 0);
+                    }
+                    bytes = rest;
+                }
+                At::Head(head, came) => {
+                    if let Some(place) = head.get_mut(*came) {
+                        *place = first;
+                    }
+                    *came += 1;
+                    if let Some((data, left)) = frame(head, *came) {
+                        small += usize::from(is_small(data));
+                        self.begin(left);
+                    }
+                    bytes = rest;
+                }
+                At::Payload(left) => {
+                    let taken = bytes.len().min(*left);
+                    let left = *left - taken;
+                    self.begin(left);
+                    bytes = bytes.get(taken..).unwrap_or_default();
+                }
+            }
+        }
+        if small > 0 {
+            self.unread.arrived(small);
+        }
+    }
+
+    /// Goes on where so many bytes of a payload are left.
+    fn begin(&mut self, left: usize) {
+        self.at = if left > 0 { At::Payload(left) } else { At::Head([0; FRAME_BYTES_MIN], 0) };
+    }
+}
+
+/// What a frame has of data, which is nothing in other frames than of DATA, and what is left of its payload, once as
+/// much of it as is needed came.
+fn frame(head: &[u8; FRAME_BYTES_MIN], came: usize) -> Option<(usize, usize)> {
+    let [high, middle, low, kind, flags, _, _, _, _, padding] = *head;
+    let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+    let is_padded = kind == DATA && flags & PADDED != 0 && length > 0;
+    match (came, is_padded) {
+        (HEAD_BYTES, false) => Some((if kind == DATA { length } else { 0 }, length)),
+        (FRAME_BYTES_MIN, _) => {
+            let left = length - 1;
+            Some((left.saturating_sub(usize::from(padding)), left))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::{StreamExt, join, stream};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    /// A frame with a payload.
+    fn frame_of(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let [_, length @ ..] = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&length[..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    fn unread(reader: &Reader) -> usize {
+        reader.unread.lock().frames
+    }
+
+    #[test]
+    fn small_frames_are_counted_wherever_the_bytes_are_cut() {
+        let padded = |data: usize, padding: u8| {
+            [&[padding][..], &vec![1; data], &vec![0; usize::from(padding)]].concat()
+        };
+        let bytes = [
+            PREFACE.to_vec(),
+            frame_of(4, 0, &[0; 6]),
+            frame_of(1, 4, &[0; 30]),
+            frame_of(DATA, 0, b"x"),
+            frame_of(DATA, 0, &vec![0; SMALL_FRAME_BYTES - 1]),
+            frame_of(DATA, PADDED, &padded(1, 255)),
+            // Four that do not count.
+            frame_of(DATA, 0, &vec![0; SMALL_FRAME_BYTES]),
+            frame_of(DATA, 1, b""),
+            frame_of(DATA, PADDED, &padded(SMALL_FRAME_BYTES, 9)),
+            frame_of(DATA, PADDED, &padded(0, 200)),
+            frame_of(DATA, 1, b"end"),
+        ]
+        .concat();
+        for size in [1, 2, 3, 9, 10, 11, 100, bytes.len()] {
+            let mut reader = Reader::default();
+            bytes.chunks(size).for_each(|piece| reader.follow(piece));
+            assert_eq!(unread(&reader), 4, "{size}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_connections_are_read_as_they_come() {
+        let mut reader = Reader::default();
+        reader.follow(b"PUT /ImageStore/a HTTP/1.1\r\n\r\n");
+        reader.follow(&frame_of(DATA, 0, b"x").repeat(1000));
+        assert_eq!(unread(&reader), 0);
+        assert_eq!(room(&mut reader).await, usize::MAX / FRAME_BYTES_MIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_read_on_when_its_frames_are_read_or_forgotten() {
+        let mut reader = Reader::default();
+        let unread = reader.unread();
+        let piece = || Ok::<_, axum::Error>(Frame::data(Bytes::from_static(b"x")));
+        let request = |version| {
+            let body = StreamBody::new(
+                stream::iter((0..20).map(move |_| piece())).chain(stream::pending()),
+            );
+            let mut request = Request::new(body);
+            *request.version_mut() = version;
+            unread.count(request).into_body()
+        };
+        let _other = request(Version::HTTP_11);
+        let mut body = request(Version::HTTP_2);
+        let most = SMALL_FRAMES_PER_CONNECTION + SMALL_FRAMES_PER_BODY;
+        reader.follow(PREFACE);
+        assert_eq!(room(&mut reader).await, most);
+        let begun = Instant::now();
+        unread.arrived(most);
+        let (free, ()) = join!(room(&mut reader), async {
+            body.frame().await.expect("a frame").expect("no error");
+        });
+        assert_eq!((free, begun.elapsed()), (1, Duration::ZERO), "woken");
+        // What was not read of a body is not unread when it is dropped.
+        unread.arrived(1);
+        let (free, ()) = join!(room(&mut reader), async { drop(body) });
+        let expected = SMALL_FRAMES_PER_CONNECTION - (most - 19);
+        assert_eq!((free, begun.elapsed()), (expected, Duration::ZERO), "woken");
+        // One that came for it afterwards is forgotten.
+        unread.arrived(expected);
+        assert_eq!((room(&mut reader).await, begun.elapsed()), (1, SMALL_FRAME_FORGET));
+    }
+
+    /// How many frames may come.
+    async fn room(reader: &mut Reader) -> usize {
+        std::future::poll_fn(|cx| reader.poll_room(cx)).await / FRAME_BYTES_MIN
+    }
+}
