@@ -12,7 +12,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use headers::HeaderMapExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -224,10 +224,18 @@ async fn begin(
 fn body(length: u64, size: u64, begun: Bytes, messages: Answers<DownloadResponse>) -> Body {
     let rest = messages.map(|message| message.map(|message| message.data));
     // In this process the bytes are a piece of a whole part, which must not stay in memory for a client that
-    // does not read.
+    // does not read. The memory of a piece that is sent serves a later one.
     let is_copied = size > DOWNLOAD_MESSAGE_BYTES as u64;
-    let own = move |data: Bytes| if is_copied { Bytes::copy_from_slice(&data) } else { data };
-    let messages = stream::once(async { Ok(begun) }).chain(rest).map(move |data| data.map(own));
+    let mut memory = BytesMut::new();
+    let mut own = move |data: Bytes| {
+        if !is_copied {
+            return data;
+        }
+        memory.extend_from_slice(&data);
+        memory.split().freeze()
+    };
+    let messages =
+        stream::once(async { Ok(begun) }).chain(rest).map(move |data| data.map(&mut own));
     Body::from_stream(exactly(length, messages.boxed()))
 }
 
