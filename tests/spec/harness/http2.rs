@@ -3,19 +3,21 @@
 use std::net::SocketAddr;
 
 use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use imagestore::wire::v1::image_store_client::ImageStoreClient;
 use tokio::net::TcpStream;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 
+use super::record::Recorded;
+
 /// One HTTP/2 connection.
 pub(crate) type Http2 = http2::SendRequest<Body>;
 
 /// The generated client over one.
 pub(crate) type Plain =
-    ImageStoreClient<BoxCloneSyncService<Request<Body>, Response<Incoming>, hyper::Error>>;
+    ImageStoreClient<BoxCloneSyncService<Request<Body>, Response<Body>, hyper::Error>>;
 
 /// Connects.
 pub(crate) async fn connect(address: SocketAddr) -> Http2 {
@@ -34,5 +36,5 @@ pub(crate) async fn plain(address: SocketAddr) -> Plain {
         async move { sender.send_request(request).await }
     });
     let origin = format!("http://{address}").parse().expect("a URI");
-    ImageStoreClient::with_origin(BoxCloneSyncService::new(service), origin)
+    ImageStoreClient::with_origin(BoxCloneSyncService::new(Recorded(service)), origin)
 }

@@ -11,6 +11,7 @@ mod http;
 mod http2;
 #[path = "../../support/log.rs"]
 mod log;
+mod record;
 mod rest;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
@@ -24,7 +25,6 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 
-use self::log::Log;
 pub(crate) use self::{
     database::postgres,
     driver::{
@@ -37,6 +37,7 @@ pub(crate) use self::{
     http2::{Http2, Plain},
     rest::Rest,
 };
+use self::{log::Log, record::Recorded};
 
 /// What memory must have free to hold the data folders.
 const MEMORY_BYTES_MIN: u64 = 1 << 30;
@@ -67,7 +68,7 @@ async fn real(config: &Config, blobs: Option<Blobs>) -> Real {
 }
 
 /// The generated client over a socket.
-pub(crate) type Client = ImageStoreClient<Channel>;
+pub(crate) type Client = ImageStoreClient<Recorded<Channel>>;
 
 /// A server on a folder and a database of its own and a free port. Dropped, it ends as if killed.
 pub(crate) struct Server {
@@ -147,7 +148,7 @@ impl Server {
     /// The generated client, connected.
     pub(crate) async fn client(&self) -> Client {
         let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("a URI");
-        Client::new(endpoint.connect().await.expect("connected"))
+        Client::new(Recorded(endpoint.connect().await.expect("connected")))
     }
 
     /// Speaks HTTP/2 to it.
