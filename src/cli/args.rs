@@ -321,20 +321,14 @@ impl fmt::Debug for Stopped {
 impl Command {
     /// The store of a stopped server that the command works on, and its data folder.
     pub fn stopped(&self) -> Option<(&Path, &Stopped)> {
-        let stopped = match self {
-            Self::Check(check) => &check.stopped,
-            Self::Backup(backup) => &backup.stopped,
-            Self::Restore(restore) => &restore.stopped,
-            Self::Copy(_)
-            | Self::Upload(_)
-            | Self::Download(_)
-            | Self::List(_)
-            | Self::Stat(_)
-            | Self::Delete(_)
-            | Self::Watch(_)
-            | Self::Operations(_)
-            | Self::Cancel(_)
-            | Self::Info => return None,
+        let stopped = if let Self::Check(check) = self {
+            &check.stopped
+        } else if let Self::Backup(backup) = self {
+            &backup.stopped
+        } else if let Self::Restore(restore) = self {
+            &restore.stopped
+        } else {
+            return None;
         };
         stopped.data.as_deref().map(|data| (data, stopped))
     }

@@ -22,14 +22,7 @@ use crate::{
         backend::{Answers, Backend},
         status,
         v1::{
-            self, CancelOperationRequest, CommitUploadSessionRequest, CommitUploadSessionResponse,
-            CopyRequest, DeleteRequest, DeleteResponse, DeleteUploadSessionRequest,
-            DeleteUploadSessionResponse, DownloadRequest, GetOperationRequest, GetStoreInfoRequest,
-            GetStoreInfoResponse, GetUploadSessionRequest, ListOperationsRequest,
-            ListOperationsResponse, ListRequest, ListResponse, ListUploadSessionsRequest,
-            ListUploadSessionsResponse, Operation, StatRequest, StatResponse, UploadChunkRequest,
-            UploadChunkResponse, UploadRequest, UploadResponse, WatchOperationRequest,
-            WatchOperationsRequest,
+            self,
             image_store_server::{ImageStore, ImageStoreServer},
         },
     },
@@ -84,14 +77,14 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl ImageStore for Service {
-    type CopyStream = Answers<Operation>;
-    type WatchOperationStream = Answers<Operation>;
-    type WatchOperationsStream = Answers<Operation>;
+    type CopyStream = Answers<v1::Operation>;
+    type WatchOperationStream = Answers<v1::Operation>;
+    type WatchOperationsStream = Answers<v1::Operation>;
     type DownloadStream = Answers<v1::DownloadResponse>;
     type CheckStream = Answers<v1::CheckResponse>;
     type BackupStream = Answers<v1::BackupResponse>;
 
-    async fn copy(&self, request: Request<CopyRequest>) -> Answer<Self::CopyStream> {
+    async fn copy(&self, request: Request<v1::CopyRequest>) -> Answer<Self::CopyStream> {
         let call = call(&request)?;
         let message = request.into_inner();
         let detached = message.detached;
@@ -111,7 +104,7 @@ impl ImageStore for Service {
 
     async fn watch_operation(
         &self,
-        request: Request<WatchOperationRequest>,
+        request: Request<v1::WatchOperationRequest>,
     ) -> Answer<Self::WatchOperationStream> {
         let call = call(&request)?;
         let id = OperationId::parse(&request.get_ref().id, "id");
@@ -126,7 +119,7 @@ impl ImageStore for Service {
 
     async fn watch_operations(
         &self,
-        request: Request<WatchOperationsRequest>,
+        request: Request<v1::WatchOperationsRequest>,
     ) -> Answer<Self::WatchOperationsStream> {
         let call = call(&request)?;
         let since = request.get_ref().since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
@@ -139,16 +132,16 @@ impl ImageStore for Service {
 
     async fn list_operations(
         &self,
-        request: Request<ListOperationsRequest>,
-    ) -> Answer<ListOperationsResponse> {
+        request: Request<v1::ListOperationsRequest>,
+    ) -> Answer<v1::ListOperationsResponse> {
         let call = call(&request)?;
-        let ListOperationsRequest { page_size, page_token, state } = request.into_inner();
+        let v1::ListOperationsRequest { page_size, page_token, state } = request.into_inner();
         answer(
             async {
                 let state = messages::state_filter(state)?;
                 let (page, change) =
                     self.0.operations(state, page_size as usize, page_token, call).await?;
-                Ok(ListOperationsResponse {
+                Ok(v1::ListOperationsResponse {
                     operations: page.items.into_iter().map(messages::operation).collect(),
                     next_page_token: page.next.unwrap_or_default(),
                     change: u64::try_from(change).map_err(Error::internal)?,
@@ -158,7 +151,10 @@ impl ImageStore for Service {
         )
     }
 
-    async fn get_operation(&self, request: Request<GetOperationRequest>) -> Answer<Operation> {
+    async fn get_operation(
+        &self,
+        request: Request<v1::GetOperationRequest>,
+    ) -> Answer<v1::Operation> {
         let call = call(&request)?;
         let id = OperationId::parse(&request.get_ref().id, "id");
         answer(async { self.0.operation(id?, call).await.map(messages::operation) }.await)
@@ -166,24 +162,24 @@ impl ImageStore for Service {
 
     async fn cancel_operation(
         &self,
-        request: Request<CancelOperationRequest>,
-    ) -> Answer<Operation> {
+        request: Request<v1::CancelOperationRequest>,
+    ) -> Answer<v1::Operation> {
         let call = call(&request)?;
         let id = OperationId::parse(&request.get_ref().id, "id");
         let why = || Error::new(Kind::Cancelled, "cancelled by a client; nothing has changed");
         answer(async { self.0.cancel(id?, why(), call).await.map(messages::operation) }.await)
     }
 
-    async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
+    async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListResponse> {
         let call = call(&request)?;
-        let ListRequest { path, page_size, page_token } = request.into_inner();
+        let v1::ListRequest { path, page_size, page_token } = request.into_inner();
         answer(
             async {
                 let path = StorePath::parse_or_root(&path, "path")?;
                 let page = self.0.list(&path, page_size as usize, page_token, call).await?;
                 let (bytes, items) = (page.items.len() * ENTRY_BYTES, page.items);
                 let entries = move || items.iter().map(messages::entry).collect();
-                Ok(ListResponse {
+                Ok(v1::ListResponse {
                     entries: offload::run(bytes, entries).await,
                     next_page_token: page.next.unwrap_or_default(),
                     change_tag: page.change_tag.unwrap_or_default(),
@@ -193,13 +189,13 @@ impl ImageStore for Service {
         )
     }
 
-    async fn stat(&self, request: Request<StatRequest>) -> Answer<StatResponse> {
+    async fn stat(&self, request: Request<v1::StatRequest>) -> Answer<v1::StatResponse> {
         let call = call(&request)?;
         answer(
             async {
                 let path = StorePath::parse_or_root(&request.get_ref().path, "path")?;
                 let stat = self.0.stat(&path, call).await?;
-                Ok(StatResponse {
+                Ok(v1::StatResponse {
                     entry: Some(messages::stat(&stat)),
                     has_mark_file: stat.has_mark_file,
                     change_tag: stat.change_tag.unwrap_or_default(),
@@ -209,14 +205,20 @@ impl ImageStore for Service {
         )
     }
 
-    async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Answer<UploadResponse> {
+    async fn upload(
+        &self,
+        request: Request<Streaming<v1::UploadRequest>>,
+    ) -> Answer<v1::UploadResponse> {
         let call = call(&request)?;
         answer(transfers::upload(&self.0, request.into_inner(), call).await)
     }
 
-    async fn download(&self, request: Request<DownloadRequest>) -> Answer<Self::DownloadStream> {
+    async fn download(
+        &self,
+        request: Request<v1::DownloadRequest>,
+    ) -> Answer<Self::DownloadStream> {
         let call = call(&request)?;
-        let DownloadRequest { path, offset, length, etag } = request.into_inner();
+        let v1::DownloadRequest { path, offset, length, etag } = request.into_inner();
         streamed(
             async {
                 let path = StorePath::parse(&path, "path")?;
@@ -233,7 +235,7 @@ impl ImageStore for Service {
         )
     }
 
-    async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
+    async fn delete(&self, request: Request<v1::DeleteRequest>) -> Answer<v1::DeleteResponse> {
         let call = call(&request)?;
         answer(
             async {
@@ -245,7 +247,7 @@ impl ImageStore for Service {
                     request.if_unmodified_since.as_ref(),
                 )?;
                 let gone = self.0.delete_if(&path, conditions, call).await?;
-                Ok(DeleteResponse {
+                Ok(v1::DeleteResponse {
                     files_deleted: gone.files as u64,
                     bytes_deleted: gone.bytes as u64,
                 })
@@ -256,15 +258,15 @@ impl ImageStore for Service {
 
     async fn upload_chunk(
         &self,
-        request: Request<Streaming<UploadChunkRequest>>,
-    ) -> Answer<UploadChunkResponse> {
+        request: Request<Streaming<v1::UploadChunkRequest>>,
+    ) -> Answer<v1::UploadChunkResponse> {
         let call = call(&request)?;
         answer(transfers::chunk(&self.0, request.into_inner(), call).await)
     }
 
     async fn get_upload_session(
         &self,
-        request: Request<GetUploadSessionRequest>,
+        request: Request<v1::GetUploadSessionRequest>,
     ) -> Answer<v1::UploadSession> {
         let call = call(&request)?;
         let id = SessionId::parse(&request.get_ref().session_id);
@@ -273,16 +275,16 @@ impl ImageStore for Service {
 
     async fn list_upload_sessions(
         &self,
-        request: Request<ListUploadSessionsRequest>,
-    ) -> Answer<ListUploadSessionsResponse> {
+        request: Request<v1::ListUploadSessionsRequest>,
+    ) -> Answer<v1::ListUploadSessionsResponse> {
         let call = call(&request)?;
-        let ListUploadSessionsRequest { path, page_size, page_token } = request.into_inner();
+        let v1::ListUploadSessionsRequest { path, page_size, page_token } = request.into_inner();
         answer(
             async {
                 let path = StorePath::parse_or_root(&path, "path")?;
                 let path = (!path.is_root()).then_some(path);
                 let page = self.0.sessions(path, page_size as usize, page_token, call).await?;
-                Ok(ListUploadSessionsResponse {
+                Ok(v1::ListUploadSessionsResponse {
                     sessions: page.items.into_iter().map(messages::session).collect(),
                     next_page_token: page.next.unwrap_or_default(),
                 })
@@ -293,8 +295,8 @@ impl ImageStore for Service {
 
     async fn commit_upload_session(
         &self,
-        request: Request<CommitUploadSessionRequest>,
-    ) -> Answer<CommitUploadSessionResponse> {
+        request: Request<v1::CommitUploadSessionRequest>,
+    ) -> Answer<v1::CommitUploadSessionResponse> {
         let call = call(&request)?;
         let request = request.into_inner();
         answer(
@@ -315,14 +317,14 @@ impl ImageStore for Service {
 
     async fn delete_upload_session(
         &self,
-        request: Request<DeleteUploadSessionRequest>,
-    ) -> Answer<DeleteUploadSessionResponse> {
+        request: Request<v1::DeleteUploadSessionRequest>,
+    ) -> Answer<v1::DeleteUploadSessionResponse> {
         let call = call(&request)?;
         let id = SessionId::parse(&request.get_ref().session_id);
         answer(
             async {
                 self.0.delete_session(id?, call).await?;
-                Ok(DeleteUploadSessionResponse {})
+                Ok(v1::DeleteUploadSessionResponse {})
             }
             .await,
         )
@@ -330,8 +332,8 @@ impl ImageStore for Service {
 
     async fn get_store_info(
         &self,
-        request: Request<GetStoreInfoRequest>,
-    ) -> Answer<GetStoreInfoResponse> {
+        request: Request<v1::GetStoreInfoRequest>,
+    ) -> Answer<v1::GetStoreInfoResponse> {
         let call = call(&request)?;
         answer(call.until(async { Ok(messages::info(&self.0.info(call).await?)) }).await)
     }
@@ -369,7 +371,8 @@ mod tests {
     fn a_long_answer_says_so() {
         let long = |bytes: usize| {
             // Two bytes of it are the number of the field and its length, at least.
-            let message = ListResponse { change_tag: "a".repeat(bytes), ..ListResponse::default() };
+            let message =
+                v1::ListResponse { change_tag: "a".repeat(bytes), ..v1::ListResponse::default() };
             let bytes = message.encoded_len();
             let answer = answer(Ok(message)).expect("an answer");
             assert_eq!(
