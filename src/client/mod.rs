@@ -45,12 +45,7 @@ use crate::{
         wait::{Deadline, Wait},
     },
     limits,
-    wire::v1::{
-        CancelOperationRequest, DeleteRequest, DeleteResponse, Entry, EntryKind,
-        GetOperationRequest, GetStoreInfoRequest, GetStoreInfoResponse, ListOperationsRequest,
-        ListOperationsResponse, ListRequest, ListResponse, Operation, OperationState, StatRequest,
-        StatResponse, image_store_client::ImageStoreClient,
-    },
+    wire::v1::{self, image_store_client::ImageStoreClient},
 };
 
 /// The generated client over a connection.
@@ -131,18 +126,18 @@ impl Client {
     }
 
     /// Describes a path; the empty one is the root.
-    pub async fn stat(&self, path: &str) -> Result<StatResponse> {
+    pub async fn stat(&self, path: &str) -> Result<v1::StatResponse> {
         self.with_retry(format!("describe {path:?}"), |mut stub| async move {
-            stub.stat(StatRequest { path: path.to_owned() }).await
+            stub.stat(v1::StatRequest { path: path.to_owned() }).await
         })
         .await
     }
 
     /// Returns a page of a folder; the empty token asks for the first.
-    pub async fn list(&self, path: &str, page_token: &str) -> Result<ListResponse> {
+    pub async fn list(&self, path: &str, page_token: &str) -> Result<v1::ListResponse> {
         self.with_retry(format!("list {path:?}"), |mut stub| async move {
             let (path, page_token) = (path.to_owned(), page_token.to_owned());
-            stub.list(ListRequest { path, page_size: 0, page_token }).await
+            stub.list(v1::ListRequest { path, page_size: 0, page_token }).await
         })
         .await
     }
@@ -151,7 +146,7 @@ impl Client {
     ///
     /// Each page is a snapshot of its own: a folder that changes meanwhile may be seen half old,
     /// half new.
-    pub fn files(&self, folder: &str) -> impl Stream<Item = Result<Entry>> + Send + use<> {
+    pub fn files(&self, folder: &str) -> impl Stream<Item = Result<v1::Entry>> + Send + use<> {
         let first = (folder.to_owned(), String::new());
         let search = Search { client: self.clone(), pages: vec![first], ready: VecDeque::new() };
         stream::try_unfold(search, |mut search| async move {
@@ -160,8 +155,8 @@ impl Client {
     }
 
     /// Deletes a file or a folder with all it holds. It is not repeated when the answer is lost.
-    pub async fn delete(&self, path: &str) -> Result<DeleteResponse> {
-        let request = DeleteRequest { path: path.to_owned(), ..DeleteRequest::default() };
+    pub async fn delete(&self, path: &str) -> Result<v1::DeleteResponse> {
+        let request = v1::DeleteRequest { path: path.to_owned(), ..v1::DeleteRequest::default() };
         let mut stub = self.stub.clone();
         self.once(format!("delete {path:?}"), stub.delete(request)).await
     }
@@ -169,21 +164,21 @@ impl Client {
     /// Returns a page of operations, the newest first; the empty token asks for the first page.
     pub async fn operations(
         &self,
-        state: OperationState,
+        state: v1::OperationState,
         page_token: &str,
-    ) -> Result<ListOperationsResponse> {
+    ) -> Result<v1::ListOperationsResponse> {
         self.with_retry("list its operations".to_owned(), |mut stub| async move {
             let page_token = page_token.to_owned();
             let (page_size, state) = (0, state.into());
-            stub.list_operations(ListOperationsRequest { page_size, page_token, state }).await
+            stub.list_operations(v1::ListOperationsRequest { page_size, page_token, state }).await
         })
         .await
     }
 
     /// Returns one operation.
-    pub async fn operation(&self, id: &str) -> Result<Operation> {
+    pub async fn operation(&self, id: &str) -> Result<v1::Operation> {
         self.with_retry(format!("describe operation {id}"), |mut stub| async move {
-            stub.get_operation(GetOperationRequest { id: id.to_owned() }).await
+            stub.get_operation(v1::GetOperationRequest { id: id.to_owned() }).await
         })
         .await
     }
@@ -193,16 +188,16 @@ impl Client {
     ///
     /// # Errors
     /// [`Kind::Finished`](crate::error::Kind::Finished) where it ended first.
-    pub async fn cancel(&self, id: &str) -> Result<Operation> {
-        let request = CancelOperationRequest { id: id.to_owned() };
+    pub async fn cancel(&self, id: &str) -> Result<v1::Operation> {
+        let request = v1::CancelOperationRequest { id: id.to_owned() };
         let mut stub = self.stub.clone();
         self.once(format!("cancel operation {id}"), stub.cancel_operation(request)).await
     }
 
     /// Returns the space that the store uses.
-    pub async fn info(&self) -> Result<GetStoreInfoResponse> {
+    pub async fn info(&self) -> Result<v1::GetStoreInfoResponse> {
         self.with_retry("tell the space that it uses".to_owned(), |mut stub| async move {
-            stub.get_store_info(GetStoreInfoRequest {}).await
+            stub.get_store_info(v1::GetStoreInfoRequest {}).await
         })
         .await
     }
@@ -271,7 +266,7 @@ impl Client {
             wait.silent_for(limits::ASK_AFTER).await;
             let ask = self.wait("say that it is there".to_owned(), limits::ASK_TIME);
             let asked = self.repeat(&ask, |mut stub| async move {
-                stub.stat(StatRequest { path: String::new() }).await
+                stub.stat(v1::StatRequest { path: String::new() }).await
             });
             // A refusal says it as well.
             if asked.await.is_err_and(|error| error.kind().is_none()) {
@@ -314,18 +309,18 @@ struct Search {
     /// Pages to ask for: folder and page token, the next one last.
     pages: Vec<(String, String)>,
     /// Entries of the last page, and its folder.
-    ready: VecDeque<(String, Entry)>,
+    ready: VecDeque<(String, v1::Entry)>,
 }
 
 impl Search {
-    async fn next(&mut self) -> Result<Option<Entry>> {
+    async fn next(&mut self) -> Result<Option<v1::Entry>> {
         loop {
             while let Some((folder, entry)) = self.ready.pop_front() {
                 let name = path::relative(&folder, &entry.path)?;
                 if name.contains('/') || name.len() > limits::NAME_BYTES_MAX {
                     return Err(Error::Answer(format!("{:?} is not in {folder:?}", entry.path)));
                 }
-                if entry.kind() != EntryKind::Folder {
+                if entry.kind() != v1::EntryKind::Folder {
                     return Ok(Some(entry));
                 }
                 if entry.path.matches('/').count() >= limits::PATH_DEPTH_MAX {
@@ -344,7 +339,7 @@ impl Search {
 }
 
 /// The entry of an answer that must have one.
-fn present(entry: Option<Entry>) -> Result<Entry> {
+fn present(entry: Option<v1::Entry>) -> Result<v1::Entry> {
     entry.ok_or_else(|| Error::Answer("it describes no file".to_owned()))
 }
 

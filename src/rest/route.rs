@@ -67,7 +67,7 @@ pub(super) struct Route {
     pub(super) handler: Handler,
 }
 
-static ROUTES: [Route; 15] = [
+static ROUTES: &[Route] = &[
     Route {
         verbs: &["GET"],
         names: Names::PathOrRoot,

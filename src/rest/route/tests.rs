@@ -117,7 +117,7 @@ fn every_rpc_has_a_route_or_is_named_as_one_without() {
 #[test]
 fn every_route_and_every_rpc_is_in_the_readme() {
     let readme = include_str!("../../../README.md");
-    for row in &ROUTES {
+    for row in ROUTES {
         let paths: &[&str] = match row.names {
             Names::Nothing => &[""],
             Names::Path => &["/{path}"],
