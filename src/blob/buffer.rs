@@ -1,8 +1,8 @@
 //! Memory for the bytes of a part.
 //!
-//! A small one is a piece of the heap. A large one is a map of the kernel's, of which only the pages
-//! that were written are there, and which goes back as a whole when it is dropped. The heap would keep
-//! much of it: under a load of large and small buffers at once it is never free where it ends.
+//! A small buffer is on the heap. A large one is an anonymous memory mapping: the kernel allocates only the
+//! pages that were written, and takes all of them back when the buffer is dropped. The heap would keep much
+//! of that memory: while large and small buffers are allocated side by side, its end is never free.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use memmap2::{Advice, MmapMut};
 
 use crate::limits::{BUFFER_HEAP_BYTES, PART_BYTES_MAX};
 
-/// Bytes that are gathered, as a rule at most [`PART_BYTES_MAX`] of them.
+/// A buffer that bytes are appended to, as a rule at most [`PART_BYTES_MAX`] of them.
 #[derive(Debug)]
 pub struct Buffer(Memory);
 
@@ -21,7 +21,7 @@ enum Memory {
     Map(Map),
 }
 
-/// Pages for a whole part, and how many bytes are in them.
+/// A mapping as long as the largest part, and the number of bytes written to it.
 #[derive(Debug)]
 struct Map {
     pages: MmapMut,
@@ -31,7 +31,7 @@ struct Map {
 impl Map {
     fn new(bytes: &[u8]) -> io::Result<Self> {
         let pages = MmapMut::map_anon(PART_BYTES_MAX)?;
-        // Pages of 2 MiB would be there as a whole after their first byte.
+        // A huge page of 2 MiB would be allocated as a whole at its first byte.
         pages.advise(Advice::NoHugePage).ok();
         let mut map = Self { pages, length: 0 };
         map.extend_from_slice(bytes);
@@ -67,7 +67,7 @@ impl Buffer {
         buffer
     }
 
-    /// How many bytes it has.
+    /// The number of bytes in the buffer.
     pub fn len(&self) -> usize {
         match &self.0 {
             Memory::Heap(heap) => heap.len(),
@@ -75,7 +75,7 @@ impl Buffer {
         }
     }
 
-    /// Whether it has none.
+    /// Whether the buffer has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -89,7 +89,7 @@ impl Buffer {
         }
     }
 
-    /// Takes the bytes, and leaves it empty.
+    /// Takes the bytes out and leaves the buffer empty.
     pub fn take(&mut self) -> Bytes {
         match std::mem::take(self).0 {
             Memory::Heap(heap) => heap.freeze(),
@@ -97,7 +97,7 @@ impl Buffer {
         }
     }
 
-    /// Makes room for more bytes, where they are to be.
+    /// Makes room for `more` bytes, and moves the buffer to the heap or to a mapping by its new length.
     fn reserve(&mut self, more: usize) {
         let length = self.len() + more;
         match &mut self.0 {
@@ -106,7 +106,7 @@ impl Buffer {
             Memory::Heap(heap) if length <= BUFFER_HEAP_BYTES || length > PART_BYTES_MAX => {
                 heap.reserve(more);
             }
-            // Where the kernel has none, the heap may.
+            // If the mapping fails, the heap may still have room.
             Memory::Heap(heap) => match Map::new(heap) {
                 Ok(map) => self.0 = Memory::Map(map),
                 Err(_) => heap.reserve(more),
@@ -120,7 +120,8 @@ mod tests {
     use super::*;
     use crate::limits::KIB;
 
-    /// Gathers bytes in pieces of a size, and sees that they are all there and in the right place.
+    /// Appends bytes in pieces of `piece` bytes, and checks that all are there and in the right kind of
+    /// memory.
     #[track_caller]
     fn check(length: usize, piece: usize, is_map: bool) {
         let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();

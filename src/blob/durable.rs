@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// Makes a folder and its missing parents, and syncs every folder that got an entry.
+/// Makes a folder and its missing parents, and syncs every folder that was made or got an entry.
 ///
 /// # Errors
 ///

@@ -1,23 +1,23 @@
-//! Why a part could not be put or read.
+//! The errors of the blob store.
 
 use std::io;
 
 use crate::{error::Source, limits::BLOB_TIME};
 
-/// Why a call failed. `Display` never prints the source; the log walks the chain.
+/// Why a call failed. `Display` never prints the source; the log prints the whole chain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No object has this key.
     #[error("object {key} is missing")]
     Missing {
-        /// The key that was asked for.
+        /// The key of the call.
         key: String,
     },
     /// The object's bytes are not those that were put.
     #[error("object {key} is corrupt")]
     Corrupt {
-        /// The key that was asked for.
+        /// The key of the call.
         key: String,
     },
     /// The disk or the quota is full.
@@ -26,16 +26,16 @@ pub enum Error {
     /// The object store failed.
     #[error("the blob store failed")]
     Io(#[source] Source),
-    /// The object store did not answer within [`BLOB_TIME`]; what was asked of it may still happen.
+    /// The object store did not respond within [`BLOB_TIME`]; the call may still take effect.
     #[error("the blob store did not answer within {} s, asked for {key}", BLOB_TIME.as_secs())]
     Stalled {
-        /// The key that was asked for, or what else.
+        /// The key of the call, or a name for a call without one.
         key: String,
     },
 }
 
 impl Error {
-    /// Names the key where `object_store` says that nothing has it.
+    /// Converts an error of `object_store`; a missing object is an error with its key.
     pub(super) fn from_store(key: &str, error: object_store::Error) -> Self {
         if matches!(error, object_store::Error::NotFound { .. }) {
             Self::Missing { key: key.to_owned() }
@@ -53,7 +53,8 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Looks through the causes, because `object_store` wraps what the kernel said.
+/// Whether the disk or the quota is full. Follows the chain of sources, because `object_store` wraps the
+/// error of the kernel.
 fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -61,7 +62,7 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
             if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
                 return true;
             }
-            // An `io::Error` that wraps another skips it in its own chain.
+            // `source` of an `io::Error` that wraps another error skips the wrapped one.
             if let Some(inner) = error.get_ref() {
                 cause = Some(inner);
                 continue;

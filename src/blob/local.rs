@@ -1,10 +1,11 @@
-//! The folder of a local blob store, where `object_store` leaves a gap.
+//! The folder of a local blob store, for two things that `object_store` does not do.
 //!
-//! Two things are done here because the crate does not. The 256 folders of the keys' first digits
-//! are made and synced at the start: made on demand, a second put could find one that the first
-//! has not synced yet, and return before its own object is durable. They stay, because removing
-//! empty ones would race with puts. And a put writes to `<key>#<n>` before it renames; a crash
-//! leaves that file, which the crate's listing hides, so it is swept here.
+//! Key folders: the 256 folders of the first two digits of keys are made and synced at the start, and never
+//! removed. If they were made on demand, a put could use a folder that another put has made and not synced
+//! yet, and return before its own object is durable. Removing empty ones would race with puts.
+//!
+//! Staging files: a put writes to `<key>#<n>` and then renames that file. A crash leaves the file, and the
+//! listing of `object_store` hides it, so it is swept here.
 
 use std::{
     fs, io,
@@ -16,15 +17,15 @@ use object_store::local::LocalFileSystem;
 use super::{Error, durable, is_key, prefixes};
 use crate::crash::{self, Point};
 
-/// What the name of the mark begins with; the id of the store follows.
+/// The prefix of the name of the mark; the id of the store follows, in hexadecimal.
 const MARK: &str = "store-";
 
-/// The folder's path.
+/// The folder, by its path.
 #[derive(Clone, Debug)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes the folder and those of the first digits, durably, and opens the store on it.
+    /// Makes the folder and its key folders, durably, and opens an object store on it.
     pub(super) fn open(dir: &Path) -> Result<(Self, LocalFileSystem), Error> {
         durable::create_dir_all(dir)?;
         for prefix in prefixes() {
@@ -37,7 +38,8 @@ impl Folder {
         Ok((Self(dir.to_owned()), store))
     }
 
-    /// The store that has marked the folder. Its mark is a folder, because every file here is a part.
+    /// The id of the store that has marked the folder. The mark is a folder, because every file here is a
+    /// part.
     pub(super) fn owner(&self) -> Result<Option<i64>, Error> {
         for entry in fs::read_dir(&self.0)? {
             let name = entry?.file_name();
@@ -54,14 +56,15 @@ impl Folder {
         let mark = self.0.join(format!("{MARK}{owner:016x}"));
         fs::create_dir_all(&mark)?;
         durable::sync_dir(&self.0).inspect_err(|_| {
-            // A mark that may be gone after a power failure is none. Where it cannot be removed it is one.
+            // A mark that may be lost in a power failure does not count, so it is removed. If the removal
+            // fails, the mark stays and counts.
             fs::remove_dir(&mark).ok();
         })?;
         Ok(())
     }
 
-    /// Deletes the staged files of keys that are not `in_use`. A folder that cannot be read does not keep
-    /// the others from it, and is the error.
+    /// Deletes the staging files of keys that are not `in_use`, and returns their number. An error in one
+    /// folder does not keep the others from being swept; the first error is returned.
     pub(super) fn sweep_staging(&self, in_use: &dyn Fn(&str) -> bool) -> Result<u64, Error> {
         let (mut swept, mut failure) = (0, None);
         for prefix in prefixes() {
@@ -91,7 +94,7 @@ impl Folder {
     }
 }
 
-/// The key that the crate stages a put of under this name.
+/// The key whose put has the staging file of this name.
 fn staged_key(prefix: &str, name: &str) -> Option<String> {
     let (base, n) = name.split_once('#')?;
     let key = format!("{prefix}/{base}");
@@ -99,7 +102,7 @@ fn staged_key(prefix: &str, name: &str) -> Option<String> {
     (is_number && is_key(&key)).then_some(key)
 }
 
-/// Removes a file; its own put may have renamed it in between.
+/// Removes a file; a missing one is no error, since its put may have renamed it meanwhile.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,4 +1,4 @@
-//! What a crash leaves in a local folder, and what the kernel is asked before a put returns.
+//! Tests of a local folder: what a crash leaves in it, and which system calls precede the return of a put.
 
 use std::{fs::File, process::Command};
 
@@ -45,7 +45,7 @@ async fn a_folder_that_cannot_be_read_hides_no_other() {
     let key = put(&blobs).await;
     let staged = temp.path().join(format!("{key}#1"));
     fs::write(&staged, b"half").expect("staged");
-    // The first one, and one that leads to itself.
+    // The first folder becomes a symbolic link to itself.
     let broken = temp.path().join("00");
     fs::remove_dir(&broken).expect("empty");
     std::os::unix::fs::symlink(&broken, &broken).expect("a link");
@@ -57,7 +57,7 @@ async fn a_folder_that_cannot_be_read_hides_no_other() {
     assert_eq!((unlisted.folder.as_str(), &object.key), ("00", &key));
 }
 
-/// Runs on its own as well; the test below runs it as a child and reads what the kernel was asked.
+/// A test of its own; the test below also runs it as a child process and reads the recorded system calls.
 #[tokio::test]
 async fn a_put_leaves_one_file() {
     let temp = tempfile::tempdir().expect("a folder");
@@ -73,8 +73,8 @@ async fn a_put_leaves_one_file() {
     assert_eq!(fs::read_dir(object.parent().expect("a folder")).expect("entries").count(), 1);
 }
 
-/// SIGKILL cannot show this, only a power failure could; so the calls themselves are recorded, by a
-/// library that stands before libc's `fsync` and `rename`.
+/// Only a power failure could show a missing sync; SIGKILL cannot. So the system calls are recorded by a
+/// library that is preloaded in front of `fsync` and `rename` of libc.
 #[test]
 fn a_part_is_synced_before_its_put_returns() {
     let temp = tempfile::tempdir().expect("a folder");
@@ -113,7 +113,7 @@ fn a_part_is_synced_before_its_put_returns() {
     assert!(opened < file && file < renamed && renamed < synced && synced < returned, "{record}");
 }
 
-/// The first line of the record that fits.
+/// The number of the first line of the record that fits.
 fn position(record: &str, fits: impl Fn(&str) -> bool) -> usize {
     record.lines().position(fits).unwrap_or_else(|| panic!("not recorded:\n{record}"))
 }

@@ -3,16 +3,17 @@
 //! A part is immutable and at most [`PART_BYTES_MAX`] long. It is put and read whole, and every read is
 //! checked against the digest that it was put with.
 //!
-//! A call that the object store leaves without an answer ends after [`BLOB_TIME`], and only so many run
-//! at once ([`BLOB_CALLS_MAX`]): a disk that hangs blocks its own calls and nothing else.
+//! A call to the object store ends after [`BLOB_TIME`] even without a response, and at most
+//! [`BLOB_CALLS_MAX`] calls run at once: a disk that hangs blocks its own calls and nothing else. A listing
+//! has the same timeout for each object, and takes no permit.
 //!
-//! **Invariants.** A key is never used twice: it ends in a random suffix, so a late delete hits
-//! nothing alive. A key is made of a digest and the run of the server that puts it, so no text of a user
-//! reaches the object store, and an object without a row can be judged by who put it.
+//! **Invariants.** A key is never used twice: it ends in a random suffix, so a late delete cannot hit a newer
+//! object. A key is made of a digest and the run of the server that puts the object. So no text of a user
+//! reaches the object store, and the sweep can tell which run put an object that has no row.
 //! When [`Blobs::put`] returns, the part survives a power failure.
 //!
-//! **Deliberately absent:** which objects are needed. That is the namespace's knowledge; here
-//! equal bytes put twice are two objects.
+//! **Deliberately absent:** which objects are needed. The namespace knows that; here, equal bytes that are
+//! put twice are two objects.
 
 mod buffer;
 pub mod durable;
@@ -43,14 +44,15 @@ use reading::Reading;
 
 use crate::crash::{self, Point};
 
-/// A handle to the parts; clones share it.
+/// A handle to the object store; clones share it.
 #[derive(Clone, Debug)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
-    /// The folder beneath `store` where it is one, for what the crate leaves behind in a crash.
+    /// The folder of a local store, for the files that `object_store` leaves there after a crash; else
+    /// `None`.
     folder: Option<Folder>,
-    /// The turns of calls. They need no shares: a call waits for no client and ends by itself, and whoever
-    /// asks for one has a share of what he does it for, an upload, a download or a copy.
+    /// The permits of calls. No peer has a share of its own here: a call depends on no client and ends by
+    /// itself, and its caller has a share of the budget of uploads, downloads or copies already.
     calls: Arc<Semaphore>,
 }
 
@@ -59,14 +61,14 @@ pub struct Blobs {
 pub struct Unlisted {
     /// The folder: the first two digits of keys.
     pub folder: String,
-    /// Why.
+    /// Why the listing ended.
     pub error: Error,
 }
 
 /// What a listing says about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
-    /// The name in the object store, as [`Blobs::put`] returned it.
+    /// The key of the object, as it was given to [`Blobs::put`].
     pub key: String,
     /// The length, in bytes.
     pub size: u64,
@@ -75,9 +77,9 @@ pub struct ObjectInfo {
 }
 
 impl Blobs {
-    /// Opens a folder of this machine, and makes it, with its parents, where it is missing.
+    /// Opens a folder of this machine. Makes the folder and its parents where they are missing.
     ///
-    /// Blocks for some syncs of the disk.
+    /// Blocks while it syncs folders.
     ///
     /// # Errors
     ///
@@ -87,26 +89,26 @@ impl Blobs {
         Ok(Self { folder: Some(folder), ..Self::new(Arc::new(store)) })
     }
 
-    /// Keeps the parts in any object store.
+    /// Uses any object store, which must have passed the tests of `suite`.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         Self { store, folder: None, calls: Arc::new(Semaphore::new(BLOB_CALLS_MAX)) }
     }
 
-    /// Stores a part under a key of [`new_key`]; it is durable when this returns.
+    /// Stores a part under a key of [`new_key`]. The part is durable when the call returns.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`], [`Error::Io`], [`Error::Stalled`]. The object may be there then, or come later,
-    /// whole or not; the key is not to be used again.
+    /// [`Error::NoSpace`], [`Error::Io`], [`Error::Stalled`]. After an error the object may exist or appear
+    /// later, whole or in part; the key must not be used again.
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped may leave an object, as one that fails.
+    /// Can be dropped at any time. The object may be put nevertheless, as after an error.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
-        // Overwriting is one rename, where creating is a second link whose removal is not synced:
-        // a power failure would bring that link back, and with it the bytes of a deleted part. A
-        // key is new, so there is nothing to overwrite but the same put, repeated by the client of
-        // a remote store.
+        // `object_store` puts in its mode *overwrite*, which is one rename. Its mode *create* makes a second
+        // link and does not sync the removal of the first one: a power failure would bring that link back,
+        // and with it the bytes of a deleted part. Since a key is new, only a retry of the same put by the
+        // client of a remote store can overwrite anything.
         let (store, at) = (Arc::clone(&self.store), key);
         let key = key.to_owned();
         self.call(at, async move {
@@ -122,8 +124,9 @@ impl Blobs {
         .await
     }
 
-    /// The store that the objects belong to, by the mark that it has left. Only a folder of this machine
-    /// has one: its objects are what a wrong setting could have another store sweep.
+    /// The id of the store that the objects belong to, from the mark in their folder; `None` without a mark.
+    /// Only a local folder has one. The mark keeps a server with a wrong setting from sweeping the objects of
+    /// another store.
     ///
     /// # Errors
     ///
@@ -132,7 +135,7 @@ impl Blobs {
         self.in_folder(|folder| folder.owner()).await.map(Option::flatten)
     }
 
-    /// Marks the objects as those of a store, durably.
+    /// Marks the folder of the objects as that of a store, durably. Does nothing without a local folder.
     ///
     /// # Errors
     ///
@@ -141,7 +144,8 @@ impl Blobs {
         self.in_folder(move |folder| folder.mark(owner)).await.map(drop)
     }
 
-    /// Does something that blocks, if there is a folder.
+    /// Runs blocking work on the folder of a local store, on the blocking pool. `None`: the store is not
+    /// local.
     async fn in_folder<T: Send + 'static>(
         &self,
         work: impl FnOnce(Folder) -> Result<T, Error> + Send + 'static,
@@ -151,8 +155,8 @@ impl Blobs {
         done.map_err(|error| Error::Io(error.into()))?.map(Some)
     }
 
-    /// Makes one call in a task of its own, and waits for it for a bounded time. The call keeps its
-    /// turn until it ends, be it long after nobody waits any more.
+    /// Runs one call in a task of its own and waits for its result, at most [`BLOB_TIME`]. The task keeps its
+    /// permit until the call ends, even long after the caller has stopped waiting.
     async fn call<T: Send + 'static>(
         &self,
         key: &str,
@@ -185,15 +189,15 @@ impl Blobs {
     ///
     /// Can be dropped at any time.
     pub async fn get(&self, key: &str, digest: &[u8; 32], size: u64) -> Result<Bytes, Error> {
-        // Where the row lies about the size, nothing is read.
+        // If the size in the row is wrong, `read` fails before it reads a byte.
         let expected = usize::try_from(size).unwrap_or_default().min(PART_BYTES_MAX);
         let kept = Buffer::with_capacity(expected);
         let kept = self.call(key, self.read(key, (*digest, size), Some(kept))).await?;
         Ok(kept.unwrap_or_default().take())
     }
 
-    /// Checks a part as [`Blobs::get`] does, and keeps none of its bytes: much faster, because a
-    /// small buffer stays in the processor's cache where 8 MiB do not.
+    /// Checks a part as [`Blobs::get`] does, and keeps none of its bytes. This is much faster than `get`,
+    /// because a small buffer stays in the cache of the processor and 8 MiB do not.
     ///
     /// # Errors
     ///
@@ -216,7 +220,7 @@ impl Blobs {
         async move {
             let failed = |error| Error::from_store(&key, error);
             let found = store.get(&Location::from(key.as_str())).await.map_err(failed)?;
-            // Before a byte is read, so that a wrong object cannot fill the memory.
+            // Before any byte is read, so that a wrong object cannot fill the memory.
             if found.meta.size != size {
                 return Err(Error::Corrupt { key });
             }
@@ -241,7 +245,7 @@ impl Blobs {
         }
     }
 
-    /// Looks whether an object is there and has a length, without reading it.
+    /// Checks that an object exists and has the length `size` in bytes, without reading it.
     ///
     /// # Errors
     ///
@@ -264,9 +268,10 @@ impl Blobs {
         .await
     }
 
-    /// Deletes an object; one that is missing is deleted already.
+    /// Deletes an object. A missing object is no error.
     ///
-    /// Not synced: after a power failure the object can be back, without a row, for the sweep.
+    /// The deletion is not synced: after a power failure the object may be back, without a row, until the
+    /// sweep finds it.
     ///
     /// # Errors
     ///
@@ -274,7 +279,7 @@ impl Blobs {
     ///
     /// # Cancel safety
     ///
-    /// A call that is dropped has deleted the object, or will, or not.
+    /// Can be dropped at any time. The object may be deleted nevertheless, at once or later.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
         let (store, at) = (Arc::clone(&self.store), key);
         let key = key.to_owned();
@@ -291,10 +296,12 @@ impl Blobs {
         .await
     }
 
-    /// Lists all objects, folder by folder, while others are put and deleted. A folder ends with its
-    /// first error, and the next one follows; each object comes within [`BLOB_TIME`] of being asked for.
+    /// Lists all objects, folder by folder, while others are put and deleted. The listing of a folder ends at
+    /// its first error, and the next folder follows. An object that takes longer than [`BLOB_TIME`] is an
+    /// error.
     ///
-    /// What has no key of ours is left out, so that a sweep cannot touch a stranger's files.
+    /// Objects whose key [`new_key`] cannot have made are left out, so that the sweep cannot touch foreign
+    /// files.
     pub fn list(&self) -> BoxStream<'static, Result<ObjectInfo, Unlisted>> {
         let blobs = self.clone();
         let folders = stream::iter(prefixes()).flat_map(move |folder| {
@@ -329,14 +336,15 @@ impl Blobs {
         objects.boxed()
     }
 
-    /// Deletes what puts left behind that a crash broke off, but for the keys that are `in_use`, and
-    /// returns how many files that were.
+    /// Deletes the staging files that a crash left of unfinished puts, except those of keys that are
+    /// `in_use`. Returns the number of deleted files.
     ///
-    /// Such files have no key, and [`Blobs::list`] does not show them. No other process may use the folder.
+    /// A staging file is no object, and [`Blobs::list`] does not show it. No other process may use the
+    /// folder.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where a folder cannot be read; the others are swept.
+    /// [`Error::Io`] where a folder cannot be read or a file cannot be deleted; the other folders are swept.
     pub async fn sweep_staging(
         &self,
         in_use: impl Fn(&str) -> bool + Send + 'static,
@@ -346,27 +354,27 @@ impl Blobs {
     }
 }
 
-/// The folders of the objects: the first two digits of every digest.
+/// The folders of the objects: the first two hexadecimal digits of every digest.
 pub(crate) fn prefixes() -> impl Iterator<Item = String> {
     (0..=u8::MAX).map(|first| format!("{first:02x}"))
 }
 
-/// Makes a key that no one has: the digest below a folder of its first two digits, the run of the server
-/// that puts it, and 122 bits of chance. `digest` is the BLAKE3 of the bytes.
+/// Makes a new, unique key: a folder named by the first two digits of the digest, then the digest, the run of
+/// the server that puts the object, and 122 random bits. `digest` is the BLAKE3 digest of the bytes.
 pub fn new_key(digest: &[u8; 32], run: u64) -> String {
     let [first, ..] = digest;
     let digest = blake3::Hash::from_bytes(*digest).to_hex();
     format!("{first:02x}/{digest}-{run:016x}-{}", Uuid::new_v4().simple())
 }
 
-/// The run of the server that made a key; nothing in one of before keys named it.
+/// The run of the server that made a key; `None` for the key of an older program, which names no run.
 pub fn run_of(key: &str) -> Option<u64> {
     let (_, rest) = key.split_once('-')?;
     let (run, _) = rest.split_once('-')?;
     u64::from_str_radix(run, 16).ok()
 }
 
-/// Whether [`new_key`] can have made this, now or before keys named the run.
+/// Whether [`new_key`] can have made this key, in this program or in an older one that did not name the run.
 fn is_key(key: &str) -> bool {
     let hex = |text: &str, digits: usize| {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

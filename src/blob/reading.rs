@@ -1,7 +1,7 @@
-//! A part that is being read: hashed piece by piece, and kept where its bytes are wanted.
+//! A part that is being read: its bytes are hashed piece by piece, and kept where the caller wants them.
 //!
-//! A file is read in pieces that stay in the processor's cache until they are hashed. Read whole and
-//! hashed afterwards, its bytes go through the memory twice more.
+//! A file is read in pieces, each of which stays in the cache of the processor until it is hashed. A file
+//! that is read as a whole and hashed afterwards passes through main memory twice more.
 
 use std::{
     fs::File,
@@ -11,7 +11,7 @@ use std::{
 use super::Buffer;
 use crate::limits::KIB;
 
-/// What is read at once: enough for the hash to use all lanes, and small beside a core's cache.
+/// The bytes read at once: enough for all SIMD lanes of the hash, and small beside the cache of a core.
 const PIECE_BYTES: usize = 64 * KIB;
 
 /// A part that is being read.
@@ -27,7 +27,7 @@ impl Reading {
         Self { hasher: blake3::Hasher::new(), kept }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub(super) fn piece(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         if let Some(kept) = &mut self.kept {
@@ -35,7 +35,7 @@ impl Reading {
         }
     }
 
-    /// Takes all bytes of a file. Blocks.
+    /// Adds all bytes of a file. Blocks.
     pub(super) fn file(mut self, mut file: File) -> io::Result<Self> {
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
@@ -48,7 +48,7 @@ impl Reading {
         }
     }
 
-    /// Whether the bytes are those of a digest, and what was kept of them.
+    /// Whether the bytes have this digest, and the bytes that were kept.
     pub(super) fn finish(self, digest: &[u8; 32]) -> (bool, Option<Buffer>) {
         let hash = self.hasher.finalize();
         (hash == blake3::Hash::from_bytes(*digest), self.kept)

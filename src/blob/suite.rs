@@ -1,4 +1,4 @@
-//! What every object store must do for us: the same list of cases on each.
+//! The tests that every object store must pass.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as 
 
 use super::{Blobs, Error, ObjectInfo, is_key, new_key, run_of};
 
-/// Runs the suite; a store starts empty.
+/// Runs all tests on a store that is empty.
 pub(super) async fn run(blobs: &Blobs) {
     assert_eq!(listed(blobs).await, []);
     a_part_comes_back(blobs).await;
@@ -63,7 +63,7 @@ async fn a_key_holds_no_text_of_a_user(blobs: &Blobs) {
     assert!(is_key(&key), "{key}");
     assert!(key.starts_with(&format!("{:02x}/{hex}-8000000000000000-", digest[0])), "{key}");
     assert_eq!(run_of(&key), Some(1 << 63));
-    // As keys were before they named the run.
+    // The keys of older programs do not name the run.
     let old = key.replace("-8000000000000000-", "-");
     assert!(is_key(&old) && run_of(&old).is_none(), "{old}");
     for wrong in [key.replace("-8", "-"), key.replacen('-', "", 1), format!("{key}-0")] {
@@ -112,7 +112,7 @@ async fn put(blobs: &Blobs, digest: &[u8; 32], bytes: Bytes) -> String {
     key
 }
 
-/// Writes past the interface, as a failing disk or a stranger does.
+/// Writes to the object store directly, as a failing disk or a foreign program would.
 async fn overwrite(blobs: &Blobs, key: &str, bytes: &'static [u8]) {
     let store: &Arc<dyn ObjectStore> = &blobs.store;
     store.put(&Location::from(key), bytes.into()).await.expect("overwritten");
