@@ -1,4 +1,4 @@
-//! Which database holds a namespace.
+//! The choice of the database that holds a namespace.
 
 use std::path::PathBuf;
 
@@ -11,17 +11,18 @@ use crate::{
     },
 };
 
-/// A database: the choice of the engine. `Debug` hides passwords.
+/// A database and how to reach it. `Debug` hides passwords.
 #[derive(Clone, Debug)]
 pub enum Database {
     /// An SQLite file, made if it is missing.
     Sqlite(PathBuf),
-    /// A PostgreSQL database, which exists; its tables are made if they are missing.
+    /// A PostgreSQL database, which must exist; its tables are made if they are missing.
     Postgres(Box<PostgresUrl>),
 }
 
 impl Database {
-    /// Whether its file is there. The database of a server is taken to be; connecting tells.
+    /// Whether the SQLite file exists. A PostgreSQL database is assumed to exist; [`Database::connect`] fails
+    /// if it does not.
     pub fn exists(&self) -> bool {
         match self {
             Self::Sqlite(file) => file.exists(),
@@ -29,12 +30,12 @@ impl Database {
         }
     }
 
-    /// Connects, to write or only to read. Blocks, and must not be called on a thread of an async
+    /// Connects, for writing or only for reading. Blocks, and must not be called on a thread of an async
     /// runtime.
     ///
     /// # Errors
-    /// `Busy` if the database cannot be reached, or another server writes it; `InvalidArgument` if it
-    /// cannot hold a store; `Internal`.
+    /// `Busy` if the database cannot be reached or another server has it; `InvalidArgument` if it cannot hold
+    /// a store; `Internal` for other failures.
     pub fn connect(&self, mode: Mode) -> Result<Box<dyn Connection>> {
         Ok(match self {
             Self::Sqlite(file) => Box::new(SqliteConnection::open(file, mode)?),

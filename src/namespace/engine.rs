@@ -1,19 +1,17 @@
-//! The database threads: one writer, some readers; async code sends them jobs.
+//! The database threads: one writer and some readers, to which async code sends jobs.
 //!
-//! The writer takes all waiting jobs into one transaction, with a savepoint each, so that many
-//! callers share one sync; a job that comes while others run is one of them. Nothing of a batch is
-//! answered before its commit; if the commit fails, all its jobs fail. A job that fails or panics is
-//! undone alone.
+//! The writer takes all waiting jobs into one transaction, a batch, each in a savepoint of its own. Many
+//! callers so share one sync. A job that arrives while a batch runs joins that batch, up to
+//! [`WRITE_BATCH_MAX`](crate::limits::WRITE_BATCH_MAX) jobs. No job of a batch is answered before the commit;
+//! if the commit fails, all its jobs fail. A job that fails or panics is rolled back alone.
 //!
-//! A close lets the threads do what they have and refuses what comes later.
+//! After a close, the threads finish the jobs in their queues and refuse later ones.
 //!
-//! Where the database does not answer, all that waits is refused at once, and so is what comes until it
-//! answers again ([`breaker`]).
+//! While the database does not respond, all waiting and new jobs are refused at once ([`breaker`]).
 //!
-//! **Invariant:** a job either runs and its caller learns the verdict, or it never begins. A caller
-//! that leaves, or whose deadline passes, takes back a job that still waits and cannot take back one
-//! that has begun. Who reads learns at its deadline that it has passed, whatever the job does. What was
-//! taken back costs the database nothing.
+//! **Invariant:** a job either runs and its caller gets its result, or it never begins. A caller that leaves,
+//! or whose deadline passes, cancels a job that is still queued, and cannot cancel one that has begun. A read
+//! returns at its deadline even while its job still runs. A cancelled job costs the database nothing.
 
 mod breaker;
 mod threads;
@@ -43,7 +41,8 @@ use crate::{
     },
 };
 
-/// The database threads. Cheap to clone; they end when they are closed or the last clone is gone.
+/// A handle to the database threads. Clones share them; the threads end after [`Engine::close`], or when the
+/// last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Engine {
     writer: mpsc::Sender<Job>,
@@ -85,13 +84,14 @@ impl Engine {
         })
     }
 
-    /// Runs a job in a write transaction and returns its verdict once it is durable.
+    /// Runs a job in a write transaction, and returns its result once that transaction is durable.
     ///
     /// # Errors
-    /// The job's own; `Timeout` if the deadline passes before it begins; that of the commit.
+    /// The error of the job or of the commit; `Timeout` if the deadline passes before the job begins; `Busy`
+    /// if the database does not respond or the server is stopping.
     ///
     /// # Cancel safety
-    /// Dropping the future takes the job back if it has not begun.
+    /// Dropping the future cancels the job if it has not begun.
     pub async fn write<T: Send + 'static>(
         &self,
         deadline: Option<Instant>,
@@ -100,8 +100,9 @@ impl Engine {
         self.write_and(deadline, job, |_| ()).await
     }
 
-    /// The same, and calls `committed` with the result once it is durable, whether the caller still waits
-    /// or not. The calls are made in the order of the commits, on the writer's thread, and must not block.
+    /// Runs a job as [`Engine::write`] does, and calls `committed` with its result once that is durable, even
+    /// if the caller has left. The calls are made in the order of the commits, on the thread of the writer,
+    /// and must not block.
     ///
     /// # Errors
     /// Those of [`Engine::write`]; `committed` is not called then.
@@ -114,18 +115,19 @@ impl Engine {
         job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
         committed: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T> {
-        // A job with time in the queue would begin, however late its caller came.
+        // A job in the queue may begin before the timer of a deadline fires, so a deadline that has passed is
+        // checked here.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::late());
         }
         self.write_unless(passed(deadline), job, committed).await
     }
 
-    /// The same, but takes the job back with the error of `given_up` if that resolves before the job
-    /// begins. One that has begun gives its verdict.
+    /// Runs a job as [`Engine::write_and`] does, with a future instead of a deadline: if `given_up` resolves
+    /// before the job begins, the job is cancelled with that error. A job that has begun returns its result.
     ///
     /// # Errors
-    /// Those of [`Engine::write`], and that of `given_up`.
+    /// Those of [`Engine::write`] without `Timeout`, and the error of `given_up`.
     ///
     /// # Cancel safety
     /// That of [`Engine::write`].
@@ -144,13 +146,14 @@ impl Engine {
         ticket.wait(&self.writer, counted, given_up).await
     }
 
-    /// Runs a job on one snapshot.
+    /// Runs a job in a read transaction, which sees one snapshot.
     ///
     /// # Errors
-    /// The job's own; `Timeout` if the deadline passes before it is done.
+    /// The error of the job; `Timeout` if the deadline passes before the job has ended; `Busy` as for
+    /// [`Engine::write`].
     ///
     /// # Cancel safety
-    /// Dropping the future takes the job back if it has not begun.
+    /// Dropping the future cancels the job if it has not begun.
     pub async fn read<T: Send + 'static>(
         &self,
         deadline: Option<Instant>,
@@ -167,14 +170,15 @@ impl Engine {
         }
     }
 
-    /// Sees whether the database answers both a reader, which runs `read`, and the writer, which changes
-    /// nothing. Threads that are at work for others meanwhile, and get done with something, answer as well.
+    /// Checks that the database responds to a reader, which runs `read`, and to the writer, which runs an
+    /// empty job. If the threads are busy with other jobs, it is enough that they finish one of those within
+    /// `time`.
     ///
     /// # Errors
-    /// Why it does not; `Busy` if nothing was done within `time`.
+    /// The error of the database; `Busy` if no job was finished within `time`.
     ///
     /// # Cancel safety
-    /// Can be dropped.
+    /// Can be dropped at any time.
     pub async fn answers(
         &self,
         time: Duration,
@@ -187,27 +191,28 @@ impl Engine {
         reader.and(writer)
     }
 
-    /// Whether callers wait for the writer: background work then stops early.
+    /// Whether jobs wait for the writer; background work then ends its step early.
     pub fn has_waiting_writers(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// How many jobs the writer has had so far.
+    /// The number of jobs that the writer has taken from its queue so far, refused ones included.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// How many jobs wait for the writer.
+    /// The number of jobs that wait for the writer.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Ends the threads after the jobs they have, and their connections with them. Blocks.
+    /// Ends the threads after the jobs in their queues, and closes their connections. Blocks.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
         for queue in [&self.writer, &self.readers] {
-            // It wakes a thread that waits. One that is gone needs no waking, nor one that has much to do.
+            // Wakes a thread that waits for a job. The send fails only if the thread has ended or its queue
+            // is full, so that it is awake.
             queue.try_send(Job::wake()).ok();
         }
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,7 +225,7 @@ impl Engine {
     }
 }
 
-/// Counts a job that waits, until it runs or is dropped.
+/// Counts a job as waiting until this guard is dropped: when the job runs or is dropped.
 struct Waiting(Arc<AtomicUsize>);
 
 impl Waiting {
@@ -240,7 +245,7 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
     std::thread::Builder::new().name(name).spawn(run).map_err(Error::internal)
 }
 
-/// Sees whether a job is done in time, or something else that threads do.
+/// Checks that the job, or any other job of the same threads, ends within `time`.
 async fn ask(
     queue: &mpsc::Sender<Job>,
     job: impl FnOnce(&mut Tx<'_>) -> Result<()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The writer's batches: what they share, and what they keep apart.
+//! Tests of the batches of the writer: what the jobs of one share, and what is separate.
 
 use std::sync::mpsc::{Sender, channel};
 
@@ -12,21 +12,22 @@ use crate::namespace::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
-/// A number below 0 undoes the transaction, as SQLite does by itself when a disk fails or is full.
+/// An insert of a number below 0 rolls back the whole transaction, as SQLite does by itself when a disk fails
+/// or is full.
 const TABLES: &str = "
 CREATE TABLE number (value BIGINT NOT NULL);
 CREATE TRIGGER undo BEFORE INSERT ON number WHEN new.value < 0
 BEGIN SELECT RAISE(ROLLBACK, 'undone'); END;
 ";
 
-/// What the connection of the writer does beside its work.
+/// What the tests observe and control of the writer's connection.
 #[derive(Debug, Default)]
 struct Watch {
     commits: AtomicUsize,
     fails_to_commit: AtomicBool,
 }
 
-/// A connection that counts its commits, and fails when asked.
+/// A connection that counts its commits, and fails one on demand.
 struct Watched(SqliteConnection, Arc<Watch>);
 
 impl Connection for Watched {
@@ -104,7 +105,7 @@ impl Fixture {
         Self { engine, watch, _dir: dir }
     }
 
-    /// Holds up the writer until the answer is dropped.
+    /// Blocks the writer until the returned sender is dropped.
     async fn hold(&self) -> Sender<()> {
         let (go_on, wait) = channel::<()>();
         let (begun, began) = oneshot::channel();
@@ -121,7 +122,7 @@ impl Fixture {
         go_on
     }
 
-    /// Queues a job and returns when it waits.
+    /// Queues a job and returns once the job waits, runs or has ended.
     async fn queue(
         &self,
         deadline: Option<Instant>,
@@ -131,7 +132,7 @@ impl Fixture {
         let engine = self.engine.clone();
         let handle = tokio::spawn(async move { engine.write(deadline, job).await });
         let started = Instant::now();
-        // One that has begun waits no more.
+        // A job that has begun no longer counts as waiting.
         while (self.engine.waiting(), self.engine.written()) == (waiting, written)
             && !handle.is_finished()
         {
@@ -281,7 +282,7 @@ async fn a_job_whose_deadline_passes_in_the_queue_does_not_run() {
 async fn the_verdict_of_a_job_that_has_begun_is_the_answer_even_late() {
     let fixture = Fixture::new();
     let mut time = Duration::from_millis(20);
-    // A job whose time passes before it begins is none of these; the next one has more.
+    // If the deadline passes before the job begins, the test tries again with twice the time.
     let (job, deadline, go_on) = loop {
         let (go_on, wait) = channel::<()>();
         let (begun, began) = oneshot::channel();
@@ -318,7 +319,7 @@ async fn a_read_that_has_begun_is_not_awaited_beyond_the_deadline() {
             wait.recv_timeout(SOON).ok();
             Ok(())
         };
-        // In time enough to begin.
+        // Long enough for the job to begin.
         engine.read(Some(Instant::now() + Duration::from_secs(4)), wait).await
     });
     began.await.unwrap();
@@ -332,7 +333,7 @@ async fn nothing_is_seen_or_answered_before_its_commit() {
     let fixture = Fixture::new();
     let held = fixture.hold().await;
     let insert = fixture.queue(None, insert(1)).await;
-    // It runs behind the insert, in its batch.
+    // This job runs after the insert, in the same batch.
     let (go_on, wait) = channel::<()>();
     let (begun, began) = oneshot::channel();
     let behind = fixture

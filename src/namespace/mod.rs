@@ -1,7 +1,7 @@
 //! The namespace: which path is which content, in an SQL database.
 //!
-//! The logic is written once, as plain synchronous functions over [`sql::Tx`]; it runs on the
-//! database threads of [`Engine`], which async code sends jobs to.
+//! The logic is written once, as plain synchronous functions over [`sql::Tx`]. They run on the database
+//! threads of [`Engine`], to which async code sends jobs.
 //!
 //! **Deliberately absent:** the bytes of objects. The namespace knows their keys and never reads one.
 
@@ -47,37 +47,37 @@ use crate::{
     namespace::sql::{Connection, Mode, Tx},
 };
 
-/// What a start found of an earlier instance, and clears away.
+/// What a start found of earlier runs of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Pins, which are dropped in steps.
+    /// Pins of earlier runs; background work drops them in steps.
     pub pins: u64,
-    /// Operations that were running and are failed now.
+    /// Operations that an earlier run left running; the start has marked them as failed.
     pub operations: u64,
 }
 
-/// A namespace that is open.
+/// An open namespace.
 #[derive(Debug)]
 pub struct Opened {
     /// Its database threads.
     pub engine: Engine,
-    /// What was cleared away.
+    /// What the start found of earlier runs.
     pub recovered: Recovered,
     /// The id of the store, which its objects are marked with.
     pub store: i64,
-    /// The number of the last change of an operation.
+    /// The number of the last change of any operation, see [`operation`].
     pub last_change: i64,
 }
 
-/// Opens the namespace in a database, makes its tables if they are missing, and brings those of an older
-/// format up to date. `server` is the id of this instance, `owner` the store that the objects are marked
-/// with. Blocks, and must not be called on a thread of an async runtime; the caller alone has an SQLite
-/// file.
+/// Opens the namespace in a database. Makes its tables if they are missing, and brings the tables of an older
+/// format up to date. `server` is the id of this run of the server, `owner` the id of the store that has
+/// marked the objects. Blocks, and must not be called on a thread of an async runtime. No other process may
+/// use an SQLite file.
 ///
 /// # Errors
-/// `InvalidArgument` for a store of a newer format, a database that cannot hold one, or objects of another
-/// store, which this one would take for leftovers and delete; `Busy` if
-/// another server has the database or it cannot be reached, `Internal` if it cannot be opened.
+/// `InvalidArgument` for a store of a newer format, a database that cannot hold a store, or objects of
+/// another store (a sweep would delete them); `Busy` if another server has the database or it cannot be
+/// reached; `Internal` if it cannot be opened.
 pub fn open(database: &Database, server: &str, owner: Option<i64>) -> Result<Opened> {
     let mut writer = database.connect(Mode::Write)?;
     let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), server, owner)?;
@@ -88,7 +88,8 @@ pub fn open(database: &Database, server: &str, owner: Option<i64>) -> Result<Ope
     Ok(Opened { engine: Engine::start(writer, readers)?, recovered, store, last_change })
 }
 
-/// Makes a store, or clears away what an earlier instance left of one: all or nothing.
+/// Makes a new store, or brings an existing one up to date and recovers it, in one transaction. Returns what
+/// was recovered, the id of the store, and the number of the last change of an operation.
 fn initialize_or_recover(
     writer: &mut dyn Connection,
     server: &str,
@@ -129,7 +130,7 @@ fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {
         message: "the server stopped while the operation ran; start it again".to_owned(),
     };
     let pins = pin::of_others(tx, server)?;
-    // Where there are more, the background drops the rest.
+    // Drops one step of pins; background work drops the rest.
     pin::unpin_others(tx, server)?;
     Ok(Recovered { pins, operations: operation::fail_others(tx, server, &error)? })
 }

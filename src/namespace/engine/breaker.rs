@@ -1,4 +1,4 @@
-//! What keeps callers from waiting, one after the other, for a database that does not answer.
+//! A circuit breaker: callers do not wait, one after the other, for a database that does not respond.
 //!
 //! ```text
 //!   closed ──── a begin that fails as busy, or a statement that takes too long ────► open
@@ -8,7 +8,8 @@
 //!                                          └──── fails: open, for twice as long ──────┘
 //! ```
 //!
-//! While it is open, and while one tries, all others are refused as busy at once.
+//! While the breaker is open, and while one thread tries in the state half open, all other jobs are refused
+//! at once, as `Busy`.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -21,7 +22,7 @@ use crate::{
     namespace::sql::{Connection, Mode},
 };
 
-/// The breaker of some database threads that do the same.
+/// The circuit breaker of the writer, or of all readers; closed while it holds `None`.
 #[derive(Debug, Default)]
 pub(super) struct Breaker(Mutex<Option<Open>>);
 
@@ -30,7 +31,7 @@ struct Open {
     /// Why the last try failed.
     error: Error,
     pause: Duration,
-    /// When somebody may try again.
+    /// When the next try is allowed.
     until: Instant,
     is_tried: bool,
 }
@@ -40,11 +41,11 @@ impl Breaker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a transaction, unless a database that does not answer is left alone. Whoever has begun calls
-    /// [`Breaker::judge`] in the end.
+    /// Begins a transaction, unless the breaker is open. After a success the caller must call
+    /// [`Breaker::judge`] at the end of the transaction.
     ///
     /// # Errors
-    /// Why the last try failed, or that of the begin.
+    /// The error of the last try while the breaker is open, or the error of the begin.
     pub(super) fn begin(&self, connection: &mut dyn Connection, mode: Mode) -> Result<()> {
         if let Some(open) = &mut *self.open() {
             if open.is_tried || Instant::now() < open.until {
@@ -61,7 +62,8 @@ impl Breaker {
         })
     }
 
-    /// Looks at the end of a transaction whether the database has answered every statement. Returns it.
+    /// Closes or opens the breaker at the end of a transaction. Returns whether the database responded to
+    /// every statement in time.
     pub(super) fn judge(&self, connection: &dyn Connection) -> bool {
         let stalled = connection.stalled();
         let is_well = stalled.is_none();
@@ -69,12 +71,12 @@ impl Breaker {
         is_well
     }
 
-    /// Why callers are refused, if they are.
+    /// The error that callers are refused with; `None` while the breaker is closed.
     pub(super) fn refusal(&self) -> Option<Error> {
         self.open().as_ref().map(|open| open.error.clone())
     }
 
-    /// Ends a pause, and returns how long it was to be.
+    /// Ends the pause at once, and returns its length.
     #[cfg(test)]
     pub(super) fn over(&self) -> Duration {
         let mut open = self.open();
@@ -100,7 +102,7 @@ impl Breaker {
                 DATABASE_PAUSE_FIRST
             }
             Some(open) if open.is_tried => (open.pause * 2).min(DATABASE_PAUSE_MAX),
-            // It failed for another thread, too, that had begun before.
+            // Another thread began before the breaker opened, and failed too.
             Some(open) => open.pause,
         };
         *open = Some(Open { error, pause, until: Instant::now() + pause, is_tried: false });

@@ -1,4 +1,4 @@
-//! A database that does not answer: who is refused, and what it is asked.
+//! Tests of a database that does not respond: which jobs are refused, and how often a transaction is tried.
 
 use std::sync::{
     Condvar,
@@ -18,7 +18,7 @@ use crate::{
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What the database of a test does.
+/// How the database of a test behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mood {
     Answers,
@@ -130,7 +130,7 @@ fn slow(tx: &mut Tx<'_>) -> Result<()> {
     tx.execute("SLOW", &[]).map(drop)
 }
 
-/// Queues a job of the writer, and returns when it waits.
+/// Queues a job for the writer, and returns once the job waits.
 async fn queue(engine: &Engine) -> JoinHandle<Result<()>> {
     let waiting = engine.waiting();
     let writer = engine.clone();
@@ -141,7 +141,7 @@ async fn queue(engine: &Engine) -> JoinHandle<Result<()>> {
     job
 }
 
-/// Writes until that succeeds.
+/// Retries a write until it succeeds.
 async fn write_in_the_end(engine: &Engine) {
     let written = async {
         while let Err(error) = engine.write(None, slow).await {
@@ -167,7 +167,7 @@ async fn one_begin_that_fails_refuses_all_who_wait() {
         assert_eq!(job.await.unwrap().unwrap_err().message(), "nobody is there");
     }
     assert_eq!(db.begins(), 1);
-    // The readers are judged by themselves.
+    // The readers have a breaker of their own.
     assert_eq!(engine.read(None, |_| Ok(())).await.unwrap_err().message(), "nobody is there");
     db.set(Mood::Answers);
     write_in_the_end(&engine).await;
@@ -207,7 +207,7 @@ async fn who_has_left_costs_no_begin() {
     let (reading, has_begun) = (engine.clone(), begins);
     let read = tokio::spawn(async move { reading.read(None, |_| Ok(())).await });
     tokio::task::spawn_blocking(move || has_begun.recv_timeout(SOON).unwrap()).await.unwrap();
-    // They wait behind these.
+    // The jobs below wait behind the two that run.
     let mut left = Vec::new();
     for _ in 0..10 {
         left.push(queue(&engine).await);
@@ -226,7 +226,8 @@ async fn who_has_left_costs_no_begin() {
     read.await.unwrap().unwrap();
     engine.write(None, slow).await.unwrap();
     engine.read(None, slow).await.unwrap();
-    // Those four, but those who left might have run in the batch of the first one.
+    // Four transactions began. The cancelled jobs did not begin one, and did not run in the batch of the
+    // first job.
     assert_eq!(db.begins(), 4);
     assert_eq!(engine.written(), 2);
 }

@@ -1,4 +1,4 @@
-//! What the database threads do.
+//! The loops of the database threads.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -22,14 +22,14 @@ use crate::{
     },
 };
 
-/// How often the threads have got done with something, whoever asked for it.
+/// How many commits and reads the threads have finished.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) commits: AtomicU64,
     pub(super) reads: AtomicU64,
 }
 
-/// What threads that do the same share.
+/// The state that threads of the same kind share: the writer has its own, all readers have one.
 pub(super) struct Shared {
     closing: Arc<AtomicBool>,
     done: Arc<Done>,
@@ -47,7 +47,7 @@ impl Shared {
     }
 }
 
-/// Does what the writer does, until the queue is closed and empty.
+/// The loop of the writer thread, until the queue is closed and empty.
 pub(super) fn write_loop(
     mut connection: Box<dyn Connection>,
     mut jobs: mpsc::Receiver<Job>,
@@ -58,7 +58,8 @@ pub(super) fn write_loop(
         let waiting = std::iter::once(first).chain(others).filter(|job| !job.is_abandoned());
         let mut answers = Vec::new();
         let failure = write_some(connection.as_mut(), waiting, shared, &mut answers).err();
-        // The job that wakes for a close may have come while the others ran.
+        // The wake-up job of a close may have been taken into the batch, so closing is checked after each
+        // batch.
         if shared.is_closing() {
             jobs.close();
         }
@@ -66,18 +67,18 @@ pub(super) fn write_loop(
         for answer in answers {
             is_told |= answer(failure.clone());
         }
-        // Those who are told have it logged where they answer.
+        // A caller that still waits logs the error itself.
         if let Some(error) = failure.filter(|_| !is_told) {
             error.report();
         }
     }
-    // What is not done now is done by the next start.
+    // If this fails, the next start does the same.
     if let Err(error) = connection.settle() {
         tracing::warn!(?error, "the database is not tidied up");
     }
 }
 
-/// Does one batch of what waits, and refuses all the rest where the database does not answer.
+/// Runs one batch of the waiting jobs, and refuses all others if the database does not respond.
 fn write_some(
     connection: &mut dyn Connection,
     waiting: impl Iterator<Item = Job>,
@@ -95,13 +96,13 @@ fn write_some(
     done
 }
 
-/// Tells a job that there is no transaction for it.
+/// Fails a job with the reason why there is no transaction for it.
 fn refuse(job: Job, error: &Error) -> Option<Answer> {
     job.run(Err(error.clone())).map(|(_, answer)| answer)
 }
 
-/// Takes what waits into one transaction. An error means that nothing of it has happened, unless the
-/// answer to the commit was lost with the connection to a server.
+/// Runs waiting jobs in one transaction. After an error none of their changes is stored, unless the
+/// connection was lost during the commit: then it is unknown whether the changes are stored.
 fn write_batch(
     connection: &mut dyn Connection,
     waiting: &mut impl Iterator<Item = Job>,
@@ -110,7 +111,7 @@ fn write_batch(
 ) -> Result<()> {
     let mut batch = waiting.take(WRITE_BATCH_MAX);
     if let Err(error) = shared.breaker.begin(connection, Mode::Write) {
-        // Without a transaction they need not try one by one.
+        // No transaction can begin, so all jobs of the batch are refused together.
         answers.extend(batch.filter_map(|job| refuse(job, &error)));
         return Err(error);
     }
@@ -142,7 +143,7 @@ fn run_batch(
         let changes = tx.counted();
         let (good, answer) = ran.map_or((true, None), |(good, answer)| (good, Some(answer)));
         answers.extend(answer);
-        // The next one would wait as long.
+        // The next job would also wait until the timeout.
         if let Some(error) = connection.stalled() {
             return Err(error);
         }
@@ -158,7 +159,7 @@ fn run_batch(
     Ok(())
 }
 
-/// Keeps or undoes what one job of a batch did.
+/// Keeps or rolls back the changes of one job of a batch.
 fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
     if !connection.in_transaction() {
         return Err(connection.undone());
@@ -169,7 +170,7 @@ fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
     connection.execute("RELEASE job", &[]).map(drop)
 }
 
-/// Does what a reader does, until the queue is closed and empty.
+/// The loop of a reader thread, until the queue is closed and empty.
 pub(super) fn read_loop(
     mut connection: Box<dyn Connection>,
     jobs: &Mutex<mpsc::Receiver<Job>>,

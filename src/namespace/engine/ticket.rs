@@ -1,4 +1,4 @@
-//! A job of the database threads and the caller's end of it.
+//! A job of the database threads, and the handle of its caller.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,7 +24,8 @@ const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
 const ABANDONED: u8 = 2;
 
-/// What tells a caller its verdict, once the commit is known. Returns whether he still waits for it.
+/// Sends the result to the caller once the outcome of the commit is known; its argument is the error of the
+/// commit. Returns whether the caller still waits.
 pub(super) type Answer = Box<dyn FnOnce(Option<Error>) -> bool + Send>;
 
 /// A job for a database thread.
@@ -36,12 +37,12 @@ pub(super) struct Job {
 type Run = Box<dyn FnOnce(Result<&mut Tx<'_>>) -> Option<(bool, Answer)> + Send>;
 
 impl Job {
-    /// One that nobody waits for: it wakes a thread.
+    /// A job without a caller, which only wakes a thread.
     pub(super) fn wake() -> Self {
         Self { state: Arc::new(AtomicU8::new(ABANDONED)), run: Box::new(|_| None) }
     }
 
-    /// Does something else as well when it runs. Both are dropped if it never does.
+    /// Calls `first` before the job runs. `first` is dropped with the job if the job never runs.
     pub(super) fn after(self, first: impl FnOnce() + Send + 'static) -> Self {
         let Self { state, run } = self;
         let run: Run = Box::new(move |tx| {
@@ -51,26 +52,26 @@ impl Job {
         Self { state, run }
     }
 
-    /// Whether nobody waits for it any more; it need not run then.
+    /// Whether the caller has left before the job began; the job need not run then.
     pub(super) fn is_abandoned(&self) -> bool {
         self.state.load(Ordering::Acquire) == ABANDONED
     }
 
-    /// Runs it in a transaction, or tells it why there is none. Returns whether its changes are to stay.
-    /// `None`: it was abandoned before it began.
+    /// Runs the job in a transaction, or fails it with the reason why there is none. Returns whether its
+    /// changes are to be kept. `None`: the caller had left before the job began.
     pub(super) fn run(self, tx: Result<&mut Tx<'_>>) -> Option<(bool, Answer)> {
         (self.run)(tx)
     }
 }
 
-/// The caller's end of a job.
+/// The caller's handle of a job.
 pub(super) struct Ticket<T> {
     state: Arc<AtomicU8>,
     verdict: oneshot::Receiver<Result<T>>,
 }
 
-/// Wraps a job such that it begins only if its caller still waits, and calls `committed` and answers after
-/// the commit.
+/// Makes a job that begins only if its caller still waits, and that calls `committed` and sends the result
+/// after the commit.
 pub(super) fn ticket<T: Send + 'static>(
     job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     committed: impl FnOnce(&T) + Send + 'static,
@@ -97,7 +98,7 @@ pub(super) fn ticket<T: Send + 'static>(
             };
             match sender.send(verdict) {
                 Ok(()) => true,
-                // A caller that left does not want to know, but whoever reads the log does.
+                // The caller has left, so only the log can show the error.
                 Err(Err(error)) if is_own => {
                     error.report();
                     false
@@ -111,7 +112,7 @@ pub(super) fn ticket<T: Send + 'static>(
 }
 
 impl<T> Ticket<T> {
-    /// Queues the job and returns its verdict, or takes it back when `given_up` resolves first.
+    /// Queues the job and returns its result, or cancels the job if `given_up` resolves before it begins.
     pub(super) async fn wait(
         mut self,
         queue: &mpsc::Sender<Job>,
@@ -133,7 +134,7 @@ impl<T> Ticket<T> {
         if self.cancel_if_queued() {
             return Err(error);
         }
-        // It has begun: its verdict is the answer, even a little late.
+        // The job has begun, so its result is returned even after the deadline.
         (&mut self.verdict).await.map_err(|_| gone())?
     }
 
@@ -148,7 +149,7 @@ impl<T> Drop for Ticket<T> {
     }
 }
 
-/// Resolves when the deadline passes, if there is one.
+/// Resolves when the deadline passes; never, if there is none.
 pub(super) async fn passed(deadline: Option<Instant>) -> Error {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
