@@ -1,20 +1,20 @@
 //! The PostgreSQL driver.
 //!
-//! A write transaction takes one advisory lock as its first statement, at READ COMMITTED: whoever
-//! waited for the lock sees what its holder committed, and nothing is to be repeated, as it would be
-//! after a serialization failure. A reader is REPEATABLE READ READ ONLY: one snapshot.
+//! A write transaction takes one advisory lock as its first statement, at READ COMMITTED: a transaction that
+//! waited for the lock sees what its holder committed, and never has to be repeated, as it would after a
+//! serialization failure. A read transaction is REPEATABLE READ READ ONLY: one snapshot.
 //!
-//! The writing connection also holds a session's advisory lock, the claim, so that a second server
-//! is refused instead of ending the operations of the first. Both locks are of the current schema:
-//! a database can hold a store in each of its schemas (`?options=-c%20search_path%3DNAME`).
+//! The writing connection also holds an advisory lock of its session, the claim. A second server is refused
+//! because of it, before it could fail the operations of the first. Both locks are per schema: a database can
+//! hold one store in each of its schemas (`?options=-c%20search_path%3DNAME`).
 //!
-//! **Invariants:** nothing is written without the claim. A connection that failed otherwise than by
-//! an orderly answer is dropped, and its transaction with it; the next transaction begins on a new
-//! one. A password is in no error, log line or `Debug`. Every statement and handshake has a bound, which
-//! the server is told and the client keeps, whether the server answers or not ([`session`]).
+//! **Invariants:** nothing is written without the claim. A connection is dropped, and its transaction with
+//! it, after any failure other than an error response of the database; the next transaction begins on a new
+//! connection. A password is in no error, log line or `Debug`. Every statement has a timeout in the database,
+//! and a longer one in the client; a handshake has one in the client ([`session`]).
 //!
-//! **Deliberately absent:** TLS, so `sslmode=require` is refused; poolers that share a connection
-//! between clients, for which neither prepared statements nor session locks work.
+//! **Deliberately absent:** TLS, so `sslmode=require` is refused. Poolers that share a connection between
+//! clients: neither prepared statements nor session locks work with them.
 
 mod session;
 mod values;
@@ -83,29 +83,29 @@ impl PostgresUrl {
     }
 }
 
-/// A connection to a PostgreSQL database, made again when it is lost.
+/// A connection to a PostgreSQL database; a lost one is replaced at the next transaction.
 pub(super) struct PostgresConnection {
     url: PostgresUrl,
-    /// Whether it holds the claim.
+    /// Whether this connection takes the claim.
     claims: bool,
-    /// Nothing after it was lost, until the next transaction begins.
+    /// `None` after the connection was lost, until the next transaction begins.
     session: Option<Session>,
     in_transaction: bool,
     /// How long the database may take for one statement.
     statement_time: Duration,
-    /// Why the database has not done a statement since the last begin, where it took too long.
+    /// The error of a statement that did not end in time, since the last begin.
     stalled: Option<Error>,
-    /// Moves bytes while a statement waits. It is there until the drop.
+    /// Drives the connection while a statement waits. `None` only during the drop.
     runtime: Option<Runtime>,
 }
 
 impl PostgresConnection {
-    /// Connects. The connection that will write takes the claim, and has more time for its statements until
-    /// it is settled.
+    /// Connects. With [`Mode::Write`] the connection takes the claim, and its statements have more time until
+    /// [`Connection::settle`].
     ///
     /// # Errors
-    /// `Busy` if the database does not answer or another server has it, `InvalidArgument` if it
-    /// cannot hold a store, `Internal` if it refuses.
+    /// `Busy` if the database does not respond or another server has it, `InvalidArgument` if it cannot hold
+    /// a store, `Internal` if it refuses the connection.
     pub(super) fn open(url: &PostgresUrl, mode: Mode) -> Result<Self> {
         let (claims, statement_time) = match mode {
             Mode::Write => (true, DATABASE_START_TIME),
@@ -133,7 +133,7 @@ impl PostgresConnection {
         Ok(())
     }
 
-    /// Begins a transaction, on a new connection where the old one is lost.
+    /// Begins a transaction, on a new connection if the old one is lost.
     fn try_begin(&mut self, sql: &str) -> Result<()> {
         if self.session.is_none() {
             self.connect()?;
@@ -142,7 +142,8 @@ impl PostgresConnection {
         self.with(async |talk| talk.client.batch_execute(sql).await)
     }
 
-    /// Uses the connection. Whatever is not an orderly answer of the database, in time, ends it.
+    /// Runs statements on the connection. Any failure other than an error response in time drops the
+    /// connection.
     fn with<T>(
         &mut self,
         run: impl AsyncFnOnce(&mut Talk) -> Result<T, tokio_postgres::Error>,
@@ -171,7 +172,7 @@ fn no_runtime() -> Error {
 impl Drop for PostgresConnection {
     fn drop(&mut self) {
         self.session = None;
-        // It may look for the address of a server that does not answer.
+        // The runtime may be blocked by a DNS lookup, so the drop does not wait for it.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -187,13 +188,13 @@ impl Connection for PostgresConnection {
         let was_connected = self.session.is_some();
         self.stalled = None;
         let mut begun = self.try_begin(sql);
-        // A connection that died while it was idle is noticed only now, when nothing depends on it.
+        // A connection that died while it was idle is noticed only here, where a new one can replace it.
         if begun.is_err() && was_connected && self.session.is_none() && self.stalled.is_none() {
             tracing::warn!(error = ?begun.as_ref().err(), "the connection to the database was lost");
             begun = self.try_begin(sql);
         }
         if begun.is_err() {
-            // Of the statements of a begin the first may have succeeded.
+            // The first of the two statements of a begin may have succeeded.
             self.rollback();
         }
         self.in_transaction = begun.is_ok();
@@ -218,7 +219,7 @@ impl Connection for PostgresConnection {
         if self.session.is_some()
             && let Err(error) = self.with(async |talk| talk.client.batch_execute("ROLLBACK").await)
         {
-            // Without its connection a transaction is undone by the database.
+            // The database rolls back the transaction of a connection that is closed.
             self.session = None;
             tracing::error!(?error, "a transaction cannot be rolled back");
         }
@@ -274,7 +275,8 @@ impl Connection for PostgresConnection {
         self.with(async |talk| talk.client.batch_execute(&text).await)
     }
 
-    /// What a start has to clear away may take its time; what callers wait for may not.
+    /// From now on statements have the shorter timeout: recovery at the start may take long, but callers wait
+    /// for what follows.
     fn settle(&mut self) -> Result<()> {
         self.statement_time = DATABASE_STATEMENT_TIME;
         match &self.session {

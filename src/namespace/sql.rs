@@ -1,7 +1,8 @@
-//! The small synchronous face of an SQL engine that all logic of the namespace is written against.
+//! The small synchronous interface of an SQL engine, against which all logic of the namespace is written.
 //!
-//! One text serves every engine: only what SQLite and PostgreSQL both understand, parameters `$1`,
-//! `$2`…, integers of 64 bits, times as integer microseconds. No statement is built from input.
+//! Each statement is one text for all engines. It uses only what SQLite and PostgreSQL both understand:
+//! parameters `$1`, `$2`…, integers of 64 bits, times as integer microseconds. No statement is built from
+//! input.
 
 use std::time::Instant;
 
@@ -80,7 +81,7 @@ macro_rules! params {
 }
 pub(crate) use params;
 
-/// The SQL of a number as [`Row::count`] reads it.
+/// The SQL expression of a number, bounded as [`Row::count`] bounds it.
 macro_rules! count {
     ($value:literal) => {
         concat!(
@@ -97,8 +98,8 @@ macro_rules! count {
 }
 pub(crate) use count;
 
-/// The SQL of the sum of such numbers, at most [`TOTAL_MAX`]. It is one of doubles, which do not
-/// overflow, and exact up to that bound.
+/// The SQL expression of the sum of such numbers, at most [`TOTAL_MAX`]. The sum is one of doubles, which
+/// cannot overflow and are exact up to that bound.
 macro_rules! sum {
     ($value:literal) => {
         concat!(
@@ -113,8 +114,8 @@ macro_rules! sum {
 }
 pub(crate) use sum;
 
-/// A row of an answer. A column of another type than asked for is a fault of the program or of the
-/// database file, and an internal error.
+/// A row of a result. Reading a column as another type than it has is an internal error: a fault of the
+/// program or of the database file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row(pub Vec<Value>);
 
@@ -133,13 +134,13 @@ impl Row {
         }
     }
 
-    /// A number of things or bytes: what no store can have is the nearest that one can, so that sums of
-    /// damaged rows do not overflow.
+    /// A count of rows, files or bytes, bounded to 0..=[`TOTAL_MAX`], so that sums over damaged rows do not
+    /// overflow.
     pub fn count(&self, column: usize) -> Result<i64> {
         self.int(column).map(bounded)
     }
 
-    /// The same, or NULL.
+    /// A count as [`Row::count`] reads it, or NULL.
     pub fn opt_count(&self, column: usize) -> Result<Option<i64>> {
         Ok(self.opt_int(column)?.map(bounded))
     }
@@ -182,7 +183,7 @@ impl Row {
     }
 }
 
-/// The nearest number of things or bytes that a store can have.
+/// The nearest count that a store can have.
 fn bounded(number: i64) -> i64 {
     number.clamp(0, TOTAL_MAX)
 }
@@ -191,21 +192,21 @@ fn mismatch(column: usize, wanted: &str) -> Error {
     Error::internal(format!("column {column} of a row is not {wanted}"))
 }
 
-/// What a transaction is for.
+/// The kind of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// One snapshot; nothing is written.
     Read,
-    /// The only writer, from the first statement on.
+    /// Reads and writes, under the only write lock from the first statement on.
     Write,
 }
 
-/// Room inside the file of a database.
+/// Free space inside the file of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Free {
-    /// What new rows can take without the file growing, in bytes.
+    /// The bytes that new rows can take before the file grows.
     pub bytes: u64,
-    /// Whether it can go back to the disk.
+    /// Whether the free space can be returned to the disk.
     pub can_go: bool,
 }
 
@@ -213,19 +214,20 @@ pub struct Free {
 pub trait Connection: Send {
     /// Begins a transaction.
     fn begin(&mut self, mode: Mode) -> Result<()>;
-    /// Commits it; when this returns, it survives a power cut.
+    /// Commits the transaction. It survives a power failure when this returns.
     fn commit(&mut self) -> Result<()>;
-    /// Undoes it. Never fails visibly: what cannot be undone was never done.
+    /// Rolls the transaction back. A failure is only logged: what was not committed is lost with the
+    /// connection.
     fn rollback(&mut self);
-    /// Whether a transaction is open. An engine may end one by itself, for example when the disk is
+    /// Whether a transaction is open. An engine may roll one back by itself, for example when the disk is
     /// full.
     fn in_transaction(&self) -> bool;
-    /// Why the engine ended the last transaction by itself.
+    /// The error for which the engine rolled back the last transaction by itself.
     fn undone(&mut self) -> Error {
         Error::internal("the database undid a transaction by itself")
     }
-    /// Why a statement since the last begin took too long and was given up, if one was. Others would take
-    /// as long. An engine in this process answers.
+    /// The error of a statement since the last begin that did not end in time, if there was one; further
+    /// statements would take as long. The default is for an engine in this process, which always responds.
     fn stalled(&self) -> Option<Error> {
         None
     }
@@ -235,28 +237,29 @@ pub trait Connection: Send {
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>>;
     /// The clock of the database, in microseconds since 1970.
     fn now(&mut self) -> Result<i64>;
-    /// What the tables, their indexes and their log take on disk, in bytes.
+    /// The bytes on disk of the tables, their indexes and their log.
     fn disk_bytes(&mut self) -> Result<i64>;
-    /// Room inside the database file. None where the engine sees to that itself.
+    /// Free space inside the database file. The default is for an engine that manages its free space itself.
     fn free(&mut self) -> Result<Free> {
         Ok(Free::default())
     }
-    /// Gives some of it back to the disk, [`FREE_CHUNK_PAGES`](crate::limits::FREE_CHUNK_PAGES) pages at
-    /// most, once the transaction is committed.
+    /// Frees at most [`FREE_CHUNK_PAGES`](crate::limits::FREE_CHUNK_PAGES) pages of the database file. They
+    /// return to the disk after the transaction is committed.
     fn give_back(&mut self) -> Result<()> {
         Ok(())
     }
-    /// Whether the tables of a store are there.
+    /// Whether the database has the tables of a store.
     fn has_tables(&mut self) -> Result<bool>;
-    /// Makes the tables. `{id}` stands for an integer key that is never used again, `{text}` for text
-    /// that is ordered by its bytes, `{bytes}` for bytes, `{clustered}` for a table stored in its key.
+    /// Makes the tables. `{id}` stands for an integer key that is never used twice, `{text}` for text that is
+    /// ordered by its bytes, `{bytes}` for bytes, `{clustered}` for a table that is stored in the order of
+    /// its primary key.
     fn make_tables(&mut self, tables: &str) -> Result<()>;
-    /// Called when the transaction of the start is committed, and once at the end: makes durable and
-    /// tidy what only the driver knows of.
+    /// Finishes the work of the driver outside of transactions, for example a checkpoint. Called after the
+    /// transaction of the start, and once before the connection closes.
     fn settle(&mut self) -> Result<()>;
 }
 
-/// A transaction: what the logic of the namespace works with.
+/// A transaction, as the logic of the namespace uses it.
 pub struct Tx<'a> {
     connection: &'a mut dyn Connection,
     now: Option<i64>,
@@ -290,18 +293,18 @@ impl<'a> Tx<'a> {
         Ok(self.all(sql, params)?.into_iter().next())
     }
 
-    /// Runs a statement that has exactly one row.
+    /// Runs a statement whose result has exactly one row.
     pub fn one(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Row> {
         self.first(sql, params)?
             .ok_or_else(|| Error::internal(format!("a row is missing for: {sql}")))
     }
 
-    /// Whether a statement has a row.
+    /// Whether the result of a statement has a row.
     pub fn exists(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<bool> {
         Ok(!self.all(sql, params)?.is_empty())
     }
 
-    /// What the database takes on disk, in bytes.
+    /// The bytes that the database takes on disk.
     pub fn disk_bytes(&mut self) -> Result<i64> {
         self.connection.disk_bytes()
     }
@@ -311,24 +314,24 @@ impl<'a> Tx<'a> {
         self.connection.make_tables(tables)
     }
 
-    /// Says that so many rows of what the store counts are there now, or gone, and how many bytes they
-    /// have. What is said in a job is kept if the job is.
+    /// Adds to the sums of the store: `count` rows of a kind, which may be negative, and their bytes. The
+    /// engine stores the change if the job of this transaction succeeds.
     pub fn count(&mut self, what: Counted, count: i64, bytes: i64) {
         self.counted.add(what, Usage { bytes, count });
     }
 
-    /// Takes what was counted so far.
+    /// Takes the changes of sums so far.
     pub fn counted(&mut self) -> Sums {
         std::mem::take(&mut self.counted)
     }
 
-    /// Room inside the database file.
+    /// Free space inside the database file.
     pub fn free(&mut self) -> Result<Free> {
         self.connection.free()
     }
 
-    /// Gives what the database file has beyond `kept` bytes of room back to the disk, for about
-    /// [`STEP`]. Returns whether there is more. `has_waiting_writers` tells that callers wait; it ends early then.
+    /// Returns free space of the database file to the disk, down to `kept` bytes, for about [`STEP`]. Ends
+    /// early if `has_waiting_writers`. Returns whether there is more to do.
     pub fn give_back(&mut self, kept: u64, has_waiting_writers: &dyn Fn() -> bool) -> Result<bool> {
         let started = Instant::now();
         loop {

@@ -1,8 +1,8 @@
 //! The SQLite driver.
 //!
-//! Write-ahead log and `synchronous=FULL`: a commit is on disk when it returns, and readers never
-//! wait for the writer. There is one writing connection; its transactions begin IMMEDIATE, so that
-//! none fails half-way for want of the lock.
+//! Write-ahead log and `synchronous=FULL`: a commit is on disk when it returns, and readers never wait for
+//! the writer. There is one writing connection. Its transactions begin IMMEDIATE, so that none fails half-way
+//! because it cannot get the lock.
 
 mod checkpoint;
 
@@ -26,29 +26,29 @@ use crate::{
     },
 };
 
-/// How long a connection waits for a lock that only start-up and checkpoints contend for.
+/// The timeout for a lock. Only the start and checkpoints compete for one.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
-/// The names of parameters; no statement has more.
+/// The names of parameters; no statement has more parameters.
 const NAMES: [&str; 24] = [
     "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15",
     "$16", "$17", "$18", "$19", "$20", "$21", "$22", "$23", "$24",
 ];
-/// The mode of `auto_vacuum` in which free pages go back to the disk when they are told to.
+/// The mode of `auto_vacuum` in which free pages return to the disk on request.
 const INCREMENTAL: i64 = 2;
 const INCREMENTAL_VACUUM: &str = "PRAGMA incremental_vacuum(16)";
 const _: () = assert!(FREE_CHUNK_PAGES == 16);
-/// Prepared statements that are kept: more than the program has.
+/// The size of the cache of prepared statements: more than the program has.
 const STATEMENTS: usize = 256;
 
 /// A connection to an SQLite file.
 #[derive(Debug)]
 pub(super) struct SqliteConnection {
-    /// What moves the log while this connection writes.
+    /// The thread that checkpoints the log; only on the writing connection.
     checkpoints: Option<Checkpoints>,
     sqlite: Sqlite,
-    /// Whether a statement found no room on the disk since the last transaction began.
+    /// Whether a statement failed on a full disk since the last transaction began.
     was_full: bool,
-    /// Why SQLite undid a transaction by itself.
+    /// The error for which SQLite rolled back a transaction by itself.
     undone: Option<Error>,
 }
 
@@ -70,7 +70,7 @@ impl SqliteConnection {
         Ok(Self { checkpoints, sqlite, was_full: false, undone: None })
     }
 
-    /// Notes why a statement failed, where that matters to what follows.
+    /// Records a failure that later calls depend on: a full disk, or a transaction that SQLite rolled back.
     fn noted<T>(&mut self, result: rusqlite::Result<T>) -> Result<T> {
         result.map_err(|why| {
             let error = error(&why);
@@ -83,7 +83,7 @@ impl SqliteConnection {
     }
 }
 
-/// Opens a file with the settings of every connection.
+/// Opens a file with the settings that all connections share.
 fn connect(path: &Path) -> rusqlite::Result<Sqlite> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -92,13 +92,13 @@ fn connect(path: &Path) -> rusqlite::Result<Sqlite> {
     let sqlite = Sqlite::open_with_flags(path, flags)?;
     sqlite.busy_timeout(BUSY_WAIT)?;
     sqlite.set_prepared_statement_cache_capacity(STATEMENTS);
-    // A plan must not depend on the values of parameters, or every other call of some statements
-    // parses and plans them anew, which takes ten times as long as running them.
+    // A plan must not depend on the values of parameters. Otherwise SQLite parses and plans some statements
+    // again at every other call, which takes ten times as long as running them.
     sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // The files beside the database stay when it is closed, so that a start needs no room for them.
+    // The log and its index stay when the database is closed, so that a start needs no disk space for them.
     sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let mut pragmas = vec![("page_size", DATABASE_PAGE_BYTES.to_string())];
-    // A file that is there cannot be changed to it without being written anew, and keeps its free pages.
+    // An existing file would have to be rewritten for this mode; without it, the file keeps its free pages.
     if is_new {
         pragmas.push(("auto_vacuum", INCREMENTAL.to_string()));
     }
@@ -106,7 +106,7 @@ fn connect(path: &Path) -> rusqlite::Result<Sqlite> {
         ("journal_mode", "WAL".to_owned()),
         ("synchronous", "FULL".to_owned()),
         ("journal_size_limit", WAL_BYTES.to_string()),
-        // It is done elsewhere, see `checkpoint`.
+        // The thread of `checkpoint` does this.
         ("wal_autocheckpoint", "0".to_owned()),
         ("cache_size", format!("-{DATABASE_CACHE_KIB}")),
         ("temp_store", "MEMORY".to_owned()),
@@ -164,7 +164,7 @@ impl Connection for SqliteConnection {
     }
 
     fn now(&mut self) -> Result<i64> {
-        // The milliseconds are all that SQLite's clock has.
+        // SQLite's clock has a resolution of milliseconds.
         let row = self.query("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000", &[])?;
         row.first().ok_or_else(|| Error::internal("the clock has no row"))?.int(0)
     }
@@ -185,11 +185,11 @@ impl Connection for SqliteConnection {
     }
 
     fn give_back(&mut self) -> Result<()> {
-        // The file ends earlier when all of the log is moved.
+        // The file shrinks only after a checkpoint of the whole log.
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.move_next();
         }
-        // Each row is a page.
+        // SQLite frees one page for each row that is read.
         self.query(INCREMENTAL_VACUUM, &[]).map(drop)
     }
 
@@ -207,9 +207,8 @@ impl Connection for SqliteConnection {
         self.sqlite.execute_batch(&text).map_err(|e| error(&e))
     }
 
-    /// Moves the write-ahead log into the file, keeps its room on the disk, and syncs its folder: the
-    /// name of a new file is durable when its folder is. Where the disk is full the log stays, which is
-    /// as durable.
+    /// Checkpoints the whole log, reserves disk space for the log, and syncs its folder: the name of a new
+    /// file is durable only after that. If the disk is full, the log stays as it is, which is as durable.
     fn settle(&mut self) -> Result<()> {
         if let Some(checkpoints) = &self.checkpoints
             && let Err(error) = checkpoints.make_room(true)
@@ -235,11 +234,12 @@ impl Connection for SqliteConnection {
     }
 }
 
-/// Makes the log's file as long as it ever has to be; zeros at its end mean nothing to SQLite.
+/// Makes the log file as long as the log can become; SQLite ignores zeros at its end.
 fn reserve_log(file: &str) -> std::io::Result<()> {
     let log = File::options().write(true).create(true).truncate(false).open(file)?;
     match rustix::fs::fallocate(&log, FallocateFlags::empty(), 0, WAL_BYTES) {
-        // It grows as it is written, out of the reserve.
+        // The file system cannot allocate in advance: the log grows as it is written, into the reserve of the
+        // disk.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         done => Ok(done?),
     }
@@ -251,7 +251,7 @@ fn execute(sqlite: &Sqlite, sql: &str, params: &[Param<'_>]) -> rusqlite::Result
     Ok(statement.raw_execute()? as u64)
 }
 
-/// The outer error is SQLite's, the inner one that of a value that no table of the store has.
+/// The outer error is that of SQLite; the inner one is for a value of a type that no table of the store has.
 fn query(sqlite: &Sqlite, sql: &str, params: &[Param<'_>]) -> rusqlite::Result<Result<Vec<Row>>> {
     let mut statement = sqlite.prepare_cached(sql)?;
     let columns = statement.column_count();
@@ -268,7 +268,7 @@ fn query(sqlite: &Sqlite, sql: &str, params: &[Param<'_>]) -> rusqlite::Result<R
     Ok(Ok(found))
 }
 
-/// Binds `$1`, `$2`… by name: SQLite itself numbers them in the order of their appearance.
+/// Binds `$1`, `$2`… by name: SQLite itself numbers parameters in the order of their appearance.
 fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Param<'_>]) -> rusqlite::Result<()> {
     for (name, param) in NAMES.iter().zip(params) {
         if let Some(index) = statement.parameter_index(name)? {
@@ -301,7 +301,7 @@ impl ToSql for Param<'_> {
     }
 }
 
-/// Only a full disk and a busy file mean something to a caller.
+/// Converts an error. A caller can act only on a full disk or a busy file; all others are internal.
 fn error(error: &rusqlite::Error) -> Error {
     let cause = error.to_string();
     let full = || Error::new(Kind::NoSpace, "the disk is full");

@@ -1,8 +1,8 @@
-//! One connection to the server and what waits on it: no statement and no handshake without a bound.
+//! One connection to the database, and the timeouts of its statements and handshake.
 //!
-//! The server is told the bounds, and ends what passes them in an orderly way. One that does not answer at
-//! all is left a little later: its connection is closed, and nobody knows then what became of the
-//! statement.
+//! The database is told the timeouts, and ends a statement that exceeds one with an error response. If no
+//! response arrives, the client gives up a little later and closes the connection; it is then unknown what
+//! became of the statement.
 
 use std::{
     collections::HashMap, error::Error as _, future::poll_fn, pin::Pin, pin::pin, task::Poll,
@@ -25,35 +25,35 @@ use crate::{
     namespace::{postgres::values::param_type, sql::Param},
 };
 
-/// What every connection sets. Each statement has its index, but plans are made while the tables are
-/// small or not yet counted, and a scan that is right then is wrong when they have grown. Without
-/// scans the estimates mean nothing to the just-in-time compiler.
+/// The settings of every connection. Scans are off: each statement has its index, but a plan may be made
+/// while the tables are small or have no statistics, and a scan that is right then is wrong when they have
+/// grown. The just-in-time compiler is off, because without scans the cost estimates mean nothing to it.
 ///
-/// The database looks after half a minute whether a silent client is still there: the session of one
-/// that is gone keeps the claim, by default for hours. On a Unix socket these settings mean nothing.
+/// The database checks within half a minute whether a silent client still exists: the session of a dead
+/// client keeps the claim, by default for hours. These settings have no effect on a Unix socket.
 const SETTINGS: &str = "SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off;
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4;
     SET tcp_user_timeout = '30s'";
 
-/// Takes the claim. It waits as for every lock: for a server that is just ending.
+/// Takes the claim. Waits for it as for every lock, since the other server may be about to end.
 const CLAIM: &str = "SELECT pg_advisory_lock(1229801300, hashtext(current_schema()))";
 
-/// The statement by which the server ends what takes longer.
+/// The statement that sets the timeout after which the database ends a statement.
 pub(super) fn statement_time(time: Duration) -> String {
     format!("SET statement_timeout = {}", time.as_millis())
 }
 
-/// Why a statement has no answer that is one.
+/// Why a statement has no result.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The server did not answer in time.
+    /// The database did not respond in time.
     Silent(Duration),
-    /// It said so, or the connection broke.
+    /// The database responded with an error, or the connection broke.
     Told(PgError),
 }
 
 impl Fault {
-    /// Whether the connection is of no more use: it broke, the server ends it, or says nothing.
+    /// Whether the connection is unusable: it broke, the database closes it, or does not respond.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Silent(_) => true,
@@ -64,7 +64,7 @@ impl Fault {
         }
     }
 
-    /// Whether the server took too long: the next statement will take as long.
+    /// Whether the statement took too long: the next one would as well.
     pub(super) fn is_stall(&self) -> bool {
         let slow = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE];
         match self {
@@ -73,7 +73,7 @@ impl Fault {
         }
     }
 
-    /// What it means to a caller.
+    /// The error for the caller.
     pub(super) fn translate(&self) -> Error {
         match self {
             Self::Silent(time) => {
@@ -86,28 +86,29 @@ impl Fault {
     }
 }
 
-/// A connection that is open.
+/// An open connection.
 pub(super) struct Session {
     talk: Talk,
-    /// Moves bytes when it is polled. Nothing after its end.
+    /// The I/O of the connection, which happens while this is polled. `None` after the connection has ended.
     connection: Option<Moving>,
 }
 
 type Moving = Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>;
 
-/// What statements are sent with.
+/// The client that statements are sent with, and its prepared statements.
 pub(super) struct Talk {
     pub(super) client: Client,
     statements: HashMap<&'static str, Statement>,
 }
 
 impl Session {
-    /// Connects and prepares the session; takes the claim where asked to.
+    /// Connects and sets up the session; takes the claim if `claims`. `time` is the timeout of later
+    /// statements.
     pub(super) async fn connect(config: &Config, claims: bool, time: Duration) -> Result<Self> {
         let mut session = Self::open(config).await.map_err(|fault| {
             let error = fault.translate();
             match fault {
-                // A login or a database that it does not know: the operator sees the cause at the start.
+                // The database refuses the login or does not exist: the operator sees the cause at the start.
                 Fault::Told(cause) if error.kind() == Kind::Internal => {
                     Error::new(Kind::Internal, "the database refuses the connection").because(cause)
                 }
@@ -150,9 +151,9 @@ impl Session {
         Ok(session)
     }
 
-    /// Connects, the handshake included.
+    /// Connects, including the handshake.
     async fn open(config: &Config) -> Result<Self, Fault> {
-        // The configuration's own bound is that of one address, and of the socket alone.
+        // The timeout of the configuration is for the TCP connection to one address only.
         let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
         let each = config.get_connect_timeout().copied().unwrap_or(DATABASE_CONNECT_TIME);
         let time = each.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
@@ -177,7 +178,8 @@ impl Session {
         })
     }
 
-    /// Sends statements and waits for their answer, a little longer than the server may take for one.
+    /// Sends statements and waits for their response: `time`, which the database may take for one, and
+    /// [`DATABASE_GRACE`].
     pub(super) async fn ask<T>(
         &mut self,
         time: Duration,
@@ -188,7 +190,7 @@ impl Session {
         let answered = poll_fn(|cx| {
             if let Some(Poll::Ready(ended)) = connection.as_mut().map(|c| c.as_mut().poll(cx)) {
                 *connection = None;
-                // What the server said last tells more than that the connection is closed.
+                // The last error of the database says more than that the connection is closed.
                 if let Err(error) = ended {
                     return Poll::Ready(Err(error));
                 }
@@ -201,7 +203,7 @@ impl Session {
 }
 
 impl Talk {
-    /// The statement of a text, prepared once for each connection.
+    /// The prepared statement of a text, prepared once for each connection.
     pub(super) async fn statement(
         &mut self,
         sql: &'static str,
@@ -210,7 +212,7 @@ impl Talk {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        // Every integer is one of 64 bits, also where the database would infer fewer.
+        // Every integer has 64 bits, even where the database would infer fewer.
         let types: Vec<Type> = params.iter().map(param_type).collect();
         let statement = self.client.prepare_typed(sql, &types).await?;
         self.statements.insert(sql, statement.clone());
@@ -218,7 +220,7 @@ impl Talk {
     }
 }
 
-/// What an error of the database means to a caller.
+/// Converts an error of the database to one for the caller.
 fn translate(error: &PgError) -> Error {
     let cause = match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -246,7 +248,7 @@ fn translate(error: &PgError) -> Error {
         SqlState::CRASH_SHUTDOWN,
         SqlState::CANNOT_CONNECT_NOW,
     ];
-    // Class 08: faults of the connection.
+    // SQLSTATE class 08: connection exceptions.
     if passing.contains(code) || code.code().starts_with("08") {
         return Error::new(Kind::Busy, "the database is busy; try again").because(cause);
     }

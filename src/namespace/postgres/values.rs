@@ -1,4 +1,4 @@
-//! The values of rows and parameters, as PostgreSQL sends them.
+//! Conversion of parameters and values to and from the format of PostgreSQL.
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
@@ -8,10 +8,10 @@ use crate::{
     namespace::sql::{Param, Row, Value},
 };
 
-/// The type that a parameter has.
+/// The type of a parameter.
 pub(super) fn param_type(param: &Param<'_>) -> Type {
     match param {
-        // The database infers it from where it stands.
+        // The database infers the type from the context.
         Param::Null => Type::UNKNOWN,
         Param::Int(_) => Type::INT8,
         Param::Text(_) => Type::TEXT,
@@ -24,7 +24,7 @@ pub(super) fn as_params<'a>(params: &'a [Param<'a>]) -> Vec<&'a (dyn ToSql + Syn
     params.iter().map(|param| param as _).collect()
 }
 
-/// A row of an answer.
+/// A row of a result.
 pub(super) fn row(row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
     (0..row.len()).map(|column| row.try_get(column)).collect::<Result<_, _>>().map(Row)
 }

@@ -1,16 +1,17 @@
-//! Moving the write-ahead log into the database file, beside the writer.
+//! The checkpoint thread: moves the write-ahead log into the database file while the writer continues.
 //!
-//! A checkpoint writes thousands of pages to random places and syncs them. Done by the commit that
-//! fills the log, as SQLite does by itself, that one commit and all that wait for it take a hundred
-//! times as long as the others. So a thread of its own does it, while the writer goes on.
+//! A checkpoint writes thousands of pages to random places and syncs them. By default SQLite does this in the
+//! commit that fills the log; that commit, and all that wait for it, then take a hundred times as long as
+//! others. So a thread of its own does it.
 //!
-//! The log begins anew when all of it is moved and nobody reads from it. Where the writer never pauses
-//! that would never be so, so it waits before a transaction while the little that is left is moved. A
-//! log that has reached its bound is waited for, too, but not for ever: then transactions are refused as
-//! busy. So the log never has more than its bound and one batch of the writer.
+//! SQLite restarts the log from its beginning when all of it is checkpointed and no reader uses it. With a
+//! writer that never pauses this would never happen. So the writer waits before a transaction while the few
+//! remaining pages are checkpointed. When the log has reached its bound, the writer waits for a complete
+//! checkpoint, and refuses transactions as `Busy` after a timeout. The log is therefore never longer than its
+//! bound and one batch of the writer.
 //!
-//! A writer that found the disk full has the log moved before it goes on: a log that begins anew needs
-//! no room.
+//! After a write that found the disk full, the writer waits for a complete checkpoint before the next
+//! transaction: a restarted log needs no further disk space.
 //!
 //! **Invariant:** the hook of a commit never fails, since the commit has happened by then.
 
@@ -29,43 +30,43 @@ use crate::{
     namespace::sqlite::error,
 };
 
-/// How often the thread looks for what came while it moved the rest.
+/// The most checkpoints in a row for the pages that were written during the one before.
 const PASSES: usize = 4;
 
-/// How much of the log is to be moved. Each does what those above do, too.
+/// How much of the log to checkpoint. Each variant includes those above it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Wish {
     #[default]
     Nothing,
-    /// What is there, while the writer goes on.
+    /// The pages that are in the log now; the writer continues.
     Most,
-    /// What is left of that. The writer waits.
+    /// The remaining pages; the writer waits.
     Rest,
-    /// Everything, and whoever still reads from the log is waited for. The writer waits, too.
+    /// All pages, waiting for readers of the log as well, so that it restarts; the writer waits.
     All,
 }
 
-/// What the writer and the thread tell each other.
+/// The state that the writer and the thread share.
 #[derive(Debug, Default)]
 struct Log {
-    /// Its pages at the last commit.
+    /// The pages in the log after the last commit.
     pages: i32,
-    /// The same when the thread was last woken, or less to wake it early.
+    /// The value of `pages` when the thread was last woken; a lower value wakes it earlier.
     seen: i32,
-    /// The pages that were moved while the writer went on, until it has waited for the rest.
+    /// The pages checkpointed while the writer continued; 0 after the writer has waited for the rest.
     moved: i32,
-    /// Why not all could be moved, if the disk has no room for it.
+    /// The error of the last checkpoint, if it failed on a full disk.
     full: Option<Error>,
     wish: Wish,
-    /// The number of the last wish.
+    /// The number of wishes so far.
     asked: u64,
-    /// That of the last one that is fulfilled, as far as it can be.
+    /// The number of the last wish that the thread has finished, successfully or not.
     done: u64,
     is_over: bool,
 }
 
 impl Log {
-    /// Notes a commit that left so many pages in the log. Returns whether the thread is to be woken.
+    /// Records that a commit left `pages` pages in the log. Returns whether to wake the thread.
     fn grown(&mut self, pages: i32) -> bool {
         if pages < self.pages {
             self.restarted();
@@ -79,18 +80,19 @@ impl Log {
         true
     }
 
-    /// The log begins at its start.
+    /// Records that the log restarts from its beginning.
     fn restarted(&mut self) {
         (self.pages, self.seen, self.moved) = (0, 0, 0);
     }
 
-    /// What the writer has to wait for before it may go on.
+    /// What the writer has to wait for before its next transaction.
     fn due(&mut self, was_full: bool) -> Wish {
         if was_full || self.pages >= WAL_PAGES_MAX {
             return Wish::All;
         }
         if self.pages >= WAL_PAGES_LONG && self.pages - self.moved <= WAL_PAGES_LEFT {
-            // Once for each time that the thread was at work: who reads may keep the log from its start.
+            // At most once for each time that the thread has worked: a reader may keep the log from
+            // restarting.
             self.moved = 0;
             return Wish::Rest;
         }
@@ -102,7 +104,7 @@ impl Log {
         self.asked += 1;
     }
 
-    /// Notes what a checkpoint did. Returns whether little is left.
+    /// Records the result of [`checkpoint`]. Returns whether at most [`WAL_PAGES_LEFT`] pages remain.
     fn moved_by(&mut self, wish: Wish, moved: rusqlite::Result<(bool, i32)>) -> bool {
         self.full = None;
         match moved {
@@ -125,24 +127,24 @@ struct Shared {
 }
 
 impl Shared {
-    /// Nothing is left half-way by a panic: there is none while it is locked.
+    /// Locks the state. Poisoning is ignored: no code panics while it holds this lock.
     fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The thread. Dropped, it is waited for.
+/// The handle of the checkpoint thread. Dropping it waits for the thread to end.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// How long the writer waits for it.
+    /// How long the writer waits for the thread.
     wait: Duration,
 }
 
 impl Checkpoints {
-    /// Starts the thread on a connection of its own, and has the writer tell it of its commits. `file`
-    /// is that of the database.
+    /// Starts the thread on `own`, a connection of its own, and installs a hook that reports the commits of
+    /// the writer. `file` is the database file.
     ///
     /// # Errors
     /// `Internal` if the thread cannot be started.
@@ -164,16 +166,17 @@ impl Checkpoints {
         Ok(Self { shared, thread: Some(thread), wait: WAL_WAIT })
     }
 
-    /// Has the log moved after the next commit, whatever its size.
+    /// Requests a checkpoint after the next commit, whatever the size of the log.
     pub(super) fn move_next(&self) {
         self.shared.lock().seen = -WAL_CHECKPOINT_PAGES;
     }
 
-    /// Waits before a transaction until the log has room for it. `was_full` says that the last one had
-    /// none on the disk.
+    /// Waits before a transaction until the log has room for it. `was_full`: the last transaction found the
+    /// disk full.
     ///
     /// # Errors
-    /// `Busy` if the log is at its bound and is not moved in time, `NoSpace` if it cannot be moved.
+    /// `Busy` if the log is at its bound and is not checkpointed in time, `NoSpace` if the disk is too full
+    /// for that.
     pub(super) fn make_room(&self, was_full: bool) -> Result<()> {
         let mut log = self.shared.lock();
         let wish = log.due(was_full);
@@ -207,7 +210,7 @@ impl Drop for Checkpoints {
     }
 }
 
-/// Fulfils wishes until the writer goes.
+/// The loop of the thread, until the handle is dropped.
 fn run(own: &Sqlite, file: &File, shared: &Shared) {
     loop {
         let idle = |log: &mut Log| log.wish == Wish::Nothing && !log.is_over;
@@ -221,7 +224,8 @@ fn run(own: &Sqlite, file: &File, shared: &Shared) {
         let passes = if wish == Wish::Most { PASSES } else { 1 };
         for _ in 0..passes {
             let moved = checkpoint(own, wish);
-            // SQLite does so only where all is moved, which the writer would wait for.
+            // SQLite syncs the file only after a complete checkpoint. Synced here, that sync is short while
+            // the writer waits.
             if let Err(error) = file.sync_data() {
                 tracing::warn!(?error, "the database file cannot be synced");
             }
@@ -234,7 +238,8 @@ fn run(own: &Sqlite, file: &File, shared: &Shared) {
     }
 }
 
-/// Moves pages. Returns whether all were, and how many of the log are by now.
+/// Runs one checkpoint. Returns whether it was not blocked, and how many pages of the log are checkpointed by
+/// now.
 fn checkpoint(own: &Sqlite, wish: Wish) -> rusqlite::Result<(bool, i32)> {
     let sql = match wish {
         Wish::Nothing | Wish::Most | Wish::Rest => "PRAGMA wal_checkpoint(PASSIVE)",
@@ -243,7 +248,8 @@ fn checkpoint(own: &Sqlite, wish: Wish) -> rusqlite::Result<(bool, i32)> {
     own.query_row(sql, [], |row| Ok((row.get::<_, i32>(0)? == 0, row.get(2)?)))
 }
 
-/// What one checkpoint leaves, the next one moves.
+/// Logs the failure of a checkpoint, unless a connection was in its way; the next checkpoint moves what this
+/// one left.
 fn say(error: &rusqlite::Error) {
     if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
         tracing::warn!(?error, "the write-ahead log cannot be moved into the database file");

@@ -1,4 +1,4 @@
-//! The file of the database: what is free in it, and the room of its log.
+//! Tests of the database file: its free space, and the reserved space of its log.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,10 +13,10 @@ use crate::{
     namespace::sql::{Connection, Mode, Param, Tx},
 };
 
-/// Longer than anything here takes.
+/// A timeout longer than anything here takes.
 const SOON: Duration = Duration::from_mins(1);
 const TABLE: &str = "CREATE TABLE text (id BIGINT NOT NULL, bytes BLOB)";
-/// The bytes of a row.
+/// The bytes of one row.
 const BYTES: usize = 1 << 20;
 const ROWS: i64 = 8;
 
@@ -32,7 +32,7 @@ fn write(connection: &mut SqliteConnection, work: impl FnOnce(&mut Tx<'_>) -> bo
     result
 }
 
-/// Adds rows and deletes them.
+/// Adds rows and deletes them again.
 fn fill_and_delete(connection: &mut SqliteConnection) {
     let bytes = vec![7; BYTES];
     for row in 0..ROWS {
@@ -66,7 +66,7 @@ fn what_is_free_goes_back_to_the_disk_but_for_what_is_kept() {
     assert!(steps > 16, "a step that is pressed gives little: {steps} steps");
     let left = connection.free().unwrap().bytes;
     assert!(left <= kept && left + (1 << 18) > kept, "{left} bytes are kept");
-    // The thread moves the log by itself.
+    // The thread checkpoints the log by itself.
     let started = Instant::now();
     while size(&file, "") > 2 * kept {
         assert!(started.elapsed() < SOON, "{} bytes on the disk", size(&file, ""));
@@ -101,7 +101,7 @@ fn the_log_has_its_room_from_the_start_and_after_a_stop() {
     assert_eq!(size(&file, "-wal"), WAL_BYTES);
     let row = |tx: &mut Tx<'_>| tx.execute("INSERT INTO text (id) VALUES (1)", &[]).is_ok();
     assert!(write(&mut connection, row));
-    // As a kill leaves it.
+    // The state that a kill leaves.
     drop(connection);
     let mut connection = SqliteConnection::open(&file, Mode::Write).unwrap();
     assert!(write(&mut connection, row));

@@ -1,4 +1,4 @@
-//! When the log is moved, and what it may have meanwhile.
+//! Tests of when the log is checkpointed, and how long it can become meanwhile.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -10,13 +10,13 @@ use crate::namespace::{
     sqlite::SqliteConnection,
 };
 
-/// Longer than anything here takes.
+/// A timeout longer than anything here takes.
 const SOON: Duration = Duration::from_mins(1);
-/// Commits that fill the log some times over.
+/// The number of commits that fills the log several times.
 const COMMITS: i64 = 12;
-/// Bytes of one commit: half of what the log may have.
+/// The bytes of one commit: half of the bound of the log.
 const BYTES: usize = WAL_PAGES_MAX as usize / 2 * 4096;
-/// What the log may have: its bound and a commit, with a few pages for what is not those bytes.
+/// The longest log: its bound and one commit, and a few pages for what is not the bytes of rows.
 const LOG_BYTES_MAX: u64 = (WAL_PAGES_MAX as u64 * 3 / 2 + 64) * (4096 + 24);
 
 #[test]
@@ -31,16 +31,16 @@ fn a_writer_waits_for_what_is_little_or_has_grown_too_long() {
     check(new - 1, None, false, Wish::Nothing);
     check(new, None, true, Wish::Nothing);
     check(new + 1, None, false, Wish::Nothing);
-    // All is moved, and the log is not long.
+    // Everything is checkpointed, and the log is not long.
     check(long - 1, Some(long - 1), false, Wish::Nothing);
     check(long, Some(long - WAL_PAGES_LEFT - 1), true, Wish::Nothing);
     check(long + 1, Some(long + 1 - WAL_PAGES_LEFT), false, Wish::Rest);
-    // Somebody reads an older state, so that the log goes on.
+    // A reader keeps an older snapshot, so the log cannot restart.
     check(long + 2, None, false, Wish::Nothing);
     check(most - 1, None, true, Wish::Nothing);
     check(most, None, false, Wish::All);
     check(most + 1, None, false, Wish::All);
-    // It begins anew.
+    // The log restarts.
     check(1, None, false, Wish::Nothing);
     check(new, None, true, Wish::Nothing);
     assert_eq!(log.due(true), Wish::All, "the disk was full");
@@ -65,7 +65,7 @@ impl Fixture {
         fixture
     }
 
-    /// Sets how long the writer waits for the log.
+    /// Sets how long the writer waits for the checkpoint thread.
     fn wait_for(&mut self, wait: Duration) {
         self.writer.checkpoints.as_mut().unwrap().wait = wait;
     }
@@ -98,7 +98,7 @@ impl Fixture {
 fn a_log_that_is_filled_is_moved_while_the_writer_goes_on() {
     let mut fixture = Fixture::new();
     fixture.fill(BYTES).unwrap();
-    // No commit follows, so this is the thread's work.
+    // No commit follows, so the thread does this.
     let started = Instant::now();
     while fixture.size("") < BYTES as u64 {
         assert!(started.elapsed() < SOON, "nothing was moved");
@@ -106,7 +106,7 @@ fn a_log_that_is_filled_is_moved_while_the_writer_goes_on() {
     }
     (1..COMMITS).for_each(|_| fixture.fill(BYTES).unwrap());
     fixture.check();
-    // It ends although the thread may be at work.
+    // The thread ends although it may be at work.
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_log_that_cannot_be_moved_in_time_refuses_what_is_written() {
     reader.begin(Mode::Read).unwrap();
     reader.query("SELECT COUNT(*) FROM text", &[]).unwrap();
     fixture.wait_for(Duration::ZERO);
-    // What came after this state cannot be moved, as on a disk that stands still.
+    // The pages after the reader's snapshot cannot be checkpointed, as on a disk that hangs.
     let refused = (0..COMMITS).find_map(|_| fixture.fill(BYTES).err()).expect("a bound");
     assert_eq!(refused.kind(), Kind::Busy);
     assert_eq!(fixture.fill(1).unwrap_err().kind(), Kind::Busy, "it stays refused");
@@ -130,7 +130,7 @@ fn a_log_that_cannot_be_moved_in_time_refuses_what_is_written() {
 #[test]
 fn a_writer_that_waits_is_served_by_a_thread_that_is_at_work() {
     let mut fixture = Fixture::new();
-    // Little each, so that there is always something new for the thread.
+    // Small commits, so that the thread always finds new pages.
     while fixture.size("") < 4 * BYTES as u64 {
         (0..16).for_each(|_| fixture.fill(64 << 10).unwrap());
         let bytes = fixture.size("-wal");
