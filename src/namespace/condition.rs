@@ -1,4 +1,4 @@
-//! The conditions of a write, judged in its transaction.
+//! The conditions of a write, checked in its transaction.
 
 use crate::{
     error::Result,
@@ -10,8 +10,8 @@ use crate::{
     },
 };
 
-/// Judges the conditions of a write that puts something at a path, or removes what is there. Without
-/// conditions nothing is read.
+/// Checks the conditions of a write or delete at a path against what is at the path now. Without conditions
+/// nothing is read.
 ///
 /// # Errors
 /// `PreconditionFailed`.
@@ -29,7 +29,7 @@ pub fn check(tx: &mut Tx<'_>, path: &StorePath, conditions: &Conditions) -> Resu
     conditions.check(path, &found)
 }
 
-/// The same for a file. What refuses it anyway comes first.
+/// Checks the conditions of a write of a file. Errors that do not depend on the conditions take precedence.
 ///
 /// # Errors
 /// Those of [`tree::check_file_fits`], then `PreconditionFailed`.

@@ -16,67 +16,67 @@ use crate::{
     },
 };
 
-/// A part to store, or one that is stored.
+/// A part that is stored or to be stored.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// BLAKE3 of its bytes.
+    /// The BLAKE3 digest of its bytes.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: i64,
-    /// Where its bytes are.
+    /// The place of its bytes.
     pub place: Place,
 }
 
-/// Where the bytes of a part are.
+/// The place of the bytes of a part.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// To be kept in the database, unless the part is there already.
+    /// To be stored in the database, unless the part is stored there already.
     Inline(Bytes),
-    /// In an object of this key.
+    /// In the object of this key.
     Object(String),
-    /// Wherever the stored part of this digest has them.
+    /// The place of the part of this digest that is stored already.
     Stored,
 }
 
-/// A part of a list: its row, its size and its digest.
+/// A part in a list of parts: its id, its size in bytes and its digest.
 pub type ListedPart = (i64, i64, Digest);
 
-/// What a download needs of a part.
+/// A stored part, as a download reads it.
 #[derive(Clone, Debug)]
 pub struct PartRow {
-    /// Where it begins in the file.
+    /// The offset of the part in the file.
     pub start: i64,
-    /// Its id: never used again, so that a stored part is known by it.
+    /// The id of the part; ids are never used twice.
     pub id: i64,
-    /// BLAKE3 of its bytes.
+    /// The BLAKE3 digest of its bytes.
     pub digest: Digest,
-    /// Its size.
+    /// Its size in bytes.
     pub size: i64,
     /// Its bytes, if they are in the database.
     pub bytes: Option<Bytes>,
-    /// Its object, if they are not.
+    /// The key of its object, if they are not.
     pub object: Option<String>,
 }
 
 /// A file to make visible.
 #[derive(Clone, Debug)]
 pub struct NewFile {
-    /// Where.
+    /// The path of the file.
     pub path: StorePath,
-    /// In place of what.
+    /// What the file may replace.
     pub replaces: Replaces,
     /// Its parts, in order.
     pub parts: Vec<Part>,
-    /// BLAKE3 of its bytes.
+    /// The BLAKE3 digest of the whole file, if it is known.
     pub digest: Option<Digest>,
 }
 
-/// Whether a part is stored. Only a pin, or the transaction of the commit, makes it stay.
+/// Whether a part is stored. It stays stored only if the caller pins it or refers to it in this transaction.
 pub fn has_part(tx: &mut Tx<'_>, digest: &Digest) -> Result<bool> {
     tx.exists("SELECT 1 FROM part WHERE digest = $1", params![digest])
 }
 
-/// Pins the stored part of a digest, and returns where it is; `None` if there is none.
+/// Pins the stored part of a digest, and returns its row; `None` if there is none.
 pub fn pin_part(tx: &mut Tx<'_>, owner: &Owner, digest: &Digest) -> Result<Option<PartRow>> {
     let sql = "SELECT 0, id, digest, size, bytes, object FROM part WHERE digest = $1";
     let part = tx.first(sql, params![digest])?.as_ref().map(part_row).transpose()?;
@@ -86,7 +86,7 @@ pub fn pin_part(tx: &mut Tx<'_>, owner: &Owner, digest: &Digest) -> Result<Optio
     Ok(part)
 }
 
-/// Where a part is now; `None` if it is gone.
+/// The current row of a part; `None` if the part is gone.
 pub fn part(tx: &mut Tx<'_>, id: i64) -> Result<Option<PartRow>> {
     let sql = "SELECT 0, id, digest, size, bytes, object FROM part WHERE id = $1";
     tx.first(sql, params![id])?.as_ref().map(part_row).transpose()
@@ -103,8 +103,8 @@ fn part_row(row: &Row) -> Result<PartRow> {
     })
 }
 
-/// Gives a part that is damaged another place, and marks the object that it had for deletion. Returns whether it
-/// did: somebody else may have been first, and the part no longer has the object `was`.
+/// Gives a damaged part another place, and marks its old object for deletion. Returns whether it did so: not
+/// if the part no longer has the object `was`, because another caller has replaced it already.
 pub fn replace_part(tx: &mut Tx<'_>, id: i64, was: Option<&str>, place: &Place) -> Result<bool> {
     let Some(row) = tx.first("SELECT object, size FROM part WHERE id = $1", params![id])? else {
         return Ok(false);
@@ -129,15 +129,15 @@ pub fn replace_part(tx: &mut Tx<'_>, id: i64, was: Option<&str>, place: &Place) 
     Ok(true)
 }
 
-/// Gives a part its row and pins it, right after its object was put.
+/// Makes the row of a part, right after its object was put, and pins the part.
 pub fn add_part(tx: &mut Tx<'_>, owner: &Owner, part: &Part) -> Result<i64> {
     let id = find_or_insert_part(tx, part)?;
     pin::pin(tx, owner, Ref::part(id))?;
     Ok(id)
 }
 
-/// The row of a part. Of two uploads of one part, the later one's object is the one to delete. Bytes
-/// for the database replace those that are there, should they differ.
+/// Finds or makes the row of a part. If the part has another object already, the new one is marked for
+/// deletion. Inline bytes replace an object, and stored bytes that differ from them.
 pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
     let sent = if let Place::Inline(bytes) = &part.place { Some(bytes.as_ref()) } else { None };
     let sql =
@@ -170,7 +170,7 @@ pub fn find_or_insert_part(tx: &mut Tx<'_>, part: &Part) -> Result<i64> {
     Ok(id)
 }
 
-/// The etag and size of a list of parts, as far as it has come. The etag tells contents apart.
+/// The etag and size of a list of parts, computed page by page. Equal etags mean equal lists.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     hasher: blake3::Hasher,
@@ -191,14 +191,14 @@ impl Summary {
     }
 }
 
-/// Adds a part to the etag of a list of parts.
+/// Adds a part to the hash of an etag.
 pub(super) fn hash_part(hasher: &mut blake3::Hasher, size: i64, digest: &Digest) {
     hasher.update(&size.to_le_bytes());
     hasher.update(&digest.0);
 }
 
-/// The content of a list of parts `(id, size, digest)`: the one that is there, or a new one. What is
-/// damaged of the one that is there becomes what it was.
+/// Finds or makes the content of a list of parts. If the content exists and is damaged, its size, digest and
+/// list are repaired. Returns its id and its size in bytes.
 pub(super) fn find_or_insert_content(
     tx: &mut Tx<'_>,
     parts: &[ListedPart],
@@ -207,7 +207,7 @@ pub(super) fn find_or_insert_content(
     let mut list = Summary::default();
     list.add(parts);
     let (etag, size) = (list.etag(), list.size);
-    // A content without parts is known to be empty, a single part's digest is the file's.
+    // The digest of an empty file is known; the digest of a single part is that of the file.
     let digest = digest.or(match parts {
         [] => Some(Digest::of(&[])),
         [(_, _, digest)] => Some(*digest),
@@ -231,7 +231,7 @@ pub(super) fn find_or_insert_content(
     Ok((id, size))
 }
 
-/// Makes a content without parts, pinned by its owner. Nobody else finds it, since it has no etag.
+/// Makes a content without parts and pins it for its owner. No upload finds it, since it has no etag.
 pub(super) fn new_content(tx: &mut Tx<'_>, owner: &Owner) -> Result<i64> {
     let content = tx.one("INSERT INTO content (size) VALUES (0) RETURNING id", &[])?.int(0)?;
     tx.count(Counted::Contents, 1, 0);
@@ -239,7 +239,7 @@ pub(super) fn new_content(tx: &mut Tx<'_>, owner: &Owner) -> Result<i64> {
     Ok(content)
 }
 
-/// Says what a content is whose list of parts is complete: from now on it is found.
+/// Sets the etag and digest of a content whose list of parts is complete. From now on uploads find it.
 pub(super) fn set_identity(
     tx: &mut Tx<'_>,
     content: i64,
@@ -250,7 +250,7 @@ pub(super) fn set_identity(
     tx.execute(sql, params![etag, digest, content]).map(drop)
 }
 
-/// Adds parts to the list of a content, the first of which begins at `start`.
+/// Appends parts to the list of a content. `start` is the offset of the first one in the file.
 pub(super) fn insert_list(
     tx: &mut Tx<'_>,
     content: i64,
@@ -265,7 +265,7 @@ pub(super) fn insert_list(
     Ok(())
 }
 
-/// Writes the list of parts of a content anew, unless it is the one that is there.
+/// Rewrites the list of parts of a content if it differs from `parts`.
 fn restore_list(tx: &mut Tx<'_>, content: i64, parts: &[ListedPart]) -> Result<()> {
     let sql = "SELECT start, part FROM content_part WHERE content = $1 ORDER BY start";
     let rows = tx.all(sql, params![content])?;
@@ -286,11 +286,11 @@ fn restore_list(tx: &mut Tx<'_>, content: i64, parts: &[ListedPart]) -> Result<(
     Ok(())
 }
 
-/// Makes a file visible, in place of what is there. Returns it, and how many files it replaces.
+/// Makes a file visible, in place of what is at its path. Returns the file and how many files it replaces.
 ///
 /// # Errors
-/// `AlreadyExists` onto a folder or below a file, unless it may replace them; `Busy` if a part that was
-/// thought to be stored is gone.
+/// `AlreadyExists` if the path is a folder or below a file, unless the file may replace those; `Busy` if a
+/// part that the caller believed to be stored is gone.
 pub fn put_file(tx: &mut Tx<'_>, new: &NewFile) -> Result<(File, i64)> {
     let at = (&new.path, new.replaces);
     tree::check_file_fits(tx, at.0, at.1)?;
@@ -302,7 +302,7 @@ pub fn put_file(tx: &mut Tx<'_>, new: &NewFile) -> Result<(File, i64)> {
     put_content(tx, at, made)
 }
 
-/// The same for a content and its size, where it is known that the file may be at its path.
+/// Makes a file of a content, of `size` bytes, visible. The caller has checked that it fits at the path.
 pub fn put_content(
     tx: &mut Tx<'_>,
     (path, replaces): (&StorePath, Replaces),
@@ -318,11 +318,11 @@ pub fn put_content(
     Ok((file, above.files + old.files))
 }
 
-/// The parts of a content from the one that holds `from` on, without a gap; at least one, at most
-/// [`DOWNLOAD_PARTS_PAGE`], and few of those whose bytes come with their rows.
+/// The parts of a content without a gap, from the one that contains the offset `from`. At least one and at
+/// most [`DOWNLOAD_PARTS_PAGE`]; fewer once their inline bytes reach [`DOWNLOAD_MESSAGE_BYTES`].
 ///
 /// # Errors
-/// `Corrupt` if some are missing, `Changed` if the content is being taken apart or is gone.
+/// `Corrupt` if parts are missing, `Changed` if the content is being reclaimed or is gone.
 pub fn parts(tx: &mut Tx<'_>, content: i64, from: i64) -> Result<Vec<PartRow>> {
     let sql = "SELECT cp.start, p.id, p.digest, p.size, p.bytes, p.object
                FROM content_part cp JOIN part p ON p.id = cp.part
@@ -343,7 +343,7 @@ pub fn parts(tx: &mut Tx<'_>, content: i64, from: i64) -> Result<Vec<PartRow>> {
         }
         inline += part.bytes.as_ref().map_or(0, Bytes::len);
         parts.push(part);
-        // Whoever reads slowly keeps these in memory.
+        // A slow client keeps inline bytes in memory.
         if inline >= DOWNLOAD_MESSAGE_BYTES {
             break;
         }
@@ -354,7 +354,7 @@ pub fn parts(tx: &mut Tx<'_>, content: i64, from: i64) -> Result<Vec<PartRow>> {
     Ok(parts)
 }
 
-/// Why parts of a content are missing.
+/// The error for a content whose parts are missing.
 fn incomplete(tx: &mut Tx<'_>, content: i64) -> Result<Error> {
     let sql = "SELECT 1 FROM content WHERE id = $1 AND etag IS NOT NULL";
     Ok(if tx.exists(sql, params![content])? {
@@ -364,16 +364,16 @@ fn incomplete(tx: &mut Tx<'_>, content: i64) -> Result<Error> {
     })
 }
 
-/// The etag and, once it is known, the digest of a content.
+/// The etag and the digest of a content, as far as they are known.
 pub fn digests(tx: &mut Tx<'_>, content: i64) -> Result<(Option<Digest>, Option<Digest>)> {
     let row = tx.one("SELECT etag, digest FROM content WHERE id = $1", params![content])?;
     Ok((row.opt_digest(0)?, row.opt_digest(1)?))
 }
 
-/// Pins a content for a download that lasts.
+/// Pins a content for a long download.
 ///
 /// # Errors
-/// `Changed` if it is being taken apart.
+/// `Changed` if the content is being reclaimed or is gone.
 pub fn pin_content(tx: &mut Tx<'_>, owner: &Owner, content: i64) -> Result<()> {
     let sql = "SELECT 1 FROM content WHERE id = $1 AND etag IS NOT NULL";
     if !tx.exists(sql, params![content])? {
@@ -382,14 +382,15 @@ pub fn pin_content(tx: &mut Tx<'_>, owner: &Owner, content: i64) -> Result<()> {
     pin::pin(tx, owner, Ref::content(content))
 }
 
-/// The first content above an id whose digest is not known yet, and its size: one of a chunked upload.
+/// The id and size of the first content whose id is above `above` and whose digest is unknown; chunked
+/// uploads leave such contents.
 pub fn without_digest(tx: &mut Tx<'_>, above: i64) -> Result<Option<(i64, i64)>> {
     let sql = "SELECT id, size FROM content WHERE digest IS NULL AND etag IS NOT NULL AND id > $1
                ORDER BY id LIMIT 1";
     tx.first(sql, params![above])?.map(|row| Ok((row.int(0)?, row.int(1)?))).transpose()
 }
 
-/// Fills in the digest of a content.
+/// Stores the digest of a content.
 pub fn set_digest(tx: &mut Tx<'_>, content: i64, digest: &Digest) -> Result<()> {
     tx.execute("UPDATE content SET digest = $1 WHERE id = $2", params![digest, content])?;
     Ok(())

@@ -3,7 +3,7 @@
 //! A walk first finds every folder. Then each folder is read, parents first. A folder that occurs many times is
 //! read once, and its files count once for each occurrence.
 //!
-//! **Memory.** The name of each distinct folder and some numbers; of its entries one page.
+//! **Memory.** The name of each distinct folder and a few numbers; one page of entries.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -18,43 +18,43 @@ use crate::{
     },
 };
 
-/// A file of the walk.
+/// A distinct file below the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalkedFile {
-    /// Where it is, below the first place where its folder occurs.
+    /// A path of the file, through the first occurrence of its folder.
     pub path: StorePath,
     /// Its content.
     pub content: i64,
-    /// Its size.
+    /// Its size in bytes.
     pub size: i64,
-    /// How often it occurs.
+    /// How often its folder occurs.
     pub times: i64,
 }
 
 /// A distinct folder.
 #[derive(Debug)]
 struct Folder {
-    /// The folder in which it was found, and its name there; nothing for the first one.
+    /// The folder above, in which it was found first, and its name there; `None` for the first folder.
     above: Option<(i64, Box<str>)>,
-    /// How often it occurs, once every folder above it is read.
+    /// How often it occurs; complete once every folder above it is read.
     times: i64,
 }
 
-/// Where the reading of files stands.
+/// The state of the walk and the reading.
 #[derive(Debug)]
 pub struct Files {
-    /// Where the first folder is.
+    /// The path of the first folder.
     path: StorePath,
     walk: Walk,
     folders: HashMap<i64, Folder>,
-    /// The folders that are still to read, the next one last: parents before their children.
+    /// The folders that remain to be read, the next one last: parents before their children.
     order: Vec<i64>,
-    /// The folder that is being read, and the last key of it.
+    /// The folder that is being read, and the key after which its next page begins.
     at: Option<(i64, Key)>,
 }
 
 impl Files {
-    /// Begins at a folder, which is at `path`.
+    /// Begins at a folder, whose path is `path`.
     pub fn new(root: i64, path: StorePath) -> Self {
         Self {
             path,
@@ -65,7 +65,7 @@ impl Files {
         }
     }
 
-    /// Goes on for about [`STEP`] or [`VERIFY_PAGE_ROWS`] entries. `None`: there are no more files.
+    /// Continues for about [`STEP`] or for [`VERIFY_PAGE_ROWS`] entries. `None`: there are no more files.
     ///
     /// # Errors
     /// Those of the engine.
@@ -99,7 +99,7 @@ impl Files {
         Ok(Some(files))
     }
 
-    /// Finds every distinct folder.
+    /// Continues the walk that finds every distinct folder.
     fn find_folders(&mut self, tx: &mut Tx<'_>) -> Result<()> {
         let started = Instant::now();
         while let Some(visit) = self.walk.next(tx)? {
@@ -119,7 +119,7 @@ impl Files {
         Ok(())
     }
 
-    /// Where a folder is.
+    /// The path of a folder.
     fn path(&self, mut id: i64) -> StorePath {
         let mut names = Vec::new();
         while let Some(Folder { above: Some((above, name)), .. }) = self.folders.get(&id) {
@@ -130,7 +130,7 @@ impl Files {
     }
 }
 
-/// The files of a target, or the one file that it is.
+/// The walk over the files below a folder; or, as the error, the one file that the target is.
 pub fn begin(target: &Target, path: &StorePath) -> Result<Files, WalkedFile> {
     match target {
         Target::Folder(root) => Ok(Files::new(*root, path.clone())),

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// What can be referred to, as stored in `pin.kind` and `garbage.kind`.
+/// The kind of a target of references, as stored in `pin.kind` and `garbage.kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A folder.
@@ -37,27 +37,27 @@ pub enum Kind {
     Part = 3,
 }
 
-/// Something that can be referred to.
+/// A target of references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ref {
-    /// Which table.
+    /// The table of the target.
     pub kind: Kind,
-    /// Which row.
+    /// The id of its row.
     pub id: i64,
 }
 
 impl Ref {
-    /// A folder.
+    /// The folder of an id.
     pub fn folder(id: i64) -> Self {
         Self { kind: Kind::Folder, id }
     }
 
-    /// A content.
+    /// The content of an id.
     pub fn content(id: i64) -> Self {
         Self { kind: Kind::Content, id }
     }
 
-    /// A part.
+    /// The part of an id.
     pub fn part(id: i64) -> Self {
         Self { kind: Kind::Part, id }
     }
@@ -69,7 +69,7 @@ impl Ref {
 }
 
 impl Target {
-    /// What garbage collection knows it as.
+    /// The folder, or the content of the file, as garbage collection refers to it.
     pub fn as_ref(&self) -> Ref {
         match self {
             Self::Folder(id) => Ref::folder(*id),
@@ -79,14 +79,14 @@ impl Target {
 }
 
 impl Link {
-    /// What garbage collection knows it as; one that is damaged may be two things, or none.
+    /// The targets of the entry, as garbage collection refers to them: one, unless the entry is damaged.
     pub fn refs(self) -> impl Iterator<Item = Ref> {
         let child = self.child.map(Ref::folder);
         child.into_iter().chain(self.content.map(Ref::content))
     }
 }
 
-/// Whether anything refers to it: an entry, a list of parts, a chunk or a pin, expired or not.
+/// Whether an entry, a list of parts, a chunk or a pin refers to a target. The root is always referenced.
 pub fn is_referenced(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
     let id = target.id;
     let referenced = match target.kind {
@@ -101,31 +101,32 @@ pub fn is_referenced(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
     Ok(referenced || is_pinned(tx, target)?)
 }
 
-/// Whether it waits to be freed.
+/// Whether a target is queued for reclamation.
 pub fn is_garbage(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
     let sql = "SELECT 1 FROM garbage WHERE kind = $1 AND id = $2";
     tx.exists(sql, params![target.kind_number(), target.id])
 }
 
-/// Whether a pin holds it.
+/// Whether a pin holds a target.
 pub fn is_pinned(tx: &mut Tx<'_>, target: Ref) -> Result<bool> {
     let sql = "SELECT 1 FROM pin WHERE kind = $1 AND target = $2 LIMIT 1";
     tx.exists(sql, params![target.kind_number(), target.id])
 }
 
-/// Puts aside what a path no longer leads to.
+/// Queues the target of an entry that was removed or repointed, whether other references are left or not.
 pub fn enqueue_garbage(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
     let now = tx.now()?;
     upsert_garbage(tx, target, now)
 }
 
-/// Puts aside what has just lost a reference that is no path, if it was the last one.
+/// Queues a target that has lost a reference other than an entry, if no reference is left.
 pub fn enqueue_if_unreferenced(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
     let now = tx.now()?;
     enqueue_garbage_since(tx, target, now)
 }
 
-/// The same with a time that is inherited: what lay below a deleted folder waits no longer than it.
+/// Queues a target if no reference is left, with the time `since`: what was below a deleted folder has no
+/// later grace period than the folder.
 fn enqueue_garbage_since(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     if is_referenced(tx, target)? {
         return Ok(());
@@ -134,7 +135,7 @@ fn enqueue_garbage_since(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()>
 }
 
 fn upsert_garbage(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
-    // What a path still leads to frees nothing; whoever removes the last one comes here again.
+    // A target of an entry frees nothing; the removal of its last entry queues it again.
     let sql = match target.kind {
         Kind::Folder => concat!(
             "SELECT (SELECT ",
@@ -161,7 +162,7 @@ fn upsert_garbage(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     };
     let row = tx.one(sql, params![target.id])?;
     let (bytes, before) = (row.opt_count(0)?, row.opt_count(1)?);
-    // Being released again sets the later time.
+    // If the target is queued already, the later time counts.
     tx.execute(
         "INSERT INTO garbage (kind, id, since, bytes) VALUES ($1, $2, $3, $4)
          ON CONFLICT (kind, id) DO UPDATE SET bytes = excluded.bytes, since =
@@ -172,29 +173,29 @@ fn upsert_garbage(tx: &mut Tx<'_>, target: Ref, since: i64) -> Result<()> {
     Ok(())
 }
 
-/// Counts that garbage frees `after` bytes at most, and no longer `before`.
+/// Updates the sum of garbage, for a row whose bytes change from `before` to `after`.
 fn count_waiting(tx: &mut Tx<'_>, before: Option<i64>, after: Option<i64>) {
     let count = i64::from(after.is_some()) - i64::from(before.is_some());
     tx.count(Counted::Waiting, count, after.unwrap_or(0) - before.unwrap_or(0));
 }
 
-/// What a step of reclamation did.
+/// The result of a step of reclamation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reclaimed {
-    /// Things that were looked at, each taken apart by [`RECLAIM_CHUNK_ROWS`] at most.
+    /// The targets processed, each of them by at most [`RECLAIM_CHUNK_ROWS`] rows.
     pub done: u64,
     /// Whether more may be due.
     pub is_more: bool,
 }
 
-/// Takes apart what was released `grace` microseconds ago, until `is_enough`, which is told how many
-/// things are done.
+/// Reclaims targets that were queued at least `grace` microseconds ago, until `is_enough` returns true for
+/// the number of targets processed.
 pub fn reclaim(tx: &mut Tx<'_>, grace: i64, is_enough: &dyn Fn(u64) -> bool) -> Result<Reclaimed> {
     let mut done = 0;
     let before = tx.now()?.saturating_sub(grace);
     loop {
-        // Parts before contents before folders: what was just queued goes first, so that the list
-        // stays short, whatever lies below a folder.
+        // Parts before contents before folders: a target that was just queued from below goes first, so the
+        // queue stays short however much is below a folder.
         let sql = "SELECT kind, id, since FROM garbage WHERE since <= $1
                    ORDER BY since, kind DESC LIMIT 1";
         let Some(row) = tx.first(sql, params![before])? else {
@@ -221,7 +222,7 @@ fn forget(tx: &mut Tx<'_>, target: Ref) -> Result<()> {
     Ok(())
 }
 
-/// Counts that so many bytes of what is taken apart wait on their own now.
+/// Takes `bytes` off the row of a target, whose own targets are queued on their own now.
 fn take_out(tx: &mut Tx<'_>, target: Ref, bytes: i64) -> Result<()> {
     let sql = "SELECT bytes FROM garbage WHERE kind = $1 AND id = $2";
     let row = tx.one(sql, params![target.kind_number(), target.id])?;
@@ -251,7 +252,7 @@ fn reclaim_folder(tx: &mut Tx<'_>, id: i64, since: i64) -> Result<()> {
         tx.count(Counted::Folders, -(gone as i64), 0);
         return forget(tx, folder);
     }
-    // What is left of it waits to be freed; the rest is counted where it is now.
+    // The rest of the folder still waits to be freed; what was taken out is counted at its own row.
     let sql = "UPDATE folder SET bytes = CASE WHEN bytes > $1 THEN bytes - $1 ELSE 0 END
                WHERE id = $2";
     tx.execute(sql, params![bytes, id])?;
@@ -301,13 +302,13 @@ fn reclaim_part(tx: &mut Tx<'_>, id: i64) -> Result<()> {
     forget(tx, part)
 }
 
-/// As what a part is counted.
+/// The kind of sum that a part belongs to.
 pub(super) fn counted_part(has_object: bool) -> Counted {
     if has_object { Counted::Objects } else { Counted::Inline }
 }
 
-/// Marks an object of `size` bytes for deletion, unless a part lives in it: whoever marks what it has
-/// put cannot know whether the transaction that names it has run.
+/// Marks an object of `size` bytes for deletion, unless a part has it: a caller that marks an object it has
+/// put cannot know whether the transaction that names the object was committed.
 pub fn tombstone_object(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
     if tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])? {
         return Ok(());
@@ -320,7 +321,7 @@ pub fn tombstone_object(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> 
     Ok(())
 }
 
-/// Takes away the mark of an object, if it has one. Returns whether it was claimed.
+/// Removes the mark of an object, if there is one. Returns whether the object was claimed for deletion.
 fn unmark(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
     let sql = "DELETE FROM dead_object WHERE object = $1 RETURNING claimed, size";
     let Some(row) = tx.first(sql, params![object])? else { return Ok(false) };
@@ -328,24 +329,24 @@ fn unmark(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
     Ok(row.int(0)? != 0)
 }
 
-/// What waits to be freed: folders, contents, parts and objects, and their bytes at most, where all
-/// parts have so many. Of a folder and a content, some bytes can be shared with what stays and with
-/// each other, so they free no more than all parts have. What has a path again is among them until
-/// reclamation looks at it.
+/// The garbage of the store: folders, contents, parts and objects that wait to be freed, and an upper bound
+/// of their bytes. `part_bytes` are the bytes of all parts: folders and contents may share bytes with each
+/// other and with what stays, so they cannot free more than that. A target that an entry refers to again is
+/// included until reclamation looks at it.
 pub fn waiting(sums: &Sums, part_bytes: i64) -> Usage {
     let (objects, named) = (sums.of(Counted::Dead), sums.of(Counted::Waiting));
     let bytes = objects.bytes.saturating_add(named.bytes.min(part_bytes));
     Usage { count: objects.count + named.count, bytes: bytes.min(TOTAL_MAX) }
 }
 
-/// Some objects to delete, those that follow `after` in the order of their keys.
+/// Up to `limit` keys of objects that are marked for deletion, those after `after` in the order of keys.
 pub fn dead_objects(tx: &mut Tx<'_>, after: &str, limit: usize) -> Result<Vec<String>> {
     let sql = "SELECT object FROM dead_object WHERE object > $1 ORDER BY object LIMIT $2";
     tx.all(sql, params![after, limit as i64])?.iter().map(|row| row.text(0)).collect()
 }
 
-/// Claims objects that are marked for deletion: no row can name them any more. Returns them without those
-/// that a row names, which lose their mark, and those that have none.
+/// Claims objects that are marked for deletion: from now on no part can name them. Returns the claimed ones.
+/// An object that a part names loses its mark instead; an object without a mark is left out.
 pub fn claim_objects(tx: &mut Tx<'_>, objects: Vec<String>) -> Result<Vec<String>> {
     let mut claimed = Vec::with_capacity(objects.len());
     for object in objects {
@@ -361,10 +362,10 @@ pub fn claim_objects(tx: &mut Tx<'_>, objects: Vec<String>) -> Result<Vec<String
     Ok(claimed)
 }
 
-/// Takes away the mark of an object that a row comes to name.
+/// Removes the mark of an object that a part is about to name.
 ///
 /// # Errors
-/// `Busy` if it is being deleted: it is to be put anew, under another key.
+/// `Busy` if the object is claimed for deletion: its bytes must be put again, under another key.
 pub fn remove_tombstone(tx: &mut Tx<'_>, object: &str) -> Result<()> {
     if unmark(tx, object)? {
         let message = "the bytes of a part were deleted as a leftover before they got their place; try \
@@ -374,7 +375,7 @@ pub fn remove_tombstone(tx: &mut Tx<'_>, object: &str) -> Result<()> {
     Ok(())
 }
 
-/// Forgets objects that are deleted.
+/// Removes the marks of objects that were deleted.
 pub fn forget_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<()> {
     for object in objects {
         unmark(tx, object)?;
@@ -382,13 +383,13 @@ pub fn forget_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Whether an object has a row, living or dead; the sweep removes only those that have none.
+/// Whether a part names an object or the object is marked for deletion. The sweep removes only others.
 pub fn is_known_object(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
     Ok(tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])?
         || tx.exists("SELECT 1 FROM dead_object WHERE object = $1", params![object])?)
 }
 
-/// Whether something is to be taken apart.
+/// Whether a target was queued at least `grace` microseconds ago.
 pub fn is_due(tx: &mut Tx<'_>, grace: i64) -> Result<bool> {
     let before = tx.now()?.saturating_sub(grace);
     tx.exists("SELECT 1 FROM garbage WHERE since <= $1 LIMIT 1", params![before])

@@ -1,4 +1,4 @@
-//! Reading: one path, one page of a folder, the space used.
+//! Reads for clients: one path, one page of a folder, the space used.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -14,10 +14,10 @@ use crate::{
     },
 };
 
-/// What an entry of a page costs beside its path: the other fields of its message.
+/// The bytes of an entry on a page beside its path: the other fields of its message.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 
-/// Describes one path.
+/// Describes the folder or file at a path.
 ///
 /// # Errors
 /// `PathNotFound`.
@@ -52,7 +52,7 @@ fn file_kind(version: FileVersion, file: &File) -> EntryKind {
     EntryKind::File { version, modified: file.modified }
 }
 
-/// Refuses a token that no page gave: no name has a control character, and not every engine takes one.
+/// Refuses a page token with a control character: no name has one, and not every engine accepts one.
 ///
 /// # Errors
 /// `InvalidArgument`.
@@ -63,13 +63,14 @@ pub fn check_token(token: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lists one level below a folder in the order of folded name, then name; or the one file of a path.
+/// Lists a page of one level below a folder, in the order of folded name, then name. For the path of a file,
+/// lists that file.
 ///
-/// `token` is the name of the first entry; a page begins there even if that entry is gone. A page
-/// ends at `size` entries (0: the default) or at [`LIST_PAGE_BYTES`].
+/// `token` is the name of the first entry; the page begins there even if that entry is gone. A page ends at
+/// `size` entries (0: the default) or at [`LIST_PAGE_BYTES`].
 ///
 /// # Errors
-/// `PathNotFound`, `InvalidArgument` for a token that no page gave.
+/// `PathNotFound`, `InvalidArgument` for a token that no page has.
 pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Result<Listing> {
     check_token(token)?;
     let target = find(tx, path)?;
@@ -94,7 +95,7 @@ pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Resu
     Ok(Listing { items, next: None, change_tag })
 }
 
-/// `folder` are the totals where the target is one; `version` has the epoch of the store.
+/// `folder` are the totals if the target is a folder; `version` has the epoch of the store.
 fn to_entry(path: StorePath, target: &Target, folder: Totals, version: FileVersion) -> Entry {
     match target {
         Target::Folder(_) => Entry { path, kind: EntryKind::Folder, totals: folder },
@@ -106,7 +107,7 @@ fn to_entry(path: StorePath, target: &Target, folder: Totals, version: FileVersi
     }
 }
 
-/// The space used, as far as the namespace knows it.
+/// The space used, as far as the namespace knows it; the other fields have their defaults.
 pub fn info(tx: &mut Tx<'_>) -> Result<Info> {
     let logical = tree::totals(tx, &Target::Folder(schema::ROOT))?;
     let registered = match entries::get(tx, schema::ROOT, "Store")? {

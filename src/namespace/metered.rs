@@ -1,5 +1,4 @@
-//! A connection that counts what its statements read and write, for tests of bounds, and folders to
-//! walk over.
+//! Test support: a connection that counts the rows that statements read and write, and folders to walk over.
 
 use crate::{
     error::Result,
@@ -12,20 +11,20 @@ use crate::{
     },
 };
 
-/// What jobs did.
+/// The statements and rows of one or more jobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Statements.
+    /// The number of statements.
     pub(super) statements: usize,
-    /// Rows of all answers.
+    /// The rows of all results.
     pub(super) rows: usize,
-    /// Rows of the longest answer.
+    /// The rows of the largest result.
     pub(super) rows_at_once: usize,
-    /// Rows that were written.
+    /// The rows written.
     pub(super) written: u64,
 }
 
-/// A connection to a store, which is empty at first.
+/// A connection to a store, with counters.
 pub(super) struct Metered {
     connection: Box<dyn Connection>,
     counts: Counts,
@@ -38,7 +37,7 @@ impl Metered {
         Self { connection, counts: Counts::default() }
     }
 
-    /// Runs a job in a transaction of its own.
+    /// Runs a job in a transaction of its own, and returns its counts.
     pub(super) fn job<T>(&mut self, job: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> (T, Counts) {
         self.begin(Mode::Write).unwrap();
         self.counts = Counts::default();
@@ -102,14 +101,14 @@ impl Connection for Metered {
     }
 }
 
-/// A connection to an empty store, and its folder.
+/// A connection to an empty store, and the temporary folder of its database.
 pub(super) fn store() -> (Metered, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
     (Metered::new(database.connect(Mode::Write).unwrap()), dir)
 }
 
-/// Makes a folder of empty files, and of folders under names of their number.
+/// Makes a folder of empty files, and of the sub-folders `folders`, whose names are their numbers.
 pub(super) fn folder(tx: &mut Tx<'_>, files: &[String], folders: &[i64]) -> i64 {
     let totals = Totals { files: (files.len() + folders.len()) as i64, bytes: 0 };
     let id = tree::new_folder(tx, totals, Reach::default()).unwrap();
@@ -123,12 +122,12 @@ pub(super) fn folder(tx: &mut Tx<'_>, files: &[String], folders: &[i64]) -> i64 
     id
 }
 
-/// So many names of files, in order.
+/// `count` names of files, in order.
 pub(super) fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("f{number:06}")).collect()
 }
 
-/// Adds up what jobs do until one is the last.
+/// Runs jobs until one returns a result. Adds up their statements; of the rows at once, keeps the maximum.
 pub(super) fn all<T>(
     store: &mut Metered,
     mut job: impl FnMut(&mut Tx<'_>) -> Result<Option<T>>,

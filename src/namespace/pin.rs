@@ -1,8 +1,8 @@
 //! Pins: references that a running operation, upload or download holds.
 //!
-//! A target is referenced as long as a row of the table `pin` names it. A pin belongs to one run of the server
-//! and needs no renewal; the next start drops the pins of earlier runs. A pin is dropped through
-//! [`enqueue_if_unreferenced`], which queues its target for reclamation where no other reference is left.
+//! A target is referenced as long as a row of the table `pin` names it. A pin belongs to one run of the
+//! server and does not expire; the next start drops the pins of earlier runs. A pin is dropped through
+//! [`enqueue_if_unreferenced`], which queues its target for reclamation if no other reference is left.
 
 use uuid::Uuid;
 
@@ -15,23 +15,23 @@ use crate::{
     },
 };
 
-/// Who holds pins: the id of an operation, upload or download, and the server it runs on.
+/// The holder of pins: an operation, upload or download, and the run of the server that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The operation, upload or download.
+    /// The id of the operation, upload or download.
     pub id: String,
-    /// The instance of the server.
+    /// The id of the run of the server.
     pub server: String,
 }
 
 impl Owner {
-    /// Makes the owner of an upload or download that begins on a server.
+    /// Makes the owner of a new upload or download.
     pub fn new(server: &str) -> Self {
         Self { id: Uuid::now_v7().to_string(), server: server.to_owned() }
     }
 }
 
-/// Pins something.
+/// Pins a target.
 pub fn pin(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
     tx.execute(
         "INSERT INTO pin (kind, target, owner, server) VALUES ($1, $2, $3, $4)",
@@ -40,7 +40,8 @@ pub fn pin(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless the owner still has all its pins: without one, what it built on may be gone.
+/// Fails unless the owner holds exactly `expected` pins: without one of them, a target that the owner relies
+/// on may be gone. The error is `Cancelled`.
 pub fn check(tx: &mut Tx<'_>, owner: &str, expected: usize) -> Result<()> {
     let found = tx.one("SELECT COUNT(*) FROM pin WHERE owner = $1", params![owner])?.int(0)?;
     if found == expected as i64 {
@@ -49,10 +50,10 @@ pub fn check(tx: &mut Tx<'_>, owner: &str, expected: usize) -> Result<()> {
     Err(lost(format!("{owner} has {found} of {expected} pins")))
 }
 
-/// Fails unless the owner holds something.
+/// Fails unless the owner holds a pin on the target.
 ///
 /// # Errors
-/// `Cancelled`: it may be gone.
+/// `Cancelled`: without the pin, the target may be gone.
 pub fn check_one(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
     let sql = "SELECT 1 FROM pin WHERE kind = $1 AND target = $2 AND owner = $3";
     if tx.exists(sql, params![target.kind_number(), target.id, &owner.id])? {
@@ -66,17 +67,18 @@ fn lost(why: String) -> Error {
     Error::new(Kind::Cancelled, message).because(why)
 }
 
-/// Drops the one pin of an owner on something that is referred to by now.
+/// Drops the only pin of an owner on a target that another reference holds by now, without queueing the
+/// target.
 ///
 /// # Errors
-/// `Cancelled` unless there is one: what it held may be gone.
+/// `Cancelled` unless the owner holds exactly one pin on the target: the target may be gone.
 pub fn transfer(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
     let sql = "DELETE FROM pin WHERE kind = $1 AND target = $2 AND owner = $3";
     let dropped = tx.execute(sql, params![target.kind_number(), target.id, &owner.id])?;
     if dropped == 1 { Ok(()) } else { Err(lost(format!("{} lost {target:?}", owner.id))) }
 }
 
-/// Drops some pins of an owner that may have many. Returns whether there are more.
+/// Drops one step of the pins of an owner that may have many. Returns whether there may be more.
 pub fn unpin_some(tx: &mut Tx<'_>, owner: &str) -> Result<bool> {
     let rows = tx.all(
         "DELETE FROM pin WHERE id IN (SELECT id FROM pin WHERE owner = $1 LIMIT $2)
@@ -93,13 +95,14 @@ pub fn unpin(tx: &mut Tx<'_>, owner: &str) -> Result<()> {
     release(tx, &rows)
 }
 
-/// How many pins other runs of the server have left behind.
+/// The number of pins that earlier runs of the server have left.
 pub fn of_others(tx: &mut Tx<'_>, server: &str) -> Result<u64> {
     let sql = "SELECT COUNT(*) FROM pin WHERE server < $1 OR server > $1";
     tx.one(sql, params![server])?.count(0).map(|pins| pins as u64)
 }
 
-/// Drops some of them: this server alone has the store. Returns whether there are more.
+/// Drops one step of the pins of earlier runs of the server; no other server uses the store. Returns whether
+/// there may be more.
 pub fn unpin_others(tx: &mut Tx<'_>, server: &str) -> Result<bool> {
     let rows = tx.all(
         "DELETE FROM pin WHERE id IN (

@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// The format that this program writes. A store of a newer one is refused, one of an older is brought up
-/// to it in steps.
+/// The format that this program writes. A store of a newer format is refused; a store of an older one is
+/// brought up to this format in steps.
 pub const FORMAT: i64 = 1 + STEPS.len() as i64;
 
 /// The id of the root folder.
@@ -24,11 +24,12 @@ pub const ROOT: i64 = 1;
 
 /// The tables of a new store, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
 ///
-/// `garbage.bytes` is what it frees at most; NULL where a path led to it when it was released.
-/// `pin.server` is the run of the server whose work holds it. `operation.change` rises with every change
-/// of an operation's state, and so in the order of commits. `folder.changes` counts the writes to a folder
-/// and below it. `dead_object.claimed` is 1 from before the object is deleted. `upload_session_path` holds
-/// the beginning of a path, because PostgreSQL has no index for values of more than some 2,700 bytes.
+/// `garbage.bytes` is an upper bound of the bytes that the target frees; NULL where an entry still referred
+/// to the target when it was queued. `pin.server` is the run of the server that holds the pin.
+/// `operation.change` is the number of the last change of an operation's state; it rises in the order of
+/// commits. `folder.changes` counts the writes to a folder and below it. `dead_object.claimed` is 1 as soon
+/// as the object may be deleted. The index `upload_session_path` holds only the beginning of a path, because
+/// PostgreSQL cannot index values of more than some 2,700 bytes.
 pub const TABLES: &str = concat!(
     "
 CREATE TABLE sums (kind BIGINT PRIMARY KEY, number BIGINT NOT NULL, bytes BIGINT NOT NULL){clustered};
@@ -85,18 +86,18 @@ CREATE INDEX garbage_since ON garbage (since, kind DESC);
 "
 );
 
-/// Reads a number of the store.
+/// Reads a number from the table `meta`.
 pub fn meta(tx: &mut Tx<'_>, name: &str) -> Result<i64> {
     tx.one("SELECT value FROM meta WHERE name = $1", params![name])?.int(0)
 }
 
-/// Fills in a new store: its format, its id, its epoch, the root.
+/// Fills the tables of a new store: its format, id, epoch and root folder.
 pub fn found(tx: &mut Tx<'_>) -> Result<()> {
     let now = tx.now()?;
     for (name, value) in [
         ("format", FORMAT),
         ("store", new_id()),
-        // The epoch numbers are fixed when the store is made; upstream's are times too.
+        // The epoch changes only when a backup is restored. Upstream's epoch numbers are times, too.
         ("epoch_data_loss", now),
         ("epoch_configuration", 1),
         ("version", 0),
@@ -110,7 +111,7 @@ pub fn found(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the id by which a store knows its objects.
+/// Makes the id of a new store, which its objects are marked with.
 fn new_id() -> i64 {
     let (high, _) = Uuid::new_v4().as_u64_pair();
     i64::try_from(high >> 1).unwrap_or(i64::MAX)
@@ -133,8 +134,8 @@ pub fn migrate(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes over the epoch of a store that is restored, and its file versions: the next one is above all
-/// that either store has given.
+/// Takes over the epoch and the file versions of a restored store: the next version is above all that either
+/// store has used.
 pub fn adopt(tx: &mut Tx<'_>, version: &FileVersion) -> Result<()> {
     let number = version.number.max(meta(tx, "version")?);
     for (name, value) in [
@@ -152,7 +153,7 @@ pub fn next_version(tx: &mut Tx<'_>) -> Result<i64> {
     next(tx, "version")
 }
 
-/// Takes the number of the next change of an operation's state.
+/// Takes the next number of a change of an operation's state.
 pub fn next_change(tx: &mut Tx<'_>) -> Result<i64> {
     next(tx, "change")
 }

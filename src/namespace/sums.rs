@@ -1,8 +1,8 @@
-//! The sums that the store keeps of itself, so that nobody who asks for them waits for a recount.
+//! The sums that the store keeps of its own rows, so that reading them needs no recount.
 //!
-//! **Invariant:** whoever adds, changes or removes a row that is counted says so by
-//! [`Tx::count`], and the engine adds that to the sums in the same transaction. So a sum differs from a
-//! recount in the same snapshot by what is wrong with it, whatever is written meanwhile.
+//! **Invariant:** a function that adds, changes or removes a counted row reports this through [`Tx::count`],
+//! and the engine adds the report to the sums in the same transaction. So the error of a sum is its
+//! difference from a recount in the same snapshot, and does not change while others write.
 
 use crate::{
     error::Result,
@@ -28,7 +28,7 @@ pub fn kept(tx: &mut Tx<'_>) -> Result<Sums> {
     Ok(sums)
 }
 
-/// Adds what has changed to the sums.
+/// Adds changes to the sums.
 ///
 /// # Errors
 /// Those of the engine.
@@ -49,7 +49,7 @@ pub fn keep(tx: &mut Tx<'_>, changes: &Sums) -> Result<()> {
     Ok(())
 }
 
-/// Counts anew, row by row.
+/// Counts the rows of a kind anew.
 ///
 /// # Errors
 /// Those of the engine.

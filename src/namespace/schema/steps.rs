@@ -1,8 +1,8 @@
 //! The steps that bring a store of an older format up to date, one from each format to the next.
 //!
-//! A step has run once in every store that is older than it, and never changes: its statements speak of
-//! the tables as they were, and so name no table or column that a later step makes, and use no statement
-//! of another module on a table that a later format changes.
+//! A step runs once in each store of an older format, and is never changed. Its statements use the tables as
+//! they were in that format: no table or column of a later step, and no statement of another module on a
+//! table that a later format changes.
 
 use crate::{
     error::Result,
@@ -18,23 +18,21 @@ use crate::{
 /// A step from one format to the next.
 pub(super) type Step = fn(&mut Tx<'_>) -> Result<()>;
 
-/// What brings a store from one format to the next, the first one from the first.
+/// The steps in order: the first one leads from format 1 to format 2.
 pub(super) const STEPS: [Step; 3] = [to_format_2, to_format_3, to_format_4];
 
-/// The table of the sums as the fourth format has it.
+/// The table `sums`, as in format 4.
 const SUMS_TABLE: &str = "
 CREATE TABLE sums (kind BIGINT PRIMARY KEY, number BIGINT NOT NULL, bytes BIGINT NOT NULL){clustered};";
 
-/// Adds what the first format did not have: the reach of folders, the number of pieces of sessions, and
-/// the id of the store.
+/// Adds to format 1: the reach of folders, the number of pieces of sessions, the id of the store.
 fn to_format_2(tx: &mut Tx<'_>) -> Result<()> {
     add_reach(tx)?;
     add_pieces(tx)?;
     tx.execute("INSERT INTO meta (name, value) VALUES ('store', $1)", params![new_id()]).map(drop)
 }
 
-/// Adds what the second format did not have: the changes of operations and folders, and the claims of dead
-/// objects.
+/// Adds to format 2: the changes of operations and folders, the claims of dead objects.
 fn to_format_3(tx: &mut Tx<'_>) -> Result<()> {
     for sql in [
         "ALTER TABLE folder ADD COLUMN changes BIGINT NOT NULL DEFAULT 0",
@@ -53,8 +51,8 @@ fn to_format_3(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Adds what the third format did not have: the sums that are kept, and what each piece of garbage frees.
-/// Pins no longer expire; those of a run of the server that is over are dropped.
+/// Adds to format 3: the sums of the store, and the bytes that each row of garbage frees. Removes the expiry
+/// of pins: a start drops the pins of earlier runs of the server.
 fn to_format_4(tx: &mut Tx<'_>) -> Result<()> {
     tx.make_tables(SUMS_TABLE)?;
     for sql in [
@@ -80,8 +78,8 @@ fn to_format_4(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Adds the reach of folders to a store of the first format. Each pass looks at all entries and counts
-/// one more name of every path; what is deeper than a path may be is found to be too deep.
+/// Adds the reach of folders. Each pass over all entries extends the known paths by one name; the passes end
+/// at one name more than a path may have, which is enough to find folders that are too deep.
 fn add_reach(tx: &mut Tx<'_>) -> Result<()> {
     tx.execute("ALTER TABLE folder ADD COLUMN depth BIGINT NOT NULL DEFAULT 0", &[])?;
     tx.execute("ALTER TABLE folder ADD COLUMN length BIGINT NOT NULL DEFAULT 0", &[])?;
@@ -102,7 +100,7 @@ fn add_reach(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Counts the pieces of the upload sessions of a store of the first format.
+/// Adds the number of pieces of upload sessions.
 fn add_pieces(tx: &mut Tx<'_>) -> Result<()> {
     tx.execute("ALTER TABLE upload_session ADD COLUMN pieces BIGINT NOT NULL DEFAULT 0", &[])?;
     let sql = "UPDATE upload_session SET pieces =
