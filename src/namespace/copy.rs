@@ -1,8 +1,9 @@
 //! The transactions of a copy.
 //!
-//! Without skips and without `verify` there is one: [`start`] resolves, checks and replaces the entry.
-//! Otherwise [`start`] pins the source and writes the row as running; what the copy builds beside the
-//! tree is in [`super::filter`]; [`finish`] makes it visible.
+//! A copy without skipped files and without `verify` is one transaction: [`start`] resolves the source,
+//! checks the request and replaces the entry of the destination. Any other copy begins with [`start`], which
+//! pins the source and writes the row of a running operation; a filtered folder is built beside the tree by
+//! [`super::filter`]; [`finish`] makes the result visible.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -19,25 +20,26 @@ use crate::{
     },
 };
 
-/// What became of the request of a copy.
+/// The result of [`start`].
 #[derive(Clone, Debug)]
 pub enum Started {
-    /// It is done.
+    /// The copy has succeeded.
     Done(Operation),
-    /// An earlier request of the same id has succeeded, or runs on another server.
+    /// An earlier request with the same id has succeeded, or runs on another server.
     Earlier(Operation),
-    /// The source is pinned, and the work begins: this run of it.
+    /// The work begins: the operation, its source, which is pinned, and the number of the run.
     Begun(Operation, Target, i64),
 }
 
 /// The pins that [`start`] makes.
 pub const START_PINS: usize = 1;
 
-/// Begins a copy, and ends it where one transaction is enough.
+/// Begins a copy, and finishes it if one transaction is enough.
 ///
 /// # Errors
-/// `FileNotFound` for a missing source or mark, `Reserved`, `AlreadyExists` below a file, `WriteConflict`,
-/// `PathTooLong`, `TooLarge`, `PreconditionFailed`; nothing has changed then.
+/// `FileNotFound` for a missing source or mark file, `Reserved`, `InvalidArgument` for paths that overlap,
+/// `AlreadyExists` below a file or for a target of the other kind, `WriteConflict`, `PathTooLong`,
+/// `TooLarge`, `PreconditionFailed`. Nothing has changed then.
 pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
     let fingerprint = request.fingerprint();
     if let Some(operation) = operation::earlier(tx, request.id, &fingerprint, server)? {
@@ -48,7 +50,7 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
     let totals = tree::totals(tx, &target)?;
     let mut operation = running(tx, request, totals)?;
     if matches!(target, Target::File(_)) {
-        // The list is not looked at.
+        // A copy of one file ignores the skip list, so no name of it matches.
         operation.progress.skip_files_unmatched = request.skip_files.unmatched(|_| false);
     }
     let is_filtered = matches!(target, Target::Folder(_)) && !request.skip_files.is_empty();
@@ -81,10 +83,10 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
     Ok(Started::Begun(operation, target, run))
 }
 
-/// Puts what is copied at the destination. Returns how many files it replaces.
+/// Puts the copy at the destination. Returns how many files it replaces.
 ///
 /// # Errors
-/// Those of [`tree::put`]; `AlreadyExists` where only what is of the same kind may be replaced.
+/// Those of [`tree::put`]; `AlreadyExists` if only a target of the same kind may be replaced.
 fn put(tx: &mut Tx<'_>, request: &CopyRequest, target: &Target) -> Result<i64> {
     if request.if_exists == IfExists::ReplaceSameKind {
         tree::check_same_kind(tx, &request.destination, target, "destination")?;
@@ -112,7 +114,7 @@ fn source(tx: &mut Tx<'_>, request: &CopyRequest) -> Result<Target> {
     Ok(target)
 }
 
-/// Whether the destination is there and to be kept.
+/// Whether the destination exists and the request is to keep it.
 fn is_kept(tx: &mut Tx<'_>, request: &CopyRequest) -> Result<bool> {
     if request.if_exists != IfExists::Keep {
         return Ok(false);
@@ -145,7 +147,7 @@ fn running(tx: &mut Tx<'_>, request: &CopyRequest, totals: Totals) -> Result<Ope
     })
 }
 
-/// The progress of work that left nothing out.
+/// The progress of an operation that processed everything.
 pub fn all_done(totals: Totals) -> Progress {
     Progress {
         files_done: totals.files,
@@ -156,7 +158,7 @@ pub fn all_done(totals: Totals) -> Progress {
     }
 }
 
-/// The progress of a copy whose destination is kept.
+/// The progress of a copy that kept its destination.
 fn all_skipped(totals: Totals) -> Progress {
     Progress {
         files_total: totals.files,
@@ -167,13 +169,15 @@ fn all_skipped(totals: Totals) -> Progress {
     }
 }
 
-/// Makes a copy visible: the only moment at which anything becomes visible.
+/// Makes a copy visible. Nothing of the copy is visible before.
 ///
-/// `target` is what was built or verified, `pins` how many pins hold it.
+/// `target` is the folder that was built, or the source that was verified; `pins` is the number of pins that
+/// the run must hold.
 ///
 /// # Errors
-/// `Cancelled` if the operation no longer runs or lost a pin; `PreconditionFailed`; those of [`tree::put`];
-/// `AlreadyExists` where only what is of the same kind may be replaced. Nothing has changed then.
+/// `Cancelled` if the operation no longer runs or has lost a pin; `PreconditionFailed`; those of
+/// [`tree::put`]; `AlreadyExists` if only a target of the same kind may be replaced. Nothing has changed
+/// then.
 pub fn finish(
     tx: &mut Tx<'_>,
     request: &CopyRequest,
@@ -197,7 +201,7 @@ pub fn finish(
     operation::get(tx, request.id)
 }
 
-/// Ends a copy that did not succeed, and drops its pins. `false`: it had ended already.
+/// Ends a copy that did not succeed, and drops its pins. `false`: the operation had ended already.
 pub fn give_up(
     tx: &mut Tx<'_>,
     (run, owner): (i64, &Owner),
@@ -208,8 +212,8 @@ pub fn give_up(
     operation::finish(tx, run, state, progress, Some(&error.into()))
 }
 
-/// Ends the run of a copy that `server` began and that no task works on. Returns what it is then; `None`:
-/// it is another server's.
+/// Fails a run of a copy that `server` began and on which no task works any more. Returns the ended
+/// operation; `None` if the run belongs to another server.
 pub fn abandon(
     tx: &mut Tx<'_>,
     found: &operation::Found,

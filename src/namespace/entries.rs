@@ -1,15 +1,14 @@
-//! The entries of folders: which name in which folder refers to what.
+//! The entries of folders: the names in a folder and their targets.
 //!
-//! This module alone has statements on the table `entry`, so that another representation of a folder
-//! changes one module; only the steps that bring an old store up to date speak of that table as it was.
-//! A statement of another module that asks about entries on the way takes that part of its text from the
-//! macros here.
+//! Only this module has statements on the table `entry`, so that another representation of folders changes
+//! one module. The exception are the steps that upgrade a store, which use the table as it was. A statement
+//! of another module that asks about entries takes that part of its text from the macros here.
 //!
 //! **Invariant:** the entries of a folder are ordered by folded name, then name; every page follows that
 //! order.
 //!
-//! **Deliberately absent:** what an entry means for the folders above it and for what it referred to
-//! before: that is for the caller, above all for [`tree`](super::tree).
+//! **Deliberately absent:** the effects of an entry on the folders above it and on its old target. The
+//! callers see to these, above all [`tree`](super::tree).
 
 mod check;
 mod pages;
@@ -28,8 +27,8 @@ use crate::{
 
 /// The table, with the placeholders of [`make_tables`](super::sql::Connection::make_tables).
 ///
-/// `entry_subfolder` lists the folders of a folder without a scan of its files; `entry_child` answers
-/// whether a folder is shared.
+/// The index `entry_subfolder` lists the sub-folders of a folder without a scan of its files; `entry_child`
+/// shows whether a folder is shared.
 macro_rules! table {
     () => {
         "
@@ -45,16 +44,16 @@ CREATE INDEX entry_subfolder ON entry (folder, folded, name, child) WHERE child 
 }
 pub(super) use table;
 
-/// The key of an entry in its folder: its folded name and its name. The default one is before all.
+/// The key of an entry in its folder: its folded name and its name. The default key is before all others.
 pub type Key = (String, String);
 
-/// The smallest key that is above another one: no name has a control character.
+/// The smallest key after another one, as no name has a control character.
 #[must_use]
 pub fn above(key: Key) -> Key {
     (key.0, key.1 + "\u{1}")
 }
 
-/// What an entry refers to.
+/// The target of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A folder, by its id.
@@ -63,12 +62,12 @@ pub enum Target {
     File(File),
 }
 
-/// A file as its entry has it.
+/// A file, as its entry describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
     /// The id of its content.
     pub content: i64,
-    /// Its size.
+    /// Its size in bytes.
     pub size: i64,
     /// The number of its version.
     pub version: i64,
@@ -103,7 +102,7 @@ pub fn get(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Option<Target>> {
         .transpose()
 }
 
-/// Makes an entry, or repoints it. Whoever repoints releases the old target.
+/// Makes an entry or repoints an existing one. The caller releases the old target.
 ///
 /// # Errors
 /// Those of the engine.
@@ -132,7 +131,7 @@ pub fn put(tx: &mut Tx<'_>, folder: i64, name: &str, target: &Target) -> Result<
     Ok(())
 }
 
-/// Removes an entry, which is there. Returns what it referred to, for the caller to release.
+/// Removes an entry, which must exist. Returns its target, which the caller releases.
 ///
 /// # Errors
 /// Those of the engine.
@@ -142,7 +141,7 @@ pub fn remove(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Link> {
     Link::from_row(&tx.one(sql, params![folder, &folded(name), name])?, 0)
 }
 
-/// Whether a folder holds nothing.
+/// Whether a folder has no entries.
 ///
 /// # Errors
 /// Those of the engine.
@@ -150,7 +149,7 @@ pub fn is_empty(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
     Ok(!tx.exists("SELECT 1 FROM entry WHERE folder = $1 LIMIT 1", params![folder])?)
 }
 
-/// Copies all entries of a folder into another one, which has none of their names.
+/// Copies all entries of a folder into another one, which must have none of their names.
 ///
 /// # Errors
 /// Those of the engine.
@@ -164,11 +163,12 @@ pub fn copy_all(tx: &mut Tx<'_>, from: i64, to: i64) -> Result<()> {
     Ok(())
 }
 
-/// Copies the entries from `start` on, of the first of two folders into the second one, which has none of
-/// their names: up to `before`, which is left out, or to the last one; at most `limit`. Returns the first
-/// key that is still to do.
+/// Copies a range of entries from the first of two folders into the second, which must have none of their
+/// names: those from `start` on and before `before`, or to the end; at most `limit`. Returns the key to
+/// continue at, or `None` after the last entry of the range.
 ///
-/// Both ends are bounds of the one index, whatever else the folder holds.
+/// Both ends of the range are bounds in the primary key, so the cost does not depend on the size of the
+/// folder.
 ///
 /// # Errors
 /// Those of the engine.
@@ -196,8 +196,8 @@ pub fn copy_range(
     Ok(next)
 }
 
-/// How far paths reach below a folder: the names of the deepest one, and the bytes of the longest one,
-/// with the separators between its names. Looks at all that is below it.
+/// Counts the reach of a folder: the names of the deepest path below it, and the bytes of the longest one,
+/// including separators. Reads everything below the folder.
 ///
 /// # Errors
 /// Those of the engine.
@@ -214,7 +214,7 @@ pub fn farthest(tx: &mut Tx<'_>, folder: i64) -> Result<(i64, i64)> {
     Ok((row.opt_int(0)?.unwrap_or_default(), row.opt_int(1)?.unwrap_or_default()))
 }
 
-/// Reads the columns `folded, name`, which are the first ones.
+/// Reads the key from the columns `folded, name`, which are the first two.
 fn key(row: &Row) -> Result<Key> {
     Ok((row.text(0)?, row.text(1)?))
 }

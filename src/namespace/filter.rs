@@ -8,8 +8,8 @@
 //! The source is pinned, so it does not change between the steps. A folder that occurs many times is searched
 //! once and built once; its totals count once for each occurrence.
 //!
-//! **Memory.** Entries are read in pages, and read again where they are needed again. In memory are a set of the
-//! ids of the distinct folders, some bits each, and some numbers for each folder that changes; no names.
+//! **Memory.** Entries are read in pages, and read again where they are needed again. In memory are a set of
+//! the ids of the distinct folders, some bits each, and a few numbers for each folder that changes; no names.
 
 mod build;
 mod search;
@@ -23,20 +23,20 @@ pub use search::Search;
 
 use crate::model::Totals;
 
-/// A folder that changes.
+/// A folder that has skipped files at any depth.
 #[derive(Clone, Copy, Debug, Default)]
 struct Changed {
-    /// Its totals without what is skipped.
+    /// Its totals without the skipped files.
     after: Totals,
-    /// What is skipped in it and below.
+    /// The totals of the skipped files in it and below.
     less: Totals,
-    /// The new folder.
+    /// The new folder, once it was made.
     made: Option<i64>,
-    /// How often it occurs in what is built so far.
+    /// How often it occurs in the folders that were built so far.
     times: i64,
 }
 
-/// Totals that are damaged may say anything.
+/// Adds totals without overflow: damaged totals can have any value.
 fn add(one: Totals, other: Totals) -> Totals {
     Totals {
         files: one.files.saturating_add(other.files),

@@ -4,11 +4,11 @@
 //! below a shared folder first clones that folder: its entries, not its sub-folders. The same happens for each
 //! folder down the path.
 //!
-//! **Invariants:** whether a folder is shared is asked after its parent has become unshared, never before. The
-//! totals of a folder and the number of its changes are updated in the transaction that changes the entry, when
-//! all folders of the path are unshared. Every folder except the root contains a file at some depth. A write that
-//! is refused, or that changes nothing, clones nothing. No write creates a path that is deeper or longer than the
-//! limits allow.
+//! **Invariants:** whether a folder is shared is decided after its parent has become unshared, never before.
+//! The totals of a folder and the number of its changes are updated in the transaction that changes the
+//! entry, when all folders of the path are unshared. Every folder except the root contains a file at some
+//! depth. A write that is refused, or that changes nothing, clones nothing. No write creates a path that is
+//! deeper or longer than the limits allow, except the restore of a backup that has such paths.
 
 mod place;
 pub mod reach;
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// Looks up a path; the root is a folder.
+/// Looks up a path; the empty path is the root folder.
 pub fn resolve(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Target>> {
     let mut target = Target::Folder(ROOT);
     for name in path.names() {
@@ -55,18 +55,19 @@ pub fn totals(tx: &mut Tx<'_>, target: &Target) -> Result<Totals> {
     }
 }
 
-/// The change tag of a folder: two reads of it with the same tag show the same entries and totals.
+/// The change tag of a folder: two reads of the folder with the same tag have the same entries and totals.
 ///
-/// The id of a folder is never used twice, and whatever changes below it counts in it: what it refers to
-/// alone changes only together with it, and what others refer to as well is cloned, not changed.
+/// The tag consists of the id of the store, the id of the folder, which is never used twice, and the folder's
+/// number of changes. A write below the folder counts in every folder of its path; a sub-folder that is
+/// shared is cloned by the write and never changed, so it cannot change without the folder.
 pub fn change_tag(tx: &mut Tx<'_>, folder: i64) -> Result<String> {
     let store = schema::meta(tx, "store")?;
     let changes = tx.one("SELECT changes FROM folder WHERE id = $1", params![folder])?.int(0)?;
     Ok(format!("{store:x}-{folder:x}-{changes:x}"))
 }
 
-/// Counts a change of a folder that no write at a path makes: in it, and in the folders that show its
-/// totals.
+/// Counts a change of a folder that is not a write at a path, in the folder itself and in the folders that
+/// have an entry for it.
 pub fn count_change(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
     let sql = concat!(
         "UPDATE folder SET changes = changes + 1 WHERE id = $1 OR id IN (",
@@ -76,12 +77,12 @@ pub fn count_change(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
     tx.execute(sql, params![folder]).map(drop)
 }
 
-/// Whether a folder has its mark file: a file of exactly that name.
+/// Whether a folder has its mark file: a file named exactly [`MARK_FILE`].
 pub fn has_mark(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
     Ok(matches!(entries::get(tx, folder, MARK_FILE)?, Some(Target::File(_))))
 }
 
-/// The version that a number stands for in this store.
+/// The file version of a number, with the epoch of this store.
 pub fn file_version(tx: &mut Tx<'_>, number: i64) -> Result<FileVersion> {
     Ok(FileVersion {
         epoch_data_loss: schema::meta(tx, "epoch_data_loss")?,
@@ -90,7 +91,7 @@ pub fn file_version(tx: &mut Tx<'_>, number: i64) -> Result<FileVersion> {
     })
 }
 
-/// Removes the file that stands where a path needs a folder, if there is one. Returns what it was.
+/// Removes the file at a parent of a path, if there is one. Returns its totals.
 pub fn clear_above(tx: &mut Tx<'_>, path: &StorePath) -> Result<Totals> {
     let (mut target, mut at) = (Target::Folder(ROOT), StorePath::root());
     for name in path.names() {
@@ -103,11 +104,11 @@ pub fn clear_above(tx: &mut Tx<'_>, path: &StorePath) -> Result<Totals> {
     Ok(Totals::default())
 }
 
-/// Puts a target at a path, in place of whatever is there. Returns what that was.
+/// Puts a target at a path, in place of what is there. Returns the totals of what was there.
 ///
 /// # Errors
-/// `AlreadyExists` below a file, `PathTooLong` as [`reach::check`], `TooLarge` where the totals of the
-/// store would pass their bound; nothing has changed then.
+/// `AlreadyExists` below a file, `PathTooLong` as [`reach::check`], `TooLarge` if the totals of the store
+/// would exceed their bound. Nothing has changed then.
 pub fn put(
     tx: &mut Tx<'_>,
     path: &StorePath,
@@ -137,7 +138,7 @@ pub fn put(
     Ok(old_totals)
 }
 
-/// Removes what is at a path, and the folders that it leaves empty. Returns what was there.
+/// Removes what is at a path, and the folders that become empty. Returns the totals of what was there.
 pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
     let Some((above, name)) = path.split_last() else {
         return Err(Error::invalid("path", "the root cannot be deleted"));
@@ -148,10 +149,10 @@ pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
     record_change(tx, &chain, Totals { files: -gone.files, bytes: -gone.bytes })?;
     let mut names: Vec<&str> = above;
     names.push(name);
-    // From the deepest folder up: an entry goes, and with the last file its folder.
+    // From the deepest folder up: the entry is removed, and with its last entry the folder.
     for (folder, name) in chain.iter().zip(&names).rev() {
         delete_entry(tx, *folder, name)?;
-        // What it holds decides, and not its totals: were those wrong, files would be lost.
+        // The entries decide, not the totals: if the totals were wrong, files would be lost.
         if *folder == ROOT || !entries::is_empty(tx, *folder)? {
             break;
         }
@@ -159,7 +160,8 @@ pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
     Ok(Some(gone))
 }
 
-/// Makes the folders of a path exist and be unshared. Returns their ids, from the root down.
+/// Makes the folders of a path, where they are missing, and unshares them. Returns their ids, from the root
+/// down.
 fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
     let mut folder = ROOT;
     let mut chain = vec![ROOT];
@@ -173,7 +175,8 @@ fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
             Some(Target::Folder(child)) if is_shared(tx, child)? => {
                 let clone = clone(tx, child)?;
                 entries::put(tx, folder, name, &Target::Folder(clone))?;
-                // Paths lead to what is below through the clone now.
+                // The path now leads through the clone, so the old folder is queued only if no reference is
+                // left.
                 enqueue_if_unreferenced(tx, Ref::folder(child))?;
                 clone
             }
@@ -187,14 +190,14 @@ fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
     Ok(chain)
 }
 
-/// Whether more than one entry or pin refers to a folder: a question to the index, not a counter
-/// that can drift.
+/// Whether more than one entry or pin refers to a folder. This is looked up in the indexes; there is no
+/// reference counter that could drift.
 fn is_shared(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
     let refs = entries::folder_refs(tx, folder)?;
     Ok(refs > 1 || (refs > 0 && is_pinned(tx, Ref::folder(folder))?))
 }
 
-/// Makes a folder with the totals and entries of another one, which nothing refers to yet.
+/// Makes a folder with the totals and entries of another one. Nothing refers to the new folder yet.
 pub fn clone(tx: &mut Tx<'_>, folder: i64) -> Result<i64> {
     let sql = "INSERT INTO folder (files, bytes, depth, length)
                SELECT files, bytes, depth, length FROM folder WHERE id = $1 RETURNING id";
@@ -204,7 +207,7 @@ pub fn clone(tx: &mut Tx<'_>, folder: i64) -> Result<i64> {
     Ok(clone)
 }
 
-/// Gives the root, which is empty, the totals and entries of another folder.
+/// Gives the root, which must be empty, the totals and entries of another folder.
 pub fn fill_root(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
     let from = Target::Folder(folder);
     let (totals, reach) = (totals(tx, &from)?, reach::below(tx, &from)?);
@@ -213,7 +216,7 @@ pub fn fill_root(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
     entries::copy_all(tx, folder, ROOT)
 }
 
-/// Sets what a folder says of what is below it.
+/// Sets the totals and the reach of a folder.
 pub fn set_sums(tx: &mut Tx<'_>, folder: i64, totals: Totals, reach: Reach) -> Result<()> {
     let sql = "UPDATE folder SET files = $1, bytes = $2, depth = $3, length = $4 WHERE id = $5";
     let sums = params![totals.files, totals.bytes, reach.depth, reach.length, folder];
@@ -237,7 +240,7 @@ fn delete_entry(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The root holds everything, so its totals are the largest.
+/// Refuses a change that would take the totals of the root, which are the largest, above their bound.
 fn check_totals(tx: &mut Tx<'_>, delta: Totals) -> Result<()> {
     let root = totals(tx, &Target::Folder(ROOT))?;
     if root.files + delta.files > TOTAL_MAX || root.bytes + delta.bytes > TOTAL_MAX {
@@ -247,7 +250,7 @@ fn check_totals(tx: &mut Tx<'_>, delta: Totals) -> Result<()> {
     Ok(())
 }
 
-/// Counts a write in each folder of its path, and adds what it changes of their totals.
+/// Counts a write in each folder of its path, and adds `delta` to their totals.
 fn record_change(tx: &mut Tx<'_>, chain: &[i64], delta: Totals) -> Result<()> {
     for folder in chain {
         tx.execute(

@@ -19,52 +19,52 @@ use crate::{
     namespace::{entries::Folders, sql::Tx},
 };
 
-/// What a walk comes to next.
+/// A step of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visit {
-    /// A folder that is met for the first time. What is below it comes next, then its `Leave`.
+    /// A folder that is visited for the first time. The visits below it follow, then its `Leave`.
     Enter(i64),
-    /// A folder in the open one that was met before.
+    /// A sub-folder of the current folder that was visited before.
     Again(i64),
-    /// A folder below which everything was visited. It is the open one until the walk goes on.
+    /// A folder below which everything was visited. It is the current folder until the next call.
     Leave(i64),
 }
 
-/// A folder on the way down.
+/// A folder that was entered and not left yet.
 #[derive(Debug)]
 struct Open {
     id: i64,
     /// Its name in the folder above.
     name: String,
     folders: Folders,
-    /// The folders of the page that was read.
+    /// Sub-folders that were read and not visited yet.
     ready: VecDeque<(String, i64)>,
 }
 
-/// Where a walk stands.
+/// The state of a walk.
 #[derive(Debug)]
 pub struct Walk {
-    /// The folder to begin at, until that is entered.
+    /// The first folder, until it is entered.
     root: Option<i64>,
-    /// The folders of one folder that are read at once.
+    /// The number of sub-folders that are read at once.
     page_rows: usize,
     seen: RoaringTreemap,
     open: Vec<Open>,
-    /// Whether the last open folder is to be closed.
+    /// Whether the last open folder was left, so that the next call removes it.
     is_left: bool,
 }
 
 impl Walk {
-    /// Begins at a folder. Reads at most `page_rows` folders of one at once.
+    /// Begins at a folder. Reads at most `page_rows` sub-folders at once.
     pub fn new(root: i64, page_rows: usize) -> Self {
         let seen = RoaringTreemap::new();
         Self { root: Some(root), page_rows, seen, open: Vec::new(), is_left: false }
     }
 
-    /// Goes on to the next visit; nothing after the last one. Two statements at most.
+    /// Goes to the next visit; `None` after the last one. Runs at most two statements.
     ///
     /// # Errors
-    /// Those of the engine; the walk is of no more use then.
+    /// Those of the engine; the walk cannot be continued then.
     pub fn next(&mut self, tx: &mut Tx<'_>) -> Result<Option<Visit>> {
         if let Some(root) = self.root.take() {
             return Ok(Some(self.meet(String::new(), root)));
@@ -95,18 +95,19 @@ impl Walk {
         Visit::Enter(id)
     }
 
-    /// Whether the last visit was the last one.
+    /// Whether the visit before was the last one.
     pub fn is_over(&self) -> bool {
         self.root.is_none() && self.open.len() <= usize::from(self.is_left)
     }
 
-    /// Where the open folder is, below the one that the walk began at.
+    /// The path of the current folder, relative to the first folder.
     pub fn path(&self) -> StorePath {
         let names = self.open.iter().skip(1).map(|open| &open.name);
         names.fold(StorePath::root(), |path, name| path.child(name))
     }
 
-    /// The folder above the open one, and the name of the open one in it; nothing for the first one.
+    /// The parent of the current folder, and the name of the current folder in it; `None` for the first
+    /// folder.
     pub fn above(&self) -> Option<(i64, &str)> {
         let [.., above, open] = self.open.as_slice() else { return None };
         Some((above.id, &open.name))

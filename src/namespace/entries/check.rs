@@ -1,4 +1,4 @@
-//! Entries beside what they refer to, for the check.
+//! Entries together with their targets, for the check.
 
 use crate::{
     error::Result,
@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// The columns of a [`Checked`], and where they come from.
+/// The columns of [`Checked`] and their tables.
 macro_rules! checked {
     () => {
         "SELECT e.folder, e.folded, e.name, e.child, e.content, e.size,
@@ -18,29 +18,29 @@ macro_rules! checked {
     };
 }
 
-/// An entry, and what is at the end of it.
+/// An entry and what the row of its target says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// The folder that it is in.
+    /// The folder of the entry.
     pub folder: i64,
-    /// Its key there.
+    /// Its key in that folder.
     pub key: Key,
-    /// What it refers to.
+    /// The ids of its target.
     pub link: Link,
-    /// The size that it has itself.
+    /// The size that the entry itself has.
     pub size: i64,
-    /// What the folder says that it refers to; nothing if that is gone.
+    /// The totals and reach in the row of the target folder; `None` if there is no such row.
     pub below: Option<Below>,
-    /// The size and etag of the content that it refers to; nothing if that is gone.
+    /// The size and etag in the row of the target content; `None` if there is no such row.
     pub content: Option<(i64, Option<Digest>)>,
 }
 
-/// What a folder says of what is below it, where it is possible.
+/// The totals and reach in the row of a folder, bounded as [`Row::count`] bounds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Below {
-    /// The files, and their bytes.
+    /// The number of files, and their bytes.
     pub totals: Totals,
-    /// The names of the deepest path.
+    /// The number of names of the deepest path.
     pub depth: i64,
     /// The bytes of the longest path.
     pub length: i64,
@@ -71,8 +71,8 @@ impl Checked {
     }
 }
 
-/// Some entries of all folders, in the order of the table: those after an entry, by its folder and key, at
-/// most `limit`.
+/// A page of the entries of all folders, in the order of folder and key: those after `after`, at most
+/// `limit`.
 ///
 /// # Errors
 /// Those of the engine.
@@ -87,7 +87,7 @@ pub fn scan(tx: &mut Tx<'_>, after: &(i64, Key), limit: i64) -> Result<Vec<Check
     rows.iter().map(Checked::read).collect()
 }
 
-/// One entry by the name that it is filed under, and its own.
+/// The entry of a name under a folded name, which may be the wrong one.
 ///
 /// # Errors
 /// Those of the engine.
@@ -102,22 +102,22 @@ pub fn get_checked(
     row.as_ref().map(Checked::read).transpose()
 }
 
-/// What the entries of a folder come to.
+/// What a folder should say, by its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recount {
-    /// Entries.
+    /// The number of entries.
     pub entries: i64,
-    /// The files in it and below, and their bytes.
+    /// The number of files in the folder and below, and their bytes.
     pub totals: Totals,
-    /// The names of the deepest path.
+    /// The number of names of the deepest path.
     pub depth: i64,
     /// The bytes of the longest path.
     pub length: i64,
-    /// Entries whose folder is gone, so that the totals are short of it.
+    /// The number of entries whose target folder is missing, so that the totals lack its files.
     pub lost: i64,
 }
 
-/// Counts what a folder holds, by its entries and what the folders below say.
+/// Recounts a folder from its entries and from the rows of its sub-folders.
 ///
 /// # Errors
 /// Those of the engine.
@@ -143,8 +143,8 @@ pub fn recount(tx: &mut Tx<'_>, folder: i64) -> Result<Recount> {
     })
 }
 
-/// Files an entry under another name, `right`, unless its own is there already. Returns whether it is
-/// filed there now.
+/// Moves an entry from the folded name `filed` to the folded name `right`, unless there is an entry already.
+/// Returns whether it was moved.
 ///
 /// # Errors
 /// Those of the engine.

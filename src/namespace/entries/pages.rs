@@ -9,17 +9,17 @@ use crate::{
     },
 };
 
-/// Some entries of a folder, in order.
+/// A page of the entries of a folder, in order.
 #[derive(Debug)]
 pub struct Page<T> {
-    /// Their keys, and what was asked of each.
+    /// The keys of the entries, each with what was read of it.
     pub rows: Vec<(Key, T)>,
-    /// The last key, after which the next page begins; nothing if this one is the last.
+    /// The last key, after which the next page begins; `None` if this is the last page.
     pub next: Option<Key>,
 }
 
 impl<T> Page<T> {
-    /// Reads rows that begin with `folded, name`, of a page of `limit` at most.
+    /// Reads rows that begin with `folded, name`, of a page of at most `limit`.
     fn read(rows: &[Row], limit: usize, read: impl Fn(&Row) -> Result<T>) -> Result<Self> {
         let read = |row| Ok((key(row)?, read(row)?));
         let page = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
@@ -28,7 +28,7 @@ impl<T> Page<T> {
     }
 }
 
-/// The ids that an entry has of what it refers to: one of both, unless it is damaged.
+/// The ids in an entry that refer to its target: one of both, unless the entry is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
     /// A folder.
@@ -44,38 +44,38 @@ impl Link {
     }
 }
 
-/// What an entry refers to, and the size of a file.
+/// The target of an entry, and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linked {
-    /// What it refers to.
+    /// The ids of the target.
     pub link: Link,
-    /// In bytes; 0 for a folder.
+    /// The size of a file in bytes; 0 for a folder.
     pub size: i64,
 }
 
-/// The folders of a folder, page by page.
+/// The sub-folders of a folder, page by page.
 #[derive(Debug)]
 pub struct Folders {
     folder: i64,
-    /// The last key that was read; nothing after the last page.
+    /// The last key that was read; `None` after the last page.
     after: Option<Key>,
 }
 
 impl Folders {
-    /// Begins before the first one.
+    /// Begins before the first sub-folder.
     pub fn new(folder: i64) -> Self {
         Self { folder, after: Some(Key::default()) }
     }
 
-    /// Whether all were read.
+    /// Whether all pages were read.
     pub fn is_done(&self) -> bool {
         self.after.is_none()
     }
 
-    /// The next ones, at most `limit`, and their ids.
+    /// The names and ids of the next sub-folders, at most `limit`.
     ///
     /// # Errors
-    /// Those of the engine; it is done then.
+    /// Those of the engine; the iteration has ended then.
     pub fn page(&mut self, tx: &mut Tx<'_>, limit: usize) -> Result<Vec<(Key, i64)>> {
         let Some(after) = self.after.take() else { return Ok(Vec::new()) };
         let sql = "SELECT folded, name, child FROM entry
@@ -88,7 +88,7 @@ impl Folders {
     }
 }
 
-/// Some entries of a folder, damaged ones too: those after `after`, at most `limit`.
+/// A page of the entries of a folder, damaged ones included: those after `after`, at most `limit`.
 ///
 /// # Errors
 /// Those of the engine.
@@ -101,10 +101,10 @@ pub fn links(tx: &mut Tx<'_>, folder: i64, after: &Key, limit: usize) -> Result<
     })
 }
 
-/// Some entries of a folder: those after `after`, at most `limit`.
+/// A page of the entries of a folder: those after `after`, at most `limit`.
 ///
 /// # Errors
-/// `Internal` for one that is neither a folder nor a file; those of the engine.
+/// `Internal` for an entry that is neither a folder nor a file; those of the engine.
 pub fn targets(tx: &mut Tx<'_>, folder: i64, after: &Key, limit: usize) -> Result<Page<Target>> {
     let sql = "SELECT folded, name, child, content, size, version, modified FROM entry
                WHERE folder = $1 AND (folded, name) > ($2, $3)
@@ -126,7 +126,7 @@ impl Listed {
         self.0.text(0)
     }
 
-    /// What it refers to.
+    /// Its target.
     ///
     /// # Errors
     /// `Internal` for a damaged row.
@@ -134,7 +134,7 @@ impl Listed {
         Target::from_row(&self.0, 1)
     }
 
-    /// The totals of a folder.
+    /// The totals of its folder; 0 for a file.
     ///
     /// # Errors
     /// `Internal` for a damaged row.
@@ -146,8 +146,8 @@ impl Listed {
     }
 }
 
-/// Some entries of a folder with the totals of its folders: those from a name on, whether that is there
-/// or not, at most `limit`.
+/// A page of the entries of a folder, with the totals of its sub-folders: those from the name `from` on,
+/// whether that name exists or not, at most `limit`.
 ///
 /// # Errors
 /// Those of the engine.
@@ -160,16 +160,17 @@ pub fn list(tx: &mut Tx<'_>, folder: i64, from: &str, limit: usize) -> Result<Ve
     Ok(rows.into_iter().map(Listed).collect())
 }
 
-/// An entry that was taken out of its folder.
+/// An entry that was removed from its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// What it referred to, for the caller to release.
+    /// Its target, which the caller releases.
     pub link: Link,
     /// The bytes of the file, or of all files below the folder.
     pub bytes: i64,
 }
 
-/// Removes the first entries of a folder, at most `limit`. Fewer than that were the last ones.
+/// Removes the first entries of a folder, at most `limit`. A shorter result means that the folder is empty
+/// now.
 ///
 /// # Errors
 /// Those of the engine.

@@ -1,11 +1,11 @@
-//! Which entries refer to something.
+//! The references of entries to folders and contents.
 
 use crate::{
     error::Result,
     namespace::sql::{Tx, params},
 };
 
-/// The SQL of whether an entry refers to a folder.
+/// The SQL condition that an entry refers to a folder.
 macro_rules! has_folder_ref {
     ($id:literal) => {
         concat!("EXISTS (SELECT 1 FROM entry e WHERE e.child = ", $id, ")")
@@ -13,7 +13,7 @@ macro_rules! has_folder_ref {
 }
 pub(in crate::namespace) use has_folder_ref;
 
-/// The SQL of whether an entry refers to a content.
+/// The SQL condition that an entry refers to a content.
 macro_rules! has_content_ref {
     ($id:literal) => {
         concat!("EXISTS (SELECT 1 FROM entry e WHERE e.content = ", $id, ")")
@@ -21,7 +21,7 @@ macro_rules! has_content_ref {
 }
 pub(in crate::namespace) use has_content_ref;
 
-/// The SQL of whether a folder holds an entry.
+/// The SQL condition that a folder has an entry.
 macro_rules! has_entry {
     ($id:literal) => {
         concat!("EXISTS (SELECT 1 FROM entry e WHERE e.folder = ", $id, ")")
@@ -29,7 +29,7 @@ macro_rules! has_entry {
 }
 pub(in crate::namespace) use has_entry;
 
-/// The SQL of the ids of the folders in which an entry refers to a folder.
+/// The SQL query for the ids of the folders that have an entry for a folder.
 macro_rules! folders_above {
     ($id:literal) => {
         concat!("SELECT e.folder FROM entry e WHERE e.child = ", $id)
@@ -37,7 +37,7 @@ macro_rules! folders_above {
 }
 pub(in crate::namespace) use folders_above;
 
-/// How many entries refer to a folder; from 2 on it is not counted further.
+/// The number of entries that refer to a folder, counted up to 2.
 ///
 /// # Errors
 /// Those of the engine.
@@ -53,7 +53,7 @@ pub fn is_content_used(tx: &mut Tx<'_>, content: i64) -> Result<bool> {
     tx.exists("SELECT 1 FROM entry WHERE content = $1 LIMIT 1", params![content])
 }
 
-/// Entries that refer to a folder: their folders and names, at most `limit`.
+/// The entries that refer to a folder: their folders and names, at most `limit`.
 ///
 /// # Errors
 /// Those of the engine.
@@ -63,7 +63,7 @@ pub fn folder_places(tx: &mut Tx<'_>, folder: i64, limit: usize) -> Result<Vec<(
     places(tx, sql, folder, limit)
 }
 
-/// Entries that refer to a content: their folders and names, at most `limit`.
+/// The entries that refer to a content: their folders and names, at most `limit`.
 ///
 /// # Errors
 /// Those of the engine.

@@ -1,4 +1,4 @@
-//! Building the folders that change.
+//! The second phase of a filtered copy: it builds the new versions of the folders that change.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,29 +20,29 @@ use crate::{
     },
 };
 
-/// Where the building of one folder stands.
+/// The state of one folder that is being built.
 #[derive(Debug)]
 struct Inside {
     from: i64,
     to: i64,
-    /// The first key that is still to do.
+    /// The first key that was not processed yet.
     next: Key,
     skipped: Skipped,
     folders: Folders,
-    /// What comes next of the entries that need a hand, in order: skipped files and their sizes.
+    /// The next special entries that were read, in order: skipped files and their sizes,
     files: VecDeque<(Key, i64)>,
-    /// And folders that change.
+    /// and sub-folders that change.
     children: VecDeque<(Key, i64)>,
-    /// What its own files and the folders that do not change count for.
+    /// The totals of its own files and of the sub-folders that do not change.
     done: Totals,
     left_out: Totals,
 }
 
-/// An entry that needs a hand.
+/// An entry that is not copied as it is.
 enum Special {
     /// A skipped file and its size.
     File(Key, i64),
-    /// A folder that changes.
+    /// A sub-folder that changes.
     Folder(Key, i64),
 }
 
@@ -69,7 +69,7 @@ impl Inside {
         }
     }
 
-    /// Reads on where the next special entry is not known. Returns whether it is.
+    /// Reads more entries if the next special entry is unknown. Returns whether it is known now.
     fn look(
         &mut self,
         tx: &mut Tx<'_>,
@@ -86,7 +86,7 @@ impl Inside {
             && (self.folders.is_done() || !self.children.is_empty()))
     }
 
-    /// The next special entry, where it is known.
+    /// The next special entry; `None` if there are no more.
     fn special(&self) -> Option<Special> {
         let file = self.files.front().map(|(key, size)| Special::File(key.clone(), *size));
         let folder = self.children.front().map(|(key, id)| Special::Folder(key.clone(), *id));
@@ -97,22 +97,22 @@ impl Inside {
     }
 }
 
-/// Builds the folders that change.
+/// The build of the folders that change.
 #[derive(Debug)]
 pub struct Build {
     root: i64,
     skip: SkipFiles,
     changed: HashMap<i64, Changed>,
-    /// Those that are still to build, the next one last: parents before their children.
+    /// The folders that remain to be built, the next one last: parents before their children.
     order: Vec<i64>,
     inside: Option<Inside>,
 }
 
-/// The pins that a filtered copy has: the source, and what it builds.
+/// The pins of a filtered copy: on the source and on the new root.
 pub const BUILD_PINS: usize = 2;
 
 impl Build {
-    /// Begins with the folders that change, in an order in which the deeper ones come first.
+    /// Begins with the folders that change. In `order`, children come before their parents.
     pub(super) fn new(
         root: i64,
         skip: SkipFiles,
@@ -125,7 +125,7 @@ impl Build {
         Self { root, skip, changed, order, inside: None }
     }
 
-    /// Goes on for one bounded transaction. Returns the root of what was built when it is done.
+    /// Continues for one bounded transaction. Returns the new root once everything is built.
     ///
     /// # Errors
     /// `Cancelled` if a pin is gone.
@@ -160,7 +160,8 @@ impl Build {
         self.changed.get(&from)?.made
     }
 
-    /// The next folder to fill. One that no copy of its parents refers to was dropped with them.
+    /// The next folder to fill. A folder without a new version is passed over: no parent that was built
+    /// refers to it.
     fn enter(&mut self) -> Option<Inside> {
         while let Some(from) = self.order.pop() {
             if let Some(Changed { made: Some(to), after, .. }) = self.changed.get(&from) {
@@ -178,9 +179,9 @@ impl Build {
         Ok(to)
     }
 
-    /// Copies the entries of a folder: the runs between special entries as they are, at most
-    /// [`FILTER_STEP_ROWS`] at once; the special ones one by one. Returns where it stands, and whether
-    /// that is the end; it is not where its time is up.
+    /// Copies the entries of a folder: the ranges between special entries as they are, at most
+    /// [`FILTER_STEP_ROWS`] at once; the special entries one by one. Returns the state, and whether the
+    /// folder is complete; it is not if the time of the step is up.
     fn fill(
         &mut self,
         tx: &mut Tx<'_>,
@@ -206,8 +207,8 @@ impl Build {
         }
     }
 
-    /// Leaves out a skipped file, and refers to the new folder of one that changes, unless nothing is left
-    /// of it.
+    /// Processes a special entry: leaves out a skipped file; gives a sub-folder that changes an entry for its
+    /// new version, unless the new version would be empty.
     fn pass(&mut self, tx: &mut Tx<'_>, inside: &mut Inside, special: Special) -> Result<()> {
         let key = match special {
             Special::File(key, bytes) => {
@@ -238,7 +239,7 @@ impl Build {
         Ok(())
     }
 
-    /// Counts a finished folder, as often as it occurs.
+    /// Adds a complete folder to the progress, as often as it occurs.
     fn count(&self, inside: &Inside, progress: &mut Progress) {
         let occurs = self.changed.get(&inside.from).map_or(0, |changed| changed.times);
         let done = times(inside.done, occurs);

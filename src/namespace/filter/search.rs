@@ -1,4 +1,4 @@
-//! Finding the folders that change.
+//! The first phase of a filtered copy: the search for the folders that change.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,11 +17,11 @@ use crate::{
     },
 };
 
-/// A folder on the way down.
+/// A folder that the walk has entered and not left yet.
 #[derive(Debug)]
 struct Open {
     skipped: Skipped,
-    /// What is skipped in it and below, as far as it is known.
+    /// The totals of the skipped files found so far in it and below.
     less: Totals,
     is_changed: bool,
 }
@@ -33,23 +33,23 @@ impl Open {
     }
 }
 
-/// Finds the folders that change.
+/// The search for the folders that change.
 #[derive(Debug)]
 pub struct Search {
     root: i64,
     skip: SkipFiles,
-    /// Folded names by which a file is left out.
+    /// The folded names that have matched a file so far.
     matched: HashSet<String>,
     walk: Walk,
     changed: HashMap<i64, Changed>,
-    /// The changed folders, the deeper ones first.
+    /// The folders that change; children come before their parents.
     order: Vec<i64>,
-    /// The open folders of the walk.
+    /// The open folders of the walk, from the root down.
     path: Vec<Open>,
 }
 
 impl Search {
-    /// Begins below a folder that is pinned.
+    /// Begins at a folder, which must be pinned.
     pub fn new(root: i64, skip: SkipFiles) -> Self {
         Self {
             root,
@@ -62,7 +62,7 @@ impl Search {
         }
     }
 
-    /// Goes on for about [`STEP`]. Returns whether it is done.
+    /// Continues for about [`STEP`]. Returns whether the search is done.
     ///
     /// # Errors
     /// Those of the engine.
@@ -85,7 +85,7 @@ impl Search {
         Ok(self.walk.is_over())
     }
 
-    /// Goes on to the next folder; of one that was looked at it is known what changes.
+    /// Goes to the next visit of the walk. For a folder that was visited before, the result is known.
     fn visit(&mut self, tx: &mut Tx<'_>) -> Result<()> {
         match self.walk.next(tx)? {
             Some(Visit::Enter(id)) => self.path.push(Open {
@@ -110,7 +110,7 @@ impl Search {
         Ok(())
     }
 
-    /// Remembers a folder that changes, all of which is known.
+    /// Records a folder that changes, below which everything was searched.
     fn close(&mut self, tx: &mut Tx<'_>, id: i64, less: Totals) -> Result<()> {
         let before = tree::totals(tx, &Target::Folder(id))?;
         let after = subtract(before, less);
@@ -122,15 +122,15 @@ impl Search {
         Ok(())
     }
 
-    /// The names by which no file is left out, when it is done.
+    /// The names of the skip list that have matched no file. Complete once the search is done.
     pub fn unmatched(&self) -> Vec<String> {
         self.skip.unmatched(|name| self.matched.contains(name))
     }
 
-    /// What to build; `None` where nothing is skipped.
+    /// The build that follows the search; `None` if no file is skipped.
     ///
     /// # Errors
-    /// `FileNotFound` if nothing is left to copy.
+    /// `FileNotFound` if every file is skipped.
     pub fn plan(self) -> Result<Option<Build>> {
         let Some(root) = self.changed.get(&self.root) else { return Ok(None) };
         if root.after.files == 0 {

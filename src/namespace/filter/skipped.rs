@@ -10,19 +10,18 @@ use crate::{
     },
 };
 
-/// The skipped files of a folder. Each look-up begins at the next name of the list and passes a page of
-/// entries, so there are no more of them than names, nor than pages.
+/// The skipped files of a folder. Each query begins at the next name of the list and reads a page of entries,
+/// so there are at most as many queries as names in the list, and as pages of the folder.
 #[derive(Debug)]
 pub(super) struct Skipped {
     folder: i64,
     keeps_mark: bool,
-    /// After which key the next page begins; nothing after the last one.
+    /// The key after which the next page begins; `None` after the last page.
     after: Option<Key>,
 }
 
 impl Skipped {
-    /// Begins in a folder. Whether its mark always goes along, as that of the source itself does, is for
-    /// the caller to say.
+    /// Begins in a folder. With `keeps_mark` its mark file is not skipped, as for the source itself.
     pub(super) fn new(folder: i64, keeps_mark: bool) -> Self {
         Self { folder, keeps_mark, after: Some(Key::default()) }
     }
@@ -31,7 +30,7 @@ impl Skipped {
         self.after.is_none()
     }
 
-    /// Some more of them, and their sizes: what one look-up finds.
+    /// The files that the next query finds, with their sizes.
     pub(super) fn page(&mut self, tx: &mut Tx<'_>, skip: &SkipFiles) -> Result<Vec<(Key, i64)>> {
         let Some(after) = self.after.take() else { return Ok(Vec::new()) };
         let Some(name) = skip.first_from(&after.0) else { return Ok(Vec::new()) };

@@ -1,4 +1,5 @@
-//! What a filter reads, counted: it depends neither on how long the list is nor on how large a folder.
+//! Tests of how much a filter reads: the number of queries depends neither on the length of the list alone
+//! nor on the size of a folder alone.
 
 use super::*;
 use crate::{
@@ -27,7 +28,7 @@ fn a_list_costs_no_look_up_of_each_name_in_each_folder() {
     });
     let (search, counts) = search(&mut store, root, &names(300));
     assert!(search.plan().unwrap().is_none());
-    // One for the files and one for the folders of each, and some pages of the root.
+    // One query for the files and one for the sub-folders of each folder, and some pages of the root.
     assert!(counts.statements < 2 * 300 + 50, "{counts:?}");
     assert!(counts.rows_at_once <= FILTER_PAGE_ROWS, "{counts:?}");
 }
@@ -57,7 +58,7 @@ fn what_changes_is_built_in_pages() {
         tree::set_sums(tx, root, totals, Reach::default())?;
         Ok(root)
     });
-    // All but one, the last one and some before.
+    // All files but the first are skipped.
     let skip: Vec<String> = files[1..].to_vec();
     let (search, counts) = search(&mut store, root, &skip);
     assert!(counts.rows_at_once <= FILTER_PAGE_ROWS, "{counts:?}");

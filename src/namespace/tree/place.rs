@@ -1,4 +1,4 @@
-//! Whether something can be put at a path, and what it would replace there.
+//! Whether a target may be put at a path, and what it would replace.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -11,10 +11,10 @@ use crate::{
     },
 };
 
-/// Looks up a path that is to be written.
+/// Looks up a path that is about to be written.
 ///
 /// # Errors
-/// `AlreadyExists` if it has a file where a folder is needed.
+/// `AlreadyExists` if a parent of the path is a file.
 pub fn look(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<Option<Target>> {
     let mut target = Target::Folder(ROOT);
     for (depth, name) in path.names().enumerate() {
@@ -35,10 +35,10 @@ pub fn look(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<Op
     Ok(Some(target))
 }
 
-/// Refuses a path where a file can only be in place of what it may not replace.
+/// Refuses a file at a path where it would replace something that `replaces` does not allow.
 ///
 /// # Errors
-/// `AlreadyExists` if it is a folder, or has a file where a folder is needed.
+/// `AlreadyExists` if the path is a folder, or a parent of it is a file.
 pub fn check_file_fits(tx: &mut Tx<'_>, path: &StorePath, replaces: Replaces) -> Result<()> {
     if replaces == Replaces::Anything {
         return Ok(());
@@ -67,7 +67,7 @@ fn other_kind(path: &StorePath, message: &str, field: &'static str) -> Error {
     Error::new(Kind::AlreadyExists, message).field(field).with("path", path.as_str())
 }
 
-/// Refuses to put a target at a path where something of the other kind is.
+/// Refuses to put a target at a path where a target of the other kind is.
 ///
 /// # Errors
 /// `AlreadyExists` for a file onto a folder, for a folder onto a file, and below a file.

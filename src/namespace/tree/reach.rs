@@ -1,11 +1,10 @@
-//! How far paths reach below a folder: what keeps copies of copies from making paths that nobody can
-//! name.
+//! Reach: the depth and length of the longest paths below a folder. It keeps copies of copies from making
+//! paths that are too long to be named.
 //!
-//! A folder knows the depth and the length of the farthest path that ever was below it. A write raises
-//! them along its path; a removal lets them be, since it would have to look for what is the farthest
-//! now. Before they make a copy fail they are counted anew, in folders of up to
-//! [`REACH_FILES_MAX`] files: a larger one that once held paths of about the longest kind counts as if
-//! it still did.
+//! A folder stores an upper bound of the depth and length of the paths below it. A write raises the bound
+//! along its path. A removal does not lower it, since that would need a search for the longest remaining
+//! path. Before a bound makes a copy fail, it is counted anew, in folders of up to [`REACH_FILES_MAX`] files;
+//! in a larger folder, removed long paths still count.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -18,39 +17,39 @@ use crate::{
     },
 };
 
-/// How far paths reach below a folder, at most. Nothing is below a file.
+/// The reach of a folder: upper bounds of the paths below it. Both are 0 for a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// The names of the deepest path.
+    /// The number of names of the deepest path.
     pub depth: i64,
-    /// The bytes of the longest path, with the separators between its names.
+    /// The bytes of the longest path, including the separators between its names.
     pub length: i64,
 }
 
 impl Reach {
-    /// That of a folder in which a name leads on.
+    /// The reach of a folder that has this one under `name`.
     #[must_use]
     pub fn under(self, name: &str) -> Self {
         let below = if self.length > 0 { self.length + 1 } else { 0 };
         Self { depth: self.depth + 1, length: name.len() as i64 + below }
     }
 
-    /// The farther of both ways.
+    /// The maximum of both.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self { depth: self.depth.max(other.depth), length: self.length.max(other.length) }
     }
 }
 
-/// How far paths reach below a target.
+/// The stored reach of a target.
 pub fn below(tx: &mut Tx<'_>, target: &Target) -> Result<Reach> {
     let Target::Folder(id) = target else { return Ok(Reach::default()) };
     let row = tx.one("SELECT depth, length FROM folder WHERE id = $1", params![*id])?;
     Ok(Reach { depth: row.count(0)?, length: row.count(1)? })
 }
 
-/// Refuses a target below which paths would be deeper or longer than a path may be: nobody could name
-/// what is there. Returns how far they reach below it.
+/// Refuses a target at a path if paths below it would be deeper or longer than a path may be, so that no
+/// request could name them. Returns the reach of the target.
 ///
 /// # Errors
 /// `PathTooLong`.
@@ -79,7 +78,7 @@ pub fn check(
     Err(Error::new(Kind::PathTooLong, message).field(field).with("path", path.as_str()))
 }
 
-/// Counts the reach of a folder anew, unless that would take long.
+/// Counts the reach of a folder anew, unless it has too many files for that.
 fn count(tx: &mut Tx<'_>, target: &Target, known: Reach) -> Result<Reach> {
     let Target::Folder(folder) = target else { return Ok(known) };
     let totals = tree::totals(tx, target)?;
@@ -92,7 +91,7 @@ fn count(tx: &mut Tx<'_>, target: &Target, known: Reach) -> Result<Reach> {
     Ok(counted)
 }
 
-/// Raises the reach of the folders of a path to what is at its end and below.
+/// Raises the reach of the folders of a path. `below` is the reach of the target at its end.
 pub fn raise(tx: &mut Tx<'_>, path: &StorePath, chain: &[i64], below: Reach) -> Result<()> {
     let mut reach = below;
     for (folder, name) in chain.iter().rev().zip(path.names().rev()) {

@@ -1,4 +1,4 @@
-//! What a walk visits, and how much it reads at once.
+//! Tests of what a walk visits, and how many rows it reads at once.
 
 use super::*;
 use crate::namespace::{
@@ -8,7 +8,7 @@ use crate::namespace::{
     tree::Target,
 };
 
-/// All visits of a walk, and where the open folder was at each.
+/// All visits of a walk, each with the path of the current folder.
 fn visits(store: &mut Metered, root: i64, rows: usize) -> (Vec<(Visit, String)>, Counts) {
     let mut walk = Walk::new(root, rows);
     let mut visits = Vec::new();
@@ -71,7 +71,7 @@ fn a_wide_folder_is_read_in_pages() {
     let (visits, counts) = visits(&mut store, root, 16);
     assert_eq!(visits.len(), 2 + 2 + 99);
     assert!(counts.rows_at_once <= 16, "{counts:?}");
-    // Seven pages of the root, and one of what is below it.
+    // Seven pages of the root, and one of the folder below.
     assert!(counts.statements <= 7 + 1, "{counts:?}");
 }
 
@@ -95,7 +95,7 @@ fn the_files_of_a_folder_count_as_often_as_it_occurs_and_are_read_in_pages() {
         Ok(is_over.then_some(()))
     });
     assert!(counts.rows_at_once <= PAGE, "{counts:?}");
-    // Two pages of the root and of what is below it, and one of the other folder, in each of both passes.
+    // In each of both passes: two pages of the root, two of `below`, one of `twice`.
     assert!(counts.statements <= 2 * 5, "{counts:?}");
     let times = |path: &str| {
         let all: Vec<i64> =
