@@ -1,9 +1,10 @@
-//! Contents of long lists of parts, which are built in steps.
+//! Contents with long lists of parts, which are built in steps.
 //!
-//! The content that has the list may be there already. It is compared, and what is damaged of it written
-//! anew; else a new one is filled that has no etag, so that nobody finds it. Either is pinned by whoever
-//! builds it, and what the list comes from holds the parts until the list refers to them. The last
-//! transaction gives the content its etag and a path. One that is dropped half-way is garbage like any other.
+//! If a content with the same list exists, its list is compared, and damaged parts of it are rewritten.
+//! Otherwise a new content is filled; it has no etag, so no upload finds it. In both cases the builder pins
+//! the content, and the source of the list (pins or chunks) keeps the parts until the content refers to them.
+//! The last transaction sets the etag and makes the entry. A content that is abandoned before that is
+//! reclaimed like other garbage.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -17,35 +18,36 @@ use crate::{
     },
 };
 
-/// A list of parts whose content can be made visible.
+/// The content of a list of parts, ready to be made visible once the whole list is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assembled {
-    /// The content that has the list.
+    /// The id of the content.
     pub content: i64,
     etag: Digest,
     size: i64,
-    /// Whether it has no etag yet.
+    /// Whether the content was new and so has no etag yet.
     is_new: bool,
 }
 
-/// How far a list has been gone through.
+/// A position in a list of parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// Parts that are behind it.
+    /// The number of parts before the position.
     pub parts: usize,
-    /// Where the next one begins in the file.
+    /// The offset of the next part in the file.
     pub start: i64,
 }
 
 impl Cursor {
-    /// Goes on behind a page of parts.
+    /// Advances past a page of parts.
     pub fn pass(&mut self, page: &[ListedPart]) {
         self.parts += page.len();
         self.start = page.iter().fold(self.start, |end, (_, size, _)| end.saturating_add(*size));
     }
 }
 
-/// Pins the content that has a list, or makes a new one without parts. What was there is to be compared.
+/// Pins the content of a list, or makes a new one without parts. Returns it, and whether its list exists and
+/// must be compared.
 ///
 /// # Errors
 /// Those of the engine.
@@ -63,7 +65,8 @@ pub fn begin(tx: &mut Tx<'_>, owner: &Owner, list: &Summary) -> Result<(Assemble
     Ok((Assembled { content, etag, size: list.size, is_new }, !is_new))
 }
 
-/// Whether a content has these parts from a place on; none of them: whether it ends there.
+/// Whether the list of a content continues with these parts at a position. For an empty page: whether the
+/// list ends there.
 ///
 /// # Errors
 /// Those of the engine.
@@ -79,10 +82,10 @@ pub fn has(tx: &mut Tx<'_>, content: i64, at: Cursor, page: &[ListedPart]) -> Re
     Ok(is_same)
 }
 
-/// Writes some parts into a content that the owner builds, in place of what is there.
+/// Writes a page of parts into a content that the owner builds, in place of the parts in that range.
 ///
 /// # Errors
-/// `Cancelled` if the owner does not hold it any more.
+/// `Cancelled` if the owner no longer has its pin on the content.
 pub fn write(
     tx: &mut Tx<'_>,
     owner: &Owner,
@@ -96,7 +99,7 @@ pub fn write(
     let old = if assembled.is_new {
         Vec::new()
     } else {
-        // Behind the last part there is nothing.
+        // The last page also replaces everything after the end of the file.
         let end = if end.start >= assembled.size { i64::MAX } else { end.start };
         let sql = "DELETE FROM content_part WHERE content = $1 AND start >= $2 AND start < $3
                    RETURNING part";
@@ -109,11 +112,11 @@ pub fn write(
     Ok(())
 }
 
-/// Makes a file of a list that is written as a whole visible, where it is known that it may be at its path,
-/// and drops the pin. Returns it, and how many files it replaces.
+/// Makes a file of a list that is written completely, and drops the owner's pin. The caller has checked that
+/// the file fits at its path. Returns the file, and how many files it replaces.
 ///
 /// # Errors
-/// `Cancelled` if the owner does not hold the content any more; `AlreadyExists` as
+/// `Cancelled` if the owner no longer has its pin on the content; `AlreadyExists` as
 /// [`put_content`](content::put_content).
 pub fn put(
     tx: &mut Tx<'_>,
@@ -131,11 +134,11 @@ pub fn put(
     Ok(put)
 }
 
-/// The same as [`content::put_file`], which it is unless the list of the file is written as a whole.
+/// Makes a file visible: from its written list if there is one, else with [`content::put_file`].
 ///
 /// # Errors
-/// Those of [`put`]; `AlreadyExists` onto a folder or below a file, unless it may replace them; `Busy` if a
-/// part that was thought to be stored is gone.
+/// Those of [`put`]; `AlreadyExists` if the path is a folder or below a file, unless the file may replace
+/// those; `Busy` if a part that the caller believed to be stored is gone.
 pub fn put_file(
     tx: &mut Tx<'_>,
     owner: &Owner,
@@ -148,11 +151,12 @@ pub fn put_file(
     put(tx, owner, at, list, new.digest.as_ref())
 }
 
-/// The content that has the list from now on.
+/// Sets the etag of the content. Returns the content with that etag, which is another one if that was stored
+/// first.
 fn adopt(tx: &mut Tx<'_>, assembled: &Assembled, digest: Option<&Digest>) -> Result<i64> {
     let (etag, size) = (&assembled.etag, assembled.size);
     if assembled.is_new {
-        // Another one may have come first.
+        // Another content with the same list may have been stored meanwhile.
         if let Some(row) = tx.first("SELECT id FROM content WHERE etag = $1", params![etag])? {
             return row.int(0);
         }

@@ -1,11 +1,13 @@
-//! The snapshot of a backup, and the walk over all that it holds.
+//! The snapshot of a backup, and the walk over everything in it.
 //!
-//! A snapshot is a clone of the root that is pinned: writers clone what they change below it, so
-//! everything that it leads to stays as it is, and is read afterwards in pages of a snapshot of the
-//! database each. But for that clone no transaction lasts longer for a larger store.
+//! A snapshot is a pinned clone of the root. Writers clone the folders that they change below it, so
+//! everything that the snapshot refers to stays unchanged. It is read afterwards in pages, each in a read
+//! transaction of its own. So no transaction takes longer for a larger store, except the clone of the root.
 //!
-//! The walk visits every distinct folder, content and part once, children before parents, and
-//! remembers their numbers: that is its memory. A folder with many entries is read in pages.
+//! The walk visits every distinct folder, content and part once, children before parents. Folders with many
+//! entries are read in pages.
+//!
+//! **Memory.** The numbers of all visited folders, contents and parts.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,7 +32,7 @@ use crate::{
     },
 };
 
-/// Takes a snapshot and pins it. Returns its folder and what it shows.
+/// Takes a snapshot and pins it. Returns its folder and its description.
 ///
 /// # Errors
 /// Those of the engine.
@@ -43,7 +45,7 @@ pub fn take(tx: &mut Tx<'_>, owner: &Owner) -> Result<(i64, Taken)> {
     Ok((folder, Taken { at: tx.now()?, version, totals }))
 }
 
-/// About how many contents, and bytes of parts, a backup has: all that there are.
+/// An estimate of the contents and the bytes of parts in a backup: those of the whole store.
 ///
 /// # Errors
 /// Those of the engine.
@@ -53,16 +55,16 @@ pub fn expected(tx: &mut Tx<'_>) -> Result<Totals> {
     Ok(Totals { files: sums.of(Counted::Contents).count, bytes })
 }
 
-/// What a step of the walk has found.
+/// The result of a step of the walk.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// New parts, at most [`BACKUP_PAGE_ROWS`], each with the path of a file that it is part of.
+    /// New parts, at most [`BACKUP_PAGE_ROWS`], each with the path of a file that contains it.
     pub parts: Vec<(StorePath, PartRow)>,
-    /// What comes after them.
+    /// The records that follow these parts in the stream.
     pub records: Vec<BackupRecord>,
 }
 
-/// A folder whose entries are read, all folders below which are numbered.
+/// A folder whose entries are being read. All folders below it have their numbers.
 #[derive(Debug)]
 struct Inside {
     id: i64,
@@ -70,12 +72,12 @@ struct Inside {
     /// The last key that was read; nothing after the last page.
     after: Option<Key>,
     rows: VecDeque<(String, Target)>,
-    /// How far the parts of the first row's content are listed.
+    /// The offset up to which the parts of the first row's content were listed.
     listed: i64,
     done: Vec<BackupEntry>,
 }
 
-/// Where the walk stands.
+/// The state of the walk, with the numbers of all visited folders, contents and parts by their ids.
 #[derive(Debug)]
 pub struct Walk {
     below: walk::Walk,
@@ -86,7 +88,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Begins at a folder that is pinned.
+    /// Begins at a folder, which must be pinned.
     pub fn new(root: i64) -> Self {
         Self {
             below: walk::Walk::new(root, BACKUP_PAGE_ROWS),
@@ -101,10 +103,10 @@ impl Walk {
         self.inside.is_none() && self.below.is_over()
     }
 
-    /// Goes on for about [`STEP`] or [`BACKUP_PAGE_ROWS`] parts. `None`: it is over.
+    /// Continues for about [`STEP`] or [`BACKUP_PAGE_ROWS`] parts. `None`: the walk has ended.
     ///
     /// # Errors
-    /// `Corrupt`, naming a path, where something is missing; those of the engine.
+    /// `Corrupt`, with a path, if a row is missing; those of the engine.
     pub fn step(&mut self, tx: &mut Tx<'_>) -> Result<Option<Batch>> {
         let started = Instant::now();
         let mut batch = Batch::default();
@@ -128,7 +130,7 @@ impl Walk {
         Ok(Some(batch))
     }
 
-    /// Goes on with the entries of a folder. Returns whether it is done.
+    /// Processes the next entry of a folder, or reads its next page. Returns whether the folder is complete.
     fn entries(&mut self, tx: &mut Tx<'_>, inside: &mut Inside, batch: &mut Batch) -> Result<bool> {
         let Some((name, target)) = inside.rows.pop_front() else {
             if !inside.done.is_empty() {
@@ -161,7 +163,7 @@ impl Walk {
         Ok(false)
     }
 
-    /// The number of the content of a file; `None` while more of its parts are to be listed.
+    /// The number of the content of a file; `None` while more of its parts must be listed.
     fn content(
         &mut self,
         tx: &mut Tx<'_>,
@@ -193,7 +195,7 @@ impl Walk {
                 *listed += row.size;
                 numbers.push(number);
             }
-            // A batch that is full does not come here, so a break comes after a number.
+            // The caller never passes a full batch, so there is a number before each break.
             if numbers.is_empty() {
                 return Err(corrupt(path));
             }

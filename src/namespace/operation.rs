@@ -1,13 +1,13 @@
-//! The rows of operations: copies and other long work, and the audit trail.
+//! The rows of operations, for copies and other long work; they are also the audit trail.
 //!
-//! **Invariant:** an operation leaves the state *running* once. Cancel, failure and the final
-//! transaction all change the row only where it is still running, so exactly one wins. What failed or
-//! was cancelled can run again under its id, in a row of its own: a run is known by the row's `seq`, and
-//! an earlier run that has not noticed its end cannot touch a later one.
+//! **Invariant:** an operation leaves the state *running* once. A cancel, a failure and the final transaction
+//! change the row only while its state is *running*, so exactly one of them succeeds. An operation that
+//! failed or was cancelled can run again under the same id, in a new row. A run is identified by the `seq` of
+//! its row, so an earlier run that has not noticed its end cannot change a later one.
 //!
-//! Each change of a state takes the next number of the store, in the transaction that makes it, so numbers
-//! rise by one in the order of commits. Whoever knows one can ask for what came after it, and sees by a gap
-//! that something is missing.
+//! Each change of a state takes the next number of the store, in the same transaction. So the numbers rise by
+//! one in the order of commits. A client that knows a number can ask for the later changes, and sees from a
+//! gap that one is missing.
 
 mod pages;
 
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// A statement that reads the columns which [`from_row`] takes, and then others.
+/// A statement that selects the columns which [`from_row`] reads, and others after them.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -42,12 +42,12 @@ macro_rules! select {
 
 use select;
 
-/// How many columns [`from_row`] takes.
+/// The number of columns that [`from_row`] reads.
 const COLUMNS: usize = 20;
 
-/// What an operation of a page costs beside its texts: the other fields of its message.
+/// The bytes of an operation on a page beside its texts: the other fields of its message.
 const OPERATION_OVERHEAD_BYTES: usize = 512;
-/// What a name of its skip list costs beside its text.
+/// The bytes of a name of its skip list beside the text of the name.
 const NAME_OVERHEAD_BYTES: usize = 4;
 
 fn kind_number(kind: OperationKind) -> i64 {
@@ -67,7 +67,7 @@ fn state_number(state: OperationState) -> i64 {
     }
 }
 
-/// Reads the columns of a row of `operation`, but for `seq`, `owner` and `fingerprint`.
+/// Reads the columns of a row of `operation`, except `seq`, `owner` and `fingerprint`.
 fn from_row(row: &Row) -> Result<Operation> {
     let path = |column| -> Result<StorePath> {
         let mut path = StorePath::root();
@@ -114,7 +114,7 @@ fn from_row(row: &Row) -> Result<Operation> {
     })
 }
 
-/// The column of a list of names, none of which has a control character: each with the end of a line.
+/// Encodes names as one column: each name is followed by a newline, as no name has a control character.
 fn names_column(names: &[String]) -> String {
     names.iter().flat_map(|name| [name, "\n"]).collect()
 }
@@ -128,11 +128,11 @@ fn names(column: &str) -> Vec<String> {
 pub struct Found {
     /// The operation.
     pub operation: Operation,
-    /// The digest of its request.
+    /// The digest of the request.
     pub fingerprint: Digest,
-    /// Which run it is.
+    /// The number of the run: the `seq` of the row.
     pub run: i64,
-    /// The server that runs it, or ran it.
+    /// The run of the server that runs or ran the operation.
     pub owner: String,
 }
 
@@ -159,15 +159,16 @@ pub fn get(tx: &mut Tx<'_>, id: OperationId) -> Result<Operation> {
     find(tx, id)?.map(|found| found.operation).ok_or_else(|| unknown(id))
 }
 
-/// The error for an id that no operation has, or no longer.
+/// The error for an id that no operation has, or has any longer.
 pub fn unknown(id: OperationId) -> Error {
     let message = format!("no operation has the id {id}; it may have expired");
     Error::new(Kind::OperationNotFound, message).field("id").with("id", id.to_string())
 }
 
-/// Judges a request by the row of its id. Returns the operation of the same request that has succeeded, or
-/// runs on another server; one that failed or was cancelled runs again. The caller is the only one on
-/// `server` that runs this id: a row that says so is what a lost verdict left, and is dropped.
+/// Compares a request with the row of its id. Returns an operation of the same request that has succeeded, or
+/// that runs on another server. The row of an operation that failed or was cancelled is deleted, so that it
+/// runs again. The caller must be the only task of `server` with this id. So a row that is running on
+/// `server` is left from a commit whose outcome was unknown; that row and its pins are deleted as well.
 ///
 /// # Errors
 /// `WriteConflict` if the id was used with other arguments.
@@ -205,7 +206,7 @@ pub fn conflict(id: OperationId) -> Error {
         .with("operation_id", id.to_string())
 }
 
-/// Who holds the pins of a run.
+/// The owner of the pins of a run.
 pub fn owner(run: i64, server: &str) -> Owner {
     Owner { id: owner_id(run), server: server.to_owned() }
 }
@@ -214,7 +215,7 @@ fn owner_id(run: i64) -> String {
     format!("operation {run}")
 }
 
-/// Writes the row of an operation, and gives it the number of this change. Returns which run it is.
+/// Inserts the row of an operation, and sets the number of this change. Returns the number of the run.
 pub fn insert(
     tx: &mut Tx<'_>,
     operation: &mut Operation,
@@ -264,7 +265,7 @@ fn error_columns(error: Option<&OperationError>) -> (Option<&str>, Option<&str>)
     (error.map(|error| error.kind.reason()), error.map(|error| error.message.as_str()))
 }
 
-/// Ends a run of an operation. `false`: it had ended, and nothing is changed.
+/// Ends a run of an operation. `false`: it had ended already, and nothing is changed.
 pub fn finish(
     tx: &mut Tx<'_>,
     run: i64,
@@ -294,17 +295,18 @@ pub fn finish(
             run,
         ],
     )?;
-    // A number is taken only where something has changed: there are no gaps.
+    // A number is taken only if the row has changed, so that there are no gaps.
     if changed == 1 {
         schema::next_change(tx)?;
     }
     Ok(changed == 1)
 }
 
-/// Cancels an operation that no task of this server runs, and drops its pins. Returns what became of it.
+/// Cancels an operation that no task of this server runs, and drops its pins. Returns the cancelled
+/// operation.
 ///
 /// # Errors
-/// `Finished` if it has ended, `OperationNotFound`.
+/// `Finished` if the operation has ended already, `OperationNotFound`.
 pub fn cancel(tx: &mut Tx<'_>, id: OperationId, error: &OperationError) -> Result<Operation> {
     let Found { operation, run, .. } = find(tx, id)?.ok_or_else(|| unknown(id))?;
     if !finish(tx, run, OperationState::Cancelled, &operation.progress, Some(error))? {
@@ -320,7 +322,8 @@ pub fn finished(id: OperationId) -> Error {
     Error::new(Kind::Finished, message).field("id").with("id", id.to_string())
 }
 
-/// Fails the operations that other instances left running. Called at start.
+/// Fails the operations that earlier runs of the server left running. Called by the start. Returns their
+/// number.
 pub fn fail_others(tx: &mut Tx<'_>, server: &str, error: &OperationError) -> Result<u64> {
     let sql = select!("seq FROM operation WHERE state = 1 AND owner <> $1");
     let rows = tx.all(sql, params![server])?;
@@ -331,7 +334,8 @@ pub fn fail_others(tx: &mut Tx<'_>, server: &str, error: &OperationError) -> Res
     Ok(rows.len() as u64)
 }
 
-/// Drops some rows of operations that ended before `life` ago. Returns whether more are due.
+/// Deletes one step of rows of operations that ended at least `life` microseconds ago. Returns whether there
+/// may be more.
 pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
     let before = tx.now()?.saturating_sub(life);
     let dropped = tx.all(

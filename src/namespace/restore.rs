@@ -1,4 +1,4 @@
-//! The building of a restored store, which is unreachable until its last transaction.
+//! The building of a restored store, which no path leads to until its last transaction.
 //!
 //! The parts, contents and folders of a backup are numbered in the order of the stream, and refer only to
 //! earlier numbers. The transaction that adds one of them pins it; the transaction that first references it turns
@@ -31,37 +31,37 @@ use crate::{
     },
 };
 
-/// What comes next.
+/// The next item of a backup.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// A part; its object, if it has one, is durable. One that was stored is pinned by the owner.
+    /// A part. Its object, if it has one, is durable. A part that was stored already is pinned by the owner.
     Part(Part),
     /// A list, a content, entries or a folder.
     Record(BackupRecord),
 }
 
-/// A part or content that was made.
+/// A part or content of the backup that has its row.
 #[derive(Clone, Copy, Debug)]
 struct Made {
     id: i64,
     size: i64,
     digest: Option<Digest>,
-    /// Whether its own pin holds it.
+    /// Whether its own pin still holds it.
     is_pinned: bool,
 }
 
-/// A folder that was made, or is being filled.
+/// A folder of the backup that is complete or being filled.
 #[derive(Clone, Debug)]
 struct Folder {
     id: i64,
     totals: Totals,
     reach: Reach,
     is_pinned: bool,
-    /// The last key in it.
+    /// The key of its last entry.
     last: (String, String),
 }
 
-/// What is built so far.
+/// The state of a restore.
 #[derive(Debug)]
 pub struct Build {
     owner: Owner,
@@ -69,15 +69,15 @@ pub struct Build {
     parts: Vec<Made>,
     contents: Vec<Made>,
     folders: Vec<Folder>,
-    /// The parts of the content that comes next.
+    /// The list of parts of the next content.
     list: List,
-    /// The folder that comes next.
+    /// The folder that is being filled, if its record has not come yet.
     open: Option<Folder>,
-    /// How many things their own pin holds.
+    /// How many items are held by a pin of their own.
     pinned: usize,
 }
 
-/// Refuses a store that holds something.
+/// Refuses a store that has entries.
 ///
 /// # Errors
 /// `AlreadyExists`.
@@ -98,7 +98,7 @@ pub fn damaged(why: &str) -> Error {
 }
 
 impl Build {
-    /// Begins with nothing.
+    /// Begins with no items.
     pub fn new(owner: Owner, taken: Taken) -> Self {
         Self {
             owner,
@@ -112,11 +112,11 @@ impl Build {
         }
     }
 
-    /// Builds what comes next.
+    /// Adds the next item.
     ///
     /// # Errors
-    /// `InvalidArgument` for what no store can have written, `Cancelled` if a pin is gone. The build is
-    /// of no use any more then.
+    /// `InvalidArgument` for an item that no store can have written, `Cancelled` if a pin is gone. The build
+    /// cannot be continued then.
     pub fn add(&mut self, tx: &mut Tx<'_>, step: &Step) -> Result<()> {
         match step {
             Step::Part(part) => {
@@ -145,7 +145,8 @@ impl Build {
                 for entry in entries {
                     self.entry(tx, &mut open, entry)?;
                 }
-                // Always those of its entries: whoever takes it apart half-way subtracts from them.
+                // The totals must match the entries at any time: reclamation of an unfinished folder
+                // subtracts from them.
                 tree::set_sums(tx, open.id, open.totals, open.reach)?;
                 self.open = Some(open);
                 Ok(())
@@ -165,7 +166,7 @@ impl Build {
         Ok(())
     }
 
-    /// The folder that is being filled.
+    /// The folder that is being filled, or a new one.
     fn open(&mut self, tx: &mut Tx<'_>) -> Result<Folder> {
         if let Some(open) = self.open.take() {
             return Ok(open);
@@ -179,7 +180,7 @@ impl Build {
 
     fn entry(&mut self, tx: &mut Tx<'_>, open: &mut Folder, entry: &BackupEntry) -> Result<()> {
         let key = (folded(&entry.name), entry.name.clone());
-        // In the middle of a path spaces at the ends of a name stay.
+        // Spaces at the ends of a name are kept only in the middle of a path.
         let around = format!("-/{}/-", entry.name);
         let path = StorePath::parse(&around, "name").map_err(|error| damaged(error.message()))?;
         if path.depth() != 3 || path.as_str() != around || key <= open.last {
@@ -209,7 +210,8 @@ impl Build {
             }
         };
         open.totals = add(open.totals, totals)?;
-        // No bound: a store of the first format may hold what no path can name, and it is to come back.
+        // No bound: a store of format 1 may have paths that are too long for a request, and they must be
+        // restored.
         open.reach = open.reach.or(reach.under(&entry.name));
         if totals.files == 0 {
             return Err(damaged("a folder below the root is empty"));
@@ -232,12 +234,11 @@ impl Build {
         Ok(())
     }
 
-    /// Makes all of it visible, in a store that is still empty: the only moment at which anything
-    /// becomes visible.
+    /// Makes the whole restored store visible, if the store is still empty. Nothing of it is visible before.
     ///
     /// # Errors
-    /// `AlreadyExists` if something was stored meanwhile, `InvalidArgument`, `Cancelled`; nothing has
-    /// changed then.
+    /// `AlreadyExists` if something was stored meanwhile, `InvalidArgument` if the backup is incomplete,
+    /// `Cancelled` if a pin is gone. Nothing has changed then.
     pub fn finish(&self, tx: &mut Tx<'_>) -> Result<Totals> {
         check_empty(tx)?;
         let root = self.folders.last().ok_or_else(|| damaged("it has no root"))?;
@@ -256,7 +257,7 @@ impl Build {
     }
 }
 
-/// A number as an index.
+/// Converts a number of the stream to an index below `len`.
 fn index(number: u64, len: usize) -> Result<usize> {
     let number = usize::try_from(number).ok().filter(|number| *number < len);
     number.ok_or_else(|| damaged("a record refers to what comes later, or never"))

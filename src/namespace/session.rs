@@ -1,10 +1,10 @@
-//! Upload sessions: what has arrived of a chunked upload.
+//! Upload sessions: the stored chunks of a chunked upload.
 //!
-//! **Invariants:** the chunks of a session do not overlap; `received` is their sum, so a session is
-//! complete when it equals the total. Once it is committed its chunks are dropped, in steps where they are
-//! many; its row stays until it expires, so that a repeated commit succeeds. One that is given up with many
-//! chunks is no session any more, and its row stays until they are gone. Bytes that are stored are never taken for others: a
-//! chunk that comes again has the same ones, or is refused.
+//! **Invariants:** the chunks of a session do not overlap. `received` is the sum of their bytes, so a session
+//! is complete when `received` equals `total`. A commit drops the chunks, in steps if there are many; the row
+//! of the session stays until it expires, so that a repeated commit succeeds. A session that is deleted while
+//! it has many chunks exists for no request any more; its row stays until the chunks are dropped. A chunk for
+//! a range that is stored already must have the same bytes, else it is refused.
 
 mod commit;
 mod expiry;
@@ -29,11 +29,11 @@ use crate::{
     },
 };
 
-/// What `upload_session.committed` says of one that takes chunks.
+/// The value of `upload_session.committed` while the session takes chunks.
 const OPEN: i64 = 0;
-/// Of one that has become a file.
+/// The value after the session has become a file.
 const COMMITTED: i64 = 1;
-/// Of one that is given up.
+/// The value after the session was deleted, while chunks are left.
 const GIVEN_UP: i64 = 2;
 
 struct Found {
@@ -69,30 +69,30 @@ fn unknown(id: SessionId) -> Error {
         .with("session_id", id.to_string())
 }
 
-/// Whether a chunk is to be stored, or is there already.
+/// Whether the bytes of a chunk are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its bytes are needed.
+    /// No byte of the chunk is stored.
     Wanted,
-    /// Every byte of it is there.
+    /// Every byte of the chunk is stored already.
     There,
 }
 
-/// The bytes of a chunk, as they are added to its session.
+/// The bytes of a chunk that is added to its session.
 #[derive(Debug)]
 pub enum Sent {
-    /// They are new.
+    /// New parts.
     Parts(Vec<Part>),
-    /// They are those of the stored pieces that have this [`Fingerprint`].
+    /// The bytes of the stored pieces with this [`Fingerprint`].
     Stored(Digest),
 }
 
-/// Judges a chunk against its session, if there is one.
+/// Compares a chunk with its session, if that exists.
 ///
 /// # Errors
-/// `SessionConflict` for another path, or if the session is committed and its file is another by now;
-/// `InvalidArgument` for another total, `BadRange` if it overlaps what is there in part, `AlreadyExists`
-/// if the file could not be at the path.
+/// `SessionConflict` if the session has another path, or is committed and its file was changed since;
+/// `InvalidArgument` for another total, `BadRange` if the range is stored, but not all of it, `AlreadyExists`
+/// if the file does not fit at the path, `Busy` if the session is being deleted.
 pub fn check_chunk(
     tx: &mut Tx<'_>,
     id: SessionId,
@@ -102,7 +102,7 @@ pub fn check_chunk(
     judge(tx, id, at, chunk).map(|(verdict, _)| verdict)
 }
 
-/// The same, and what has the pieces of the session.
+/// As [`check_chunk`], and returns where the pieces of the session are stored.
 fn judge(
     tx: &mut Tx<'_>,
     id: SessionId,
@@ -152,7 +152,7 @@ fn judge(
     }
 }
 
-/// The error for a chunk that has other bytes than are stored for its range.
+/// The error for a chunk whose bytes differ from those stored for its range.
 pub fn other_bytes(id: SessionId, path: &StorePath, chunk: ChunkRange) -> Error {
     let message = format!(
         "the upload session {id} of \"{path}\" has other bytes {} to {} than these; nothing has \
@@ -163,17 +163,17 @@ pub fn other_bytes(id: SessionId, path: &StorePath, chunk: ChunkRange) -> Error 
     Error::new(Kind::SessionConflict, message).field("data").with("session_id", id.to_string())
 }
 
-/// The error for a chunk whose session is no longer what it was when the chunk began.
+/// The error for a chunk whose session has changed since the chunk began.
 pub fn changed(id: SessionId) -> Error {
     let message = format!("the upload session {id} has changed or expired meanwhile; try again");
     Error::new(Kind::Busy, message)
 }
 
-/// The stored pieces of a chunk whose bytes are all there, from the one that holds `from` on: some of
-/// them, without a gap, at least one.
+/// A page of the stored pieces of a chunk that is stored completely, from the one that contains the offset
+/// `from`: at least one, without a gap.
 ///
 /// # Errors
-/// Those of [`check_chunk`]; `Busy` if they are not there any more.
+/// Those of [`check_chunk`]; `Busy` if the pieces are no longer stored.
 pub fn stored(
     tx: &mut Tx<'_>,
     id: SessionId,
@@ -188,13 +188,13 @@ pub fn stored(
     Ok(pieces)
 }
 
-/// Adds a chunk to its session, all or nothing; the first one makes the session. Returns whether its
-/// parts were wanted: what is there already stays.
+/// Adds a chunk to its session, all or nothing; the first chunk makes the session. Parts of a chunk that is
+/// stored already are not added. Returns whether the chunk was needed.
 ///
 /// # Errors
-/// As [`check_chunk`], and `SessionConflict` if other bytes are stored for its range: the session may have
-/// changed while they arrived. `Busy` if that cannot be told. `TooLarge` if it would have more than
-/// [`SESSION_PARTS_MAX`] parts.
+/// Those of [`check_chunk`]; `SessionConflict` if other bytes are stored for the range, since the session may
+/// have changed while the chunk arrived; `Busy` if the bytes cannot be compared; `TooLarge` if the session
+/// would have more than [`SESSION_PARTS_MAX`] parts.
 pub fn add_chunk(
     tx: &mut Tx<'_>,
     id: SessionId,
@@ -212,7 +212,7 @@ pub fn add_chunk(
             }
             &[]
         }
-        // It came twice at once.
+        // The same chunk has arrived twice at the same time.
         (Verdict::There, Sent::Parts(parts)) => {
             match pieces::are_stored(tx, source, chunk, parts)? {
                 Some(true) => &[],

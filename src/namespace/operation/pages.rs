@@ -1,4 +1,4 @@
-//! Pages of operations: a list, and what has changed since.
+//! Pages of operations: all of them, and those that changed since a number.
 
 use super::{
     COLUMNS, NAME_OVERHEAD_BYTES, OPERATION_OVERHEAD_BYTES, from_row, select, state_number,
@@ -13,11 +13,12 @@ use crate::{
     },
 };
 
-/// Lists operations, the newest first, and tells the last change of any by then. `token` is where the page begins. A page ends at `size`
-/// operations (0: the default) or at [`LIST_PAGE_BYTES`].
+/// Lists operations, the newest first, and returns the number of the last change of any operation. `token` is
+/// the `seq` of the first operation of the page. A page ends at `size` operations (0: the default) or at
+/// [`LIST_PAGE_BYTES`].
 ///
 /// # Errors
-/// `InvalidArgument` for a token that no page gave.
+/// `InvalidArgument` for a token that no page has.
 pub fn list(
     tx: &mut Tx<'_>,
     state: Option<OperationState>,
@@ -34,7 +35,7 @@ pub fn list(
         })?
     };
     let limit = Param::from(size as i64 + 1);
-    // Two statements, so that each is served by its index.
+    // Two statements, so that each can use its index.
     let rows = match state {
         None => tx.all(
             select!("seq FROM operation WHERE seq <= $1 ORDER BY seq DESC LIMIT $2"),
@@ -58,7 +59,8 @@ pub fn list(
     Ok((Page { items, next: None }, change))
 }
 
-/// What an operation costs on a page, at most: the message of its error is in the details, too.
+/// The bytes of an operation on a page, at most. The message of its error counts twice, as the error details
+/// repeat it.
 fn message_bytes(operation: &Operation) -> usize {
     let error = operation.error.as_ref().map_or(0, |error| error.message.len());
     let texts = [operation.source.as_str(), operation.destination.as_str()];
@@ -68,10 +70,11 @@ fn message_bytes(operation: &Operation) -> usize {
     names + paths + operation.progress.current_path.len() + 2 * error + OPERATION_OVERHEAD_BYTES
 }
 
-/// The operations that changed after a change, in the order of their last changes, at most `limit`.
+/// The operations that changed after the change `since`, in the order of their last changes, at most `limit`.
 ///
 /// # Errors
-/// `ChangesForgotten` if some of them are no longer kept, or the number is above all of this store.
+/// `ChangesForgotten` if rows of later changes were deleted already, or if the store has not reached the
+/// number yet.
 pub fn changed_since(tx: &mut Tx<'_>, since: i64, limit: usize) -> Result<Vec<Operation>> {
     if since < schema::meta(tx, "change_forgotten")? || since > schema::meta(tx, "change")? {
         let message = format!(

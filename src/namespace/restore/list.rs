@@ -1,7 +1,8 @@
-//! The list of parts of a content that comes, whatever its length: in bounded memory and write jobs.
+//! The list of parts of the next content of a restore. A list of any length takes bounded memory and bounded
+//! write jobs.
 //!
-//! A short one is kept until its content comes. Of a longer one each piece is written at once, to a
-//! content that has no etag yet, as one has none that is being taken apart: nobody finds it.
+//! A short list is kept in memory until its content comes. A longer one is written page by page to a new
+//! content, which has no etag yet, so that no upload finds it.
 
 use crate::{
     error::Result,
@@ -18,15 +19,15 @@ use crate::{
     },
 };
 
-/// A list on its way.
+/// A list whose content has not come yet.
 #[derive(Debug, Default)]
 pub(super) struct List {
-    /// The numbers of the parts that are not written.
+    /// The numbers of the parts that were not written yet.
     numbers: Vec<usize>,
     long: Option<Box<Long>>,
 }
 
-/// What is written of a long one.
+/// The content that a long list is written to, the number of parts written, and their etag and size.
 #[derive(Debug)]
 struct Long {
     content: i64,
@@ -39,11 +40,11 @@ impl List {
         self.numbers.is_empty() && self.long.is_none()
     }
 
-    /// Adds a part. Once there are many they are written, and hand over their pins; `pinned` is how many
-    /// pins the restore has.
+    /// Adds a part. Once there are many, they are written, and their pins are dropped. `made` are the parts
+    /// of the restore, and the number of its pins.
     ///
     /// # Errors
-    /// `InvalidArgument` for more than [`UPLOAD_PARTS_MAX`] parts, or bytes that no file can have.
+    /// `InvalidArgument` for more than [`UPLOAD_PARTS_MAX`] parts, or more bytes than a store can hold.
     pub(super) fn add(
         &mut self,
         tx: &mut Tx<'_>,
@@ -87,10 +88,10 @@ impl List {
         transfer(tx, self.numbers.drain(..), (parts, pinned), owner)
     }
 
-    /// Makes a content of the parts, which the restore has a pin on then.
+    /// Finds or makes the content of the list, and pins it for the restore.
     ///
     /// # Errors
-    /// `InvalidArgument` if they have another size.
+    /// `InvalidArgument` if the parts have another size in total.
     pub(super) fn end(
         mut self,
         tx: &mut Tx<'_>,
@@ -113,7 +114,7 @@ impl List {
             set_identity(tx, long.content, &etag, digest.as_ref())?;
             return Ok(long.content);
         };
-        // Something was stored or is being deleted that has the same parts; it may be damaged.
+        // The store has a content with the same list, which may be damaged or waiting for reclamation.
         let content = found.int(0)?;
         if has_list_of(tx, content, (long.content, long.count))? {
             let sql = "UPDATE content SET size = $1, digest = COALESCE($2, digest) WHERE id = $3";
@@ -128,7 +129,8 @@ impl List {
     }
 }
 
-/// Whether a content has the list of another one, of so many parts. No list is taken into memory.
+/// Whether a content has the same list as `other`, which has `count` parts. Compares in the database, without
+/// reading the lists into memory.
 fn has_list_of(tx: &mut Tx<'_>, content: i64, (other, count): (i64, usize)) -> Result<bool> {
     let all = "SELECT COUNT(*) FROM content_part WHERE content = $1";
     let same = "SELECT COUNT(*) FROM content_part a
@@ -139,7 +141,8 @@ fn has_list_of(tx: &mut Tx<'_>, content: i64, (other, count): (i64, usize)) -> R
     Ok((all, same) == (count as i64, count as i64))
 }
 
-/// Writes the list of a content to the damaged one that has its etag. It takes both into memory.
+/// Repairs the damaged content that has the same etag from the list of another one. Reads both lists into
+/// memory.
 fn heal(tx: &mut Tx<'_>, from: i64, digest: Option<Digest>) -> Result<()> {
     let sql = "SELECT p.id, p.size, p.digest FROM content_part c JOIN part p ON p.id = c.part
                WHERE c.content = $1 ORDER BY c.start";
@@ -148,7 +151,7 @@ fn heal(tx: &mut Tx<'_>, from: i64, digest: Option<Digest>) -> Result<()> {
     find_or_insert_content(tx, &rows.collect::<Result<Vec<_>>>()?, digest).map(drop)
 }
 
-/// Makes a content of a few parts.
+/// Finds or makes a content of a few parts, and pins it.
 fn short(
     tx: &mut Tx<'_>,
     numbers: &[usize],
@@ -168,7 +171,7 @@ fn short(
     Ok(content)
 }
 
-/// The parts of these numbers, as a list has them.
+/// The parts of these numbers, as items of a list.
 fn listed(numbers: &[usize], parts: &[Made]) -> Result<Vec<ListedPart>> {
     let listed = |number: &usize| {
         let part = parts.get(*number)?;

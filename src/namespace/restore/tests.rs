@@ -1,4 +1,4 @@
-//! Long lists of parts, and what one job of them writes.
+//! Tests of long lists of parts, and of how much one job writes.
 
 use bytes::Bytes;
 
@@ -23,7 +23,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// One that has a part of a byte and one of two.
+    /// A restore with two parts: the first of one byte, the second of two bytes.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
@@ -48,7 +48,7 @@ impl Fixture {
         added
     }
 
-    /// Adds a list of one part, again and again and then the other once.
+    /// Adds a list of `count` parts: the first part repeated, then the second part once.
     fn list(&mut self, count: usize) -> Result<()> {
         let mut numbers = vec![0; count - 1];
         numbers.push(1);
@@ -87,9 +87,9 @@ fn a_long_list_is_written_in_steps() {
     assert!(fixture.most.written <= most, "{:?}", fixture.most);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM content_part"), MANY as i64);
     assert_eq!(fixture.number("SELECT size FROM content"), MANY as i64 + 1);
-    // The pin of the content has taken the place of those of its parts.
+    // The pin of the content has replaced those of its parts.
     assert_eq!((fixture.number("SELECT COUNT(*) FROM pin"), fixture.build.pinned), (1, 1));
-    // It is the same as one that comes at once.
+    // An upload of the same parts finds this content.
     let [one, last] = parts();
     let mut parts = vec![one; MANY - 1];
     parts.push(last);
@@ -106,7 +106,7 @@ fn a_long_list_that_is_there_is_used() {
         fixture.list(MANY).unwrap();
         fixture.content(MANY + 1).unwrap();
     }
-    // Neither list was in memory.
+    // Neither list was read into memory.
     assert!(fixture.most.rows_at_once <= 1, "{:?}", fixture.most);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM content WHERE etag IS NOT NULL"), 1);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM garbage WHERE kind = 2"), 1);

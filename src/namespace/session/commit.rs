@@ -1,4 +1,4 @@
-//! The end of an upload session: it becomes a file, or is given up.
+//! The end of an upload session: a commit or a deletion.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// Where a file was committed, the file, and how many files it replaced if it was made visible just now.
+/// The path of a committed file; the file; and how many files it replaced, if this call made it visible.
 pub type Committed = (StorePath, Option<File>, Option<i64>);
 
-/// A complete session of so many pieces that its file is built in steps before it is committed.
+/// A complete session with so many pieces that its list of parts is built in steps before the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Long {
     id: SessionId,
@@ -29,7 +29,7 @@ pub struct Long {
 }
 
 impl Long {
-    /// Its next parts; none behind the last.
+    /// The next page of its parts; empty after the last one.
     ///
     /// # Errors
     /// `Busy` if the session has changed since, `Corrupt` if its pieces are not the whole file.
@@ -47,36 +47,38 @@ impl Long {
     }
 }
 
-/// The file of a long session, which is built and held by its owner.
+/// The content of a long session, which was built in steps and is pinned by its owner.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// Of which session it is.
+    /// The session of the content.
     pub session: Long,
-    /// Who holds it.
+    /// The owner of the pin.
     pub owner: Owner,
     /// Its content.
     pub list: Assembled,
 }
 
-/// What came of a commit.
+/// The result of [`commit`].
 #[derive(Debug)]
 pub enum Outcome {
     /// The session is committed.
     Done(Committed),
-    /// Nothing has changed: its file is to be built first.
+    /// Nothing has changed: the list of parts must be built first.
     Long(Long),
 }
 
-/// Makes the file of a complete session visible: one metadata transaction, whatever its size. One of more
-/// than [`LIST_STEP_ROWS`] pieces has to be built before, and its pieces are left to [`drop_pieces`].
+/// Makes the file of a complete session visible, in one transaction of bounded size. The list of a session of
+/// more than [`LIST_STEP_ROWS`] pieces must be built before, and its pieces are dropped later by
+/// [`drop_pieces`].
 ///
-/// Returns where it is and, unless it was deleted since an earlier commit, the file; and how many files
-/// this call replaced, if it made it visible. The conditions are not looked at where it is visible already.
+/// Returns the path, the file (`None` if it was deleted since an earlier commit), and how many files this
+/// call replaced (`None` if the session was committed already). The conditions are not checked for a
+/// committed session.
 ///
 /// # Errors
-/// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists` onto a folder or below a
-/// file, unless it may replace them, `PreconditionFailed`, `Corrupt` if its pieces are not the whole file,
-/// `Busy` if the session is another one than was built.
+/// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists` if the path is a folder or below a
+/// file, unless the file may replace those, `PreconditionFailed`, `Corrupt` if its pieces are not the whole
+/// file, `Busy` if the session has changed since `built` was built.
 pub fn commit(
     tx: &mut Tx<'_>,
     id: SessionId,
@@ -120,7 +122,7 @@ pub fn commit(
     Ok(Outcome::Done((session.path, Some(file), Some(files_replaced))))
 }
 
-/// Makes the file of a session of few pieces visible, and drops them.
+/// Makes the file of a session with few pieces visible, and drops the pieces.
 fn put_short(
     tx: &mut Tx<'_>,
     id: SessionId,
@@ -142,8 +144,8 @@ fn put_short(
     Ok(put)
 }
 
-/// The next parts of a complete session, without a gap and as long as the file: a damaged session must not
-/// become a file of other bytes.
+/// The next page of parts of a complete session. It fails if the parts have a gap or do not end with the
+/// file, so that a damaged session cannot become a file of other bytes.
 fn page(tx: &mut Tx<'_>, id: SessionId, total: i64, at: Cursor) -> Result<Vec<ListedPart>> {
     let sql =
         "SELECT p.id, p.size, p.digest, c.start FROM upload_chunk c JOIN part p ON p.id = c.part
@@ -173,7 +175,7 @@ fn drop_all(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
     Ok(())
 }
 
-/// Drops some pieces. Returns how many, and their bytes.
+/// Drops one step of pieces. Returns how many were dropped, and their bytes.
 pub(super) fn drop_some(tx: &mut Tx<'_>, id: SessionId) -> Result<(usize, i64)> {
     let rows = tx.all(
         "DELETE FROM upload_chunk WHERE session = $1 AND start IN (
@@ -189,8 +191,8 @@ pub(super) fn drop_some(tx: &mut Tx<'_>, id: SessionId) -> Result<(usize, i64)> 
     Ok((rows.len(), bytes))
 }
 
-/// Drops some pieces of a session that is committed, or given up; with the last ones of the latter it is
-/// gone. Returns whether there are more.
+/// Drops one step of pieces of a session that is committed or deleted; the row of a deleted session goes with
+/// its last pieces. Returns whether there may be more.
 pub fn drop_pieces(tx: &mut Tx<'_>, id: SessionId) -> Result<bool> {
     let sql = "SELECT committed FROM upload_session WHERE id = $1";
     let state = tx.first(sql, params![&id.to_string()])?.map(|row| row.int(0)).transpose()?;
@@ -206,8 +208,8 @@ pub fn drop_pieces(tx: &mut Tx<'_>, id: SessionId) -> Result<bool> {
     Ok(!is_over)
 }
 
-/// Forgets a session and its chunks. Returns whether there are so many that they are left to [`drop_pieces`];
-/// should nobody call that, the session expires at once.
+/// Deletes a session and its chunks. Returns whether there are so many chunks that [`drop_pieces`] must drop
+/// them; if that is not called, the next expiry drops them.
 ///
 /// # Errors
 /// `SessionNotFound`.

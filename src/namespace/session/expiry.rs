@@ -1,4 +1,4 @@
-//! The end of sessions that nobody goes on with.
+//! The expiry of sessions that no client continues.
 
 use crate::{
     error::{Error, Result},
@@ -11,7 +11,8 @@ use crate::{
     },
 };
 
-/// Forgets a few sessions that nobody has touched for `life`. Returns whether more may be due.
+/// Drops one step of pieces of the session that has been unchanged for the longest time, if that is at least
+/// `life` microseconds, and its row with the last of them. Returns whether there was such a session.
 pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
     let before = tx.now()?.saturating_sub(life);
     let sql = "SELECT id, received, committed FROM upload_session WHERE modified <= $1
@@ -19,7 +20,7 @@ pub fn expire(tx: &mut Tx<'_>, life: i64) -> Result<bool> {
     let Some(row) = tx.first(sql, params![before])? else { return Ok(false) };
     let id = SessionId::parse(&row.text(0)?).map_err(Error::internal)?;
     let (received, is_staged) = (row.count(1)?, row.int(2)? == OPEN);
-    // The pieces of a large session go in steps; the session last.
+    // The pieces of a large session are dropped in steps; its row is deleted last.
     let (dropped, bytes) = drop_some(tx, id)?;
     let is_over = dropped < EXPIRE_ROWS;
     let left = if is_over { 0 } else { (received - bytes).max(0) };

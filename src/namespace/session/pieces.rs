@@ -1,5 +1,5 @@
-//! The pieces of an upload session: what of a range is stored, and whether bytes that come for it again
-//! are those.
+//! The pieces of an upload session: which ranges are stored, and whether the bytes of a repeated chunk are
+//! the same.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -11,30 +11,30 @@ use crate::{
     },
 };
 
-/// Rows of pieces that are read at once.
+/// The rows of pieces that are read at once.
 const PAGE_ROWS: i64 = 10_000;
 
-/// A stored piece of a file.
+/// A stored piece of a file: one part at its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Where it begins in the file.
+    /// The offset of the piece in the file.
     pub start: i64,
-    /// Its size.
+    /// Its size in bytes.
     pub size: i64,
-    /// The part that has its bytes.
+    /// The id of its part.
     pub part: i64,
-    /// BLAKE3 of its bytes.
+    /// The BLAKE3 digest of its bytes.
     pub digest: Digest,
 }
 
 impl Piece {
-    /// Where it ends in the file.
+    /// The offset of the end of the piece in the file.
     pub fn end(&self) -> i64 {
         self.start + self.size
     }
 }
 
-/// The digest of a list of pieces: the same pieces have the same bytes.
+/// The digest of a list of pieces: equal fingerprints mean equal pieces.
 #[derive(Clone, Debug, Default)]
 pub struct Fingerprint(blake3::Hasher);
 
@@ -51,17 +51,17 @@ impl Fingerprint {
     }
 }
 
-/// What has the pieces of a session.
+/// Where the pieces of a session are stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
-    /// The session, until it is committed.
+    /// In the session, until it is committed.
     Session(SessionId),
-    /// Then the content of its file.
+    /// After that, in the content of its file.
     Content(i64),
 }
 
-/// The stored pieces of a range from the one that holds `from` on, some at a time; none where that is
-/// not stored. They have no gap.
+/// A page of the stored pieces of a range without a gap, from the one that contains the offset `from`; empty
+/// if that offset is not stored.
 pub(super) fn list(tx: &mut Tx<'_>, source: Source, (from, end): (i64, i64)) -> Result<Vec<Piece>> {
     let rows = match source {
         Source::Session(id) => tx.all(
@@ -99,7 +99,7 @@ pub(super) fn list(tx: &mut Tx<'_>, source: Source, (from, end): (i64, i64)) -> 
     Ok(pieces)
 }
 
-/// Gives `each` the stored pieces of a range. Returns whether they are all of it.
+/// Calls `each` for the stored pieces of a range. Returns whether the whole range is stored.
 fn walk(
     tx: &mut Tx<'_>,
     source: Source,
@@ -123,8 +123,8 @@ pub(super) fn fingerprint(tx: &mut Tx<'_>, source: Source, chunk: ChunkRange) ->
     Ok(fingerprint.finish())
 }
 
-/// Whether the parts of a chunk have the bytes that are stored for its range. It is not known where they
-/// are cut elsewhere.
+/// Whether the parts of a chunk have the bytes that are stored for its range. `None`: unknown, because the
+/// stored pieces begin or end at other offsets than the parts.
 pub(super) fn are_stored(
     tx: &mut Tx<'_>,
     source: Source,
@@ -151,10 +151,10 @@ pub(super) fn are_stored(
     Ok(if is_other { Some(false) } else { (is_whole && is_same).then_some(true) })
 }
 
-/// Compares the range of a chunk with those of the pieces that are there.
+/// Compares the range of a chunk with the ranges that are stored.
 pub(super) fn judge_range(tx: &mut Tx<'_>, id: SessionId, chunk: ChunkRange) -> Result<Verdict> {
     let (session, end) = (id.to_string(), chunk.end());
-    // Pieces do not overlap, so of those that begin before the chunk only the last one can reach it.
+    // Pieces do not overlap, so only the last of those before the chunk can reach into it.
     let sql = "SELECT start, size FROM upload_chunk WHERE session = $1 AND start < $2
                ORDER BY start DESC LIMIT 1";
     let before = match tx.first(sql, params![&session, chunk.offset])? {

@@ -1,7 +1,7 @@
-//! Reading sessions, in steps: each may have many pieces, and other readers wait meanwhile.
+//! Reads of sessions in steps: a session can have many pieces, and other readers wait during a step.
 //!
-//! Every step sees the store as it is then. What it misses of a session that changes between two steps
-//! the caller misses as well who is told a moment earlier.
+//! Each step sees the state of the store at that time. So a description can lack a change that was made
+//! between two steps, as one that was sent a moment earlier would.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -17,29 +17,29 @@ use crate::{
     },
 };
 
-/// What a session of a page costs beside its path: the other fields of its message.
+/// The bytes of a session on a page beside its path: the other fields of its message.
 const SESSION_OVERHEAD_BYTES: usize = 96;
-/// What a missing range of a session costs.
+/// The bytes of a missing range of a session.
 const RANGE_BYTES: usize = 24;
 
-/// One session on the way to its description.
+/// The state of reading one session.
 #[derive(Debug)]
 pub struct Reading {
     id: SessionId,
     received: i64,
-    /// Where what was not looked at begins in the file.
+    /// The offset in the file up to which the pieces were read.
     next: i64,
-    /// What is missing before that, in ascending order.
+    /// The missing ranges before that offset, in ascending order.
     gaps: Vec<ByteRange>,
 }
 
 impl Reading {
-    /// Begins with a session.
+    /// Begins to read a session.
     pub fn new(id: SessionId) -> Self {
         Self { id, received: 0, next: 0, gaps: Vec::new() }
     }
 
-    /// Goes on for at most [`SESSION_STEP_ROWS`] pieces. Returns the session when it is done.
+    /// Continues for at most [`SESSION_STEP_ROWS`] pieces. Returns the session once it is read.
     ///
     /// # Errors
     /// `SessionNotFound`.
@@ -47,10 +47,10 @@ impl Reading {
         self.read(tx, &mut { SESSION_STEP_ROWS })
     }
 
-    /// The same for as many pieces as `rows` says, which are taken from it.
+    /// Continues for at most `rows` pieces, and takes the number of pieces read off `rows`.
     fn read(&mut self, tx: &mut Tx<'_>, rows: &mut i64) -> Result<Option<Session>> {
         let session = find(tx, self.id)?.ok_or_else(|| unknown(self.id))?;
-        // Pieces of one that expires go from the first on.
+        // A session that expires loses its pieces from the first one on, so the reading starts again.
         if session.received < self.received {
             (self.next, self.gaps) = (0, Vec::new());
         }
@@ -69,7 +69,7 @@ impl Reading {
         }))
     }
 
-    /// Looks for what is missing. Returns whether that is known.
+    /// Reads pieces and records the missing ranges. Returns whether that is complete.
     fn find_gaps(&mut self, tx: &mut Tx<'_>, total: i64, rows: &mut i64) -> Result<bool> {
         let limit = *rows;
         let found = tx.all(
@@ -95,32 +95,32 @@ impl Reading {
     }
 }
 
-/// A page of sessions on its way: those of a path, or all, ordered by id.
+/// The state of reading a page of sessions: those of a path, or all, ordered by id.
 #[derive(Debug)]
 pub struct Listing {
     path: Option<StorePath>,
     size: usize,
-    /// No id that is left is below it.
+    /// The lowest id that remains to be read.
     from: String,
     items: Vec<Session>,
     bytes: usize,
-    /// The session that is being read.
+    /// The session that is being read, between two steps.
     reading: Option<Reading>,
 }
 
 impl Listing {
-    /// Begins a page. `token` is the id where it begins. It ends at `size` sessions (0: the default) or at
-    /// [`LIST_PAGE_BYTES`].
+    /// Begins a page. `token` is the id of its first session. The page ends at `size` sessions (0: the
+    /// default) or at [`LIST_PAGE_BYTES`].
     ///
     /// # Errors
-    /// `InvalidArgument` for a token that no page gave.
+    /// `InvalidArgument` for a token that no page has.
     pub fn new(path: Option<StorePath>, size: usize, token: String) -> Result<Self> {
         check_token(&token)?;
         let size = if size == 0 { RECORDS_PAGE_DEFAULT } else { size.min(RECORDS_PAGE_MAX) };
         Ok(Self { path, size, from: token, items: Vec::new(), bytes: 0, reading: None })
     }
 
-    /// Goes on for at most [`SESSION_STEP_ROWS`] sessions and pieces. Returns the page when it is done.
+    /// Continues for at most [`SESSION_STEP_ROWS`] sessions and pieces. Returns the page once it is complete.
     ///
     /// # Errors
     /// Those of the engine.
@@ -144,7 +144,7 @@ impl Listing {
                     self.reading = Some(reading);
                     continue;
                 }
-                // It has gone since the step before.
+                // The session was deleted since the step before.
                 Err(error) if error.kind() == Kind::SessionNotFound => {
                     self.pass(reading.id);
                     continue;
@@ -162,11 +162,11 @@ impl Listing {
         Ok(None)
     }
 
-    /// The next session.
+    /// The id of the next session.
     fn next(&self, tx: &mut Tx<'_>) -> Result<Option<SessionId>> {
         let row = match &self.path {
-            // Of `path = $1` SQLite would conclude that the first condition says nothing, and not take the
-            // index that it is for.
+            // From `path = $1`, SQLite would conclude that the first condition is redundant, and would not
+            // use the index, which needs that condition.
             Some(path) => tx.first(
                 "SELECT id FROM upload_session
                  WHERE substr(path, 1, 256) = substr($1, 1, 256) AND path || '' = $1 AND id >= $2
@@ -183,7 +183,7 @@ impl Listing {
         id.transpose()
     }
 
-    /// Goes on above a session: no id has a control character.
+    /// Continues after a session: no id has a control character.
     fn pass(&mut self, id: SessionId) {
         self.from = format!("{id}\u{1}");
     }
@@ -204,7 +204,7 @@ mod tests {
         SessionId::parse(&format!("00000000-0000-4000-8000-{number:012}")).unwrap()
     }
 
-    /// Some sessions of many pieces of a byte, of which one in the middle and the last are missing.
+    /// Makes sessions of many pieces of one byte. One byte in the middle and the last byte are missing.
     fn store(sessions: i64) -> (Metered, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
