@@ -1,16 +1,16 @@
-//! The check of the tables: every reference leads somewhere, every row has a reason to be there, and
-//! every count is that of a recount.
+//! The check of the tables: every reference has its target, every row has a reason to exist, and every count
+//! equals a recount.
 //!
-//! [`Scan`] goes through the tables in pages and collects what looks wrong; [`judge`](fn@judge) looks at
-//! one such row again, in one transaction, and says what is wrong, or nothing. So a scan may be
-//! confused by writers between its pages without a false word, memory is bounded, and no statement of
-//! the scan takes longer for a larger store; a verdict takes longer for a larger folder or file, and holds
-//! up no writer: [`mend`](fn@mend) alone writes, a few rows at a time. Folders
-//! are compared with their direct entries only; what is true of every folder is then true of the tree.
+//! [`Scan`] reads the tables in pages and collects the rows that look wrong, the candidates.
+//! [`judge`](fn@judge) looks at one candidate again, in one transaction, and returns what is wrong with it,
+//! if anything. So writers between the pages of a scan cause no false finding, memory is bounded, and no
+//! statement of the scan takes longer for a larger store. A verdict takes longer for a larger folder or file,
+//! but blocks no writer: only [`mend`](fn@mend) writes, a few rows at a time. A folder is compared only with
+//! its direct entries; if that holds for every folder, it holds for the tree.
 //!
-//! **Deliberately absent:** a search for circles of folders, which would need the whole tree in
-//! memory. No write can make one: a copy onto or below its own source is refused or finds the source
-//! cloned.
+//! **Deliberately absent:** a search for cycles of folders, which would need the whole tree in memory. No
+//! write can make a cycle: a copy whose paths overlap is refused, and a destination that leads into the
+//! source by another path finds its folders shared and clones them.
 
 mod contents;
 mod folders;
@@ -41,31 +41,31 @@ use crate::{
     },
 };
 
-/// A row that looks wrong.
+/// A row that looks wrong in a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Candidate {
-    /// An entry: its folder, folded name and name.
+    /// An entry, by its folder, folded name and name.
     Entry(i64, String, String),
-    /// A folder, or the entries of one that is gone.
+    /// A folder, or the entries of a missing folder.
     Folder(i64),
-    /// A content, or a list of parts without one.
+    /// A content, or the list of parts of a missing content.
     Content(i64),
     /// A part.
     Part(i64),
-    /// An upload session, or the chunks of one that is gone.
+    /// An upload session, or the chunks of a missing session.
     Session(String),
 }
 
-/// What a step of a scan has looked at.
+/// The result of a step of a scan.
 #[derive(Debug, Default)]
 pub struct ScanResult {
-    /// Rows.
+    /// The number of rows that were read.
     pub rows: u64,
-    /// Those that look wrong.
+    /// The rows that look wrong.
     pub candidates: Vec<Candidate>,
 }
 
-/// Where a scan stands.
+/// The state of a scan.
 #[derive(Debug)]
 pub struct Scan(At);
 
@@ -88,7 +88,7 @@ impl Default for Scan {
 }
 
 impl Scan {
-    /// Goes on for about [`STEP`]. `None`: it has seen everything.
+    /// Continues for about [`STEP`]. `None`: the scan has ended.
     ///
     /// # Errors
     /// Those of the engine.
@@ -110,14 +110,14 @@ impl Scan {
                 At::Parts(after) => parts(tx, after, &mut looked)?,
                 At::End => return Ok(Some(looked)),
             };
-            // A step never reaches from the folders into what comes after them.
+            // A step never covers both folders and what follows them.
             if started.elapsed() >= STEP || self.is_past_folders() != was_past {
                 return Ok(Some(looked));
             }
         }
     }
 
-    /// Whether all entries and folders are behind it.
+    /// Whether all entries and folders were scanned.
     pub fn is_past_folders(&self) -> bool {
         !matches!(self.0, At::Entries { .. } | At::Folders(_))
     }
@@ -127,7 +127,7 @@ fn is_last(rows: &[Row]) -> bool {
     (rows.len() as i64) < CHECK_PAGE_ROWS
 }
 
-/// The end of the next page of ids, and how many rows it has.
+/// The last id of the next page, and the number of its rows.
 fn page(tx: &mut Tx<'_>, sql: &'static str, after: i64) -> Result<Option<(i64, u64)>> {
     let row = tx.one(sql, params![after, CHECK_PAGE_ROWS])?;
     let rows = row.int(1)? as u64;

@@ -14,14 +14,14 @@ use crate::{
     },
 };
 
-/// The parts of one content, as far as they go.
+/// The list of parts of one content, as far as it was read.
 #[derive(Debug)]
 pub(super) struct List {
     content: i64,
-    /// The end of the parts so far; `None` once there is a gap or a part is missing.
+    /// The end of the parts so far, as an offset in the file; `None` after a gap or a missing part.
     end: Option<i64>,
     hasher: Box<blake3::Hasher>,
-    /// The digest of its only part.
+    /// The digest of the part, while there is only one.
     only: Option<Digest>,
 }
 
@@ -44,8 +44,8 @@ impl List {
         Ok(())
     }
 
-    /// Whether these are the parts of the content, by its `size, etag, digest` from `column` on. One
-    /// that is being taken apart has lost some.
+    /// Whether these are the parts of the content with the columns `size, etag, digest` from `column` on.
+    /// True for a content without an etag: some of its parts may be reclaimed already.
     pub(super) fn is_of(&self, row: &Row, column: usize) -> Result<bool> {
         let Some(etag) = row.opt_digest(column + 1)? else { return Ok(true) };
         let digest = row.opt_digest(column + 2)?;
@@ -97,7 +97,7 @@ pub(super) fn lists(
     Ok(At::Contents(0))
 }
 
-/// Contents that have lost all parts, or that nothing refers to.
+/// Scans for contents that have lost all parts, or that nothing refers to.
 pub(super) fn contents(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> Result<At> {
     let ids = "SELECT MAX(id), COUNT(*) FROM (
                  SELECT id FROM content WHERE id > $1 ORDER BY id LIMIT $2) AS page";
@@ -122,7 +122,7 @@ pub(super) fn contents(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> 
     Ok(At::Contents(last))
 }
 
-/// Parts that nothing refers to, or whose bytes are nowhere, in two places, or of another size.
+/// Scans for parts that nothing refers to, or whose bytes are nowhere, in two places, or of another length.
 pub(super) fn parts(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> Result<At> {
     let ids = "SELECT MAX(id), COUNT(*) FROM (
                  SELECT id FROM part WHERE id > $1 ORDER BY id LIMIT $2) AS page";
@@ -143,8 +143,8 @@ pub(super) fn parts(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> Res
     Ok(At::Parts(last))
 }
 
-/// Some parts whose bytes are to be looked at, and the id of the last one seen; nothing after the
-/// last. Bytes in the database are read in a deep check only.
+/// A page of the parts whose bytes are to be checked, and the id of the last part of the page; `None` after
+/// the last page. Bytes in the database are only read, and their parts only returned, in a deep check.
 ///
 /// # Errors
 /// Those of the engine.

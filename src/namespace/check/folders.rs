@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The sums of the entries of one folder.
+/// The totals and reach of the entries of one folder, as far as they were read.
 #[derive(Debug)]
 pub(super) struct Tally {
     folder: i64,
@@ -77,18 +77,18 @@ pub(super) fn entries(
     Ok(At::Folders(0))
 }
 
-/// Whether the target of an entry is there, and what it counts for.
+/// Whether the target of an entry exists and fits, and the totals that the entry adds to its folder.
 fn entry(found: &Checked) -> (bool, Totals) {
     if found.link.child.is_some() {
         let totals = found.below.map(|below| below.totals);
         return (found.link.content.is_none() && totals.is_some(), totals.unwrap_or_default());
     }
-    // A content without an etag is being taken apart.
+    // A content without an etag is being reclaimed.
     let is_good = matches!(found.content, Some((size, Some(_))) if size == found.size);
     (is_good, Totals { files: 1, bytes: found.size.clamp(0, TOTAL_MAX) })
 }
 
-/// Folders that hold nothing, or that nothing refers to.
+/// Scans for folders without entries, or that nothing refers to.
 pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> Result<At> {
     let ids = "SELECT MAX(id), COUNT(*) FROM (
                  SELECT id FROM folder WHERE id > $1 ORDER BY id LIMIT $2) AS page";
@@ -112,12 +112,12 @@ pub(super) fn folders(tx: &mut Tx<'_>, after: i64, looked: &mut ScanResult) -> R
     Ok(At::Folders(last))
 }
 
-/// Whether paths can reach so far below a folder.
+/// Whether a reach is within the bounds of numbers that the store writes.
 pub(super) fn is_possible(reach: Reach) -> bool {
     [reach.depth, reach.length].iter().all(|far| (0..=TOTAL_MAX).contains(far))
 }
 
-/// What a folder says of what is below it, as it says it; nothing if it is gone.
+/// The totals and reach in the row of a folder, as they are stored; `None` if the row is missing.
 pub(super) fn sums(tx: &mut Tx<'_>, folder: i64) -> Result<Option<(Totals, Reach)>> {
     tx.first("SELECT files, bytes, depth, length FROM folder WHERE id = $1", params![folder])?
         .map(|row| {

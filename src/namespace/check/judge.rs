@@ -1,5 +1,5 @@
-//! The verdict on one row: what is wrong with it, in one snapshot, and how that can be mended where that
-//! is safe.
+//! The verdict on one row, in one snapshot: what is wrong with it, and how it can be repaired if that is
+//! safe.
 
 use crate::{
     error::Result,
@@ -15,34 +15,34 @@ use crate::{
     },
 };
 
-/// What is wrong.
+/// A finding and its repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// For the caller.
+    /// The finding, for the client.
     pub finding: Finding,
-    /// How it can be mended, where that is safe.
+    /// The repair, if there is a safe one.
     pub mend: Option<Mend>,
 }
 
 impl Verdict {
-    /// About what cannot be mended.
+    /// A verdict on what cannot be repaired.
     fn without_repair(finding: Finding) -> Self {
         Self { finding, mend: None }
     }
 }
 
-/// What became of the bytes of a part.
+/// What is wrong with the bytes of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// They are not there.
+    /// They are missing.
     Missing,
-    /// They are not what was stored.
+    /// They are not those that were stored.
     Damaged,
     /// They cannot be read.
     Unreadable,
 }
 
-/// Looks at a candidate again and says what is wrong with it; nothing for one that is well.
+/// Looks at a candidate again, and returns what is wrong with it; empty if nothing is.
 ///
 /// # Errors
 /// Those of the engine.
@@ -62,12 +62,12 @@ fn finding(kind: FindingKind, places: &Places, text: &str) -> Finding {
     Finding { kind, message, paths, more_paths: places.more, repaired: false }
 }
 
-/// A finding about what has no path.
+/// A finding about a row that no path leads to.
 pub(super) fn finding_aside(kind: FindingKind, message: String) -> Finding {
     Finding { kind, message, paths: Vec::new(), more_paths: false, repaired: false }
 }
 
-/// Judges what nothing refers to and what does not wait to be freed.
+/// A verdict on a target that nothing refers to and that is not queued for reclamation; else `None`.
 fn unreferenced(
     tx: &mut Tx<'_>,
     target: Ref,
@@ -152,7 +152,8 @@ fn folder(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     let counted = held.totals;
     let far = Reach { depth: held.depth, length: held.length };
     let is_empty = held.entries == 0 && id != ROOT;
-    // With a folder below that is lost a recount would be short of it; that one is told.
+    // If the row of a sub-folder is missing, a recount lacks its files; the entry of that sub-folder is a
+    // finding itself.
     let is_far = reach != reach.or(far) || !folders::is_possible(reach);
     let is_wrong = (counted != stored || is_far) && held.lost == 0;
     let mut verdicts = Vec::new();
@@ -238,7 +239,7 @@ fn part(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
     Ok(verdicts)
 }
 
-/// Says what the loss of a part's bytes means, unless the part is gone since or has other ones.
+/// The finding for the lost bytes of a part; `None` if the part is gone by now or has another place.
 ///
 /// # Errors
 /// Those of the engine.
@@ -263,7 +264,8 @@ pub fn judge_lost(
     Ok(Some(finding(kind, &Places::of_part(tx, id)?, &text)))
 }
 
-/// Says that no row knows an object, and marks it for deletion where it is to be repaired.
+/// The finding for an object that no row names; `None` if one does. With `repair`, marks the object for
+/// deletion.
 ///
 /// # Errors
 /// Those of the engine; nothing is marked then.

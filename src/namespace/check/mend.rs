@@ -1,13 +1,13 @@
-//! The repair of what is wrong, where that is safe.
+//! The repairs, where they are safe.
 //!
-//! What a verdict has found in a snapshot is looked at again only as far as the repair needs it, so that
-//! none holds up writers for longer than a few rows take. Counts are mended by the difference that was
-//! found, because whoever writes meanwhile changes them and what they count alike.
+//! The verdict was found in an earlier snapshot. A repair looks at its row again only as far as it needs, so
+//! that it blocks writers only for a few rows. A count is repaired by adding the difference that was found: a
+//! writer changes the count and the rows by the same amount, so the difference stays the same.
 //!
-//! **Invariants:** a repair never touches what has a path. Totals are recounted only on folders that
-//! the root leads to, because a copy on its way builds folders whose totals are ahead of their
-//! entries. What nothing refers to is handed to [`enqueue_garbage`], whose reclamation proves it again before
-//! it takes anything apart.
+//! **Invariants:** a repair never removes anything that has a path. Totals are repaired only in folders that
+//! the root leads to, because an unfinished copy has folders whose totals are ahead of their entries. Targets
+//! without a reference are queued with [`enqueue_garbage`]; reclamation checks them again before it deletes
+//! anything.
 
 use crate::{
     error::Result,
@@ -24,29 +24,29 @@ use crate::{
     },
 };
 
-/// How something can be mended.
+/// A repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mend {
-    /// Nothing refers to it: it is released.
+    /// Queues a target for reclamation, as nothing refers to it.
     Release(Ref),
-    /// An entry is filed under another name: its folder, that name and its own.
+    /// Moves an entry that is under a wrong folded name: its folder, that folded name, its name.
     Rekey(i64, String, String),
-    /// A folder says one thing, and holds another.
+    /// Corrects a folder: its id, the totals and reach in its row, and those of its entries.
     Recount(i64, (Totals, Reach), (Totals, Reach)),
-    /// A session says that it has received one number of bytes, and has another.
+    /// Corrects a session: its id, the bytes in its row, and the bytes of its chunks.
     Received(String, i64, i64),
-    /// The session of chunks is gone: they go, too.
+    /// Removes the chunks of a missing session.
     Chunks(String),
 }
 
-/// What became of it.
+/// The result of a repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mended {
-    /// It is well.
+    /// It is done.
     Yes,
-    /// There is more to do.
+    /// It has more rows to process.
     More,
-    /// It cannot be mended, or is no longer what it was.
+    /// It is impossible, or no longer needed.
     No,
 }
 
@@ -56,10 +56,10 @@ impl Mended {
     }
 }
 
-/// Mends something, in a few rows.
+/// Runs a repair, or a step of a few rows.
 ///
 /// # Errors
-/// Those of the engine; nothing is mended then.
+/// Those of the engine; nothing is changed then.
 pub fn mend(tx: &mut Tx<'_>, mend: &Mend) -> Result<Mended> {
     match mend {
         Mend::Release(target) => {
@@ -76,7 +76,7 @@ pub fn mend(tx: &mut Tx<'_>, mend: &Mend) -> Result<Mended> {
     }
 }
 
-/// Files an entry under the folded form of its name, unless that name is there already.
+/// Moves an entry to the folded form of its name, unless there is an entry of the same name already.
 fn rekey(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Mended> {
     let is_filed = entries::rekey(tx, folder, (filed, name), &folded(name))?;
     if is_filed {
@@ -85,7 +85,7 @@ fn rekey(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Me
     Ok(Mended::when(is_filed))
 }
 
-/// Sets what a folder says to what it holds.
+/// Adds the difference that was found to the totals of a folder, and corrects its reach.
 fn recount(
     tx: &mut Tx<'_>,
     folder: i64,
@@ -97,7 +97,7 @@ fn recount(
         files: moved(totals.files, said.0.files, is.0.files),
         bytes: moved(totals.bytes, said.0.bytes, is.0.bytes),
     };
-    // A folder may say that paths below it are longer than they are, so it takes the longer ones.
+    // The reach is an upper bound, so one that was raised since is kept.
     let is_untouched = reach == said.1 || !folders::is_possible(reach);
     let reach = if is_untouched { is.1 } else { reach.or(is.1) };
     tree::set_sums(tx, folder, totals, reach)?;
@@ -105,7 +105,7 @@ fn recount(
     Ok(Mended::Yes)
 }
 
-/// What a count is to be that was `said` when it had to be `is`, and has moved on since.
+/// The right value of a count that was `said` when `is` was right, and is `now` after later changes.
 fn moved(now: i64, said: i64, is: i64) -> i64 {
     let since = now.saturating_sub(said);
     is.saturating_add(since).clamp(0, TOTAL_MAX)
@@ -121,7 +121,7 @@ fn received(tx: &mut Tx<'_>, session: &str, (said, is): (i64, i64)) -> Result<Me
     Ok(Mended::Yes)
 }
 
-/// Removes some chunks of a session that is gone.
+/// Removes one step of the chunks of a missing session.
 fn chunks(tx: &mut Tx<'_>, session: &str) -> Result<Mended> {
     if tx.exists("SELECT 1 FROM upload_session WHERE id = $1", params![session])? {
         return Ok(Mended::No);

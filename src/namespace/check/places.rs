@@ -1,7 +1,7 @@
-//! Where in the store a row is: the paths that lead to it from the root.
+//! The paths that lead from the root to a row.
 //!
-//! They are found upward, along the entries that refer to a folder, so that the cost follows what is
-//! asked for and not the size of the store.
+//! They are searched upward, along the entries that refer to a folder, so that the cost depends on the number
+//! of paths and not on the size of the store.
 
 use std::{collections::HashSet, fmt};
 
@@ -16,16 +16,16 @@ use crate::{
     },
 };
 
-/// Some paths that lead to a row.
+/// Paths that lead to a row.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     /// At most [`CHECK_PATHS_MAX`].
     pub(super) paths: Vec<StorePath>,
     /// Whether there are more.
     pub(super) more: bool,
-    /// Entries that may still be followed.
+    /// The number of entries that may still be followed.
     left: usize,
-    /// Folders that the root does not lead to.
+    /// Folders that no path from the root leads to.
     dead: HashSet<i64>,
 }
 
@@ -34,28 +34,28 @@ impl Places {
         Self { left: CHECK_CLIMB_MAX, ..Self::default() }
     }
 
-    /// Where an entry of a folder is.
+    /// The paths of an entry.
     pub(super) fn of_entry(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Self> {
         let mut places = Self::new();
         places.climb(tx, folder, name, 0)?;
         Ok(places)
     }
 
-    /// Where a folder is.
+    /// The paths of a folder.
     pub(super) fn of_folder(tx: &mut Tx<'_>, folder: i64) -> Result<Self> {
         let mut places = Self::new();
         places.climb(tx, folder, "", 0)?;
         Ok(places)
     }
 
-    /// Where the files of a content are.
+    /// The paths of the files with a content.
     pub(super) fn of_content(tx: &mut Tx<'_>, content: i64) -> Result<Self> {
         let mut places = Self::new();
         places.add_content(tx, content)?;
         Ok(places)
     }
 
-    /// Where the files and upload sessions of a part are.
+    /// The paths of the files and upload sessions with a part.
     pub(super) fn of_part(tx: &mut Tx<'_>, part: i64) -> Result<Self> {
         let mut places = Self::new();
         let sql = "SELECT DISTINCT content FROM content_part WHERE part = $1 LIMIT $2";
@@ -76,14 +76,15 @@ impl Places {
         self.climb_all(tx, &entries, "", 0).map(drop)
     }
 
-    /// Follows the entries that refer to a folder. Returns whether the root leads to it.
+    /// Follows the entries that refer to a folder, up to the root. Returns whether a path from the root leads
+    /// to it.
     fn climb(&mut self, tx: &mut Tx<'_>, folder: i64, below: &str, depth: usize) -> Result<bool> {
         if folder == ROOT {
             self.add(StorePath::root().child(below));
             return Ok(true);
         }
-        // No path is that deep, also none that a store of the first format let become too deep to be
-        // named, so this is a circle.
+        // No path is that deep, not even the paths of a format 1 store that are too deep for a request, so
+        // this is a cycle.
         if self.is_enough() || depth > 2 * PATH_DEPTH_MAX || self.dead.contains(&folder) {
             return Ok(false);
         }
@@ -127,7 +128,7 @@ impl Places {
         }
     }
 
-    /// Whether the root leads there.
+    /// Whether a path from the root leads to the row.
     pub(super) fn is_live(&self) -> bool {
         !self.paths.is_empty()
     }

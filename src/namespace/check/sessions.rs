@@ -9,17 +9,17 @@ use crate::{
     },
 };
 
-/// The chunks of one session, as far as they go.
+/// The chunks of one session, as far as they were read.
 #[derive(Debug)]
 pub(super) struct Run {
     session: String,
-    /// The bytes of its chunks.
+    /// The sum of the sizes of its chunks, in bytes.
     pub(super) sum: i64,
-    /// Where the last one ends.
+    /// The end of the last chunk, as an offset in the file.
     pub(super) end: i64,
-    /// How many there are.
+    /// The number of its chunks.
     pub(super) count: i64,
-    /// Whether none overlaps another, and each has its part.
+    /// Whether no chunk overlaps another, and each has a part of its size.
     pub(super) is_good: bool,
 }
 
@@ -28,7 +28,7 @@ impl Run {
         Self { session, sum: 0, end: 0, count: 0, is_good: true }
     }
 
-    /// Adds a row of `start, size` and the size of the part, from `column` on.
+    /// Adds a row of `start, size` and the size of the part, in the columns from `column` on.
     pub(super) fn add(&mut self, row: &Row, column: usize) -> Result<()> {
         let (start, size) = (row.int(column)?, row.int(column + 1)?);
         self.is_good &= start >= self.end && row.opt_int(column + 2)? == Some(size);
@@ -43,7 +43,7 @@ impl Run {
         let is_good = match tx.first(sql, params![&self.session])? {
             None => false,
             Some(row) => {
-                // Of one that has ended, pieces may be left to be dropped.
+                // A session that has ended may have pieces that remain to be dropped.
                 let is_counted = if row.int(2)? == 0 {
                     self.sum == row.int(1)?
                 } else {
@@ -92,7 +92,7 @@ pub(super) fn chunks(
     Ok(At::Sessions(String::new()))
 }
 
-/// Sessions that have received something and have no chunk.
+/// Scans for sessions that have received bytes and have no chunk.
 pub(super) fn sessions(tx: &mut Tx<'_>, after: String, looked: &mut ScanResult) -> Result<At> {
     let rows = tx.all(
         "SELECT s.id, s.received, s.committed, c.start

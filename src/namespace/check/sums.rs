@@ -6,8 +6,8 @@ use crate::{
     namespace::{check::judge::finding_aside, counted::Counted, sql::Tx, sums},
 };
 
-/// Compares a sum with a recount, and says by how much it differs. That does not change while others write,
-/// so it can be added later.
+/// Compares a sum with a recount, and returns a finding with the difference. The difference stays the same
+/// while others write, so the caller can add it to the sum later.
 ///
 /// # Errors
 /// Those of the engine.
