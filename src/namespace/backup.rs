@@ -69,7 +69,7 @@ pub struct Batch {
 struct Inside {
     id: i64,
     path: StorePath,
-    /// The last key that was read; nothing after the last page.
+    /// The last key that was read; `None` after the last page.
     after: Option<Key>,
     rows: VecDeque<(String, Target)>,
     /// The offset up to which the parts of the first row's content were listed.

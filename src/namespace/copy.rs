@@ -31,7 +31,7 @@ pub enum Started {
     Begun(Operation, Target, i64),
 }
 
-/// The pins that [`start`] makes.
+/// The number of pins that a run holds after [`start`].
 pub const START_PINS: usize = 1;
 
 /// Begins a copy, and finishes it if one transaction is enough.

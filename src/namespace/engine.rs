@@ -196,7 +196,7 @@ impl Engine {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// The number of jobs that the writer has taken from its queue so far, refused ones included.
+    /// The number of jobs that the writer has run or refused so far.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }

@@ -1,9 +1,9 @@
 //! The filtered copy of a folder, for `SkipFiles`.
 //!
-//! First [`Search`] finds the folders with a skipped file at any depth. It looks up the skipped names in each
-//! distinct folder and never scans files. Then [`Build`] creates new versions of those folders beside the tree,
-//! parents first; a folder without a skipped file is referenced as it is. Folders that would be empty are left
-//! out.
+//! First [`Search`] finds the folders with a skipped file at any depth. In each distinct folder it reads only
+//! pages of entries that begin at a skipped name. Then [`Build`] makes new versions of those folders beside
+//! the tree, parents first; a folder without a skipped file is referenced as it is. Folders that would be
+//! empty are left out.
 //!
 //! The source is pinned, so it does not change between the steps. A folder that occurs many times is searched
 //! once and built once; its totals count once for each occurrence.

@@ -5,9 +5,9 @@
 //! target is left. A target without one is deleted in steps. Each step is one transaction, and a crash between
 //! two steps leaves a valid state.
 //!
-//! A path that is deleted queues its target even where other references to it exist. Those references may be
-//! garbage that was queued earlier, and the target would take over their earlier time. The grace period counts
-//! from the deletion of the last path.
+//! A path that is deleted queues its target even where other references to it exist. Those references may
+//! belong to garbage that was queued earlier, and its reclamation would pass its earlier time on to the
+//! target. The grace period counts from the deletion of the last path.
 //!
 //! **Invariants:** a content of which some rows are deleted has no etag, so that no upload reuses it. A part has
 //! a row as long as it is referenced. The key of an object is in the table `dead_object` before the object is

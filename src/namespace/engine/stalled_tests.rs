@@ -113,7 +113,7 @@ impl Connection for Link {
     }
 }
 
-/// An engine with a writer and one reader, its database, and what tells of its begins.
+/// An engine with a writer and one reader, its database, and a receiver of its begins.
 fn engine() -> (Engine, Arc<Db>, Receiver<()>) {
     let (begun, begins) = channel();
     let db = Arc::new(Db {

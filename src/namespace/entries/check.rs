@@ -143,8 +143,8 @@ pub fn recount(tx: &mut Tx<'_>, folder: i64) -> Result<Recount> {
     })
 }
 
-/// Moves an entry from the folded name `filed` to the folded name `right`, unless there is an entry already.
-/// Returns whether it was moved.
+/// Moves an entry from the folded name `filed` to the folded name `right`, unless that key has an entry
+/// already. Returns whether it was moved.
 ///
 /// # Errors
 /// Those of the engine.

@@ -100,7 +100,7 @@ impl Reading {
 pub struct Listing {
     path: Option<StorePath>,
     size: usize,
-    /// The lowest id that remains to be read.
+    /// A lower bound of the ids that remain to be read.
     from: String,
     items: Vec<Session>,
     bytes: usize,
