@@ -1,10 +1,10 @@
 //! Contents with long lists of parts, which are built in steps.
 //!
-//! If a content with the same list exists, its list is compared, and damaged parts of it are rewritten.
-//! Otherwise a new content is filled; it has no etag, so no upload finds it. In both cases the builder pins
-//! the content, and the source of the list (pins or chunks) keeps the parts until the content refers to them.
-//! The last transaction sets the etag and makes the entry. A content that is abandoned before that is
-//! reclaimed like other garbage.
+//! If a content with the same list exists, its list is compared, and each page of it that differs is
+//! rewritten. Otherwise a new content is filled; it has no etag, so no upload finds it. In both cases the
+//! builder pins the content, and the source of the list (pins or chunks) keeps the parts until the content
+//! refers to them. The last transaction sets the etag and makes the entry. A content that is abandoned before
+//! that is reclaimed like other garbage.
 
 use crate::{
     error::{Error, Kind, Result},

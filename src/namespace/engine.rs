@@ -1,7 +1,7 @@
 //! The database threads: one writer and some readers, to which async code sends jobs.
 //!
 //! The writer takes all waiting jobs into one transaction, a batch, each in a savepoint of its own. Many
-//! callers so share one sync. A job that arrives while a batch runs joins that batch, up to
+//! callers thereby share one sync. A job that arrives while a batch runs joins that batch, up to
 //! [`WRITE_BATCH_MAX`](crate::limits::WRITE_BATCH_MAX) jobs. No job of a batch is answered before the commit;
 //! if the commit fails, all its jobs fail. A job that fails or panics is rolled back alone.
 //!

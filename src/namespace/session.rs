@@ -3,8 +3,8 @@
 //! **Invariants:** the chunks of a session do not overlap. `received` is the sum of their bytes, so a session
 //! is complete when `received` equals `total`. A commit drops the chunks, in steps if there are many; the row
 //! of the session stays until it expires, so that a repeated commit succeeds. A session that is deleted while
-//! it has many chunks exists for no request any more; its row stays until the chunks are dropped. A chunk for
-//! a range that is stored already must have the same bytes, else it is refused.
+//! it has many chunks is unknown to requests; its row stays until the chunks are dropped. A chunk for a range
+//! that is stored already must have the same bytes, else it is refused.
 
 mod commit;
 mod expiry;
