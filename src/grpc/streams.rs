@@ -20,7 +20,7 @@ pub(super) fn stopping() -> Error {
     Error::new(Kind::Busy, "the server is stopping; try again")
 }
 
-/// The messages of a copy: the first state, which the caller has read already, then the progress, then the last state.
+/// The messages of a copy: the first state, which the handler has taken already, then the progress and the last state.
 pub(super) fn copy(first: Option<v1::Operation>, copying: Copying) -> Answers<v1::Operation> {
     let first = stream::iter(first.map(Ok));
     let rest = stream::unfold(Some(copying), async |copying| {

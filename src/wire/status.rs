@@ -32,8 +32,8 @@ pub fn from_error(error: &Error) -> Status {
     encode(error, Id::current())
 }
 
-/// Makes the stored status of a failed operation, with the details of [`from_error`] but without the id of a request,
-/// since any request may read it. It is not logged here: it was logged when the operation failed.
+/// Makes the status that tells why an operation has failed, with the details of [`from_error`] but without the id of
+/// a request, since any request may read it. It is not logged here: it was logged when the operation failed.
 pub fn kept(error: &Error) -> RpcStatus {
     let status = encode(error, None);
     // The details of a status are its `google.rpc.Status` message, encoded.
