@@ -53,7 +53,7 @@ pub(super) struct Listing<'a> {
     pub(super) store_files: Vec<StoreFile<'a>>,
     /// The folders.
     pub(super) store_folders: Vec<StoreFolder<'a>>,
-    /// Where the next page begins; empty after the last.
+    /// The token of the next page; empty after the last.
     pub(super) continuation_token: String,
 }
 
@@ -233,7 +233,7 @@ struct Usage {
 pub(super) struct Operations<'a> {
     /// The operations, the newest first.
     pub(super) operations: Vec<Operation<'a>>,
-    /// Where the next page begins; empty after the last.
+    /// The token of the next page; empty after the last.
     pub(super) continuation_token: String,
 }
 

@@ -22,7 +22,7 @@ pub(super) fn add(response: &mut Response, words: &str, names: &[String]) {
     }
 }
 
-/// Joins names for a message: at most [`NAMES_MAX`] of at most [`NAME_CHARS`] characters each, escaped to ASCII.
+/// Joins names for a message: at most [`NAMES_MAX`], each cut to [`NAME_CHARS`] characters and escaped to ASCII.
 pub(super) fn list(names: &[String]) -> String {
     let shown = names.iter().take(NAMES_MAX).map(|name| {
         let mut chars = name.chars();

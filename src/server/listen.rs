@@ -145,7 +145,7 @@ async fn gives_way(hold: Option<Hold>) {
     }
 }
 
-/// What serving a connection needs.
+/// The state of one connection.
 struct Connection {
     app: Router,
     stop: CancellationToken,
