@@ -1,6 +1,6 @@
-//! Backups and restores: records as messages and back, and their digest.
+//! Backups and restores: conversion of their records to messages and back, and the digest of the records.
 //!
-//! The digest goes over the records as they are encoded on the wire, so it is made and compared here.
+//! The digest covers the encoded messages of all records, so it is computed and compared here.
 
 use bytes::Bytes;
 use futures::stream;
@@ -34,11 +34,11 @@ struct Sending {
     backup: Backup,
     requests: Streaming<BackupRequest>,
     hasher: blake3::Hasher,
-    /// Whether the caller has an offer to answer.
+    /// Whether the last message was an offer, which the caller must answer.
     is_asked: bool,
 }
 
-/// Begins a backup.
+/// Begins a backup and returns its response stream.
 pub(super) async fn backup(
     store: &Store,
     mut requests: Streaming<BackupRequest>,
@@ -65,11 +65,11 @@ pub(super) async fn backup(
     })))
 }
 
-/// What the caller of a backup says next.
+/// The payload of the next message of a backup's caller.
 ///
 /// # Errors
-/// `Timeout`, `Busy`, `TooLarge` or `MessageTooLarge` where the server around it gives the caller up, `Cancelled` where he
-/// left.
+/// `Timeout`, `Busy`, `TooLarge` or `MessageTooLarge` if this server has ended the stream, `Cancelled` if the caller
+/// has disconnected or has sent an invalid message.
 async fn next_request(
     requests: &mut Streaming<BackupRequest>,
 ) -> Result<Option<backup_request::Payload>> {
@@ -144,7 +144,7 @@ pub(super) async fn restore(
         }
         Ok(())
     };
-    // Dropped, the restore leaves nothing.
+    // If the deadline or a stop ends it here, the restore is dropped, and nothing becomes visible.
     tokio::select! {
         received = call.until(receiving) => received?,
         () = stop.cancelled() => return Err(stopping()),
@@ -153,7 +153,7 @@ pub(super) async fn restore(
     Ok(RestoreResponse { file_count: totals.files as u64, size_bytes: totals.bytes as u64 })
 }
 
-/// Goes on with the digest of records.
+/// Adds a record to the digest.
 async fn hashed(
     mut hasher: blake3::Hasher,
     record: v1::BackupRecord,

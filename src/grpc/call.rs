@@ -11,16 +11,16 @@ use crate::{
     wire::status,
 };
 
-/// The header of a deadline, as gRPC over HTTP/2 defines it.
+/// The header with the timeout of a call, as gRPC over HTTP/2 defines it.
 const TIMEOUT: &str = "grpc-timeout";
 
-/// Reads the deadline of a call.
+/// Reads the deadline and the peer of a call.
 ///
 /// # Errors
 /// `InvalidArgument` for a header that is not of the form `<up to 8 digits><unit>`.
 pub(super) fn call<T>(request: &Request<T>) -> Result<Call, Status> {
     let timeout = timeout(request.metadata()).map_err(|error| status::from_error(&error))?;
-    // Who calls in process is the server itself.
+    // A call without a peer is made by the server itself, in this process.
     let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
     Ok(Call { deadline: None, peer }.within(timeout))
 }

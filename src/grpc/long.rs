@@ -1,8 +1,9 @@
-//! Long messages: what takes its time with them is done off the threads of the runtime.
+//! Long messages: their encoding and compression does not block the threads of the runtime.
 //!
-//! The library encodes an answer, and compresses it, when the body is polled, and unpacks a request when
-//! that is read. An answer says how long it is ([`Long`]): such a one is written as a whole elsewhere. What
-//! a compressed request takes nobody knows, so the whole call gives up its thread while it works.
+//! tonic encodes and compresses a response when its body is polled, and decompresses a request when it is read. A
+//! response carries its length ([`Long`]), and a long one is encoded as a whole on the blocking pool. The
+//! decompressed size of a request is not known, so each poll of a call with compressed requests may block: the
+//! runtime moves the other tasks of the thread away meanwhile.
 
 use std::{
     pin::Pin,
@@ -19,14 +20,14 @@ use tower::Service;
 
 use crate::{error::Error, limits::COMPRESSION_WORK, offload, wire::status};
 
-/// The header in which a client says how its messages are compressed.
+/// The header that names the compression of the messages, in requests and responses.
 const ENCODING: &str = "grpc-encoding";
 
-/// In the extensions of an answer of one message, which may be compressed: so many bytes it has.
+/// The encoded length in bytes of a response of one message, before compression. In the extensions of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Long(pub(super) usize);
 
-/// A gRPC service whose long messages hold no thread of the runtime.
+/// A gRPC service whose long messages do not block a thread of the runtime.
 #[derive(Clone, Debug)]
 pub struct Offloaded<S>(pub(super) S);
 
@@ -61,13 +62,13 @@ where
     }
 }
 
-/// Writes the body of an answer that says that it is long.
+/// Encodes the body of a response that carries its length; returns other responses unchanged.
 async fn written(mut answer: Response<Body>) -> Response<Body> {
     let Some(Long(bytes)) = answer.extensions_mut().remove() else { return answer };
     let (head, body) = answer.into_parts();
     let is_packed = head.headers.contains_key(ENCODING);
     let work = if is_packed { bytes.saturating_mul(COMPRESSION_WORK) } else { bytes };
-    // One message is there at once.
+    // A response of one message is ready at the first poll.
     match offload::run(work, move || body.collect().now_or_never()).await {
         Some(Ok(body)) => Response::from_parts(head, Body::new(body)),
         Some(Err(status)) => status.into_http(),
@@ -79,7 +80,7 @@ fn unwritten() -> Status {
     status::from_error(&Error::internal("an answer of one message came in pieces"))
 }
 
-/// A call, and then its answer, of whose polls each may take its time.
+/// A future or a response body whose polls may block.
 struct InPlace<T>(T);
 
 impl<F: Future + Unpin> Future for InPlace<F> {
@@ -128,7 +129,7 @@ mod tests {
 
     type Answer = Ready<Result<Response<Body>, Infallible>>;
 
-    /// A service whose answer is so long, and whose body tells the thread that writes it.
+    /// A service with a response of this length, whose body sends the id of the thread that polls it.
     fn service(
         bytes: usize,
         encoding: Option<&'static str>,
@@ -162,7 +163,7 @@ mod tests {
         };
         assert!(is_here(OFFLOAD_BYTES_MIN - 1, None).await);
         assert!(!is_here(OFFLOAD_BYTES_MIN, None).await);
-        // To compress it takes longer.
+        // Compression counts as more work.
         assert!(is_here(OFFLOAD_BYTES_MIN / COMPRESSION_WORK - 1, Some("zstd")).await);
         assert!(!is_here(OFFLOAD_BYTES_MIN / COMPRESSION_WORK, Some("zstd")).await);
     }
@@ -177,8 +178,8 @@ mod tests {
         assert_eq!(status.code(), tonic::Code::Internal);
     }
 
-    /// Whether another task of a runtime of one thread goes on while a call with this header works, and
-    /// while its answer does.
+    /// Whether another task of a runtime with one thread progresses while a call with this header blocks, and
+    /// while its response body blocks.
     fn lets_others_go_on(encoding: &'static str) -> bool {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
@@ -186,7 +187,7 @@ mod tests {
             let work = || {
                 let (other, done) = mpsc::channel();
                 drop(tokio::spawn(async move { other.send(()).ok() }));
-                // Where nobody goes on, it would be for ever.
+                // The timeout only ends a failing test.
                 done.recv_timeout(std::time::Duration::from_mins(1)).is_ok()
             };
             let service = service_fn(move |_| {

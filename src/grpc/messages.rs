@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// What an upload may replace.
+/// Parses what an upload may replace.
 ///
 /// # Errors
-/// `InvalidArgument` for a value that is unknown, or not for uploads.
+/// `InvalidArgument` for a value that is unknown, or that uploads do not support.
 pub(super) fn replaces(if_exists: i32) -> Result<Replaces> {
     match WireIfExists::try_from(if_exists) {
         Ok(WireIfExists::Unspecified | WireIfExists::ReplaceSameKind) => Ok(Replaces::File),
@@ -33,7 +33,7 @@ pub(super) fn replaces(if_exists: i32) -> Result<Replaces> {
     }
 }
 
-/// Checks the request of a copy.
+/// Parses and checks the request of a copy.
 pub(super) fn copy_request(message: &v1::CopyRequest) -> Result<CopyRequest> {
     let if_exists = match WireIfExists::try_from(message.if_exists) {
         Ok(WireIfExists::Unspecified | WireIfExists::Overwrite) => IfExists::Overwrite,
@@ -67,7 +67,7 @@ pub(super) fn copy_request(message: &v1::CopyRequest) -> Result<CopyRequest> {
     Ok(request)
 }
 
-/// The conditions of a write.
+/// Parses the conditions of a write.
 pub(super) fn conditions(
     if_match: &[String],
     if_none_match: &[String],
@@ -80,7 +80,7 @@ pub(super) fn conditions(
     })
 }
 
-/// The state that a filter names; `None`: every state.
+/// Parses a filter by state; `None`: every state.
 pub(super) fn state_filter(state: i32) -> Result<Option<OperationState>> {
     use v1::OperationState as Wire;
     match Wire::try_from(state) {
@@ -157,7 +157,7 @@ pub(super) fn entry(entry: &Entry) -> v1::Entry {
     }
 }
 
-/// The file of a committed session, if it is there, and how many files it has replaced.
+/// The response to a commit: the file, if it still exists, and how many files it has replaced.
 pub(super) fn committed(committed: Option<(Entry, i64)>) -> v1::CommitUploadSessionResponse {
     let (entry, files_replaced) = committed.unzip();
     v1::CommitUploadSessionResponse {
@@ -208,7 +208,7 @@ pub(super) fn info(info: &Info) -> v1::GetStoreInfoResponse {
     }
 }
 
-/// How far a check is, and what it found.
+/// The progress of a check, and its findings.
 pub(super) fn check_report(report: CheckReport) -> v1::CheckResponse {
     v1::CheckResponse {
         rows_checked: report.rows,

@@ -1,7 +1,8 @@
-//! The gRPC service: it alone joins the store and the wire.
+//! The gRPC service: the only module that uses both the store and the generated messages.
 //!
-//! A handler parses a message into plain values, calls the store, and turns the answer back. It holds
-//! no logic. The deadline of a call is ours to keep: in process nobody enforces `grpc-timeout`.
+//! A handler parses a message into plain values, calls the store, and turns the result into a message. Handlers
+//! have no logic of their own. This module also enforces the deadline of a call, `grpc-timeout`: for calls inside
+//! the process no transport does.
 
 mod backups;
 mod call;

@@ -28,8 +28,8 @@ use crate::{
     },
 };
 
-/// As how many bytes of work an entry of a listing counts: it is made, measured, written and dropped, which takes
-/// longer than its bytes do.
+/// The work for one entry of a listing, in bytes as [`offload`] counts them: converting, measuring, encoding and
+/// dropping an entry takes longer than its encoded bytes would suggest.
 const ENTRY_BYTES: usize = 512;
 
 /// The service over a store.
@@ -55,8 +55,8 @@ impl Service {
     }
 }
 
-/// Turns the result of a call into its answer. A short one is not worth to be compressed, and a long one
-/// is written elsewhere.
+/// Turns the result of a call into its response. A response below [`COMPRESSED_BYTES_MIN`] is not compressed; a
+/// longer one carries its length, by which [`Offloaded`] decides where to encode it.
 fn answer<T: Message>(result: Result<T>) -> Answer<T> {
     let mut answer = result.map(Response::new).map_err(|error| status::from_error(&error))?;
     let bytes = answer.get_ref().encoded_len();
@@ -68,7 +68,7 @@ fn answer<T: Message>(result: Result<T>) -> Answer<T> {
     Ok(answer)
 }
 
-/// The same of a call that answers with a stream.
+/// Turns the result of a call with a response stream into its response.
 fn streamed<T>(result: Result<Answers<T>>) -> Answer<Answers<T>> {
     result.map(Response::new).map_err(|error| status::from_error(&error))
 }
@@ -90,8 +90,8 @@ impl ImageStore for Service {
         let detached = message.detached;
         streamed(
             async {
-                // To fold a long skip list takes its time. While the copy waits, nothing of the message is
-                // kept.
+                // Case folding of a long skip list takes long, so it is offloaded. The message is dropped before the
+                // copy may wait.
                 let bytes = message.encoded_len();
                 let request = offload::run(bytes, move || messages::copy_request(&message)).await?;
                 let mut copying = self.0.copy(request, detached, call).await?;
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_long_answer_says_so() {
         let long = |bytes: usize| {
-            // Two bytes of it are the number of the field and its length, at least.
+            // The encoding adds at least two bytes: the field number and the length.
             let message =
                 v1::ListResponse { change_tag: "a".repeat(bytes), ..v1::ListResponse::default() };
             let bytes = message.encoded_len();

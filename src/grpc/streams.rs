@@ -1,7 +1,7 @@
-//! The streams that a call answers with.
+//! The response streams of calls.
 //!
-//! Each is polled by its caller and buffers nothing of its own: a slow caller slows nobody, and a
-//! caller that leaves drops the stream and what it follows.
+//! A stream works only when its caller polls it, and buffers nothing: a slow caller does not slow down others. When
+//! the caller disconnects, the stream and the work behind it are dropped.
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -15,12 +15,12 @@ use crate::{
     wire::{backend::Answers, status::from_error, v1},
 };
 
-/// The error for a stream that ends because the server does.
+/// The error of a stream that ends because the server stops.
 pub(super) fn stopping() -> Error {
     Error::new(Kind::Busy, "the server is stopping; try again")
 }
 
-/// The messages of a copy: what came first, then its progress, then its end.
+/// The messages of a copy: the first state, which the handler has taken already, then the progress and the last state.
 pub(super) fn copy(first: Option<v1::Operation>, copying: Copying) -> Answers<v1::Operation> {
     let first = stream::iter(first.map(Ok));
     let rest = stream::unfold(Some(copying), async |copying| {
@@ -41,7 +41,7 @@ pub(super) fn watch(
     Box::pin(stream::unfold(state, move |state| async move {
         let (mut updates, stop) = state?;
         let next = tokio::select! {
-            // The last state comes before the end.
+            // At shutdown, a state that is ready is sent before the error.
             biased;
             next = call.until(updates.next()) => next,
             () = stop.cancelled() => Err(stopping()),
@@ -92,7 +92,7 @@ pub(super) fn download(download: Download, call: Call) -> Answers<v1::DownloadRe
     Box::pin(stream::unfold(Some((download, entry)), move |state| async move {
         let (mut download, entry) = state?;
         let mut next = call.until(async { download.next().await.transpose() }).await;
-        // Of a range without bytes the file is told all the same.
+        // An empty range has one message too, since the first message carries the entry.
         if let (Ok(None), Some(_)) = (&next, &entry) {
             next = Ok(Some(Bytes::new()));
         }
@@ -100,7 +100,7 @@ pub(super) fn download(download: Download, call: Call) -> Answers<v1::DownloadRe
     }))
 }
 
-/// One answer of a stream, and what it goes on with; an error is the last one.
+/// One item of a response stream, and the state for the next item. An error is the last item.
 fn step<T, U, S>(
     next: Result<Option<T>>,
     state: S,

@@ -22,14 +22,14 @@ use crate::{
     },
 };
 
-/// A stream of messages of which the first is a header and the others are bytes, but for the last one,
-/// which may say that they are whole.
+/// A request stream: a header, then data, and in an upload an optional last message (`finish`), which confirms that
+/// the data is complete.
 struct Body<T> {
     messages: Streaming<T>,
     finish: Option<UploadFinish>,
 }
 
-/// What a message of such a stream holds.
+/// The payload of one message of a [`Body`].
 enum Piece<H> {
     Header(H),
     Data(Bytes),
@@ -78,8 +78,8 @@ impl<T: Message> Body<T> {
         }
     }
 
-    /// The next bytes; nothing where the stream has ended. What ended it is in `finish` then. A caller that
-    /// keeps the server waiting gives way where others need his turn.
+    /// The next bytes; `None` at the end of the stream, when `finish` has the last message if it was sent. A caller
+    /// that stalls loses its turn if another peer needs the turn.
     async fn data(&mut self, turn: &mut Hold) -> Result<Option<Bytes>> {
         while let Some(message) = next_in_turn(&mut self.messages, turn).await? {
             let piece = message.open();
@@ -99,16 +99,20 @@ impl<T: Message> Body<T> {
     }
 }
 
-/// The next message of a caller.
+/// The next message of a request stream.
 ///
 /// # Errors
-/// `Timeout` where the server around it gives the caller up as too slow, `Busy` where it has no room
-/// for the message, `Cancelled` where the caller left.
+/// `Timeout` if the caller is too slow, `Busy` if the memory budget has no room for the message,
+/// `MessageTooLarge` or `TooLarge` if the message or a list in it is too long, `Cancelled` if the caller has
+/// disconnected or has sent an invalid message.
 pub(super) async fn next<T>(messages: &mut Streaming<T>) -> Result<Option<T>> {
     messages.message().await.map_err(|status| broken(&status))
 }
 
-/// The same for a caller who has a turn.
+/// The next message of a caller that holds a turn.
+///
+/// # Errors
+/// As [`next`], and the error of the budget if the turn is revoked while the caller stalls.
 async fn next_in_turn<T>(messages: &mut Streaming<T>, turn: &mut Hold) -> Result<Option<T>> {
     turn.stalls();
     let message = tokio::select! {
@@ -122,8 +126,8 @@ async fn next_in_turn<T>(messages: &mut Streaming<T>, turn: &mut Hold) -> Result
     message
 }
 
-/// Why no message comes any more: the client was too slow, there was no room, a list was too long, or the
-/// client left or sent what is none. Nobody takes the answer to the last two as his own fault.
+/// The error for a request stream that has failed: an error of this server keeps its kind; `Cancelled` if the client
+/// has disconnected or has sent an invalid message.
 fn broken(status: &Status) -> Error {
     match status::kind_of_broken_body(status) {
         Some(kind @ Kind::MessageTooLarge) => {
@@ -138,8 +142,8 @@ fn broken(status: &Status) -> Error {
     }
 }
 
-/// The time of a transfer: its deadline, and what the store may take besides the time in which the bytes
-/// come.
+/// The time limits of a transfer: the deadline of the call, and the timeout of the header, which limits the time
+/// that the server works, without the time in which it waits for the client's bytes.
 struct Clock {
     call: Call,
     left: Option<Duration>,
@@ -147,19 +151,19 @@ struct Clock {
 
 impl Clock {
     /// # Errors
-    /// `InvalidArgument` for a time below zero.
+    /// `InvalidArgument` for a negative timeout.
     fn new(call: Call, timeout: Option<prost_types::Duration>) -> Result<Self> {
         let bad = |_| Error::invalid("timeout", "the timeout is below zero; send a time, or none");
         let left = timeout.map(Duration::try_from).transpose().map_err(bad)?;
         Ok(Self { call, left })
     }
 
-    /// The call as what comes next has it.
+    /// The call with the deadline for the next step.
     fn call(&self) -> Call {
         self.call.within(self.left)
     }
 
-    /// Counts the time that work takes of what the store may take.
+    /// Runs work, and subtracts the time that it takes from the timeout.
     async fn count<T>(&mut self, work: impl Future<Output = T>) -> T {
         let begun = Instant::now();
         let done = work.await;
@@ -207,7 +211,7 @@ pub(super) async fn upload(
     Ok(v1::UploadResponse { entry: Some(messages::stat(&stored.stat)), files_replaced })
 }
 
-/// A digest that a caller may give.
+/// Parses an optional digest; empty: `None`.
 fn digest(text: &str) -> Result<Option<Digest>> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }

@@ -1,4 +1,4 @@
-//! The answers: success, and the one shape of every error (reference, section 7).
+//! The responses: successes, and the JSON form of every error (reference, section 7).
 
 use axum::{
     body::Body,
@@ -16,24 +16,24 @@ use crate::{
     wire::{request::Id, status},
 };
 
-/// The header, an extension, that says how many files an upload has replaced.
+/// The header, an extension, with the number of files that an upload has replaced.
 const FILES_REPLACED: HeaderName = HeaderName::from_static("files-replaced");
-/// The type of every JSON answer, and of empty ones.
+/// The content type of every JSON response, and of empty ones.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
-/// Keeps browsers from guessing another type.
+/// Keeps browsers from guessing another content type.
 pub(super) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
-/// What is true now can be false at the next request.
+/// Keeps caches from storing a response: the next one may differ.
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Why a call has no success to answer.
+/// The error of a call. It becomes an error response.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Chooses the status, the code and the reason phrase.
+    /// The kind, which determines the status, the code and the reason phrase.
     pub(super) kind: Kind,
-    /// What the caller sees.
+    /// The message for the caller.
     pub(super) message: String,
-    /// The verbs that the path takes, where the one of the request is none of them: 405.
+    /// The value of `Allow`, for a verb that the path does not support; makes the status 405.
     allow: Option<String>,
 }
 
@@ -43,19 +43,19 @@ impl Failure {
         Self { kind, message: status::bounded(&message.into()), allow: None }
     }
 
-    /// Creates the failure of a verb that a path does not take.
+    /// Creates the failure for a verb that the path does not support; `verbs` are those that it supports.
     pub(super) fn not_allowed(message: impl Into<String>, verbs: &[&str]) -> Self {
         Self { allow: Some(allow(verbs)), ..Self::new(Kind::InvalidArgument, message) }
     }
 
-    /// Tells a failure as another kind.
+    /// Replaces the kind.
     pub(super) fn with_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
     }
 }
 
 impl From<Error> for Failure {
-    /// Tells an error that the gateway made itself; what is to be in the log gets there here.
+    /// Converts an error that the gateway itself has made, and logs it if its kind requires it.
     fn from(error: Error) -> Self {
         error.report();
         Self::new(error.kind(), error.message())
@@ -63,7 +63,8 @@ impl From<Error> for Failure {
 }
 
 impl From<Status> for Failure {
-    /// Tells what the backend answered. It has logged why, unless the transport to it failed.
+    /// Converts a status of the backend. The backend has logged the error, except a failure of the transport,
+    /// which is logged here.
     fn from(status: Status) -> Self {
         if status.details().is_empty() && status::kind(&status) == Kind::Internal {
             return Error::internal(status).into();
@@ -96,27 +97,27 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The body of an error.
+/// The body of an error response.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ErrorAnswer<'a> {
     error: ErrorBody<'a>,
 }
 
-/// An error as JSON, in answers and in operations.
+/// An error as JSON, in responses and in operations.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ErrorBody<'a> {
-    /// The symbol of the kind.
+    /// The documented code of the kind.
     pub(super) code: &'static str,
-    /// What was wrong.
+    /// The message.
     pub(super) message: &'a str,
-    /// The request that it answers, by which the log knows it; an operation has none.
+    /// The id of the request, which the log lines have too; the error of an operation has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) request_id: Option<&'a str>,
 }
 
-/// The reason phrase of HTTP/1: the code, but for three of them.
+/// The HTTP/1 reason phrase: the code, with three exceptions.
 fn reason(kind: Kind) -> &'static [u8] {
     match codes::code(kind) {
         "E_INVALIDARG" if codes::status(kind) == StatusCode::BAD_REQUEST => b"Bad Request",
@@ -126,7 +127,7 @@ fn reason(kind: Kind) -> &'static [u8] {
     }
 }
 
-/// A JSON answer.
+/// A JSON response.
 pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => with_body(status, Body::from(body)),
@@ -139,7 +140,7 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     }
 }
 
-/// A JSON answer that is written from so many bytes, which may take its time.
+/// A JSON response that is written on the blocking pool if it is large. `bytes` measures the work.
 pub(super) async fn long_json(
     bytes: usize,
     write: impl FnOnce() -> serde_json::Result<Vec<u8>> + Send + 'static,
@@ -148,7 +149,7 @@ pub(super) async fn long_json(
     Ok(with_body(StatusCode::OK, Body::from(body)))
 }
 
-/// An answer whose body is JSON that is written elsewhere.
+/// A JSON response with a body that the caller has written.
 pub(super) fn with_body(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -158,12 +159,12 @@ pub(super) fn with_body(status: StatusCode, body: Body) -> Response {
     response
 }
 
-/// The empty 200, which has upstream's JSON type all the same.
+/// The empty 200 response, which has the JSON content type, as upstream's has.
 pub(super) fn empty() -> Response {
     with_body(StatusCode::OK, Body::empty())
 }
 
-/// The empty 200 for a file that is stored. It says how many files that has replaced, unless it is none.
+/// The empty 200 response for a stored file, with the number of files that it has replaced, unless that is 0.
 pub(super) fn stored(files_replaced: u64) -> Response {
     let mut response = empty();
     if files_replaced > 0 {
@@ -172,14 +173,14 @@ pub(super) fn stored(files_replaced: u64) -> Response {
     response
 }
 
-/// The empty 204.
+/// The empty 204 response.
 pub(super) fn no_content() -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 
-/// The answer to `OPTIONS`: which verbs a path takes.
+/// The response to `OPTIONS`, with the verbs of a path in `Allow`.
 pub(super) fn options(verbs: &[&str]) -> Response {
     let mut response = no_content();
     if let Ok(allow) = HeaderValue::try_from(allow(verbs)) {

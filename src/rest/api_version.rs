@@ -1,10 +1,10 @@
 //! The `api-version` of a request (reference, section 1.4).
 //!
-//! Every call takes every version in range. A version only chooses the shape of some answers.
+//! Every call accepts every version in range. The version only determines the form of some responses.
 
 use crate::{error::Error, limits};
 
-/// The versions whose listings are not paged.
+/// The versions whose listings are not paged; versions between them, such as 1.5, have pages.
 const UNPAGED: [f64; 3] = [1.0, 2.0, 3.0];
 /// The first version that writes dates as ISO 8601.
 const ISO_DATES: f64 = 3.0;
@@ -14,15 +14,15 @@ const ISO_DATES: f64 = 3.0;
 pub struct ApiVersion(f64);
 
 impl ApiVersion {
-    /// The newest one: the shape of calls that need no version.
+    /// The newest version, which calls without a version get.
     pub const NEWEST: Self = Self(limits::API_VERSION_MAX);
 
-    /// Whether listings come whole.
+    /// Whether a listing is one response without pages.
     pub fn unpaged(self) -> bool {
         UNPAGED.contains(&self.0)
     }
 
-    /// Whether dates are ticks.
+    /// Whether dates are ticks: units of 100 ns since 1601.
     pub fn ticks(self) -> bool {
         self.0 < ISO_DATES
     }
@@ -31,7 +31,7 @@ impl ApiVersion {
 /// Parses the value of `api-version`: a number, with an optional `-preview` after it.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` where it is not a number or out of range.
+/// `Kind::InvalidArgument` if the value is not a number, or out of range.
 pub fn parse(value: &str) -> Result<ApiVersion, Error> {
     let number = value.strip_suffix("-preview").unwrap_or(value);
     let number = number.parse::<f64>().ok().filter(|_| !number.contains('+'));
@@ -46,7 +46,7 @@ pub fn missing() -> Error {
     Error::invalid("api-version", message)
 }
 
-/// The error for a version out of range.
+/// The error for a value that is not a number, or out of range.
 fn refused(value: &str) -> Error {
     let (min, max) = (limits::API_VERSION_MIN, limits::API_VERSION_MAX);
     let message = format!("the api-version '{value}' is not a number from {min:.1} to {max:.1}");

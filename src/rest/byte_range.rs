@@ -1,25 +1,26 @@
-//! The `Range` of a download (RFC 9110). That of `headers` refuses a suffix which is longer than the file.
+//! The `Range` of a download (RFC 9110). The parser of the crate `headers` is not used: it refuses a suffix that is
+//! longer than the file.
 
 use super::content_range::number;
 
-/// What to send of a file.
+/// The bytes of a file to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Requested {
-    /// All of it.
+    /// The whole file.
     Whole,
-    /// Some of it; at least one byte, and within the file.
+    /// A range of at least one byte within the file.
     Part {
-        /// Where it begins.
+        /// The offset of the first byte.
         offset: u64,
-        /// How many bytes it has.
+        /// The number of bytes.
         length: u64,
     },
-    /// Nothing: the range begins beyond the end.
+    /// No byte: the range begins beyond the end, or is a suffix of 0 bytes.
     Unsatisfiable,
 }
 
-/// Parses the value of `Range` for a file of a size. What is malformed, has another unit or more
-/// than one range asks for the whole file, as RFC 9110 allows.
+/// Parses the value of `Range` for a file of `size` bytes. A malformed value, another unit, or more than one range
+/// means the whole file, as RFC 9110 allows.
 pub(super) fn parse(value: &str, size: u64) -> Requested {
     let Some((unit, range)) = value.trim().split_once('=') else { return Requested::Whole };
     let Some((start, end)) = range.trim().split_once('-') else { return Requested::Whole };

@@ -1,4 +1,4 @@
-//! One call of a REST client: what it asks for, and the backend that answers.
+//! One call of a REST client: its head, its deadline, and the backend that serves it.
 
 use std::{ops::Deref, time::Duration};
 
@@ -10,12 +10,12 @@ use tonic::Request;
 use super::{Backend, answer::Failure, api_version::ApiVersion, query::Query};
 use crate::{budget::Peer, error::Error, limits, wire::backend::Answers};
 
-/// The backend, as it works for a peer.
+/// The backend, together with the peer that its work is charged to.
 #[derive(Clone)]
 pub(super) struct Client {
     /// The backend.
     pub(super) backend: Backend,
-    /// For whom it works.
+    /// The peer that has sent the REST request.
     pub(super) peer: Peer,
 }
 
@@ -27,8 +27,8 @@ impl Client {
         request
     }
 
-    /// A request for a further piece of an answer that has begun, with a time of its own: the client takes
-    /// the pieces at its pace.
+    /// A request for a further page of a response that has begun. It has a new timeout
+    /// ([`REST_TIMEOUT_DEFAULT`](limits::REST_TIMEOUT_DEFAULT)), since the client sets the pace of the pages.
     pub(super) fn further<M>(&self, message: M) -> Request<M> {
         let mut request = self.request(message);
         request.set_timeout(limits::REST_TIMEOUT_DEFAULT);
@@ -44,47 +44,48 @@ impl Deref for Client {
     }
 }
 
-/// What every call needs.
+/// What the handler of a call gets, beside the body.
 pub(super) struct Call {
-    /// The backend.
+    /// The backend, and the peer of the request.
     pub(super) client: Client,
     /// The head of the request.
     pub(super) head: Parts,
     /// The query of the request.
     pub(super) query: Query,
-    /// The version whose shapes are asked for.
+    /// The version that chooses the form of the response.
     pub(super) version: ApiVersion,
-    /// When the call arrived.
+    /// When the call arrived: the start of its timeout.
     pub(super) arrived: Instant,
 }
 
 impl Call {
-    /// Until when a plain call has its answer.
+    /// The deadline of a plain call: the `timeout` of the query, or
+    /// [`REST_TIMEOUT_DEFAULT`](limits::REST_TIMEOUT_DEFAULT).
     pub(super) fn deadline(&self) -> Instant {
         let timeout = self.query.timeout().unwrap_or(limits::REST_TIMEOUT_DEFAULT);
         self.arrived.checked_add(timeout).unwrap_or(self.arrived)
     }
 
-    /// What is left of the time of a plain call.
+    /// The time that is left until the deadline.
     pub(super) fn time_left(&self) -> Duration {
         self.deadline().saturating_duration_since(Instant::now())
     }
 
-    /// What is left of it, for a message: where the body comes meanwhile, and does not count, no deadline
-    /// of the backend's call says it.
+    /// The time that is left, for the header of an upload. There the time in which the body arrives does not count,
+    /// so a deadline of the backend's call cannot express the timeout.
     pub(super) fn timeout(&self) -> Option<prost_types::Duration> {
-        // A time that no message holds is as good as none.
+        // A time that is too long for a message is the same as no timeout.
         self.time_left().try_into().ok()
     }
 
-    /// A request that the backend ends at the deadline.
+    /// A request with the deadline of the call.
     pub(super) fn plain<M>(&self, message: M) -> Request<M> {
         let mut request = self.client.request(message);
         request.set_timeout(self.time_left());
         request
     }
 
-    /// A request that has a deadline only if the caller asked for one.
+    /// A request that has the deadline of the call only if the query has a `timeout`.
     pub(super) fn watched<M>(&self, message: M) -> Request<M> {
         if self.query.timeout().is_some() {
             self.plain(message)
@@ -93,7 +94,8 @@ impl Call {
         }
     }
 
-    /// Whether the caller wants events instead of an answer: it names them, and likes nothing better.
+    /// Whether the response shall be a stream of events: `Accept` names `text/event-stream`, and does not give JSON a
+    /// higher quality.
     pub(super) fn wants_events(&self) -> bool {
         let quality = |kind| accepted(&self.head.headers, kind);
         let events = quality("text/event-stream").unwrap_or(0.0);
@@ -101,12 +103,12 @@ impl Call {
         events > 0.0 && json.is_none_or(|json| events >= json)
     }
 
-    /// Whether the caller does not wait for the end.
+    /// Whether the caller does not wait for the end of the operation (`Prefer: respond-async`).
     pub(super) fn wants_async(&self) -> bool {
         self.has(HeaderName::from_static("prefer"), "respond-async")
     }
 
-    /// Whether a header that is a list has a member, whatever its parameters.
+    /// Whether a list header has a member; parameters are ignored.
     fn has(&self, name: HeaderName, member: &str) -> bool {
         let values = self.head.headers.get_all(name).into_iter();
         values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(
@@ -118,8 +120,8 @@ impl Call {
     }
 }
 
-/// How much a caller likes a type that its `Accept` names, from 0 to 1 (RFC 9110, section 12.4.2);
-/// `None` where it does not name it. A quality that cannot be read is the highest.
+/// The quality that `Accept` gives to a media type, from 0 to 1 (RFC 9110, section 12.4.2); `None` if `Accept` does
+/// not name the type. A malformed quality counts as 1.
 fn accepted(headers: &HeaderMap, kind: &str) -> Option<f64> {
     let lines = headers.get_all(header::ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
     let quality = |range: &str| {
@@ -137,17 +139,20 @@ fn accepted(headers: &HeaderMap, kind: &str) -> Option<f64> {
     lines.flat_map(|line| line.split(',')).filter_map(quality).reduce(f64::max)
 }
 
-/// The first message of a stream: a call that is refused fails here.
+/// The first message of a response stream. A call that the backend refuses fails here.
 pub(super) async fn first<M>(stream: &mut Answers<M>) -> Result<M, Failure> {
     stream.try_next().await?.ok_or_else(broken)
 }
 
-/// The failure of a backend that breaks its own contract.
+/// The failure for a response stream that ends too early.
 pub(super) fn broken() -> Failure {
     Error::internal("the backend ended a stream too early").into()
 }
 
-/// A message field that the backend always sets.
+/// The value of a message field that the backend always sets.
+///
+/// # Errors
+/// `Kind::Internal` if the field is missing.
 pub(super) fn present<T>(field: Option<T>) -> Result<T, Failure> {
     field.ok_or_else(|| Error::internal("the answer of the backend is incomplete").into())
 }

@@ -1,5 +1,4 @@
-//! What REST makes of the kind of an error: the HTTP status, and the code in the body (reference,
-//! section 7).
+//! The HTTP status and the code in the body for each kind of error (reference, section 7).
 
 use http::StatusCode;
 

@@ -1,11 +1,11 @@
-//! The conditions of a request (RFC 9110, section 13): all lines of a header, entity tags and dates.
+//! The conditional headers of a request (RFC 9110, section 13), with entity tags and dates.
 //!
-//! Those of a read are judged here. Those of a write are the backend's to judge, in the transaction of
-//! the write, so they are only handed on. There a condition that cannot be read is refused: a write
-//! that went ahead without it would look safe to its caller.
+//! The conditions of a read are evaluated here. The conditions of a write are evaluated by the backend, in the
+//! transaction of the write, and are only parsed and passed on here. A malformed condition of a write is refused: the
+//! caller would believe that a write without the condition was safe.
 //!
-//! Dates are those of the crate `headers`. Its entity tags are not used: it keeps a list to itself, so
-//! that none can be handed on, and a blank in a tag trips an assertion of its debug build.
+//! Dates are parsed by the crate `headers`. Its entity tags are not used: its lists give no access to their members,
+//! and a space in a tag fails an assertion in its debug build.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,17 +19,18 @@ use crate::{
     wire::v1::{Entry, IfExists},
 };
 
-/// The headers that are conditions of a write.
+/// The headers with the conditions of a write.
 const OF_WRITES: [HeaderName; 3] =
     [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
-/// The name in the query, an extension, of what an upload may replace.
+/// The query parameter, an extension, that says what an upload may replace.
 const IF_EXISTS: &str = "if-exists";
-/// What stands for whatever is there in a list of entity tags.
+/// The wildcard in a list of entity tags: any existing file.
 const ANY: &str = "*";
-/// A date has whole seconds, and a file's time in it is cut: it counts up to the end of its second.
+/// The nanoseconds of a date in a condition. Dates have whole seconds and `Last-Modified` is rounded down, so a date
+/// means the end of its second.
 const SECOND_END_NANOS: i32 = 999_999_999;
 
-/// The conditions of a write, as the requests to the backend have them.
+/// The conditions of a write, in the form of the requests to the backend.
 #[derive(Debug, Default, PartialEq)]
 #[expect(clippy::struct_field_names, reason = "these are the names in the requests")]
 pub(super) struct Written {
@@ -38,23 +39,23 @@ pub(super) struct Written {
     pub(super) if_unmodified_since: Option<Timestamp>,
 }
 
-/// Reads the conditions of a write.
+/// Parses the conditions of a write.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` where one is malformed.
+/// `Kind::InvalidArgument` for a malformed condition.
 pub(super) fn written(call: &Call) -> Result<Written, Error> {
     let headers = &call.head.headers;
     let if_match = tags(headers, &header::IF_MATCH, "if_match", Strength::Strong)?;
-    // Entity tags tell more than a date, so that counts only without them.
+    // `If-Unmodified-Since` is ignored if there is `If-Match`, as RFC 9110 says: entity tags are more precise.
     let if_unmodified_since = if if_match.is_empty() { date(headers)? } else { None };
     let if_none_match = tags(headers, &header::IF_NONE_MATCH, "if_none_match", Strength::Weak)?;
     Ok(Written { if_match, if_none_match, if_unmodified_since })
 }
 
-/// What an upload may replace, as the query says by `if-exists`.
+/// Parses `if-exists` in the query: what an upload may replace.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` for what it cannot say.
+/// `Kind::InvalidArgument` for an unknown or malformed value.
 pub(super) fn if_exists(query: &Query) -> Result<i32, Error> {
     let said = query.value(IF_EXISTS).or_else(|| query.dropped(IF_EXISTS));
     match said {
@@ -69,10 +70,10 @@ pub(super) fn if_exists(query: &Query) -> Result<i32, Error> {
     }
 }
 
-/// Refuses the conditions of a call that makes nothing visible.
+/// Refuses conditions in a call that makes nothing visible.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` where it has any.
+/// `Kind::InvalidArgument` if the request has any.
 pub(super) fn refuse(call: &Call) -> Result<(), Error> {
     let Some(name) = OF_WRITES.into_iter().find(|name| call.head.headers.contains_key(name)) else {
         return Ok(());
@@ -81,14 +82,14 @@ pub(super) fn refuse(call: &Call) -> Result<(), Error> {
     Err(Error::new(Kind::InvalidArgument, message))
 }
 
-/// How the tags of a list are compared: a weak one is none where bytes are at stake.
+/// How entity tags are compared (RFC 9110, section 8.8.3.2). In a strong comparison a weak tag matches nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Strength {
     Strong,
     Weak,
 }
 
-/// The tags of a list as the backend has them: without quotes. One that never matches keeps its form.
+/// Parses a list of tags into the form of the backend, without quotes. A tag that can never match keeps its quotes.
 fn tags(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -113,7 +114,7 @@ fn tags(
             tags.push(match quoted.filter(|opaque| !opaque.contains('"')) {
                 None if tag == ANY => ANY,
                 None => return Err(refused(text)),
-                // In quotes it is a tag like others, and no file has it.
+                // `"*"` in quotes is not the wildcard but a tag, which no file has.
                 Some(ANY) => tag,
                 Some(_) if weak.is_some() && strength == Strength::Strong => tag,
                 Some(opaque) => opaque,
@@ -126,7 +127,7 @@ fn tags(
     Ok(tags.into_iter().map(str::to_owned).collect())
 }
 
-/// The members of a list. A comma within quotes is none of the list's.
+/// The members of a list. A comma within quotes does not separate members.
 fn members(list: &str) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     list.split(move |letter| {
@@ -137,7 +138,7 @@ fn members(list: &str) -> impl Iterator<Item = &str> {
     .filter(|member| !member.is_empty())
 }
 
-/// The date of `If-Unmodified-Since`.
+/// Parses the date of `If-Unmodified-Since`.
 fn date(headers: &HeaderMap) -> Result<Option<Timestamp>, Error> {
     let mut lines = headers.get_all(header::IF_UNMODIFIED_SINCE).into_iter();
     let Some(text) = lines.next() else { return Ok(None) };
@@ -156,27 +157,27 @@ fn date(headers: &HeaderMap) -> Result<Option<Timestamp>, Error> {
     Ok(Some(Timestamp { seconds, nanos: SECOND_END_NANOS }))
 }
 
-/// What tells a file from what it was before.
+/// The validators of a file or a listing (RFC 9110, section 8.8).
 pub(super) struct Validators {
-    /// Its entity tag, in quotes.
+    /// The entity tag, in quotes.
     pub(super) tag: String,
-    /// Its date.
+    /// The modification time, in whole seconds.
     modified: Option<SystemTime>,
 }
 
-/// What a read answers.
+/// The result of evaluating the conditions of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The file.
+    /// Send the file.
     Send,
-    /// That the client has it.
+    /// The client has the file already (304).
     NotModified,
-    /// That it is not the one which is asked for.
+    /// A condition fails (412).
     Failed,
 }
 
 impl Validators {
-    /// Those of a file.
+    /// The validators of a file.
     pub(super) fn of(entry: &Entry) -> Self {
         let tag = format!("\"{}\"", entry.etag);
         let seconds = entry.modified_at.and_then(|time| u64::try_from(time.seconds).ok());
@@ -184,27 +185,27 @@ impl Validators {
         Self { tag, modified }
     }
 
-    /// Those of a listing. They tell whether it shows the same, not whether it has the same bytes.
+    /// The validator of a listing. It is weak: listings with the same tag show the same, but their bytes may differ.
     pub(super) fn of_listing(change_tag: &str) -> Self {
         Self { tag: format!("\"{change_tag}\""), modified: None }
     }
 
-    /// Whether a client names the tag as that of what it has.
+    /// Whether `If-None-Match` has the tag, which means that the client has this version.
     pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
         self.is_in(headers, &header::IF_NONE_MATCH, Strength::Weak) == Some(true)
     }
 
-    /// The tag as a header, where it tells no bytes.
+    /// The tag as the header value of a weak tag.
     pub(super) fn weak_tag(&self) -> Option<HeaderValue> {
         HeaderValue::try_from(format!("W/{}", self.tag)).ok()
     }
 
-    /// The date as a header.
+    /// The modification time as a header.
     pub(super) fn last_modified(&self) -> Option<LastModified> {
         self.modified.map(LastModified::from)
     }
 
-    /// Whether a list has the entity tag; `None` where there is no list.
+    /// Whether a list header has the entity tag; `None` without that header.
     fn is_in(&self, headers: &HeaderMap, name: &HeaderName, strength: Strength) -> Option<bool> {
         headers.get(name)?;
         let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
@@ -214,8 +215,7 @@ impl Validators {
         }))
     }
 
-    /// Judges the conditions of a read, in the order of RFC 9110, section 13.2.2. A date that cannot be
-    /// read counts as absent.
+    /// Evaluates the conditions of a read, in the order of RFC 9110, section 13.2.2. A malformed date is ignored.
     pub(super) fn judge(&self, headers: &HeaderMap) -> Verdict {
         let holds = self.is_in(headers, &header::IF_MATCH, Strength::Strong).unwrap_or_else(|| {
             let since = headers.typed_get::<IfUnmodifiedSince>().zip(self.modified);
@@ -232,7 +232,7 @@ impl Validators {
         if is_known { Verdict::NotModified } else { Verdict::Send }
     }
 
-    /// Whether a `Range` counts: only of the file that `If-Range` names.
+    /// Whether `Range` applies: always without `If-Range`, otherwise only if `If-Range` names this version.
     pub(super) fn is_in_range(&self, headers: &HeaderMap) -> bool {
         let Some(condition) = headers.get(header::IF_RANGE) else { return true };
         if condition.as_bytes().contains(&b'"') {

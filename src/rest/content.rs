@@ -1,10 +1,11 @@
 //! `GET` and `HEAD /ImageStore/{path}/$/Content`: the bytes of a file.
 //!
-//! Size, tag and bytes are those of one file: the download of a whole file says which one it is, that of
-//! a range is for the entity tag which its range was judged by. The bytes are never shown as a page: whoever uploads here must not act in the name
-//! of whoever looks.
+//! The size, the entity tag and the bytes of a response belong to one version of the file: the download of a whole
+//! file returns its entry with the first bytes, and the download of a range names the entity tag for which the range
+//! was evaluated. Browsers never show the bytes as a page, so that an uploaded page cannot run scripts in the origin
+//! of the store.
 //!
-//! **Invariant:** a body that is short breaks its connection; it never ends cleanly.
+//! **Invariant:** a body that is shorter than its `Content-Length` breaks the connection; it never ends cleanly.
 
 use std::io;
 
@@ -35,13 +36,13 @@ use crate::{
     },
 };
 
-/// Answers the bytes, or some of them. Where the file is replaced between a look at it and its download,
-/// it is the one that is there now.
+/// Answers with the file or a range of it. If the file is replaced between `Stat` and `Download`, the request is
+/// evaluated again for the new file.
 pub(super) async fn content(call: Call, path: String) -> Result<Response, Failure> {
     let headers = &call.head.headers;
     let is_get = call.head.method == Method::GET;
     let is_judged = !is_get || has_conditions(headers);
-    // A range of a file that is replaced again and again is answered with the whole, which no race can lose.
+    // If the file is replaced at each try, the response is the whole file, whose download does not depend on `Stat`.
     for _ in 0..if is_judged { RANGE_TRIES } else { 0 } {
         let entry = file(&call, &path).await?;
         let validators = Validators::of(&entry);
@@ -52,7 +53,7 @@ pub(super) async fn content(call: Call, path: String) -> Result<Response, Failur
             return headed(StatusCode::OK, Body::empty(), &entry, &validators, entry.size_bytes);
         }
         match part(&call, &entry, &validators).await {
-            // Another file is there now, and is judged anew.
+            // The file was replaced: evaluate the conditions for the new one.
             Err(Failure { kind: Kind::Changed, .. }) => {}
             Ok(None) => break,
             Ok(Some(answer)) => return Ok(answer),
@@ -62,7 +63,7 @@ pub(super) async fn content(call: Call, path: String) -> Result<Response, Failur
     whole(&call, &path).await
 }
 
-/// Whether a request has to be judged before its file is read.
+/// Whether a request has conditions or a range, which need the entry of the file before the download.
 fn has_conditions(headers: &HeaderMap) -> bool {
     use header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
     [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE]
@@ -70,7 +71,7 @@ fn has_conditions(headers: &HeaderMap) -> bool {
         .any(|name| headers.contains_key(name))
 }
 
-/// The answer where the conditions do not let the file be sent.
+/// The response 304 if the client has the file already, an error if a condition fails, `None` to send the file.
 fn judged(
     call: &Call,
     entry: &Entry,
@@ -80,7 +81,7 @@ fn judged(
         Verdict::Send => Ok(None),
         Verdict::NotModified => {
             let status = StatusCode::NOT_MODIFIED;
-            // The length is that of the 200: 0 would be taken for the file's.
+            // The length is that of a 200 response: clients would take 0 for the size of the file.
             headed(status, Body::empty(), entry, validators, entry.size_bytes).map(Some)
         }
         Verdict::Failed => {
@@ -93,10 +94,10 @@ fn judged(
     }
 }
 
-/// Answers the range that is asked for; `None` where none is.
+/// Answers with the requested range; `None` if the whole file is requested.
 ///
 /// # Errors
-/// `Changed` if the file was replaced since it was looked at.
+/// `Changed` if the file was replaced since `entry` was read.
 async fn part(
     call: &Call,
     entry: &Entry,
@@ -131,13 +132,13 @@ async fn part(
     Ok(Some(response))
 }
 
-/// Answers the file that is there now. The download itself says which one it is.
+/// Answers with the whole file as it is now. The download itself returns the entry of the file.
 async fn whole(call: &Call, path: &str) -> Result<Response, Failure> {
     let (begun, messages) = loop {
         let request = DownloadRequest { path: path.to_owned(), ..DownloadRequest::default() };
         match begin(call, request).await {
-            // What was found was reclaimed before its first byte was read: another one is there now, or
-            // nothing, which ends this as well as the time of the call does.
+            // The file was replaced or deleted, and its bytes reclaimed, before the first byte was read. The next
+            // try finds the new file, or none; the loop also ends at the deadline of the call.
             Err(Failure { kind: Kind::Changed, .. }) => {}
             begun => break begun?,
         }
@@ -151,7 +152,10 @@ async fn whole(call: &Call, path: &str) -> Result<Response, Failure> {
     headed(StatusCode::OK, body(size, size, begun.data, messages), &entry, &validators, size)
 }
 
-/// Describes the file of a path, as a download of it would find it.
+/// The entry of the file at a path.
+///
+/// # Errors
+/// `FileNotFound` if nothing or a folder is at the path, as in a download.
 async fn file(call: &Call, path: &str) -> Result<Entry, Failure> {
     let request = call.plain(StatRequest { path: path.to_owned() });
     let found = call.client.stat(request).await.map_err(|error| {
@@ -169,7 +173,7 @@ async fn file(call: &Call, path: &str) -> Result<Entry, Failure> {
     Ok(entry)
 }
 
-/// An answer with the headers that all have.
+/// A response with the headers that all responses of this module have.
 fn headed(
     status: StatusCode,
     body: Body,
@@ -198,17 +202,18 @@ fn headed(
     Ok(response)
 }
 
-/// A value of a header.
+/// A header value.
 fn value(text: String) -> Result<HeaderValue, Failure> {
     Ok(HeaderValue::try_from(text).map_err(Error::internal)?)
 }
 
-/// Begins a download. What fails before the first byte fails here.
+/// Begins a download, and returns its first message and the rest. An error before the first byte is returned here.
 async fn begin(
     call: &Call,
     request: DownloadRequest,
 ) -> Result<(DownloadResponse, Answers<DownloadResponse>), Failure> {
-    // The deadline is for the first bytes only, so it is not the backend's: that one is for all.
+    // The deadline limits the first message only, so it is not passed to the backend, which would apply it to the
+    // whole download.
     let begin = async {
         let request = call.client.request(request);
         let mut messages = call.client.download(request).await?.into_inner();
@@ -220,11 +225,11 @@ async fn begin(
     })?
 }
 
-/// The body of a length that begins with some bytes, of a file of a size.
+/// The body of a response: `length` bytes of a file of `size` bytes, from the first bytes and the other messages.
 fn body(length: u64, size: u64, begun: Bytes, messages: Answers<DownloadResponse>) -> Body {
     let rest = messages.map(|message| message.map(|message| message.data));
-    // In this process the bytes are a piece of a whole part, which must not stay in memory for a client that
-    // does not read. The memory of a piece that is sent serves a later one.
+    // A backend in this process returns slices of a whole part in memory. The slices are copied, so that a slow
+    // client does not keep the part in memory. The memory of a copy that is sent is reused for a later copy.
     let is_copied = size > DOWNLOAD_MESSAGE_BYTES as u64;
     let mut memory = BytesMut::new();
     let mut own = move |data: Bytes| {
@@ -239,7 +244,7 @@ fn body(length: u64, size: u64, begun: Bytes, messages: Answers<DownloadResponse
     Body::from_stream(exactly(length, messages.boxed()))
 }
 
-/// The bytes of a body of a length; fails where there are others.
+/// A stream of exactly `length` bytes; fails if the messages have fewer or more.
 fn exactly<S>(length: u64, messages: S) -> impl Stream<Item = io::Result<Bytes>> + Send
 where
     S: Stream<Item = Result<Bytes, Status>> + Send + Unpin,
@@ -255,7 +260,7 @@ where
     })
 }
 
-/// A piece of a body of which so many bytes are left, and how many are left after it.
+/// The next piece of a body that has `left` bytes left, and how many are left after the piece.
 fn piece(next: Option<Result<Bytes, Status>>, left: u64) -> Result<(Bytes, u64), Failure> {
     let data = next.transpose()?.unwrap_or_default();
     let after = left.checked_sub(data.len() as u64).filter(|_| !data.is_empty());
@@ -269,7 +274,7 @@ fn piece(next: Option<Result<Bytes, Status>>, left: u64) -> Result<(Bytes, u64),
 mod tests {
     use super::*;
 
-    /// Whether a body of these pieces has the length.
+    /// Whether the pieces have exactly this length.
     async fn fits(length: u64, pieces: &[&'static [u8]]) -> bool {
         let pieces = stream::iter(pieces).map(|piece| Ok(Bytes::from_static(piece)));
         let items = exactly(length, pieces).collect::<Vec<_>>().await;

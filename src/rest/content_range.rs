@@ -2,22 +2,22 @@
 
 use crate::error::{Error, Kind};
 
-/// Which bytes of a file a chunk has.
+/// The position of a chunk in a file, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContentRange {
-    /// Where the chunk begins.
+    /// The offset of the chunk.
     pub offset: u64,
-    /// How many bytes it has; 0 only where the file is empty.
+    /// The length of the chunk; 0 only for an empty file.
     pub length: u64,
     /// The size of the whole file. The chunk ends within it.
     pub total: u64,
 }
 
-/// Parses `bytes START-END/TOTAL`, both ends included; `bytes` may be absent. `0-0/0` and `*/0` are
+/// Parses `bytes START-END/TOTAL`, both ends included; `bytes` may be absent. `0-0/0` and `*/0` mean
 /// the empty chunk of an empty file.
 ///
 /// # Errors
-/// `Kind::BadRange` where it is malformed or does not fit.
+/// `Kind::BadRange` if the value is malformed, or not START <= END < TOTAL.
 pub fn parse(value: &str) -> Result<ContentRange, Error> {
     let refused = || {
         let message = format!(
@@ -40,7 +40,7 @@ pub fn parse(value: &str) -> Result<ContentRange, Error> {
     Ok(ContentRange { offset: start, length: end - start + 1, total })
 }
 
-/// A number of digits only: no sign, no space.
+/// Parses a decimal number: digits only, without sign and space.
 pub(super) fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

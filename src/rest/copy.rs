@@ -1,7 +1,8 @@
-//! `POST /ImageStore/$/Copy`: waited for, watched by events, or left to run.
+//! `POST /ImageStore/$/Copy`: the response comes at the end of the copy, is a stream of events, or comes at once
+//! (`Prefer: respond-async`).
 //!
-//! The copy belongs to its caller: a REST request that is dropped drops the stream of the backend,
-//! and that cancels the copy.
+//! Unless it is asynchronous, a copy belongs to its caller: dropping the REST request drops the response stream of
+//! the backend, which cancels the copy.
 
 use axum::response::Response;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -26,9 +27,9 @@ use crate::{
     },
 };
 
-/// Copies as the body says.
+/// Answers the copy that the body describes.
 pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, Failure> {
-    // What the head says is judged before the body is asked for.
+    // The conditions in the head are checked before the body is read.
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
     let body = payload.whole(call.deadline()).await?;
     let read = offload::run(body.len(), move || copy_body::parse(&body));
@@ -49,7 +50,7 @@ pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, 
     Ok(response)
 }
 
-/// Answers when the copy has ended.
+/// Responds when the copy has ended.
 async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
     let mut stream = call.client.copy(call.plain(request)).await?.into_inner();
     let mut last = first(&mut stream).await?;
@@ -64,7 +65,7 @@ async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
     Ok(response)
 }
 
-/// Answers with events. A copy that is refused answers as a plain one.
+/// Responds with a stream of events. A copy that is refused has a plain error response.
 async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> {
     let mut stream = call.client.copy(call.watched(request)).await?.into_inner();
     let begun = first(&mut stream).await?;
@@ -72,8 +73,9 @@ async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> 
     Ok(events::one(&call.head.headers, operations))
 }
 
-/// The operations of a copy's stream; where that fails, the last one says how. Where only this caller's
-/// time has passed, the copy goes on, and they just end. No end is made up where nobody can be asked.
+/// The states of a copy. If the response stream of the backend fails, the last state is read from the backend. If the
+/// copy still runs then, as after the caller's own timeout, the states end without a final one. If the backend does
+/// not answer, the last item is an error.
 fn follow(
     client: Client,
     begun: Operation,
@@ -90,26 +92,25 @@ fn follow(
     stream::once(async { Ok(begun) }).chain(rest)
 }
 
-/// The last state of an operation whose stream failed, as the backend keeps it. `None` where it has not
-/// ended.
+/// The stored final state of an operation whose stream has failed; `None` if the operation has not ended.
 async fn outcome(client: Client, last: Operation) -> Result<Option<Operation>, Failure> {
     let request = client.further(GetOperationRequest { id: last.id });
     let kept = client.get_operation(request).await?;
     Ok(Some(kept.into_inner()).filter(events::has_ended))
 }
 
-/// Answers where to find the copy, which goes on by itself.
+/// Responds at once with the `Location` of the operation; the copy continues without its caller.
 async fn respond_async(call: Call, mut request: CopyRequest) -> Result<Response, Failure> {
     let limited = call.query.timeout().is_some();
     request.detached = !limited;
     let mut stream = call.client.copy(call.watched(request)).await?.into_inner();
     let begun = first(&mut stream).await?;
     if limited {
-        // The caller's time limit is that of the backend's call, so somebody has to hold that.
+        // The timeout of the query is the deadline of the backend's call, so a task keeps that call open.
         tokio::spawn(Id::carry(async move { while let Ok(Some(_)) = stream.try_next().await {} }));
     }
     let mut response = answer::json(StatusCode::ACCEPTED, &json::Operation::new(&begun));
-    // Relative to the address of the call, so that it holds below the prefix of a proxy as well.
+    // Relative to the URL of the call, so that `Location` is right behind a proxy that strips a prefix, too.
     let above = if call.head.uri.path().ends_with('/') { "../" } else { "" };
     let location = format!("{above}Operations/{}", begun.id);
     let location = HeaderValue::try_from(location).map_err(Error::internal)?;
@@ -137,7 +138,7 @@ mod tests {
             async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
         });
         let client = Client { backend: remote(backend), peer: Peer::default() };
-        // Nor is an end made up for him.
+        // The result is an error, not an invented final state.
         outcome(client, Operation::default()).await.expect_err("nobody knows");
         assert!(asked.lock().expect("no panic").is_some());
     }

@@ -1,13 +1,13 @@
 //! The body of `POST /ImageStore/$/Copy`, read leniently.
 //!
-//! **Why it is so.** The documented sample sends single backslashes, which is not JSON, and the
-//! documented schema has spaces around keys and a comma before the closing brace. `serde_json`
-//! reads every value; only the object around them and the list of names are walked here, so that
-//! nothing is built of what is not wanted or too much. The two paths are read a second time, with every backslash literal, where the strict reading fails or finds one of the
-//! escapes `\b \f \n \r \t` in them. `\uXXXX` always is an escape. A byte order mark of UTF-8, which
-//! some editors and shells write, is no part of the body.
+//! The documented sample has single backslashes in its paths, which is not JSON, and the documented schema has spaces
+//! around keys and a comma before the closing brace. So the object and the list of names are parsed here, and each
+//! value by `serde_json`; values that are not used, or above the limits, are skipped without building them. If
+//! the strict parse fails, or finds one of the escapes `\b \f \n \r \t` in a path, the body is parsed again with
+//! every backslash in the two paths taken literally. `\uXXXX` is an escape in both parses. A UTF-8 byte order mark,
+//! which some editors and shells write, is skipped.
 //!
-//! **Invariant:** a body that is valid JSON and names legal paths means what JSON says.
+//! **Invariant:** a body that is valid JSON with valid paths has the meaning of that JSON.
 
 mod value;
 
@@ -25,22 +25,22 @@ use value::{Given, Value};
 
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
-/// How much of a body an error message repeats.
+/// How many bytes of a body an error message repeats.
 const SNIPPET_CHARS: usize = 40;
-/// The value of `CopyFlag` that replaces the destination; every other one keeps it.
+/// The number of `CopyFlag` that replaces the destination; all other numbers keep it.
 const OVERWRITE: i64 = 2;
-/// The value of `CopyFlag`, an extension, that replaces only what is of the same kind.
+/// The value of `CopyFlag`, an extension, that replaces only a destination of the same kind.
 const REPLACE_SAME_KIND: &str = "ReplaceSameKind";
-/// Unknown keys that are kept.
+/// How many unknown keys are kept.
 const UNKNOWN_KEYS_MAX: usize = 20;
-/// How much of an unknown key is kept.
+/// How many characters of an unknown key are kept.
 const UNKNOWN_KEY_CHARS: usize = 64;
 
 /// Parses the body of a copy into the request for it.
 ///
 /// # Errors
-/// `Kind::InvalidArgument`, with a message that says where the body is wrong; `Kind::TooLarge` where
-/// it skips more than [`SKIP_FILES_MAX`] files, or of more than [`SKIP_FILES_BYTES_MAX`].
+/// `Kind::InvalidArgument`, with a message that says where the body is wrong; `Kind::TooLarge` for more than
+/// [`SKIP_FILES_MAX`] names in `SkipFiles`, or more than [`SKIP_FILES_BYTES_MAX`] bytes of names.
 pub fn parse(body: &[u8]) -> Result<Body, Error> {
     let strict = read(body, Paths::Json);
     let has_control =
@@ -65,13 +65,13 @@ pub fn parse(body: &[u8]) -> Result<Body, Error> {
     Ok(body)
 }
 
-/// What a body says.
+/// A parsed body.
 #[derive(Debug, Default)]
 pub struct Body {
     /// The request.
     pub request: CopyRequest,
-    /// Keys that mean nothing, in order, at most `UNKNOWN_KEYS_MAX`, and the beginning of each. A
-    /// caller may have meant something by them.
+    /// Unknown keys, such as misspelled ones, in order: at most `UNKNOWN_KEYS_MAX`, each cut to
+    /// `UNKNOWN_KEY_CHARS`.
     pub unknown_keys: Vec<String>,
 }
 
@@ -84,12 +84,12 @@ enum Paths {
     Literal,
 }
 
-/// Whether a path has what the escapes `\b \f \n \r \t` stand for.
+/// Whether a path has a character that one of the escapes `\b \f \n \r \t` stands for.
 fn has_control(path: &str) -> bool {
     path.contains(['\u{8}', '\u{c}', '\n', '\r', '\t'])
 }
 
-/// Reads the object. What follows its closing brace is ignored, as upstream does.
+/// Parses the object. Bytes after its closing brace are ignored, as upstream does.
 fn read(body: &[u8], paths: Paths) -> Result<Body, Error> {
     let at = if body.starts_with(MARK) { MARK.len() } else { 0 };
     let mut reader = Reader { body, at };
@@ -123,7 +123,7 @@ fn read(body: &[u8], paths: Paths) -> Result<Body, Error> {
     Ok(read)
 }
 
-/// Puts a value in its place. `null` is the default; a repeated scalar replaces the one before.
+/// Sets the field of a key. `null` sets the default; a repeated key replaces the earlier value.
 fn assign(request: &mut CopyRequest, key: &str, given: Given<'_>) -> Result<(), Error> {
     match key {
         "RemoteSource" => request.source = text(key, "source", given)?,
@@ -137,7 +137,7 @@ fn assign(request: &mut CopyRequest, key: &str, given: Given<'_>) -> Result<(), 
     Ok(())
 }
 
-/// A string. A number counts as its text.
+/// The string of a value. A number counts as its text.
 fn text(key: &str, field: &'static str, given: Given<'_>) -> Result<String, Error> {
     match given.value {
         Value::Null => Ok(String::new()),
@@ -161,7 +161,7 @@ fn flag(key: &str, field: &'static str, given: &Given<'_>) -> Result<bool, Error
     }
 }
 
-/// What `CopyFlag` asks for.
+/// The meaning of `CopyFlag`.
 fn if_exists(given: &Given<'_>) -> Result<IfExists, Error> {
     let number = match &given.value {
         Value::Null => Some(OVERWRITE),
@@ -188,26 +188,26 @@ fn if_exists(given: &Given<'_>) -> Result<IfExists, Error> {
     }
 }
 
-/// Walks a body.
+/// A parser of a body.
 struct Reader<'a> {
     body: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// What is not read yet.
+    /// The bytes that are not parsed yet.
     fn rest(&self) -> &'a [u8] {
         self.body.get(self.at..).unwrap_or_default()
     }
 
-    /// Skips white space; the byte after it.
+    /// Skips white space, and returns the byte after it without taking it.
     fn peek(&mut self) -> Option<u8> {
         let space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         self.at += self.rest().iter().take_while(space).count();
         self.rest().first().copied()
     }
 
-    /// Takes one of some bytes.
+    /// Skips white space, and takes the next byte, which must be one of `any`.
     fn expect(&mut self, any: &[u8]) -> Result<u8, Error> {
         let found = self.peek().filter(|byte| any.contains(byte));
         let byte = found.ok_or_else(|| {
@@ -228,7 +228,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// Takes a JSON value of which little is kept, whatever it is.
+    /// Takes a JSON value of any type, without building arrays and objects.
     fn given(&mut self) -> Result<Given<'a>, Error> {
         self.peek();
         let from = self.rest();
@@ -237,8 +237,8 @@ impl<'a> Reader<'a> {
         Ok(Given { value, raw })
     }
 
-    /// Takes a skip list and adds its names; a repeated key adds to the one before. Of names beyond what a
-    /// copy may have nothing is kept: short ones take more bytes in memory than in the body.
+    /// Takes a skip list and adds its names; a repeated key adds to the earlier list. Names above
+    /// [`SKIP_FILES_MAX`] are counted but not kept, since short names take more bytes in memory than in the body.
     fn names(&mut self, names: &mut Vec<String>) -> Result<(), Error> {
         let refused = |given: &Given<'_>| {
             let value = snippet(given.raw);
@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Takes a string in which a backslash is a backslash, unless it begins a `\uXXXX`.
+    /// Takes a string in which every backslash is literal, except in `\uXXXX`.
     fn literal(&mut self) -> Result<String, Error> {
         let inside = self.rest().get(1..).unwrap_or_default();
         let end = inside.iter().position(|&byte| byte == b'"');
@@ -297,14 +297,14 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
-    /// The error for something else than what is expected.
+    /// The error for an unexpected byte.
     fn refused(&self, expected: &str) -> Error {
         let (at, found) = (self.at, snippet(self.rest()));
         Error::invalid("body", format!("the body has {found} at byte {at}, not {expected}"))
     }
 }
 
-/// Replaces each well-formed `\uXXXX`; `None` where one is half of a pair.
+/// Replaces each well-formed `\uXXXX`; `None` for half of a surrogate pair.
 fn unescape(raw: &str) -> Option<String> {
     let mut pieces = raw.split("\\u");
     let mut text = pieces.next().unwrap_or_default().to_owned();
@@ -331,7 +331,7 @@ fn unescape(raw: &str) -> Option<String> {
     high.is_none().then_some(text)
 }
 
-/// The beginning of a text, as a message may show it.
+/// The beginning of some bytes, escaped for an error message.
 fn snippet(bytes: &[u8]) -> String {
     let beginning = bytes.get(..SNIPPET_CHARS).unwrap_or(bytes);
     if beginning.is_empty() {

@@ -1,15 +1,16 @@
-//! What a request says that its body is. Where it says that this is something else than the call takes,
-//! nothing is stored: bytes that are kept and what was said of them forgotten are of no use.
+//! Refusal of bodies that are not what their call stores: encoded bodies (`Content-Encoding`), and a piece of a file
+//! (`Content-Range`) in an upload. The store does not keep these headers, so the stored bytes would be useless without
+//! them.
 
 use http::{HeaderMap, header};
 
 use super::route::Sends;
 use crate::error::{Error, Kind};
 
-/// Refuses a body that says that it is not the bytes which its call is for.
+/// Refuses a body whose headers say that it is not what the call stores.
 ///
 /// # Errors
-/// `Kind::UnsupportedEncoding` where it is encoded, `Kind::BadRange` where it is a piece of a file.
+/// `Kind::UnsupportedEncoding` for an encoded body, `Kind::BadRange` for a piece of a file.
 pub(super) fn check(sends: Sends, headers: &HeaderMap) -> Result<(), Error> {
     match sends {
         Sends::Nothing => Ok(()),
@@ -18,8 +19,8 @@ pub(super) fn check(sends: Sends, headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Refuses a piece. Upstream does so only where its range is malformed, and replaces the file by it
-/// otherwise; RFC 9110, section 14.5, has it refused.
+/// Refuses a piece of a file. Upstream refuses only a malformed range, and otherwise replaces the whole file by the
+/// piece. RFC 9110, section 14.5, requires the refusal.
 fn whole(headers: &HeaderMap) -> Result<(), Error> {
     let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
     let range = String::from_utf8_lossy(range.as_bytes());
@@ -30,7 +31,7 @@ fn whole(headers: &HeaderMap) -> Result<(), Error> {
     Err(Error::new(Kind::BadRange, message).field("offset"))
 }
 
-/// Refuses what is encoded. All lines of the header count, and every member.
+/// Refuses an encoded body. Every member of every `Content-Encoding` line must be `identity`.
 fn plain(headers: &HeaderMap) -> Result<(), Error> {
     for line in headers.get_all(header::CONTENT_ENCODING) {
         let line = String::from_utf8_lossy(line.as_bytes());

@@ -1,4 +1,4 @@
-//! The digests that a client sends with a body, and the check of them.
+//! The digests that a client sends with a body (`Content-MD5`, `Content-Digest`), and their verification.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 use super::answer::Failure;
 use crate::{error::Kind, limits::OFFLOAD_BYTES_MIN, offload};
 
-/// A piece of a body from which on it is hashed elsewhere: a tenth of a millisecond. Many come at once.
+/// Pieces of a body from this size on are hashed on the blocking pool. Hashing this many bytes takes a tenth of a
+/// millisecond; many pieces can arrive at once.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Digests to compare with those of a body.
+/// The expected digests of a body, each with the hasher of the received bytes.
 #[derive(Debug, Default)]
 pub(super) struct Digests {
     md5: Option<(Md5, Vec<u8>)>,
@@ -20,11 +21,11 @@ pub(super) struct Digests {
 }
 
 impl Digests {
-    /// Reads `Content-MD5` and the `sha-256` of `Content-Digest` (RFC 9530). Other algorithms are
-    /// not checked.
+    /// Parses `Content-MD5` and the `sha-256` of `Content-Digest` (RFC 9530). Other algorithms are
+    /// ignored.
     ///
     /// # Errors
-    /// `Kind::InvalidArgument` where one is malformed.
+    /// `Kind::InvalidArgument` for a malformed header.
     pub(super) fn parse(headers: &HeaderMap) -> Result<Self, Failure> {
         let mut digests = Self::default();
         for value in headers.get_all("content-md5") {
@@ -73,17 +74,17 @@ impl Digests {
         }
     }
 
-    /// Compares the digests, when the body is whole.
+    /// Compares the digests. To be called when the body is complete.
     ///
     /// # Errors
-    /// `Kind::InvalidArgument` where one differs.
+    /// `Kind::InvalidArgument` if a digest differs.
     pub(super) fn verify(self) -> Result<(), Failure> {
         compare("MD5", "Content-MD5", self.md5)?;
         compare("SHA-256", "Content-Digest", self.sha256)
     }
 }
 
-/// Decodes a digest of an algorithm's length.
+/// Decodes a digest from base64; `None` if its length is not that of the algorithm.
 fn decode<D: Digest>(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok().filter(|bytes| bytes.len() == <D as Digest>::output_size())
 }
@@ -122,7 +123,7 @@ mod tests {
         Digests::parse(&headers)
     }
 
-    /// Whether a header's digests are those of a body.
+    /// Whether the digests of a header match a body.
     fn holds(name: &'static str, value: &str, body: &str) -> bool {
         let mut digests = digest(name, value).expect(value);
         let (first, second) = body.as_bytes().split_at(1);

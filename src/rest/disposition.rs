@@ -1,8 +1,8 @@
-//! The name under which a download is kept (RFC 6266).
+//! `Content-Disposition` (RFC 6266): the name under which a client saves a download.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What RFC 8187 has escaped in `filename*`: all but `attr-char`.
+/// The characters to escape in `filename*`: all but `attr-char` of RFC 8187.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -17,9 +17,9 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// The `Content-Disposition` of a file: never shown as a page, and kept under its own name. Clients
-/// that do not know `filename*` get one of ASCII, in which `_` stands for all that some of them read
-/// as an escape.
+/// The `Content-Disposition` of a file: an attachment, so that browsers do not show it as a page, with the name of
+/// the file. For clients that do not know `filename*` there is an ASCII `filename`, in which `_` replaces every other
+/// character, and `"`, `\` and `%`, which some clients read as the start of an escape.
 pub(super) fn attachment(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or_default();
     let is_plain =

@@ -1,7 +1,8 @@
 //! Operations as server-sent events.
 //!
-//! Each event has one operation as its data: `progress` while it runs, `done` once it has ended. An event
-//! `reset` says that ends were missed which are no longer known: the client lists the operations anew.
+//! The data of an event is one operation; the event is named `progress` while the operation runs, and `done` when it
+//! has ended. An event `reset` means that the client has missed ends of operations that the server no longer knows:
+//! the client has to list the operations again.
 
 use std::io;
 
@@ -22,9 +23,9 @@ use crate::{
     wire::v1::{Operation, OperationState},
 };
 
-/// What the id of the last event of an operation ends in.
+/// The suffix of the id of the last event of an operation.
 const END: &str = "-done";
-/// What the id of an event of all operations begins with.
+/// The prefix of the event ids in a stream of all operations.
 const CHANGE: &str = "change-";
 
 /// Whether an operation has ended.
@@ -35,10 +36,10 @@ pub(super) fn has_ended(operation: &Operation) -> bool {
     }
 }
 
-/// The answer that follows one operation. Dropping its body drops the operation's stream.
+/// The response with the events of one operation. Dropping its body drops `operations`.
 ///
-/// An event's id is the operation's and a counter, so that a client which comes again goes on counting; that
-/// of the last event says so.
+/// The id of an event is the id of the operation and a counter, which continues when a client reconnects. The id of
+/// the last event ends in `-done` instead.
 pub(super) fn one<S>(headers: &HeaderMap, operations: S) -> Response
 where
     S: Stream<Item = Result<Operation, Failure>> + Send + 'static,
@@ -55,9 +56,9 @@ where
     answer(events(id, operations.boxed()))
 }
 
-/// The answer that follows all operations. An event's id is the highest change that the client has been
-/// told; what it begins after comes at once, so that it also holds for a client that comes again before any
-/// event. A client that `is_reset` is told first that it has missed some.
+/// The response with the events of all operations. The id of an event is the highest change number that was sent to
+/// the client. `begun_after` is sent at once as an id, so that a client that reconnects before the first event has an
+/// id too. If `is_reset`, the first event is a `reset`.
 pub(super) fn all<S>(begun_after: u64, is_reset: bool, operations: S) -> Response
 where
     S: Stream<Item = Result<Operation, Failure>> + Send + 'static,
@@ -68,19 +69,19 @@ where
         format!("{CHANGE}{last}")
     };
     let reset = is_reset.then(|| Ok(reset()));
-    // An id without data is no event; clients keep it.
+    // An id without data is not an event, but clients store the id.
     let begun = Ok(Event::default().id(format!("{CHANGE}{begun_after}")));
     let events = events(id, operations.boxed());
     answer(stream::iter(reset.into_iter().chain([begun])).chain(events))
 }
 
-/// Ends were missed. The empty id has the client forget the one that it knows.
+/// The event `reset`. Its empty id makes the client forget the last id.
 fn reset() -> Event {
     Event::default().event("reset").id("").data("{}")
 }
 
-/// The answer with some events, and a comment at first and wherever none came for a while: clients ignore it, and
-/// both ends see that the other one lives.
+/// The response with some events. A comment is sent first, and whenever no event was sent for
+/// [`EVENTS_KEEP_ALIVE`](limits::EVENTS_KEEP_ALIVE): clients ignore it, and both ends see that the connection lives.
 fn answer(events: impl Stream<Item = io::Result<Event>> + Send + 'static) -> Response {
     let begun = stream::once(async { Ok(Event::DEFAULT_KEEP_ALIVE) });
     let keep_alive = KeepAlive::new().interval(limits::EVENTS_KEEP_ALIVE);
@@ -92,31 +93,30 @@ fn answer(events: impl Stream<Item = io::Result<Event>> + Send + 'static) -> Res
     response
 }
 
-/// The id of the last event that a client saw before it came again.
+/// The id of the last event that a client has received before it reconnected.
 fn last_event(headers: &HeaderMap) -> Option<&str> {
     headers.get("last-event-id")?.to_str().ok()
 }
 
-/// The counter of the last event of one operation.
+/// The counter in the id of the last event of one operation; 0 without one.
 fn last_counter(headers: &HeaderMap) -> u64 {
     let counter = last_event(headers).and_then(|id| id.rsplit_once('-'));
     counter.and_then(|(_, counter)| content_range::number(counter)).unwrap_or(0)
 }
 
-/// The last change of the events of all operations that a client was told.
+/// The change number in the id of the last event of all operations.
 pub(super) fn last_change(headers: &HeaderMap) -> Option<u64> {
     last_event(headers)?.strip_prefix(CHANGE).and_then(content_range::number)
 }
 
-/// Whether a client has been told the end of this operation.
+/// Whether a client has received the last event of this operation.
 pub(super) fn has_seen_the_end(headers: &HeaderMap, id: &str) -> bool {
     let ended = last_event(headers).and_then(|event| event.strip_suffix(END));
     ended.is_some_and(|ended| ended.eq_ignore_ascii_case(id))
 }
 
-/// The events. They end where the time passes that the client asked for. Where ends are missing that are no
-/// longer known, they end with an event that says so. Any other failure breaks the connection, and the client
-/// comes again.
+/// The events of some operations. They end at the client's timeout. If the server no longer knows some ends, the last
+/// event is a `reset`. Any other failure breaks the connection, and the client reconnects.
 fn events<S>(
     id: impl FnMut(&Operation) -> String + Send,
     operations: S,
@@ -143,7 +143,7 @@ fn event(operation: &Operation, id: String) -> io::Result<Event> {
     let name = if has_ended(operation) { "done" } else { "progress" };
     let data = serde_json::to_string(&json::Operation::new(operation))
         .map_err(|error| io::Error::other(Failure::from(Error::internal(error)).message))?;
-    // Of a remote service; the event takes none of these.
+    // Only a remote service could send such an id. `Event::id` panics for these characters.
     if id.contains(['\0', '\r', '\n']) {
         return Err(io::Error::other("an operation has an id that is none"));
     }
@@ -186,7 +186,7 @@ mod tests {
         let text = text(all(8, true, stream::iter(changes))).await;
         assert!(text.starts_with("event: reset\nid: \ndata: {}\n\n"), "{text}");
         let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
-        // The reset has the client forget what it knew; the next one is what it begins after.
+        // The reset makes the client forget its id; the next id is `begun_after`.
         assert_eq!(ids, ["", "change-8", "change-8", "change-9", "change-9"]);
     }
 

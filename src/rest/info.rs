@@ -1,4 +1,4 @@
-//! Small answers: sizes, the store's space, the version of the cluster, health, deletion.
+//! Small calls: folder sizes, the space of the store, the version of the cluster, health, deletion.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -16,7 +16,7 @@ use crate::{
     wire::v1::{DeleteRequest, GetStoreInfoRequest, StatRequest},
 };
 
-/// Deletes a path. What does not exist is deleted already.
+/// Deletes a path. A path that does not exist is a success.
 pub(super) async fn delete(call: Call, path: String) -> Result<Response, Failure> {
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
     let request = DeleteRequest { path, if_match, if_unmodified_since, if_none_match };
@@ -38,12 +38,12 @@ pub(super) async fn info(call: Call) -> Result<Response, Failure> {
     Ok(answer::json(StatusCode::OK, &Info::new(info.get_ref())))
 }
 
-/// The version that `sfctl` asks for.
+/// The version of the cluster, which `sfctl` requests.
 pub(super) fn cluster_version() -> Response {
     answer::json(StatusCode::OK, &ClusterVersion { version: limits::CLUSTER_VERSION })
 }
 
-/// Whether the server can serve calls: its database answers, and it does not stop.
+/// Readiness: 200 if the database answers and the server is not stopping, otherwise an error.
 pub(super) fn health(ready: &watch::Receiver<bool>) -> Result<Response, Failure> {
     if *ready.borrow() {
         Ok(answer::empty())

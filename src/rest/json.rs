@@ -1,7 +1,6 @@
-//! The JSON of the answers. The words of the documented calls are only here.
+//! The JSON of the responses. The documented keys and words are in this module only.
 //!
-//! Every 64-bit number is a string, and the order of keys is that of the reference (sections 3.4
-//! and 4.1).
+//! Every 64-bit number is a string, and the keys have the order of the reference (sections 3.4 and 4.1).
 
 use std::fmt::Display;
 
@@ -14,9 +13,9 @@ use crate::wire::{
     v1::{self, OperationKind, OperationState},
 };
 
-/// Seconds from 1601, where ticks begin, to 1970.
+/// Seconds from 1601, the epoch of ticks, to 1970.
 const TICKS_EPOCH_SECONDS: i64 = 11_644_473_600;
-/// Ticks of a second.
+/// Ticks per second.
 const TICKS_PER_SECOND: i64 = 10_000_000;
 
 /// A number that is written as a string.
@@ -29,7 +28,7 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// A time in the form of a version.
+/// A time in the form of an API version: ticks or ISO 8601.
 fn date(time: Option<&Timestamp>, version: ApiVersion) -> String {
     let time = time.copied().unwrap_or_default();
     if version.ticks() {
@@ -40,7 +39,7 @@ fn date(time: Option<&Timestamp>, version: ApiVersion) -> String {
     iso(&time)
 }
 
-/// A time as ISO 8601 with three digits of the second's fraction.
+/// A time as ISO 8601 with milliseconds.
 fn iso(time: &Timestamp) -> String {
     let time = jiff::Timestamp::new(time.seconds, time.nanos).unwrap_or_default();
     time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
@@ -54,7 +53,7 @@ pub(super) struct Listing<'a> {
     pub(super) store_files: Vec<StoreFile<'a>>,
     /// The folders.
     pub(super) store_folders: Vec<StoreFolder<'a>>,
-    /// Where the next page begins; empty after the last.
+    /// The token of the next page; empty after the last.
     pub(super) continuation_token: String,
 }
 
@@ -174,8 +173,7 @@ pub(super) struct Info {
     used_by_staging: Usage,
     used_by_copy: Usage,
     used_by_register: Usage,
-    // From here on ours: each copy counted, distinct parts, objects and namespace, and what waits to be
-    // freed.
+    // Extensions: files with each copy counted, distinct parts, objects and database, and garbage.
     logical: Usage,
     unique: Usage,
     on_disk: Usage,
@@ -183,7 +181,7 @@ pub(super) struct Info {
 }
 
 impl Info {
-    /// Describes the store. What is not registered counts as copied.
+    /// Describes the store. Files that are not registered count as copied.
     pub(super) fn new(info: &v1::GetStoreInfoResponse) -> Self {
         let [logical, staging, registered] =
             [info.logical, info.staging, info.registered].map(Option::unwrap_or_default);
@@ -235,7 +233,7 @@ struct Usage {
 pub(super) struct Operations<'a> {
     /// The operations, the newest first.
     pub(super) operations: Vec<Operation<'a>>,
-    /// Where the next page begins; empty after the last.
+    /// The token of the next page; empty after the last.
     pub(super) continuation_token: String,
 }
 
@@ -299,7 +297,7 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// The word for a state.
+/// The name of a state.
 fn state_name(state: OperationState) -> &'static str {
     match state {
         OperationState::Unspecified => "",
@@ -310,13 +308,13 @@ fn state_name(state: OperationState) -> &'static str {
     }
 }
 
-/// The state of a word.
+/// The state with a name.
 pub(super) fn state_named(name: &str) -> Option<OperationState> {
     use OperationState::{Cancelled, Failed, Running, Succeeded};
     [Running, Succeeded, Failed, Cancelled].into_iter().find(|&state| state_name(state) == name)
 }
 
-/// The answer of `GET /$/GetClusterVersion`.
+/// The response of `GET /$/GetClusterVersion`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ClusterVersion {

@@ -1,12 +1,12 @@
 //! `GET /ImageStore` and `GET /ImageStore/{path}` (reference, section 4).
 //!
-//! The versions 1.0, 2.0 and 3.0 get a whole folder. Where it takes more than one page of the
-//! backend it is streamed: files go out as they come, and the folders, which stand last, are kept
-//! meanwhile. Where they are too many for that, the pages that have the others are read once more. A
-//! failure in the middle breaks the connection, so that no listing is silently short.
+//! The versions 1.0, 2.0 and 3.0 get the whole folder in one response. If that takes more than one page of the
+//! backend, the response is streamed: files are sent as they arrive, and the folders, which come last in the JSON, are
+//! kept in memory meanwhile. If there are too many folders to keep, the pages with the others are read a second time.
+//! A failure in the middle breaks the connection, so that no client takes a part of a listing for the whole.
 //!
-//! The entity tag of a listing is the change tag of its folder, that of the first page where there are
-//! several. A client that has it is told so for the price of a look at the folder.
+//! The entity tag of a listing is the change tag of its folder, as of the first page. For a client that has this tag
+//! the gateway calls only `Stat`, and responds 304.
 
 use axum::{body::Body, response::Response};
 use futures::{StreamExt, stream};
@@ -28,7 +28,7 @@ use crate::{
     wire::v1::{Entry, EntryKind, ListRequest, ListResponse, StatRequest},
 };
 
-/// Answers a listing; an empty path is the root.
+/// Responds with a listing; an empty path is the root.
 pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> {
     if call.head.headers.contains_key(header::IF_NONE_MATCH)
         && let Some(answer) = unchanged(&call, &path).await?
@@ -38,7 +38,7 @@ pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> 
     if call.version.unpaged() { whole(call, path).await } else { paged(&call, path).await }
 }
 
-/// Answers that the client has the listing, if it does.
+/// The response 304 if the client has the listing already.
 async fn unchanged(call: &Call, path: &str) -> Result<Option<Response>, Failure> {
     let request = call.plain(StatRequest { path: path.to_owned() });
     let found = call.client.stat(request).await?.into_inner();
@@ -51,7 +51,7 @@ async fn unchanged(call: &Call, path: &str) -> Result<Option<Response>, Failure>
     Ok(Some(response))
 }
 
-/// Adds the tag of a listing. The one file of a path has none.
+/// Adds the entity tag of a listing. A listing of a single file has no change tag, and gets none.
 fn put_tag(headers: &mut HeaderMap, change_tag: &str) {
     if !change_tag.is_empty()
         && let Some(tag) = Validators::of_listing(change_tag).weak_tag()
@@ -60,13 +60,13 @@ fn put_tag(headers: &mut HeaderMap, change_tag: &str) {
     }
 }
 
-/// What asks the backend for a page.
+/// The request for a page of the backend.
 fn ask(path: &str, page_token: String, size: usize) -> ListRequest {
     let page_size = size.try_into().unwrap_or_default();
     ListRequest { path: path.to_owned(), page_size, page_token }
 }
 
-/// Answers one page, and the token of the next.
+/// Responds with one page, and the token of the next.
 async fn paged(call: &Call, path: String) -> Result<Response, Failure> {
     let token = call.query.continuation_token()?;
     let token = token.map(|token| name_below(&path, &token)).transpose()?.unwrap_or_default();
@@ -89,8 +89,8 @@ async fn paged(call: &Call, path: String) -> Result<Response, Failure> {
     Ok(response)
 }
 
-/// The token for a page that begins with a name: its whole path, encoded, so that the client sends
-/// it back as it is.
+/// The token of a page that begins with a name: the whole path of that entry, percent-encoded, so that the client
+/// can put it into a query unchanged.
 fn continuation_token(folder: &str, name: &str) -> String {
     if name.is_empty() {
         return String::new();
@@ -98,7 +98,10 @@ fn continuation_token(folder: &str, name: &str) -> String {
     path::encode(&path::normalize(&format!("{}/{name}", path::normalize(folder))))
 }
 
-/// The name that a decoded token has below the folder that is listed.
+/// The name in a decoded token.
+///
+/// # Errors
+/// `Kind::InvalidArgument` if the path in the token is not directly below `folder`.
 fn name_below(folder: &str, token: &str) -> Result<String, Error> {
     let (folder, whole) = (path::normalize(folder), path::normalize(token));
     let (parent, name) = whole.rsplit_once('/').unwrap_or(("", &whole));
@@ -109,7 +112,7 @@ fn name_below(folder: &str, token: &str) -> Result<String, Error> {
     Ok(name.to_owned())
 }
 
-/// Answers the whole folder.
+/// Responds with the whole folder.
 async fn whole(call: Call, path: String) -> Result<Response, Failure> {
     let text = Text::new(call.version);
     let (pages, first, change_tag) = Pages { call, path, text }.read().await?;
@@ -131,7 +134,7 @@ async fn whole(call: Call, path: String) -> Result<Response, Failure> {
             if next.text.is_over() {
                 return Some((Ok(bytes), None));
             }
-            // A page may have nothing that is wanted.
+            // A page may add no bytes, such as a page with folders only.
             if !bytes.is_empty() {
                 return Some((Ok(bytes), Some(next)));
             }
@@ -142,7 +145,7 @@ async fn whole(call: Call, path: String) -> Result<Response, Failure> {
     Ok(answer(Body::from_stream(body)))
 }
 
-/// Walks the pages of a folder.
+/// A cursor over the pages of a folder.
 struct Pages {
     call: Call,
     path: String,
@@ -150,13 +153,14 @@ struct Pages {
 }
 
 impl Pages {
-    /// Reads the next page. Returns also what it adds to the answer, and the change tag of the folder.
+    /// Reads the next page. Returns the cursor, the bytes that the page adds to the response, and the change tag of
+    /// the folder.
     async fn read(self) -> Result<(Self, Vec<u8>, String), Failure> {
         let Self { call, path, mut text } = self;
         let is_first = text.next.is_empty();
         let ask = ask(&path, std::mem::take(&mut text.next), limits::LIST_STREAM_PAGE);
         if !is_first {
-            // The database may be so fast that page would follow on page, with nobody served in between.
+            // If the backend is always ready, no await would yield to other tasks between two pages.
             tokio::task::yield_now().await;
         }
         let request = if is_first { call.plain(ask) } else { call.client.further(ask) };
@@ -169,17 +173,17 @@ impl Pages {
     }
 }
 
-/// The text of a listing, written page by page.
+/// The writer of the JSON of a listing, page by page.
 struct Text {
     version: ApiVersion,
-    /// Where the next page begins; empty before the first page and after the last.
+    /// The token of the next page; empty before the first page and after the last.
     next: String,
     stage: Stage,
     has_files: bool,
     has_folders: bool,
-    /// The folders found so far, as the elements of an array.
+    /// The folders so far, as the elements of a JSON array.
     folders: Vec<u8>,
-    /// The page with the first folders that are not kept, where there are too many.
+    /// The token of the first page whose folders are not kept, if there are too many folders.
     others: Option<String>,
 }
 
@@ -207,7 +211,7 @@ impl Text {
         self.next.is_empty()
     }
 
-    /// Writes what a page adds: its files, or its folders where those are read once more.
+    /// Returns the JSON that a page adds: its files, or its folders if the page is read for the second time.
     fn write(&mut self, page: &ListResponse) -> serde_json::Result<Vec<u8>> {
         let mut out = Vec::new();
         if self.stage == Stage::Begin {
@@ -245,7 +249,7 @@ impl Text {
     }
 }
 
-/// Writes an element of an array, of which others may stand there already.
+/// Writes an element of an array, after a comma if `has_any` says that there is an element already.
 fn element<T: Serialize>(
     out: &mut Vec<u8>,
     has_any: &mut bool,
@@ -267,8 +271,8 @@ mod tests {
     use super::*;
     use crate::{budget::Peer, error::Kind, rest::call::Client, wire::backend::remote};
 
-    /// Writes a listing of so many entries, of which every second one is a folder, and returns it and the
-    /// most bytes of folders that were kept.
+    /// Writes a listing with this many entries, every second of which is a folder. Returns the listing, and the
+    /// maximum of bytes of folders that were kept.
     fn written(entries: usize) -> (serde_json::Value, usize) {
         let mut text = Text::new(ApiVersion::NEWEST);
         let (mut all, mut kept) = (Vec::new(), 0);

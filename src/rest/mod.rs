@@ -1,12 +1,14 @@
 //! The REST gateway: turns each call of a REST client into the gRPC request for it.
 //!
-//! **Why it is so.** The documented calls do not fit a router: literals are matched after decoding,
-//! `$` ends a path, a wrong verb is 400, and every answer has upstream's body and reason phrase. So
-//! one catch-all parses the path itself.
+//! Upstream is the image store service of Service Fabric, whose documented API this gateway implements.
 //!
-//! **Invariants:** the gateway knows only the generated messages and the trait of the service, never the store,
-//! so that it can stand before a remote backend as well ([`Backend`]); a REST request that is dropped drops its call; every error is
-//! the documented JSON.
+//! The gateway parses paths itself, behind one catch-all route, because a router does not fit the documented calls:
+//! literals are matched after percent-decoding, `$` ends the path of the content, a wrong verb is 400, and every
+//! response has upstream's body and reason phrase.
+//!
+//! **Invariants:** the gateway uses only the generated messages and the trait of the service, never the store, so
+//! that it can serve a remote backend as well ([`Backend`]); dropping a REST request drops its call; every error has
+//! the documented JSON body.
 
 pub mod api_version;
 pub mod codes;
@@ -55,22 +57,22 @@ use self::{
 };
 use crate::{budget::Peer, error::Error, wire::backend::Backend};
 
-/// What the gateway is told by the server around it.
+/// What the gateway gets from the server around it.
 #[derive(Debug)]
 pub struct Config {
     /// Whether the server can serve calls, for `GET /health`.
     pub ready: watch::Receiver<bool>,
-    /// Answers every path that is none of the gateway's: `GET /`, and what its page needs. Its
-    /// requests have no body. A 405 of it gets the documented body.
+    /// The router for all paths that the gateway does not know: the web page at `GET /` and its assets. Its
+    /// requests have no body. A 405 response of this router is replaced by the documented error.
     pub page: Router,
 }
 
-/// Makes the router that answers every request which is not gRPC.
+/// Makes the router for all requests that are not gRPC.
 pub fn router(backend: Backend, config: Config) -> Router {
     Router::new().fallback(handle).with_state(Arc::new(Gateway { backend, config }))
 }
 
-/// The answer that tells an error of the server around the gateway.
+/// The error response for an error of the server around the gateway.
 pub fn fault(error: Error) -> Response {
     Failure::from(error).into_response()
 }
@@ -93,14 +95,14 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
         payload.skip().await;
     }
     if !is_http2 && !payload.is_read() {
-        // The connection lingers and ends: its client must not send the next request on it.
+        // The connection closes after a linger: the client must not send the next request on it.
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer
 }
 
 impl Gateway {
-    /// Finds out what a request asks for, and answers it.
+    /// Finds the route of a request, and answers the request.
     async fn answer(
         self: Arc<Self>,
         head: Parts,
@@ -133,7 +135,7 @@ impl Gateway {
         dispatch(call, (route, named), payload).await
     }
 
-    /// Answers what is not below `/ImageStore`.
+    /// Answers a request outside of `/ImageStore`.
     async fn elsewhere(&self, head: Parts) -> Result<Response, Failure> {
         if let Some(answer) = self.known(&head) {
             return answer;
@@ -148,7 +150,7 @@ impl Gateway {
         Ok(page)
     }
 
-    /// Answers the paths outside of `/ImageStore` that are known here.
+    /// Answers health checks, `/$/GetClusterVersion` and `OPTIONS *`; `None` for other paths, which are the page's.
     fn known(&self, head: &Parts) -> Option<Result<Response, Failure>> {
         let names = head.uri.path().split('/').filter(|name| !name.is_empty()).map(path::decode);
         let names = names.collect::<Result<Vec<_>, _>>().ok()?;
@@ -160,13 +162,13 @@ impl Gateway {
                     .map(|_| info::cluster_version())
                     .map_err(Failure::from)
             }
-            // Whoever reads this has its answer.
+            // Liveness: a server that answers is alive.
             (&Method::GET | &Method::HEAD, ["health", "live"]) => Ok(answer::empty()),
             (method, ["health"] | ["health", "live"]) => {
                 other_verb(method, &head.uri, &["GET", "HEAD"])
             }
             (method, ["$", "GetClusterVersion"]) => other_verb(method, &head.uri, &["GET"]),
-            // Of the server as a whole.
+            // `OPTIONS *` asks for the verbs of the server as a whole.
             (&Method::OPTIONS, ["*"]) => Ok(answer::options(&route::VERBS)),
             _ => return None,
         };
@@ -174,7 +176,7 @@ impl Gateway {
     }
 }
 
-/// Answers a verb that a path does not take, or which ones it takes.
+/// Answers `OPTIONS` with the verbs of a path, and any other verb with 405.
 fn other_verb(method: &Method, uri: &Uri, verbs: &[&str]) -> Result<Response, Failure> {
     if method == Method::OPTIONS {
         return Ok(answer::options(verbs));
@@ -183,13 +185,13 @@ fn other_verb(method: &Method, uri: &Uri, verbs: &[&str]) -> Result<Response, Fa
     Err(Failure::not_allowed(message, verbs))
 }
 
-/// The version of a call, if it has one. A pair that does not count is a bad one.
+/// The `api-version` of a call, if there is one. A malformed pair with this name is an error.
 fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
     let name = "api-version";
     query.value(name).or(query.dropped(name)).map(api_version::parse).transpose()
 }
 
-/// Makes the call. The bodies of POST and DELETE are read whole before, also where they are not used.
+/// Calls the handler of a route. For a POST or DELETE without a used body, the body is read whole first.
 async fn dispatch(
     call: Call,
     (route, named): (&Route, Named),

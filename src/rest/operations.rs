@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Lists operations, or follows all of them.
+/// Responds with a page of operations, or with the events of all operations.
 pub(super) async fn list(call: Call) -> Result<Response, Failure> {
     if call.wants_events() {
         return follow_all(call).await;
@@ -42,8 +42,8 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
     answer::long_json(bytes, write).await
 }
 
-/// Follows all operations. A client that comes again is told first what it has missed; where that is no
-/// longer known, it is told to list the operations anew.
+/// Responds with the events of all operations. A client that reconnects first gets the events that it has missed; if
+/// the backend no longer knows them, it first gets a `reset`.
 async fn follow_all(call: Call) -> Result<Response, Failure> {
     let client = &call.client;
     let since = events::last_change(&call.head.headers);
@@ -61,7 +61,7 @@ async fn follow_all(call: Call) -> Result<Response, Failure> {
     Ok(events::all(begun_after, is_reset, operations))
 }
 
-/// The state that is asked for.
+/// The `State` in the query; `Unspecified` means every state.
 fn state(call: &Call) -> Result<OperationState, Error> {
     let Some(name) = call.query.value("State") else { return Ok(OperationState::Unspecified) };
     json::state_named(name).ok_or_else(|| {
@@ -70,10 +70,10 @@ fn state(call: &Call) -> Result<OperationState, Error> {
     })
 }
 
-/// Describes an operation, or follows it.
+/// Responds with the state of an operation, or with its events.
 pub(super) async fn get(call: Call, id: String) -> Result<Response, Failure> {
     if call.wants_events() {
-        // An `EventSource` comes again also after the end; this has it stay away.
+        // An `EventSource` reconnects after the end of the events, too; a 204 response makes it stop.
         if events::has_seen_the_end(&call.head.headers, &id) {
             return Ok(answer::no_content());
         }
@@ -88,13 +88,13 @@ pub(super) async fn get(call: Call, id: String) -> Result<Response, Failure> {
     Ok(answer(call.client.get_operation(request).await?.get_ref()))
 }
 
-/// Cancels an operation; answers when its outcome is known.
+/// Cancels an operation, and responds when its final state is known.
 pub(super) async fn cancel(call: Call, id: String) -> Result<Response, Failure> {
     let request = call.plain(CancelOperationRequest { id });
     Ok(answer(call.client.cancel_operation(request).await?.get_ref()))
 }
 
-/// The answer with one operation.
+/// The response with one operation.
 fn answer(operation: &Operation) -> Response {
     answer::json(StatusCode::OK, &json::Operation::new(operation))
 }

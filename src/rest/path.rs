@@ -1,28 +1,28 @@
-//! The path of a request, split into the content it names and the call on it.
+//! The path of a request, split into the content path and the call, which begins with the first segment `$`.
 //!
-//! axum matches literals before it decodes, so that `%24/Copy` and `a%2Fb` would go wrong: this
-//! parser stands behind one catch-all. Segments are split on `/` first and decoded after, so that
-//! an encoded separator belongs to the content path and never makes a call.
+//! axum matches literals before it decodes, so that `%24/Copy` and `a%2Fb` would be wrong: this parser is used behind
+//! one catch-all route. The path is split on `/` first, and the segments are decoded after that, so that an encoded
+//! separator belongs to the content path and never begins a call.
 
 use crate::error::{Error, Kind};
 
 /// The first segment of every call on the store.
 const PREFIX: &str = "ImageStore";
 
-/// What a request's path names below `/ImageStore`.
+/// The parsed path of a request below `/ImageStore`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The decoded content path; `None` where the path has none. Never empty.
+    /// The decoded content path, not empty; `None` for the root.
     pub content: Option<String>,
-    /// The decoded segments from the first `$` on, that one included.
+    /// The decoded segments from the first `$` on, including `$`.
     pub call: Vec<String>,
 }
 
-/// Parses the raw path of a request; `None` where it is not below `/ImageStore`.
+/// Parses the raw path of a request; `None` if the path is not below `/ImageStore`.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` where the prefix is written in another case, an escape is malformed, the
-/// bytes are not UTF-8, or the content path has nothing but separators and spaces.
+/// `Kind::InvalidArgument` if the prefix has another letter case, an escape is malformed, the
+/// bytes are not UTF-8, or the content path has only separators and spaces.
 pub fn parse(raw: &str) -> Result<Option<Target>, Error> {
     let mut segments = raw.split('/').filter(|segment| !segment.is_empty());
     match segments.next().map(decode) {
@@ -51,7 +51,7 @@ pub fn parse(raw: &str) -> Result<Option<Target>, Error> {
 /// Decodes percent escapes.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` where an escape is malformed or the bytes are not UTF-8.
+/// `Kind::InvalidArgument` if an escape is malformed or the bytes are not UTF-8.
 pub fn decode(text: &str) -> Result<String, Error> {
     let malformed = || {
         Error::new(
@@ -78,7 +78,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// What an escape is written for: everything but the unreserved characters and `/`.
+/// The characters that are escaped: all except the unreserved characters and `/`.
 const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -86,13 +86,13 @@ const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
-/// Encodes a text so that it stands in a query as it is.
+/// Percent-encodes a text for a query.
 pub fn encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, ESCAPED).to_string()
 }
 
-/// Brings a path to the form in which answers have it: spaces at both ends and empty segments
-/// dropped, `/` between the rest.
+/// Normalizes a path to its form in responses: without spaces at both ends and empty segments, with `/` as the
+/// separator.
 pub fn normalize(path: &str) -> String {
     let trimmed = path.trim_matches([' ', '/', '\\']);
     trimmed.split(['/', '\\']).filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/")

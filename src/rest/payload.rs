@@ -1,8 +1,8 @@
 //! The body of a request.
 //!
-//! A call that is refused leaves its body unread, and a client that first writes and then reads
-//! must receive the answer all the same. The server around the gateway sees to that: with HTTP/1 its
-//! connections linger, with HTTP/2 it reads the body on.
+//! A call that is refused leaves its body unread. A client that reads the response only after it has written the body
+//! must receive the response nevertheless. The server around the gateway ensures this: HTTP/1 connections linger, and
+//! HTTP/2 bodies are drained.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::{error::Kind, limits, wire::status};
 /// A body that is read piece by piece.
 pub(super) struct Payload {
     body: Body,
-    /// Whether its end was seen. A chunked body does not say by itself that nothing more comes.
+    /// Whether the end was read. A chunked body does not know its end before that.
     has_ended: bool,
 }
 
@@ -27,7 +27,7 @@ impl Payload {
         Self { body, has_ended: false }
     }
 
-    /// The size of the body, where its client said it.
+    /// The size of the body in bytes, if the client has sent it.
     pub(super) fn size(&self) -> Option<u64> {
         self.body.size_hint().exact()
     }
@@ -35,8 +35,8 @@ impl Payload {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// That of the server around the gateway where it gives the body up, such as `Kind::Timeout` for
-    /// one that stands still; `Kind::InvalidArgument` where it breaks off.
+    /// The error of the server around the gateway if it ends the body, such as `Kind::Timeout` for a client that
+    /// stalls; `Kind::InvalidArgument` if the body breaks off.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             match self.body.frame().await {
@@ -53,10 +53,11 @@ impl Payload {
         }
     }
 
-    /// The whole body.
+    /// Reads the whole body.
     ///
     /// # Errors
-    /// `Kind::MessageTooLarge`, and `Kind::Timeout` where it is not there by the deadline.
+    /// `Kind::MessageTooLarge` for more than [`REST_BODY_BYTES_MAX`](limits::REST_BODY_BYTES_MAX), `Kind::Timeout` if
+    /// the body is not complete at the deadline, and the errors of [`Payload::next`].
     pub(super) async fn whole(&mut self, deadline: Instant) -> Result<Vec<u8>, Failure> {
         let too_large = || {
             let most = limits::REST_BODY_BYTES_MAX;
@@ -79,12 +80,13 @@ impl Payload {
         timeout_at(deadline, read).await.map_err(|_| {
             Failure::new(Kind::Timeout, "the time of the call passed before its body was there")
         })??;
-        // What it has of the room for bodies others may have while the call works.
+        // Dropping the body releases its permit of the memory budget while the call works.
         self.body = Body::empty();
         Ok(whole)
     }
 
-    /// Reads on what came with a request that takes no body, within bounds.
+    /// Reads and discards the body of a request that uses none, so that its connection can be reused. Gives up on a
+    /// body that is too long or too slow.
     pub(super) async fn skip(&mut self) {
         let mut left = limits::UNUSED_BODY_BYTES;
         if self.is_read() || self.size().is_some_and(|size| size > left as u64) {
@@ -96,17 +98,17 @@ impl Payload {
                 left = rest;
             }
         };
-        // What comes too late is left, and its connection ends.
+        // After the timeout the body stays unread, and the connection closes.
         timeout(limits::REFUSED_BODY_TIME, read).await.ok();
     }
 
-    /// Whether nothing of the body is left to be read.
+    /// Whether the body is read to its end.
     pub(super) fn is_read(&self) -> bool {
         self.has_ended || self.body.is_end_stream()
     }
 }
 
-/// Why there is no whole body.
+/// The failure for a body that breaks off.
 fn broken(error: axum::Error) -> Failure {
     match Status::try_from_error(error.into()) {
         Ok(status) if status::kind_of_broken_body(&status).is_some() => status.into(),

@@ -1,8 +1,7 @@
 //! The query of a request, read as upstream reads it (reference, section 1.3).
 //!
-//! Names are case-sensitive, the first occurrence wins, unknown names are ignored, and a pair
-//! counts only if both sides of its one `=` have text. Values are not decoded, except the
-//! continuation token.
+//! Names are case-sensitive, the first occurrence wins, and unknown names are ignored. A pair is ignored unless it has
+//! exactly one `=` with text on both sides. Values are not percent-decoded, except the continuation token.
 
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use crate::{
 /// The pairs of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Those that count.
+    /// The well-formed pairs.
     pairs: Vec<(String, String)>,
-    /// The others: the name, and what follows its first `=`.
+    /// The ignored pairs: the name, and the text after the first `=`.
     dropped: Vec<(String, String)>,
 }
 
@@ -35,12 +34,12 @@ pub fn parse(raw: &str) -> Query {
 }
 
 impl Query {
-    /// The value of a name, not decoded.
+    /// The first value of a name, not percent-decoded.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of a name that does not count, since no pair of that name is whole.
+    /// The value in an ignored pair of a name; `None` if the name has a well-formed pair.
     pub fn dropped(&self, name: &str) -> Option<&str> {
         let found = self.dropped.iter().find(|(key, _)| key == name)?;
         self.value(name).is_none().then_some(found.1.as_str())
@@ -57,8 +56,8 @@ impl Query {
     /// The decoded `ContinuationToken`.
     ///
     /// # Errors
-    /// `Kind::InvalidArgument` where it is malformed, `Kind::TooLarge` where it is longer than a
-    /// path.
+    /// `Kind::InvalidArgument` if the token is malformed, `Kind::TooLarge` if it has more than
+    /// [`PATH_BYTES_MAX`](limits::PATH_BYTES_MAX) bytes.
     pub fn continuation_token(&self) -> Result<Option<String>, Error> {
         let Some(raw) = self.value("ContinuationToken") else { return Ok(None) };
         let token = path::decode(raw)?;

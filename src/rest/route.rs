@@ -1,7 +1,7 @@
 //! The table of routes: which call a request makes.
 //!
-//! Upstream answers a wrong verb, a wrong letter case and an unknown call alike: 400 (reference,
-//! section 1.2). Of the further calls a wrong verb is 405.
+//! Upstream answers a wrong verb, a wrong letter case and an unknown call with 400 (reference, section 1.2). For
+//! calls that are extensions of this store, a wrong verb is 405.
 
 #[cfg(test)]
 mod tests;
@@ -18,39 +18,39 @@ use super::{
 };
 use crate::error::Error;
 
-/// Whether a call names a path of the store.
+/// Whether the URL of a call contains a path of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Names {
-    /// It names none.
+    /// No path.
     Nothing,
-    /// It names one.
+    /// A path.
     Path,
-    /// It may name one; none is the root.
+    /// An optional path; without it the root.
     PathOrRoot,
 }
 
 /// What the body of a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sends {
-    /// It is not used.
+    /// The body is not used.
     Nothing,
-    /// Some bytes.
+    /// Bytes, such as a chunk or JSON.
     Bytes,
     /// A whole file.
     File,
 }
 
-/// Whose call it is. One of upstream needs an `api-version`.
+/// The origin of a call. A call of upstream needs an `api-version`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
     Upstream,
     Extension,
 }
 
-/// Stands in a call for the id of an operation.
+/// The placeholder for the id of an operation in [`Route::call`].
 const ID: &str = "{id}";
 
-/// Answers a request whose target is decoded but not checked: that is the backend's.
+/// The handler of a route. Its [`Named`] is decoded but not checked: the backend checks it.
 type Handler = for<'a> fn(Call, Named, &'a mut Payload) -> BoxFuture<'a, Result<Response, Failure>>;
 
 /// A row of the table.
@@ -205,22 +205,22 @@ static ROUTES: &[Route] = &[
     },
 ];
 
-/// What the path of a request names, decoded.
+/// The decoded parameters in the URL path of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Named {
-    /// Empty for the root, and where the call names none.
+    /// The path in the store; empty for the root, and for a call without a path.
     pub(super) path: String,
-    /// The id of an operation; empty where the call names none.
+    /// The id of an operation; empty for a call without an id.
     pub(super) id: String,
 }
 
 impl Route {
-    /// Whether the call is one of upstream's, which need an `api-version`.
+    /// Whether the call is documented by upstream; such a call needs an `api-version`.
     pub(super) fn is_documented(&self) -> bool {
         self.of == Of::Upstream
     }
 
-    /// What a request names, if its call is this one.
+    /// The parameters of a request, if this route matches it.
     fn named(&self, verb: &str, target: &Target) -> Option<Named> {
         let names_path = match self.names {
             Names::Nothing => target.content.is_none(),
@@ -249,22 +249,22 @@ impl fmt::Debug for Route {
 /// Every verb that a call can have.
 pub(super) const VERBS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
 
-/// The route of a request, and what the request names.
+/// The route of a request, and the parameters in its path.
 fn find_verb(verb: &str, target: &Target) -> Option<(&'static Route, Named)> {
     ROUTES.iter().find_map(|route| Some((route, route.named(verb, target)?)))
 }
 
-/// The verbs that a path takes, and whether one of its calls is upstream's.
+/// The verbs of a path, and whether any of its calls is upstream's.
 pub(super) fn allowed(target: &Target) -> (Vec<&'static str>, bool) {
     let found = VERBS.iter().filter_map(|&verb| Some((verb, find_verb(verb, target)?.0)));
     let (verbs, routes): (Vec<_>, Vec<_>) = found.unzip();
     (verbs, routes.iter().any(|route| route.is_documented()))
 }
 
-/// Finds the route of a request, and what the request names.
+/// Finds the route of a request, and the parameters in its path.
 ///
 /// # Errors
-/// `Kind::InvalidArgument` where there is none.
+/// `Kind::InvalidArgument` if no route matches.
 pub(super) fn find(method: &Method, target: &Target) -> Result<(&'static Route, Named), Error> {
     find_verb(method.as_str(), target).ok_or_else(|| {
         let names: Vec<&str> =

@@ -23,10 +23,10 @@ use crate::{
 /// The length of a UUID with its four hyphens.
 const HYPHENATED: usize = 36;
 
-/// The session that the query names, in lower case.
+/// The `session-id` of the query, in lower case.
 ///
 /// # Errors
-/// `Kind::InvalidSessionId` where it is absent, or not a UUID with hyphens.
+/// `Kind::InvalidSessionId` if it is absent, or not a UUID with hyphens.
 pub(super) fn id(call: &Call) -> Result<String, Error> {
     parse_id(call.query.value("session-id").unwrap_or_default())
 }
@@ -41,7 +41,7 @@ fn parse_id(text: &str) -> Result<String, Error> {
     })
 }
 
-/// Describes the session that the query names; 204 where there is none.
+/// Responds with the session in the query; 204 if there is no such session.
 pub(super) async fn get(call: Call) -> Result<Response, Failure> {
     let request = call.plain(GetUploadSessionRequest { session_id: id(&call)? });
     match call.client.get_upload_session(request).await.map_err(Failure::from) {
@@ -51,8 +51,8 @@ pub(super) async fn get(call: Call) -> Result<Response, Failure> {
     }
 }
 
-/// Lists the sessions of a path; 204 where there are none. The answer has no token for a next page, so
-/// it tells the first page alone; the others are for gRPC.
+/// Responds with the sessions of a path; 204 if there are none. The documented response has no continuation token, so
+/// it has the first page only, of up to [`RECORDS_PAGE_MAX`](limits::RECORDS_PAGE_MAX) sessions; gRPC has all pages.
 pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> {
     let page_size = limits::RECORDS_PAGE_MAX.try_into().unwrap_or_default();
     let request = ListUploadSessionsRequest { path, page_size, page_token: String::new() };
@@ -63,7 +63,7 @@ pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> 
     sessions(page.sessions, call.version).await
 }
 
-/// The answer with some sessions.
+/// The response with some sessions.
 async fn sessions(
     sessions: Vec<v1::UploadSession>,
     version: ApiVersion,
@@ -76,7 +76,7 @@ async fn sessions(
     answer::long_json(bytes, write).await
 }
 
-/// Forgets the session that the query names.
+/// Deletes the session in the query.
 pub(super) async fn delete(call: Call) -> Result<Response, Failure> {
     let session_id = id(&call).map_err(as_argument)?;
     let request = call.plain(DeleteUploadSessionRequest { session_id });
@@ -84,7 +84,7 @@ pub(super) async fn delete(call: Call) -> Result<Response, Failure> {
     Ok(answer::empty())
 }
 
-/// Commits the session that the query names.
+/// Commits the session in the query.
 pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
     let session_id = id(&call).map_err(as_argument)?;
     let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
@@ -95,12 +95,12 @@ pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
         if_none_match,
         if_unmodified_since,
     });
-    // Upstream tells an unknown session and an incomplete one alike.
+    // Upstream responds to an unknown session as to an incomplete one.
     let committed = call.client.commit_upload_session(request).await.map_err(as_argument)?;
     Ok(answer::stored(committed.get_ref().files_replaced))
 }
 
-/// Tells what is wrong with a session as an invalid argument.
+/// Turns a failure because of the session (invalid id, not found, incomplete) into `InvalidArgument`.
 fn as_argument(failure: impl Into<Failure>) -> Failure {
     let failure = failure.into();
     if matches!(failure.kind, Kind::InvalidSessionId | Kind::SessionNotFound | Kind::BadRange) {

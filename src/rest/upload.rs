@@ -1,15 +1,13 @@
-//! The calls that carry a file's bytes in: `PUT /ImageStore/{path}` and `$/UploadChunk` (reference,
-//! sections 3.1 and 3.3).
+//! The calls that upload bytes: `PUT /ImageStore/{path}` and `$/UploadChunk` (reference, sections 3.1 and 3.3).
 //!
-//! **Invariant:** the backend takes a stream of messages that ends for a whole upload, unless it is told
-//! better. So the stream ends only when the body is whole and its digests hold; in every other case it
-//! never ends, and the call is dropped, of which nothing is left. What lies between here and a remote
-//! backend may end it all the same, so a file's ends with a message that says so, and a chunk's header
-//! has its size.
+//! **Invariant:** for the backend, the end of the request stream means that the upload is complete. So the stream ends
+//! only when the body is complete and its digests match; in every other case the stream never ends and the call is
+//! dropped, and nothing is stored. A proxy before a remote backend may end the stream nevertheless, so the stream of a
+//! file ends with the message `finish`, and the header of a chunk has the length of the chunk.
 //!
-//! Nothing of a body is read before the backend asks for it, which it does when it has judged path and
-//! conditions and has room: so a client that waits for `100 Continue` is not told to send in vain. The transport to a
-//! remote backend reads ahead, and asks at once.
+//! The body is not read before the backend asks for it, which it does when it has checked the path and the conditions
+//! and has room: so a client that waits for `100 Continue` does not send a body that will be refused. The transport to
+//! a remote backend reads ahead, and asks at once.
 
 use std::{
     pin::{Pin, pin},
@@ -42,7 +40,7 @@ use crate::{
     },
 };
 
-/// Messages of one upload that wait for the backend.
+/// How many messages of one upload may be queued for the backend.
 const MESSAGES: usize = 4;
 
 /// Stores a file.
@@ -119,7 +117,7 @@ fn content_range(call: &Call) -> Result<Option<ContentRange>, Error> {
     value.map(|value| content_range::parse(&String::from_utf8_lossy(value.as_bytes()))).transpose()
 }
 
-/// Sends a body to the backend and returns what that says. Its answer comes early where it refuses.
+/// Sends a body to the backend and returns the response of the backend, which may be a refusal before the body ends.
 async fn transfer<M, C, F, T>(
     payload: &mut Payload,
     digests: Digests,
@@ -135,7 +133,7 @@ where
     let (asked, is_asked) = oneshot::channel();
     let mut call = pin!(call(Messages { receiver, stage: Stage::Header, asked: Some(asked) }));
     let send = async move {
-        // Where the backend has dropped the stream, its answer says why.
+        // If the backend has dropped the stream, its response has the error.
         if sender.send(Some(header)).await.is_err() || is_asked.await.is_err() {
             return Ok(());
         }
@@ -151,8 +149,8 @@ where
     }
 }
 
-/// Sends a body as messages, and at last the end, if it is whole and its digests hold: the message that
-/// `finish` makes of its size, and the end of the stream.
+/// Sends a body as messages. If the body is complete and its digests match, sends the message that `finish` makes from
+/// its size, if any, and ends the stream with `None`.
 async fn send<M>(
     payload: &mut Payload,
     mut digests: Digests,
@@ -171,7 +169,7 @@ async fn send<M>(
             sent = sender.send(Some(data(message))).await;
         }
     }
-    // Where the backend has dropped the stream, its answer says why.
+    // If the backend has dropped the stream, its response has the error.
     if sent.is_ok() {
         digests.verify()?;
         for last in finish(size).map(Some).into_iter().chain([None]) {
@@ -181,11 +179,11 @@ async fn send<M>(
     Ok(())
 }
 
-/// The messages that are sent. They end with `None`; a sender that is gone does not end them.
+/// The request stream of an upload. It ends only when `None` is received, not when the sender is dropped.
 struct Messages<M> {
     receiver: mpsc::Receiver<Option<M>>,
     stage: Stage,
-    /// Tells that the backend asks for what follows the header.
+    /// Signals that the backend polls for the message after the header.
     asked: Option<oneshot::Sender<()>>,
 }
 
@@ -205,8 +203,8 @@ impl<M> Stream for Messages<M> {
                 self.stage = Stage::Pause;
                 return header.map_or(Poll::Pending, Poll::Ready);
             }
-            // Whoever encodes messages takes all that are there before it hands on any. So this one goes
-            // alone, and the next poll is the backend's.
+            // tonic's encoder polls until no message is ready, and only then passes on the encoded ones. This pending
+            // poll makes it pass on the header alone, so the next poll means that the backend asks for more.
             Stage::Pause => {
                 self.stage = Stage::Body;
                 cx.waker().wake_by_ref();
@@ -215,7 +213,7 @@ impl<M> Stream for Messages<M> {
             Stage::Body => {}
         }
         if let Some(asked) = self.asked.take() {
-            // Gone where the call is.
+            // An error means that the call has ended.
             asked.send(()).ok();
         }
         match ready!(self.receiver.poll_recv(cx)) {
@@ -241,7 +239,7 @@ mod tests {
     use super::*;
     use crate::{budget::Peer, rest::call::Client, wire::backend::remote};
 
-    /// Sends pieces to a backend that reads to the end; what it got, if it saw the end.
+    /// Sends pieces to a backend that reads to the end. Returns what the backend received, if it saw the end.
     async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<String> {
         let mut payload = Payload::new(Body::from_stream(stream::iter(pieces)));
         let headers = HeaderMap::from_iter([(

@@ -1,28 +1,28 @@
-//! The header `Warning`: what a caller may have meant otherwise, in an answer that is a success.
+//! The header `Warning` of successful responses, about input that the caller may have meant differently.
 
 use axum::response::Response;
 use http::{HeaderValue, header};
 
-/// Names that a warning shows; further ones are counted.
+/// How many names a warning shows; further ones are only counted.
 const NAMES_MAX: usize = 8;
-/// How much of a name it shows.
+/// How many characters of a name a warning shows.
 const NAME_CHARS: usize = 40;
 
-/// Adds a warning that ends in names, unless there are none. They come from the caller, and are escaped:
-/// only ASCII is sent.
+/// Adds a warning with a list of names, unless the list is empty. The names are from the request, so they are escaped
+/// to ASCII.
 pub(super) fn add(response: &mut Response, words: &str, names: &[String]) {
     if names.is_empty() {
         return;
     }
     let text = format!("{words}: {}", list(names));
     let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-    // 299 is a warning of any kind that lasts, and "-" an agent that does not say who it is.
+    // 299 is the code of a miscellaneous persistent warning, and "-" an unknown agent.
     if let Ok(value) = HeaderValue::try_from(format!("299 - \"{quoted}\"")) {
         response.headers_mut().append(header::WARNING, value);
     }
 }
 
-/// Names for a message, a bounded number of bounded length, in ASCII.
+/// Joins names for a message: at most [`NAMES_MAX`], each cut to [`NAME_CHARS`] characters and escaped to ASCII.
 pub(super) fn list(names: &[String]) -> String {
     let shown = names.iter().take(NAMES_MAX).map(|name| {
         let mut chars = name.chars();

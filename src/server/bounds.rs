@@ -1,4 +1,4 @@
-//! What bounds connections and calls.
+//! The bounds of connections and calls.
 
 use std::time::Duration;
 
@@ -6,22 +6,23 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::limits;
 
-/// What bounds connections and calls; the defaults are those of [`limits`].
+/// The bounds of connections and calls. The defaults are those of [`limits`], with fewer connections where the
+/// process may open too few files.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections that are served at once.
+    /// Concurrent connections that are served.
     pub connections: usize,
-    /// Connections that are refused at once; further ones wait in the kernel's backlog.
+    /// Concurrent connections that are being refused; further ones wait in the kernel's backlog.
     pub refused: usize,
-    /// Calls of all connections at once.
+    /// Concurrent calls of all connections.
     pub calls: usize,
-    /// How long the head of a request may take, and the first request of a connection to begin.
+    /// The timeout for the head of a request, and for the first request of a new connection.
     pub header_time: Duration,
-    /// How long a client may let the server wait with a body or an answer.
+    /// How long a client may stall while it sends a request body or receives a response.
     pub stall: Duration,
-    /// How long a connection that had calls of HTTP/2 may last without one.
+    /// How long an HTTP/2 connection stays open after its last call.
     pub idle_time: Duration,
-    /// How long connections may take to end in a stop.
+    /// How long connections may take to end at shutdown.
     pub stop_time: Duration,
 }
 
@@ -39,8 +40,7 @@ impl Default for Bounds {
     }
 }
 
-/// How many files the process may open: connections are some of them, and must leave others for
-/// the store.
+/// How many files the process may open. Connections use some of them and must leave the others to the store.
 fn files() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(files).unwrap_or(usize::MAX)

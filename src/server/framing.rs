@@ -1,10 +1,10 @@
 //! Refuses HTTP/1 requests with both `Transfer-Encoding` and `Content-Length` (request smuggling, RFC 9112, section
 //! 6.1).
 //!
-//! hyper prefers `Transfer-Encoding` and removes `Content-Length` where both are there, so that no handler sees it.
-//! A proxy that prefers the other field finds another request in the same bytes. So the heads of the requests are
-//! followed here in the bytes of the connection, as far as needed. A request whose head has both fields is refused,
-//! and the connection serves no further one.
+//! hyper prefers `Transfer-Encoding` and removes `Content-Length` from a request with both, so that no handler sees
+//! it. A proxy that prefers `Content-Length` finds other requests in the same bytes. So this module parses the heads
+//! of the requests in the bytes of the connection, as far as needed. A request whose head has both fields is
+//! refused, and the connection serves no further request.
 
 use std::{
     mem,
@@ -19,22 +19,22 @@ use http::{HeaderMap, header};
 
 use crate::error::{Error, Kind, Result};
 
-/// The beginning of a line that is kept: both names and their values are shorter.
+/// How many bytes of a line are kept, less one; usual lines of both fields are shorter.
 const LINE_BYTES: usize = 256;
-/// The first line of HTTP/2, which has other frames.
+/// The first line of an HTTP/2 connection, which is not parsed here.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0";
-/// What ends a chunk, after its bytes.
+/// The length of the line end after the data of a chunk.
 const CHUNK_END_BYTES: u64 = 2;
 
-/// Says of a request that its head has both lengths.
+/// Marks a request whose head has both fields, in its extensions.
 #[derive(Clone, Copy, Debug)]
 struct Both;
 
-/// The place in what a client sends on a connection.
+/// A parser of the bytes that a client sends on a connection.
 #[derive(Debug, Default)]
 pub(super) struct Framing {
     at: At,
-    /// What came of a line.
+    /// The received beginning of the current line.
     line: Vec<u8>,
     is_chunked: bool,
     length: Option<Vec<u8>>,
@@ -48,21 +48,23 @@ enum At {
     #[default]
     Start,
     Headers,
+    /// In a body of a known length; the bytes that are left.
     Body(u64),
     ChunkSize,
+    /// In a chunk; the bytes that are left, line end included.
     Chunk(u64),
     Trailers,
-    /// Where nothing is followed any more.
+    /// Nothing more is parsed.
     Over,
 }
 
 impl Framing {
-    /// The one request of the connection that has both lengths, once its head has come.
+    /// The number of the request with both fields. Shared: it is set when the head of that request is received.
     pub(super) fn found(&self) -> Found {
         self.found.clone()
     }
 
-    /// Follows the next bytes.
+    /// Parses the next bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.at != At::Over {
             let taken = self.skip(bytes.len()).unwrap_or_else(|| self.gather(bytes));
@@ -70,7 +72,7 @@ impl Framing {
         }
     }
 
-    /// Skips some of the bytes of a body or a chunk. Returns how many, unless lines come here.
+    /// Skips bytes of a body or a chunk. Returns how many; `None` where lines are expected.
     fn skip(&mut self, bytes: usize) -> Option<usize> {
         let (left, next) = match &mut self.at {
             At::Body(left) => (left, At::Start),
@@ -85,17 +87,17 @@ impl Framing {
         Some(taken)
     }
 
-    /// Takes bytes up to the end of a line, and goes on after that. Returns how many.
+    /// Takes bytes up to the end of the line, and parses the line if it is complete. Returns how many were taken.
     fn gather(&mut self, bytes: &[u8]) -> usize {
         let end = bytes.iter().position(|&byte| byte == b'\n');
         let piece = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
-        // One byte more, so that a line which is too long is known by its length.
+        // The rest of a longer line is dropped.
         let room = (LINE_BYTES + 1).saturating_sub(self.line.len());
         self.line.extend(piece.iter().take(room));
         let Some(end) = end else { return bytes.len() };
         let line = mem::take(&mut self.line);
         self.next_line(line.strip_suffix(b"\r").unwrap_or(&line));
-        // Its memory serves the next one.
+        // The buffer is reused for the next line.
         self.line = line;
         self.line.clear();
         end + 1
@@ -120,7 +122,7 @@ impl Framing {
         }
     }
 
-    /// Notes a header that says where the body ends.
+    /// Records a header field that determines the length of the body.
     fn header(&mut self, line: &[u8]) {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { return };
         let (name, value) = line.split_at(colon);
@@ -131,7 +133,8 @@ impl Framing {
         }
     }
 
-    /// Goes on after a head. What the library of HTTP refuses is the last of its connection.
+    /// Determines what follows a head. Parsing ends at a length that hyper refuses, since hyper then ends the
+    /// connection.
     fn end_head(&mut self) {
         self.heads += 1;
         self.at = match (mem::take(&mut self.is_chunked), self.length.take()) {
@@ -150,32 +153,32 @@ impl Framing {
     }
 }
 
-/// The size of a chunk, which extensions may follow.
+/// Parses the size line of a chunk; extensions after the size are ignored.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     number(line.get(..digits)?, 16).filter(|size| size.checked_add(CHUNK_END_BYTES).is_some())
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u64> {
-    // The library takes no sign, which this would.
+    // hyper refuses a sign, which `from_str_radix` accepts.
     let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
     u64::from_str_radix(digits, radix).ok()
 }
 
-/// Which request of a connection has both lengths. Clones are one.
+/// The number of the request with both fields, on one connection. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found(Arc<Numbers>);
 
 #[derive(Debug, Default)]
 struct Numbers {
-    /// That of the request; 0 while there is none.
+    /// The number of the request with both fields, from 1; 0 while there is none.
     both: AtomicU64,
-    /// That of the last one that was handed on.
+    /// The number of the last request that hyper has handed to the service.
     last: AtomicU64,
 }
 
 impl Found {
-    /// Marks the next request of the connection, if it is that one.
+    /// Counts the next request of the connection, and marks it if it is the one with both fields.
     pub(super) fn mark<B>(&self, request: &mut http::Request<B>) {
         let number = self.0.last.fetch_add(1, Ordering::AcqRel) + 1;
         if self.0.both.load(Ordering::Acquire) == number {
@@ -184,12 +187,11 @@ impl Found {
     }
 }
 
-/// Refuses a request whose body ends in a way that one may understand otherwise, or that was sent in
-/// another form than its bytes have.
+/// Refuses a request whose body length is ambiguous, or whose body has a transfer coding other than `chunked`.
 ///
 /// # Errors
-/// `InvalidArgument` where it has two lengths or is chunked twice, `Unimplemented` where it has another
-/// transfer coding. Its connection must end.
+/// `InvalidArgument` if the head has both fields or the body is chunked twice, `Unimplemented` for another
+/// transfer coding. The caller must close the connection.
 pub(super) fn check(request: &Request) -> Result<()> {
     let invalid = |message: &str| Err(Error::new(Kind::InvalidArgument, message));
     if request.extensions().get::<Both>().is_some() {
@@ -206,7 +208,7 @@ pub(super) fn check(request: &Request) -> Result<()> {
     }
 }
 
-/// The transfer codings of a request, those of all lines.
+/// The transfer codings of all `Transfer-Encoding` lines.
 fn codings(headers: &HeaderMap) -> Vec<String> {
     let lines = headers.get_all(header::TRANSFER_ENCODING).into_iter();
     let text = lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
@@ -219,7 +221,7 @@ fn codings(headers: &HeaderMap) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// The number of the request that has both lengths, however the bytes are cut.
+    /// Checks the number of the request with both fields, for every split of the bytes.
     #[track_caller]
     fn check_found(bytes: &str, expected: u64) {
         for cut in 0..=bytes.len() {

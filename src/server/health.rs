@@ -32,7 +32,7 @@ use crate::{
     wire::status,
 };
 
-/// Keeps `ready` true to what the database says, until the stop; it is false then.
+/// Asks the database every [`READY_EVERY`] and keeps `ready` up to date until shutdown, which sets `ready` to false.
 pub(super) async fn keep(store: &Store, ready: watch::Sender<bool>, stop: &CancellationToken) {
     let asking = async {
         let mut ticks = interval(READY_EVERY);
@@ -49,7 +49,7 @@ pub(super) async fn keep(store: &Store, ready: watch::Sender<bool>, stop: &Cance
     set(&ready, false);
 }
 
-/// Takes over whether the database has answered. A change is said in the log, once.
+/// Sets `ready` by the answer of the database. Logs each change once.
 fn update(ready: &watch::Sender<bool>, answered: &error::Result<()>) {
     if !set(ready, answered.is_ok()) {
         return;
@@ -62,19 +62,19 @@ fn update(ready: &watch::Sender<bool>, answered: &error::Result<()>) {
     }
 }
 
-/// Tells it to those who watch if it is another one. Returns that.
+/// Sets `ready` and notifies its receivers if the value changes. Returns whether it has changed.
 fn set(ready: &watch::Sender<bool>, is_ready: bool) -> bool {
     ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready)
 }
 
-/// The health of a server.
+/// The gRPC health service.
 #[derive(Debug)]
 pub(super) struct Health {
     ready: watch::Receiver<bool>,
 }
 
 impl Health {
-    /// Serves the health of a server until its stop, which drops the sender of `ready`.
+    /// Creates the service. Watches end at shutdown, which drops the sender of `ready`.
     pub(super) fn server(ready: watch::Receiver<bool>) -> HealthServer<Self> {
         HealthServer::new(Self { ready })
             .max_decoding_message_size(QUESTION_BYTES_MAX)

@@ -1,13 +1,14 @@
 //! The accept loop: HTTP/1.1 and HTTP/2 on one port, and graceful shutdown.
 //!
 //! A connection beyond the limit is accepted and answered with a refusal, since a client in the backlog of the
-//! kernel cannot tell a full server from a dead one. Open connections are kept. When there are too many refusals at
-//! once, further ones wait.
+//! kernel cannot tell a full server from a dead one. Open connections are kept. When [`Bounds::refused`] connections
+//! are being refused, further ones wait in the backlog; if only the reserve of the budget is free, a connection that
+//! may not use the reserve is dropped without an answer.
 //!
-//! A shutdown takes at most [`Bounds::stop_time`]. No connection is accepted any more. One without a request is
-//! closed at once; an idle one is closed after GOAWAY or `Connection: close`; one with a request ends with its
-//! response. Responses without an end, such as those of watchers, end because their handlers watch the same token.
-//! What is left then is aborted.
+//! A shutdown takes at most [`Bounds::stop_time`]. The server stops accepting. A connection without any request so
+//! far is closed at once, and so is an idle one, over HTTP/2 after GOAWAY; a connection with requests ends with
+//! their responses. Endless responses, such as those of watchers, end because their handlers watch the same token.
+//! Connections that are still open at the end of that time are aborted.
 
 use std::{io, pin::pin};
 
@@ -39,11 +40,11 @@ use crate::{
     limits,
 };
 
-/// Serves until `stop` is cancelled and the connections have ended.
+/// Serves until `stop` is cancelled and the connections have ended, at most [`Bounds::stop_time`] later.
 ///
 /// # Cancel safety
 ///
-/// When dropped, all connections are cut.
+/// When the future is dropped, all connections are aborted.
 pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, bounds: Bounds) {
     let budget = Budget::new("connections", bounds.connections);
     let mut connections = JoinSet::new();
@@ -76,7 +77,7 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, 
                         debug!("a connection is refused");
                         refused.spawn(flow::scope(connection.refuse(stream)));
                     }
-                    // There is room for others only, and too many were refused.
+                    // The free permits are the reserve for other peers, and too many connections are being refused.
                     Err(_) => debug!("a connection is dropped"),
                 }
             }
@@ -95,7 +96,7 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, 
     }
 }
 
-/// Reads the version of a connection and applies the bounds of both.
+/// Configures a connection that detects its HTTP version, with the bounds of both versions.
 fn builder(bounds: Bounds, calls: StallExecutor) -> Builder<StallExecutor> {
     let mut builder = Builder::new(calls);
     builder
@@ -115,7 +116,7 @@ fn builder(bounds: Bounds, calls: StallExecutor) -> Builder<StallExecutor> {
     builder
 }
 
-/// Waits where accepting fails for a reason that lasts, such as too many open files.
+/// Waits after an `accept` error that is likely to repeat at once, such as too many open files.
 async fn failed(error: io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
@@ -124,7 +125,7 @@ async fn failed(error: io::Error) {
     }
 }
 
-/// Logs a connection that did not end by itself.
+/// Logs a connection task that has panicked.
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
@@ -133,7 +134,7 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// Waits until a connection that stands still has to give way to others.
+/// Waits until the permit of a stalled connection is revoked in favour of other peers.
 async fn gives_way(hold: Option<Hold>) {
     match hold {
         Some(mut hold) => {
@@ -144,23 +145,23 @@ async fn gives_way(hold: Option<Hold>) {
     }
 }
 
-/// What a connection serves.
+/// The state of one connection.
 struct Connection {
     app: Router,
     stop: CancellationToken,
     bounds: Bounds,
-    /// What each of its requests carries.
+    /// The extensions that each request of the connection gets.
     carried: Extensions,
 }
 
 impl Connection {
-    /// Serves until the client leaves, says nothing for too long or has to give way, or the server stops.
+    /// Serves until the client disconnects or is idle for too long, the permit is revoked, or the server stops.
     async fn serve(self, stream: TcpStream, permit: Permit) {
         let idle_time = self.bounds.idle_time;
         self.until(stream, Some(permit), async |_, calls| calls.idle(idle_time).await).await;
     }
 
-    /// Answers one request, which is told that there is no room.
+    /// Refuses the first request as busy and closes the connection.
     async fn refuse(mut self, stream: TcpStream) {
         self.carried.insert(Refused);
         let served = self.until(stream, None, async |begun, _| begun.cancelled().await);
@@ -169,8 +170,8 @@ impl Connection {
         }
     }
 
-    /// Serves until `last` has resolved and what goes on then has ended. It is given what is
-    /// cancelled when the first request has come, and the calls of HTTP/2.
+    /// Serves until `last` resolves, then shuts the connection down gracefully: running requests are finished.
+    /// `last` gets a token that is cancelled at the first request, and the executor of the HTTP/2 calls.
     async fn until(
         self,
         stream: TcpStream,

@@ -1,15 +1,15 @@
-//! The locks on what a server uses: its data folder, its database file and its blob folder.
+//! The locks on the data folder, the SQLite database file and the blob folder of a server.
 //!
-//! Each is locked by a file beside or in what it stands for, found by its real path, so that neither
-//! another spelling nor a symbolic link leads past it. Which settings named it does not matter: two
-//! data folders with one database are one store.
+//! Each resource has a lock file: in the folder, or beside the database file. The lock file is found by the real
+//! path of the resource, so that another spelling or a symbolic link leads to the same lock. The resources have
+//! separate locks, so that two servers with different data folders cannot share a database.
 //!
-//! **Invariants:** while [`Locks`] live, no other process has any of the same. The locks are the
-//! kernel's, so a killed server leaves none. The files stay after a stop. A start that fails removes what
-//! it has made, while it holds the locks; so whoever has locked a file looks whether it still has its
-//! name.
+//! **Invariants:** while a [`Locks`] lives, no other process holds a lock of the same resource. The locks belong
+//! to the kernel, so a killed server leaves none. The lock files stay after a stop. A start that fails removes the
+//! files that it has made, lock files included, while it holds the locks; so a process that has just locked a file
+//! checks that the path still names that file.
 //!
-//! **Deliberately absent:** a lock of a PostgreSQL database; its own connection takes that.
+//! A PostgreSQL database has no lock here: the connection to the database takes it.
 
 use std::{
     ffi::OsString,
@@ -29,30 +29,30 @@ use crate::{
 
 /// The lock file of a folder.
 const IN_FOLDER: &str = "lock";
-/// What the name of a database's lock file adds to that of the database.
+/// The suffix of a database's lock file.
 const BESIDE_DATABASE: &str = ".lock";
-/// What the names of the files that SQLite makes beside a database add to that.
+/// The suffixes of the files that SQLite makes beside a database.
 const OF_DATABASE: [&str; 3] = ["-journal", "-shm", "-wal"];
 
-/// What this process alone uses.
+/// The locks of a server. Dropping it releases them.
 #[derive(Debug)]
 pub struct Locks {
-    /// Held for their locks.
+    /// The locked lock files.
     files: Vec<File>,
-    /// What was not there before, each behind the folder that it is in.
+    /// The paths that did not exist before this start, each after its folder. Removed on drop.
     new: Vec<PathBuf>,
 }
 
 impl Locks {
-    /// Locks all that a server with these settings uses, and makes the folders and the database file
-    /// where they are missing. Unless [`Locks::keep`] is called, what was made is removed in the end.
+    /// Locks the resources of a server with these settings, and creates missing folders and a missing database
+    /// file. Unless [`Locks::keep`] is called, dropping the locks removes what was created.
     ///
-    /// Blocks for some syncs of the disk.
+    /// Blocks the thread for a few disk syncs.
     ///
     /// # Errors
     ///
-    /// Something that another server uses, that cannot be made or written, or that lies on a file
-    /// system without locks; a database file with several names.
+    /// A resource that another server uses, that cannot be created or opened, or that is on a file system
+    /// without locks; a database file with several hard links.
     pub fn take(config: &Config) -> Result<Self, Error> {
         let mut locks = Self::without_blobs(config)?;
         locks.folder(&Place::blobs(&config.blobs))?;
@@ -60,7 +60,7 @@ impl Locks {
         Ok(locks)
     }
 
-    /// The same but for the blob folder, where the parts are kept elsewhere.
+    /// [`Locks::take`] without the blob folder, for a server whose parts are stored elsewhere.
     ///
     /// # Errors
     ///
@@ -74,12 +74,12 @@ impl Locks {
         Ok(locks)
     }
 
-    /// Keeps what was made: the server has started.
+    /// Keeps the created files when the locks are dropped. Called when the server has started.
     pub fn keep(&mut self) {
         self.new.clear();
     }
 
-    /// Makes a folder where it is missing, with its parents, and locks it.
+    /// Creates a folder if it is missing, with its parents, and locks it.
     fn folder(&mut self, place: &Place<'_>) -> Result<(), Error> {
         let path = std::path::absolute(place.path).map_err(|error| place.failed(error))?;
         let mut new: Vec<_> = missing(path.ancestors().map(Path::to_owned)).collect();
@@ -90,10 +90,10 @@ impl Locks {
         self.lock(place, &real.join(IN_FOLDER))
     }
 
-    /// Makes a database file where it is missing, and locks it.
+    /// Creates a database file if it is missing, and locks it.
     ///
-    /// A file with a second hard link is refused: SQLite keeps a log beside each name, and what is in one
-    /// log is missing at the other name.
+    /// A file with a second hard link is refused: SQLite keeps a write-ahead log beside the name by which the
+    /// file was opened, and a server that opens the other name would miss the changes in that log.
     fn database(&mut self, place: &Place<'_>) -> Result<(), Error> {
         let (real, is_new) = real_file(place.path).map_err(|error| place.failed(error))?;
         let names = fs::metadata(&real).map_err(|error| place.failed(error))?.nlink();
@@ -105,7 +105,7 @@ impl Locks {
             )));
         }
         self.lock(place, &beside(&real, BESIDE_DATABASE))?;
-        // It is this start's own if nobody has written to it before it was locked.
+        // A new file that is still empty belongs to this start: another server may have written to any other.
         if is_new && fs::metadata(&real).is_ok_and(|found| found.len() == 0) {
             self.new.push(real.clone());
         }
@@ -113,8 +113,8 @@ impl Locks {
         Ok(())
     }
 
-    /// Locks a file, which is made where it is missing, unless this process holds it already: the parts
-    /// may be in the data folder itself.
+    /// Creates a lock file if it is missing, and locks it. Does nothing if these locks have it already, which
+    /// is so where the blob folder is the data folder.
     fn lock(&mut self, place: &Place<'_>, lock: &Path) -> Result<(), Error> {
         let identity = |found: fs::Metadata| (found.dev(), found.ino());
         loop {
@@ -126,7 +126,7 @@ impl Locks {
                 return Ok(());
             }
             file.try_lock().map_err(|error| place.refused(lock, error))?;
-            // A start that failed may have removed it before it was locked here.
+            // Another start that failed may have removed the file before it was locked here: then try again.
             if is_same(fs::metadata(lock)) {
                 self.files.push(file);
                 self.new.extend(is_new.then(|| lock.to_owned()));
@@ -137,7 +137,7 @@ impl Locks {
 }
 
 impl Drop for Locks {
-    /// Removes what a start that failed has made. A folder in which something else is stays.
+    /// Removes what a failed start has created. A folder that is not empty stays.
     fn drop(&mut self) {
         for path in self.new.iter().rev() {
             fs::remove_file(path).or_else(|_| fs::remove_dir(path)).ok();
@@ -145,7 +145,7 @@ impl Drop for Locks {
     }
 }
 
-/// What is locked, in the words of its errors.
+/// A resource to lock, as error messages name it.
 #[derive(Debug)]
 struct Place<'a> {
     what: &'static str,
@@ -170,7 +170,7 @@ impl<'a> Place<'a> {
         Error::new(format!("cannot open the {} {}", self.what, self.path.display())).because(error)
     }
 
-    /// Why a lock file could not be locked.
+    /// The error for a lock file that could not be locked.
     fn refused(&self, lock: &Path, error: TryLockError) -> Error {
         let Self { what, path, flag } = self;
         let (path, lock) = (path.display(), lock.display());
@@ -194,8 +194,8 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The real path of a file, which is made where it is missing, and whether it was. One that is there is not
-/// opened: closing it would drop the locks that this process has on it.
+/// The real path of a file, and whether the file was created. A missing file is created. An existing file is not
+/// opened: closing it would release the POSIX locks that this process has on it.
 fn real_file(path: &Path) -> io::Result<(PathBuf, bool)> {
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -206,21 +206,21 @@ fn real_file(path: &Path) -> io::Result<(PathBuf, bool)> {
     }
 }
 
-/// Opens a file, and makes it where it is missing. Tells whether it was.
+/// Opens a file, and creates it if it is missing. Returns whether it was missing.
 fn make_file(path: &Path) -> io::Result<(File, bool)> {
     let is_new = !path.exists();
     let file = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
     Ok((file, is_new))
 }
 
-/// A path with something added to its name.
+/// A path with a suffix added to its name.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut beside = OsString::from(path);
     beside.push(suffix);
     beside.into()
 }
 
-/// Those of some paths at which there is nothing.
+/// The paths that do not exist.
 fn missing(paths: impl Iterator<Item = PathBuf>) -> impl Iterator<Item = PathBuf> {
     paths.filter(|path| path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound))
 }

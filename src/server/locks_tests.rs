@@ -1,10 +1,10 @@
-//! What two servers may not share, by whatever names.
+//! Two servers cannot share a resource, by whatever path they name it.
 
 use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// The settings of a server in a folder of its own, with this database and these blobs.
+/// The settings of a server with the data folder `own` and the given database and blob folder.
 fn config(temp: &Path, own: &str, database: &Path, blobs: &Path) -> Config {
     Config {
         database: Database::Sqlite(database.to_owned()),
@@ -13,7 +13,7 @@ fn config(temp: &Path, own: &str, database: &Path, blobs: &Path) -> Config {
     }
 }
 
-/// Sees that what is named so cannot be used, and that the error names it and the flag.
+/// Asserts that the locks are refused, and that the error names the resource and its flag.
 #[track_caller]
 fn assert_locked(config: &Config, what: &str, path: &Path, flag: &str) {
     let error = Locks::take(config).expect_err("locked").to_string();
@@ -48,7 +48,7 @@ fn parts_may_be_in_the_data_folder_itself() {
 fn a_database_is_open_once_by_any_name() {
     let temp = tempfile::tempdir().expect("a folder");
     let (temp, blobs) = (temp.path(), |own: &str| temp.path().join(own).join("blobs"));
-    // The link is there before the file that it leads to.
+    // The link exists before its target does.
     fs::create_dir_all(temp.join("real")).expect("a folder");
     let (file, link) = (temp.join("real/names.db"), temp.join("link"));
     symlink("real/names.db", &link).expect("a link");
@@ -88,7 +88,7 @@ fn a_blob_folder_is_open_once_by_any_name() {
         let second = config(temp, "b", &file("b"), &name);
         assert_locked(&second, "blob folder", &name, "--blobs");
     }
-    // Parts that are kept elsewhere need no folder.
+    // A server without a blob folder needs no lock of it.
     Locks::without_blobs(&config(temp, "c", &file("c"), &temp.join("a/blobs"))).expect("taken");
 }
 
@@ -142,7 +142,7 @@ fn a_file_system_without_locks_is_refused() {
     assert!(error.explain().starts_with("cannot open the data folder /net/data"), "{error}");
 }
 
-/// All that is in a folder.
+/// The paths of everything in a folder, sorted.
 fn found(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> =
         fs::read_dir(folder).expect("read").map(|e| e.expect("read").path()).collect();
@@ -156,7 +156,7 @@ fn what_a_failed_start_has_made_is_gone() {
     let temp = temp.path();
     let config = config(temp, "a/b", &temp.join("names.db"), &temp.join("parts/c"));
     let locks = Locks::take(&config).expect("taken");
-    // As SQLite and the blob store do.
+    // SQLite and the blob store make such files.
     fs::write(temp.join("names.db"), b"rows").expect("written");
     fs::write(temp.join("names.db-wal"), b"log").expect("written");
     fs::create_dir(temp.join("parts/c/00")).expect("made");

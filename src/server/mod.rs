@@ -1,11 +1,11 @@
 //! The server: configuration, wiring, and a clean stop.
 //!
-//! [`Server::start`] locks what it uses and builds everything on it; [`Server::run`] serves until
-//! it is told to stop. Neither binds a port, reads the environment or knows of signals, so that
-//! tests run the server as the binary does; [`process::serve`] does those.
+//! [`Server::start`] takes the locks, opens the store and wires the interfaces; [`Server::run`] serves
+//! until shutdown. Neither binds a port, reads the environment or handles signals, so that tests run the
+//! server as the binary does; [`process::serve`] does all three.
 //!
-//! **Invariant:** whoever holds a long answer open, such as a watcher, ends it when the token of
-//! the stop is cancelled. So a stop waits for work, never for an audience.
+//! **Invariant:** the handler of an endless response, such as that of a watcher, ends the response when
+//! the shutdown token is cancelled. So shutdown waits for work, never for watchers.
 
 mod bounds;
 pub mod config;
@@ -55,7 +55,7 @@ use crate::{
 /// The full name of the gRPC service.
 pub const SERVICE: &str = "imagestore.v1.ImageStore";
 
-/// Why a server cannot start or has ended. `Display` does not print the source;
+/// Why a server cannot start or has ended. `Display` does not print the causes;
 /// [`Error::explain`] does.
 #[derive(Debug)]
 pub struct Error {
@@ -103,16 +103,16 @@ pub struct Server {
     ready: watch::Sender<bool>,
     stop: CancellationToken,
     store: Store,
-    /// Held until the server has ended.
+    /// Held until the store is closed.
     locks: Locks,
 }
 
-/// Where connections come from.
+/// The source of connections.
 #[derive(Debug)]
 enum Listener {
-    /// A port, with its address.
+    /// A bound TCP port, and its address.
     Tcp(TcpListener, SocketAddr),
-    /// A client in this process.
+    /// Clients in this process.
     InProcess(Connections),
 }
 
@@ -123,7 +123,7 @@ impl Listener {
         Ok(Self::Tcp(listener, address))
     }
 
-    /// The address of a port; that of this machine without a port where there is none.
+    /// The address of the port; the loopback address with port 0 where there is no port.
     fn address(&self) -> SocketAddr {
         match self {
             Self::Tcp(_, address) => *address,
@@ -132,17 +132,17 @@ impl Listener {
     }
 }
 
-/// What tests have in the place of something of a server.
+/// Parts of a server that tests replace.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Replaced {
-    /// The parts are kept here.
+    /// The blob store, in the place of the blob folder.
     pub blobs: Option<Blobs>,
-    /// The gateway calls the service over its port, as one that stands before a remote service does.
+    /// Whether the gateway calls the service over its port, as a gateway before a remote service does.
     pub calls_itself: bool,
 }
 
-/// A channel to the port of a server, which is not served yet.
+/// A channel to the port of this server. It connects at its first call, since the port is not served yet.
 fn channel(listener: &Listener) -> Result<Channel, Error> {
     let endpoint = Channel::from_shared(format!("http://{}", listener.address()));
     let endpoint = endpoint.map_err(|error| Error::new("not an address").because(error))?;
@@ -150,18 +150,19 @@ fn channel(listener: &Listener) -> Result<Channel, Error> {
 }
 
 impl Server {
-    /// Opens the store and wires the interfaces; clients that connect wait from the moment that the
-    /// listener was bound.
+    /// Opens the store and wires the interfaces. Clients can connect from when the listener is bound; their
+    /// requests wait until [`Server::run`].
     ///
     /// # Errors
     ///
     /// A data folder, database or blob folder that another server has open, or that cannot be read or
-    /// written; a store of a newer format. What it has made by then is gone again, and no thread is left.
+    /// written; a store of a newer format. A start that fails removes the files that it has made and leaves no
+    /// thread.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Error> {
         Self::open(config, Listener::tcp(listener)?, Replaced::default()).await
     }
 
-    /// The same for a client in this process, and for nobody else.
+    /// [`Server::start`] for clients in this process only, without a port.
     ///
     /// # Errors
     ///
@@ -170,7 +171,7 @@ impl Server {
         Self::open(config, Listener::InProcess(connections), Replaced::default()).await
     }
 
-    /// The same with some of it replaced. Only tests need it: no part of the API.
+    /// [`Server::start`] with some parts replaced. For tests only; not part of the API.
     ///
     /// # Errors
     ///
@@ -185,7 +186,7 @@ impl Server {
     }
 
     async fn open(config: &Config, listener: Listener, replaced: Replaced) -> Result<Self, Error> {
-        // Locked first: until then another server may be putting parts.
+        // The locks come first: without them another server may be putting parts into the blob folder.
         let (mut locks, (blobs, leftovers)) = match replaced.blobs {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
             None => (Locks::take(config)?, open_blobs(config).await?),
@@ -194,7 +195,6 @@ impl Server {
         let stop = CancellationToken::new();
         let (ready, is_ready) = watch::channel(true);
         let grpc = grpc(is_ready.clone(), &stop)?;
-        // Nothing fails after this.
         let store = open_store(config, blobs, leftovers).await?;
         locks.keep();
         let grpc = grpc.add_service(Service::new(store.clone()));
@@ -207,17 +207,18 @@ impl Server {
         Ok(Self { listener, app, bounds, ready, stop, store, locks })
     }
 
-    /// Where the server listens; with the actual port where port 0 was asked for. A private one has port 0.
+    /// The address on which the server listens, with the actual port where the configuration says port 0. A
+    /// private server has port 0.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// Serves until `shutdown` resolves, then ends within
-    /// [`STOP_TIME`](crate::limits::STOP_TIME), also where the database or the disk does not answer.
+    /// Serves until `shutdown` resolves, then stops within [`STOP_TIME`](crate::limits::STOP_TIME), even if
+    /// the database or the disk does not answer.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the server ends at once, as if killed.
+    /// When the future is dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, app, bounds, ready, stop, store, locks, .. } = self;
         let stopping = async {
@@ -236,12 +237,12 @@ impl Server {
             }
         };
         tokio::join!(serving, stopping, health::keep(&store, ready, &stop));
-        // The locks are held as long as anything may still be written.
+        // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         let closing = tokio::spawn(async move {
             store.close().await;
             drop(locks);
         });
-        // What is not closed in time is cleared away by the next start.
+        // The next start cleans up what a store that is not closed in time leaves.
         if timeout(CLOSE_TIME, closing).await.is_err() {
             warn!("the store did not close in time");
         }
@@ -249,7 +250,8 @@ impl Server {
     }
 }
 
-/// Opens the store and says in one line what was cleared away, `leftovers` of broken puts included.
+/// Opens the store, and logs in one line what the start has cleaned up. `leftovers` is the number of staging
+/// files that [`open_blobs`] has removed.
 async fn open_store(config: &Config, blobs: Blobs, leftovers: u64) -> Result<Store, Error> {
     let settings = store::Config {
         data: config.data.clone(),
@@ -273,15 +275,15 @@ async fn open_store(config: &Config, blobs: Blobs, leftovers: u64) -> Result<Sto
     Ok(store)
 }
 
-/// Opens the blob store and drops what a crash left of puts. Returns how many files that were.
+/// Opens the blob store and removes the staging files that a crash left. Returns their number.
 async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
     let failed = |error| {
         Error::new(format!("cannot open the blob store {}", config.blobs.display())).because(error)
     };
     let blobs = Blobs::local(&config.blobs).map_err(failed)?;
-    // The lock says that no other server is putting anything.
+    // No staging file is in use: the lock keeps other servers out, and this one has put nothing yet.
     let leftovers = blobs.sweep_staging(|_| false).await.unwrap_or_else(|error| {
-        // They take up space and do no other harm.
+        // Staging files that stay only take up space.
         let error = chain(&error);
         warn!(error, "what an earlier run left in the blob store is not swept");
         0
@@ -289,7 +291,7 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
     Ok((blobs, leftovers))
 }
 
-/// The names under which requests are taken; says where that is every name.
+/// The host names under which requests are accepted. Logs a warning if every name is accepted.
 fn hosts(config: &Config) -> Hosts {
     let hosts = Hosts::with(&config.allowed_hosts);
     if hosts.is_any() {
@@ -298,7 +300,7 @@ fn hosts(config: &Config) -> Hosts {
     hosts
 }
 
-/// The services that every gRPC server has: health, and reflection.
+/// The standard gRPC services: health and reflection.
 fn grpc(ready: watch::Receiver<bool>, stop: &CancellationToken) -> Result<Routes, Error> {
     let failed = |error| Error::new("the description of the API is broken").because(error);
     reflection::add_to(Routes::new(Health::server(ready)), stop).map_err(failed)

@@ -1,7 +1,7 @@
 //! Serves the client of an offline command, which is in the same process.
 //!
-//! The client is trusted and bounds itself, so its connections have none of the bounds of
-//! [`listen`](super::listen) but that of the stop; its calls have those of every call.
+//! The client is trusted and bounds itself. So its connections have none of the bounds of
+//! [`listen`](super::listen), except the time that shutdown may take; its calls have the bounds of all calls.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use tracing::{debug, warn};
 
 use crate::client::in_process::Connections;
 
-/// Serves until `stop` is cancelled or nobody can connect any more, and the connections have ended; for
-/// that they have `stop_time`.
+/// Serves until `stop` is cancelled or the last connector is dropped, and then until the connections have
+/// ended, at most `stop_time` later.
 ///
 /// # Cancel safety
 ///
-/// When dropped, all connections are cut.
+/// When the future is dropped, all connections are aborted.
 pub(super) async fn serve(
     mut connections: Connections,
     app: Router,
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Serves a connection until its client closes it, or tells it to when the server stops.
+/// Serves a connection until its client closes it, or shuts it down gracefully when the server stops.
 async fn connection_of(stream: DuplexStream, app: Router, stop: CancellationToken) {
     let builder = Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));

@@ -1,4 +1,4 @@
-//! The server as a process: runtime, log, signals, and what is said on the standard error.
+//! The server as a process: runtime, log, signals, and messages on the standard error.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -28,13 +28,13 @@ use crate::{
     limits::{END_TIME, RUNTIME_STOP_TIME},
 };
 
-/// What a private server logs: its command speaks for it.
+/// The log filter of a private server: only warnings and errors, since its command prints the results.
 const PRIVATE_LOG: &str = "warn";
 
 /// Runs a server until SIGINT or SIGTERM; a second signal ends it at once, with exit code 1.
 ///
-/// One line on the standard error says where it listens, whatever the log's filter is. An error is
-/// one line there, and exit code 1.
+/// One line on the standard error names the address on which the server listens, whatever the log filter
+/// is. An error is one line there, and exit code 1.
 pub fn serve(arguments: Serve) -> ExitCode {
     match try_serve(arguments) {
         Ok(code) => code,
@@ -60,11 +60,11 @@ fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
     }
 }
 
-/// Runs a client command against a private server over the store of a server that is stopped.
+/// Runs a client command against a private server over the store of a stopped server.
 ///
-/// The server is in this process and has no port: nobody else can reach it. The locks of its store keep
-/// every other server away meanwhile. `command` is given what opens connections. Where there is no store
-/// it is made, if `makes_store`.
+/// The private server is in this process and has no port, so no other process can reach it. Meanwhile the
+/// locks of the store keep every other server out. `command` gets a connector to the private server. If there
+/// is no store, `makes_store` decides whether one is created or the command fails.
 pub fn with_stopped(
     config: Result<Config, Error>,
     makes_store: bool,
@@ -96,7 +96,7 @@ fn try_with_stopped(
     let server = runtime.block_on(Server::start_private(config, connections))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = runtime.spawn(server.run(async {
-        // An error is a sender that is gone: a stop as well.
+        // An error means that the sender is dropped, which is a stop as well.
         let _ = stopped.await;
     }));
     let code = command(connector);
@@ -111,9 +111,9 @@ fn runtime() -> Result<Runtime, Error> {
     Builder::new_multi_thread().enable_all().build().map_err(failed)
 }
 
-/// Runs the server to its end; `None` is the second signal.
+/// Runs the server to its end; `None` after a second signal.
 ///
-/// The server runs in a task, so that the second signal need not wait until it is dropped.
+/// The server runs in a task of its own, so that a second signal does not wait until the server is dropped.
 async fn until_ended(config: Config) -> Option<Result<(), Error>> {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -125,7 +125,7 @@ async fn until_ended(config: Config) -> Option<Result<(), Error>> {
         ended = &mut server => return Some(ended.unwrap_or_else(|error| Err(server_panicked(error)))),
         () = signals.next() => {}
     }
-    // A server that has just ended does not listen any more.
+    // An error means that the server has just ended.
     let _ = stop.send(());
     select! {
         ended = server => Some(ended.unwrap_or_else(|error| Err(server_panicked(error)))),
@@ -140,7 +140,7 @@ fn server_panicked(error: tokio::task::JoinError) -> Error {
     Error::new("the server panicked").because(error)
 }
 
-/// Binds, starts, says so, and serves until `stopped`.
+/// Binds the port, starts the server, prints its address, and serves until `stopped`.
 async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), Error> {
     let listen = config.listen;
     let failed = |error: io::Error| Error::new(format!("cannot listen on {listen}")).because(error);
@@ -148,7 +148,7 @@ async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), E
     let mut starting = pin!(Server::start(&config, listener));
     let (started, is_stopped) = select! {
         started = starting.as_mut() => (Some(started), false),
-        // What a database or a disk that does not answer keeps from ending is left to the next start.
+        // A start that a database or a disk blocks is abandoned; the next start cleans up after it.
         _ = &mut stopped => (timeout(END_TIME, starting).await.ok(), true),
     };
     let Some(server) = started.transpose()? else {
@@ -159,7 +159,7 @@ async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), E
     server
         .run(async {
             if !is_stopped {
-                // An error is a sender that is gone: a stop as well.
+                // An error means that the sender is dropped, which is a stop as well.
                 let _ = stopped.await;
             }
         })
@@ -167,12 +167,12 @@ async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), E
     Ok(())
 }
 
-/// The line that tells people and scripts that the server is ready, and its port.
+/// The line by which people and scripts see that the server is ready, and its port.
 fn ready(address: SocketAddr) -> String {
     format!("listening on http://{address}")
 }
 
-/// The signals that stop.
+/// The signals that stop the server.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -194,7 +194,8 @@ impl Signals {
     }
 }
 
-/// Logs to the standard error, panics too: a panic in a handler ends one call, and this is its trace.
+/// Sends the log to the standard error. Panics are logged too: a panic in a handler ends one call only, and
+/// the log line is its only trace.
 fn init_log(filter: &str) -> Result<(), Error> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| Error::new(format!("--log {filter} is no filter")).because(error))?;
@@ -212,8 +213,8 @@ fn init_log(filter: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Raises the limit of open files to what is allowed: the usual 1,024 are fewer than the
-/// connections that the server takes.
+/// Raises the soft limit of open files to the hard limit: the usual soft limit of 1,024 is below
+/// [`CONNECTIONS_MAX`](crate::limits::CONNECTIONS_MAX).
 fn raise_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -221,7 +222,7 @@ fn raise_open_files() {
     }
 }
 
-/// Writes a line to the standard error. Where that is closed, there is no one to tell.
+/// Writes a line to the standard error. Errors are ignored, since there is no other place to report them.
 fn say(line: &str) {
     writeln!(io::stderr(), "{line}").ok();
 }

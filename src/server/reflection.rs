@@ -1,8 +1,8 @@
-//! Reflection, in both of its versions: Python's client knows only the older one.
+//! gRPC reflection, in both versions of its protocol: the Python client knows only the older one.
 //!
-//! The library ends the whole call at the first question that it cannot answer. Here each question is
-//! a call of its own to it, in process, and what it refuses is told in the answer to that question: so
-//! a client that asks for one name after the other goes on.
+//! The library ends the whole stream at the first request that it cannot answer. So each request of the stream
+//! is a separate call to the library, in this process, and an error of that call becomes the response to that
+//! one request: a client that asks for several names on one stream gets the other answers.
 
 use futures::{StreamExt, stream, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
@@ -14,10 +14,10 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use crate::{limits::QUESTION_BYTES_MAX, wire};
 
-/// The library, as a service in process. Its error is of a type whose futures can be sent.
+/// The library, as a service in this process. Its error type is `Status`, so that its futures are `Send`.
 type Library = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
-/// Everything that is described: our API, the errors of it, and the services beside it.
+/// All descriptors: the API, its error details, and the health service.
 fn described() -> Result<Builder<'static>, Error> {
     Ok(Builder::configure()
         .register_encoded_file_descriptor_set(wire::DESCRIPTOR)
@@ -25,17 +25,17 @@ fn described() -> Result<Builder<'static>, Error> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
 }
 
-/// Adds both versions. They end their calls at the stop.
+/// Adds both versions to `routes`. Their streams end when `stop` is cancelled.
 ///
 /// # Errors
-/// A description that is broken.
+/// A descriptor that cannot be read.
 pub(super) fn add_to(routes: Routes, stop: &CancellationToken) -> Result<Routes, Error> {
     let v1 = v1::server(described()?, stop.clone())?;
     let v1alpha = v1alpha::server(described()?, stop.clone())?;
     Ok(routes.add_service(v1).add_service(v1alpha))
 }
 
-/// One version; their messages are alike.
+/// Implements one version of the protocol; the messages of both have the same fields.
 macro_rules! version {
     ($version:ident, $build:ident) => {
         mod $version {
@@ -68,7 +68,7 @@ macro_rules! version {
                     .accept_compressed(CompressionEncoding::Zstd))
             }
 
-            /// Answers one question.
+            /// Answers one request of a stream.
             async fn answer(
                 mut library: ServerReflectionClient<Library>,
                 question: ServerReflectionRequest,

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use crate::{error::Error, wire::status};
 
-/// Completes an answer that has nothing but a head, if it is such an error.
+/// Completes the headers of a response whose status is in its headers, if that status is an error without details.
 pub(super) fn complete(headers: &mut HeaderMap, path: &str) {
     if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
         return;
@@ -16,7 +16,7 @@ pub(super) fn complete(headers: &mut HeaderMap, path: &str) {
         "" => format!("there is no call '{path}'"),
         message => message.to_owned(),
     };
-    // Nothing of ours is without details.
+    // Errors of the service have details, so this status is from a library or from the health service.
     let told = match status::kind_of_refusal(&found) {
         Some(kind) => status::from_error(&Error::new(kind, message)),
         None if found.code() == Code::Ok => return,
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn other_answers_stay_as_they_are() {
-        // That of the service of health, which is not ours.
+        // An error of the health service, which has no details.
         check(Status::not_found("no"), (Code::NotFound, "no", None));
         check(Status::ok(""), (Code::Ok, "", None));
         let ours = status::from_error(&Error::internal("why"));

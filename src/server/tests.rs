@@ -1,4 +1,4 @@
-//! The server on real sockets: both versions of HTTP, the bounds, the stop.
+//! The server on real sockets: both versions of HTTP, the bounds, shutdown.
 
 mod overload;
 mod panics;
@@ -25,12 +25,12 @@ use tonic_health::{
 
 use super::*;
 
-/// Longer than what waits for nothing takes on any machine.
+/// A timeout for steps that do not wait: longer than they take on any machine.
 const SOON: Duration = Duration::from_secs(20);
-/// What has this time does not end by the clock.
+/// A time limit that no test reaches.
 const FOREVER: Duration = Duration::from_hours(1);
 
-/// A listener with handlers of the test.
+/// A listener whose handlers the test gives.
 struct Fixture {
     address: SocketAddr,
     stop: CancellationToken,
@@ -63,7 +63,7 @@ impl Fixture {
         TcpStream::connect(self.address).await.expect("connected")
     }
 
-    /// Stops and expects the end soon.
+    /// Stops the listener, and asserts that it ends soon.
     async fn stop(self) {
         self.stop.cancel();
         timeout(SOON, self.ended).await.expect("stopped soon").expect("no panic");
@@ -82,7 +82,7 @@ async fn send(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).await.expect("sent");
 }
 
-/// Reads until the text is there.
+/// Reads until the text has arrived.
 async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut read = Vec::new();
     while !String::from_utf8_lossy(&read).contains(text) {
@@ -114,7 +114,7 @@ async fn a_stop_waits_for_no_audience() {
     send(&mut half, "POST /x HT").await;
     let mut half_http2 = fixture.connect().await;
     send(&mut half_http2, "PRI * HTTP/2.0\r\n").await;
-    // The last one that is accepted; so the others are too.
+    // Connections are accepted in order: when this one is served, the others are accepted.
     let mut last = fixture.connect().await;
     send(&mut last, GET).await;
     read_until(&mut last, "hello").await;
@@ -142,7 +142,7 @@ async fn an_answer_that_runs_is_finished() {
     send(&mut stream, GET).await;
     begun.notified().await;
     fixture.stop.cancel();
-    // Refused from now on, so the stop has begun.
+    // When connections are refused, the stop has begun.
     while TcpStream::connect(fixture.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -214,7 +214,7 @@ async fn a_refused_upload_gets_its_answer() {
         &format!("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()),
     )
     .await;
-    // As the usual clients do: all is sent before the answer is read.
+    // Usual clients send everything before they read the response.
     stream.write_all(&body).await.expect("read on");
     assert!(read_to_end(&mut stream).await.starts_with("HTTP/1.1 400"));
     drop(stream);
@@ -236,7 +236,7 @@ async fn a_connection_that_asks_nothing_is_closed() {
     fixture.stop().await;
 }
 
-/// A whole server on a folder of its own.
+/// A complete server on the given data folder.
 async fn server(data: &std::path::Path) -> Result<Server, Error> {
     let config = Config::local(data);
     let listener = TcpListener::bind(config.listen).await.expect("a port");

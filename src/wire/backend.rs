@@ -1,7 +1,7 @@
 //! The service as the gateway calls it: in this process, or on another machine.
 //!
-//! Both are the generated trait of the service. In this process a call is a call of a function, and the bytes of
-//! files go by reference ([`by_reference`](super::by_reference)).
+//! Both implement the generated trait of the service. In this process a call is a function call, and the bytes of
+//! files are passed by reference ([`by_reference`](super::by_reference)).
 
 use std::{
     pin::Pin,
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// A stream of answers.
+/// A response stream.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service. Cheap to clone.
@@ -44,16 +44,16 @@ pub type Backend = Arc<
         >,
 >;
 
-/// The client. Its transport has an error of its own, because with a boxed one the compiler does not see that
-/// the client's futures can be sent to another thread.
+/// The generated client. The error type of its transport is `Status`: with a boxed error the compiler does not see
+/// that the client's futures are `Send`.
 type Client =
     ImageStoreClient<BoxCloneSyncService<HttpRequest<Body>, http::Response<Body>, Status>>;
 
-/// The service behind a transport: each call is one of the generated client.
+/// The service behind a transport: each call is a call of the generated client.
 struct Remote(Client);
 
-/// The service behind a transport, such as a channel of tonic's. It is told the id of the request that it works
-/// for.
+/// Creates the service behind a transport, such as a channel of tonic. Each call carries the id of the request that it
+/// is made for.
 pub fn remote<T>(transport: T) -> Backend
 where
     T: Service<HttpRequest<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
@@ -68,7 +68,7 @@ where
     Arc::new(Remote(client))
 }
 
-/// Has the service work under the id of the request that it is called for.
+/// Adds the id of the current request to the headers of a call.
 fn with_id(mut request: HttpRequest<Body>) -> HttpRequest<Body> {
     if let Some(id) = Id::current() {
         request.headers_mut().insert(request::HEADER, id.value().clone());
@@ -76,7 +76,7 @@ fn with_id(mut request: HttpRequest<Body>) -> HttpRequest<Body> {
     request
 }
 
-/// What a call has failed with: where the service cannot be reached, it is busy.
+/// The error of a failed call: `Busy` if the service cannot be reached, the status of the service otherwise.
 fn lost(status: Status) -> Status {
     if !status::is_transport(&status) {
         return status;
@@ -85,15 +85,15 @@ fn lost(status: Status) -> Status {
     status::from_error(&Error::new(Kind::Busy, message).because(status))
 }
 
-/// The messages of a caller. Those of a stream that fails never end, so that nobody takes them for whole; why it
-/// failed is told elsewhere.
+/// The messages of a caller's request stream. If the stream fails, this one never ends, so that the remote service
+/// does not see a clean end; the error goes to `failed`.
 struct Messages<M> {
     messages: Streaming<M>,
     failed: Option<oneshot::Sender<Status>>,
 }
 
 impl<M> Messages<M> {
-    /// Takes the messages out of a request. The other one is told why they fail, if they do.
+    /// Takes the messages out of a request. The receiver gets the error if the stream fails.
     fn of(request: Request<Streaming<M>>) -> (Request<Self>, oneshot::Receiver<Status>) {
         let (failed, has_failed) = oneshot::channel();
         (request.map(|messages| Self { messages, failed: Some(failed) }), has_failed)
@@ -110,7 +110,7 @@ impl<M> Stream for Messages<M> {
         match ready!(self.messages.poll_next_unpin(cx)).transpose() {
             Ok(message) => Poll::Ready(message),
             Err(status) => {
-                // Gone where the call is.
+                // The receiver is dropped if the call has ended.
                 self.failed.take().map(|failed| failed.send(status));
                 Poll::Pending
             }
@@ -118,7 +118,7 @@ impl<M> Stream for Messages<M> {
     }
 }
 
-/// The answer of a call, or why its messages failed.
+/// The response of a call, or the error of its request stream, whichever is first.
 async fn answer<T>(
     call: BoxFuture<'static, Result<T, Status>>,
     has_failed: impl Future<Output = Result<Status, RecvError>>,
@@ -129,7 +129,7 @@ async fn answer<T>(
     }
 }
 
-/// The answers of a call, which end where its messages fail.
+/// The response stream of a call, which ends with the error of its request stream if that fails.
 fn unless_failed<T: Send + 'static>(
     answers: Streaming<T>,
     has_failed: Fuse<oneshot::Receiver<Status>>,
@@ -146,7 +146,7 @@ fn unless_failed<T: Send + 'static>(
     }))
 }
 
-/// Implements the service by a client: a line for each call.
+/// Implements the service by the generated client. The input has one line for each call.
 macro_rules! remote {
     (
         unary { $($answers:ident($request:ty) -> $response:ty;)* }
@@ -203,7 +203,7 @@ macro_rules! remote {
     };
 }
 
-// `build.rs` writes the lines from the descriptor.
+// `build.rs` generates the lines from the descriptor.
 include!(concat!(env!("OUT_DIR"), "/remote.rs"));
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! Messages that a caller in this process hands to a call that takes a stream of them: nobody writes or reads
-//! their bytes.
+//! Request streams of callers in this process: messages are passed by reference, without encoding and decoding.
 //!
-//! The generated service takes a [`Streaming`], which can only be made of the body of a request. This one has an
-//! empty message for each that is handed over, and its decoder returns that one instead.
+//! The generated service takes a [`Streaming`], which can only be made from a request body. So the body has one
+//! empty message for each message of the caller, and the decoder returns the caller's message in its place.
 
 use std::{
     collections::VecDeque,
@@ -19,14 +18,14 @@ use tonic::{
     codec::{DecodeBuf, Decoder},
 };
 
-/// A message of gRPC of no bytes: that it is not compressed, and its length.
+/// An empty gRPC message: the compression flag and the length, both 0.
 const EMPTY: &[u8] = &[0; 5];
 
-/// The messages that were handed over and not taken: one, as a rule, since the body is asked for the next one
-/// only when there is none.
+/// The messages that are not decoded yet. Usually at most one, since the body is polled only when the decoder has
+/// no message.
 type Queue<M> = Arc<Mutex<VecDeque<M>>>;
 
-/// Makes a stream that a call takes of messages.
+/// Makes a [`Streaming`] from messages, for the request of a call.
 pub fn streaming<M: Send + 'static>(
     messages: impl Stream<Item = M> + Send + 'static,
 ) -> Streaming<M> {
@@ -40,7 +39,7 @@ pub fn streaming<M: Send + 'static>(
     Streaming::new_request(Taker(taken), body, None, None)
 }
 
-/// Returns for each empty message the one that was handed over.
+/// The decoder: returns the caller's next message for each empty message.
 struct Taker<M>(Queue<M>);
 
 impl<M> Decoder for Taker<M> {

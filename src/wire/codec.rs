@@ -1,9 +1,9 @@
-//! How messages are read and written: as the library does, but for requests with lists.
+//! The codec of the messages: that of the library, with a bound for the lists in requests.
 //!
-//! An element of a list takes one or two bytes on the wire and some tens in memory. So before a request is
-//! decoded, its lists are counted in the bytes as they came, and one that has more than twice as many
-//! elements as its call takes is refused there. A long message is decoded while another thread serves the
-//! other tasks.
+//! An element of a list takes one or two bytes on the wire and tens of bytes in memory. So before a request is
+//! decoded, the elements of its lists are counted in the encoded bytes, and a list with more than twice as many
+//! elements as its call accepts is refused. While a long message is decoded, other threads run the other tasks of
+//! the runtime.
 
 use std::marker::PhantomData;
 
@@ -25,15 +25,15 @@ use crate::{
     wire::status,
 };
 
-/// A list of a request.
+/// A list in a request.
 #[derive(Debug)]
 struct List {
-    /// The message of the call.
+    /// The request message of the call.
     message: &'static str,
-    /// The numbers of the fields that lead from it to the list.
+    /// The field numbers from the request message down to the list.
     path: &'static [u32],
     field: &'static str,
-    /// Whether its elements are numbers, which can stand together in one field.
+    /// Whether the elements are numbers, of which one encoded field can hold several (packed).
     numbers: bool,
     most: usize,
 }
@@ -72,7 +72,7 @@ impl List {
 /// Counts the elements of the lists of a message.
 struct Counter {
     lists: Vec<(&'static List, usize)>,
-    /// The numbers of the fields down to where it reads.
+    /// The field numbers down to the field that is being read.
     path: Vec<u32>,
 }
 
@@ -82,7 +82,7 @@ impl Counter {
         Self { lists: lists.map(|list| (list, 0)).collect(), path: Vec::new() }
     }
 
-    /// Counts in a message, as it is on the wire. What is none is left to its decoder, which says so.
+    /// Counts in an encoded message. Invalid bytes end the count without an error: the decoder refuses them.
     ///
     /// # Errors
     /// `TooLarge` for the first list that has too many elements.
@@ -110,10 +110,10 @@ impl Counter {
         Ok(())
     }
 
-    /// Counts a field that is a list, or a message in which there is one.
+    /// Counts in a field that is a list, or a message that contains one.
     fn field(&mut self, field: &[u8]) -> Result<(), Error> {
         match self.lists.iter().find(|(list, _)| list.path == self.path) {
-            // The last byte of a number has no mark that more follow.
+            // Only the last byte of a varint has no continuation bit.
             Some((list, _)) if list.numbers => {
                 self.add(field.iter().filter(|&&byte| byte < 0x80).count())
             }
@@ -122,13 +122,13 @@ impl Counter {
         }
     }
 
-    /// Adds elements to the list where it reads, if there is one.
+    /// Adds elements to the list that is being read, if the current field is a list.
     fn add(&mut self, elements: usize) -> Result<(), Error> {
         let found = self.lists.iter_mut().find(|(list, _)| list.path == self.path);
         let Some((list, count)) = found else { return Ok(()) };
         let List { field, most, .. } = **list;
         *count += elements;
-        // One that is a little too long is left to its call, which tells how long it is.
+        // The call itself refuses a list up to twice the limit, with its exact length in the message.
         if *count <= 2 * most {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Counter {
     }
 }
 
-/// Reads and writes the messages of a call.
+/// The codec of the messages of a call.
 #[derive(Debug)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 
@@ -166,13 +166,13 @@ where
     }
 }
 
-/// Reads messages whose lists are not too long.
+/// The decoder, which refuses messages with too long lists.
 #[derive(Debug)]
 pub struct Decoder<U>(ProstDecoder<U>);
 
 impl<U: Message + Name + Default> Decoder<U> {
     fn read(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // A message lies in one piece.
+        // tonic buffers a message in one contiguous piece.
         let counted = Counter::new(U::NAME).count(buf.chunk());
         counted.map_err(|error| status::from_error(&error))?;
         self.0.decode(buf)
@@ -221,7 +221,7 @@ mod tests {
 
     const PACKAGE: &str = ".imagestore.v1.";
 
-    /// The lists below a message: path, field, and whether they are of numbers.
+    /// The lists below a message: path, field, and whether the elements are numbers.
     fn lists(all: &[DescriptorProto], name: &str, path: &[u32]) -> Vec<(Vec<u32>, String, bool)> {
         let Some(name) = name.strip_prefix(PACKAGE) else { return Vec::new() };
         let message = all.iter().find(|message| message.name() == name).expect("a message");
@@ -294,7 +294,7 @@ mod tests {
         };
         check(&upload(2 * CONDITION_TAGS_MAX), None);
         check(&upload(2 * CONDITION_TAGS_MAX + 1), Some("if_none_match"));
-        // What is no list has no bound here.
+        // A field that is not a list has no bound here.
         let data = upload_request::Payload::Data(vec![0x2a; 1 << 20].into());
         check(&UploadRequest { payload: Some(data) }, None);
     }
@@ -307,7 +307,7 @@ mod tests {
         };
         check(&wants(2 * BACKUP_PAGE_ROWS), None);
         check(&wants(2 * BACKUP_PAGE_ROWS + 1), Some("parts"));
-        // Each in a field of its own, and the message of the list in several pieces.
+        // Each number in a separate field, and the message with the list in several pieces.
         let one = |count: usize| [0x12, 2, 0x08, 1].repeat(count);
         check_bytes::<BackupRequest>(&one(2 * BACKUP_PAGE_ROWS), None);
         check_bytes::<BackupRequest>(&one(2 * BACKUP_PAGE_ROWS + 1), Some("parts"));
@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    /// A message whose decoder waits until another task goes on.
+    /// A message whose decoding blocks until another task runs.
     #[derive(Debug, Default)]
     struct Waits(bool);
 
@@ -349,7 +349,7 @@ mod tests {
         ) -> Result<(), DecodeError> {
             let (other, done) = mpsc::channel();
             drop(tokio::spawn(async move { other.send(()).ok() }));
-            // Where nobody goes on, it would be for ever.
+            // The timeout only ends a failing test.
             self.0 = done.recv_timeout(Duration::from_mins(1)).is_ok();
             skip_field(wire, tag, buf, context)
         }

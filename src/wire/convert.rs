@@ -2,13 +2,13 @@
 
 use prost_types::Timestamp;
 
-/// A time in microseconds since 1970 as a timestamp.
+/// A timestamp from a time in microseconds since 1970.
 pub fn timestamp(micros: i64) -> Timestamp {
     let nanos = micros.rem_euclid(1_000_000) * 1_000;
     Timestamp { seconds: micros.div_euclid(1_000_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
-/// A timestamp in microseconds since 1970, clamped to what 64 bits hold.
+/// The time of a timestamp in microseconds since 1970, clamped to the range of `i64`.
 pub fn micros(timestamp: &Timestamp) -> i64 {
     timestamp.seconds.saturating_mul(1_000_000).saturating_add(i64::from(timestamp.nanos) / 1_000)
 }

@@ -1,6 +1,6 @@
-//! The wire: generated messages, and the total mapping between an error and its status.
+//! The wire: generated messages, the service as its callers see it, and the mapping between errors and statuses.
 //!
-//! **Invariant:** nothing here knows the store. `grpc` alone joins the two.
+//! **Invariant:** this module does not use the store; only `grpc` uses both.
 
 pub mod backend;
 pub mod by_reference;
@@ -29,18 +29,18 @@ pub mod v1 {
     tonic::include_proto!("imagestore.v1");
 }
 
-/// The metadata with the number of the last change before a watch of all operations.
+/// The metadata key of a watch of all operations; its value is the number of the last change before the watch.
 pub const LAST_CHANGE: &str = "imagestore-change";
 
 /// The descriptor of every file of the API, imported ones included, for reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
-/// The descriptors of the details of errors and of what these import, for reflection. The crate that has
-/// them names the files without their folder; here the one of the details has the name that others
-/// import. That of the status is in [`DESCRIPTOR`].
+/// The descriptors of the error details (`google/rpc/error_details.proto`) and of their imports, for reflection. The
+/// crate `tonic_types` names these files without their folder, so the file of the details is renamed here to the
+/// name by which other files import it. `status.proto` is left out, since it is in [`DESCRIPTOR`].
 ///
 /// # Errors
-/// Descriptors that cannot be read.
+/// Descriptors that cannot be decoded.
 pub fn error_details() -> Result<FileDescriptorSet, DecodeError> {
     let mut set = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
     set.file.retain(|file| file.name() != "status.proto");

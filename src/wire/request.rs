@@ -1,7 +1,7 @@
-//! The id of a request: in every line of the log that is written for it, in its answer, and in every
-//! error. So who reports an error can be helped by who reads the log.
+//! The id of a request. The response, every error, and every log line that is written for the request have it, so
+//! that an operator can find the log lines of a reported error.
 //!
-//! It goes with the task that works for the request; [`Id::carry`] takes it into another one.
+//! The id is a task-local variable of the task that works for the request; [`Id::carry`] passes it to another task.
 
 use std::{
     pin::Pin,
@@ -16,17 +16,17 @@ use uuid::Uuid;
 
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
-/// The header of an id, in requests, in answers and as metadata of gRPC.
+/// The header of an id, in requests and responses, and as gRPC metadata.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The header in which clients of Service Fabric send theirs.
+/// The header in which Service Fabric clients send an id.
 const FABRIC_HEADER: HeaderName = HeaderName::from_static("x-servicefabricrequestid");
 
 task_local! {
     static CURRENT: Id;
 }
 
-/// The id of a request, and the span of the log that carries it. Cheap to clone.
+/// The id of a request, and the tracing span that adds the id to log lines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Id {
     id: HeaderValue,
@@ -34,26 +34,26 @@ pub struct Id {
 }
 
 impl Id {
-    /// The id that a request brings, if it is one; else a new one.
+    /// The id in the headers of a request, if it is valid; otherwise a new id.
     pub fn of(headers: &HeaderMap) -> Self {
         let names = [HEADER, FABRIC_HEADER].into_iter();
         let brought = names.filter_map(|name| headers.get(name)).find(|id| is_id(id.as_bytes()));
         let id = brought.cloned().unwrap_or_else(|| {
-            // A UUID is text for a header.
+            // Never fails: a UUID is a valid header value.
             HeaderValue::try_from(Uuid::now_v7().to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
         });
-        // Of the highest level, so that no filter leaves lines without it.
+        // The span has the highest level, so that no log filter drops it.
         let span = tracing::error_span!("call", request_id = id.to_str().unwrap_or_default());
         Self { id, span }
     }
 
-    /// The id of the request that the task works for.
+    /// The id of the request that the current task works for, if any.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// The id as a value of a header.
+    /// The id as a header value.
     pub fn value(&self) -> &HeaderValue {
         &self.id
     }
@@ -63,13 +63,13 @@ impl Id {
         self.id.to_str().unwrap_or_default()
     }
 
-    /// Works for the request.
+    /// Runs work under this id.
     pub async fn run<F: Future>(self, work: F) -> F::Output {
         let span = self.span.clone();
         CURRENT.scope(self, work).instrument(span).await
     }
 
-    /// Takes the id, if there is one, along into work for another task.
+    /// Wraps work for another task, so that it runs under the current id, if any.
     pub fn carry<F: Future>(work: F) -> impl Future<Output = F::Output> {
         let id = Self::current();
         async move {
@@ -80,19 +80,19 @@ impl Id {
         }
     }
 
-    /// The body of an answer, which works for the request while it is taken.
+    /// Wraps a response body, so that it is polled under this id.
     pub fn body<B>(self, body: B) -> Answer<B> {
         Answer { body, id: self }
     }
 }
 
-/// Whether a text is an id.
+/// Whether a text is a valid id: 1 to [`REQUEST_ID_BYTES_MAX`] ASCII letters, digits, `.`, `_` and `-`.
 fn is_id(text: &[u8]) -> bool {
     (1..=REQUEST_ID_BYTES_MAX).contains(&text.len())
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
 }
 
-/// A body of an answer, with the id of its request.
+/// A response body, with the id of its request.
 #[derive(Debug)]
 pub struct Answer<B> {
     body: B,

@@ -5,19 +5,19 @@ use std::collections::HashMap;
 use prost::{DecodeError, Message};
 use prost_types::FileDescriptorSet;
 
-/// The shape of a call.
+/// The shape of a call: whether its requests and its responses are streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rpc {
-    /// Whether it is asked with a stream of messages.
+    /// Whether the request is a stream of messages.
     pub streams_in: bool,
-    /// Whether it is answered with a stream of messages.
+    /// Whether the response is a stream of messages.
     pub streams_out: bool,
 }
 
-/// The calls of every service of some descriptor sets, by their path, `/package.Service/Method`.
+/// The calls of all services in the descriptor sets, by path (`/package.Service/Method`).
 ///
 /// # Errors
-/// A descriptor set that cannot be read.
+/// A descriptor set that cannot be decoded.
 pub fn rpcs(sets: &[&[u8]]) -> Result<HashMap<String, Rpc>, DecodeError> {
     let mut rpcs = HashMap::new();
     for set in sets {

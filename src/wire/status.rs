@@ -1,7 +1,7 @@
-//! An error as a gRPC status, and back.
+//! Conversion of errors to gRPC statuses, and back.
 //!
-//! **Invariant:** a status is small enough for every client. A message can name two paths of
-//! [`PATH_BYTES_MAX`](crate::limits::PATH_BYTES_MAX), and it is in the trailers three times.
+//! **Invariant:** a status fits into the header limits of usual clients, so long texts are shortened: a message can
+//! contain two paths of [`PATH_BYTES_MAX`](crate::limits::PATH_BYTES_MAX), and is in the trailers up to three times.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -18,25 +18,25 @@ use crate::{
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "imagestore";
 
-/// How long a caller waits before it repeats a call that was refused as busy.
+/// How long a caller should wait before it repeats a call that was refused as busy.
 pub const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What stands for the middle of a text that is too long.
+/// The replacement for the middle of a text that is too long.
 const GAP: &str = "…";
 
-/// Makes the status that answers a call with an error: its reason, its field, its values, and the id of
-/// the request. Every error that leaves the service goes through here, and is logged here if it is to be.
-/// Long texts lose their middle, see [`STATUS_BYTES_MAX`](crate::limits::STATUS_BYTES_MAX).
+/// Makes the status of a failed call, with the reason, the field and the values of the error, and the id of the
+/// request. Every error that leaves the service passes here, and is logged here if its kind requires it. The middle of
+/// long texts is cut, see [`STATUS_BYTES_MAX`](crate::limits::STATUS_BYTES_MAX).
 pub fn from_error(error: &Error) -> Status {
     error.report();
     encode(error, Id::current())
 }
 
-/// Makes the status by which an operation tells why it has failed, to whoever asks: whoever ended it has
-/// logged it, under the request that it was for. It has the same details that a failing call has.
+/// Makes the status that tells why an operation has failed, with the details of [`from_error`] but without the id of
+/// a request, since any request may read it. It is not logged here: it was logged when the operation failed.
 pub fn kept(error: &Error) -> RpcStatus {
     let status = encode(error, None);
-    // The details of a status are this very message, encoded.
+    // The details of a status are its `google.rpc.Status` message, encoded.
     RpcStatus::decode(status.details()).unwrap_or_else(|_| RpcStatus {
         code: status.code().into(),
         message: status.message().to_owned(),
@@ -44,7 +44,7 @@ pub fn kept(error: &Error) -> RpcStatus {
     })
 }
 
-/// The status of a service that is not ours, and has no details, with the id of the request.
+/// Adds the id of the request to a status without details, which is from another service than this API's.
 pub fn of_request(status: &Status) -> Status {
     let Some(id) = Id::current() else { return status.clone() };
     let details = ErrorDetails::with_request_info(id.text(), "");
@@ -72,16 +72,15 @@ fn encode(error: &Error, id: Option<Id>) -> Status {
     Status::with_error_details(code(error.kind()), message, details)
 }
 
-/// The message of an error as callers are told it: without the middle of what it repeats of a request,
-/// where that is longer than [`ECHO_BYTES_MAX`], and of the whole where it is longer than
-/// [`STATUS_MESSAGE_BYTES_MAX`]. What it repeats stands in quotes.
+/// The message of an error as callers see it. Quoted text, which repeats parts of a request, is shortened to
+/// [`ECHO_BYTES_MAX`] bytes, and the whole message to [`STATUS_MESSAGE_BYTES_MAX`] bytes.
 pub fn bounded(message: &str) -> String {
     let pieces = message.split_inclusive(['\'', '"']);
     let short: String = pieces.map(|piece| shorten(piece, ECHO_BYTES_MAX)).collect();
     shorten(&short, STATUS_MESSAGE_BYTES_MAX).into_owned()
 }
 
-/// Leaves of a text its beginning and its end, where it has more than so many bytes.
+/// Shortens a text of more than `most` bytes to its beginning and its end.
 fn shorten(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return text.into();
@@ -119,13 +118,13 @@ pub const fn code(kind: Kind) -> Code {
     }
 }
 
-/// Recovers the kind of a status: from its reason, else from its code.
+/// The error kind of a status: from its reason, or from its code if it has no known reason.
 pub fn kind(status: &Status) -> Kind {
     reason(status.get_details_error_info()).unwrap_or_else(|| from_code(status.code()))
 }
 
-/// The kind of the error with which this server itself has ended the messages of a caller. `None`: the
-/// caller has left, or has sent what is no message.
+/// The kind of the error with which this server itself has ended a request stream. `None` if the caller has
+/// disconnected or has sent an invalid message.
 pub fn kind_of_broken_body(status: &Status) -> Option<Kind> {
     let is_ours = |kind: &Kind| {
         matches!(kind, Kind::Timeout | Kind::Busy | Kind::TooLarge | Kind::MessageTooLarge)
@@ -133,18 +132,18 @@ pub fn kind_of_broken_body(status: &Status) -> Option<Kind> {
     Some(kind(status)).filter(is_ours)
 }
 
-/// The kind of the error that an operation has ended with.
+/// The kind of the stored error of an operation.
 pub fn kind_of(error: &RpcStatus) -> Kind {
     let code = Code::from_i32(error.code);
     reason(error.get_details_error_info()).unwrap_or_else(|| from_code(code))
 }
 
-/// The kind that the library of gRPC means where it refuses a request by itself, on the side of the
-/// server. `None` for what it does not make.
+/// The kind of a status by which tonic itself refuses a request, on the server side. `None` for a status that tonic
+/// does not make.
 pub fn kind_of_refusal(status: &Status) -> Option<Kind> {
     match status.code() {
-        // Its decoder refuses so a message that is none. From the other side, `Internal` is a fault of the
-        // server.
+        // tonic's decoder refuses an invalid message with `Internal`. A client that receives `Internal` sees a fault
+        // of the server instead.
         Code::Internal => Some(Kind::InvalidArgument),
         code @ (Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented) => {
             Some(from_code(code))
@@ -165,8 +164,8 @@ pub fn kind_of_refusal(status: &Status) -> Option<Kind> {
     }
 }
 
-/// Whether a status tells, on the side of a client, that the connection broke. Every error of the service
-/// has a reason; what has none and looks like a broken transport was made on this side, or by a proxy.
+/// Whether a status that a client has received means a broken connection. Every error of the service has a reason; a
+/// status without a reason and with a code of a broken transport was made by the client library or a proxy.
 pub fn is_transport(status: &Status) -> bool {
     let broken = matches!(
         status.code(),
@@ -180,12 +179,12 @@ fn is_ours(status: &Status) -> bool {
     status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN)
 }
 
-/// The kind that the reason of an error of the service names.
+/// The kind that the reason names, if the service made the error.
 fn reason(info: Option<ErrorInfo>) -> Option<Kind> {
     info.filter(|info| info.domain == DOMAIN).and_then(|info| Kind::from_reason(&info.reason))
 }
 
-/// The kind of a status that does not come from our service: a proxy, a client, a transport.
+/// The kind of a status that the service did not make, but a proxy, a client library or a transport.
 fn from_code(code: Code) -> Kind {
     match code {
         Code::Cancelled => Kind::Cancelled,
@@ -196,7 +195,7 @@ fn from_code(code: Code) -> Kind {
         Code::PermissionDenied | Code::Unauthenticated => Kind::Forbidden,
         Code::FailedPrecondition => Kind::Finished,
         Code::Aborted => Kind::Changed,
-        // Libraries of gRPC tell so that a message is too large, as it is sent or when it is unpacked.
+        // gRPC libraries use these codes for a message that is too large, encoded or decompressed.
         Code::OutOfRange | Code::ResourceExhausted => Kind::MessageTooLarge,
         Code::Unimplemented => Kind::Unimplemented,
         Code::Unavailable => Kind::Busy,
@@ -257,7 +256,7 @@ mod tests {
         assert!(!is_transport(&from_error(&Error::new(Kind::Internal, "x"))));
     }
 
-    /// What the headers of a status take, with the bytes that HTTP/2 counts for each.
+    /// The size of the headers of a status as HTTP/2 counts it, with 32 bytes of overhead for each.
     fn encoded_bytes(error: &Error) -> usize {
         let headers = from_error(error).into_http::<()>().into_parts().0.headers;
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
@@ -274,7 +273,7 @@ mod tests {
                 .with("destination", &path);
             assert!(encoded_bytes(&error) < STATUS_BYTES_MAX + KIB, "{kind:?}");
         }
-        // Nothing is lost of what most paths are.
+        // A path of usual length is not shortened.
         let path = "a".repeat(150);
         let error = Error::new(Kind::PathNotFound, format!("nothing is at \"{path}\""))
             .field("path")

@@ -1,4 +1,4 @@
-//! What a copy's body may look like.
+//! The accepted and refused forms of the body of a copy.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn refused(body: &[u8], message: &str) {
     assert!(error.message().contains(message), "{shown}: {error}");
 }
 
-/// A body with these texts, raw, as its two paths.
+/// A body with these unescaped texts as its two paths.
 fn paths(source: &str, destination: &str) -> String {
     format!(r#"{{"RemoteSource":"{source}","RemoteDestination":"{destination}"}}"#)
 }
@@ -102,7 +102,7 @@ fn unknown_keys_are_told() {
     let body = |more: &str| format!(r#"{{"RemoteSource":"a","RemoteDestination":"b"{more}}}"#);
     assert_eq!(keys(&body(r#","SkipFiles ":[],"Verify":true"#)), Vec::<String>::new());
     assert_eq!(keys(&body(r#","SkipFile":["x"],"skipFiles":[1]"#)), ["SkipFile", "skipFiles"]);
-    // Read twice, told once.
+    // A body that is parsed twice has each unknown key once.
     let twice = r#"{"Odd":1,"RemoteSource":"a\b\.c\d","RemoteDestination":"b"}"#;
     assert_eq!(keys(&twice.replace("\\\\", "\\")), ["Odd"]);
     let many: String = (0..1000).map(|key| format!(r#","{key:0100}":0"#)).collect();

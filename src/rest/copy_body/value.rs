@@ -1,4 +1,4 @@
-//! A value of the body: what may be wanted of it is kept, and nothing is built of the rest.
+//! A JSON value of the body: scalars are kept; arrays and objects are skipped without building them.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use serde::{
 };
 use serde_json::Number;
 
-/// A value and how it stands in the body.
+/// A value, and its bytes in the body for error messages.
 pub(super) struct Given<'a> {
     pub(super) value: Value,
     pub(super) raw: &'a [u8],
 }
 
-/// A value.
+/// A JSON value.
 #[derive(Debug, PartialEq)]
 pub(super) enum Value {
     Null,
     Bool(bool),
     Number(Number),
     Text(String),
-    /// An array or an object, of which nothing is kept.
+    /// An array or an object, whose content is not kept.
     Nested,
 }
 

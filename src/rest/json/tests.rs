@@ -1,4 +1,4 @@
-//! The answers, byte for byte.
+//! The responses, byte for byte.
 
 use super::*;
 use crate::{
@@ -16,7 +16,7 @@ fn version(value: &str) -> ApiVersion {
     api_version::parse(value).expect("a version")
 }
 
-/// 2017-09-28T17:44:22.609Z, and something that is cut off.
+/// 2017-09-28T17:44:22.609Z, and a fraction of a millisecond that is cut off.
 fn time() -> Timestamp {
     Timestamp { seconds: 1_506_620_662, nanos: 609_999_999 }
 }

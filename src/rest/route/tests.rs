@@ -1,4 +1,4 @@
-//! The table finds what it should, and says what the README and the descriptor say.
+//! The table finds the right routes, and agrees with the README and the descriptor.
 
 use std::collections::BTreeSet;
 

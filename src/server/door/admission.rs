@@ -25,7 +25,7 @@ use crate::{
     server::flow::Flow,
 };
 
-/// Says of a request that there is no room for its connection.
+/// Marks a request whose connection is above the limit of connections, in its extensions.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::server) struct Refused;
 
@@ -41,7 +41,7 @@ pub(super) async fn layer(State(flow): State<Flow>, mut request: Request, next: 
     };
     match call {
         Ok(call) => {
-            // Both bodies say whether the call moves.
+            // The bodies of the request and the response record stalls and progress here.
             request.extensions_mut().insert(call.hold().clone());
             next.run(request).await.map(|body| Body::new(Counted { body, _call: call }))
         }
@@ -49,7 +49,7 @@ pub(super) async fn layer(State(flow): State<Flow>, mut request: Request, next: 
     }
 }
 
-/// The body of an answer whose call counts until it is dropped.
+/// A response body that holds the permit of its call until the body is dropped.
 struct Counted {
     body: Body,
     _call: Permit,

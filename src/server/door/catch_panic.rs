@@ -1,9 +1,9 @@
-//! The layer that makes of a panic the error of one call. The panic hook has logged it, under the id of
-//! the request.
+//! The layer that turns a panic into the error of one call. The panic hook logs the panic, with the id of the
+//! request.
 //!
-//! Where the answer has begun, a call of gRPC ends with the status of the error. A body of REST breaks
-//! off, since no answer of HTTP has a second verdict: over HTTP/2 that resets the stream, over HTTP/1 it
-//! ends the connection, whose client must see that something is missing.
+//! If the response has begun, a gRPC call ends with the error status in its trailers. A REST body is aborted, since
+//! the status code is sent already: HTTP/2 resets the stream, HTTP/1 closes the connection, and the client sees that
+//! the body is incomplete.
 
 use std::{
     mem,
@@ -37,7 +37,7 @@ fn panicked() -> Error {
     Error::internal("a handler panicked").logged()
 }
 
-/// A body of an answer that ends where it panics.
+/// A response body that ends with an error when it panics.
 struct Caught {
     body: Body,
     class: Class,
@@ -68,7 +68,7 @@ impl HttpBody for Caught {
     }
 }
 
-/// How a body ends that has panicked.
+/// The last frame of a body that has panicked: trailers for gRPC, an error for REST.
 fn last(class: Class) -> Result<Frame<Bytes>, axum::Error> {
     let error = panicked();
     if class.protocol == Protocol::Rest {

@@ -1,8 +1,8 @@
-//! The layer that finds out what a request asks for.
+//! The layer that determines the class of a request: gRPC or REST, and whether it is urgent.
 //!
-//! A call of gRPC comes over HTTP/2, says so in its content type and names a service; everything else
-//! is REST, which takes any content type. What shape a call has, the descriptors say: a call that they do
-//! not know gets nothing that is not given to all.
+//! A gRPC call is an HTTP/2 POST with a content type of gRPC and a path with a service name; every other request is
+//! REST, which accepts any content type. The descriptors tell whether a call is unary or streaming. A call that is
+//! not in the descriptors gets no special treatment.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -25,36 +25,36 @@ use crate::{
     },
 };
 
-/// The paths of REST that tell the server's health.
+/// The paths of the health checks of REST.
 const HEALTH_PATHS: [&str; 2] = ["/health", "/health/live"];
-/// How the paths begin of the calls of gRPC that tell it.
+/// The prefix of the paths of the gRPC health service.
 const HEALTH_SERVICE: &str = "/grpc.health.v1.Health/";
-/// The call of gRPC that cancels an operation.
+/// The path of the gRPC call that cancels an operation.
 const CANCEL_PATH: &str = "/imagestore.v1.ImageStore/CancelOperation";
-/// How the path of REST begins that cancels one.
+/// The prefix of the REST path that cancels an operation.
 const OPERATIONS_PATH: &str = "/ImageStore/$/Operations/";
-/// How it ends.
+/// The suffix of the REST path that cancels an operation.
 const CANCEL_END: &str = "/$/Cancel";
 
-/// What the door knows of a request, in its extensions.
+/// The class of a request, in its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Class {
     pub(super) protocol: Protocol,
-    /// Whether it is a short question after the server's health. Watching that is a call like others.
+    /// Whether the request is a health check. A watch of the health is not: it is a call like others.
     pub(super) asks_health: bool,
-    /// Whether it cancels an operation.
+    /// Whether the request cancels an operation.
     pub(super) cancels: bool,
 }
 
 /// Which interface a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
-    /// gRPC, and the shape of the call where there is such a call.
+    /// gRPC, and the shape of the call (unary or streaming); `None` for an unknown call.
     Grpc(Option<Rpc>),
     Rest,
 }
 
-/// The calls that are known.
+/// The known gRPC calls, by path.
 #[derive(Debug)]
 pub(super) struct Classes(HashMap<String, Rpc>);
 
@@ -62,7 +62,7 @@ impl Classes {
     /// Reads the descriptors of every service.
     ///
     /// # Errors
-    /// One that is broken.
+    /// A descriptor that cannot be read.
     pub(super) fn new() -> Result<Self, Source> {
         Ok(Self(rpcs(&[DESCRIPTOR, HEALTH, REFLECTION, OLD_REFLECTION])?))
     }
@@ -87,13 +87,13 @@ impl Classes {
 }
 
 impl Class {
-    /// The class of a request that has passed this layer.
+    /// The class of a request that has passed this layer; REST and not urgent for another request.
     pub(super) fn of(request: &Request) -> Self {
         let class = request.extensions().get::<Self>().copied();
         class.unwrap_or(Self { protocol: Protocol::Rest, asks_health: false, cancels: false })
     }
 
-    /// Whether it is let in where others are refused.
+    /// Whether the request may use the reserve that admission control keeps for urgent requests.
     pub(super) fn is_urgent(self) -> bool {
         self.asks_health || self.cancels
     }
@@ -116,13 +116,13 @@ fn is_grpc(request: &Request) -> bool {
         && is_grpc_type(request.headers())
 }
 
-/// Whether a path is `/package.Service/Method`. No path of REST begins so.
+/// Whether a path has the form `/package.Service/Method`. The first segment of a REST path has no dot.
 fn is_grpc_path(path: &str) -> bool {
     let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
     service.is_some_and(|(service, _)| service.contains('.'))
 }
 
-/// Whether the content is that of gRPC, in whichever encoding. `application/grpc-web` is not.
+/// Whether the content type is `application/grpc`, with any suffix such as `+proto`. `application/grpc-web` is not.
 fn is_grpc_type(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     content_type

@@ -1,9 +1,10 @@
-//! The layer that judges the head of a request before anything is made of it.
+//! The layer that checks the head of a request before anything else uses it.
 //!
-//! Where a body ends must be clear to everybody, see [`framing`]; what is not ends the connection. A head
-//! has a longest size. HTTP/2 compresses heads with a state that all calls of a connection share, so that
-//! one which is not read costs the connection. Its library reads more than is taken, and the call alone is
-//! refused here. Over HTTP/1 the library itself refuses what its buffer does not hold.
+//! A request whose body length is ambiguous is refused and its connection is closed, see [`framing`]. The size of a
+//! head is limited. HTTP/2 compresses heads with a state that all calls of a connection share, so a head that is
+//! not decoded costs the whole connection. So hyper decodes heads of up to
+//! [`HEADER_BYTES_READ`](crate::limits::HEADER_BYTES_READ), and this layer refuses the call alone above
+//! [`HEADER_BYTES_MAX`]. Over HTTP/1 hyper refuses a head that exceeds its buffer.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderValue, StatusCode, header};
@@ -15,13 +16,13 @@ use crate::{
     server::framing,
 };
 
-/// What HTTP/2 counts of each header beside its name and value.
+/// The overhead that HTTP/2 counts for each header field, beside its name and value.
 const OVERHEAD_BYTES: usize = 32;
 
 pub(super) async fn layer(request: Request, next: Next) -> Response {
     let class = Class::of(&request);
     if let Err(error) = framing::check(&request) {
-        // There is none like it over HTTP/2.
+        // Such a request exists over HTTP/1 only.
         let mut response = refusal(class, error);
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return response;
@@ -36,7 +37,7 @@ pub(super) async fn layer(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Refuses a head of HTTP/2 of more than [`HEADER_BYTES_MAX`].
+/// Refuses a head of more than [`HEADER_BYTES_MAX`], counted as HTTP/2 counts.
 ///
 /// # Errors
 /// `MessageTooLarge`.

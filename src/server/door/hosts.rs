@@ -6,9 +6,9 @@
 //! machine, and those that the operator allows. Browsers send `Origin` or `Sec-Fetch-Site` with writes; tools send
 //! neither and pass.
 //!
-//! A proxy that rewrites `Host` hides the name which a page has asked for. It tells the name in
-//! `X-Forwarded-Host`, which no page can set without a preflight, or the browser says that the page has the origin
-//! which it asks.
+//! A proxy that rewrites `Host` hides the name that the page has requested. A write through such a proxy is accepted
+//! if the proxy sends that name in `X-Forwarded-Host`, which no page can set without a preflight, or if the browser
+//! sends `Sec-Fetch-Site: same-origin` and the host of `Origin` is an accepted name.
 
 use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
 
@@ -25,9 +25,9 @@ use http::{
 use super::{Class, refusal};
 use crate::error::{Error, Kind, Result};
 
-/// What stands for every name.
+/// The wildcard for every name.
 const ANY: &str = "*";
-/// The header in which a proxy tells the hosts that it was asked for.
+/// The header in which proxies send the hosts that their clients have requested.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 pub(super) async fn layer(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
@@ -37,16 +37,16 @@ pub(super) async fn layer(State(hosts): State<Hosts>, request: Request, next: Ne
     }
 }
 
-/// The names under which requests are taken. Clones are cheap.
+/// The host names under which requests are accepted. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Hosts {
-    /// None where every name is taken.
+    /// The accepted names; `None`: every name.
     names: Option<Arc<[String]>>,
 }
 
 impl Hosts {
-    /// IP addresses, `localhost`, the names of this machine, and those that are added, of which `*` is
-    /// every name.
+    /// IP addresses, `localhost`, the names of this machine, and the names in `added`, where `*` means every
+    /// name.
     pub(in crate::server) fn with(added: &[String]) -> Self {
         if added.iter().any(|name| name == ANY) {
             return Self { names: None };
@@ -59,7 +59,7 @@ impl Hosts {
         Self { names: Some(names.collect()) }
     }
 
-    /// Whether every name is taken.
+    /// Whether every name is accepted.
     pub(in crate::server) fn is_any(&self) -> bool {
         self.names.is_none()
     }
@@ -69,13 +69,14 @@ impl Hosts {
         host.is_address() || names.contains(&host.name)
     }
 
-    /// Refuses a request under a foreign name, and one that a page of another origin writes with.
+    /// Refuses a request under a name that is not accepted, and a write by a page of another origin.
     ///
     /// # Errors
-    /// `Forbidden`; `InvalidArgument` where the request does not say for whom it is.
+    /// `Forbidden`; `InvalidArgument` for a malformed host or more than one `Host` header.
     fn check(&self, request: &Request) -> Result<()> {
         let (method, headers) = (request.method(), request.headers());
-        // The address counts before the header. HTTP/2 has it there, and so have requests to a proxy.
+        // The authority of the URI has precedence over `Host`: HTTP/2 requests have it, and so have requests to
+        // a proxy.
         let address = request.uri().authority().map(|address| Host::parse(address.as_str()));
         let asked = [address.transpose()?, host_header(headers)?];
         let forwarded = forwarded(headers)?;
@@ -116,12 +117,12 @@ impl Hosts {
     }
 }
 
-/// A name in the form in which names are compared.
+/// A name in the form in which names are compared: lowercase, without a final dot.
 fn canonical(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// A name or an address, and a port where one is said.
+/// A host name or an IP address, with an optional port.
 #[derive(Debug, PartialEq, Eq)]
 struct Host {
     name: String,
@@ -129,10 +130,10 @@ struct Host {
 }
 
 impl Host {
-    /// Reads what follows a scheme or stands in a header.
+    /// Parses the authority of a URI or the value of a `Host` header.
     ///
     /// # Errors
-    /// `InvalidArgument` for user information, for a port that is none, and where no name is.
+    /// `InvalidArgument` for user information, an invalid port, and an empty name.
     fn parse(text: &str) -> Result<Self> {
         let bad = || {
             let message =
@@ -140,7 +141,7 @@ impl Host {
             Error::new(Kind::InvalidArgument, message)
         };
         let authority: Authority = text.parse().map_err(|_| bad())?;
-        // What is before the host is user information.
+        // Text before the host is user information.
         let port = text.strip_prefix(authority.host()).ok_or_else(bad)?;
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
@@ -154,10 +155,10 @@ impl Host {
         if name.is_empty() { Err(bad()) } else { Ok(Self { name, port }) }
     }
 
-    /// Whether it is an address, which nobody can bind anew.
+    /// Whether the host is an IP address, which DNS cannot rebind.
     fn is_address(&self) -> bool {
         let bare = self.name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-        // A zone may follow, by which an address of the link is meant.
+        // A link-local address may have a zone, after `%`.
         let address = bare.unwrap_or(&self.name).split('%').next().unwrap_or_default();
         address.parse::<IpAddr>().is_ok()
     }
@@ -170,14 +171,14 @@ impl std::fmt::Display for Host {
     }
 }
 
-/// Where a page is from.
+/// The origin of a page.
 struct Origin {
     host: Host,
     default_port: u16,
 }
 
 impl Origin {
-    /// Reads an origin of HTTP; others have no pages that ask.
+    /// Parses an origin with the scheme `http` or `https`; `None` for any other.
     fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;
         let scheme = uri.scheme()?;
@@ -192,14 +193,14 @@ impl Origin {
         Some(Self { host, default_port })
     }
 
-    /// Whether it is the place that was asked.
+    /// Whether the origin has this host and port. A missing port is the default port of the origin's scheme.
     fn is_of(&self, host: &Host) -> bool {
         let port = |host: &Host| host.port.map_or(self.default_port, NonZeroU16::get);
         self.host.name == host.name && port(&self.host) == port(host)
     }
 }
 
-/// The `Host` header, of which there is at most one. Without any it is no browser that asks.
+/// The `Host` header, of which there is at most one. A request without it is not from a browser.
 fn host_header(headers: &HeaderMap) -> Result<Option<Host>> {
     let mut values = headers.get_all(header::HOST).into_iter();
     match (values.next(), values.next()) {
@@ -213,14 +214,14 @@ fn host_header(headers: &HeaderMap) -> Result<Option<Host>> {
     }
 }
 
-/// The hosts that proxies were asked for.
+/// The hosts in all `X-Forwarded-Host` headers.
 fn forwarded(headers: &HeaderMap) -> Result<Vec<Host>> {
     let lines = headers.get_all(FORWARDED_HOST).into_iter();
     let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
     lines.iter().flat_map(|line| line.split(',')).map(|host| Host::parse(host.trim())).collect()
 }
 
-/// The text of a header.
+/// The value of a header, if it is visible ASCII text.
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{Class, Protocol};
 
-/// The header that says from where a resource may be used.
+/// The header that says which origins may embed a resource.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 pub(super) async fn layer(request: Request, next: Next) -> Response {

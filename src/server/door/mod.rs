@@ -3,19 +3,19 @@
 //!
 //! | layer | does |
 //! |---|---|
-//! | [`request_id`] | gives the request an id, which its answer and the lines of the log carry |
-//! | [`classify`] | finds out which interface a request is for, and the shape of its call |
-//! | [`isolation`] | keeps pages of other origins from taking in an answer of REST |
-//! | [`catch_panic`] | makes of a panic the error of one call, also where its answer has begun |
-//! | [`head`] | refuses what another server could understand otherwise, and too long a head |
-//! | [`hosts`] | refuses foreign names and writes of foreign pages, which a browser lets through |
-//! | [`admission`] | refuses calls beyond a bound as busy; health and cancellation have a reserve |
-//! | [`request_body`] | bounds what a request makes the server keep, and how slowly it may come |
-//! | [`response_body`] | cuts an answer into pieces and bounds what waits for its client |
-//! | [`steer`] | hands it to gRPC or to REST |
+//! | [`request_id`] | gives the request an id, which is in the response and in the log lines of the request |
+//! | [`classify`] | determines the interface of a request, and whether its call is unary or streaming |
+//! | [`isolation`] | keeps pages of other origins from embedding responses of REST |
+//! | [`catch_panic`] | turns a panic into the error of one call, even if its response has begun |
+//! | [`head`] | refuses requests whose body length is ambiguous, and heads that are too long |
+//! | [`hosts`] | refuses foreign host names (DNS rebinding) and writes by pages of other origins (CSRF) |
+//! | [`admission`] | refuses calls above a limit as busy; health checks and cancellations have a reserve |
+//! | [`request_body`] | bounds the memory of request bodies, and their minimum throughput |
+//! | [`response_body`] | splits responses into pieces, and bounds the bytes that wait for slow clients |
+//! | [`steer`] | routes the request to gRPC or to REST |
 //!
-//! The [`Class`] of a request tells the layers how to treat it; each finds it in the extensions. Every refusal has
-//! the form of errors of its interface, see [`refusal`].
+//! The layers read the [`Class`] of a request from its extensions. Every refusal has the error format of the
+//! interface of its request, see [`refusal`].
 
 mod admission;
 mod catch_panic;
@@ -44,11 +44,11 @@ pub(super) use self::{admission::Refused, hosts::Hosts};
 use super::{Bounds, flow::Flow};
 use crate::{budget::Peer, error::Error, rest, wire::status};
 
-/// Joins the interfaces behind the door: `grpc` gets what is a call of gRPC, `rest` everything else. Requests
-/// are taken under the names that are given.
+/// Joins both interfaces behind the layers: `grpc` gets the gRPC calls, `rest` all other requests. Requests are
+/// accepted under the names in `hosts`.
 ///
 /// # Errors
-/// A description of the API that is broken.
+/// A descriptor of the API that cannot be read.
 pub(super) fn door(
     grpc: Router,
     rest: Router,
@@ -72,12 +72,12 @@ pub(super) fn door(
     Ok(steer::router(grpc, rest).layer(layers))
 }
 
-/// Who sent a request: the server itself where nobody else did.
+/// The peer that sent a request; the server itself for a request that has none.
 fn peer(request: &Request) -> Peer {
     request.extensions().get::<Peer>().copied().unwrap_or_default()
 }
 
-/// The answer that tells an error of the door as the interface does.
+/// The response that refuses a request, in the error format of its interface.
 fn refusal(class: Class, error: Error) -> Response {
     match class.protocol {
         Protocol::Grpc(_) => status::from_error(&error).into_http::<Body>(),

@@ -28,7 +28,7 @@ pub(super) async fn layer(State(flow): State<Flow>, request: Request, next: Next
     next.run(request).await
 }
 
-/// What the handler of a request keeps of its body: all of it, where nothing else is known.
+/// How much of its body the handler of a request buffers: the whole body, unless the class says otherwise.
 fn buffering(request: &Request, flow: &Flow) -> Buffering {
     let class = Class::of(request);
     match class.protocol {

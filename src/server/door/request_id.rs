@@ -1,5 +1,5 @@
-//! The layer that gives each request an id: the one that it brings, or a new one. All work for the request runs
-//! under this id, including that of the response body, and the response has it in a header.
+//! The layer that gives each request an id: the id in its headers, or a new one. All work for the request runs
+//! under this id, including that of the response body, and the response has the id in a header.
 
 use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 

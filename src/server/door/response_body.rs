@@ -15,14 +15,14 @@ use crate::{
     wire::rpc::Rpc,
 };
 
-/// The header in which a client says how the answers may be compressed.
+/// The header in which a client names the compressions that it accepts.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 pub(super) async fn layer(State(flow): State<Flow>, mut request: Request, next: Next) -> Response {
     let class = Class::of(&request);
     let of = (peer(&request), request.extensions().get::<Hold>().cloned());
-    // A stream of answers is one of short messages, or of stored bytes, by whose compression little is
-    // gained. The library would compress them for whoever takes that.
+    // The messages of a response stream are short, or are stored bytes that compress badly. tonic would compress
+    // them if the client accepts that, so the header is removed.
     if matches!(class.protocol, Protocol::Grpc(Some(Rpc { streams_out: true, .. }))) {
         request.headers_mut().remove(ACCEPT_ENCODING);
     }

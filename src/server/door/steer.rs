@@ -6,8 +6,7 @@ use tower::ServiceExt;
 use super::{Class, Protocol};
 use crate::server::status_details;
 
-/// Joins the interfaces. Over HTTP/1 a web page could call whose host name was made to mean this machine,
-/// so that gRPC has nothing of it.
+/// Joins the interfaces: requests of the gRPC class go to `grpc`, all others to `rest`.
 pub(super) fn router(grpc: Router, rest: Router) -> Router {
     Router::new().fallback(async move |request: Request| match Class::of(&request).protocol {
         Protocol::Grpc(_) => {

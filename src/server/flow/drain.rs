@@ -18,14 +18,14 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::limits::{REFUSED_BODY_BYTES, REFUSED_BODY_TIME};
 
-/// A body that is read on when it is dropped before its end.
+/// A request body whose rest is read and discarded in a background task when it is dropped before its end.
 pub(in crate::server) struct Drain {
     body: Body,
     has_ended: bool,
 }
 
 impl Drain {
-    /// Wraps the body of a request of HTTP/2.
+    /// Wraps the body of an HTTP/2 request.
     pub(in crate::server) fn new(body: Body) -> Self {
         Self { body, has_ended: false }
     }
@@ -40,7 +40,7 @@ impl HttpBody for Drain {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let next = Pin::new(&mut self.body).poll_frame(cx);
-        // After an error nothing comes any more.
+        // An error is the last item of a body.
         self.has_ended |= matches!(next, Poll::Ready(None | Some(Err(_))));
         next
     }
@@ -60,7 +60,7 @@ impl Drop for Drain {
             return;
         }
         let body = mem::take(&mut self.body);
-        // Without a runtime the connection is gone as well.
+        // Without a runtime there is no connection any more either.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(timeout(REFUSED_BODY_TIME, read(body)));
         }

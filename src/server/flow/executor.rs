@@ -18,7 +18,8 @@ use tracing::debug;
 
 use super::waiting::{self, WaitingFor};
 
-/// How many calls run, and how many have begun so far: a short one is seen by the second alone.
+/// How many calls run, and how many have begun so far. The second number also counts calls that begin and end
+/// between two looks at `running`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     running: usize,
@@ -33,17 +34,17 @@ pub(in crate::server) struct StallExecutor {
 }
 
 impl StallExecutor {
-    /// Gives a call up whose client takes nothing for `stall`.
+    /// Creates an executor that drops a call whose client takes nothing of the response for `stall`.
     pub(in crate::server) fn new(stall: Duration) -> Self {
         Self { count: Arc::default(), stall }
     }
 
-    /// Waits until the last call was so long ago. Never, where none has come.
+    /// Waits until no call has run for `time`. Never resolves before the first call.
     pub(in crate::server) async fn idle(&self, time: Duration) {
         let mut count = self.count.subscribe();
         loop {
             let quiet = count.wait_for(|count| count.begun > 0 && count.running == 0).await;
-            // The sender is here, so there is always a next state.
+            // Never an error: `self` holds the sender.
             let Ok(begun) = quiet.map(|count| count.begun) else { return };
             if timeout(time, count.wait_for(|count| count.begun > begun)).await.is_err() {
                 return;
@@ -52,7 +53,7 @@ impl StallExecutor {
     }
 }
 
-/// Counts a call that runs.
+/// Counts one call as running until it is dropped.
 struct Running(Arc<watch::Sender<Count>>);
 
 impl Running {
@@ -77,7 +78,7 @@ where
 {
     fn execute(&self, call: F) {
         let (running, stall) = (Running::new(&self.count), self.stall);
-        // Detached: it ends when its connection does, which drops what it waits for.
+        // Detached: when its connection ends, the call fails and the task ends.
         tokio::spawn(waiting::scope(async move {
             let _running = running;
             until_stalled(call, stall).await;
@@ -85,7 +86,8 @@ where
     }
 }
 
-/// Runs a call to its end, or until its client has taken nothing for so long or has to give way.
+/// Runs a call to its end, or until its client has taken nothing for `stall`, or a permit of the call is revoked
+/// while the response waits for the client.
 async fn until_stalled(call: impl Future<Output = ()>, stall: Duration) {
     let mut call = pin!(call);
     let mut timer = pin!(sleep(stall));
@@ -129,7 +131,7 @@ mod tests {
         ResponseBody::new(body, (Peer::default(), None), &Budget::new("tests", MIB)).expect("room")
     }
 
-    /// Runs a call that takes so many pieces of its answer and then waits for ever.
+    /// Runs a call that takes this many pieces of its response and then waits forever.
     async fn run(answer: impl FnOnce() -> ResponseBody, pieces: usize) {
         let call = async move {
             let mut body = answer();
@@ -192,7 +194,7 @@ mod tests {
         assert!(timeout(STALL * 3, &mut idle).await.is_err(), "one runs");
         drop(call);
         idle.await;
-        // One that was over before anybody looked counts, too.
+        // A call that has ended before `idle` is called counts, too.
         let calls = StallExecutor::new(STALL);
         drop(Running::new(&calls.count));
         calls.idle(STALL).await;

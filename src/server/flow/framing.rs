@@ -3,23 +3,24 @@
 //! The prefix of a message has five bytes: the compression flag, and the length in big-endian order. The decoder
 //! buffers a message until it is complete.
 
-/// The prefix of a message.
+/// The length of the prefix of a message.
 const PREFIX_BYTES: usize = 5;
 
-/// The place in a body.
+/// A parser of the message boundaries of one body.
 #[derive(Debug, Default)]
 pub(super) struct Framing {
     prefix: Vec<u8>,
-    /// The messages whose prefix is whole.
+    /// The number of messages whose prefix is complete.
     begun: u64,
     size: usize,
+    /// The bytes of the current message that are left.
     left: usize,
     is_compressed: bool,
 }
 
 impl Framing {
-    /// Follows the next piece of the body up to the end of a message, if one ends in it. Returns how many
-    /// of its bytes that are.
+    /// Parses the next piece of the body, up to the end of the current message if the piece contains it. Returns
+    /// how many bytes of the piece were parsed.
     pub(super) fn advance(&mut self, piece: &[u8]) -> usize {
         let mut rest = piece;
         while !rest.is_empty() {
@@ -41,7 +42,7 @@ impl Framing {
         piece.len() - rest.len()
     }
 
-    /// Begins a message, if its prefix is whole.
+    /// Begins a message if its prefix is complete. Returns whether it is.
     fn begin(&mut self) -> bool {
         let [compressed, length @ ..] = self.prefix.as_slice() else { return false };
         let Ok(length) = <[u8; 4]>::try_from(length) else { return false };
@@ -53,22 +54,22 @@ impl Framing {
         true
     }
 
-    /// The number of the message that has begun last; nothing before the first.
+    /// The number of the current message, from 1; 0 before the first.
     pub(super) fn begun(&self) -> u64 {
         self.begun
     }
 
-    /// Its size, without its prefix.
+    /// The size of the current message in bytes, without its prefix.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// Whether it is compressed.
+    /// Whether the current message is compressed.
     pub(super) fn is_compressed(&self) -> bool {
         self.is_compressed
     }
 
-    /// Whether a message has just come to its end.
+    /// Whether the parsed bytes end at the end of a message.
     pub(super) fn is_at_end(&self) -> bool {
         self.begun > 0 && self.left == 0 && self.prefix.is_empty()
     }
@@ -89,7 +90,7 @@ mod tests {
             })
             .collect();
         let place = |framing: &Framing| (framing.begun(), framing.size(), framing.is_at_end());
-        // By every byte where the body can be cut.
+        // The expected state after each byte of the body.
         let mut at = Framing::default();
         let step = |&byte: &u8| {
             assert_eq!(at.advance(&[byte]), 1);

@@ -25,58 +25,58 @@ use crate::{
     wire::status,
 };
 
-/// What a body gives.
+/// An item of a body.
 type FrameResult = std::result::Result<Frame<Bytes>, axum::BoxError>;
 
-/// What the handler of a body keeps of it until it goes on.
+/// How much of a body its handler buffers, and the budget to which these bytes are charged.
 #[derive(Clone, Debug)]
 pub(in crate::server) enum Buffering {
-    /// A piece.
+    /// One piece, which is not charged.
     None,
-    /// A message of gRPC.
+    /// One gRPC message.
     PerMessage(Budget),
-    /// A message of gRPC, of few bytes, which comes now and then.
+    /// One small gRPC message of a bidirectional stream, whose client may pause between its messages.
     PerTurn(Budget),
-    /// All of it.
+    /// The whole body.
     Full(Budget),
 }
 
-/// Whose body it is.
+/// The client that sends a body.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Sender {
     pub(in crate::server) peer: Peer,
-    /// What its call holds of the calls of all.
+    /// The permit of its call.
     pub(in crate::server) call: Option<Hold>,
-    /// How long it may take for each [`PACE_BYTES`], or for each turn.
+    /// The time for each [`PACE_BYTES`], or for each message of a bidirectional stream.
     pub(in crate::server) stall: Duration,
 }
 
-/// A frame that waits for the room of the message that begins in it.
+/// A frame that waits until the message that begins in it has its permit.
 struct Waiting {
     frame: Frame<Bytes>,
     room: BoxFuture<'static, Result<Permit>>,
 }
 
-/// A body on its way in.
+/// A request body with a minimum throughput, whose buffered bytes are charged to a budget.
 pub(in crate::server) struct RequestBody {
     body: Body,
     sender: Sender,
     throughput: MinThroughput,
     buffering: Buffering,
     received: usize,
-    /// What came and is not handed on.
+    /// Received bytes that the handler has not got yet.
     rest: Bytes,
     framing: Framing,
-    /// The message for which there is room.
+    /// The number of the message that was charged last.
     message: u64,
-    /// Whether it is handed on as a whole.
+    /// Whether the handler has got the whole of that message.
     is_over: bool,
     held: Option<Permit>,
     waiting: Option<Waiting>,
 }
 
 impl RequestBody {
-    /// Watches a body. What is kept of it is taken from a budget.
+    /// Wraps a body.
     pub(in crate::server) fn new(body: Body, sender: Sender, buffering: Buffering) -> Self {
         Self {
             body,
@@ -93,15 +93,15 @@ impl RequestBody {
         }
     }
 
-    /// Takes of what came up to the end of a message. Returns that, and the bytes for which it needs room
-    /// before it is handed on.
+    /// Takes received bytes, up to the end of the current message. Returns them, and how many bytes to acquire
+    /// before the handler gets them.
     ///
     /// # Errors
-    /// `MessageTooLarge` for one that is no part of a dialogue.
+    /// `MessageTooLarge` for a message of a bidirectional stream that exceeds [`DIALOGUE_BYTES_MAX`].
     fn message(&mut self) -> Result<(Frame<Bytes>, Option<usize>)> {
         let size = self.framing.advance(&self.rest);
         let frame = Frame::data(self.rest.split_to(size));
-        // Whoever has taken a message asks for the next one when it is used. Until then it has its room.
+        // A handler asks for the next message when it has processed this one, which keeps its permit until then.
         self.is_over = self.framing.is_at_end();
         let begun = self.framing.begun();
         if matches!(self.buffering, Buffering::PerTurn(_)) {
@@ -116,16 +116,16 @@ impl RequestBody {
         }
         let is_new = mem::replace(&mut self.message, begun) != begun;
         let room = match self.framing.size() {
-            // A longer one is refused by its decoder.
+            // The decoder refuses a message that is too large.
             size if !is_new || size == 0 || size > MESSAGE_BYTES_MAX => None,
-            // What it will be when it is unpacked, nobody knows.
+            // The decompressed size is not known.
             _ if self.framing.is_compressed() => Some(MESSAGE_BYTES_MAX),
             size => Some(size),
         };
         Ok((frame, room))
     }
 
-    /// Takes room for all that came.
+    /// Charges the received bytes of a body that is buffered whole.
     fn whole(&mut self, budget: &Budget) -> Result<()> {
         self.received += self.rest.len();
         match &mut self.held {
@@ -135,7 +135,7 @@ impl RequestBody {
         Ok(())
     }
 
-    /// Hands on some of what came.
+    /// Returns received bytes to the handler, when they are charged.
     fn hand_on(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
         let buffering = self.buffering.clone();
         match buffering {
@@ -160,7 +160,7 @@ impl RequestBody {
         Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.rest)))))
     }
 
-    /// Hands on the frame that waits, when there is room for it.
+    /// Returns the waiting frame when its permit is acquired.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<FrameResult>> {
         let Some(Waiting { frame, mut room }) = self.waiting.take() else {
             return Poll::Ready(None);
@@ -178,14 +178,13 @@ impl RequestBody {
         }
     }
 
-    /// What the call holds: of the calls, and of the bytes.
+    /// The permits of the call: one of the calls, and one of the bytes.
     fn holds(&mut self) -> impl Iterator<Item = &mut Hold> {
         let bytes = self.held.as_mut().map(Permit::hold_mut);
         self.sender.call.as_mut().into_iter().chain(bytes)
     }
 
-    /// Waits for the client; ready with the error of a client that takes too long, or whose budget others
-    /// need.
+    /// Waits for the client. Ready with an error when the client is too slow, or when a permit is revoked.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         for hold in self.holds() {
             hold.stalls();
@@ -197,8 +196,8 @@ impl RequestBody {
         Poll::Ready(self.too_slow())
     }
 
-    /// Why the body broke off. Where it is one of messages it must not be that the call was cancelled:
-    /// tonic takes such a body for one that has ended well, and so half a file for a whole one.
+    /// The error of a body that breaks off. For a gRPC stream the status must not be `Cancelled`: tonic treats
+    /// that status as a clean end of the stream, so that half a file would look like a whole one.
     fn broken(&self, error: axum::Error) -> axum::BoxError {
         match self.buffering {
             Buffering::PerMessage(_) | Buffering::PerTurn(_) => {

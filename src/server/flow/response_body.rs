@@ -1,7 +1,7 @@
 //! Response bodies: split into small pieces, and charged to a budget when they are large.
 //!
-//! A response that is in memory as a whole and large holds its bytes in a budget until its client has received
-//! it, or is refused.
+//! A large response that is in memory as a whole is charged to a budget until its client has received it; if the
+//! budget is exhausted, the response is replaced by a refusal.
 //!
 //! hyper buffers whatever an HTTP/2 stream is given until the client opens its window. So a body is split into
 //! small pieces, and the task of a call whose client takes no further piece is dropped, see [`super::executor`].
@@ -24,28 +24,29 @@ use crate::{
     limits::{ANSWER_FREE_BYTES, ANSWER_PIECE_BYTES, ANSWER_POOL_BYTES},
 };
 
-/// What a body gives next.
+/// The next item of a body.
 type Next = Option<std::result::Result<Frame<Bytes>, axum::Error>>;
 
-/// The body of an answer, in pieces.
+/// A response body that is split into pieces.
 pub(in crate::server) struct ResponseBody {
     body: Body,
-    /// The first frame, where it was there at once.
+    /// The first item, if the body had it ready at the start.
     first: Poll<Next>,
+    /// The rest of the current frame.
     rest: Bytes,
-    /// What the first frame takes.
+    /// The permit of the bytes of the first frame.
     room: Option<Permit>,
-    /// What its call holds of the calls of all.
+    /// The permit of its call.
     call: Option<Hold>,
     pieces: u64,
 }
 
 impl ResponseBody {
-    /// Cuts a body. A first frame of more than [`ANSWER_FREE_BYTES`] takes room: what is there as a whole
-    /// is one. What takes its time has bounds of its own.
+    /// Wraps a body. A first frame of more than [`ANSWER_FREE_BYTES`] that is ready is charged to `answers`: a
+    /// body that is in memory as a whole is one frame. Bodies that are produced over time have other bounds.
     ///
     /// # Errors
-    /// `Busy` if there is no room.
+    /// `Busy` if the budget is exhausted.
     pub(in crate::server) fn new(
         mut body: Body,
         (peer, call): (Peer, Option<Hold>),
@@ -60,7 +61,7 @@ impl ResponseBody {
         Ok(Self { body, first, rest: Bytes::new(), room, call, pieces: 0 })
     }
 
-    /// The bytes that have left the body and not this one.
+    /// The bytes that are taken from the inner body and not yet returned.
     fn in_hand(&self) -> usize {
         self.rest.len() + data_bytes(&self.first)
     }
@@ -128,7 +129,7 @@ impl HttpBody for ResponseBody {
     }
 }
 
-/// The bytes of data in what a body gives.
+/// The number of data bytes in the next item.
 fn data_bytes(next: &Poll<Next>) -> usize {
     match next {
         Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),

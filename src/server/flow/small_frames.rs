@@ -1,12 +1,13 @@
 //! Small DATA frames of HTTP/2 that no handler has read.
 //!
-//! The HTTP/2 library keeps some 250 bytes of a frame beside its payload: a window of 64 KiB that is full of
-//! frames of one byte takes 16 MiB. The bound of the library is half the window of the connection, for each
-//! connection: 60 of them take 2 GiB. So the small frames are counted here in the bytes of a connection, and again
-//! when a handler reads them. Where too many of a connection are unread, it is not read on.
+//! The HTTP/2 library (h2) uses some 250 bytes of memory for a frame, beside its payload: a stream window of 64 KiB
+//! that is full of 1-byte frames takes 16 MiB. The library bounds this overhead only for each connection, at half
+//! the connection window, so that 60 connections can take 2 GiB. So this module counts the small frames in the
+//! bytes of a connection as they arrive, and again as handlers read them. While too many frames of a connection are
+//! unread, the connection is not read.
 //!
-//! A frame that comes after its body was dropped is read by nobody. The library frees it at once; here it is
-//! forgotten after a while ([`SMALL_FRAME_FORGET`]).
+//! A frame that arrives after its body was dropped is never read by a handler. The library frees it at once; here
+//! one such frame is discounted every [`SMALL_FRAME_FORGET`].
 
 use std::{
     pin::Pin,
@@ -23,26 +24,27 @@ use crate::limits::{
     SMALL_FRAME_BYTES, SMALL_FRAME_FORGET, SMALL_FRAMES_PER_BODY, SMALL_FRAMES_PER_CONNECTION,
 };
 
-/// What begins a connection of HTTP/2 (RFC 9113, section 3.4).
+/// The connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The head of a frame (RFC 9113, section 4.1), and the length of its padding if it has one.
+/// The length of a frame header (RFC 9113, section 4.1).
 const HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
 const PADDED: u8 = 0x8;
-/// The smallest frame that counts.
+/// The length of the smallest frame that counts; also of a frame header with the length of the padding.
 const FRAME_BYTES_MIN: usize = HEAD_BYTES + 1;
 
-/// The small frames of a connection that are unread. Clones are of one connection.
+/// The number of unread small frames of a connection. Clones share it.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Unread(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     frames: usize,
+    /// The request bodies that are not dropped.
     bodies: usize,
-    /// Until when frames were forgotten.
+    /// The time up to which frames are discounted.
     forgotten: Instant,
-    /// Who reads the connection, if it waits.
+    /// The waker of the task that reads the connection, while it waits.
     reader: Option<Waker>,
 }
 
@@ -54,7 +56,7 @@ impl Default for Unread {
 }
 
 impl Unread {
-    /// Counts the frames of the body of a request that are read. HTTP/1 has none.
+    /// Wraps the body of a request, to count the small frames that are read. Frames of HTTP/1 do not count.
     pub(in crate::server) fn count<B: Body<Data = Bytes> + Unpin>(
         &self,
         request: Request<B>,
@@ -66,7 +68,8 @@ impl Unread {
         request.map(|body| CountedBody { body, unread })
     }
 
-    /// How many may come; whoever is told none is woken when that changes, except by time.
+    /// How many more small frames may arrive. If none, the task is woken when a handler reads one or drops a body,
+    /// but not when time passes.
     fn room(&self, cx: &Context<'_>) -> usize {
         let mut state = self.lock();
         while state.frames > 0 && state.forgotten.elapsed() >= SMALL_FRAME_FORGET {
@@ -103,7 +106,7 @@ impl State {
     }
 }
 
-/// A body whose small frames are counted when they are read.
+/// A request body that counts the small frames that are read from it.
 pub(in crate::server) struct CountedBody<B: Body<Data = Bytes> + Unpin> {
     body: B,
     unread: Option<Unread>,
@@ -138,7 +141,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
 impl<B: Body<Data = Bytes> + Unpin> Drop for CountedBody<B> {
     fn drop(&mut self) {
         let Some(unread) = self.unread.clone() else { return };
-        // The library frees what it has of the body: so much less is unread.
+        // The library frees the frames that it has of this body, so they are read here and counted as read.
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut *self).poll_frame(&mut cx) {}
         let mut state = unread.lock();
@@ -147,28 +150,28 @@ impl<B: Body<Data = Bytes> + Unpin> Drop for CountedBody<B> {
     }
 }
 
-/// Whether a frame with so many bytes of data counts. Of empty ones the library has a bound of its own.
+/// Whether a DATA frame with this many bytes of data counts. The library has a separate bound for empty frames.
 fn is_small(bytes: usize) -> bool {
     (1..SMALL_FRAME_BYTES).contains(&bytes)
 }
 
-/// The place in what a client sends on a connection.
+/// A parser of the frame boundaries in the bytes that a client sends on a connection.
 #[derive(Default)]
 pub(super) struct Reader {
     at: At,
     unread: Unread,
-    /// Set while the connection is not read.
+    /// A timer, set while the connection is not read.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 enum At {
-    /// In the preface, of which so many bytes came.
+    /// In the preface; how many bytes of it are received.
     Preface(usize),
-    /// In the head of a frame, of which so many bytes came.
+    /// In a frame header, or at the length of the padding; the bytes, and how many are received.
     Head([u8; FRAME_BYTES_MIN], usize),
-    /// In a payload, of which so many bytes are left.
+    /// In a payload; how many bytes are left.
     Payload(usize),
-    /// Where nothing is counted: this is not HTTP/2.
+    /// Nothing is counted: the connection is not HTTP/2.
     Over,
 }
 
@@ -179,12 +182,12 @@ impl Default for At {
 }
 
 impl Reader {
-    /// The frames that are unread.
+    /// The number of unread small frames, shared.
     pub(super) fn unread(&self) -> Unread {
         self.unread.clone()
     }
 
-    /// How many bytes may be read. Waits while too many frames are unread.
+    /// How many bytes may be read from the connection. Waits while too many small frames are unread.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let left = match self.at {
             At::Over => return Poll::Ready(usize::MAX),
@@ -243,14 +246,14 @@ impl Reader {
         }
     }
 
-    /// Goes on where so many bytes of a payload are left.
+    /// Sets the position to a payload with `left` bytes, or to the next frame header if none are left.
     fn begin(&mut self, left: usize) {
         self.at = if left > 0 { At::Payload(left) } else { At::Head([0; FRAME_BYTES_MIN], 0) };
     }
 }
 
-/// What a frame has of data, which is nothing in other frames than of DATA, and what is left of its payload, once as
-/// much of it as is needed came.
+/// The number of data bytes in a frame (0 if it is not a DATA frame), and the bytes of its payload that follow.
+/// `None` until the frame header, and for a padded frame the length of the padding, is received.
 fn frame(head: &[u8; FRAME_BYTES_MIN], came: usize) -> Option<(usize, usize)> {
     let [high, middle, low, kind, flags, _, _, _, _, padding] = *head;
     let length = u32::from_be_bytes([0, high, middle, low]) as usize;
@@ -274,7 +277,7 @@ mod tests {
 
     use super::*;
 
-    /// A frame with a payload.
+    /// The bytes of a frame with a payload.
     fn frame_of(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let [_, length @ ..] = u32::try_from(payload.len()).expect("short").to_be_bytes();
         [&length[..], &[kind, flags, 0, 0, 0, 1], payload].concat()
@@ -344,17 +347,17 @@ mod tests {
             body.frame().await.expect("a frame").expect("no error");
         });
         assert_eq!((free, begun.elapsed()), (1, Duration::ZERO), "woken");
-        // What was not read of a body is not unread when it is dropped.
+        // The unread frames of a body count as read when the body is dropped.
         unread.arrived(1);
         let (free, ()) = join!(room(&mut reader), async { drop(body) });
         let expected = SMALL_FRAMES_PER_CONNECTION - (most - 19);
         assert_eq!((free, begun.elapsed()), (expected, Duration::ZERO), "woken");
-        // One that came for it afterwards is forgotten.
+        // A frame that arrives for the dropped body is discounted after a while.
         unread.arrived(expected);
         assert_eq!((room(&mut reader).await, begun.elapsed()), (1, SMALL_FRAME_FORGET));
     }
 
-    /// How many frames may come.
+    /// How many small frames may arrive.
     async fn room(reader: &mut Reader) -> usize {
         std::future::poll_fn(|cx| reader.poll_room(cx)).await / FRAME_BYTES_MIN
     }

@@ -41,20 +41,20 @@ use crate::{
     },
 };
 
-/// A stream whose reads are followed, whose writes have a limit, and whose shutdown lingers.
+/// A TCP stream whose input is parsed, whose writes have a minimum throughput, and whose close lingers.
 pub(in crate::server) struct ClientStream {
     stream: TcpStream,
     framing: Framing,
     frames: small_frames::Reader,
     throughput: MinThroughput,
     stop: CancellationToken,
-    /// What it holds of the connections of all.
+    /// The permit of the connection; `None` for a connection that is refused.
     connection: Option<Permit>,
-    /// Set from when the sending side is closed.
+    /// Set when the write side is shut down.
     closing: Option<Closing>,
 }
 
-/// What bounds the lingering.
+/// The bounds of a lingering close.
 struct Closing {
     bytes_left: usize,
     time: Pin<Box<Sleep>>,
@@ -62,10 +62,11 @@ struct Closing {
 }
 
 impl ClientStream {
-    /// Wraps a stream; `stall` is how long its client may read nothing, and `stop` ends the lingering.
+    /// Wraps a stream. `stall` is how long the client may take for each [`PACE_BYTES`](crate::limits::PACE_BYTES);
+    /// `stop` ends a lingering close.
     ///
     /// # Errors
-    /// That the connection is gone already.
+    /// A socket option that cannot be set, usually because the connection is closed already.
     pub(in crate::server) fn new(
         stream: TcpStream,
         stall: Duration,
@@ -82,21 +83,25 @@ impl ClientStream {
         Ok(Self { stream, framing, frames, throughput, stop, connection, closing: None })
     }
 
-    /// The request that has two lengths, if one has.
+    /// The number of the request with two body lengths, shared, see [`Framing`].
     pub(in crate::server) fn found(&self) -> Found {
         self.framing.found()
     }
 
-    /// The small frames of HTTP/2 that nobody has read.
+    /// The number of unread small HTTP/2 frames, shared.
     pub(in crate::server) fn unread(&self) -> Unread {
         self.frames.unread()
     }
 
+    /// Records a stall or progress at the permit of the connection.
     fn note(&self, what: impl Fn(&Hold)) {
         self.connection.iter().map(Permit::hold).for_each(what);
     }
 
-    /// Counts what was written; an error where the client has not read for too long.
+    /// Counts written bytes.
+    ///
+    /// # Errors
+    /// `TimedOut` if the client reads too slowly, or a permit of the call is revoked.
     fn written(
         &mut self,
         cx: &mut Context<'_>,
@@ -113,7 +118,7 @@ impl ClientStream {
                 if waiting::poll_revoked(cx).is_pending() {
                     ready!(self.throughput.poll_expired(cx));
                 }
-                // What the kernel has is dropped too, and the client is told at once.
+                // With a linger time of 0 the kernel drops unsent bytes and resets the connection at once.
                 if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
                     debug!(%error, "a connection is gone before it is cut");
                 }
@@ -194,7 +199,7 @@ impl AsyncWrite for ClientStream {
 }
 
 impl Closing {
-    /// Reads until the client closes, or its connection breaks, or it has sent too much.
+    /// Reads and discards until the client closes, the connection breaks, or the byte limit is reached.
     fn drain(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 16 * KIB];
         loop {

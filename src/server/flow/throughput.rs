@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::limits::PACE_BYTES;
 
-/// What a client has brought in the time that was waited for it.
+/// The time that is left for the next [`PACE_BYTES`], and the bytes that are transferred of them.
 #[derive(Clone, Copy, Debug)]
 struct Account {
     left: Duration,
@@ -26,7 +26,7 @@ impl Account {
         Self { left: limit, moved: 0 }
     }
 
-    /// Enters bytes and the wait for them.
+    /// Records transferred bytes and the time that was spent waiting for them.
     fn enter(&mut self, limit: Duration, waited: Duration, bytes: usize) {
         self.left = self.left.saturating_sub(waited);
         self.moved += bytes;
@@ -36,34 +36,35 @@ impl Account {
     }
 }
 
-/// The throughput below which a client is given up.
+/// Tells when a client is below the minimum throughput.
 #[derive(Debug)]
 pub(super) struct MinThroughput {
     limit: Duration,
     account: Account,
+    /// When the current wait has begun; `None` while the server does not wait for the client.
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl MinThroughput {
-    /// Begins to count; `limit` is the time for each [`PACE_BYTES`].
+    /// Creates a full account; `limit` is the time for each [`PACE_BYTES`].
     pub(super) fn new(limit: Duration) -> Self {
         Self { limit, account: Account::new(limit), since: None, timer: None }
     }
 
-    /// Notes that the wait is over, and what it brought.
+    /// Ends the current wait and records the bytes that were transferred.
     pub(super) fn record(&mut self, bytes: usize) {
         let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         self.account.enter(self.limit, waited, bytes);
     }
 
-    /// Gives the whole time anew, whatever was moved.
+    /// Starts the time limit again, whatever was transferred.
     pub(super) fn renew(&mut self) {
         self.since = None;
         self.account = Account::new(self.limit);
     }
 
-    /// Waits; ready when the client has taken too long.
+    /// Waits for the client; ready when the time limit has passed.
     pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.since.is_none() {
             let now = Instant::now();

@@ -1,8 +1,8 @@
 //! Tracks whether a response waits for the server or for its client.
 //!
-//! Only hyper polls the body of a response, and it does not poll while the client has no window. So the body
-//! records what it waits for, and whoever drives the call reads that: over HTTP/2 the task of the call, over
-//! HTTP/1 the connection.
+//! Only hyper polls the body of a response, and it does not poll while the client's window is closed. So the body
+//! records in a task-local variable what it waits for, and the task that drives the call reads the variable: over
+//! HTTP/2 the task of the call, over HTTP/1 the task of the connection.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,20 +14,20 @@ use tracing::debug;
 
 use crate::budget::Hold;
 
-/// Whom an answer waits for.
+/// The side that a response waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum WaitingFor {
-    /// The server: it works, or waits for something to send.
+    /// The server: the next piece is not ready.
     #[default]
     Server,
-    /// The client: it was handed so many pieces, and none more was asked for.
+    /// The client: hyper has taken this many pieces and has not polled for the next one.
     Client(u64),
 }
 
 #[derive(Debug, Default)]
 struct Answer {
     waiting_for: Cell<WaitingFor>,
-    /// What its call holds.
+    /// The permits of its call.
     holds: RefCell<Vec<Hold>>,
 }
 
@@ -35,27 +35,27 @@ task_local! {
     static ANSWER: Answer;
 }
 
-/// Runs what drives calls.
+/// Runs the future that drives a call or a connection, with a variable for its response.
 pub(in crate::server) async fn scope<T>(work: impl Future<Output = T>) -> T {
     ANSWER.scope(Answer::default(), work).await
 }
 
-/// Notes what the call holds whose answer begins.
+/// Records the permits of the call whose response begins.
 pub(super) fn begin_answer(holds: Vec<Hold>) {
     ANSWER.try_with(|answer| answer.holds.replace(holds)).ok();
 }
 
-/// Notes for whom the answer waits.
+/// Records the side that the response waits for.
 pub(super) fn set(waiting_for: WaitingFor) {
     ANSWER.try_with(|answer| answer.waiting_for.set(waiting_for)).ok();
 }
 
-/// For whom the answer waits.
+/// The side that the response waits for.
 pub(super) fn get() -> WaitingFor {
     ANSWER.try_with(|answer| answer.waiting_for.get()).unwrap_or_default()
 }
 
-/// Waits until others need what the call holds.
+/// Waits until a permit of the call is revoked.
 pub(super) fn poll_revoked(cx: &mut Context<'_>) -> Poll<()> {
     let poll = |answer: &Answer| {
         let mut holds = answer.holds.borrow_mut();

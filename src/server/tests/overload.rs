@@ -1,4 +1,4 @@
-//! What the server does where clients are too many, or stand still.
+//! The server with too many clients, and with clients that stall.
 
 use futures::stream;
 use tokio::sync::Semaphore;
@@ -7,10 +7,10 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::limits::SMALL_FRAMES_PER_CONNECTION;
 
-/// Long enough for what goes on to go on, short enough to be waited for.
+/// Long enough for running work to progress, short enough to wait for.
 const STALL: Duration = Duration::from_millis(100);
 
-/// Reads a whole answer that has a length.
+/// Reads a whole response that has a `Content-Length`. Returns its head, in lower case, and its body.
 pub(super) async fn answer(stream: &mut TcpStream) -> (String, String) {
     let head = read_until(stream, "\r\n\r\n").await.to_lowercase();
     let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
@@ -19,7 +19,7 @@ pub(super) async fn answer(stream: &mut TcpStream) -> (String, String) {
     (head, String::from_utf8(body).expect("text"))
 }
 
-/// Sees a refusal that says when to come again.
+/// Asserts that the response is a refusal with `Retry-After`.
 async fn refused(stream: &mut TcpStream, why: &str) {
     let (head, body) = answer(stream).await;
     assert!(head.starts_with("http/1.1 503 fabric_e_service_too_busy\r\n"), "{head}");
@@ -47,7 +47,7 @@ async fn assert_busy_grpc(channel: &Channel, why: &str) {
     assert_eq!(hint, Some(crate::wire::status::RETRY_AFTER));
 }
 
-/// A connection that is served, and the proof.
+/// Opens a connection, and asserts that it is served.
 async fn served(fixture: &Fixture) -> TcpStream {
     let mut stream = fixture.connect().await;
     send(&mut stream, GET).await;
@@ -72,7 +72,7 @@ async fn a_connection_without_room_is_told_so_and_health_is_answered() {
     read_until(&mut probe, "well").await;
     assert_eq!(read_to_end(&mut probe).await, "");
 
-    // Whoever has a connection keeps it, and gives it to another one.
+    // An open connection stays, and frees its place when it ends.
     send(&mut first, GET).await;
     read_until(&mut first, "hello").await;
     drop((first, channel));
@@ -109,7 +109,7 @@ async fn a_flood_of_refused_connections_waits() {
 async fn calls_beyond_the_bound_are_refused_until_one_has_its_answer() {
     let go_on = Arc::new(Semaphore::new(0));
     let wait = Arc::clone(&go_on);
-    // The answer begins at once and ends when the test says so.
+    // The response begins at once, and ends when the test adds a permit.
     let slow = async move || {
         let end = stream::once(async move {
             drop(wait.acquire_owned().await);
@@ -160,7 +160,7 @@ async fn a_body_that_stands_still_ends_its_call() {
     fixture.stop().await;
 }
 
-/// Answers without an end, and says when one of them is dropped.
+/// A router with endless responses, which adds a permit when one of them is dropped.
 pub(super) fn endless(dropped: &Arc<Semaphore>) -> Router {
     struct Said(Arc<Semaphore>);
     impl Drop for Said {
@@ -190,7 +190,7 @@ async fn a_client_that_does_not_read_is_cut() {
     send(&mut stream, "GET /endless HTTP/1.1\r\nHost: h\r\n\r\n").await;
     let answer = timeout(SOON, dropped.acquire()).await.expect("given up");
     answer.expect("a permit").forget();
-    // At once, and not when it has taken what the kernel has for it.
+    // The reset arrives at once, before the client has read the bytes that the kernel holds.
     let cut = stream.read_to_end(&mut Vec::new()).await.expect_err("it is cut");
     assert_eq!(cut.kind(), std::io::ErrorKind::ConnectionReset);
     fixture.stop().await;
@@ -233,7 +233,7 @@ async fn a_body_of_small_frames_comes_whole() {
     let reads = Arc::new(Semaphore::new(0));
     let may_read = Arc::clone(&reads);
     let rest = Router::new().fallback(async move |request: Request| {
-        // Meanwhile the connection is read as far as it may be.
+        // Meanwhile the server reads the connection up to its limit.
         may_read.acquire().await.expect("open").forget();
         let body = axum::body::to_bytes(request.into_body(), FRAMES).await.expect("a body");
         body.len().to_string()

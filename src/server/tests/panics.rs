@@ -1,4 +1,4 @@
-//! What a panic costs: the call in which it happens, and no other.
+//! A panic ends the call in which it happens, and no other.
 
 use futures::stream;
 use http_body_util::{BodyExt, Empty};
@@ -8,7 +8,7 @@ use tonic_types::StatusExt;
 
 use super::*;
 
-/// A body that gives this, and panics when it is told to.
+/// A body that returns these bytes, and panics when it is notified.
 fn panics_after(bytes: &'static [u8], told: Arc<Notify>) -> Body {
     let first = tokio_stream::once(Ok::<_, Infallible>(Bytes::from_static(bytes)));
     Body::from_stream(first.chain(stream::once(async move {
@@ -17,8 +17,8 @@ fn panics_after(bytes: &'static [u8], told: Arc<Notify>) -> Body {
     })))
 }
 
-/// Answers with a body that panics when it is told to, at `/panic` and in a call of gRPC that asks for it,
-/// and else with one that never ends.
+/// A router whose response bodies panic when they are notified, at `/panic` and in a gRPC call with the header
+/// `panics`; all other response bodies never end.
 fn bodies(begun: &'static [u8], told: &Arc<Notify>) -> Router {
     let (told, also_told) = (Arc::clone(told), Arc::clone(told));
     let lasts = async move || {
@@ -87,7 +87,7 @@ async fn an_answer_of_http2_is_reset_and_others_on_its_connection_go_on() {
 
 #[tokio::test]
 async fn a_call_of_grpc_ends_with_a_status_that_names_its_request() {
-    // A message that says that the server serves.
+    // The body begins with a health message with the status SERVING.
     let told = Arc::new(Notify::new());
     let grpc = bodies(&[0, 0, 0, 0, 2, 8, 1], &told);
     let fixture = Fixture::with_grpc(grpc, hello()).await;

@@ -1,4 +1,4 @@
-//! What one client takes, and what it cannot take from others.
+//! The shares of clients: what one client may take, and what it cannot take from others.
 
 use futures::future::select_all;
 use tokio::{net::TcpSocket, sync::Semaphore};
@@ -8,12 +8,12 @@ use super::{
     *,
 };
 
-/// A request whose body does not come.
+/// A request with an incomplete body.
 const HALF: &str = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc";
-/// A cancellation, and its path.
+/// A request that cancels an operation.
 const CANCEL: &str = "POST /ImageStore/$/Operations/1/$/Cancel HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// Reads bodies to their end, and tells why one breaks off.
+/// A router that reads bodies to their end, and responds with the error of a body that breaks off.
 fn reads() -> Router {
     Router::new().fallback(async |request: Request| {
         match axum::body::to_bytes(request.into_body(), usize::MAX).await {
@@ -26,14 +26,14 @@ fn reads() -> Router {
     })
 }
 
-/// Connects from one of the addresses of this machine.
+/// Connects from the loopback address 127.0.0.`host`.
 async fn connect_from(fixture: &Fixture, host: u8) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("an address");
     socket.connect(fixture.address).await.expect("connected")
 }
 
-/// Sends requests from an address, each on a connection of its own.
+/// Sends requests from an address, each on a separate connection.
 async fn crowd(fixture: &Fixture, host: u8, count: usize, request: &str) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for _ in 0..count {
@@ -44,7 +44,7 @@ async fn crowd(fixture: &Fixture, host: u8, count: usize, request: &str) -> Vec<
     crowd
 }
 
-/// Asks from an address until the answer is the one that is expected to come soon.
+/// Sends requests from an address until a response begins with the expected text, which it does soon.
 async fn until(fixture: &Fixture, host: u8, request: &str, expected: &str) {
     let ask = async {
         loop {
@@ -65,10 +65,10 @@ const SERVED: &str = "http/1.1 200";
 async fn calls_that_stand_still_give_way_to_others() {
     let bounds = Bounds { calls: 8, ..Bounds::default() };
     let fixture = Fixture::new(reads(), bounds).await;
-    // One address has all calls but the reserve.
+    // One address holds all calls except the reserve.
     let mut greedy = crowd(&fixture, 1, 7, HALF).await;
     until(&fixture, 1, GET, BUSY).await;
-    // Another one has a place at once, and keeps it as long as it likes.
+    // Another address gets a call at once, and keeps it.
     let mut second = crowd(&fixture, 2, 1, HALF).await;
     until(&fixture, 3, GET, SERVED).await;
     let (told, ..) = select_all(greedy.iter_mut().map(|stream| Box::pin(answer(stream)))).await;
@@ -117,7 +117,7 @@ async fn who_cancels_is_let_in_where_others_are_not() {
     let greedy = crowd(&fixture, 1, 1, HALF).await;
     until(&fixture, 1, GET, BUSY).await;
     until(&fixture, 1, CANCEL, SERVED).await;
-    // On a connection for which there is no room, too.
+    // Also on a connection above the limit of connections.
     let crowd = crowd(&fixture, 1, 7, "").await;
     until(&fixture, 1, GET, BUSY).await;
     until(&fixture, 1, CANCEL, SERVED).await;

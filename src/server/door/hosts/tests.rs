@@ -1,4 +1,4 @@
-//! Which requests pass, by their headers alone.
+//! Which requests are accepted, by their headers.
 
 use axum::body::Body;
 use http::Version;
@@ -7,7 +7,7 @@ use super::*;
 
 const OWN: (&str, &str) = ("host", "localhost:19080");
 
-/// What becomes of a request.
+/// The verdict on a request.
 fn checked(
     added: &str,
     (method, uri, version): (&str, &str, Version),
@@ -190,7 +190,7 @@ fn a_proxy_may_put_another_host() {
     };
     let origin = ("origin", "https://store.example");
     let forwarded = ("x-forwarded-host", "store.example");
-    // The proxy tells the name that it was asked for.
+    // The proxy sends the requested name in `X-Forwarded-Host`.
     assert_eq!(put("store.example", &[origin, forwarded]), Ok(()));
     assert_eq!(
         put("store.example", &[origin, ("x-forwarded-host", "store.example, [::1]:1")]),
@@ -200,12 +200,12 @@ fn a_proxy_may_put_another_host() {
     assert_eq!(put("", &[forwarded]), Err(Kind::Forbidden));
     let get = [("host", "127.0.0.1"), ("x-forwarded-host", "evil.example")];
     assert_eq!(over_http1("", "GET", &get), Err(Kind::Forbidden));
-    // It tells nothing, and the browser says that page and proxy are one.
+    // The proxy does not send the name, and the browser says that the page has the origin of the proxy.
     let site = ("sec-fetch-site", "same-origin");
     assert_eq!(put("store.example", &[origin, site]), Ok(()));
     assert_eq!(put("", &[("origin", "http://127.0.0.1:8080"), site]), Ok(()));
     assert_eq!(put("", &[origin, site]), Err(Kind::Forbidden));
-    // A page of another port of the machine, or of one that nobody speaks for.
+    // A page of another port of the same machine, and an accepted origin without `Sec-Fetch-Site`.
     let page = ("origin", "http://127.0.0.1:8080");
     assert_eq!(put("", &[page, ("sec-fetch-site", "same-site")]), Err(Kind::Forbidden));
     assert_eq!(put("store.example", &[origin]), Err(Kind::Forbidden));

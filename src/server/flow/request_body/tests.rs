@@ -1,4 +1,4 @@
-//! Bodies that are slow, and bodies that need room.
+//! Slow bodies, and bodies that are charged to a budget.
 
 use futures::{FutureExt, SinkExt, channel::mpsc, stream};
 use http_body_util::BodyExt;
@@ -53,11 +53,11 @@ async fn whoever_talks_has_the_time_anew_for_each_message() {
         bytes.send(Ok(Bytes::from_static(&[0, 0, 0, 0, 1, 7]))).await.expect("sent");
         body.frame().await.expect("a frame").expect("a message");
     }
-    // A large one is no part of a dialogue.
+    // A large message is refused.
     let (mut large, mut refused) = open(sender(), Buffering::PerTurn(pool()));
     large.send(Ok(Bytes::from_static(&[0, 0, 1, 0, 1, 7]))).await.expect("sent");
     assert_eq!(status::kind(&status_of(&mut refused).await), Kind::MessageTooLarge);
-    // Half a message is none.
+    // Half a message does not start the time limit again.
     bytes.send(Ok(Bytes::from_static(&[0, 0, 0, 0, 9, 7]))).await.expect("sent");
     body.frame().await.expect("a frame").expect("half a message");
     let found = status_of(&mut body).await;
@@ -99,7 +99,7 @@ async fn bodies_that_are_kept_take_from_one_pool_and_give_it_back() {
     assert_eq!(status::kind(&status_of(&mut body(1)).await), Kind::Busy);
     drop(large);
     body(MIB).frame().await.expect("a frame").expect("room again");
-    // A body that is not kept needs none.
+    // A body that is not buffered is not charged.
     let whole = Body::from(vec![7; 2 * BODY_POOL_BYTES]);
     let mut streamed = RequestBody::new(whole, sender(), Buffering::None);
     streamed.frame().await.expect("a frame").expect("a piece");
@@ -129,11 +129,11 @@ async fn a_message_waits_for_room() {
     assert_eq!(frame.into_data().expect("data").len(), 5 + KIB);
     assert!(late.is_end_stream());
     assert_eq!(status::kind(&status_of(&mut begin(MESSAGE_BYTES_MAX)).await), Kind::Busy);
-    // One that is refused by its decoder needs none.
+    // A message that the decoder will refuse is not charged.
     begin(MESSAGE_BYTES_MAX + 1).frame().await.expect("a frame").expect("handed on");
 }
 
-/// Sends the pieces of a body, and tells after each what is taken of the pool.
+/// Sends the pieces of a body, and returns after each how many bytes of the pool are taken.
 struct Pieces {
     pool: Budget,
     bytes: mpsc::Sender<std::io::Result<Bytes>>,
@@ -157,7 +157,7 @@ impl Pieces {
 #[tokio::test]
 async fn a_compressed_message_has_the_room_of_the_largest_until_it_is_used() {
     let mut pieces = Pieces::new();
-    // One that is there at once, one in two pieces, one that is none.
+    // A message in one piece, a message in several pieces, an uncompressed one, an empty one.
     assert_eq!(pieces.send(&[1, 0, 0, 0, 1, 7]).await, MESSAGE_BYTES_MAX);
     assert_eq!(pieces.send(&[1, 0, 0]).await, 0);
     assert_eq!(pieces.send(&[0, 2, 7]).await, MESSAGE_BYTES_MAX);
@@ -173,10 +173,10 @@ async fn the_room_of_a_message_is_given_back_when_it_is_used() {
     assert_eq!(pieces.send(&[0]).await, 0);
     assert_eq!(pieces.send(&u32::try_from(size).expect("a size").to_be_bytes()).await, size);
     assert_eq!(pieces.send(&vec![7; size / 2]).await, size);
-    // It is used now, and over when the next one is asked for.
+    // The handler processes it now; its permit is released when the next message is requested.
     assert_eq!(pieces.send(&vec![7; size / 2]).await, size);
     assert_eq!(pieces.send(&[0, 0, 0]).await, 0);
-    // The next one begins in the frame in which the one before ends.
+    // The next message begins in the frame in which this one ends.
     assert_eq!(pieces.send(&[0, 1, 7, 0]).await, 1);
     let Pieces { bytes, mut body, .. } = pieces;
     drop(bytes);
