@@ -4,7 +4,8 @@
 //! hyper prefers `Transfer-Encoding` and removes `Content-Length` from a request with both, so that no handler sees
 //! it. A proxy that prefers `Content-Length` finds other requests in the same bytes. So this module parses the heads
 //! of the requests in the bytes of the connection, as far as needed. A request whose head has both fields is
-//! refused, and the connection serves no further request.
+//! refused, and the connection serves no further request. So is one with a length of more bytes than are kept here,
+//! and one after a chunk whose size has more: hyper reads both to their ends.
 
 use std::{
     mem,
@@ -26,9 +27,9 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 /// The length of the line end after the data of a chunk.
 const CHUNK_END_BYTES: u64 = 2;
 
-/// Marks a request whose head has both fields, in its extensions.
+/// Marks a request whose end hyper and others may find at different places, in its extensions.
 #[derive(Clone, Copy, Debug)]
-struct Both;
+struct Ambiguous;
 
 /// A parser of the bytes that a client sends on a connection.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ pub(super) struct Framing {
     line: Vec<u8>,
     is_chunked: bool,
     length: Option<Vec<u8>>,
+    /// Whether the length has more bytes than are kept.
+    is_cut: bool,
     heads: u64,
     found: Found,
 }
@@ -59,7 +62,7 @@ enum At {
 }
 
 impl Framing {
-    /// The number of the request with both fields. Shared: it is set when the head of that request is received.
+    /// The first request that is refused. Shared: it is set when the head of that request is received.
     pub(super) fn found(&self) -> Found {
         self.found.clone()
     }
@@ -110,6 +113,10 @@ impl Framing {
             (At::Start, _) => self.at = At::Headers,
             (At::Headers, b"") => self.end_head(),
             (At::Headers, line) => self.header(line),
+            (At::ChunkSize, line) if line.len() > LINE_BYTES && digits(line) == line.len() => {
+                // hyper reads the size to its end, so the next head is elsewhere.
+                self.refuse(self.heads + 1);
+            }
             (At::ChunkSize, line) => {
                 self.at = match chunk_size(line) {
                     Some(0) => At::Trailers,
@@ -129,6 +136,7 @@ impl Framing {
         if name.eq_ignore_ascii_case(header::TRANSFER_ENCODING.as_str().as_bytes()) {
             self.is_chunked = true;
         } else if name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str().as_bytes()) {
+            self.is_cut |= line.len() > LINE_BYTES;
             self.length = Some(value.get(1..).unwrap_or_default().to_vec());
         }
     }
@@ -137,6 +145,9 @@ impl Framing {
     /// connection.
     fn end_head(&mut self) {
         self.heads += 1;
+        if mem::take(&mut self.is_cut) {
+            return self.refuse(self.heads);
+        }
         self.at = match (mem::take(&mut self.is_chunked), self.length.take()) {
             (false, None) => At::Start,
             (true, None) => At::ChunkSize,
@@ -145,18 +156,24 @@ impl Framing {
                 Some(length) => At::Body(length),
                 None => At::Over,
             },
-            (true, Some(_)) => {
-                self.found.0.both.store(self.heads, Ordering::Release);
-                At::Over
-            }
+            (true, Some(_)) => return self.refuse(self.heads),
         };
+    }
+
+    /// Has a request and all after it refused, and parses no further.
+    fn refuse(&mut self, number: u64) {
+        self.found.0.refused.store(number, Ordering::Release);
+        self.at = At::Over;
     }
 }
 
 /// Parses the size line of a chunk; extensions after the size are ignored.
 fn chunk_size(line: &[u8]) -> Option<u64> {
-    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    number(line.get(..digits)?, 16).filter(|size| size.checked_add(CHUNK_END_BYTES).is_some())
+    number(line.get(..digits(line))?, 16).filter(|size| size.checked_add(CHUNK_END_BYTES).is_some())
+}
+
+fn digits(line: &[u8]) -> usize {
+    line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count()
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u64> {
@@ -165,24 +182,25 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
     u64::from_str_radix(digits, radix).ok()
 }
 
-/// The number of the request with both fields, on one connection. Clones share it.
+/// The number of the first request that is refused, on one connection. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found(Arc<Numbers>);
 
 #[derive(Debug, Default)]
 struct Numbers {
-    /// The number of the request with both fields, from 1; 0 while there is none.
-    both: AtomicU64,
+    /// The number of that request, from 1; 0 while there is none.
+    refused: AtomicU64,
     /// The number of the last request that hyper has handed to the service.
     last: AtomicU64,
 }
 
 impl Found {
-    /// Counts the next request of the connection, and marks it if it is the one with both fields.
+    /// Counts the next request of the connection, and marks it if it is refused.
     pub(super) fn mark<B>(&self, request: &mut http::Request<B>) {
         let number = self.0.last.fetch_add(1, Ordering::AcqRel) + 1;
-        if self.0.both.load(Ordering::Acquire) == number {
-            request.extensions_mut().insert(Both);
+        let refused = self.0.refused.load(Ordering::Acquire);
+        if refused > 0 && number >= refused {
+            request.extensions_mut().insert(Ambiguous);
         }
     }
 }
@@ -194,8 +212,11 @@ impl Found {
 /// transfer coding. The caller must close the connection.
 pub(super) fn check(request: &Request) -> Result<()> {
     let invalid = |message: &str| Err(Error::new(Kind::InvalidArgument, message));
-    if request.extensions().get::<Both>().is_some() {
-        return invalid("the request has Transfer-Encoding and Content-Length; send one of them");
+    if request.extensions().get::<Ambiguous>().is_some() {
+        return invalid(
+            "the request has Transfer-Encoding and Content-Length, or a length or chunk size of more than 256 bytes; \
+             send one of them, without leading zeros",
+        );
     }
     let codings = codings(request.headers());
     match codings.iter().find(|coding| !coding.eq_ignore_ascii_case("chunked")) {
@@ -230,14 +251,14 @@ mod tests {
             framing.follow(first);
             framing.follow(rest);
             assert_eq!(
-                framing.found.0.both.load(Ordering::Acquire),
+                framing.found.0.refused.load(Ordering::Acquire),
                 expected,
                 "{bytes:?} at {cut}"
             );
         }
         let mut framing = Framing::default();
         bytes.as_bytes().iter().for_each(|&byte| framing.follow(&[byte]));
-        assert_eq!(framing.found.0.both.load(Ordering::Acquire), expected, "{bytes:?} by bytes");
+        assert_eq!(framing.found.0.refused.load(Ordering::Acquire), expected, "{bytes:?} by bytes");
     }
 
     const BOTH: &str = "PUT /a HTTP/1.1\r\nHost: h\r\ncontent-LENGTH: 3\r\n\
@@ -281,6 +302,30 @@ mod tests {
             check_found(&format!("{head}{size}\r\n{BOTH}"), 0);
         }
         check_found(&format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{BOTH}"), 0);
+    }
+
+    #[test]
+    fn a_length_that_is_not_kept_whole_is_refused() {
+        let zeros = "0".repeat(300);
+        // The library takes five bytes for the body, with which the first head below is over.
+        let body = format!("X\r\n\r\n{BOTH}");
+        let sized = |length| format!("PUT / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}");
+        check_found(&sized("0005".to_owned()), 2);
+        check_found(&sized(format!("{zeros}5")), 1);
+        let head = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunked = |size| format!("{head}{size}\r\nX\r\n\r\n\r\n0\r\n\r\n{BOTH}");
+        check_found(&chunked("0005".to_owned()), 2);
+        check_found(&chunked(format!("5;{zeros}")), 2);
+        check_found(&chunked(format!("{zeros}5")), 2);
+        // That request and those after it.
+        let found = Found::default();
+        found.0.refused.store(2, Ordering::Release);
+        let marked = || {
+            let mut request = Request::default();
+            found.mark(&mut request);
+            check(&request).is_err()
+        };
+        assert_eq!([marked(), marked(), marked()], [false, true, true]);
     }
 
     #[test]

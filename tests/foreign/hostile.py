@@ -104,6 +104,9 @@ class Connection:
         if not data:
             raise ConnectionResetError
         for event in self._state.receive_data(data):
+            if isinstance(event, h2.events.DataReceived):
+                size = event.flow_controlled_length
+                self._state.acknowledge_received_data(size, event.stream_id)
             # An answer is no reason to stop: only a reset is.
             if isinstance(event, h2.events.StreamReset):
                 self._bodies.pop(event.stream_id, None)

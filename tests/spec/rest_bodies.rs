@@ -114,6 +114,27 @@ async fn a_body_with_two_ends_or_another_coding_is_refused_and_ends_its_connecti
 }
 
 #[tokio::test]
+async fn nothing_is_served_after_a_length_with_many_zeros() {
+    let server = Server::start().await;
+    let zeros = "0".repeat(300);
+    let head =
+        |path| format!("PUT /ImageStore/{path}?api-version=6.0 HTTP/1.1\r\nHost: localhost\r\n");
+    // Whoever reads the length otherwise finds the next head elsewhere.
+    let hidden = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let sized = format!("{}Content-Length: {zeros}5\r\n\r\nX\r\n\r\n", head("a"));
+    let answers = pipelined(&server, format!("{sized}{}{hidden}", head("b")).as_bytes(), 1).await;
+    answers[0].assert_fault(Kind::InvalidArgument);
+    let chunked = format!(
+        "{}Transfer-Encoding: chunked\r\n\r\n{zeros}5\r\nX\r\n\r\n\r\n0\r\n\r\n",
+        head("a")
+    );
+    let answers = pipelined(&server, format!("{chunked}{}{hidden}", head("b")).as_bytes(), 2).await;
+    answers[0].assert_empty_ok();
+    answers[1].assert_fault(Kind::InvalidArgument);
+    assert_eq!(tree(&server.rest()).await, "a=X\r\n\r\n");
+}
+
+#[tokio::test]
 async fn a_copy_body_may_begin_with_a_byte_order_mark() {
     let server = Server::start().await;
     fill(&server.rest(), "a=1").await;
