@@ -43,7 +43,8 @@ impl Notes {
         Self { err: Arc::new(Mutex::new(err)), bars }
     }
 
-    /// Writes a line, above the bars if there are any. A write error is ignored, because there is no other stream to report it on.
+    /// Writes a line, above the bars if there are any. A write error is ignored, because no other stream is left to
+    /// report it on.
     pub(super) fn say(&self, line: impl fmt::Display) {
         let line = escape::line(&line.to_string());
         let mut err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
