@@ -156,7 +156,7 @@ export function put(path, blob, { progress, signal, replace }) {
       if (request.status >= 200 && request.status < 300) end(resolve, replaced);
       else end(reject, failure(request.status, request.responseText));
     };
-    request.onerror = () => end(reject, new ApiError(0, '', 'The connection broke off.'));
+    request.onerror = () => end(reject, new ApiError(0, '', 'The connection was lost.'));
     request.onabort = () => end(reject, new DOMException('cancelled', 'AbortError'));
     request.open('PUT', address(path, '', replace ? '&if-exists=Overwrite' : ''));
     request.setRequestHeader('Content-Type', 'application/octet-stream');

@@ -91,9 +91,9 @@ function names(value, isLiteral) {
 
 /** Why a name cannot be that of a file; null if it can. The command line has the same rules. */
 function unfit(name, isLiteral) {
-  if (/[/\\]/.test(name)) return 'has a separator. Give the last name alone: it counts at every depth.';
+  if (/[/\\]/.test(name)) return 'has a separator. Give only the last name: it applies at every depth.';
   if (!isLiteral && /[*?]/.test(name)) {
-    return 'is compared as a whole name, not as a pattern. Say below if it is meant so, or give each name.';
+    return 'is compared as a whole name, not as a pattern. Tick the box below if that is meant, or list each name.';
   }
   if (/["<>|\u0000-\u001f\u007f-\u009f]/.test(name) || ['.', '..', '$'].includes(name)) {
     return 'is the name of no file.';
@@ -132,7 +132,7 @@ export function askUpload(folder, find, words) {
   }));
   const button = form.querySelector('[type=submit]');
   button.disabled = true;
-  const told = (files) => setText(byId('upload-text'), `Looking: ${files} files so far`);
+  const told = (files) => setText(byId('upload-text'), `Searching: ${files} files so far`);
   told(0);
   find(told, stop.signal).then((result) => {
     found = result;
@@ -141,7 +141,7 @@ export function askUpload(folder, find, words) {
     setText(byId('upload-text'), words(result));
     if (!button.disabled) button.focus();
   }, (error) => {
-    if (!stop.signal.aborted) setText(byId('upload-text'), `It cannot be read: ${error.message}`);
+    if (!stop.signal.aborted) setText(byId('upload-text'), `Cannot read the files: ${error.message}`);
   });
   return answer.finally(() => stop.abort());
 }

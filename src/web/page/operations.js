@@ -334,14 +334,14 @@ function facts(operation) {
     + `${text.bytes(Number(operation.BytesTotal))}, `
     + `${text.bytes(Number(operation.BytesSkipped))} left out`;
   const rows = [['Started', text.date(operation.StartedAt)]];
-  if (operation.FinishedAt) rows.push(['Took', text.span(seconds(operation))]);
-  if (operation.CurrentPath) rows.push(['At', operation.CurrentPath]);
+  if (operation.FinishedAt) rows.push(['Duration', text.span(seconds(operation))]);
+  if (operation.CurrentPath) rows.push(['Current path', operation.CurrentPath]);
   rows.push(['Files', files], ['Size', size]);
   if (operation.FilesReplaced !== '0') {
     rows.push(['Replaced', text.things(Number(operation.FilesReplaced), 'file')]);
   }
   if (operation.SkipFilesUnmatched.length > 0) {
-    rows.push(['Left nothing out', operation.SkipFilesUnmatched.map((name) => `“${name}”`).join(', ')]);
+    rows.push(['No file named', operation.SkipFilesUnmatched.map((name) => `“${name}”`).join(', ')]);
   }
   if (operation.Error) rows.push(['Code', operation.Error.Code]);
   rows.push(['Id', operation.Id]);
