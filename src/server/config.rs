@@ -65,7 +65,7 @@ pub struct Serve {
     )]
     allowed_host: Vec<String>,
 
-    /// Allow a --listen address that other machines reach; whoever reaches it can read and write
+    /// Allow a --listen address that other machines reach; everyone who reaches it can read and write
     #[arg(long, env = "IMAGESTORE_ALLOW_ANONYMOUS", value_parser = FalseyValueParser::new())]
     allow_anonymous: bool,
 

@@ -248,7 +248,8 @@ impl Answer {
             exact["Error"]["RequestId"] = id.into();
         }
         assert_eq!(body, exact, "nothing else is in it");
-        // The original service has one code for all invalid requests, also for truncated ones (`DataLoss`).
+        // Upstream (the API that REST reproduces) has one code for all invalid requests, also for truncated ones
+        // (`DataLoss`).
         let told = |kind: &Kind| {
             (codes::status(*kind).as_u16(), codes::code(*kind)) == (self.status, code)
         };
@@ -276,7 +277,7 @@ impl Answer {
         assert_eq!(self.header("cache-control"), Some("no-store"));
     }
 
-    /// Checks for a 200 without a body, with the headers of the original service.
+    /// Checks for a 200 without a body, with the headers of upstream.
     #[track_caller]
     pub(crate) fn assert_empty_ok(&self) {
         assert_eq!((self.status, self.reason.as_str(), self.text().as_str()), (200, "OK", ""));

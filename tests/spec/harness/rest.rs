@@ -1,4 +1,4 @@
-//! The driver over REST: the calls of the original API, and extensions for what that API lacks.
+//! The driver over REST: the calls of upstream, and the extensions for what upstream lacks.
 
 use serde_json::{Value, json};
 
