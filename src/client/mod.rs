@@ -142,8 +142,8 @@ impl Client {
         .await
     }
 
-    /// Finds all files below a folder, at every depth, in no particular order. `folder` is the path of an
-    /// [`v1::Entry`], so that the paths of the results begin with it.
+    /// Finds all files below a folder, at every depth, in no particular order. `folder` must be the path of a
+    /// [`v1::Entry`], because every path in a response must begin with it.
     ///
     /// Each page of a folder is a separate snapshot: the results may mix the states before and after a concurrent
     /// change.

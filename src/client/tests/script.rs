@@ -149,7 +149,7 @@ impl ImageStore for Script {
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
-        // One entry a page, so that every listing takes many.
+        // One entry per page, so that every listing needs several pages.
         let ListRequest { path, page_token, .. } = request.into_inner();
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let paths: Vec<String> = lock(&self.files).keys().cloned().collect();
