@@ -70,7 +70,7 @@ pub struct Copy {
     /// Allow * and ? in the names of --skip, as plain characters; a name is never a pattern
     #[arg(long)]
     pub literal: bool,
-    /// Replace also a folder by a file, or a file by a folder
+    /// Allow a file to replace a folder, and a folder to replace a file
     #[arg(long, conflicts_with = "keep")]
     pub replace: bool,
     /// No effect: a folder is always copied with everything in it
@@ -119,7 +119,7 @@ pub struct Upload {
     /// Write a mark file _.dir into every folder after all files are stored, that of the top folder last
     #[arg(long)]
     pub mark: bool,
-    /// Replace also a folder by a file, or a file by a folder
+    /// Allow a file to replace a folder, and a folder to replace a file
     #[arg(long)]
     pub replace: bool,
     #[command(flatten)]
