@@ -1,4 +1,4 @@
-//! The binary: parse, then serve or a client command.
+//! The binary: parses the command line, then runs the server or a client command.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use imagestore::{
 };
 use tikv_jemallocator::Jemalloc;
 
-/// One that gives back to the system what a crowd has held; glibc's keeps it in the arenas of many threads.
+/// jemalloc, because it returns memory to the system after a load peak; glibc keeps the memory in per-thread arenas.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Where the stream is closed there is nobody to tell.
+            // A failed write means that the stream is closed: there is no way to report it.
             error.print().ok();
             return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Parses the command line, and checks what clap cannot.
+/// Parses the command line, and checks the rules that clap cannot express.
 fn parse() -> Result<Arguments, clap::Error> {
     let mut command = Arguments::command();
     let line = command.try_get_matches_from_mut(std::env::args_os()).map_err(without_variables)?;
@@ -63,8 +63,8 @@ fn parse() -> Result<Arguments, clap::Error> {
     Arguments::from_arg_matches(&line)
 }
 
-/// The error of a command line, with a usage that does not ask for what variables say: clap shows each of
-/// their flags as if it had to be typed.
+/// The error of a command line, with a usage line that does not name flags set by environment variables: clap shows
+/// each of those flags as if it were required.
 fn without_variables(error: clap::Error) -> clap::Error {
     fn deaf(command: clap::Command) -> clap::Command {
         command.mut_args(|arg| arg.env(None::<&str>)).mut_subcommands(deaf)
@@ -74,12 +74,13 @@ fn without_variables(error: clap::Error) -> clap::Error {
     }
     match deaf(Arguments::command()).try_get_matches_from(std::env::args_os()) {
         Err(again) if again.kind() == error.kind() => again,
-        // A variable is what is wrong.
+        // The value of an environment variable is the error.
         Ok(_) | Err(_) => error,
     }
 }
 
-/// Runs a client command against its server, or against a private one over the store of a stopped one.
+/// Runs a client command against its server, or with `--data` against a private server over the store of a stopped
+/// one.
 fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
     let config = command.stopped().map(|(data, stopped)| {
         Config::private(data, stopped.database.as_deref(), stopped.blobs.as_deref())

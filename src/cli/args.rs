@@ -1,8 +1,8 @@
 //! The arguments of the client commands.
 //!
-//! What is said of all commands has an environment variable: the server, its time, how many files move
-//! at once, and the form of the output. What changes the meaning of one command has none, so that a
-//! variable that somebody forgot does not change what is typed.
+//! A setting that has the same meaning for every command has an environment variable: the server, the timeout, the
+//! number of parallel transfers, the output format, and the URLs of a stopped store. An option that changes what one
+//! command does has none, so that a forgotten variable cannot change the meaning of a typed command.
 
 use std::{
     fmt,
@@ -33,12 +33,12 @@ pub enum Command {
     /// List a folder
     #[command(visible_alias = "ls")]
     List(List),
-    /// Describe a file or a folder
+    /// Show the properties of a file or a folder
     Stat(Stat),
-    /// Delete a file or a folder with all it holds
+    /// Delete a file, or a folder with everything in it
     #[command(visible_alias = "rm")]
     Delete(Delete),
-    /// Follow one operation until it ends, or all
+    /// Follow one operation until it ends, or all operations
     Watch(Watch),
     /// List operations, the newest first
     Operations(Operations),
@@ -46,9 +46,9 @@ pub enum Command {
     Cancel(Cancel),
     /// Show the space that the store uses
     Info,
-    /// Look for damage; the exit code is 0 where nothing is found
+    /// Check the store for damage; the exit code is 0 if none is found
     Check(Check),
-    /// Take a backup of the whole store, while it serves
+    /// Back up the whole store while it serves requests
     Backup(Backup),
     /// Restore a backup into an empty store
     Restore(Restore),
@@ -57,48 +57,48 @@ pub enum Command {
 /// Arguments of `copy`.
 #[derive(Args, Clone, Debug)]
 pub struct Copy {
-    /// Path to copy; several go into a folder
+    /// File or folder in the store; several are copied into the folder DST
     #[arg(value_name = "SRC", required = true)]
     pub sources: Vec<String>,
-    /// Path to copy to; a file or folder there is replaced as a whole by one of its kind. Into what ends
-    /// in /, a copy goes under its own name
+    /// Path of the copy; a file replaces a file there, and a folder replaces a folder as a whole. If DST ends
+    /// in /, the copy goes into that folder under its own name
     #[arg(value_name = "DST")]
     pub destination: String,
-    /// Name of files to leave out, at every depth, in any case; may be repeated
+    /// Name of files to leave out, at every depth, ignoring case; may be repeated
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
-    /// Take * and ? in the names of --skip for themselves
+    /// Allow * and ? in the names of --skip, as plain characters; a name is never a pattern
     #[arg(long)]
     pub literal: bool,
-    /// Replace also a folder by a file, or a file by a folder
+    /// Allow a file to replace a folder, and a folder to replace a file
     #[arg(long, conflicts_with = "keep")]
     pub replace: bool,
-    /// Changes nothing: a folder is always copied with all it holds
+    /// No effect: a folder is always copied with everything in it
     #[arg(short, long, short_alias = 'R')]
     pub recursive: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub switches: CopySwitches,
-    /// UUID that makes the copy safe to repeat
+    /// UUID of the operation; a command repeated with the same UUID does not copy twice
     #[arg(long, value_name = "UUID")]
     pub operation_id: Option<String>,
 }
 
-/// What can be switched on for a copy.
+/// The flags of `copy` that change one field of the request each.
 #[derive(Args, Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct CopySwitches {
-    /// Refuse a source folder without its mark file _.dir
+    /// Refuse a source folder without the mark file _.dir, which says that the folder is complete
     #[arg(long)]
     pub check_mark: bool,
-    /// If the destination exists, keep it and copy nothing; with --check-mark, a folder there
+    /// If the destination exists, keep it and copy nothing; with --check-mark, a destination folder
     /// without its mark file is replaced
     #[arg(long)]
     pub keep: bool,
-    /// Read and check every byte before the copy is visible
+    /// Read and check every byte before the copy becomes visible
     #[arg(long)]
     pub verify: bool,
-    /// Run the copy in the background: return when it has begun
+    /// Return when the copy has begun; it continues on the server
     #[arg(long)]
     pub detach: bool,
 }
@@ -106,20 +106,20 @@ pub struct CopySwitches {
 /// Arguments of `upload`.
 #[derive(Args, Clone, Debug)]
 pub struct Upload {
-    /// File or folder on this machine; several go into a folder. A folder may hold no symbolic links.
-    /// - is the standard input
+    /// File or folder on this machine, or - for the standard input; several are uploaded into the folder
+    /// PATH. A folder that contains a symbolic link is refused
     #[arg(value_name = "LOCAL", required = true)]
     pub locals: Vec<PathBuf>,
-    /// Path of that file or folder in the store; "" is the root. Into what ends in /, it goes under its
-    /// own name, and so does a file into the root
+    /// Path of the file or folder in the store; "" is the root. If PATH ends in /, the upload goes into that
+    /// folder under its own name, as a file always does in the root
     pub path: String,
-    /// Changes nothing: a folder is always uploaded with all it holds
+    /// No effect: a folder is always uploaded with everything in it
     #[arg(short, long, short_alias = 'R')]
     pub recursive: bool,
-    /// Write the mark file _.dir of every folder, after all files, the root's last
+    /// Write a mark file _.dir into every folder after all files are stored, that of the top folder last
     #[arg(long)]
     pub mark: bool,
-    /// Replace also a folder by a file, or a file by a folder
+    /// Allow a file to replace a folder, and a folder to replace a file
     #[arg(long)]
     pub replace: bool,
     #[command(flatten)]
@@ -130,16 +130,16 @@ pub struct Upload {
 /// Arguments of `download`.
 #[derive(Args, Clone, Debug)]
 pub struct Download {
-    /// File or folder in the store ("" or / is the root), then its target on this machine. If the
-    /// target ends in / or is left out (the current folder), the download goes into it under its own
-    /// name, and so does a file if the target is an existing folder; - is the standard output. With
-    /// several paths, the last one is the local folder for all of them
+    /// File or folder in the store ("" or / is the root), then the target on this machine, or - for the
+    /// standard output. Without a target, the download goes into the current folder under its own name.
+    /// If the target ends in /, it goes into that folder under its own name, as a file also does if the
+    /// target is an existing folder. With more than two paths, the last is the local folder for all others
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Changes nothing: a folder is always downloaded with all it holds
+    /// No effect: a folder is always downloaded with everything in it
     #[arg(short, long, short_alias = 'R')]
     pub recursive: bool,
-    /// Overwrite files that exist and differ
+    /// Overwrite local files that exist and differ
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -147,10 +147,10 @@ pub struct Download {
     pub jobs: Jobs,
 }
 
-/// How many files move at once.
+/// The number of files that are transferred in parallel.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Jobs {
-    /// Files of a folder that move at once
+    /// Number of files of a folder that are transferred in parallel
     #[arg(
         long,
         value_name = "N",
@@ -164,13 +164,13 @@ pub struct Jobs {
 /// Arguments of `list`.
 #[derive(Args, Clone, Debug)]
 pub struct List {
-    /// Folder, or file; the root if it is left out
+    /// Folder or file to list; the root if left out
     #[arg(default_value = "")]
     pub path: String,
-    /// Show sizes, numbers of files, and times
+    /// Show the size, the number of files and the time of each entry
     #[arg(short, long)]
     pub long: bool,
-    /// Changes nothing: names that begin with a dot are always shown
+    /// No effect: names that begin with a dot are always shown
     #[arg(short, long)]
     pub all: bool,
 }
@@ -185,13 +185,13 @@ pub struct Stat {
 /// Arguments of `delete`.
 #[derive(Args, Clone, Debug)]
 pub struct Delete {
-    /// File or folder; may be repeated
+    /// File or folder to delete; may be repeated
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<String>,
-    /// Succeed where there is nothing
+    /// Succeed if the path does not exist
     #[arg(short, long)]
     pub force: bool,
-    /// Changes nothing: a folder is always deleted with all it holds
+    /// No effect: a folder is always deleted with everything in it
     #[arg(short, long, short_alias = 'R')]
     pub recursive: bool,
 }
@@ -199,14 +199,14 @@ pub struct Delete {
 /// Arguments of `watch`.
 #[derive(Args, Clone, Debug)]
 pub struct Watch {
-    /// Operation to follow; all of them if it is left out
+    /// Id of the operation to follow; all operations if left out
     pub id: Option<String>,
 }
 
 /// Arguments of `operations`.
 #[derive(Args, Clone, Debug)]
 pub struct Operations {
-    /// Only those in this state
+    /// List only operations in this state
     #[arg(long, value_enum)]
     pub state: Option<State>,
 }
@@ -214,17 +214,17 @@ pub struct Operations {
 /// Arguments of `cancel`.
 #[derive(Args, Clone, Debug)]
 pub struct Cancel {
-    /// Operation to cancel
+    /// Id of the operation to cancel
     pub id: String,
 }
 
 /// Arguments of `check`.
 #[derive(Args, Clone, Debug)]
 pub struct Check {
-    /// Read every part and compare its digest
+    /// Read the bytes of every part and compare their digest, not only their size
     #[arg(long)]
     pub deep: bool,
-    /// Repair what can be repaired without losing anything that has a path
+    /// Repair the damage that can be repaired without losing a file or a folder
     #[arg(long)]
     pub repair: bool,
     #[command(flatten)]
@@ -235,11 +235,11 @@ pub struct Check {
 /// Arguments of `backup`.
 #[derive(Args, Clone, Debug)]
 pub struct Backup {
-    /// A folder (one that exists, or a path that ends with /), which many backups share: only new parts
-    /// are fetched. Any other path: a file that holds this one backup
+    /// Folder of backups (one that exists, or a path that ends in /), whose backups share their parts, so that
+    /// only new parts are fetched. Any other path: a file that contains this one backup
     #[arg(value_name = "DIR/|FILE", value_parser = PathBufValueParser::new().try_map(no_stream))]
     pub place: PathBuf,
-    /// Overwrite a file that exists
+    /// Overwrite the backup file if it exists
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -250,10 +250,10 @@ pub struct Backup {
 /// Arguments of `restore`.
 #[derive(Args, Clone, Debug)]
 pub struct Restore {
-    /// The folder or the file of a backup
+    /// Folder of backups, or backup file
     #[arg(value_name = "DIR|FILE")]
     pub place: PathBuf,
-    /// Which snapshot of a folder; the newest one if it is left out
+    /// Name of the snapshot in a folder of backups; the newest one if left out
     #[arg(long, value_name = "NAME")]
     pub snapshot: Option<String>,
     #[command(flatten)]
@@ -261,21 +261,21 @@ pub struct Restore {
     pub stopped: Stopped,
 }
 
-/// Where a server that is stopped keeps its store.
+/// The location of the store of a stopped server.
 #[derive(Args, Clone)]
 pub struct Stopped {
-    /// Work on the data folder of a server that is stopped, instead of asking a server
+    /// Open the data folder of a stopped server, instead of connecting to a server
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Its database, where it was started with one
+    /// Database of the stopped server, if it was started with --database
     #[arg(long, value_name = "URL", env = "IMAGESTORE_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
-    /// Its blob store, where it was started with one
+    /// Blob store of the stopped server, if it was started with --blobs
     #[arg(long, value_name = "URL", env = "IMAGESTORE_BLOBS")]
     pub blobs: Option<String>,
 }
 
-/// Refuses the name that other programs take for the standard output, where a file would be made.
+/// Refuses `-`, which means the standard output to other programs; here it would name a file.
 fn no_stream(path: PathBuf) -> Result<PathBuf, &'static str> {
     if path.as_os_str() == "-" {
         return Err(
@@ -285,7 +285,7 @@ fn no_stream(path: PathBuf) -> Result<PathBuf, &'static str> {
     Ok(path)
 }
 
-/// Says what is wrong with a command line that clap takes.
+/// Returns the first error in a command line that clap has accepted: the rules that clap cannot express.
 pub fn wrong(line: &ArgMatches) -> Option<(ErrorKind, String)> {
     if let Some(flag) = needs_data(line) {
         let why = format!("--{flag} is for a server that is stopped, and needs --data DIR");
@@ -302,8 +302,8 @@ pub fn wrong(line: &ArgMatches) -> Option<(ErrorKind, String)> {
     Some((ErrorKind::InvalidValue, why))
 }
 
-/// Finds `--database` or `--blobs` without `--data`. In the environment they may be: there they are
-/// the settings of a server, and a command that asks a server does not look at them.
+/// Finds a typed `--database` or `--blobs` without `--data`. The environment variables are allowed without
+/// `--data`, because a server has the same ones; a command that connects to a server ignores them.
 fn needs_data(line: &ArgMatches) -> Option<&'static str> {
     let (_, line) = line.subcommand()?;
     let given = |id| line.try_contains_id(id).unwrap_or(false);
@@ -319,7 +319,8 @@ impl fmt::Debug for Stopped {
 }
 
 impl Command {
-    /// The store of a stopped server that the command works on, and its data folder.
+    /// The data folder and the other arguments of the stopped server on whose store the command works; `None`
+    /// without `--data`.
     pub fn stopped(&self) -> Option<(&Path, &Stopped)> {
         let stopped = if let Self::Check(check) = self {
             &check.stopped
@@ -333,7 +334,7 @@ impl Command {
         stopped.data.as_deref().map(|data| (data, stopped))
     }
 
-    /// Whether that store is made where it is missing.
+    /// Whether the command creates the store of a stopped server if it is missing.
     pub fn makes_store(&self) -> bool {
         matches!(self, Self::Restore(_))
     }

@@ -1,7 +1,7 @@
 //! The commands `backup` and `restore`.
 //!
-//! Ctrl-C stops them: a backup that is not finished has no name, a restore that is not finished leaves
-//! the store empty.
+//! Ctrl-C stops either command: an unfinished backup has no file or snapshot under its name, an unfinished restore
+//! leaves the store empty.
 
 use std::sync::Arc;
 
@@ -60,7 +60,8 @@ pub(super) async fn restore(
     Ok(output.print_and_flush(&json::restored(&restored), line)?)
 }
 
-/// Runs work to its end, while it shows how far it is.
+/// Runs a backup or restore to its end and shows the progress meanwhile. `stopped` is the message of the failure
+/// after a signal.
 async fn run_with_progress<T>(
     mut work: impl Future<Output = Result<T>> + Unpin,
     (label, stopped): (&str, &str),
@@ -74,7 +75,7 @@ async fn run_with_progress<T>(
         tokio::select! {
             result = &mut work => break result.map_err(Failure::from),
             _ = look.tick() => {
-                // Nothing is known before the backup has told its size.
+                // The totals are 0 until the header of the backup has been read.
                 if tally.progress().files_total > 0 {
                     meter.show(tally.progress(), Instant::now(), output);
                 }
@@ -96,7 +97,7 @@ mod tests {
         let (mut output, _, err) = output(Style::Lines);
         let tally = Tally::default();
         let work = Box::pin(async {
-            // Nothing is counted at first. The clock jumps.
+            // At first there are no totals. The clock of the test is paused, so each sleep ends at once.
             tokio::time::sleep(limits::PROGRESS_EVERY).await;
             tally.expect(2, 8);
             tokio::time::sleep(2 * limits::PROGRESS_LINE_EVERY).await;

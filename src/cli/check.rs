@@ -15,7 +15,7 @@ use crate::{
     wire::v1::{CheckRequest, CheckResponse, Finding},
 };
 
-/// Checks the store and tells what is found, as it is found.
+/// Checks the store and prints each finding as soon as it arrives.
 pub(super) async fn check(
     client: &Client,
     args: &Check,
@@ -51,13 +51,13 @@ fn line(finding: &Finding) -> String {
     format!("{kind}: {}{repaired}", finding.message)
 }
 
-/// How far a check is.
+/// The progress of a check as text.
 fn looked_at(report: &CheckResponse) -> String {
     let (rows, objects) = (count(report.rows_checked), count(report.objects_checked));
     format!("{rows} rows, {objects} objects, {} read", bytes(report.bytes_read))
 }
 
-/// The end of a check as a line.
+/// The result of a check as a line.
 fn summary(report: &CheckResponse) -> String {
     let verdict = if report.findings_total == 0 { "clean" } else { "damaged" };
     format!("{verdict}: {}", looked_at(report))

@@ -1,7 +1,8 @@
 //! The command `copy`.
 //!
-//! Ctrl-C cancels the copy by its id and waits for the outcome, because the copy may have succeeded a
-//! moment before. Where the server does not answer, leaving drops the stream, which cancels as well.
+//! Ctrl-C cancels the copy by its id and waits for the outcome, because the copy may have succeeded a moment before.
+//! If the server does not answer, the command ends and closes the stream of the copy, which cancels a copy that is
+//! not detached.
 
 use std::fmt::Write as _;
 
@@ -46,7 +47,7 @@ pub(super) async fn copy(client: &Client, args: Copy, output: &mut Output) -> Re
     failures.end()
 }
 
-/// Says what to do where the destination is there and not replaced.
+/// Adds to an `AlreadyExists` failure what the user can do.
 async fn advise(client: &Client, destination: &str, failure: Failure) -> Failure {
     let Failure::Client(error) = &failure else { return failure };
     if error.kind() != Some(Kind::AlreadyExists) {
@@ -62,7 +63,7 @@ async fn advise(client: &Client, destination: &str, failure: Failure) -> Failure
     })
 }
 
-/// Copies, and follows the copy until it ends.
+/// Copies one source, and follows the copy until it ends, or with `--detach` until it has begun.
 async fn copy_one(
     client: &Client,
     (source, destination): (&str, &str),
@@ -102,7 +103,7 @@ async fn copy_one(
     }
 }
 
-/// A copy whose answer did not come may have ended well, so its id is told.
+/// Adds the operation id to the failure of a copy whose response was lost or late: the copy may have succeeded.
 fn lost(failure: Failure, id: &str) -> Failure {
     match &failure {
         Failure::Client(error) if error.is_lost() || error.is_late() => Failure::Said(format!(
@@ -115,20 +116,20 @@ fn lost(failure: Failure, id: &str) -> Failure {
 /// A copy with `--keep`.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    /// Whether names are left out as well.
+    /// Whether the copy has `--skip` names too.
     may_skip: bool,
 }
 
 /// How long a copy is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Until {
-    /// Until the server has it.
+    /// Until the first state: the server has begun the copy.
     Begun,
-    /// Until its last state.
+    /// Until the final state.
     Ended,
 }
 
-/// Follows the copy.
+/// Follows the copy and shows its progress; returns the first state that ends the following.
 async fn follow(
     watch: &mut Watch,
     meter: &mut Meter,
@@ -147,7 +148,7 @@ async fn follow(
     Err(Failure::Said(format!("the copy {} ended without a last state", watch.id())))
 }
 
-/// Tells how the copy ended, or that it has begun.
+/// Prints how the copy ended, or that it has begun.
 fn print_outcome(
     operation: &Operation,
     kept: Option<Kept>,
@@ -173,7 +174,7 @@ fn summary(operation: &Operation, kept: Option<Kept>) -> String {
             operation.id, operation.id
         );
     }
-    // What a copy leaves out because the destination is kept counts as skipped.
+    // If the destination is kept, the server counts every file as skipped.
     let nothing = operation.files_done == 0 && operation.files_skipped == operation.files_total;
     match kept.filter(|_| nothing && operation.files_total > 0) {
         Some(Kept { may_skip: false }) => return format!("kept {destination}: it exists already"),
@@ -192,8 +193,8 @@ fn summary(operation: &Operation, kept: Option<Kept>) -> String {
     line + &text::beside(operation)
 }
 
-/// Cancels the copy and tells the outcome. A second signal, or a server that does not answer, ends
-/// the wait; dropping the watch then cancels, unless the copy is detached.
+/// Cancels the copy and reports the outcome. A second signal, or no answer within [`limits::INTERRUPT_TIME`], ends
+/// the wait; the dropped watch then cancels the copy, unless it is detached.
 async fn cancel(
     client: &Client,
     (mut watch, kept): (Watch, Option<Kept>),
@@ -267,7 +268,7 @@ mod tests {
         };
         let keep = Some(Kept { may_skip: false });
         assert_eq!(summary(&operation, keep), "kept b: it exists already");
-        // Without --keep the names were left out, and with both nobody knows.
+        // Without --keep the files were skipped by name; with --keep and --skip the reason is not known.
         assert!(summary(&operation, None).starts_with("copied a to b: 0 files"));
         let both = summary(&operation, Some(Kept { may_skip: true }));
         assert!(both.starts_with("copied nothing to b: it exists already, or"), "{both}");

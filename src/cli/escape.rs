@@ -1,19 +1,20 @@
-//! Characters that nobody sees, or that change how others are seen, written so that they show.
+//! Escapes for characters that are invisible or change how other characters are displayed.
 //!
-//! A name may have them: the store keeps what it is given. Shown as they are, a control character steers
-//! the terminal, a bidirectional one lets `gpj.exe` look like `exe.jpg`, and one without width makes two
-//! names look like one. No path has a backslash, so an escape cannot be taken for a name.
+//! The store accepts such characters in names. Unescaped, a control character sends commands to the terminal, a
+//! bidirectional control makes `gpj.exe` look like `exe.jpg`, and a zero-width character makes two names look the
+//! same. No path in the store has a backslash, so an escape cannot be mistaken for a part of a name.
 
 use std::fmt::Write as _;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-/// Letters and marks that show nothing: those that Unicode lets programs leave out, beside the ones of
-/// its category of formats.
+/// Letters and marks that are displayed as blank: Unicode's default-ignorable and blank characters that are not in
+/// the general category Format.
 const BLANK: [char; 8] =
     ['\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{2800}', '\u{3164}', '\u{ffa0}'];
 
-/// Whether a character is shown escaped: controls of both sets, formats, separators of lines.
+/// Whether a character is escaped: C0 and C1 controls, format characters, line and paragraph separators, and
+/// [`BLANK`].
 fn is_hidden(c: char) -> bool {
     BLANK.contains(&c)
         || matches!(
@@ -25,14 +26,14 @@ fn is_hidden(c: char) -> bool {
         )
 }
 
-/// A line for people, on which each such character is `\u{...}` with its number.
+/// A line for people, in which each hidden character is `\u{...}` with its code point in hexadecimal.
 pub(super) fn line(text: &str) -> String {
     escaped(text, |c, line| {
         write!(line, "{}", c.escape_unicode()).ok();
     })
 }
 
-/// JSON text in which each such character is an escape of JSON. They are in its strings only.
+/// JSON text in which each hidden character is a JSON escape. Such characters occur in JSON strings only.
 pub(super) fn json(text: &str) -> String {
     escaped(text, |c, json| {
         for unit in c.encode_utf16(&mut [0; 2]) {
@@ -53,8 +54,8 @@ fn escaped(text: &str, escape: impl Fn(char, &mut String)) -> String {
 mod tests {
     use super::*;
 
-    /// One of each kind: C0, DEL, C1, soft hyphen, no width, bidirectional, isolate, line, mark of the
-    /// byte order, tag, blank letter.
+    /// One of each kind: C0, DEL, C1, soft hyphen, zero width, bidirectional override, isolate, line separator,
+    /// byte order mark, tag, blank letter.
     const HIDDEN: &str =
         "\u{7}\u{7f}\u{9b}\u{ad}\u{200b}\u{202e}\u{2066}\u{2028}\u{feff}\u{e0041}\u{3164}";
 

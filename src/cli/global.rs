@@ -1,4 +1,4 @@
-//! The arguments that every client command takes, and the connection that they ask for.
+//! The arguments that every client command takes, and the connection that they select.
 
 use clap::{Args, builder::FalseyValueParser};
 
@@ -10,10 +10,10 @@ use crate::{
     client::{Client, error::Result, in_process::Connector},
 };
 
-/// What every client command takes.
+/// The arguments of every client command.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Address of the store
+    /// Address of the server
     #[arg(
         long,
         global = true,
@@ -22,11 +22,11 @@ pub struct Global {
         default_value = "http://127.0.0.1:19080"
     )]
     pub server: String,
-    /// Print one JSON object per line
+    /// Print results as JSON, one object per line
     #[arg(long, global = true, env = "IMAGESTORE_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
-    /// How long the command may take as a whole, in seconds or with ms, s, m, h or d. Without it each
-    /// question to the server has a minute, and transfers and copies take as long as they move
+    /// Time limit for the whole command, in seconds or with ms, s, m, h or d. Without it, each request has
+    /// one minute, a transfer continues while bytes move, and a copy while the server responds
     #[arg(
         long,
         global = true,
@@ -35,7 +35,7 @@ pub struct Global {
         value_parser = some_time
     )]
     pub timeout: Option<Time>,
-    /// The server in the same process that is asked, instead of the one at the address
+    /// The server in the same process to connect to, instead of the one at `server`.
     #[arg(skip)]
     pub in_process: Option<Connector>,
 }
@@ -44,7 +44,7 @@ impl Global {
     /// Connects to the server.
     ///
     /// # Errors
-    /// [`Failure::Said`] where nobody is there, with a hint; else the client's.
+    /// [`Failure::Said`] with a hint if no server accepts the connection; else the error of the client.
     pub(super) async fn connect(&self) -> std::result::Result<Client, Failure> {
         let time = self.timeout.map(|Time(time)| time);
         let connected: Result<Client> = match &self.in_process {

@@ -1,4 +1,4 @@
-//! Ctrl-C and the signal that asks to end, for commands that have something to undo.
+//! SIGINT (Ctrl-C) and SIGTERM, for commands that clean up or report before they end.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Failure;
 
-/// Receives the signals from now on; they no longer end the process by themselves.
+/// A receiver of both signals. While one exists, a signal does not end the process by itself.
 #[derive(Debug)]
 pub(super) struct Interrupt {
     interrupt: Signal,
@@ -14,16 +14,16 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Begins to listen.
+    /// Installs the handlers of both signals.
     pub(super) fn listen() -> io::Result<Self> {
         let interrupt = signal(SignalKind::interrupt())?;
         Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Works, unless a signal comes first.
+    /// Awaits `work`, unless a signal arrives first.
     ///
     /// # Errors
-    /// [`Failure::Said`] where one does.
+    /// [`Failure::Said`] if a signal arrives first; `work` is dropped then.
     pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::select! {
             done = work => Ok(done),
@@ -31,7 +31,10 @@ impl Interrupt {
         }
     }
 
-    /// Waits for the next signal. Dropping the future loses none.
+    /// Waits for the next signal.
+    ///
+    /// # Cancel safety
+    /// No signal is lost when the future is dropped.
     pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

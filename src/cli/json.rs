@@ -1,7 +1,7 @@
 //! Messages as JSON, for `--json`.
 //!
-//! The names are those of the proto, in snake case, and so are the values of its enums; 64-bit numbers
-//! are numbers (all are below 2^53), times are RFC 3339 in UTC, and what is absent is null.
+//! Field names and enum values are those of the proto; 64-bit integers are JSON numbers, times are RFC 3339 in UTC,
+//! and an absent field is null.
 
 use std::{borrow::Cow, ops::RangeInclusive, sync::LazyLock};
 
@@ -28,8 +28,9 @@ use crate::{
 static API: LazyLock<Result<DescriptorPool, DescriptorError>> =
     LazyLock::new(|| DescriptorPool::decode(DESCRIPTOR));
 
-/// The full name of a time, and its seconds from the year 1 to the end of the year 9999.
+/// The full name of the message of a time.
 const TIMESTAMP: &str = "google.protobuf.Timestamp";
+/// The seconds since 1970 that RFC 3339 can express: from the year 1 to the end of the year 9999.
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 const OPTIONS: SerializeOptions = SerializeOptions::new()
@@ -47,8 +48,10 @@ impl<M: Message + Name> Serialize for Json<'_, M> {
     }
 }
 
+/// A message as a JSON value.
+///
 /// # Errors
-/// A descriptor that is broken.
+/// A message type that the descriptor does not have, and a descriptor that cannot be decoded.
 fn value<M: Message + Name>(message: &M) -> serde_json::Result<Value> {
     let api = API.as_ref().map_err(serde_json::Error::custom)?;
     let name = M::full_name();
@@ -63,8 +66,8 @@ fn value<M: Message + Name>(message: &M) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// Removes what has no form in JSON: a time beyond the years of four digits, which becomes null, and a value of
-/// an enum that this program does not know, which becomes the unspecified one.
+/// Removes values that have no JSON form: a time outside [`TIMESTAMP_SECONDS`] becomes null, and an enum number that
+/// this program does not know becomes the unspecified value.
 fn remove_unknown(message: &mut DynamicMessage) {
     let descriptor = message.descriptor();
     for field in descriptor.fields().filter(|field| message.has_field(field)).collect::<Vec<_>>() {
@@ -86,7 +89,7 @@ fn remove_unknown(message: &mut DynamicMessage) {
     }
 }
 
-/// Whether a time has a form in JSON.
+/// Whether a time has a JSON form.
 fn is_time(time: &DynamicMessage) -> bool {
     let seconds = time.get_field_by_name("seconds").and_then(|value| value.as_i64());
     let nanos = time.get_field_by_name("nanos").and_then(|value| value.as_i32());
@@ -94,9 +97,9 @@ fn is_time(time: &DynamicMessage) -> bool {
         && nanos.is_none_or(|nanos| (0..1_000_000_000).contains(&nanos))
 }
 
-/// Adds null for each field of a message that is absent.
+/// Adds null for each absent field, in the message and in the messages in it.
 fn add_absent(value: &mut Value, descriptor: &MessageDescriptor) {
-    // A time is a text.
+    // A value that is not an object is a message with a JSON form of its own: a time is a string.
     let Value::Object(fields) = value else { return };
     for field in descriptor.fields() {
         let value = fields.entry(field.name()).or_insert(Value::Null);
@@ -111,7 +114,7 @@ fn add_absent(value: &mut Value, descriptor: &MessageDescriptor) {
     }
 }
 
-/// An operation. Its error is a code and a message: what its details are depends on the server.
+/// An operation as JSON. Its error has a code and a message, but no details, whose types depend on the server.
 #[derive(Debug)]
 pub(super) struct OperationJson<'a>(pub(super) &'a Operation);
 
@@ -129,7 +132,7 @@ impl Serialize for OperationJson<'_> {
     }
 }
 
-/// A file that was moved: the entry, and the file on this side as `local`.
+/// A transferred file as JSON: the fields of the entry, the local file as `local`, and `files_replaced`.
 #[derive(Debug, Serialize)]
 pub(super) struct MovedFile<'a> {
     #[serde(flatten)]
@@ -138,7 +141,7 @@ pub(super) struct MovedFile<'a> {
     files_replaced: Option<u64>,
 }
 
-/// A file that was moved.
+/// A transferred file as JSON.
 pub(super) fn moved(moved: &Moved) -> MovedFile<'_> {
     MovedFile {
         entry: Json(&moved.entry),
@@ -147,7 +150,7 @@ pub(super) fn moved(moved: &Moved) -> MovedFile<'_> {
     }
 }
 
-/// What was deleted, and where.
+/// A deletion as JSON: the path, and the fields of the response.
 #[derive(Debug, Serialize)]
 pub(super) struct Deleted<'a> {
     pub(super) path: &'a str,
@@ -155,7 +158,7 @@ pub(super) struct Deleted<'a> {
     pub(super) answer: Json<'a, DeleteResponse>,
 }
 
-/// A backup that is finished.
+/// A finished backup as JSON.
 pub(super) fn backed(backed: &Backed) -> Value {
     json!({
         "path": backed.path.to_string_lossy(),
@@ -169,7 +172,7 @@ pub(super) fn backed(backed: &Backed) -> Value {
     })
 }
 
-/// A store that is restored.
+/// A finished restore as JSON.
 pub(super) fn restored(restored: &Restored) -> Value {
     json!({
         "path": restored.path.to_string_lossy(),

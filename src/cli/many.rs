@@ -1,17 +1,17 @@
-//! A command over several things: what is wrong with one does not keep the others from being done.
+//! Failures of a command with several arguments: the failure of one argument does not stop the work on the others.
 
 use crate::cli::{Failure, output::Output};
 
-/// The failures of a command, of which the last one is not told yet.
+/// The latest failure of a command, not printed yet; earlier ones are printed when the next one occurs.
 #[derive(Debug, Default)]
 pub(super) struct Failures(Option<Failure>);
 
 impl Failures {
-    /// Takes the outcome of one thing.
+    /// Records the outcome of one argument.
     ///
     /// # Errors
-    /// A failure that concerns the others as well: the server is gone or does not answer, or somebody
-    /// pressed Ctrl-C.
+    /// A failure that ends the whole command: the server cannot be reached or does not answer in time, a local stream
+    /// failed, or a signal arrived.
     pub(super) fn take(
         &mut self,
         outcome: Result<(), Failure>,
@@ -33,7 +33,7 @@ impl Failures {
         Ok(())
     }
 
-    /// How the command ends.
+    /// The result of the whole command.
     ///
     /// # Errors
     /// The last failure.

@@ -1,8 +1,8 @@
 //! The client commands of the command line.
 //!
-//! Results go to standard output, progress and errors to standard error; an error is one line. The
-//! exit code is 0 or 1. When the reader of standard output leaves, a command that only shows something
-//! ends quietly, and one that does something goes on.
+//! Results go to standard output, progress and errors to standard error; an error is one line. The exit code is 0
+//! or 1. If standard output is a closed pipe, a command that only shows something ends with exit code 0 and no
+//! message, and a command that changes something continues.
 
 mod args;
 mod backup;
@@ -37,7 +37,7 @@ use crate::{
     limits,
 };
 
-/// Runs a client command to its end, and says how it ended.
+/// Runs a client command to its end. Returns 0 for success, else 1 after printing the failure.
 pub fn run(global: &Global, command: Command) -> ExitCode {
     let style = if global.json { Style::Json } else { Style::Lines };
     let mut output = Output::standard(style);
@@ -47,7 +47,7 @@ pub fn run(global: &Global, command: Command) -> ExitCode {
         .map_err(Failure::from)
         .and_then(|runtime| {
             let result = runtime.block_on(execute(global, command, &mut output));
-            // A thread that still walks through a folder is not waited for.
+            // Does not wait for blocking threads, such as one that still walks through a local folder.
             runtime.shutdown_background();
             result
         })
@@ -61,10 +61,10 @@ pub fn run(global: &Global, command: Command) -> ExitCode {
     }
 }
 
-/// Sees that a command can begin, before a store is made for it; else says why it cannot.
+/// Checks that a command can begin, before a store is created for it: a restore needs a readable backup.
 ///
 /// # Errors
-/// The exit code.
+/// The exit code, after the failure is printed.
 pub fn prepare(global: &Global, command: &Command) -> Result<(), ExitCode> {
     let Command::Restore(restore) = command else { return Ok(()) };
     let place = Place::of(&restore.place);
@@ -74,7 +74,7 @@ pub fn prepare(global: &Global, command: &Command) -> Result<(), ExitCode> {
     })
 }
 
-/// Says why a command failed.
+/// Prints why a command failed.
 fn fail(failure: &Failure, output: &mut Output) -> ExitCode {
     output.note(format_args!("imagestore: {failure}"));
     ExitCode::FAILURE
@@ -83,16 +83,16 @@ fn fail(failure: &Failure, output: &mut Output) -> ExitCode {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// The client's reason.
+    /// An error of the client.
     #[error("{0}")]
     Client(client::error::Error),
-    /// Standard output, or the system.
+    /// An I/O error of a standard stream, or of the system.
     #[error("{0}")]
     Stream(io::Error),
-    /// The command's own words.
+    /// A failure that the command itself found; it ends a command with several arguments.
     #[error("{0}")]
     Said(String),
-    /// The same of one of several things, which says nothing of the others.
+    /// A failure that the command itself found and that concerns one argument; work on the others continues.
     #[error("{0}")]
     Refused(String),
 }
@@ -112,8 +112,8 @@ impl From<io::Error> for Failure {
 #[cfg(test)]
 mod tests;
 
-/// Runs a command within its time, where it has one. What waits for the server ends by itself then; here
-/// ends what waits for something else, such as a file that does not come.
+/// Runs a command within its `--timeout`, if it has one. Waits for the server end at that deadline by themselves. This
+/// function ends all other waits, such as one for a local pipe that nobody writes, [`limits::COMMAND_GRACE`] later.
 async fn execute(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
     let Some(Time(time)) = global.timeout else {
         let ended = carry_out(global, command, output).await;

@@ -17,7 +17,7 @@ use crate::{
     wire::v1::{Operation, OperationState},
 };
 
-/// Follows one operation until it ends, or all for ever.
+/// Follows one operation until it ends, or all operations without end.
 pub(super) async fn watch(
     client: &Client,
     id: Option<&str>,
@@ -87,7 +87,7 @@ pub(super) async fn cancel(client: &Client, id: &str, output: &mut Output) -> Re
     Ok(output.print_and_flush(&OperationJson(&operation), line(&operation))?)
 }
 
-/// An operation as a line: id, state, start, work, and what came of it.
+/// An operation as a line: id, state, start, work, and its error or counters.
 fn line(operation: &Operation) -> String {
     let outcome = operation.error.as_ref().map_or_else(
         || {

@@ -1,7 +1,7 @@
-//! Where a command writes: results to standard output, progress and errors to standard error.
+//! The output of a command: results to standard output, progress and errors to standard error.
 //!
-//! **Invariant:** what comes from the server or the file system cannot steer the terminal, and shows as
-//! it is: what hides is escaped in every line for people, in every label of a bar and in JSON.
+//! **Invariant:** text from the server or the file system sends no control sequence to the terminal and hides no
+//! character: [`escape`] is applied to every line, every label of a bar and all JSON.
 
 use std::{
     fmt,
@@ -23,14 +23,15 @@ pub(super) enum Style {
     Json,
 }
 
-/// The two streams of a command, and how it speaks on them.
+/// The two output streams of a command, and the style of its results.
 pub(super) struct Output {
     out: Box<dyn Write + Send>,
     notes: Notes,
     style: Style,
 }
 
-/// Standard error, with the bars on it. Clones share it, so that work which runs can speak as well.
+/// Standard error, with the progress bars on it. Clones share the stream, so that callbacks of running work can write
+/// lines too.
 #[derive(Clone)]
 pub(super) struct Notes {
     err: Arc<Mutex<Box<dyn Write + Send>>>,
@@ -42,7 +43,8 @@ impl Notes {
         Self { err: Arc::new(Mutex::new(err)), bars }
     }
 
-    /// Writes a line. Where the stream is closed there is nobody to tell.
+    /// Writes a line, above the bars if there are any. A write error is ignored, because no other stream is left to
+    /// report it on.
     pub(super) fn say(&self, line: impl fmt::Display) {
         let line = escape::line(&line.to_string());
         let mut err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +74,7 @@ impl Output {
         self.style == Style::Json
     }
 
-    /// A new bar, where there are bars.
+    /// A new bar; `None` for JSON, or if standard error is no terminal.
     pub(super) fn bar(&self) -> Option<ProgressBar> {
         self.notes.bars.as_ref().map(|bars| bars.add(ProgressBar::no_length()))
     }
@@ -85,10 +87,10 @@ impl Output {
         }
     }
 
-    /// Writes one result, as JSON or as a line for people, for a command whose work is to show it.
+    /// Writes one result, as JSON or as a line for people, for a command that only shows something.
     ///
     /// # Errors
-    /// What the stream says; `BrokenPipe` where its reader has seen enough.
+    /// The error of the stream; `BrokenPipe` if its reader has closed it.
     pub(super) fn print(
         &mut self,
         value: &impl Serialize,
@@ -104,16 +106,16 @@ impl Output {
         };
         let Some(bars) = &notes.bars else { return write() };
         bars.suspend(write)?;
-        // A line that waits in the buffer would come among the bars.
+        // A buffered line that is written later would overwrite the bars.
         bars.suspend(|| out.flush())
     }
 
-    /// Hands on what was printed.
+    /// Flushes buffered results.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 
-    /// Writes one result at once, for a command whose work goes on when nobody reads it.
+    /// Writes and flushes one result, for a command that changes something: it continues after `BrokenPipe`.
     pub(super) fn print_and_flush(
         &mut self,
         value: &impl Serialize,
@@ -125,12 +127,12 @@ impl Output {
         }
     }
 
-    /// Writes a line to standard error. Where that is closed there is nobody to tell.
+    /// Writes a line to standard error, as [`Notes::say`] does.
     pub(super) fn note(&mut self, line: impl fmt::Display) {
         self.notes.say(line);
     }
 
-    /// Standard error, for work that speaks while it runs.
+    /// Standard error, for a callback of running work.
     pub(super) fn notes(&self) -> Notes {
         self.notes.clone()
     }
@@ -149,7 +151,7 @@ impl fmt::Debug for Output {
 pub(super) mod tests {
     use super::*;
 
-    /// A stream that tests read.
+    /// An output stream that keeps its bytes for the test to read.
     #[derive(Clone, Default)]
     pub(in crate::cli) struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -170,7 +172,7 @@ pub(super) mod tests {
         }
     }
 
-    /// An output without a terminal, with what it writes to either stream.
+    /// An output without a terminal, and the two streams that it writes to: standard output and standard error.
     pub(in crate::cli) fn output(style: Style) -> (Output, Sink, Sink) {
         let (out, err) = (Sink::default(), Sink::default());
         let notes = Notes::new(Box::new(err.clone()), None);
@@ -178,7 +180,7 @@ pub(super) mod tests {
         (output, out, err)
     }
 
-    /// A stream that nobody reads.
+    /// A pipe whose reader has closed it.
     struct Closed;
 
     impl Write for Closed {

@@ -1,7 +1,7 @@
-//! Where things go that a command line names.
+//! The destinations of the sources on a command line.
 //!
-//! A path that ends in a separator is a folder, and what goes there goes into it, under its own name. So
-//! do several things, which need a folder.
+//! A destination that ends in a separator is a folder, and the source goes into it under its own name. Several
+//! sources always go into a folder.
 
 use std::{
     collections::HashSet,
@@ -21,27 +21,29 @@ pub(super) fn ends_as_folder(path: &str) -> bool {
     path.trim_matches(' ').ends_with(['/', '\\'])
 }
 
-/// A path in the store without what the store drops at its ends; empty for the root.
+/// A path in the store without the spaces and separators at its ends, which the store ignores; empty for the root.
 pub(super) fn trimmed(path: &str) -> &str {
     path.trim_matches([' ', '/', '\\'])
 }
 
-/// The last name of a path in the store; none for the root.
+/// The last name of a path in the store; `None` for the root.
 pub(super) fn own_name(path: &str) -> Option<&str> {
     trimmed(path).rsplit(['/', '\\']).next().filter(|name| !name.is_empty())
 }
 
-/// Whether a path on this machine can only be that of a folder: it ends in `/`, `.` or `..`.
+/// Whether a local path can only be that of a folder: it is empty, or ends in `/`, `.` or `..`.
 pub(super) fn is_local_folder(path: &Path) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
     let last = path.components().next_back();
     text.ends_with(b"/") || text.ends_with(b"/.") || !matches!(last, Some(Component::Normal(_)))
 }
 
-/// Where each source goes: to `destination`, or into it under its own name.
+/// The path in the store for each source: `destination`, or a path in it under the source's own name. Each source has
+/// its text for messages and its own name.
 ///
 /// # Errors
-/// [`Failure::Said`] where several go to what is no folder, or two to one place.
+/// [`Failure::Said`] if there are several sources and `destination` is no folder, or two sources have the same name, or
+/// one has no name; the errors of `Stat`.
 pub(super) async fn destinations(
     client: &Client,
     sources: &[(String, Option<&str>)],
@@ -57,10 +59,10 @@ pub(super) async fn destinations(
     Ok(vec![into.map_or_else(|| destination.to_owned(), |name| join(trimmed(destination), name))])
 }
 
-/// The own names of several sources, given with them, that go into one folder.
+/// The own names of several sources that go into one folder.
 ///
 /// # Errors
-/// [`Failure::Said`] where one has none, or two have the same.
+/// [`Failure::Said`] if a source has no name, or two have the same name.
 pub(super) fn names<'a>(
     sources: &[(impl Display, Option<&'a str>)],
 ) -> Result<Vec<&'a str>, Failure> {
@@ -77,7 +79,7 @@ pub(super) fn names<'a>(
     names.collect()
 }
 
-/// Sees that several things can go to a path.
+/// Checks that several sources can go into a path: it ends in a separator, or is the root or an existing folder.
 async fn check_folder(client: &Client, path: &str) -> Result<(), Failure> {
     if ends_as_folder(path) || trimmed(path).is_empty() {
         return Ok(());

@@ -1,8 +1,8 @@
-//! How far a piece of work is: a bar on a terminal, a line now and then elsewhere, nothing with
-//! `--json`, whose records are the progress.
+//! The display of progress: a bar on a terminal, a line every [`limits::PROGRESS_LINE_EVERY`] elsewhere, and nothing
+//! with `--json`, where the JSON lines are the progress.
 //!
-//! The rate is the mean since the first look, so that an operation that was found half done is not
-//! taken for a fast one. The first line is held back, so that a short command prints only its result.
+//! The rate is the mean since the first sample, so that the work done before it does not count. The first line comes
+//! one interval after the first sample, so that a short command prints only its result.
 
 use std::{fmt::Write as _, pin::pin};
 
@@ -20,25 +20,25 @@ use crate::{
     wire::v1::Operation,
 };
 
-/// The bar. What matters most comes first in the text behind it, because the terminal's width ends it.
+/// The template of the bar. The most important values come first in the message, which is cut at the terminal's width.
 const BAR: &str = "{percent:>3}% [{bar:16}] {wide_msg}";
 
-/// The steps of a bar that counts neither bytes nor files yet.
+/// The length of a bar whose totals are not known yet.
 const NO_STEPS: u64 = 1;
 
-/// Shows how far one piece of work is.
+/// The progress display of one piece of work.
 #[derive(Debug)]
 pub(super) struct Meter {
     label: String,
     first: Option<(Instant, Progress)>,
     last: Option<Progress>,
-    /// When the last line came, or the first look was.
+    /// The time of the last line; before the first line, that of the first sample.
     shown: Option<Instant>,
     bar: Option<ProgressBar>,
 }
 
 impl Meter {
-    /// Begins to show; `label` says what the work is.
+    /// Creates the display, with a bar on a terminal; `label` says what the work is.
     pub(super) fn new(label: String, output: &Output) -> Self {
         let bar = output.bar().inspect(|bar| {
             if let Ok(style) = ProgressStyle::with_template(BAR) {
@@ -48,7 +48,7 @@ impl Meter {
         Self { label, first: None, last: None, shown: None, bar }
     }
 
-    /// Shows the progress at a time.
+    /// Shows a sample of the progress, taken at `now`.
     pub(super) fn show(&mut self, progress: Progress, now: Instant, output: &mut Output) {
         self.last = Some(progress);
         let (since, before) = *self.first.get_or_insert((now, progress));
@@ -58,7 +58,7 @@ impl Meter {
             let (done, total) = steps(progress);
             bar.set_length(total.max(NO_STEPS));
             bar.set_position(done);
-            // A bar shows it as it is.
+            // `indicatif` does not escape the message.
             bar.set_message(escape::line(&message(progress, &pace, &self.label)));
         } else if !output.is_json() && now.duration_since(shown) >= limits::PROGRESS_LINE_EVERY {
             self.shown = Some(now);
@@ -67,15 +67,14 @@ impl Meter {
         }
     }
 
-    /// Shows the progress of the last look again, so that a line that was held back comes although
-    /// nothing moves.
+    /// Shows the last sample again at a later time, so that lines are printed even while there is no new sample.
     pub(super) fn show_again(&mut self, now: Instant, output: &mut Output) {
         if let Some(progress) = self.last {
             self.show(progress, now, output);
         }
     }
 
-    /// Ends the showing.
+    /// Removes the bar.
     pub(super) fn end(&mut self, output: &Output) {
         if let Some(bar) = self.bar.take() {
             output.remove_bar(&bar);
@@ -83,13 +82,13 @@ impl Meter {
     }
 }
 
-/// Waits for the next state of what is watched; meanwhile `look` is called now and then.
+/// Waits for the next state of a watch, and meanwhile calls `look` every [`limits::PROGRESS_EVERY`].
 pub(super) async fn next(
     watch: &mut Watch,
     mut look: impl FnMut(Instant),
 ) -> Result<Option<Operation>> {
     let mut ticks = interval(limits::PROGRESS_EVERY);
-    // One future over all ticks, because a new one would cut the pause before a repeat short.
+    // One future for all ticks, because a new one would cut short the backoff before a retry.
     let mut next = pin!(watch.next());
     loop {
         tokio::select! {
@@ -99,7 +98,7 @@ pub(super) async fn next(
     }
 }
 
-/// The progress of an operation; what it leaves out is done as well.
+/// The progress of an operation; skipped files and bytes count as done.
 pub(super) fn of(operation: &Operation) -> Progress {
     Progress {
         files_done: operation.files_done.saturating_add(operation.files_skipped),
@@ -109,7 +108,7 @@ pub(super) fn of(operation: &Operation) -> Progress {
     }
 }
 
-/// What a bar counts: bytes, or files where there are no bytes.
+/// The position and length of a bar: in bytes, or in files if there are no bytes.
 fn steps(progress: Progress) -> (u64, u64) {
     if progress.bytes_total > 0 {
         (progress.bytes_done.min(progress.bytes_total), progress.bytes_total)
@@ -118,7 +117,7 @@ fn steps(progress: Progress) -> (u64, u64) {
     }
 }
 
-/// The text behind a bar: what the bar counts and how fast it moves, then what the work is.
+/// The message of a bar: the values that the bar counts and their rate, then the label.
 fn message(progress: Progress, pace: &str, label: &str) -> String {
     let pause = if pace.is_empty() { "" } else { ", " };
     let (files, bytes) = (file_counts(progress), byte_counts(progress));
@@ -129,7 +128,7 @@ fn message(progress: Progress, pace: &str, label: &str) -> String {
     }
 }
 
-/// What is done, of how much.
+/// The files and bytes done, and their totals.
 fn counts(progress: Progress) -> String {
     format!("{}, {}", file_counts(progress), byte_counts(progress))
 }
@@ -144,8 +143,8 @@ fn byte_counts(progress: Progress) -> String {
     format!("{done} of {}", bytes(progress.bytes_total))
 }
 
-/// The rate and the time left, as soon as they can be told. `before` is the progress at the first look,
-/// `elapsed` the time since.
+/// The rate and the time left; empty while neither can be computed. `before` is the progress of the first sample,
+/// `elapsed` the time since then.
 fn pace(progress: Progress, before: Progress, elapsed: Duration) -> String {
     let mut pace = String::new();
     let seconds = elapsed.as_secs_f64();
@@ -188,7 +187,7 @@ mod tests {
         for (now, expected) in [
             (NOTHING, "0 of 0 files, 0 B of 0 B"),
             (progress(1, 4, mib, 4 * mib), "1 of 4 files, 1.00 MiB of 4.00 MiB"),
-            // A tree that grew since it was counted.
+            // A tree that has grown since its totals were counted.
             (progress(5, 4, 9, 8), "4 of 4 files, 8 B of 8 B"),
         ] {
             assert_eq!(counts(now), expected);
@@ -205,7 +204,7 @@ mod tests {
             (half, NOTHING, 4, "512.00 KiB/s, 4s left"),
             (progress(3, 4, 3 * mib, 4 * mib), half, 2, "512.00 KiB/s, 2s left"),
             (progress(4, 4, 4 * mib, 4 * mib), NOTHING, 4, "1.00 MiB/s"),
-            // Without bytes the files tell the time.
+            // Without bytes, the time left is computed from the files.
             (progress(1, 3, 0, 0), NOTHING, 5, "10s left"),
         ] {
             assert_eq!(pace(now, before, Duration::from_secs(seconds)), expected);
@@ -235,7 +234,7 @@ mod tests {
         let text = message(half, &pace, label);
         let said = "400.00 MiB of 900.00 MiB, 1.33 MiB/s, 6m left";
         assert_eq!(text, format!("{said}  uploading a  1 of 4 files"));
-        // Percent and bar come before it.
+        // The percentage and the bar precede the message.
         assert!("100% [................] ".len() + said.len() <= 80);
         assert_eq!(message(progress(1, 3, 0, 0), "", label), "1 of 3 files  uploading a");
     }

@@ -30,7 +30,7 @@ pub(super) async fn list(client: &Client, args: &List, output: &mut Output) -> R
     }
 }
 
-/// The name of an entry; that of a folder ends in a separator.
+/// The name of an entry; the name of a folder ends in `/`.
 fn short(entry: &Entry) -> String {
     let slash = if entry.kind() == EntryKind::Folder { "/" } else { "" };
     format!("{}{slash}", path::name(&entry.path))
@@ -75,7 +75,7 @@ pub(super) async fn stat(client: &Client, path: &str, output: &mut Output) -> Re
     Ok(())
 }
 
-/// A digest; that of a chunked upload comes a little after the file.
+/// A digest, or a text if it is empty: the server computes that of a chunked upload after the commit.
 fn or_pending(digest: String) -> String {
     if digest.is_empty() { "not computed yet".to_owned() } else { digest }
 }
@@ -94,7 +94,7 @@ pub(super) async fn delete(
     failures.end()
 }
 
-/// Deletes a path. Where there is nothing that is an error, unless it is forced.
+/// Deletes a path. A path that does not exist is an error, unless `force` is set.
 async fn delete_one(
     client: &Client,
     path: &str,

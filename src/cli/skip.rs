@@ -1,8 +1,9 @@
-//! The names of `--skip`: what cannot be the name of a file is a wrong command line.
+//! The names of `--skip`: one that cannot be the name of a file is an error of the command line.
 
 use crate::client::path::unfit_name;
 
-/// Says why a name cannot be that of a file; none where it can.
+/// Returns why a `--skip` name is refused; `None` if it is accepted. Without `literal`, `*` and `?` are refused,
+/// because the user may mean a pattern.
 pub(super) fn unfit(name: &str, literal: bool) -> Option<String> {
     if name.is_empty() {
         return Some("--skip has an empty name; leave it out".to_owned());

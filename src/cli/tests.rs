@@ -1,4 +1,4 @@
-//! Commands against a server that follows a script: what they write, and how they end.
+//! Tests of commands against a scripted server: their output and their result.
 
 mod silent;
 
@@ -28,7 +28,7 @@ struct Arguments {
     command: Command,
 }
 
-/// Runs a command line; returns what it wrote to either stream, or why it failed.
+/// Runs a command line. Returns standard output and standard error, or the failure and standard output.
 async fn run(
     server: &str,
     style: Style,

@@ -1,4 +1,4 @@
-//! Values as people read them.
+//! Values as text for people.
 
 use indicatif::{HumanBytes, HumanCount};
 use prost_types::Timestamp;
@@ -11,23 +11,23 @@ pub(super) fn files(count: u64) -> String {
     format!("{} file{plural}", HumanCount(count))
 }
 
-/// A number.
+/// A number with thousands separators.
 pub(super) fn count(count: u64) -> String {
     HumanCount(count).to_string()
 }
 
-/// A number of bytes.
+/// A number of bytes with a binary unit.
 pub(super) fn bytes(count: u64) -> String {
     HumanBytes(count).to_string()
 }
 
-/// A time to the second, in UTC; `-` where there is none.
+/// A time to the second, in UTC; `-` if there is none.
 pub(super) fn second(time: Option<&Timestamp>) -> String {
     time.and_then(|time| jiff::Timestamp::from_second(time.seconds).ok())
         .map_or_else(|| "-".to_owned(), |time| time.to_string())
 }
 
-/// A path, where the empty one is the root.
+/// A path; `/` for the root, whose path is empty.
 pub(super) fn path(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }
@@ -54,12 +54,12 @@ pub(super) fn work(operation: &Operation) -> String {
     }
 }
 
-/// How many files were replaced, behind what came of it; empty where none was.
+/// The number of replaced files, as the end of a summary line; empty if there are none.
 pub(super) fn replaced(count: u64) -> String {
     if count == 0 { String::new() } else { format!("; replaced {}", files(count)) }
 }
 
-/// What else came of a copy than the files that it copied, behind those; empty where nothing did.
+/// The replaced files and the unmatched `--skip` names of a copy, as the end of a summary line; empty without any.
 pub(super) fn beside(operation: &Operation) -> String {
     let mut text = replaced(operation.files_replaced);
     let names: Vec<_> =

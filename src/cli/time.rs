@@ -1,10 +1,10 @@
-//! Times as the command line writes them.
+//! Durations on the command line, such as `5`, `0.5s` or `7d`.
 
 use std::{fmt, time::Duration};
 
 use crate::limits;
 
-/// A time, in seconds or with a unit.
+/// A duration, displayed in whole days or in seconds, in the form that [`time`] reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Time(pub Duration);
 
@@ -19,10 +19,10 @@ impl fmt::Display for Time {
     }
 }
 
-/// Reads a time.
+/// Parses a duration: a number of seconds, or a number with the unit `ms`, `s`, `m`, `h` or `d`.
 ///
 /// # Errors
-/// What is no number of seconds or of another unit, or more than [`limits::SETTING_TIME_MAX`].
+/// A text of another form, and a duration of more than [`limits::SETTING_TIME_MAX`].
 pub fn time(text: &str) -> Result<Time, String> {
     let (digits, unit) = split_unit(text);
     let seconds = match unit {
@@ -41,10 +41,10 @@ pub fn time(text: &str) -> Result<Time, String> {
     }
 }
 
-/// Reads a time in which something can happen.
+/// Parses a duration of at least a millisecond.
 ///
 /// # Errors
-/// Those of [`time`], and less than a millisecond.
+/// Those of [`time`], and a shorter duration.
 pub fn some_time(text: &str) -> Result<Time, String> {
     match time(text)? {
         Time(time) if time < Duration::from_millis(1) => {
@@ -54,7 +54,7 @@ pub fn some_time(text: &str) -> Result<Time, String> {
     }
 }
 
-/// Splits a number from the letters behind it.
+/// Splits a text into a number and the ASCII letters after it.
 pub fn split_unit(text: &str) -> (&str, &str) {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     (digits, text.strip_prefix(digits).unwrap_or_default())

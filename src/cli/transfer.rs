@@ -1,6 +1,6 @@
 //! The commands `upload` and `download`.
 //!
-//! Ctrl-C stops them: files that have arrived stay, a file that is under way leaves nothing.
+//! Ctrl-C stops either command: files that were transferred stay, an unfinished file leaves nothing.
 
 use std::{
     path::{Path, PathBuf},
@@ -64,13 +64,13 @@ pub(super) async fn upload(
     failures.end()
 }
 
-/// Whether a path on the command line stands for a standard stream.
+/// Whether a path on the command line is `-`, which means a standard stream.
 fn is_stream(local: &Path) -> bool {
     local.as_os_str() == "-"
 }
 
-/// The name under which a local file or folder goes into a folder; none for a stream, and for a folder
-/// such as `.`, of which only what it holds goes there.
+/// The name of a local file or folder in the store; `None` for a stream, and for a folder such as `.`, whose contents
+/// are uploaded without a folder of that name.
 async fn name_in_store(local: &Path) -> Result<Option<&str>, Failure> {
     let is_folder = tokio::fs::metadata(local).await.is_ok_and(|found| found.is_dir());
     if is_stream(local) || (is_folder && local.file_name().is_none()) {
@@ -124,12 +124,12 @@ async fn upload_one(
     report_total("uploaded", path(&to), &tally, output)
 }
 
-/// What an upload may replace: decided by the server when the file becomes visible.
+/// What an upload may replace. The server decides when the file becomes visible.
 fn if_exists(args: &Upload) -> IfExists {
     if args.replace { IfExists::Overwrite } else { IfExists::ReplaceSameKind }
 }
 
-/// Says what to do where a folder or a file is in the way of a file.
+/// Adds to an `AlreadyExists` error what the user can do; asks the server whether the path is a folder.
 async fn advise(client: &Client, to: &str, error: Error) -> Failure {
     if error.kind() != Some(Kind::AlreadyExists) {
         return error.into();
@@ -142,7 +142,7 @@ async fn advise(client: &Client, to: &str, error: Error) -> Failure {
     }
 }
 
-/// Says what to do where something is in the way of a file.
+/// Adds to an `AlreadyExists` error what the user can do, without asking the server.
 fn in_the_way(error: Error) -> Failure {
     if error.kind() == Some(Kind::AlreadyExists) {
         return Failure::Refused(format!("{error}; --replace replaces it"));
@@ -180,7 +180,7 @@ async fn upload_stream(
     report_total("uploaded", path(to), &tally, output)
 }
 
-/// Tells what of a folder is not in the store.
+/// Prints what of an uploaded folder is not in the store.
 fn warn(omitted: &Omitted, output: &mut Output) {
     match omitted.empty_folders {
         0 => {}
@@ -245,7 +245,10 @@ pub(super) async fn download(
     failures.end()
 }
 
-/// Where a folder or a file goes on this machine. The root has no name of its own.
+/// The local path of a downloaded file or folder. `several`: `local` is the folder for several sources.
+///
+/// # Errors
+/// [`Failure::Refused`] for the root, which has no name, if `local` does not name a target; the errors of [`target`].
 fn place_here(found: &Entry, local: Option<&Path>, several: bool) -> Result<PathBuf, Failure> {
     let into = several || local.is_none_or(place::is_local_folder);
     match (place::own_name(&found.path), local) {
@@ -285,7 +288,7 @@ async fn download_one(
     report_total("downloaded", path(&found.path), &tally, output)
 }
 
-/// Writes a file to the standard output, and nothing else.
+/// Writes the bytes of a file to the standard output, and no summary.
 async fn download_stream(
     client: &Client,
     source: &str,
@@ -314,7 +317,7 @@ async fn download_stream(
     run_with_progress((work, interrupt), done, &tally, meter, output).await
 }
 
-/// Runs a transfer to its end, while it shows how far it is and tells what has arrived.
+/// Runs a transfer to its end, and meanwhile shows the progress and prints each transferred file.
 async fn run_with_progress(
     (work, interrupt): (impl Future<Output = Result<(), Failure>>, &mut Interrupt),
     mut done: mpsc::Receiver<Moved>,
@@ -329,7 +332,7 @@ async fn run_with_progress(
             Some(moved) = done.recv() => arrived(&moved, output)?,
             result = &mut work => break result,
             _ = look.tick() => {
-                // Nothing is known before the work has been counted.
+                // The totals are 0 until the work has been counted.
                 if tally.progress().files_total > 0 {
                     meter.show(tally.progress(), Instant::now(), output);
                 }
@@ -346,7 +349,7 @@ async fn run_with_progress(
     result
 }
 
-/// Tells of a file. For people the sum at the end is enough.
+/// Prints a transferred file with `--json`; people get only the total at the end.
 fn arrived(moved: &Moved, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
         output.print_and_flush(&json::moved(moved), "")?;
@@ -354,7 +357,7 @@ fn arrived(moved: &Moved, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells the sum of a transfer.
+/// Prints the total of a transfer, unless the output is JSON.
 fn report_total(verb: &str, path: &str, tally: &Tally, output: &mut Output) -> Result<(), Failure> {
     if !output.is_json() {
         let done = tally.progress();
@@ -375,7 +378,7 @@ mod tests {
         let (mut output, _, err) = output(Style::Lines);
         let (tally, (_sender, done)) = (Tally::default(), mpsc::channel(1));
         let work = async {
-            // Nothing is counted at first. The clock jumps.
+            // At first there are no totals. The clock of the test is paused, so each sleep ends at once.
             tokio::time::sleep(limits::PROGRESS_EVERY).await;
             tally.expect(1, 8);
             tokio::time::sleep(2 * limits::PROGRESS_LINE_EVERY).await;

@@ -1,8 +1,9 @@
 //! Backups and restores.
 //!
-//! A backup is received into a [`Place`]: the records into one file, and where the place is a folder the
-//! bytes of each part into a file of its own, which the next backup need not fetch again. Neither is
-//! repeated when the connection is lost: what a folder has already stays, so a second try is short.
+//! A backup is received into a [`Place`]. A file gets the records and the bytes of all parts. In a folder, the records
+//! go into one file and each part into a file of its own, which the next backup does not fetch again. Neither a backup
+//! nor a restore is retried when the connection is lost. Parts that were received into a folder stay, so a second
+//! backup fetches only the rest.
 
 mod frames;
 mod place;
@@ -45,38 +46,36 @@ use crate::{
     },
 };
 
-/// A backup that is finished.
+/// The result of a finished backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backed {
-    /// Its file: of a folder, the manifest.
+    /// The file of the backup; in a folder of backups, the manifest.
     pub path: PathBuf,
-    /// Its name in a folder.
+    /// The name of the snapshot in a folder of backups; `None` for a file.
     pub snapshot: Option<String>,
     /// The files of the store, each copy counted.
     pub file_count: u64,
-    /// Their logical bytes.
+    /// The logical bytes of those files.
     pub size_bytes: u64,
-    /// The parts that it needs.
+    /// The distinct parts of the backup.
     pub parts: u64,
-    /// Their bytes.
+    /// The bytes of those parts.
     pub part_bytes: u64,
     /// The parts that were fetched.
     pub new_parts: u64,
-    /// Their bytes.
+    /// The bytes that were fetched.
     pub new_bytes: u64,
 }
 
 impl Client {
-    /// Takes a backup. A file that exists is overwritten only where that is allowed; a folder is made
-    /// if it is missing.
+    /// Takes a backup. `existing` says whether an existing file is overwritten; a missing folder is created.
     ///
     /// # Errors
-    /// Those of the server; [`Error::Lost`] where it ends too early; [`Error::Exists`];
-    /// [`Error::Place`] for a folder of other files, or one that another backup writes into.
+    /// Those of the server; [`Error::Lost`] if the server ends the stream before the footer; [`Error::Exists`];
+    /// [`Error::Place`] for a folder with other files, or one that another backup writes into.
     ///
     /// # Cancel safety
-    /// When it is dropped, or fails, the parts that have arrived in a folder stay, and nothing that is
-    /// not whole.
+    /// When the future is dropped, or fails, the complete parts in a folder stay, and nothing incomplete.
     pub async fn backup(
         &self,
         place: &Place,
@@ -100,7 +99,7 @@ impl Client {
         self.attended(&wait, backed).await
     }
 
-    /// Receives all of a backup.
+    /// Receives all messages of a backup.
     async fn receive_backup<'a>(
         &self,
         mut receiving: Receiving<'a>,
@@ -109,7 +108,7 @@ impl Client {
         let (requests, receiver) = mpsc::channel(1);
         let ask = |payload| BackupRequest { payload: Some(payload) };
         let start = BackupStart { everything: receiving.folder.is_none() };
-        // The call takes it, or tells why not.
+        // This send cannot fail, because this function holds the receiver.
         requests.send(ask(backup_request::Payload::Start(start))).await.ok();
         let call = self.stub.clone().backup(ReceiverStream::new(receiver)).await;
         let mut messages = self.answer(call)?;
@@ -144,19 +143,18 @@ struct Receiving<'a> {
     tally: &'a Arc<Tally>,
     digest: Digest,
     sink: Option<Sink>,
-    /// Which of the parts that were offered come with their bytes.
+    /// For each offered part whose record has not been received yet: whether its bytes were requested.
     wanted: VecDeque<bool>,
     incoming: Option<Incoming>,
     keeping: JoinSet<Result<()>>,
-    /// The first bytes of the digests of all parts.
+    /// The first byte of the digest of each part of the backup: the folders of parts to sync at the end.
     firsts: BTreeSet<u8>,
-    /// The files that are being filled; they stay here, so that nothing is left whenever this is
-    /// dropped.
+    /// The unfinished files. When `Receiving` is dropped, they are removed.
     partials: Partials,
     backed: Backed,
 }
 
-/// A part whose bytes come.
+/// A part whose bytes are being received.
 struct Incoming {
     part: BackupPart,
     left: u64,
@@ -187,7 +185,7 @@ impl<'a> Receiving<'a> {
         }
     }
 
-    /// Says which parts of an offer are missing here.
+    /// Answers an offer with the parts that the folder does not have.
     async fn offer(&mut self, offer: BackupOffer) -> Result<BackupWants> {
         let Some(folder) = self.folder.clone() else {
             return Err(Error::Answer("an offer came that was not asked for".to_owned()));
@@ -272,7 +270,8 @@ impl<'a> Receiving<'a> {
         }
     }
 
-    /// Checks a part that has arrived, and keeps it while others arrive.
+    /// Checks the digest of a complete part, and begins to write the part to the folder while the next ones are
+    /// received.
     async fn keep(&mut self, incoming: Incoming) -> Result<()> {
         let digest = place::digest(&incoming.part)?;
         if incoming.hasher.finalize() != digest {
@@ -304,7 +303,7 @@ impl<'a> Receiving<'a> {
         }
     }
 
-    /// Makes all of it durable, the file that says what it is last.
+    /// Makes the backup durable: first all parts, then the file of records under its final name.
     async fn finish(mut self) -> Result<Backed> {
         self.settle(0).await?;
         let Some(sink) = self.sink.take() else {
@@ -324,7 +323,7 @@ impl<'a> Receiving<'a> {
     }
 }
 
-/// A thread that writes messages.
+/// A blocking task that writes messages, with the channel that feeds it.
 struct Sink {
     payloads: mpsc::Sender<Payload>,
     thread: JoinHandle<Result<Writer>>,
@@ -346,7 +345,7 @@ impl Sink {
         if self.payloads.send(payload).await.is_ok() {
             return Ok(());
         }
-        // It has ended because it failed, and says why.
+        // The task has ended because a write failed; its result is the error.
         match joined(std::mem::replace(&mut self.thread, tokio::spawn(std::future::pending())))
             .await
         {
@@ -358,14 +357,14 @@ impl Sink {
         }
     }
 
-    /// Waits until all is written.
+    /// Waits until all messages are written.
     async fn end(self) -> Result<Writer> {
         drop(self.payloads);
         joined(self.thread).await
     }
 }
 
-/// The name of a snapshot: its moment, so that names sort by time.
+/// The name of a snapshot: the time that it shows, so that names sort by time.
 fn snapshot_name(header: &BackupHeader) -> Result<String> {
     let taken = header.taken_at.unwrap_or_default();
     let taken = jiff::Timestamp::new(taken.seconds, taken.nanos);

@@ -1,4 +1,4 @@
-//! A check of the store, report by report.
+//! Checks of the store, as a stream of reports.
 
 use tonic::Streaming;
 
@@ -11,7 +11,7 @@ use crate::{
     wire::v1::{CheckRequest, CheckResponse},
 };
 
-/// A check on its way. Dropped, it ends.
+/// A running check. Dropping it ends the check.
 #[derive(Debug)]
 pub struct Check {
     client: Client,
@@ -20,10 +20,10 @@ pub struct Check {
 }
 
 impl Client {
-    /// Begins a check. It is not begun again when the connection is lost.
+    /// Begins a check. The call is not retried when the connection is lost.
     ///
     /// # Errors
-    /// [`Kind::Busy`](crate::error::Kind::Busy) where another check runs.
+    /// [`Kind::Busy`](crate::error::Kind::Busy) if another check runs.
     pub async fn check(&self, request: CheckRequest) -> Result<Check> {
         let mut stub = self.stub.clone();
         let reports = self.once("begin a check".to_owned(), stub.check(request)).await?;
@@ -32,13 +32,13 @@ impl Client {
 }
 
 impl Check {
-    /// Waits for the next report; none after the last.
+    /// Waits for the next report; `None` after the last.
     ///
     /// # Errors
-    /// Those of the server; [`Error::Lost`] where the reports end before the check does.
+    /// Those of the server; [`Error::Lost`] if the stream ends before the last report.
     ///
     /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
+    /// No report is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<CheckResponse>> {
         if self.is_done {
             return Ok(None);

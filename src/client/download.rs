@@ -1,10 +1,10 @@
 //! Downloads of files and whole folders.
 //!
-//! The bytes go into a file of another name beside the target, which is renamed when it is whole and
-//! its digest is right; so a target is either complete or not there. A connection that is lost goes on
-//! where it broke, as long as the file in the store is still the same. A file that is here already, byte
-//! for byte, is not fetched, so a download that was stopped is continued by a second one. A file whose
-//! digest the server has not computed yet, as it is with chunked uploads, is kept when the digest has come.
+//! The bytes go into a temporary file beside the target. The file is renamed to the target when it is complete and its
+//! digest matches, so a target is either complete or absent. After a lost connection, the download continues at the
+//! offset that it has reached, as long as the file in the store has the same `etag`. A local file with the same bytes
+//! is not fetched again, so a second download continues one that was stopped. The server computes the digest of a
+//! chunked upload after the commit; a download of such a file waits for the digest.
 
 use std::{fs::File, io::Write as _, path::Path, sync::Arc};
 
@@ -33,23 +33,23 @@ pub use crate::client::target::Existing;
 /// How a folder is downloaded.
 #[derive(Clone, Copy, Debug)]
 pub struct FolderDownload {
-    /// Files that are fetched at once.
+    /// The number of files that are fetched in parallel.
     pub jobs: usize,
-    /// What to do with files that exist.
+    /// What to do with local files that exist and differ.
     pub existing: Existing,
 }
 
 impl Client {
-    /// Fetches a file as `local`, whose folder is made if it is missing. Where `local` is a folder,
-    /// or ends in `/`, the file goes into it, under its own name.
+    /// Fetches a file to the path `local`, whose missing parent folders are created. If `local` is a folder or ends in
+    /// `/`, the file goes into that folder under its own name.
     ///
     /// # Errors
-    /// [`Error::Exists`] where `local` is another file and may not be overwritten;
-    /// [`Error::Occupied`] where it is no file; [`Error::Damaged`] where the bytes are not those of the
-    /// store's digest; [`Error::Unchecked`] where that does not come within [`limits::DIGEST_TIME`].
+    /// [`Error::Exists`] if `local` is a different file and `existing` refuses to overwrite it; [`Error::Occupied`] if
+    /// `local` is no regular file; [`Error::Damaged`] if the bytes do not match the digest of the store;
+    /// [`Error::Unchecked`] if the server has no digest within [`limits::DIGEST_TIME`].
     ///
     /// # Cancel safety
-    /// A download that is dropped leaves nothing.
+    /// When the future is dropped, no file is left.
     pub async fn download(
         &self,
         file: &Entry,
@@ -65,15 +65,15 @@ impl Client {
         self.fetch(file.clone(), to, existing, tally).await
     }
 
-    /// Fetches all files below a folder into the folder `local`, which is made if it is missing.
-    /// Every file that has arrived is sent to `done`.
+    /// Fetches all files below a folder into the folder `local`, which is created if it is missing. Each complete file
+    /// is reported on `done`.
     ///
     /// # Errors
-    /// Those of [`Client::download`], of the first file that fails; [`Error::NoFolder`] where a folder
-    /// below `local` is a symbolic link.
+    /// Those of [`Client::download`] for the first file that fails; [`Error::NoFolder`] if a file or a symbolic link is
+    /// in the place of a folder below `local`.
     ///
     /// # Cancel safety
-    /// When it is dropped, the files that have arrived stay.
+    /// When the future is dropped, the complete files stay.
     pub async fn download_folder(
         &self,
         (folder, local): (&Entry, &Path),
@@ -89,7 +89,7 @@ impl Client {
         found
             .try_for_each_concurrent(options.jobs, |listed| async move {
                 let place = target(relative(&folder.path, &listed.path)?)?;
-                // Only a description has the digest that the bytes are checked against.
+                // Only `Stat` returns the digest; entries of `List` have none.
                 let entry = present(self.stat(&listed.path).await?.entry)?;
                 let root = root.clone();
                 let to = move || Target::below(&root, &place);
@@ -118,7 +118,7 @@ impl Client {
                 return Ok(Moved { entry: file, local, files_replaced: None });
             }
         }
-        // It stays here, so that nothing is left whenever this future is dropped.
+        // Owned by this future: when the future is dropped, the temporary file is removed.
         let partials = Partials::default();
         let register = partials.register();
         let create = tokio::task::spawn_blocking(move || register.create(target, existing));
@@ -128,7 +128,7 @@ impl Client {
         let mut this = Try::begin(tally);
         let received = self.receive(&file, &mut this, &sender).await;
         drop(sender);
-        // What failed on this side is the reason why nobody took the bytes.
+        // A local error comes first: it is the reason why the channel was closed.
         let (digest, partial) = joined(writer).await?;
         received?;
         self.digested(&mut file).await?;
@@ -141,7 +141,11 @@ impl Client {
         Ok(Moved { entry: file, local, files_replaced: None })
     }
 
-    /// Waits for the digest of a file, which comes a little after the commit of a chunked upload.
+    /// Waits until the server has computed the digest of a file, which it does after the commit of a chunked upload.
+    ///
+    /// # Errors
+    /// [`Error::Unchecked`] after [`limits::DIGEST_TIME`]; [`Kind::Changed`] if the file in the store is another one
+    /// now.
     pub(super) async fn digested(&self, file: &mut Entry) -> Result<()> {
         let end = Instant::now() + limits::DIGEST_TIME;
         let mut pause = limits::DIGEST_PAUSE;
@@ -164,7 +168,7 @@ impl Client {
         Ok(())
     }
 
-    /// Receives all bytes of a file, across lost connections.
+    /// Receives the bytes of a file from the offset `this.bytes()` to the end; continues after a lost connection.
     pub(super) async fn receive(
         &self,
         file: &Entry,
@@ -224,8 +228,8 @@ impl Client {
     }
 }
 
-/// The digest of the file that is at a place already, if it has so many bytes: it may have arrived
-/// before. A link is not followed, and a file that cannot be read is treated as another one.
+/// The digest of the local file at the target, if it has `size` bytes: an earlier download may have stored it. `None`
+/// for a symbolic link, which is not followed, and for a file that cannot be read.
 async fn look(target: &Target, size: u64) -> Result<Option<blake3::Hash>> {
     let target = target.clone();
     let hash = move || {
@@ -238,7 +242,7 @@ async fn look(target: &Target, size: u64) -> Result<Option<blake3::Hash>> {
     joined(tokio::task::spawn_blocking(hash)).await
 }
 
-/// Writes and hashes what comes, until there is no more.
+/// Writes and hashes the bytes of a channel, until the channel is closed. Blocks.
 fn write(mut partial: Partial, mut data: mpsc::Receiver<Bytes>) -> Result<(blake3::Hash, Partial)> {
     let mut hasher = blake3::Hasher::new();
     while let Some(data) = data.blocking_recv() {

@@ -1,7 +1,7 @@
-//! Why a call of the client failed.
+//! The errors of the client.
 //!
-//! The texts are for the person at the terminal: they name paths of both sides, and the cause stands
-//! in the text, so that one line says all.
+//! The messages are for the user at the terminal: they name the path, local or in the store, and include the cause, so
+//! that one line is enough.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -10,62 +10,62 @@ use tonic_types::StatusExt as _;
 
 use crate::{error::Kind, wire::status};
 
-/// What the calls of the client return.
+/// The result of a call of the client.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call of the client failed.
+/// An error of the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The server refused the call or failed; the message is its own.
+    /// The server answered with an error.
     #[error("{message}")]
     Server {
-        /// What went wrong.
+        /// The kind of the server's error.
         kind: Kind,
-        /// The server's words.
+        /// The message of the server.
         message: String,
-        /// How long it wants to be left alone.
+        /// The least time before a retry (`RetryInfo`), if the server gave one.
         pause: Option<Duration>,
     },
-    /// No answer: the server cannot be reached, or the connection broke.
+    /// No response: the server cannot be reached, or the connection was lost.
     #[error("cannot reach {server}: {why}")]
     Lost {
         /// The address of the server.
         server: String,
-        /// What the network said.
+        /// The cause, from the network.
         why: String,
     },
-    /// The server did not do in time what it was to do. Whether it does so later is not known.
+    /// The server did not respond in time. Whether the server still completes the call is not known.
     #[error("{server} did not {what} within {time:?}{why}")]
     Waited {
         /// The address of the server.
         server: String,
-        /// What it was to do.
+        /// What the server was to do: a verb and its object.
         what: String,
-        /// How long that was waited for.
+        /// The time that was waited: the client's timeout, or the silence of the server in whole seconds.
         time: Duration,
-        /// What the network said, after a colon.
+        /// The cause from the network, after a colon and a space; empty if there is none.
         why: String,
     },
-    /// The address of a server is not one.
+    /// The address of the server is invalid.
     #[error("{address:?} is not the address of a server: {why}; write http://HOST:PORT")]
     Address {
-        /// What was given.
+        /// The address as it was given.
         address: String,
-        /// What is wrong with it.
+        /// Why the address is invalid.
         why: String,
     },
-    /// A file or folder on this side cannot be read or written.
+    /// A local file or folder cannot be read or written.
     #[error("cannot {action} {}: {why}", path.display())]
     Local {
-        /// What was tried: a verb.
+        /// The action that failed: a verb.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         why: io::Error,
     },
-    /// A file or folder on this side that the store cannot keep.
+    /// A local file or folder that the store cannot keep.
     #[error("cannot upload {}: {why}", path.display())]
     Unfit {
         /// The file or folder.
@@ -73,32 +73,32 @@ pub enum Error {
         /// Why, and what to do.
         why: String,
     },
-    /// A file on this side that a download would overwrite.
+    /// A local file that a download or backup would overwrite.
     #[error("{} exists already; --force overwrites it", .0.display())]
     Exists(PathBuf),
-    /// What a file cannot be put in the place of.
+    /// The target of a file exists and is no regular file.
     #[error("{} is {what}, which is not overwritten; choose another path", path.display())]
     Occupied {
-        /// Where the file was to go.
+        /// The target.
         path: PathBuf,
-        /// What is there.
+        /// The type of what exists there, such as "a symbolic link".
         what: &'static str,
     },
-    /// What is no folder where one is to be, such as a link, which could lead elsewhere.
+    /// A path that must be a folder is something else, such as a symbolic link, which could lead out of the target.
     #[error("{} is {what}, where a folder is to be; choose another path, or move it away", path.display())]
     NoFolder {
-        /// Where the folder is to be.
+        /// The path.
         path: PathBuf,
-        /// What is there.
+        /// The type of what exists there, such as "a symbolic link".
         what: &'static str,
     },
-    /// A file whose digest does not come, so that nobody knows whether its bytes are right.
+    /// A file whose digest the server has not computed in time, so that the received bytes cannot be checked.
     #[error("{path} cannot be checked: the server has not computed its digest yet; fetch it again")]
     Unchecked {
         /// The path in the store.
         path: String,
     },
-    /// A place on this side that takes no backup.
+    /// A local place that cannot take a backup.
     #[error("cannot back up into {}: {why}", path.display())]
     Place {
         /// The place.
@@ -106,29 +106,29 @@ pub enum Error {
         /// Why, and what to do.
         why: String,
     },
-    /// The bytes on one side are not those of the other.
+    /// The received bytes are not the sent bytes: their digests or sizes differ.
     #[error("{path}: checksum mismatch after the transfer: {why}")]
     Damaged {
-        /// The path in the store.
+        /// The path in the store, or the part of a backup.
         path: String,
         /// What differs.
         why: String,
     },
-    /// A backup on this side that cannot be restored.
+    /// A local backup that cannot be restored.
     #[error("{} cannot be restored: {why}", path.display())]
     Backup {
-        /// The file that is at fault.
+        /// The file or folder with the error.
         path: PathBuf,
         /// Why, and what to do.
         why: String,
     },
-    /// An answer that the server must not give.
+    /// A response that violates the protocol.
     #[error("the server gave an answer that makes no sense: {0}")]
     Answer(String),
 }
 
 impl Error {
-    /// Makes the error of a file or folder on this side; `action` is the verb that failed.
+    /// Makes the error of a local file or folder; `action` is the verb that failed.
     pub(super) fn local(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -137,7 +137,7 @@ impl Error {
         move |why| Self::Local { action, path, why }
     }
 
-    /// Makes the error of a status: an answer of the server, or the loss of the connection.
+    /// Makes the error of a status, which is either a response of the server or a lost connection.
     pub(super) fn from_status(server: &str, status: &Status) -> Self {
         if status::is_transport(status) {
             return Self::Lost { server: server.to_owned(), why: root_cause(status) };
@@ -147,7 +147,7 @@ impl Error {
         Self::Server { kind: status::kind(status), message, pause }
     }
 
-    /// The server's kind, where the server answered.
+    /// The kind of the server's error; `None` if the error is not from the server.
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Self::Server { kind, .. } => Some(*kind),
@@ -172,24 +172,24 @@ impl Error {
         matches!(self, Self::Lost { .. })
     }
 
-    /// Whether the server did not do in time what it was to do.
+    /// Whether the server did not respond in time.
     pub fn is_late(&self) -> bool {
         matches!(self, Self::Waited { .. })
     }
 
-    /// How long the server wants to be left alone.
+    /// The least time before a retry that the server asked for; 0 if it gave none.
     pub(super) fn pause(&self) -> Duration {
         if let Self::Server { pause: Some(pause), .. } = self { *pause } else { Duration::ZERO }
     }
 
-    /// Whether the same call can succeed when it is simply repeated.
+    /// Whether a retry of the same call can succeed: the connection was lost, or the server is busy.
     pub fn retryable(&self) -> bool {
         self.is_lost() || self.kind().is_some_and(Kind::retryable)
     }
 }
 
-/// The innermost cause of an error: of "transport error, connection error, connection refused" the
-/// part that says something.
+/// The text of the innermost cause of an error, such as "connection refused" of "transport error: connection error:
+/// connection refused".
 pub(super) fn root_cause(error: &impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

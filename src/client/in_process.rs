@@ -9,28 +9,28 @@ use tokio::{
 
 use crate::limits::IN_PROCESS_BUFFER_BYTES;
 
-/// Opens connections. Clones open them to the same server.
+/// The client end: opens connections. Clones connect to the same server.
 #[derive(Clone, Debug)]
 pub struct Connector(mpsc::Sender<DuplexStream>);
 
-/// What the server accepts of them.
+/// The server end: accepts the connections of the [`Connector`]s.
 #[derive(Debug)]
 pub struct Connections(mpsc::Receiver<DuplexStream>);
 
-/// Makes the two ends. A connection waits until the server has accepted the one before.
+/// Makes the two ends. At most one connection waits to be accepted; the next one waits to be opened.
 pub fn pair() -> (Connector, Connections) {
     let (sender, receiver) = mpsc::channel(1);
     (Connector(sender), Connections(receiver))
 }
 
 impl Connector {
-    /// Opens a connection, which keeps at most [`IN_PROCESS_BUFFER_BYTES`] each way.
+    /// Opens a connection, which buffers at most [`IN_PROCESS_BUFFER_BYTES`] in each direction.
     ///
     /// # Errors
-    /// `ConnectionRefused` where the server has ended.
+    /// `ConnectionRefused` if the server has ended.
     ///
     /// # Cancel safety
-    /// Can be dropped; no connection is opened then.
+    /// When the future is dropped, no connection is opened.
     pub(super) async fn connect(self) -> io::Result<DuplexStream> {
         let (ours, theirs) = duplex(IN_PROCESS_BUFFER_BYTES);
         let refused = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -40,10 +40,10 @@ impl Connector {
 }
 
 impl Connections {
-    /// Accepts a connection; `None` where every [`Connector`] is gone.
+    /// Accepts a connection; `None` after every [`Connector`] has been dropped.
     ///
     /// # Cancel safety
-    /// Can be dropped; no connection is lost.
+    /// No connection is lost when the future is dropped.
     pub async fn accept(&mut self) -> Option<DuplexStream> {
         self.0.recv().await
     }

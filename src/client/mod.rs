@@ -1,14 +1,15 @@
-//! The Rust client: calls that wait for a server that restarts, transfers that are checked at both
-//! ends, and watches that attach again.
+//! The Rust client: calls with retries, transfers with an end-to-end checksum, and watches that reconnect.
 //!
-//! Every call that is safe to repeat is repeated, a bounded number of times, when the connection is
-//! lost or the server is busy. Copies are among them, because the client gives each an operation id.
-//! Deleting and cancelling are not: their answer tells what *this* call did.
+//! Reads, uploads, downloads, watches and copies are retried a bounded number of times ([`limits::RETRIES`]) when the
+//! connection is lost or the server is busy. A copy is safe to retry because the client gives it an operation id.
+//! `delete` and `cancel` are not retried, because their response says what *this* call did; neither are checks,
+//! backups, restores and uploads from a stream.
 //!
-//! Every wait ends: a call has [`limits::CALL_TIME`], a stream lasts while something moves on it or the
-//! server says that it is there, and all of a client's work ends at its deadline, where it has one.
+//! Every wait is bounded: a call by [`limits::CALL_TIME`], a transfer by [`limits::TRANSFER_SILENCE`] without progress.
+//! A stream also ends when the server does not respond to a probe; a watch and a copy have no other bound. All work of
+//! a client ends at the client's deadline, if it has one.
 //!
-//! **Invariant:** a file counts as moved only when the BLAKE3 of what was read equals that of what was
+//! **Invariant:** a file counts as transferred only when the BLAKE3 digest of the bytes read equals that of the bytes
 //! written.
 
 pub mod backup;
@@ -51,7 +52,7 @@ use crate::{
 /// The generated client over a connection.
 type Stub = ImageStoreClient<Channel>;
 
-/// A connection to a store. Clones share it.
+/// A connection to a server. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Client {
     stub: Stub,
@@ -64,17 +65,17 @@ impl Client {
     /// Connects to `http://HOST:PORT`; the scheme may be left out.
     ///
     /// # Errors
-    /// [`Error::Address`] where that is no address, [`Error::Lost`] where nobody is there,
-    /// [`Error::Waited`] where nobody answers within [`limits::CLIENT_CONNECT_TIME`].
+    /// [`Error::Address`] if `address` is malformed or has another scheme, [`Error::Lost`] if the connection fails,
+    /// [`Error::Waited`] if it is not made within [`limits::CLIENT_CONNECT_TIME`].
     pub async fn connect(address: &str) -> Result<Self> {
         Self::connect_within(address, None).await
     }
 
-    /// Connects; all that the client does has to end within `time` from now on.
+    /// Connects; all calls of the client have one deadline, `time` from now. `None`: no deadline.
     ///
     /// # Errors
-    /// Those of [`Client::connect`]. Later, every call fails with [`Error::Waited`] when the time is
-    /// over; a copy is stopped by the server then.
+    /// Those of [`Client::connect`]. After the deadline every call fails with [`Error::Waited`]; the server cancels a
+    /// running copy at the deadline.
     pub async fn connect_within(address: &str, time: Option<Duration>) -> Result<Self> {
         let deadline = time.and_then(Deadline::after);
         let server =
@@ -88,14 +89,13 @@ impl Client {
         Self::over(tuned(endpoint).connect(), server, deadline).await
     }
 
-    /// Connects to a server in the same process; all that the client does has to end within `time`
-    /// from now on.
+    /// Connects to a server in the same process; `time` is as in [`Client::connect_within`].
     ///
     /// # Errors
-    /// Those of [`Client::connect_within`], but for the address.
+    /// Those of [`Client::connect_within`], except [`Error::Address`].
     pub async fn connect_in_process(connector: Connector, time: Option<Duration>) -> Result<Self> {
         let connect = service_fn(move |_| connector.clone().connect().map_ok(TokioIo::new));
-        // Where it goes says the connector.
+        // The connector ignores this address.
         let endpoint = tuned(Endpoint::from_static("http://localhost"));
         let server = "the server in this process".to_owned();
         let connected = endpoint.connect_with_connector(connect);
@@ -119,13 +119,13 @@ impl Client {
         Ok(Self { stub, server, listener: Listener::default(), deadline })
     }
 
-    /// Calls `tell` when a connection was lost and a call is repeated for the first time.
+    /// Calls `tell` once, before the first retry after a lost connection, of this client and its clones.
     #[must_use]
     pub fn telling(self, tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         Self { listener: Listener::new(tell), ..self }
     }
 
-    /// Describes a path; the empty one is the root.
+    /// Describes the file or folder at a path; the empty path is the root.
     pub async fn stat(&self, path: &str) -> Result<v1::StatResponse> {
         self.with_retry(format!("describe {path:?}"), |mut stub| async move {
             stub.stat(v1::StatRequest { path: path.to_owned() }).await
@@ -133,7 +133,7 @@ impl Client {
         .await
     }
 
-    /// Returns a page of a folder; the empty token asks for the first.
+    /// Returns a page of a folder; the empty token selects the first page.
     pub async fn list(&self, path: &str, page_token: &str) -> Result<v1::ListResponse> {
         self.with_retry(format!("list {path:?}"), |mut stub| async move {
             let (path, page_token) = (path.to_owned(), page_token.to_owned());
@@ -142,10 +142,11 @@ impl Client {
         .await
     }
 
-    /// Finds all files below a folder, named as the server writes it, in any order.
+    /// Finds all files below a folder, at every depth, in no particular order. `folder` must be the path of a
+    /// [`v1::Entry`], because every path in a response must begin with it.
     ///
-    /// Each page is a snapshot of its own: a folder that changes meanwhile may be seen half old,
-    /// half new.
+    /// Each page of a folder is a separate snapshot: the results may mix the states before and after a concurrent
+    /// change.
     pub fn files(&self, folder: &str) -> impl Stream<Item = Result<v1::Entry>> + Send + use<> {
         let first = (folder.to_owned(), String::new());
         let search = Search { client: self.clone(), pages: vec![first], ready: VecDeque::new() };
@@ -154,14 +155,14 @@ impl Client {
         })
     }
 
-    /// Deletes a file or a folder with all it holds. It is not repeated when the answer is lost.
+    /// Deletes a file, or a folder with everything in it. The call is not retried when the connection is lost.
     pub async fn delete(&self, path: &str) -> Result<v1::DeleteResponse> {
         let request = v1::DeleteRequest { path: path.to_owned(), ..v1::DeleteRequest::default() };
         let mut stub = self.stub.clone();
         self.once(format!("delete {path:?}"), stub.delete(request)).await
     }
 
-    /// Returns a page of operations, the newest first; the empty token asks for the first page.
+    /// Returns a page of operations, the newest first; the empty token selects the first page.
     pub async fn operations(
         &self,
         state: v1::OperationState,
@@ -183,11 +184,10 @@ impl Client {
         .await
     }
 
-    /// Cancels an operation and returns it when it is cancelled. It is not repeated when the answer
-    /// is lost.
+    /// Cancels an operation and returns it when it is cancelled. The call is not retried when the connection is lost.
     ///
     /// # Errors
-    /// [`Kind::Finished`](crate::error::Kind::Finished) where it ended first.
+    /// [`Kind::Finished`](crate::error::Kind::Finished) if the operation ended first.
     pub async fn cancel(&self, id: &str) -> Result<v1::Operation> {
         let request = v1::CancelOperationRequest { id: id.to_owned() };
         let mut stub = self.stub.clone();
@@ -202,8 +202,7 @@ impl Client {
         .await
     }
 
-    /// Calls, and repeats the call while backoff helps. `what` the server is to do is a verb and its
-    /// object.
+    /// Makes a call, with retries. `what` says in errors what the server was to do: a verb and its object.
     async fn with_retry<T, F>(&self, what: String, call: impl Fn(Stub) -> F + Sync) -> Result<T>
     where
         F: Future<Output = Result<Response<T>, Status>> + Send,
@@ -227,7 +226,7 @@ impl Client {
         wait.over(answered).await
     }
 
-    /// Waits for the answer to a call that is not repeated.
+    /// Makes a call without retries; `what` is as in [`Self::with_retry`].
     async fn once<T>(
         &self,
         what: String,
@@ -237,19 +236,19 @@ impl Client {
         wait.over(async { self.answer(call.await) }).await
     }
 
-    /// Begins to wait until the server does something, which ends after so long a silence.
+    /// Begins a wait that ends at the client's deadline, or after `silence_max` without progress of the server.
     fn wait(&self, what: String, silence_max: Duration) -> Wait {
         Wait::begin((&self.server, what), self.deadline, silence_max)
     }
 
-    /// Works over a stream until the wait is over. A server that is silent for long is asked whether it
-    /// is there.
+    /// Awaits work over a stream until the wait is over. A server that is silent for [`limits::ASK_AFTER`] is probed,
+    /// see [`Self::absent`].
     fn attended<T>(
         &self,
         wait: &Wait,
         work: impl Future<Output = Result<T>>,
     ) -> impl Future<Output = Result<T>> {
-        // Whoever waits is spared the size of both.
+        // Boxed, because both futures are large and callers nest this one.
         let (work, absent) = (Box::pin(work), Box::pin(self.absent(wait)));
         wait.over(async {
             tokio::select! {
@@ -260,7 +259,7 @@ impl Client {
         })
     }
 
-    /// Waits until the server is silent and does not say that it is there either.
+    /// Waits until the server is silent and does not respond to a probe within [`limits::ASK_TIME`].
     async fn absent(&self, wait: &Wait) -> Error {
         loop {
             wait.silent_for(limits::ASK_AFTER).await;
@@ -268,7 +267,7 @@ impl Client {
             let asked = self.repeat(&ask, |mut stub| async move {
                 stub.stat(v1::StatRequest { path: String::new() }).await
             });
-            // A refusal says it as well.
+            // Any response of the server, also an error, shows that it is there.
             if asked.await.is_err_and(|error| error.kind().is_none()) {
                 return wait.error("");
             }
@@ -276,12 +275,12 @@ impl Client {
         }
     }
 
-    /// The backoff with one piece of work.
+    /// A backoff for one piece of work.
     fn backoff(&self) -> Backoff {
         Backoff::new(&self.listener)
     }
 
-    /// The message of an answer, or its error as this client tells it.
+    /// The message of a response, or the error of its status.
     fn answer<T>(&self, answer: Result<Response<T>, Status>) -> Result<T> {
         answer.map(Response::into_inner).map_err(|status| self.error(&status))
     }
@@ -292,7 +291,7 @@ impl Client {
     }
 }
 
-/// Sets the bounds of a connection.
+/// Sets the timeouts and the flow control windows of a connection.
 fn tuned(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(limits::CLIENT_CONNECT_TIME)
@@ -302,13 +301,13 @@ fn tuned(endpoint: Endpoint) -> Endpoint {
         .initial_connection_window_size(limits::CLIENT_CONNECTION_WINDOW_BYTES)
 }
 
-/// A search for all files below a folder.
+/// The state of [`Client::files`].
 #[derive(Debug)]
 struct Search {
     client: Client,
-    /// Pages to ask for: folder and page token, the next one last.
+    /// A stack of pages to request: folder and page token; the next page is on top.
     pages: Vec<(String, String)>,
-    /// Entries of the last page, and its folder.
+    /// The remaining entries of the last page, each with the folder of the page.
     ready: VecDeque<(String, v1::Entry)>,
 }
 
@@ -338,18 +337,18 @@ impl Search {
     }
 }
 
-/// The entry of an answer that must have one.
+/// The entry of a response that must have one.
 fn present(entry: Option<v1::Entry>) -> Result<v1::Entry> {
     entry.ok_or_else(|| Error::Answer("it describes no file".to_owned()))
 }
 
-/// Waits for a thread that reads or writes files.
+/// Waits for a task of the blocking pool; a panic of the task continues here.
 async fn joined<T>(work: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
     match work.await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime goes away, and this future with it.
+            // The runtime shuts down and drops this future.
             Err(_) => std::future::pending().await,
         },
     }

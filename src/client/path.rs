@@ -1,8 +1,7 @@
-//! Paths of the store and of this side, and the way between them.
+//! Paths in the store and local paths, and conversions between them.
 //!
-//! **Invariants:** a name that the store would refuse, or silently read as another path, is refused
-//! before anything is sent. A path that the server sends never leads out of the folder that was asked
-//! for, whatever the server is.
+//! **Invariants:** a name that the store would refuse, or read as another path, is refused before anything is sent. The
+//! local path of a downloaded entry is always below the target folder, even if the server is hostile.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -14,7 +13,7 @@ use crate::{
 /// The name of the file that marks a folder as complete.
 pub const MARK: &str = "_.dir";
 
-/// Puts a name, or a path, below a folder; the empty folder is the root.
+/// Joins a folder and a name or path below it; the empty folder is the root.
 pub fn join(folder: &str, name: &str) -> String {
     match (folder.is_empty(), name.is_empty()) {
         (true, _) => name.to_owned(),
@@ -28,7 +27,10 @@ pub fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The name under which a local file or folder is kept, or why it cannot be.
+/// The name of a local file or folder in the store.
+///
+/// # Errors
+/// [`Error::Unfit`] if the store refuses the name.
 pub fn validate_name(local: &Path) -> Result<&str> {
     let unfit = |why: String| Error::Unfit { path: local.to_owned(), why };
     let name = local.file_name().unwrap_or(local.as_os_str());
@@ -36,7 +38,7 @@ pub fn validate_name(local: &Path) -> Result<&str> {
     unfit_name(name).map_or(Ok(name), |why| Err(unfit(format!("its name {why}; rename it"))))
 }
 
-/// What keeps a name from being that of a file in the store; nothing where it can be one.
+/// Why a name cannot be the name of a file in the store, as the end of a sentence; `None` if it can.
 pub fn unfit_name(name: &str) -> Option<String> {
     let is_bad = |c: &char| c.is_control() || matches!(c, '/' | '\\' | '"' | '<' | '>' | '|');
     if let Some(found) = name.chars().find(is_bad) {
@@ -52,7 +54,10 @@ pub fn unfit_name(name: &str) -> Option<String> {
         .then(|| format!("is longer than {} bytes", limits::NAME_BYTES_MAX))
 }
 
-/// The path of an entry relative to the folder that it was listed below.
+/// The path of an entry relative to a folder above it.
+///
+/// # Errors
+/// [`Error::Answer`] if the entry is not below the folder.
 pub(super) fn relative<'a>(folder: &str, entry: &'a str) -> Result<&'a str> {
     let rest = if folder.is_empty() {
         Some(entry)
@@ -63,7 +68,10 @@ pub(super) fn relative<'a>(folder: &str, entry: &'a str) -> Result<&'a str> {
         .ok_or_else(|| Error::Answer(format!("{entry:?} is not below {folder:?}")))
 }
 
-/// Where a downloaded entry goes below a local folder: its relative path, as this side writes it.
+/// The local form of a relative path in the store, for a target below a local folder.
+///
+/// # Errors
+/// [`Error::Answer`] if the path would lead out of the folder, or is no local path.
 pub fn target(relative: &str) -> Result<PathBuf> {
     let mut target = PathBuf::new();
     for segment in relative.split('/') {

@@ -1,7 +1,8 @@
-//! One file from or to a stream of this side, such as the standard input.
+//! Transfers of one file from or to a local stream, such as the standard input.
 //!
-//! What is read from a stream cannot be read again, so that an upload is tried once. What is written to
-//! one is written before all of it is checked; whoever reads it has to look at how the command ended.
+//! The bytes of a stream can be read only once, so an upload from a stream is not retried. A download to a stream
+//! writes bytes before the digest of the file is checked; the reader of the stream must check the result of the
+//! command.
 
 use std::{
     io::{Read, Write},
@@ -26,14 +27,14 @@ use crate::{
 };
 
 impl Client {
-    /// Stores what a stream has up to its end; `name` is what errors call it. `if_exists` says what it may
+    /// Stores the bytes of a stream up to its end. Errors call the stream `name`; `if_exists` says what the file may
     /// replace.
     ///
     /// # Errors
-    /// [`Error::Local`] where it cannot be read; any other, and the stream is used up.
+    /// [`Error::Local`] if the stream cannot be read; those of an upload. Bytes that were read cannot be read again.
     ///
     /// # Cancel safety
-    /// An upload that is dropped leaves nothing.
+    /// When the future is dropped, the store has either nothing of the file or the whole file.
     pub async fn upload_stream(
         &self,
         (stream, name): (impl Read + Send + 'static, &'static str),
@@ -51,14 +52,14 @@ impl Client {
         Ok(Moved { entry, local: None, files_replaced: Some(files_replaced) })
     }
 
-    /// Writes the bytes of a file to a stream, across lost connections; `name` is what errors call it.
+    /// Writes the bytes of a file to a stream; continues after a lost connection. Errors call the stream `name`.
     ///
     /// # Errors
-    /// [`Error::Local`] where it cannot be written, [`Error::Damaged`] where the bytes are not those of
-    /// the store's digest, [`Error::Unchecked`] where that does not come. Some have been written then.
+    /// [`Error::Local`] if the stream cannot be written, [`Error::Damaged`] if the bytes do not match the digest of the
+    /// store, [`Error::Unchecked`] if the server has no digest in time. Bytes may have been written by then.
     ///
     /// # Cancel safety
-    /// What has been written stays written.
+    /// When the future is dropped, the bytes that were written stay written.
     pub async fn download_stream(
         &self,
         file: &Entry,
@@ -71,7 +72,7 @@ impl Client {
         let mut this = Try::begin(tally);
         let received = self.receive(file, &mut this, &sender).await;
         drop(sender);
-        // What failed on this side is the reason why nobody took the bytes.
+        // A local error comes first: it is the reason why the channel was closed.
         let digest = joined(writer).await?;
         received?;
         let mut file = file.clone();
@@ -85,7 +86,7 @@ impl Client {
     }
 }
 
-/// Reads a stream into messages. None: nobody takes them any more.
+/// Reads a stream into messages. Returns the digest of the bytes; `None` if the receiver of the messages was dropped.
 fn read(
     (mut stream, name): (impl Read, &'static str),
     header: UploadHeader,
@@ -117,7 +118,7 @@ fn read(
     Ok(send(Payload::Finish(finish)).then_some((digest, this)))
 }
 
-/// Writes and hashes what comes, until there is no more.
+/// Writes and hashes the bytes of a channel, until the channel is closed. Blocks.
 fn write(
     mut stream: impl Write,
     name: &'static str,

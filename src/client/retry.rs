@@ -1,9 +1,9 @@
 //! Retries with exponential backoff, for calls that are safe to repeat: a bounded number, after a lost connection
 //! or when the server is busy.
 //!
-//! Each pause is drawn at random below the current bound (full jitter), so that clients which were refused or
-//! disconnected together do not return together. Where the server tells a time (`RetryInfo`), the
-//! client waits at least that long.
+//! Each pause is random below a bound that doubles (full jitter), so that clients which were refused or disconnected
+//! together do not return together. If the server gives a delay (`RetryInfo`), the pause is that delay plus the random
+//! part.
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ use crate::{
     limits,
 };
 
-/// Who is told, once, that a connection was lost and the server is asked again. Clones share it.
+/// A callback that is called once, before the first retry after a lost connection. Clones share the callback.
 #[derive(Clone, Default)]
 pub(super) struct Listener(Option<Arc<Callback>>);
 
@@ -53,7 +53,7 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// Counts the failures in a row of one piece of work, and pauses between its repeats.
+/// The backoff of one piece of work: counts its consecutive failures, and pauses before each retry.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -61,16 +61,19 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Begins a piece of work; `listener` hears of its repeats.
+    /// A backoff without failures; `listener` is called before the first retry after a lost connection.
     pub(super) fn new(listener: &Listener) -> Self {
         Self { failures: 0, listener: listener.clone() }
     }
 
-    /// Pauses before a repeat, or gives the error back: where a repeat cannot help, after
-    /// [`limits::RETRIES`] failures in a row, and where the wait would be over before.
+    /// Pauses before a retry.
+    ///
+    /// # Errors
+    /// The error itself, without a pause: if a retry cannot help, after [`limits::RETRIES`] consecutive failures, and
+    /// if the pause would outlast the wait or [`limits::CALL_TIME`].
     ///
     /// # Cancel safety
-    /// The failure counts at once; a pause that is dropped is merely shorter.
+    /// The failure is counted before the pause. When the future is dropped, only the rest of the pause is lost.
     pub(super) async fn after(&mut self, error: Error, wait: &Wait) -> Result<()> {
         if !error.retryable() || self.failures >= limits::RETRIES || wait.is_past() {
             return Err(error);
@@ -86,13 +89,13 @@ impl Backoff {
         Ok(())
     }
 
-    /// A part of the longest pause there may be now.
+    /// A random pause below the current bound.
     fn lot(&self) -> Duration {
         let most = limits::RETRY_PAUSE.saturating_mul(1 << self.failures);
         most.min(limits::RETRY_PAUSE_MAX).mul_f64(fastrand::f64())
     }
 
-    /// Forgets the failures: the work has advanced.
+    /// Resets the count of failures, because the work has made progress.
     pub(super) fn renew(&mut self) {
         self.failures = 0;
     }
@@ -135,7 +138,7 @@ mod tests {
             let lots: Vec<_> = (0..1_000).map(|_| backoff.lot().as_millis()).collect();
             let mean = lots.iter().sum::<u128>() / 1_000;
             assert!(lots.iter().all(|lot| *lot <= most), "{failures}: {lots:?}");
-            // Five times what the mean of so many draws strays.
+            // About five standard deviations of the mean of 1,000 draws.
             assert!((most * 9 / 20..most * 11 / 20).contains(&mean), "{failures}: {mean}");
         }
     }

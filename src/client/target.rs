@@ -1,11 +1,11 @@
-//! Files on this side that are written whole.
+//! Local files that are written atomically.
 //!
-//! A file is filled under another name beside its target, synced, and given its name when it is whole;
-//! so a target is either complete or not there, also after a power failure.
+//! A file is written under a temporary name beside its target, synced when it is complete, and then renamed. So a
+//! target is either complete or absent, also after a power failure.
 //!
-//! **Invariants:** a folder that was opened stays the same one, whatever is put in the place of its path
-//! meanwhile, and no link below it is followed. What has not got its name is removed by whoever drops the
-//! [`Partials`], which stay with the work's future; a thread that still writes cannot begin another.
+//! **Invariants:** folders are used by their descriptor: a [`Folder`] stays the same one even if its path is replaced,
+//! and no symbolic link below it is followed. Dropping [`Partials`], which the future of the work owns, removes all
+//! temporary files; a blocking task that still runs cannot create another one after that.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -26,26 +26,26 @@ use uuid::Uuid;
 
 use crate::client::error::{Error, Result};
 
-/// How the name of a file begins that is being filled.
+/// The prefix of the names of temporary files.
 const PARTIAL_BEGIN: &str = ".imagestore-";
-/// How it ends.
+/// The suffix of the names of temporary files.
 const PARTIAL_END: &str = ".part";
 
-/// What is done with a file that exists on this side.
+/// What is done if the target file exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// It is not touched, and the work is refused.
+    /// The existing file stays, and the work fails with [`Error::Exists`].
     Refuse,
-    /// The new file comes in its place, whole.
+    /// The new file replaces the existing one atomically.
     Overwrite,
 }
 
-/// Whether a file has the name of one that was being filled; a client that is killed leaves it.
+/// Whether a name is that of a temporary file, which a killed client leaves behind.
 pub(super) fn is_partial(name: &str) -> bool {
     name.starts_with(PARTIAL_BEGIN) && name.ends_with(PARTIAL_END)
 }
 
-/// A folder that is open. Clones share it.
+/// An open folder. Clones share the descriptor.
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
     file: Arc<File>,
@@ -53,15 +53,15 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder; links on the way to it are followed. Blocks.
+    /// Opens a folder; symbolic links in the path are followed. Blocks.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        // The folder of a file that is named without one.
+        // The parent of a file name without a folder is the current folder.
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let fd = openat(rustix::fs::CWD, path, folder_flags() - OFlags::NOFOLLOW, Mode::empty())?;
         Ok(Self { file: Arc::new(fd.into()), path: path.to_owned() })
     }
 
-    /// Opens a folder, and makes it and its parents durably where they are missing. Blocks.
+    /// Opens a folder; creates it and its parents durably if they are missing. Blocks.
     pub(super) fn make(path: &Path) -> Result<Self> {
         let missing = match Self::open(path) {
             Ok(folder) => return Ok(folder),
@@ -71,12 +71,12 @@ impl Folder {
         let parent = missing.parent().unwrap_or(Path::new("/"));
         match missing.file_name() {
             Some(name) => Self::make(parent)?.enter(name),
-            // It ends in `..`, of what is not there.
+            // The path ends in `..` after a folder that does not exist.
             None => Err(Error::local("make", path)(Errno::NOENT.into())),
         }
     }
 
-    /// Opens a folder in this one, or makes it durably. A link is not followed. Blocks.
+    /// Opens a subfolder, or creates it durably. A symbolic link is not followed. Blocks.
     fn enter(&self, name: &OsStr) -> Result<Self> {
         let path = self.path.join(name);
         let open = || openat(&self.file, name, folder_flags(), Mode::empty());
@@ -86,7 +86,7 @@ impl Folder {
                     self.sync()?;
                     open()
                 }
-                // Another file of the same folder was faster.
+                // A parallel download into the same folder has created it.
                 Err(Errno::EXIST) => open(),
                 Err(errno) => Err(errno),
             },
@@ -102,7 +102,7 @@ impl Folder {
         }
     }
 
-    /// What has a name in this folder; a link is not followed.
+    /// The metadata of an entry of this folder, if it exists; a symbolic link is not followed.
     fn look(&self, name: &OsStr) -> io::Result<Option<Stat>> {
         match statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => Ok(Some(found)),
@@ -111,7 +111,7 @@ impl Folder {
         }
     }
 
-    /// Makes the names in it durable, where the file system can. Blocks.
+    /// Makes the names in this folder durable, if the file system supports that. Blocks.
     pub(super) fn sync(&self) -> Result<()> {
         match self.file.sync_all() {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -120,12 +120,12 @@ impl Folder {
     }
 }
 
-/// How a folder is opened.
+/// The flags with which a folder is opened.
 fn folder_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
-/// What something is that is no regular file.
+/// The type of an entry, as text for an error.
 fn what(found: &Stat) -> &'static str {
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => "a file",
@@ -139,7 +139,7 @@ fn what(found: &Stat) -> &'static str {
     }
 }
 
-/// Where a file goes: a folder that is open, and a name in it.
+/// The target of a file: an open folder, and a name in it.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     folder: Folder,
@@ -147,14 +147,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// A path as the user named it, in a folder that exists. Blocks.
+    /// The target of a local path, whose parent folder must exist. Blocks.
     pub(super) fn of(path: &Path) -> Result<Self> {
         let folder = path.parent().map_or_else(|| Folder::open(path), Folder::open);
         let folder = folder.map_err(Error::local("write", path))?;
         Self::named(folder, path)
     }
 
-    /// A path as the user named it; its folder is made where it is missing. Blocks.
+    /// The target of a local path, whose parent folder is created if it is missing. Blocks.
     pub(super) fn make(path: &Path) -> Result<Self> {
         Self::named(Folder::make(path.parent().unwrap_or(path))?, path)
     }
@@ -166,10 +166,10 @@ impl Target {
         }
     }
 
-    /// A path below a folder; the folders between them are made where they are missing. Blocks.
+    /// The target of a relative path below a folder; missing folders between them are created. Blocks.
     ///
     /// # Errors
-    /// [`Error::NoFolder`] where one of them is something else, as a link is.
+    /// [`Error::NoFolder`] if a file or a symbolic link is in the place of one of those folders.
     pub(super) fn below(folder: &Folder, relative: &Path) -> Result<Self> {
         let mut folder = folder.clone();
         for name in relative.parent().into_iter().flat_map(Path::iter) {
@@ -178,13 +178,17 @@ impl Target {
         Self::named(folder, relative)
     }
 
-    /// The path, for people.
+    /// The path, for messages: the folder may have been moved since.
     pub(super) fn path(&self) -> PathBuf {
         self.folder.path.join(&self.name)
     }
 
-    /// Refuses to overwrite a file, unless that is allowed, and what is none in any case: nobody means
-    /// to put a file in the place of a device. Returns the file that there is. Blocks.
+    /// Checks that the target may be written. Returns the metadata of the file to be overwritten, if there is one.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] for a file, unless `existing` allows to overwrite it; [`Error::Occupied`] for anything else,
+    /// such as a folder or a device, in either case.
     pub(super) fn refuse(&self, existing: Existing) -> Result<Option<Stat>> {
         let found = self.folder.look(&self.name).map_err(Error::local("read", self.path()))?;
         let Some(found) = found else { return Ok(None) };
@@ -197,9 +201,9 @@ impl Target {
         }
     }
 
-    /// Opens the file that there is, if it has so many bytes. Blocks.
+    /// Opens the target for reading, if it is a regular file of `size` bytes. Blocks.
     pub(super) fn open(&self, size: u64) -> Option<File> {
-        // A pipe is not waited for.
+        // NONBLOCK: the open of a pipe does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = openat(&self.folder.file, &self.name, flags, Mode::empty()).ok()?;
         let file = File::from(fd);
@@ -208,12 +212,12 @@ impl Target {
     }
 }
 
-/// The files that one piece of work fills. Dropping it removes them.
+/// The temporary files of one piece of work. Dropping it removes them.
 #[derive(Debug, Default)]
 pub(super) struct Partials(Arc<Register>);
 
 impl Partials {
-    /// Where threads of the work enter what they begin.
+    /// The register in which blocking tasks enter the files that they create.
     pub(super) fn register(&self) -> Arc<Register> {
         Arc::clone(&self.0)
     }
@@ -229,7 +233,7 @@ impl Drop for Partials {
     }
 }
 
-/// Which files are being filled.
+/// The temporary files that exist.
 #[derive(Debug, Default)]
 pub(super) struct Register(Mutex<Entries>);
 
@@ -240,9 +244,9 @@ struct Entries {
 }
 
 impl Register {
-    /// Begins a file beside its target. Its name does not grow with that of the target, which may have
-    /// all the length that the file system allows. One that replaces a file is for its owner alone
-    /// until it has the rights of that one. Blocks.
+    /// Creates a temporary file beside its target. The temporary name is of fixed length, because the target's name may
+    /// be as long as the file system allows. A file that will replace another one is accessible to its owner only,
+    /// until it takes over the permissions of the replaced file. Blocks.
     pub(super) fn create(self: Arc<Self>, target: Target, existing: Existing) -> Result<Partial> {
         let replaced = target.refuse(existing)?;
         let mode = replaced.map_or(0o666, |old| old.st_mode & 0o700);
@@ -260,7 +264,7 @@ impl Register {
         Ok(Partial { register: self, target, name, file: fd.into() })
     }
 
-    /// Strikes a file off. Whether it was there.
+    /// Removes a file from the register. Returns whether the file was in it.
     fn strike(&self, name: &OsStr) -> bool {
         let mut entries = self.lock();
         let place = entries.files.iter().position(|(_, entered)| entered == name);
@@ -272,7 +276,7 @@ impl Register {
     }
 }
 
-/// A file that is being filled, beside its target. Dropping it removes it.
+/// A temporary file beside its target. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Partial {
     register: Arc<Register>,
@@ -282,23 +286,23 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// The error of a call that failed on it.
+    /// The error of a failed write to the file; it names the target.
     pub(super) fn failed(&self, why: io::Error) -> Error {
         Error::local("write", self.target.path())(why)
     }
 
-    /// Gives the file its name, and makes both durable. Blocks.
+    /// Renames the file to its target, and makes the file and its name durable. Blocks.
     ///
     /// # Errors
-    /// [`Error::Exists`] and [`Error::Occupied`], also where the target came into being meanwhile.
+    /// [`Error::Exists`] and [`Error::Occupied`], also if the target was created after [`Register::create`].
     pub(super) fn keep(self, existing: Existing) -> Result<()> {
         let folder = self.target.folder.clone();
         self.name(existing)?;
         folder.sync()
     }
 
-    /// Makes its bytes durable and gives the file its name; who needs the name to last syncs the
-    /// folder. A file that it replaces leaves it its rights. Blocks.
+    /// Syncs the file and renames it to its target. The name is durable only after a sync of the folder. The file takes
+    /// over the owner and permissions of a file that it replaces. Blocks.
     pub(super) fn name(self, existing: Existing) -> Result<()> {
         let failed = |why| self.failed(why);
         if let Some(old) = self.target.refuse(existing)? {
@@ -313,7 +317,7 @@ impl Partial {
             Existing::Refuse => {
                 let flags = RenameFlags::NOREPLACE;
                 match renameat_with(folder, &self.name, folder, name, flags) {
-                    // This file system does not know it.
+                    // The file system does not support NOREPLACE.
                     Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.link(),
                     named => named.inspect(|()| self.strike()),
                 }
@@ -329,25 +333,25 @@ impl Partial {
         }
     }
 
-    /// Gives the file its name where nothing has it, by a second name.
+    /// Renames the file to its target if the target does not exist: adds a hard link, and removes the temporary name.
     fn link(&self) -> rustix::io::Result<()> {
         let (folder, name) = (&self.target.folder.file, &self.target.name);
         linkat(folder, &self.name, folder, name, AtFlags::empty())?;
-        // Where this fails it has a name too many, and loses it when the register is dropped.
+        // If this fails, the file keeps both names until `Partials` is dropped.
         if unlinkat(folder, &self.name, AtFlags::empty()).is_ok() {
             self.strike();
         }
         Ok(())
     }
 
-    /// Forgets the first name, which no file has any more.
+    /// Removes the temporary name from the register: no file has this name any more.
     fn strike(&self) {
         self.register.strike(&self.name);
     }
 
-    /// Takes over the owner of a file, where that is allowed, and its mode. Where the group differs,
-    /// it gets no more than everybody. What runs a program as its owner is not taken over, because it
-    /// is another program.
+    /// Takes over the owner, if that is permitted, and the mode of the replaced file. If the group cannot be taken
+    /// over, the group gets the permissions of others. The setuid and setgid bits are dropped, because the new file may
+    /// be another program.
     fn take_over(&self, old: &Stat) -> io::Result<()> {
         let own = fstat(&self.file)?;
         let group = Some(Gid::from_raw(old.st_gid)).filter(|_| own.st_gid != old.st_gid);

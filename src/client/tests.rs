@@ -1,4 +1,4 @@
-//! The client against a server that follows a script, over a real socket.
+//! Tests of the client against a scripted server, over a socket.
 
 pub(crate) mod script;
 
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// More than what waits between the disk and the connection.
+/// More bytes than the queue of messages and the flow control windows hold.
 const LARGE: usize = 3 * limits::MIB + 1;
 
 fn large() -> Vec<u8> {
@@ -119,7 +119,7 @@ async fn a_download_is_continued() {
     }
     assert_eq!(told, ["app/a", "app/b", "app/c"]);
 
-    // A file of the same size and other bytes is another file.
+    // A local file of the same size with different bytes is not overwritten.
     write(folder.path(), &[("c", b"THREE")]);
     let error = download_folder(&client, "app", folder.path()).await.expect_err("another one");
     assert!(matches!(error, Error::Exists(_)), "{error}");
@@ -206,7 +206,7 @@ async fn a_file_is_kept_when_its_digest_has_come_and_is_right() {
     let moved = get().await.expect("a download");
     assert_eq!(moved.entry.digest, blake3::hash(b"bytes").to_hex().as_str());
     assert_eq!(lock(&script.log).len(), 2);
-    // The same bytes are not fetched again, and others are no reason to overwrite.
+    // A local file with the same bytes is not fetched again; one with other bytes is not overwritten.
     get().await.expect("here already");
     assert_eq!(lock(&script.log).len(), 2);
     fs::write(&local, "BYTES").expect("a file");

@@ -1,4 +1,4 @@
-//! What an upload or a download has done so far, and what it reports.
+//! Progress and reports of uploads and downloads.
 
 use std::{
     path::PathBuf,
@@ -12,38 +12,38 @@ use tokio::sync::mpsc;
 
 use crate::wire::v1::Entry;
 
-/// How far a piece of work is.
+/// The progress of a piece of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Files done.
     pub files_done: u64,
-    /// Files in all; 0 while that is not known.
+    /// Total number of files; 0 while unknown.
     pub files_total: u64,
     /// Bytes done.
     pub bytes_done: u64,
-    /// Bytes in all; 0 while that is not known.
+    /// Total number of bytes; 0 while unknown.
     pub bytes_total: u64,
 }
 
-/// A file that has arrived, with both its places.
+/// A transferred file: its entry in the store and its local path.
 #[derive(Clone, Debug)]
 pub struct Moved {
     /// The file in the store.
     pub entry: Entry,
-    /// The file on this side; none for a mark that was made for a folder.
+    /// The local file; `None` for an upload from a stream, and for a mark file without a local file.
     pub local: Option<PathBuf>,
-    /// How many files in the store it has replaced; none for a download.
+    /// The number of files in the store that it has replaced; `None` for a download.
     pub files_replaced: Option<u64>,
 }
 
-/// Tells of a file; that nobody listens is no failure of the transfer.
+/// Reports a transferred file; a closed channel is not an error of the transfer.
 pub(super) async fn report(done: &mpsc::Sender<Moved>, moved: Moved) {
     done.send(moved).await.ok();
 }
 
-/// Counts the work of a transfer while it runs; the transfer writes, anybody reads.
+/// The counters of a running transfer; other threads may read them at any time.
 ///
-/// The counters are apart from each other: a reader may see a file's bytes before the file.
+/// Each counter is updated separately: a reader may see the bytes of a file before the file is counted.
 #[derive(Debug, Default)]
 pub struct Tally {
     files_done: AtomicU64,
@@ -54,7 +54,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// How far the transfer is.
+    /// The progress of the transfer.
     pub fn progress(&self) -> Progress {
         Progress {
             files_done: self.files_done.load(Relaxed),
@@ -64,25 +64,27 @@ impl Tally {
         }
     }
 
-    /// How many files in the store were replaced so far.
+    /// The number of files in the store that were replaced so far.
     pub fn files_replaced(&self) -> u64 {
         self.files_replaced.load(Relaxed)
     }
 
-    /// Adds to what is done.
+    /// Adds to the files and bytes done.
     pub(super) fn add(&self, files: u64, bytes: u64) {
         self.files_done.fetch_add(files, Relaxed);
         self.bytes_done.fetch_add(bytes, Relaxed);
     }
 
-    /// Adds to what there is to do. Transfers of folders and downloads do so themselves.
+    /// Adds to the totals. Only the caller of [`Client::upload`](crate::client::Client::upload) has to do this; other
+    /// transfers do it themselves, except an upload from a stream, whose size is unknown.
     pub fn expect(&self, files: u64, bytes: u64) {
         self.files_total.fetch_add(files, Relaxed);
         self.bytes_total.fetch_add(bytes, Relaxed);
     }
 }
 
-/// The bytes that one try to move one file has counted; they are taken back unless it arrives.
+/// The bytes counted for one attempt to transfer one file. Dropping it subtracts them again, unless the file has
+/// arrived.
 #[derive(Debug)]
 pub(super) struct Try {
     tally: Arc<Tally>,
@@ -91,12 +93,12 @@ pub(super) struct Try {
 }
 
 impl Try {
-    /// Begins a try.
+    /// Begins an attempt.
     pub(super) fn begin(tally: &Arc<Tally>) -> Self {
         Self { tally: Arc::clone(tally), bytes: 0, arrived: false }
     }
 
-    /// Counts bytes that have moved.
+    /// Counts bytes that were read or received.
     pub(super) fn moved(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         self.tally.bytes_done.fetch_add(bytes as u64, Relaxed);
@@ -107,7 +109,7 @@ impl Try {
         self.bytes
     }
 
-    /// Keeps what was counted, and counts the file and those that it has replaced.
+    /// Ends a successful attempt: keeps the bytes, and counts the file and the files that it has replaced.
     pub(super) fn arrived(mut self, files_replaced: u64) {
         self.arrived = true;
         self.tally.files_replaced.fetch_add(files_replaced, Relaxed);

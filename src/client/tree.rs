@@ -1,9 +1,8 @@
 //! A walk through a local folder, for an upload.
 //!
-//! Symbolic links below the folder are refused, not followed and not skipped: following them can
-//! loop or store a file twice, skipping them stores a package that lacks files. So are pipes, sockets
-//! and devices. What a download left that was killed is no part of a package. The walk holds one open
-//! folder per level, never the list of all files.
+//! A symbolic link below the folder is an error: to follow links can loop or store a file twice, and to skip them
+//! stores a package without some of its files. Pipes, sockets and devices are errors too. Temporary files of a killed
+//! download are left out. Memory: the walk holds one open folder per level, never the list of all files.
 
 use std::{
     fs::{self, ReadDir},
@@ -19,27 +18,27 @@ use crate::{
     limits,
 };
 
-/// What a step of the walk found. The root of the walk itself is not found.
+/// An entry that the walk has found; the root of the walk is not among them.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Where it is on this side.
+    /// The local path.
     pub(super) local: PathBuf,
-    /// Its path relative to the root of the walk, separated by `/`.
+    /// The path relative to the root of the walk, separated by `/`.
     pub(super) relative: String,
-    /// What it is.
+    /// The kind of the entry.
     pub(super) kind: FoundKind,
 }
 
-/// What a step of the walk found.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FoundKind {
     /// A file and its size in bytes.
     File(u64),
     /// The mark file of a folder and its size in bytes.
     Mark(u64),
-    /// What a download left that was broken off.
+    /// A temporary file of a download that was killed.
     Partial,
-    /// A folder; what it holds comes next.
+    /// A folder; its entries come next.
     Folder,
 }
 
@@ -58,7 +57,7 @@ struct Level {
 }
 
 impl Walk {
-    /// Begins a walk.
+    /// Begins a walk. It blocks, and ends after the first error.
     pub(super) fn open(root: &Path) -> Result<Self> {
         Ok(Self { open: vec![Level::open(root.to_owned(), String::new())?] })
     }
@@ -117,7 +116,10 @@ impl Iterator for Walk {
     }
 }
 
-/// Refuses what is neither file nor folder.
+/// Checks that a local path is a regular file.
+///
+/// # Errors
+/// [`Error::Unfit`] for a symbolic link, a device, a pipe or a socket.
 pub(super) fn regular(local: &Path, metadata: &fs::Metadata) -> Result<()> {
     if metadata.is_file() {
         return Ok(());
@@ -133,38 +135,38 @@ pub(super) fn regular(local: &Path, metadata: &fs::Metadata) -> Result<()> {
 /// Which folders get their mark file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marks {
-    /// Those that have one on this side.
+    /// The folders that have a local mark file.
     Existing,
-    /// Every folder, also an empty one, which else leaves no trace.
+    /// Every folder, also an empty one, which without a mark file does not exist in the store.
     Every,
 }
 
 /// What an upload of a folder leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Omitted {
-    /// Folders without any file below them, which leave no trace without a mark.
+    /// The number of folders without a file below them: without a mark file they do not exist in the store.
     pub empty_folders: u64,
-    /// Files that a download left that was broken off.
+    /// The temporary files of a download that was killed.
     pub partials: Vec<PathBuf>,
 }
 
-/// What there is to upload from a folder, as a first walk sees it.
+/// What an upload of a folder has to transfer, as a first walk finds it.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
-    /// Files, marks among them.
+    /// The number of files, including mark files.
     pub(super) files: u64,
-    /// Their bytes.
+    /// The bytes of those files.
     pub(super) bytes: u64,
-    /// The marks to write, those of deeper folders first and the root's last.
+    /// The mark files to write, those of deeper folders first and that of the root last.
     pub(super) marks: Vec<Mark>,
     /// What is left out.
     pub(super) omitted: Omitted,
 }
 
-/// Counts the folders without a file below them, over a walk.
+/// A counter of the folders without a file below them, for one walk.
 #[derive(Debug, Default)]
 struct Empty {
-    /// Of the root and each open folder below it, whether it has a file.
+    /// For the root and each open folder below it, whether a file was found at any depth.
     open: Vec<bool>,
     count: u64,
 }
@@ -173,7 +175,7 @@ impl Empty {
     fn see(&mut self, found: &Found) {
         let above = found.relative.matches('/').count() + 1;
         self.close(above);
-        // The root is not found.
+        // The walk does not report the root, so its level is added here.
         self.open.resize(above, false);
         match found.kind {
             FoundKind::Folder => self.open.push(false),
@@ -182,13 +184,13 @@ impl Empty {
         }
     }
 
-    /// Closes all but so many folders.
+    /// Closes all but the outermost `left` folders, and counts those without a file.
     fn close(&mut self, left: usize) {
         let closed = self.open.drain(left.min(self.open.len())..);
         self.count += closed.filter(|has_file| !has_file).count() as u64;
     }
 
-    /// How many there were, at the end.
+    /// Ends the count and returns it.
     fn count(mut self) -> u64 {
         if self.open.is_empty() {
             self.open.push(false);
@@ -201,17 +203,17 @@ impl Empty {
 /// A mark file to write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// How deep its folder lies; 0 for the root.
+    /// The depth of its folder below the root; 0 for the root.
     pub(super) depth: usize,
-    /// Its path relative to the root.
+    /// The path relative to the root.
     pub(super) relative: String,
-    /// The file to upload as it is; none for an empty one.
+    /// The local file to upload; `None`: an empty file is stored.
     pub(super) local: Option<PathBuf>,
 }
 
 impl Survey {
-    /// Walks once, so that totals are known and everything unfit is refused before the first byte
-    /// is sent.
+    /// Walks through a folder, so that the totals are known and unfit entries are refused before the first byte is
+    /// sent. Blocks.
     pub(super) fn take(root: &Path, marks: Marks) -> Result<Self> {
         let mut survey = Self::default();
         let mut folders = vec![String::new()];
@@ -237,7 +239,7 @@ impl Survey {
         } else {
             survey.omitted.empty_folders = empty.count();
         }
-        // A mark that exists comes before the empty one for the same folder, which then goes.
+        // An existing mark file sorts before the empty one of the same folder, which the dedup then removes.
         survey.marks.sort_by(|a, b| {
             b.depth
                 .cmp(&a.depth)

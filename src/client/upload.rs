@@ -1,9 +1,9 @@
 //! Uploads of files and whole folders.
 //!
-//! A file is read and hashed on a thread of its own, which runs ahead of the connection by
-//! [`limits::TRANSFER_MESSAGES_IN_FLIGHT`] messages, so memory does not depend on its size. A file that
-//! breaks off is not visible in the store, so it is simply sent again from its start. Its size comes
-//! before its bytes, and size and digest after them: no proxy can make a file of a part of it.
+//! A blocking task reads and hashes a file. It runs ahead of the connection by at most
+//! [`limits::TRANSFER_MESSAGES_IN_FLIGHT`] messages, so memory does not depend on the file's size. An upload that
+//! breaks off leaves nothing in the store, so a retry sends the file again from its start. The header has the size, and
+//! the finish message the size and the digest, so that a proxy that cuts the stream off cannot cause a truncated file.
 
 use std::{
     fs,
@@ -41,7 +41,7 @@ pub use crate::client::tree::{Marks, Omitted};
 /// How a folder is uploaded.
 #[derive(Clone, Copy, Debug)]
 pub struct FolderUpload {
-    /// Files that are sent at once.
+    /// The number of files that are sent in parallel.
     pub jobs: usize,
     /// Which folders get their mark file.
     pub marks: Marks,
@@ -49,7 +49,7 @@ pub struct FolderUpload {
     pub if_exists: IfExists,
 }
 
-/// How an upload begins.
+/// The header of an upload, without the size.
 pub(super) fn header(path: &str, if_exists: IfExists) -> UploadHeader {
     UploadHeader {
         path: path.to_owned(),
@@ -60,14 +60,15 @@ pub(super) fn header(path: &str, if_exists: IfExists) -> UploadHeader {
 }
 
 impl Client {
-    /// Stores a local file; a link is followed. The caller has told `tally` what to expect, and says by
-    /// `if_exists` what it may replace.
+    /// Stores a local file at `path`; a symbolic link is followed. `if_exists` says what the file may replace. The
+    /// caller has added the file to the totals of `tally`.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where the store has other bytes than were read.
+    /// Those of the server; [`Error::Local`] if the file cannot be read; [`Error::Unfit`] if it changes meanwhile or is
+    /// no regular file; [`Error::Damaged`] if the stored bytes are not the bytes that were read.
     ///
     /// # Cancel safety
-    /// An upload that is dropped leaves nothing.
+    /// When the future is dropped, the store has either nothing of the file or the whole file.
     pub async fn upload(
         &self,
         local: &Path,
@@ -78,14 +79,17 @@ impl Client {
         self.upload_with_retry(Some(local), path, if_exists, tally).await
     }
 
-    /// Stores a local folder as `path`: first all files, then the marks of its folders, those of
-    /// deeper folders first and its own last, so that a mark says that all below is there.
+    /// Stores a local folder as `path`: first all files, then the mark files, those of deeper folders first and that of
+    /// `path` last, so that a mark file says that everything below its folder is stored.
     ///
-    /// Every file that has arrived is sent to `done`. Symbolic links are refused before anything is
-    /// sent. What is not stored is returned.
+    /// Each stored file is reported on `done`. Returns what was left out.
+    ///
+    /// # Errors
+    /// Those of [`Client::upload`] for the first file that fails; [`Error::Unfit`] for a symbolic link or an unfit
+    /// name, before anything is sent.
     ///
     /// # Cancel safety
-    /// When it is dropped, the files that have arrived stay.
+    /// When the future is dropped, the stored files stay.
     pub async fn upload_folder(
         &self,
         (local, path): (&Path, &str),
@@ -123,7 +127,7 @@ impl Client {
         Ok(survey.omitted)
     }
 
-    /// Sends a file until it has arrived; an empty one where there is no local file.
+    /// Stores a file, with retries; without a local file, an empty one.
     async fn upload_with_retry(
         &self,
         local: Option<&Path>,
@@ -146,7 +150,7 @@ impl Client {
         Ok(Moved { entry, local, files_replaced: Some(files_replaced) })
     }
 
-    /// Begins to wait for the end of an upload.
+    /// Begins the wait of an upload.
     pub(super) fn storing(&self, path: &str) -> Wait {
         self.wait(format!("store {path:?}"), limits::TRANSFER_SILENCE)
     }
@@ -165,9 +169,9 @@ impl Client {
         self.upload_from((&header.path, wait), this, read).await
     }
 
-    /// Sends what `read` reads, on a thread of its own, and sees that the store has just that. `read` gives
-    /// the digest of what it has sent, or nothing where nobody took it. Returns the file, and how many files
-    /// it has replaced.
+    /// Makes one upload call, with the messages that `read` sends from a blocking task, and checks that the stored size
+    /// and digest are those of the bytes sent. `read` returns the digest, or `None` if the receiver of the messages was
+    /// dropped. Returns the file, and the number of files that it has replaced.
     pub(super) async fn upload_from(
         &self,
         (path, wait): (&str, &Wait),
@@ -177,7 +181,8 @@ impl Client {
         + 'static,
     ) -> Result<(Entry, u64)> {
         let (sender, messages) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
-        // While this is held the stream has no end that the server could take for the file's.
+        // While this sender lives, the request stream stays open: after a read error the stream must not end, because
+        // the server could take that for the end of the file.
         let open = sender.clone();
         let mut stub = self.stub.clone();
         let mut call = pin!(stub.upload(wait.paced(ReceiverStream::new(messages))));
@@ -211,7 +216,7 @@ impl Client {
     }
 }
 
-/// Reads a file into messages. None: nobody takes them any more.
+/// Reads a file into messages. Returns the digest of the bytes; `None` if the receiver of the messages was dropped.
 fn read(
     local: Option<&Path>,
     header: UploadHeader,
@@ -258,7 +263,7 @@ fn read(
     Ok(whole.then_some((digest, this)))
 }
 
-/// Walks a second time and hands out the files that are not marks.
+/// Walks through the folder a second time and sends its files, without mark files, to the channel. Blocks.
 fn send_files(root: &Path, files: &mpsc::Sender<Result<(PathBuf, String)>>) -> Result<()> {
     for found in Walk::open(root)? {
         let found = found?;

@@ -1,8 +1,9 @@
-//! How long a client waits for its server.
+//! The timeouts of a client's calls and streams.
 //!
-//! A wait is over when the server has been silent for too long, and at the moment that was given for all
-//! that a client does. What this side does, such as to read a file, is no silence. Nor is it a sign of life
-//! when the server takes once more what it took before the connection was lost.
+//! A wait ends when the server has been silent for too long, and at the client's deadline. Silence is time without
+//! progress while the client waits for the server; time in which the client itself works, such as to read a file, does
+//! not count. Progress is only what exceeds the furthest point reached so far: bytes that are sent again after a lost
+//! connection are none.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +18,7 @@ use crate::{
     limits,
 };
 
-/// The moment at which all that a client does is to end, and the time that was given for it.
+/// The deadline of all calls of a client, and the timeout that it was computed from, for messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     pub(super) at: Instant,
@@ -26,13 +27,14 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// The end of a time from now on; none where that is beyond what clocks count.
+    /// The deadline `time` from now; `None` if that is beyond the range of the clock.
     pub(super) fn after(time: Duration) -> Option<Self> {
         let at = Instant::now().checked_add(time)?;
         Some(Self { at, time, grace: Duration::ZERO })
     }
 
-    /// The same time, after which the answer that it is over may take some more.
+    /// The same deadline, after which the client waits `grace` longer for the server's response that the deadline has
+    /// passed.
     pub(super) fn with_grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
     }
@@ -45,7 +47,7 @@ pub(super) struct Wait(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     server: String,
-    /// What the server is to do: a verb, and of what.
+    /// What the server is to do: a verb and its object.
     what: String,
     deadline: Option<Deadline>,
     /// The silence that ends the wait.
@@ -53,14 +55,14 @@ struct Inner {
     turn: Mutex<Turn>,
 }
 
-/// Whose turn it is.
+/// The state of a wait: whether it is the server's turn, that is whether the client waits for the server.
 #[derive(Debug)]
 struct Turn {
-    /// Since when it is the server's.
+    /// The begin of the server's current turn; `None` while it is the client's turn.
     since: Option<Instant>,
-    /// How long it was the server's before, since the last sign of life.
+    /// The sum of the server's earlier turns since the last progress.
     silent: Duration,
-    /// How far the work is.
+    /// The furthest progress so far, in bytes or messages.
     reached: u64,
 }
 
@@ -72,7 +74,7 @@ impl Turn {
 }
 
 impl Wait {
-    /// Begins to wait until the server does something. It is its turn.
+    /// Begins a wait for the server; the server has the first turn.
     pub(super) fn begin(
         (server, what): (&str, String),
         deadline: Option<Deadline>,
@@ -84,14 +86,14 @@ impl Wait {
         Self(Arc::new(Inner { server, what, deadline, silence_max, turn: Mutex::new(turn) }))
     }
 
-    /// Notes that this side has something to do first.
+    /// Notes that it is the client's turn: silence does not grow.
     pub(super) fn ours(&self) {
         let mut turn = self.turn();
         turn.silent = turn.silence(Instant::now());
         turn.since = None;
     }
 
-    /// Notes that it is the server's turn, and how far the work is: farther than ever is a sign of life.
+    /// Notes that it is the server's turn, and the progress of the work. New progress resets the silence.
     pub(super) fn theirs(&self, reached: u64) {
         let (mut turn, now) = (self.turn(), Instant::now());
         if reached > turn.reached {
@@ -101,7 +103,8 @@ impl Wait {
         }
     }
 
-    /// Hands on messages, and notes whose turn it is: the server's while it does not take the next one.
+    /// Passes request messages on, and notes the turns: it is the server's turn while the connection does not take the
+    /// next message, and the client's while there is none.
     pub(super) fn paced<S>(&self, mut messages: S) -> impl Stream<Item = S::Item> + use<S>
     where
         S: Stream + Unpin,
@@ -119,7 +122,8 @@ impl Wait {
         })
     }
 
-    /// When the wait ends at the latest, if it remains the server's turn; none where it does not end.
+    /// The end of the wait if the server stays silent from now on; `None` without an end. While it is the client's
+    /// turn, the end moves on.
     pub(super) fn end(&self) -> Option<Instant> {
         let (turn, now) = (self.turn(), Instant::now());
         let rest = self.0.silence_max.saturating_sub(turn.silence(now));
@@ -127,7 +131,7 @@ impl Wait {
         now.checked_add(rest).into_iter().chain(deadline).min()
     }
 
-    /// Waits until the server has been silent for so long.
+    /// Waits until the server has been silent for `time`.
     pub(super) async fn silent_for(&self, time: Duration) {
         loop {
             let rest = time.saturating_sub(self.silence());
@@ -138,14 +142,17 @@ impl Wait {
         }
     }
 
-    /// Works until the wait is over. An answer that is there at its end counts.
+    /// Awaits `work` until the wait is over. A result that is ready at that moment is returned.
+    ///
+    /// # Errors
+    /// That of `work`; [`Error::Waited`] when the wait is over, also instead of an [`Error::Lost`] that silence caused.
     pub(super) async fn over<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let result = tokio::select! {
             biased;
             result = work => result,
             () = self.passed() => Err(self.error("")),
         };
-        // A connection is also lost because nothing came.
+        // The keep-alive of HTTP/2 also closes a connection because of silence.
         let dead = self.0.silence_max.min(limits::CLIENT_DEAD);
         match result {
             Err(Error::Lost { why, .. }) if self.silence() >= dead || self.is_past() => {
@@ -155,7 +162,7 @@ impl Wait {
         }
     }
 
-    /// What is told of a wait that is over now.
+    /// The error of a wait that is over; `why` is the cause from the network, or empty.
     pub(super) fn error(&self, why: &str) -> Error {
         let time = match self.0.deadline {
             Some(deadline) if self.is_past() => deadline.time,
@@ -176,7 +183,7 @@ impl Wait {
         }
     }
 
-    /// Whether its deadline has passed.
+    /// Whether the deadline has passed, without its grace.
     pub(super) fn is_past(&self) -> bool {
         self.0.deadline.is_some_and(|deadline| deadline.at <= Instant::now())
     }
@@ -203,7 +210,7 @@ mod tests {
         Wait::begin(("http://there", "list a".to_owned()), deadline, 10 * SECOND)
     }
 
-    /// What is told at the end of a wait, and when that was.
+    /// The error message of a wait that ends, and the time until then.
     async fn end(wait: &Wait) -> (String, Duration) {
         let begun = Instant::now();
         let error = wait.over(pending::<Result<()>>()).await.expect_err("it ends");

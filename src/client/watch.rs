@@ -1,8 +1,8 @@
-//! The progress of operations, followed across lost connections.
+//! Watches: the states of operations as a stream, across lost connections.
 //!
-//! A watch attaches again by itself. That of a copy repeats the request: its operation id makes that
-//! safe. Where the server cancels the copy because its caller was gone, it runs the repeat after that. So a
-//! cancellation that is told is never the echo of a lost connection.
+//! A watch reconnects by itself. The watch of a copy repeats the request, which the operation id makes safe. If the
+//! server has cancelled the copy because the connection was lost, the repeated request runs the copy again. So a
+//! cancellation that the watch reports was never caused by a lost connection.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct Watch {
     backoff: Backoff,
 }
 
-/// A stream, and whether it has sent more than the state that it begins with.
+/// An open response stream, and whether its first message was received.
 #[derive(Debug)]
 struct Attached {
     stream: Streaming<Operation>,
@@ -48,15 +48,15 @@ struct Attached {
 enum Subject {
     Copy(CopyRequest),
     One(String),
-    /// All, and the highest change that was told.
+    /// All operations, and the highest `change` that was received.
     All(Option<u64>),
 }
 
 impl Client {
-    /// Copies a file or a folder, beginning with the first call of [`Watch::next`]. Dropping the
-    /// watch cancels the copy unless it is `detached`. A copy without operation id gets one.
+    /// Copies a file or a folder; the first call of [`Watch::next`] sends the request. Dropping the watch cancels the
+    /// copy, unless it is `detached`. An empty operation id is replaced by a new one.
     ///
-    /// The server cancels it when the time of the client is over.
+    /// The server cancels the copy at the deadline of the client.
     pub fn copy(&self, mut request: CopyRequest) -> Watch {
         if request.operation_id.is_empty() {
             request.operation_id = Uuid::now_v7().to_string();
@@ -69,8 +69,8 @@ impl Client {
         self.follow(Subject::One(id.to_owned()))
     }
 
-    /// Follows all operations, for ever. After a lost connection come the ends that were missed, unless
-    /// their operations have expired.
+    /// Follows all operations, without end. After a lost connection the watch first reports the operations that ended
+    /// meanwhile, unless they have expired.
     pub fn watch_all(&self) -> Watch {
         self.follow(Subject::All(None))
     }
@@ -87,7 +87,7 @@ impl Client {
 }
 
 impl Watch {
-    /// The id of the one operation that is followed; empty for all.
+    /// The id of the operation that is followed; empty for a watch of all operations.
     pub fn id(&self) -> &str {
         match &self.subject {
             Subject::Copy(request) => &request.operation_id,
@@ -96,17 +96,16 @@ impl Watch {
         }
     }
 
-    /// Waits for the next state of what is followed; none after the last state of an operation.
+    /// Waits for the next state; `None` after the final state of the one operation.
     ///
-    /// After a lost connection the same state may come again.
+    /// After a lost connection the same state may be returned again.
     ///
     /// # Errors
-    /// A copy that fails ends with the server's error. A watched operation that fails does not: its
-    /// last state says so. [`Error::Waited`] where the server is silent, and does not say either that it
-    /// is there.
+    /// The server's error for a copy that fails. A watched operation that fails is no error: its final state says so.
+    /// [`Error::Waited`] if the server is silent and does not respond to a probe.
     ///
     /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
+    /// No state is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<Operation>> {
         let (client, wait) = (self.client.clone(), self.wait());
         let next = client.attended(&wait, self.proceed(&wait)).await;
@@ -114,12 +113,12 @@ impl Watch {
         next
     }
 
-    /// Begins to wait for the next state, which may take as long as it likes.
+    /// Begins the wait for the next state. Silence is not bounded, because an operation may pause for any time.
     fn wait(&self) -> Wait {
         let Client { server, deadline, .. } = &self.client;
         let (what, deadline) = match &self.subject {
             Subject::Copy(CopyRequest { source, destination, .. }) => {
-                // The server says how it ended.
+                // The grace lets the response of the server arrive, which says how the copy ended.
                 let deadline = deadline.map(|deadline| deadline.with_grace(limits::VERDICT_GRACE));
                 (format!("copy {source:?} to {destination:?}"), deadline)
             }
@@ -144,7 +143,7 @@ impl Watch {
         Ok(None)
     }
 
-    /// Notes how far the caller is.
+    /// Notes the change number, or whether the state is final.
     fn note(&mut self, operation: &Operation) {
         match &mut self.subject {
             Subject::All(since) => *since = (*since).max(Some(operation.change)),
@@ -152,7 +151,7 @@ impl Watch {
         }
     }
 
-    /// The next message of the stream that there is, or of a new one.
+    /// The next message of the open stream, or of a new one.
     async fn message(&mut self) -> Result<Operation> {
         let attached = match &mut self.attached {
             Some(attached) => attached,
@@ -166,7 +165,8 @@ impl Watch {
         };
         let message = attached.stream.message().await;
         let message = message.map_err(|status| self.client.error(&status))?;
-        // The first message proves nothing: a server that breaks after each would be asked for ever.
+        // Only the second message counts as progress: else a server whose streams break after one message would be
+        // called without end.
         if attached.begun {
             self.backoff.renew();
         }
@@ -178,7 +178,7 @@ impl Watch {
     }
 }
 
-/// Begins a stream.
+/// Opens a response stream.
 async fn attach(client: &Client, subject: &Subject) -> Result<Response<Streaming<Operation>>> {
     let mut stub = client.stub.clone();
     let answer = match subject {
@@ -197,7 +197,7 @@ async fn attach(client: &Client, subject: &Subject) -> Result<Response<Streaming
     answer.map_err(|status| client.error(&status))
 }
 
-/// The number of the last change before a watch of all.
+/// The number of the last change before a watch of all operations began.
 fn last_change(metadata: &MetadataMap) -> Option<u64> {
     metadata.get(LAST_CHANGE)?.to_str().ok()?.parse().ok()
 }

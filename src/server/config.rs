@@ -1,7 +1,7 @@
-//! The settings of a server: flags, and an environment variable for each.
+//! The settings of a server: command line flags, with an environment variable for each.
 //!
-//! **Invariant:** [`Serve::config`] checks the settings as a whole. Settings with an unsupported URL, or that
-//! open the store to other machines without `--allow-anonymous`, never become a [`Config`].
+//! **Invariant:** a [`Config`] is checked as a whole. Settings with an unsupported URL, or with a listen address that
+//! other machines reach but without `--allow-anonymous`, are an error.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,12 +22,12 @@ use crate::{
 /// Runs the server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// The IP address and port to listen on; port 0 takes a free port
+    /// IP address and port to listen on; port 0 selects a free port
     #[arg(long, env = "IMAGESTORE_LISTEN", default_value = "127.0.0.1:19080")]
     #[arg(value_name = "ADDRESS", value_parser = address)]
     listen: SocketAddr,
 
-    /// The data folder; created if missing
+    /// Data folder; created if it is missing
     #[arg(long, env = "IMAGESTORE_DATA", default_value = "./imagestore-data", value_name = "DIR")]
     data: PathBuf,
 
@@ -40,17 +40,19 @@ pub struct Serve {
     #[arg(help = "The blob store, as file:///PATH [default: blobs in the data folder]")]
     blobs: Option<String>,
 
-    /// Space that uploads leave free on the data folder's file system, in bytes or with K, M, G or T
+    /// Space that uploads leave free on the file system of the data folder, in bytes or with K, M, G or T
     #[arg(long, env = "IMAGESTORE_RESERVE", default_value_t = Bytes(limits::RESERVE_BYTES_DEFAULT))]
     #[arg(value_name = "BYTES", value_parser = bytes)]
     reserve: Bytes,
 
-    /// Grace period before deleted or replaced files are reclaimed, in seconds or with ms, s, m, h or d
+    /// Time for which deleted or replaced files stay readable for downloads that have begun, in seconds or
+    /// with ms, s, m, h or d
     #[arg(long, env = "IMAGESTORE_RECLAIM_GRACE", value_name = "TIME", value_parser = time)]
     #[arg(default_value_t = Time(limits::RECLAIM_GRACE_DEFAULT))]
     reclaim_grace: Time,
 
-    /// How long finished operations are kept, and so how long a copy is safe to repeat
+    /// Time for which finished operations are kept, and in which a copy is safe to repeat with its
+    /// operation id
     #[arg(long, env = "IMAGESTORE_OPERATION_LIFE", value_name = "TIME", value_parser = time)]
     #[arg(default_value_t = Time(limits::OPERATION_LIFE_DEFAULT))]
     operation_life: Time,
@@ -75,7 +77,7 @@ pub struct Serve {
 /// The checked settings of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The address to listen on.
+    /// The address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
     /// The data folder.
     pub data: PathBuf,
@@ -83,14 +85,14 @@ pub struct Config {
     pub database: Database,
     /// The folder of the blob store.
     pub blobs: PathBuf,
-    /// Space that uploads leave free on the data folder's file system, in bytes.
+    /// The space that uploads leave free on the file system of the data folder, in bytes.
     pub reserve_bytes: u64,
     /// How long deleted or replaced content stays readable for downloads that have begun.
     pub reclaim_grace: Duration,
     /// How long finished operations are kept.
     pub operation_life: Duration,
-    /// The host names under which requests are accepted, beside IP addresses, `localhost` and the names of
-    /// this machine; `*` means every name.
+    /// The host names that a request may have in `Host`, in addition to IP addresses, `localhost` and the names
+    /// of this machine; `*` allows every name.
     pub allowed_hosts: Vec<String>,
 }
 
@@ -100,12 +102,12 @@ impl Serve {
         &self.log
     }
 
-    /// Checks the settings against each other.
+    /// Checks the settings and fills in the defaults.
     ///
     /// # Errors
     ///
-    /// A listener that other machines reach, without `--allow-anonymous`; a URL of a scheme that is
-    /// not supported.
+    /// A listen address that other machines reach, without `--allow-anonymous`; a URL that is malformed or has
+    /// an unsupported scheme.
     pub fn config(self) -> Result<Config, Error> {
         if !is_loopback(self.listen.ip()) && !self.allow_anonymous {
             return Err(Error::new(format!(
@@ -133,12 +135,12 @@ impl Serve {
 }
 
 impl Config {
-    /// The settings of a private server over the store of a stopped server. The data folder and the URLs are
-    /// those of the stopped server; `None` means the default.
+    /// The settings of a private server over the store of a stopped server. `url` (of the database) and `blobs` are
+    /// the URLs with which the stopped server was started.
     ///
     /// # Errors
     ///
-    /// A URL of a scheme that is not supported.
+    /// A URL that is malformed or has an unsupported scheme.
     pub fn private(data: &Path, url: Option<&str>, blobs: Option<&str>) -> Result<Self, Error> {
         let mut config = Self::local(data);
         if let Some(url) = url {
@@ -150,8 +152,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The settings of a server that listens on a free port of the loopback address and keeps everything in
-    /// one folder.
+    /// The settings of a server that listens on a free loopback port and keeps all its data in one folder.
     pub fn local(data: &Path) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -166,12 +167,12 @@ impl Config {
     }
 }
 
-/// Whether an address can be reached from this machine only. IPv4-mapped IPv6 addresses count as IPv4.
+/// Whether an address is reachable from this machine only.
 pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// A text that may hold a password: `Debug` does not print it.
+/// A text that may contain a password: its `Debug` form does not show it.
 #[derive(Clone)]
 struct Secret(String);
 
@@ -187,7 +188,7 @@ impl From<String> for Secret {
     }
 }
 
-/// A number of bytes, displayed as the command line reads it.
+/// A number of bytes on the command line, such as `16M`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bytes(u64);
 
@@ -206,7 +207,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an IP address and a port, such as 127.0.0.1:19080".to_owned())
 }
 
-/// Parses a host name, or `*` for every name.
+/// Validates a host name without a port, or `*` for every name.
 fn host_name(text: &str) -> Result<String, String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let is_label = |label: &str| !label.is_empty() && label.chars().all(is_part);
@@ -217,7 +218,7 @@ fn host_name(text: &str) -> Result<String, String> {
     Err("not a host name without a port, such as store.example; * is every name".to_owned())
 }
 
-/// Parses the URL of a database. Errors do not repeat the URL, which may hold a password.
+/// The database of a URL. Errors do not repeat the URL, which may contain a password.
 fn database(url: &str) -> Result<Database, Error> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let url = PostgresUrl::parse(url)
@@ -227,8 +228,8 @@ fn database(url: &str) -> Result<Database, Error> {
     local_path("--database", url, "sqlite").map(Database::Sqlite)
 }
 
-/// Parses a URL that must have `scheme` and an absolute path, and returns the path. Errors do not repeat the
-/// URL, which may hold a password.
+/// The absolute path of a URL of the one supported scheme. Errors do not repeat the URL, which may contain a
+/// password.
 fn local_path(flag: &str, url: &str, scheme: &str) -> Result<PathBuf, Error> {
     let refused = |why: &str| {
         Error::new(format!("{flag}: {why}expected {scheme}:///PATH with an absolute path"))

@@ -1,12 +1,11 @@
-//! The web page: a store in a browser, embedded in the binary.
+//! The web page that shows a store in a browser, embedded in the binary.
 //!
-//! **Why it is so.** The page is plain files that a browser reads as they are: there is no build
-//! step, and nothing comes from another host. It makes only the REST calls that everyone can make,
-//! so whoever serves these routes decides which store it shows.
+//! **Design.** The page consists of static files without a build step, and loads nothing from other hosts. It uses only
+//! the public REST calls, at addresses relative to the page, so it shows the store of the server that serves it.
 //!
-//! **Invariants:** names of files are hostile, so the policy lets no markup, style or script in
-//! that is not one of these files; an asset is asked for again each time, and its tag says whether
-//! it has changed, so that a page never runs with the scripts of another version.
+//! **Invariants:** names of files are untrusted, so the content security policy allows only the markup, styles and
+//! scripts of these files. A browser revalidates each asset by its `ETag` on every load, so a page never runs with the
+//! scripts of another version.
 
 use axum::{
     Router,
@@ -17,8 +16,8 @@ use axum::{
 use headers::{ETag, HeaderMapExt, IfNoneMatch};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-/// What a page may do: use the files of this server, and nothing else. Trusted types keep its own
-/// scripts from making markup out of text.
+/// The content security policy of the page: it may load the files of this server only. Trusted types keep its own
+/// scripts from turning text into markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
@@ -55,8 +54,8 @@ const ASSETS: [(&str, &str, &str); 14] = [
     ("/page/uploads.js", JS, include_str!("page/uploads.js")),
 ];
 
-/// Makes the router of `GET` and `HEAD` for `/` and the page's files, which are below `/page/`.
-/// Everything else is 404 with an empty body; other verbs on these paths are 405.
+/// Makes the router of `GET` and `HEAD` for `/` and the page's files, which are below `/page/`. Other paths are 404
+/// with an empty body; other methods on these paths are 405.
 pub fn router() -> Router {
     ASSETS.into_iter().fold(Router::new(), |router, (path, content_type, text)| {
         let tag = format!("\"{}\"", blake3::hash(text.as_bytes()).to_hex());
@@ -66,7 +65,7 @@ pub fn router() -> Router {
     })
 }
 
-/// Answers an asset, or that the client has it already.
+/// The response for an asset: the asset, or 304 if `If-None-Match` has its tag.
 fn answer(
     headers: &HeaderMap,
     content_type: &'static str,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Reads the record of the calls that the tests have made over gRPC (tests/spec/harness/record.rs).
+"""Checks the record of the gRPC calls that the tests have made (written by tests/spec/harness/record.rs).
 
-Every rpc of the service has answered a call with a message, another one with an error, and one that was late with
-DEADLINE_EXCEEDED. What is missing is printed, and fails the run.
+For every rpc of the service, the record must have a response message, an error status, and DEADLINE_EXCEEDED. What is
+missing is printed, and the exit code is 1.
 """
 
 import re
@@ -15,7 +15,7 @@ MESSAGE, OK, DEADLINE_EXCEEDED = "message", "0", "4"
 
 
 def missing(record: str) -> list[str]:
-    """What no call of the record shows, a line for each rpc and answer."""
+    """The responses that the record does not have, one line for each rpc and response."""
     rpcs = re.findall(r"^  rpc (\w+)\(", PROTO.read_text(encoding="utf-8"), re.MULTILINE)
     if not rpcs:
         return [f"{PROTO} has no rpc"]
@@ -31,7 +31,7 @@ def missing(record: str) -> list[str]:
 
 
 def main() -> None:
-    """Reads the file that is named."""
+    """Checks the record in the file that the first argument names."""
     found = missing(Path(sys.argv[1]).read_text(encoding="utf-8"))
     if found:
         sys.exit("\n".join(found))

@@ -1,11 +1,11 @@
-//! Chance in a test: a generator of numbers, and what the run says about its seed and its length.
+//! Random numbers for tests: a generator, and the seed and the length of this run from the environment.
 
 #[expect(clippy::disallowed_methods, reason = "how long and from which seed is said at the run")]
 fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-/// Whether this run takes its time: `TEST_LONG=1`.
+/// Whether random tests of this run are longer: `TEST_LONG=1`.
 pub(crate) fn is_long() -> bool {
     environment("TEST_LONG").is_some_and(|value| value > 0)
 }
@@ -15,11 +15,11 @@ pub(crate) fn seed() -> u64 {
     environment("TEST_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0)
 }
 
-/// A generator of numbers: splitmix64.
+/// A pseudorandom generator (splitmix64); the field is its state, at first the seed.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    /// A number below `sides`.
+    /// A random number from 0 to `sides - 1`.
     pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -1,5 +1,5 @@
-//! An object store in memory whose reads wait at a gate, so that a test decides how long an operation
-//! that reads parts runs, and whose writes and bytes go wrong when a test says so.
+//! An in-memory object store whose reads can be blocked by a gate, so that a test controls how long an operation that
+//! reads parts runs. It can also inject faults: failing or blocked puts, panics in reads, and changed bytes.
 
 use std::{
     fmt,
@@ -23,10 +23,10 @@ use object_store::{
 };
 use tokio::sync::{Semaphore, watch};
 
-/// Older than whatever may be put by a server that lives.
+/// An age at which no object can belong to an unfinished put of a running server.
 const LONG_AGO: Duration = Duration::from_hours(1_000);
 
-/// The gate of a store; it is open at first. Clones are one gate.
+/// The object store with its gate, which is open at first. Clones share the store and the gate.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate(Arc<State>);
 
@@ -34,16 +34,16 @@ pub(crate) struct Gate(Arc<State>);
 struct State {
     objects: InMemory,
     is_open: watch::Sender<bool>,
-    /// Reads that a closed gate lets through.
+    /// Permits for reads that pass a closed gate.
     passes: Semaphore,
-    /// Reads that wait at the gate, or have.
+    /// The number of reads that have reached the gate.
     reads: AtomicUsize,
-    /// Puts that do not fail.
+    /// The number of further puts that succeed.
     puts_left: AtomicUsize,
     holds_puts: AtomicBool,
-    /// Whether the answers of puts wait at the gate: the objects are there by then.
+    /// Whether puts wait at the gate after they have stored the object.
     holds_answers: AtomicBool,
-    /// Puts whose objects are there.
+    /// The number of objects that were put.
     puts: AtomicUsize,
     is_aged: AtomicBool,
     panics: AtomicBool,
@@ -67,64 +67,64 @@ impl Gate {
         }))
     }
 
-    /// Lets no read begin any more.
+    /// Closes the gate: new reads wait.
     pub(crate) fn close(&self) {
         self.0.is_open.send_replace(false);
     }
 
-    /// Lets some reads through a closed gate.
+    /// Lets this number of reads pass a closed gate.
     pub(crate) fn pass(&self, reads: usize) {
         self.0.passes.add_permits(reads);
     }
 
-    /// Lets all reads through.
+    /// Opens the gate for all reads.
     pub(crate) fn open(&self) {
         self.0.is_open.send_replace(true);
     }
 
-    /// Lets all reads through, and panic.
+    /// Opens the gate, and makes all reads panic.
     pub(crate) fn panic(&self) {
         self.0.panics.store(true, SeqCst);
         self.open();
     }
 
-    /// Flips a bit of all that is read from now on.
+    /// Flips a bit of every object that is read from now on.
     pub(crate) fn flip(&self) {
         self.0.flips.store(true, SeqCst);
     }
 
-    /// How many reads came so far.
+    /// The number of reads that have reached the gate so far.
     pub(crate) fn reads(&self) -> usize {
         self.0.reads.load(SeqCst)
     }
 
-    /// Lets so many puts succeed, and no others.
+    /// Lets the next `puts` puts succeed; all later ones fail.
     pub(crate) fn fail_after(&self, puts: usize) {
         self.0.puts_left.store(puts, SeqCst);
     }
 
-    /// Holds up puts, for ever.
+    /// Blocks all later puts without end, before they store anything.
     pub(crate) fn hold_puts(&self) {
         self.0.holds_puts.store(true, SeqCst);
     }
 
-    /// Holds up the answers of puts whose objects are there.
+    /// Closes the gate, and blocks puts there after they have stored the object.
     pub(crate) fn hold_answers(&self) {
         self.0.holds_answers.store(true, SeqCst);
         self.close();
     }
 
-    /// How many objects were put so far.
+    /// The number of objects that were put so far.
     pub(crate) fn puts(&self) -> usize {
         self.0.puts.load(SeqCst)
     }
 
-    /// Says of all objects that they were put long ago, as after a suspension of the machine.
+    /// Makes listings report that all objects were put long ago, as after a suspension of the machine.
     pub(crate) fn age(&self) {
         self.0.is_aged.store(true, SeqCst);
     }
 
-    /// Puts other bytes in the place of every object.
+    /// Replaces the bytes of every object.
     pub(crate) async fn spoil(&self, bytes: &Bytes) {
         for key in self.keys().await {
             self.0.objects.put(&Path::from(key), bytes.clone().into()).await.expect("put");

@@ -1,9 +1,9 @@
-//! Fails a test for each warning and error in the log that it has not declared: operators are to read
-//! them, so none may come without need.
+//! Fails a test that logs a warning or error which it has not declared. Operators read warnings and errors, so the
+//! server must not log any without need.
 //!
-//! A test runs on a thread of its own, and so do nearly all tasks of its server. What is logged on another
-//! thread, such as those of the database, cannot be told apart by tests that run at once. Where all tests
-//! look at the log, whoever looks next fails for it, unless any test has declared it.
+//! Each test, with nearly all tasks of its server, runs on a thread of its own, which identifies the test of a log
+//! line. Lines from other threads, such as those of the database, are stray: they cannot be assigned to one of the
+//! parallel tests. A stray line that no test has declared fails the next test that ends with a log of [`Log::of_all`].
 
 use std::{
     cell::RefCell,
@@ -19,23 +19,23 @@ use tracing::{
     span,
 };
 
-/// What threads of a database say whose folder is gone: a server that is dropped ends as if killed.
+/// The error of database threads whose folder was deleted: a server that a test drops ends as if it were killed.
 const GONE: &str = "No such file or directory";
 
-/// What a server says on a machine that has other work to do.
+/// Lines that a server logs on an overloaded machine; they are always allowed.
 const SLOW: [&str; 2] = [
     "the server is not ready, because its database does not answer",
     "the store did not close in time",
 ];
 
-/// What is logged on threads that belong to no test.
+/// The lines of threads that belong to no test.
 static STRAY: Lines = Lines::new();
 
 thread_local! {
     static OWN: RefCell<Option<Arc<Lines>>> = const { RefCell::new(None) };
 }
 
-/// Lines, and what some of them are expected to have in them.
+/// Log lines, and the declared texts: a line that contains one of them is expected.
 #[derive(Debug)]
 struct Lines(Mutex<(Vec<String>, Vec<&'static str>)>);
 
@@ -56,7 +56,7 @@ impl Lines {
         self.lock().1.push(text);
     }
 
-    /// Takes out what nobody expects.
+    /// Removes all lines, and returns those that are not expected.
     fn surprises(&self) -> Vec<String> {
         let (lines, expected) = &mut *self.lock();
         let is_expected = |line: &str| expected.iter().any(|text| line.contains(text));
@@ -64,7 +64,7 @@ impl Lines {
     }
 }
 
-/// The log of a test. When it is dropped, what was not expected fails the test.
+/// The log of a test. Dropping it fails the test if there are unexpected lines.
 #[derive(Debug)]
 pub(crate) struct Log {
     lines: Arc<Lines>,
@@ -83,14 +83,14 @@ impl Log {
         Self { lines, has_stray: false }
     }
 
-    /// The same with what is logged on threads that belong to no test.
+    /// The log of the test that runs on this thread, together with the stray lines.
     pub(crate) fn of_all() -> Self {
         let mut log = Self::of_test();
         log.has_stray = true;
         log
     }
 
-    /// Declares warnings and errors with a text in them, those before this as well.
+    /// Declares warnings and errors that contain `text`, including those logged before this call.
     pub(crate) fn expect(&self, text: &'static str) {
         self.lines.expect(text);
         STRAY.expect(text);
@@ -109,7 +109,7 @@ impl Drop for Log {
     }
 }
 
-/// Keeps warnings and errors.
+/// The `tracing` subscriber, which keeps warnings and errors.
 struct Collector;
 
 impl Subscriber for Collector {
@@ -124,7 +124,7 @@ impl Subscriber for Collector {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(format!("{} {}:", event.metadata().level(), event.metadata().target()));
         event.record(&mut line);
-        // A thread that ends has no own any more.
+        // On a thread that ends, the thread-local value may be destroyed already.
         let own = OWN.try_with(|own| own.borrow().clone()).ok().flatten();
         own.as_deref().unwrap_or(&STRAY).add(line.0);
     }

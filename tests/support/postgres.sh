@@ -1,5 +1,5 @@
-# A PostgreSQL server for one run of the tests. tests/run sources this file, which needs its functions
-# fail and apt_install.
+# A PostgreSQL server for one run of the tests. tests/run sources this file and must define the functions
+# fail, say and apt_install.
 
 postgres_bin=/usr/lib/postgresql/15/bin
 postgres_folder=
@@ -13,22 +13,23 @@ start_postgres() {
     password=$(python3 -c 'import secrets; print(secrets.token_hex(8))')
     port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
     printf '%s' "$password" >"$postgres_folder/password"
-    # The server refuses to run as root; its package made a user for it.
+    # PostgreSQL refuses to run as root; its package has created the user postgres.
     [[ $EUID -ne 0 ]] || chown --recursive postgres "$postgres_folder"
-    # The locale orders text otherwise than by bytes, so that a column without its collation is found.
+    # The locale does not order text by bytes, so that the tests detect a column without an explicit
+    # collation.
     as_postgres "$postgres_bin/initdb" --pgdata "$data" --username tests --no-sync --encoding UTF8 \
         --locale C.UTF-8 --locale-provider icu --icu-locale en \
         --auth scram-sha-256 --pwfile "$postgres_folder/password" >"$postgres_folder/initdb" ||
         fail "cannot make a PostgreSQL database"
-    # What a power cut loses is of no worth here, so nothing is synced (-F).
+    # The data need not survive a power failure, so nothing is synced (-F).
     as_postgres "$postgres_bin/pg_ctl" start --wait --silent --pgdata "$data" --log "$log" \
         --options "-h 127.0.0.1 -p $port -k $postgres_folder -F -N 500" ||
         fail "PostgreSQL does not start: $(cat "$log")"
     postgres_url="postgres://tests:$password@127.0.0.1:$port/postgres"
 }
 
-# After a failure, which is its first argument, it tells what the server said last: a server that crashed
-# looks to its clients like one that was stopped.
+# Stops the server and deletes its data. The first argument is the exit code of the tests: if it is not 0, the
+# end of the server's log is printed, because clients cannot tell a crashed server from a stopped one.
 stop_postgres() {
     [[ -n $postgres_folder ]] || return 0
     if [[ ${1:-0} -ne 0 && -f $postgres_folder/log ]]; then

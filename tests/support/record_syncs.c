@@ -1,4 +1,5 @@
-/* Stands before libc and records what is synced and renamed, in order. For local_tests.rs. */
+/* A library for LD_PRELOAD: records fsync and rename calls in order, for src/blob/local_tests.rs. Each line in the
+   file that SYNC_RECORD names has the call, the path and, for fsync, the size of the file in bytes. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -15,7 +16,7 @@ static void record(const char *call, const char *what, long long size) {
     close(out);
 }
 
-/* Recorded when it has succeeded, with the length that is safe by then. */
+/* Recorded only after success, with the size that is durable then. */
 int fsync(int fd) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     int result = real(fd);

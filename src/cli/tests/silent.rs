@@ -1,4 +1,5 @@
-//! Commands against servers that take a connection and say nothing. The clock is one that jumps.
+//! Tests of commands against servers that accept a connection and never respond. The clock is paused, so that waits
+//! end at once.
 
 use std::{convert::Infallible, fs, future::pending, net::TcpListener, path::Path, time::Duration};
 
@@ -19,14 +20,14 @@ use crate::{
 
 const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
 
-/// A server that reads nothing.
+/// A server that listens, but neither accepts connections nor reads from them.
 fn deaf() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
     (listener, address)
 }
 
-/// A server that speaks HTTP/2, and answers no call.
+/// A server that speaks HTTP/2 and never responds to a request.
 async fn mute() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
@@ -56,7 +57,7 @@ fn write_backup(path: &Path) {
     fs::write(path, messages.concat()).expect("a file");
 }
 
-/// Each command, and what it waits for.
+/// A command line for each command, and the text of what it waits for.
 fn commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
     fs::create_dir(folder.join("app")).expect("a folder");
     fs::write(folder.join("app/run"), "12345").expect("a file");

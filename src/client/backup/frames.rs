@@ -1,5 +1,5 @@
-//! The file of a backup: messages of `Restore`, each with its length before it, and the digest over
-//! its records.
+//! The file of a backup: length-delimited [`RestoreRequest`] messages. The footer has a digest over all records before
+//! it.
 
 use std::{
     fs::File,
@@ -19,12 +19,12 @@ use crate::{
     wire::v1::{BackupRecord, RestoreRequest, backup_record::Record, restore_request::Payload},
 };
 
-/// The longest length before a message.
+/// The maximum number of bytes of a length prefix, which is a varint.
 const LENGTH_BYTES_MAX: usize = 5;
-/// What is read or written at once.
+/// The size of the read and write buffers.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The digest over records, and whether they are whole.
+/// The running digest over the records, and whether they are complete.
 #[derive(Debug, Default)]
 pub(super) struct Digest {
     hasher: blake3::Hasher,
@@ -33,10 +33,10 @@ pub(super) struct Digest {
 }
 
 impl Digest {
-    /// Looks at the next record.
+    /// Adds the next record; checks the digest when the record is the footer.
     ///
     /// # Errors
-    /// Why it cannot be the next one.
+    /// Why the record cannot be the next one, as text.
     pub(super) fn add(&mut self, record: &BackupRecord) -> Result<(), String> {
         if self.is_whole {
             return Err("it is damaged: something comes after its end".to_owned());
@@ -63,13 +63,13 @@ impl Digest {
         Ok(())
     }
 
-    /// Whether the footer was there.
+    /// Whether the footer was added.
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole
     }
 }
 
-/// Writes the file of a backup beside its place.
+/// Writes the file of a backup under a temporary name beside its target.
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
@@ -77,7 +77,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins. Blocks.
+    /// Creates the temporary file. Blocks.
     pub(super) fn create(path: &Path, existing: Existing, register: Arc<Register>) -> Result<Self> {
         let file = register.create(Target::of(path)?, existing)?;
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
@@ -91,7 +91,7 @@ impl Writer {
         self.file.write_all(&bytes).map_err(Error::local("write", &self.path))
     }
 
-    /// Gives the file its name, and makes both durable. Blocks.
+    /// Renames the file to its target, and makes the file and its name durable. Blocks.
     pub(super) fn finish(self, existing: Existing) -> Result<()> {
         let failed = Error::local("write", &self.path);
         match self.file.into_inner() {
@@ -110,14 +110,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Opens it. Blocks.
+    /// Opens the file of a backup. Blocks.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::local("read", path))?;
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
         Ok(Self { path: path.to_owned(), file, digest: Digest::default() })
     }
 
-    /// The next message; nothing after the last. Blocks.
+    /// The next message; `None` after the last. Blocks.
     ///
     /// # Errors
     /// [`Error::Backup`] where the file is truncated or damaged.
@@ -142,7 +142,7 @@ impl Reader {
         Ok(payload)
     }
 
-    /// The length of the next message.
+    /// The length of the next message; `None` at the end of the file.
     fn length(&mut self) -> Result<Option<usize>> {
         let mut bytes = Vec::with_capacity(LENGTH_BYTES_MAX);
         loop {
@@ -260,7 +260,7 @@ mod tests {
             for bit in 0..8 {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;
-                // The bytes of parts have digests of their own.
+                // The digest of the records does not cover the bytes of parts, which have their own digests.
                 if !(data..data + 5).contains(&at) {
                     refused(&bad, &format!("bit {bit} of byte {at}"));
                 }

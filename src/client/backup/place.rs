@@ -1,11 +1,11 @@
-//! Where backups are kept: a folder that many share, or one file each.
+//! The places of backups: a folder for many backups, or a file for one.
 //!
-//! A folder has the parts of all its backups once, `parts/ab/<digest>`, and for each backup the stream
-//! of its records, `snapshots/<time>.manifest`. A file has the records with the bytes of each part
-//! behind its record. Either is a sequence of messages of `Restore`, each with its length before it.
+//! A folder has each distinct part of its backups once, as `parts/ab/<digest>`, and the records of each backup as
+//! `snapshots/<time>.manifest`. A file has the records, and the bytes of each part after the record of the part. Both
+//! manifests and files are sequences of length-delimited `RestoreRequest` messages.
 //!
-//! **Invariants:** a file gets its name when all its bytes are on disk, and a manifest when all its
-//! parts are. Nothing that has its name changes.
+//! **Invariants:** a file gets its name after its bytes are synced, and a manifest gets its name after all its parts
+//! are durable. A file does not change after it has its name.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -27,9 +27,9 @@ use crate::{
 const PARTS: &str = "parts";
 const SNAPSHOTS: &str = "snapshots";
 const MANIFEST: &str = ".manifest";
-/// The file whose lock a backup holds; the kernel's, so a program that is killed leaves none.
+/// The file that a running backup locks. The kernel releases the lock of a process that is killed.
 const LOCK: &str = "lock";
-/// What a disk that is empty has.
+/// The folder that a new, empty file system may have.
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// A place for backups.
@@ -42,7 +42,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// A folder if there is one or the path ends with a slash, else a file.
+    /// A folder if the path is an existing folder or ends in `/`, else a file. Blocks.
     pub fn of(path: &Path) -> Self {
         let is_folder = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
         if is_folder { Self::Folder(path.to_owned()) } else { Self::File(path.to_owned()) }
@@ -53,22 +53,21 @@ impl Place {
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Held for its lock.
+    /// The locked file; dropping the last clone releases the lock.
     _lock: Option<Arc<File>>,
 }
 
 impl Folder {
-    /// A folder that is only read.
+    /// A folder for reading, without the lock.
     pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), _lock: None }
     }
 
-    /// Opens it for a backup: makes what is missing of it, durably, keeps other backups out of it, and
-    /// removes what those left that were killed. Blocks.
+    /// Opens a folder for a backup: locks it, durably creates the missing subfolders, and removes unfinished files of
+    /// backups that were killed. Blocks.
     ///
     /// # Errors
-    /// [`Error::Place`] where it has other files and is no folder of backups, and where another backup
-    /// has it open.
+    /// [`Error::Place`] if the folder has other files and is no folder of backups, or another backup holds the lock.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let unfit = |why: &str| Error::Place { path: path.to_owned(), why: why.to_owned() };
         if !takes_backups(path)? {
@@ -90,7 +89,7 @@ impl Folder {
         }
         let parts = target::Folder::make(&path.join(PARTS))?;
         target::Folder::make(&path.join(SNAPSHOTS))?;
-        // The names of an earlier one that was killed may not last yet.
+        // An earlier backup may have been killed after it created the subfolders and before it synced them.
         parts.sync()?;
         folder.sync()?;
         let opened = Self { path: path.to_owned(), _lock: Some(Arc::new(file)) };
@@ -98,8 +97,7 @@ impl Folder {
         Ok(opened)
     }
 
-    /// Removes the files that backups were filling when they were killed. The lock says that nobody
-    /// fills them.
+    /// Removes the unfinished files of backups that were killed. The lock excludes those of a running backup.
     fn sweep(&self) -> Result<()> {
         let parts = self.path.join(PARTS);
         let mut folders = vec![self.path.join(SNAPSHOTS), parts.clone()];
@@ -119,14 +117,14 @@ impl Folder {
         Ok(())
     }
 
-    /// Where the bytes of a part are.
+    /// The file of a part.
     pub(super) fn part(&self, digest: &[u8; 32]) -> PathBuf {
         let [first, ..] = digest;
         let digest = blake3::Hash::from_bytes(*digest).to_hex();
         self.path.join(PARTS).join(format!("{first:02x}")).join(digest.as_str())
     }
 
-    /// Which parts of an offer are missing. Blocks.
+    /// For each part of an offer, whether its file is missing or has another size. Blocks.
     pub(super) fn missing(&self, offer: &[BackupPart]) -> Result<Vec<bool>> {
         let mut missing = Vec::with_capacity(offer.len());
         for part in offer {
@@ -141,7 +139,7 @@ impl Folder {
         Ok(missing)
     }
 
-    /// Keeps the bytes of a part; its folder is synced later. Blocks.
+    /// Writes and syncs the file of a part. [`Self::sync_parts`] makes its name durable. Blocks.
     pub(super) fn keep(
         &self,
         digest: &[u8; 32],
@@ -156,7 +154,7 @@ impl Folder {
         file.name(Existing::Overwrite)
     }
 
-    /// Makes the names of all parts durable, or of those with these first bytes. Blocks.
+    /// Makes the names of the parts whose digests have these first bytes durable. Blocks.
     pub(super) fn sync_parts(&self, firsts: impl Iterator<Item = u8>) -> Result<()> {
         let parts = self.path.join(PARTS);
         for first in firsts {
@@ -165,12 +163,12 @@ impl Folder {
         sync(&parts)
     }
 
-    /// The file of a snapshot.
+    /// The file of the records of a snapshot.
     pub(super) fn manifest(&self, name: &str) -> PathBuf {
         self.path.join(SNAPSHOTS).join(format!("{name}{MANIFEST}"))
     }
 
-    /// The snapshot of a name, or the newest one. Blocks.
+    /// The manifest of the snapshot with this name, or of the newest one. Blocks.
     pub(super) fn find(&self, name: Option<&str>) -> Result<PathBuf> {
         let folder = self.path.join(SNAPSHOTS);
         let mut names = Vec::new();
@@ -193,7 +191,7 @@ impl Folder {
         let Some(newest) = names.last() else {
             return Err(unfit("it has no snapshot that was finished".to_owned()));
         };
-        // That of the file, as it is listed and told, is as good.
+        // The file name of the manifest is accepted too, because folder listings and results show it.
         match name.map(|name| name.strip_suffix(MANIFEST).unwrap_or(name)) {
             None => Ok(self.manifest(newest)),
             Some(name) if names.iter().any(|found| found == name) => Ok(self.manifest(name)),
@@ -204,14 +202,13 @@ impl Folder {
     }
 }
 
-/// The digest of a part of the server.
+/// The digest of a part from the server or a backup; it must have 32 bytes.
 pub(super) fn digest(part: &BackupPart) -> Result<[u8; 32]> {
     let digest = <[u8; 32]>::try_from(part.digest.as_ref());
     digest.map_err(|_| Error::Answer("the digest of a part has not 32 bytes".to_owned()))
 }
 
-/// Whether backups go into a folder: one that is not there yet, that has nothing, or that has what
-/// backups make.
+/// Whether backups may go into a folder: one that does not exist, is empty, or has the files that backups create.
 fn takes_backups(path: &Path) -> Result<bool> {
     let found = match entries(path) {
         Ok(found) => found,
@@ -225,7 +222,7 @@ fn takes_backups(path: &Path) -> Result<bool> {
     Ok(begun || found.iter().all(|(path, _)| ours(path)))
 }
 
-/// What is in a folder.
+/// The entries of a folder: path and type.
 fn entries(folder: &Path) -> Result<Vec<(PathBuf, fs::FileType)>> {
     let entry = |entry: io::Result<fs::DirEntry>| {
         let entry = entry?;

@@ -1,8 +1,8 @@
-//! The sending of a backup into an empty store.
+//! Restores: a backup is sent into an empty store.
 //!
-//! A thread reads the file of the backup and, where parts are files of their own, those; it runs ahead
-//! of the connection by a few messages. Everything is checked before it is sent, so that what is wrong
-//! with a backup is told by the name of its file.
+//! A blocking task reads the file of the backup and, from a folder of backups, the files of the parts. It runs ahead of
+//! the connection by [`limits::TRANSFER_MESSAGES_IN_FLIGHT`] messages. Records, and parts that are files, are checked
+//! before they are sent, so that an error names the damaged file. The server checks the parts within a file.
 
 use std::{
     fs,
@@ -30,23 +30,23 @@ use crate::{
     wire::v1::{BackupPart, RestoreRequest, backup_record::Record, restore_request::Payload},
 };
 
-/// A store that is restored.
+/// The result of a finished restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
-    /// The file of the backup: of a folder, the manifest.
+    /// The file of the backup; in a folder of backups, the manifest.
     pub path: PathBuf,
     /// The files of the store, each copy counted.
     pub file_count: u64,
-    /// Their logical bytes.
+    /// The logical bytes of those files.
     pub size_bytes: u64,
 }
 
-/// Sees that there is a backup, and that it begins as one. Blocks.
+/// Checks that a backup exists and that its first message is valid. Blocks.
 ///
-/// A pipe is left alone: what is read from it is gone.
+/// A pipe is not read, because its bytes can be read only once.
 ///
 /// # Errors
-/// [`Error::Backup`] for what is none, or has no such snapshot; [`Error::Local`] for what is not there.
+/// [`Error::Backup`] if the place has no backup, or not this snapshot; [`Error::Local`] if it cannot be read.
 pub fn probe(place: &Place, snapshot: Option<&str>) -> Result<()> {
     if let (Place::File(path), None) = (place, snapshot)
         && fs::metadata(path).is_ok_and(|found| !found.is_file())
@@ -57,15 +57,14 @@ pub fn probe(place: &Place, snapshot: Option<&str>) -> Result<()> {
 }
 
 impl Client {
-    /// Restores a backup: of a folder the snapshot of a name, or the newest one.
+    /// Restores a backup. `snapshot` selects one from a folder of backups; `None`: the newest one.
     ///
     /// # Errors
-    /// [`Error::Backup`] for one that is truncated or damaged;
-    /// [`Kind::AlreadyExists`](crate::error::Kind::AlreadyExists) where the store is not empty. Nothing
-    /// is visible then.
+    /// [`Error::Backup`] for a truncated or damaged backup; [`Kind::AlreadyExists`](crate::error::Kind::AlreadyExists)
+    /// if the store is not empty. Nothing becomes visible then.
     ///
     /// # Cancel safety
-    /// When it is dropped, nothing is visible, or all of it.
+    /// When the future is dropped, either nothing of the backup becomes visible or all of it.
     pub async fn restore(
         &self,
         place: &Place,
@@ -77,7 +76,8 @@ impl Client {
         let source = joined(open).await?;
         let path = source.path.clone();
         let (sender, messages) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
-        // While this is held the stream has no end that the server could take for that of the backup.
+        // While this sender lives, the request stream stays open: after a read error the stream must not end, because
+        // the server could take that for the end of the backup.
         let open = sender.clone();
         let mut stub = self.stub.clone();
         let wait = self.wait("restore the backup".to_owned(), limits::TRANSFER_SILENCE);
@@ -100,11 +100,11 @@ impl Client {
     }
 }
 
-/// A backup that is read.
+/// A backup that is being read.
 struct Source {
     path: PathBuf,
     reader: Reader,
-    /// The folder that has its parts.
+    /// The folder of backups with the files of the parts; `None` if the parts are in the file of the backup.
     folder: Option<Folder>,
 }
 
@@ -124,7 +124,7 @@ impl Source {
         Ok(Self { reader: Reader::open(&path)?, path, folder })
     }
 
-    /// Sends all of it, or as much as is taken.
+    /// Sends the whole backup, or stops when the receiver is closed. Blocks.
     fn send(mut self, messages: &mpsc::Sender<RestoreRequest>, tally: &Tally) -> Result<()> {
         let send =
             |payload| messages.blocking_send(RestoreRequest { payload: Some(payload) }).is_ok();
@@ -160,7 +160,7 @@ impl Source {
     }
 }
 
-/// Reads and checks the file of a part.
+/// Reads the file of a part, and checks its size and digest.
 fn read(folder: &Folder, part: &BackupPart) -> Result<Bytes> {
     let digest = place::digest(part)?;
     let path = folder.part(&digest);
@@ -175,7 +175,7 @@ fn read(folder: &Folder, part: &BackupPart) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// The size of a file; nothing where there is none.
+/// The size of a file; `None` if it does not exist.
 fn size_of(path: &Path) -> Result<Option<u64>> {
     match fs::metadata(path) {
         Ok(found) => Ok(Some(found.len())),

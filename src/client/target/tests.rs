@@ -1,4 +1,4 @@
-//! Files that are written whole, on a real file system.
+//! Tests of atomically written files, on a real file system.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A file that is being filled for a target.
+/// A temporary file for a target.
 fn begun(partials: &Partials, target: &Path) -> Partial {
     let target = Target::of(target).expect("a target");
     let mut partial = partials.register().create(target, Existing::Overwrite).expect("begun");
@@ -34,7 +34,7 @@ fn what_is_not_kept_leaves_nothing() {
     assert_eq!(names(folder.path()).len(), 2);
     drop(dropped);
     assert_eq!(names(folder.path()).len(), 1);
-    // The work is over, and a thread of it does not know yet.
+    // The work is over, but a blocking task of it still has the register.
     let register = partials.register();
     drop(partials);
     assert_eq!(names(folder.path()).len(), 0);
@@ -60,7 +60,7 @@ fn only_force_overwrites_also_what_came_meanwhile() {
 
 #[test]
 fn a_name_that_came_at_the_last_moment_is_kept() {
-    // What the look before has not seen is seen by the system call itself.
+    // A target that is created after the check is detected by the system call itself.
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("a");
     let partials = Partials::default();
@@ -134,7 +134,7 @@ fn no_link_below_a_folder_is_followed() {
         assert!(error.contains(what) && error.contains(root.to_str().expect("UTF-8")), "{error}");
     }
     assert_eq!(names(&outside).len(), 0);
-    // A folder stays the one that was opened.
+    // An open folder stays the same one after its path is replaced.
     let target = Target::below(&open, Path::new("b/c/d")).expect("made");
     let moved = folder.path().join("moved");
     renameat(rustix::fs::CWD, root.join("b"), rustix::fs::CWD, &moved).expect("moved");

@@ -1,4 +1,4 @@
-//! A server that follows a script: it keeps files in a map, and fails when it is told to.
+//! A scripted server: it keeps files in a map, and injects faults that a test has queued.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,18 +21,18 @@ use crate::{
     },
 };
 
-/// What a server answers.
+/// The result of a unary call.
 type Answer<T> = Result<Response<T>, Status>;
 
-/// A stream of answers.
+/// A response stream.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// What goes wrong with the next transfer.
+/// A fault of one transfer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// The connection breaks after so many messages.
+    /// The call fails as if the connection were lost, after this number of messages.
     Break(usize),
-    /// One byte changes.
+    /// One byte of the content changes.
     Flip,
 }
 
@@ -43,22 +43,22 @@ pub(crate) struct Script {
     pub(crate) files: Mutex<BTreeMap<String, Bytes>>,
     /// Paths in the order of their uploads, and offsets of downloads.
     pub(crate) log: Mutex<Vec<String>>,
-    /// How many descriptions come without a digest.
+    /// The number of `Stat` responses that will have no digest.
     pub(crate) undigested: Mutex<usize>,
-    /// What goes wrong with the next transfers.
+    /// The faults of the next transfers, one for each.
     pub(crate) faults: Mutex<VecDeque<Fault>>,
-    /// What the next calls of copy and watch stream.
+    /// The response streams of the next calls of copy and watch.
     pub(crate) streams: Mutex<VecDeque<Vec<Result<Operation, Status>>>>,
-    /// The copies that were asked for.
+    /// The copy requests received.
     pub(crate) copies: Mutex<Vec<CopyRequest>>,
 }
 
-/// Locks, also after another test's panic.
+/// Locks a mutex, also if it is poisoned.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The status of a connection that broke: none of our details.
+/// The status of a lost connection: without the error details that the service adds.
 pub(crate) fn broken() -> Status {
     Status::unavailable("the connection broke")
 }
@@ -149,7 +149,7 @@ impl ImageStore for Script {
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
-        // One entry a page, so that every listing takes many.
+        // One entry per page, so that every listing needs several pages.
         let ListRequest { path, page_token, .. } = request.into_inner();
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let paths: Vec<String> = lock(&self.files).keys().cloned().collect();
@@ -291,7 +291,7 @@ impl ImageStore for Script {
     }
 
     async fn check(&self, request: Request<CheckRequest>) -> Answer<Self::CheckStream> {
-        // A file of this name is the damage that there is.
+        // A file with the path `damaged` causes one finding.
         let found = Finding {
             kind: FindingKind::EntryTarget.into(),
             message: "\"damaged\": its content is missing".to_owned(),

@@ -1,10 +1,10 @@
-// The REST calls that the page makes: the documented ones and nothing else.
+// The REST calls of the page. They are all part of the documented API.
 
 const VERSION = 'api-version=6.0';
 // Relative, so that the page works below the prefix of a proxy as well.
 const ROOT = 'ImageStore';
 
-/** What a call was refused with: the status, and the code and message of the answer's body. */
+/** The error of a call: the HTTP status (0 without a response), and the code and message of the body. */
 export class ApiError extends Error {
   constructor(status, code, message) {
     super(message);
@@ -13,10 +13,10 @@ export class ApiError extends Error {
   }
 }
 
-/** The segments of a path. Both separators count; empty segments do not. */
+/** The segments of a path, split at `/` and `\`, without empty segments. */
 export const segments = (path) => path.split(/[/\\]/).filter((segment) => segment !== '');
 
-/** A path as one string without needless separators. */
+/** A path with single `/` separators, and none at its ends. */
 export const normal = (path) => segments(path).join('/');
 
 /** The last name of a path. */
@@ -28,7 +28,7 @@ export const parentOf = (path) => path.slice(0, Math.max(path.lastIndexOf('/'), 
 /** Joins a folder and a name below it. */
 export const join = (folder, name) => (folder === '' ? name : `${folder}/${name}`);
 
-/** A path for use in a URL: a name may hold whatever a URL gives a meaning to. */
+/** A path for use in a URL: every segment is percent-encoded. */
 export const encode = (path) => segments(path).map(encodeURIComponent).join('/');
 
 function address(path, call = '', query = '') {
@@ -36,13 +36,13 @@ function address(path, call = '', query = '') {
   return `${ROOT}${content}${call}?${VERSION}${query}`;
 }
 
-/** Where the bytes of a file are. */
+/** The URL of the bytes of a file. */
 export const contentAddress = (path) => address(path, '/$/Content');
 
-/** Where the events of all operations are. */
+/** The URL of the events of all operations. */
 export const eventsAddress = () => address('', '/$/Operations');
 
-/** Makes the error of an answer. Its body may be anything: a proxy can stand between. */
+/** Makes the error of a response. The body may be anything, because it can be that of a proxy. */
 function failure(status, text) {
   try {
     const { Code, Message } = JSON.parse(text).Error;
@@ -52,7 +52,7 @@ function failure(status, text) {
   }
 }
 
-/** Sends a request; answers the answer and its body, whatever its status is. */
+/** Sends a request. Resolves to the response and its body, also for an error status. */
 async function exchange(method, url, options) {
   try {
     const response = await fetch(url, { method, cache: 'no-store', ...options });
@@ -70,9 +70,9 @@ async function call(method, url, options = {}) {
 }
 
 /**
- * One page of a folder: its entries in the store's order, the token of the next page, which is empty
- * after the last, and the tag of the folder, which changes whenever a listing of it does. Null where the
- * tag is still the `known` one. The answer has files and folders apart; both are sorted.
+ * One page of a folder: its entries in the order of the store, the token of the next page, which is empty
+ * for the last page, and the tag of the folder, which changes with every change of its listing. Null if the
+ * tag is still `known`. The response has separate sorted lists of files and folders, which are merged here.
  */
 export async function list(path, token, signal, known = '') {
   const query = token === '' ? '' : `&ContinuationToken=${token}`;
@@ -113,10 +113,10 @@ export async function folderSize(path, signal) {
 /** The space that the store uses. */
 export const info = () => call('GET', address('', '/$/Info'));
 
-/** Deletes a file, or a folder with all it holds. */
+/** Deletes a file, or a folder with everything in it. */
 export const remove = (path) => call('DELETE', address(path));
 
-/** Starts a copy and answers its operation, which goes on by itself. */
+/** Starts a copy in the background. Resolves to its operation. */
 export function copy(body) {
   const headers = { 'Content-Type': 'application/json', Prefer: 'respond-async' };
   return call('POST', address('', '/$/Copy'), { headers, body: JSON.stringify(body) });
@@ -133,14 +133,14 @@ export async function operations(token) {
 export const operation = (id) =>
   call('GET', address('', `/$/Operations/${encodeURIComponent(id)}`));
 
-/** Cancels an operation; answers when its outcome is known. */
+/** Cancels an operation. Resolves when its outcome is known. */
 export const cancel = (id) =>
   call('POST', address('', `/$/Operations/${encodeURIComponent(id)}/$/Cancel`));
 
 /**
- * Stores a file, with `replace` also over a folder. Answers how many files it has replaced. `progress`
- * is told the bytes that have left; `signal` breaks the upload off, and then nothing is stored. Only
- * XMLHttpRequest tells how far an upload is.
+ * Stores a file; with `replace`, also in the place of a folder. Resolves to the number of replaced files.
+ * `progress` is called with the number of bytes sent so far; aborting `signal` ends the upload, and nothing
+ * is stored. XMLHttpRequest is used because `fetch` does not report the progress of an upload.
  */
 export function put(path, blob, { progress, signal, replace }) {
   return new Promise((resolve, reject) => {
@@ -156,7 +156,7 @@ export function put(path, blob, { progress, signal, replace }) {
       if (request.status >= 200 && request.status < 300) end(resolve, replaced);
       else end(reject, failure(request.status, request.responseText));
     };
-    request.onerror = () => end(reject, new ApiError(0, '', 'The connection broke off.'));
+    request.onerror = () => end(reject, new ApiError(0, '', 'The connection was lost.'));
     request.onabort = () => end(reject, new DOMException('cancelled', 'AbortError'));
     request.open('PUT', address(path, '', replace ? '&if-exists=Overwrite' : ''));
     request.setRequestHeader('Content-Type', 'application/octet-stream');
@@ -165,7 +165,7 @@ export function put(path, blob, { progress, signal, replace }) {
   });
 }
 
-/** A new UUID. `crypto.randomUUID` is missing where the page comes by plain http from afar. */
+/** A new UUID. `crypto.randomUUID` does not exist on a page from a remote host over plain http. */
 export function uuid() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;

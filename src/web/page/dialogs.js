@@ -1,6 +1,6 @@
-// The three dialogs. Each is asked and answers once; Escape and its Cancel button answer null.
+// The three dialogs. Each resolves to one result; Escape and the Cancel button resolve to null.
 //
-// Their fields show what hides in a name as an escape, and take it so: what can be read is what is meant.
+// The fields show hidden characters of a name as escapes, and convert the escapes back when they are read.
 
 import { join, nameOf, normal } from './api.js';
 import { byId, setText } from './dom.js';
@@ -10,8 +10,8 @@ import { meant, shown } from './escape.js';
 const NAME_BYTES_MAX = 1024;
 
 /**
- * Shows a dialog. `submit(form)` does what the dialog is for; the dialog stays open, and says why,
- * while that fails. Resolves to what `submit` gave, or to null.
+ * Shows a dialog. `submit(elements)` does the work of the dialog; if it fails, the dialog shows the error and
+ * stays open. Resolves to the result of `submit`, or to null.
  */
 function ask(id, submit) {
   const dialog = byId(id);
@@ -43,13 +43,13 @@ function ask(id, submit) {
   });
 }
 
-/** Has a field show what hides in what was typed or pasted. */
+/** Replaces hidden characters that were typed or pasted into a field by their escapes. */
 function reveal(field) {
   const lines = field.value.split('\n').map(shown).join('\n');
   if (lines !== field.value) field.value = lines;
 }
 
-/** Asks what to copy where. `start(body)` begins it. */
+/** Asks for the source, the destination and the options of a copy. `start(body)` begins the copy. */
 export function askCopy(source, start) {
   const form = byId('copy-dialog').querySelector('form');
   form.reset();
@@ -70,16 +70,16 @@ export function askCopy(source, start) {
   return answer;
 }
 
-/** A path without the spaces around it. Whatever else is blank belongs to a name. */
+/** A path without the spaces at its ends. Other blank characters can be part of a name. */
 const bare = (path) => path.replace(/^ +| +$/g, '');
 
-/** Where a copy goes: into what ends in a separator, under its own name. */
+/** The destination of a copy: one that ends in a separator is a folder, and gets the name of the source. */
 function into(destination, source) {
   if (!/[/\\] *$/.test(destination)) return destination;
   return join(normal(bare(destination)), nameOf(normal(bare(source))));
 }
 
-/** The names of a skip list, one a line. What cannot be the name of a file would leave out nothing. */
+/** The names of a skip list, one per line. Throws for a name that no file can have, and so leaves out nothing. */
 function names(value, isLiteral) {
   const found = value.split('\n').filter((line) => line !== '').map(meant);
   for (const name of found) {
@@ -89,11 +89,11 @@ function names(value, isLiteral) {
   return found;
 }
 
-/** Says why a name cannot be that of a file; null where it can. The command line has the same rules. */
+/** Why a name cannot be that of a file; null if it can. The command line has the same rules. */
 function unfit(name, isLiteral) {
-  if (/[/\\]/.test(name)) return 'has a separator. Give the last name alone: it counts at every depth.';
+  if (/[/\\]/.test(name)) return 'has a separator. Give only the last name: it applies at every depth.';
   if (!isLiteral && /[*?]/.test(name)) {
-    return 'is compared as a whole name, not as a pattern. Say below if it is meant so, or give each name.';
+    return 'is compared as a whole name, not as a pattern. Tick the box below if that is meant, or list each name.';
   }
   if (/["<>|\u0000-\u001f\u007f-\u009f]/.test(name) || ['.', '..', '$'].includes(name)) {
     return 'is the name of no file.';
@@ -105,7 +105,7 @@ function unfit(name, isLiteral) {
   return null;
 }
 
-/** Asks whether to delete. `remove()` does it. */
+/** Asks whether to delete an entry. `remove()` deletes it. */
 export function askDelete(title, text, path, remove) {
   setText(byId('delete-title'), title);
   setText(byId('delete-text'), text);
@@ -117,8 +117,8 @@ export function askDelete(title, text, path, remove) {
 }
 
 /**
- * Asks where to upload what `find(told, signal)` finds. The dialog is there while it looks: a large
- * folder takes a while. `words(found)` says what was found.
+ * Asks for the target folder of an upload. `find(told, signal)` searches the local files while the dialog is
+ * open, because a large folder takes a while; `words(found)` is the text about its result.
  */
 export function askUpload(folder, find, words) {
   const form = byId('upload-dialog').querySelector('form');
@@ -132,7 +132,7 @@ export function askUpload(folder, find, words) {
   }));
   const button = form.querySelector('[type=submit]');
   button.disabled = true;
-  const told = (files) => setText(byId('upload-text'), `Looking: ${files} files so far`);
+  const told = (files) => setText(byId('upload-text'), `Searching: ${files} files so far`);
   told(0);
   find(told, stop.signal).then((result) => {
     found = result;
@@ -141,7 +141,7 @@ export function askUpload(folder, find, words) {
     setText(byId('upload-text'), words(result));
     if (!button.disabled) button.focus();
   }, (error) => {
-    if (!stop.signal.aborted) setText(byId('upload-text'), `It cannot be read: ${error.message}`);
+    if (!stop.signal.aborted) setText(byId('upload-text'), `Cannot read the files: ${error.message}`);
   });
   return answer.finally(() => stop.abort());
 }

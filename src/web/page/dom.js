@@ -1,5 +1,5 @@
-// Makes elements. Text goes in as text, never as markup, and what hides in it is shown: names of files are
-// not to be trusted.
+// Creates and changes elements. Text is set as text, never as markup, and hidden characters are escaped,
+// because names of files are untrusted.
 
 import { shown } from './escape.js';
 
@@ -9,8 +9,8 @@ const SVG = 'http://www.w3.org/2000/svg';
 export const byId = (id) => document.getElementById(id);
 
 /**
- * Makes an element. `options` are properties of it; `attributes` and `on` (listeners) are among
- * them. Strings among the children become text.
+ * Makes an element. The second argument has its properties, and in `attributes` and `on` its attributes and
+ * event listeners. Strings among the children become text; null children are ignored.
  */
 export function make(tag, { attributes = {}, on = {}, textContent, title, ...properties } = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -23,7 +23,7 @@ export function make(tag, { attributes = {}, on = {}, textContent, title, ...pro
   return element;
 }
 
-/** An icon of the page's sprite. What it means is said beside it. */
+/** An icon of the page's sprite, hidden from screen readers: its meaning is given by text beside it. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, 'svg');
   const use = document.createElementNS(SVG, 'use');
@@ -34,7 +34,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with an icon and a name that is read out and shown on hovering. */
+/** A button with an icon, and a label for screen readers and as tooltip. */
 export function iconButton(name, label, listener) {
   const attributes = { 'aria-label': label };
   return make('button',
@@ -42,23 +42,23 @@ export function iconButton(name, label, listener) {
     icon(name));
 }
 
-/** Sets a text only where it differs, so that nothing is laid out or read out in vain. */
+/** Sets a text only if it differs, to avoid a needless layout or announcement. */
 export function setText(element, text) {
   const visible = shown(text);
   if (element.textContent !== visible) element.textContent = visible;
 }
 
-/** Sets what is shown on hovering. */
+/** Sets the tooltip. */
 export function setTitle(element, text) {
   element.title = shown(text);
 }
 
-/** Sets the name that is read out. */
+/** Sets the label for screen readers. */
 export function setLabel(element, text) {
   element.setAttribute('aria-label', shown(text));
 }
 
-/** Tells those who cannot see the page what has happened. */
+/** Announces a text to screen readers. */
 export function tell(text) {
   byId('news').textContent = shown(text);
 }

@@ -1,9 +1,9 @@
-// Characters that nobody sees, or that change how others are seen, written so that they show.
+// Escapes for characters that are invisible or change how other characters are displayed.
 //
-// A name may have them: the store keeps what it is given. A path never has a backslash, so an escape
-// cannot be taken for a name. The command line does the same, and a test holds both to these characters.
+// The store accepts such characters in names. No path has a backslash, so an escape cannot be mistaken for a
+// part of a name. The command line escapes the same characters, which a test checks (src/cli/escape.rs).
 
-/** The first and the last of each range: controls, formats, separators of lines, blank letters. */
+/** The first and last character of each range: controls, formats, line separators, blank letters. */
 const HIDDEN = [
   [0x0, 0x1f], [0x7f, 0x9f], [0xad, 0xad], [0x34f, 0x34f], [0x600, 0x605], [0x61c, 0x61c],
   [0x6dd, 0x6dd], [0x70f, 0x70f], [0x890, 0x891], [0x8e2, 0x8e2], [0x115f, 0x1160],
@@ -18,10 +18,10 @@ const ranges = HIDDEN.map(([first, last]) => `\\u{${hex(first)}}-\\u{${hex(last)
 const ONE = new RegExp(`^[${ranges}]$`, 'u');
 const EACH = new RegExp(`[${ranges}]`, 'gu');
 
-/** A text on which each such character is `\u{...}` with its number. */
+/** A text in which each hidden character is `\u{...}` with its code point in hexadecimal. */
 export const shown = (text) => text.replace(EACH, (hidden) => `\\u{${hex(hidden.codePointAt(0))}}`);
 
-/** What a text that was shown so, and perhaps changed by hand, stands for. */
+/** The inverse of `shown`, also for a text that was edited. Only escapes of hidden characters are converted. */
 export const meant = (text) => text.replace(/\\u\{([0-9a-f]{1,6})\}/gi, (escape, digits) => {
   const number = parseInt(digits, 16);
   const hidden = number <= 0x10ffff ? String.fromCodePoint(number) : '';

@@ -1,4 +1,4 @@
-// The folder that is shown: its pages, its filter, the sizes of the folders in view.
+// The folder that is shown: its pages, its filter, and the sizes of the folders in view.
 
 import * as api from './api.js';
 import { byId, icon, iconButton, make, setText } from './dom.js';
@@ -6,9 +6,9 @@ import { shown } from './escape.js';
 import { Rows } from './rows.js';
 import * as text from './text.js';
 
-/** How near to the last loaded entry a view comes before the next page is loaded. */
+/** The next page is loaded when so few entries are left below the view. */
 const AHEAD = 500;
-/** Sizes of folders that are asked for at once. */
+/** The number of parallel requests for sizes of folders. */
 const SIZES_AT_ONCE = 2;
 
 export class Folder {
@@ -29,8 +29,8 @@ export class Folder {
   #actions;
 
   /**
-   * `actions` are what the folder asks for: `copy(path)`, `remove(entry)`, `up()`, and what is to be
-   * done where the path is a file's, `isFile(path)`, or its folder was deleted, `gone(path)`.
+   * `actions` are callbacks: `copy(path)`, `remove(entry)` and `up()` for the user's actions, `isFile(path)`
+   * if the path is that of a file, `gone(path)` if the folder was deleted.
    */
   constructor(actions) {
     this.#actions = actions;
@@ -43,7 +43,7 @@ export class Folder {
     byId('rows').addEventListener('keydown', (event) => this.#key(event));
   }
 
-  /** Shows another folder; `name` is the entry that becomes the active one. */
+  /** Shows another folder; the entry `name` becomes the active one. */
   async open(path, name) {
     const hadFocus = byId('entries').contains(document.activeElement);
     this.#stop.abort();
@@ -68,20 +68,23 @@ export class Folder {
     else if (hadFocus) this.#rows.focus();
   }
 
-  /** Reads the folder again, as far as it was read, and keeps the place. */
+  /** Reads the folder again, as many entries as were loaded, and keeps the scroll position. */
   async refresh() {
     this.#tag = '';
     await this.check();
   }
 
-  /** Does so only where it has changed, or was not read well. Answers whether it has read it. */
+  /**
+   * Reads the folder again, only if it has changed or the last read failed. Resolves to whether it has
+   * read the folder.
+   */
   async check() {
     if (!this.#loading) return this.#load(true);
     this.#stale = true;
     return false;
   }
 
-  /** Reads from the first page on, until as many entries are there as were before. */
+  /** Reads pages from the first one, with `again` until as many entries are loaded as before. */
   async #load(again) {
     const signal = this.#stop.signal;
     const [path, wanted] = [this.path, again ? this.#entries.length : 1];
@@ -93,7 +96,7 @@ export class Folder {
         problem(null);
         return false;
       }
-      // Of the first page: if the folder changes before the last one, its tag is another one.
+      // The tag of the first page: if the folder changes meanwhile, the next check finds another tag.
       const { entries, tag } = page;
       while (page.token !== '' && entries.length < wanted) {
         page = await api.list(path, page.token, signal);
@@ -157,7 +160,7 @@ export class Folder {
       this.#count();
     } catch (error) {
       if (signal.aborted) return;
-      // What is there stays; only reading it anew goes on.
+      // The loaded entries stay. Without token and tag, only a new read of the folder continues.
       [this.#token, this.#tag] = ['', ''];
       problem(error.message, () => this.refresh());
     } finally {
@@ -174,7 +177,7 @@ export class Folder {
   #sift(filter) {
     this.#filter = shown(filter.trim()).toLowerCase();
     this.#show(false);
-    // A filter that leaves out what is not loaded yet would lie.
+    // The filter must cover all entries, so the pages that are not loaded yet are loaded.
     if (this.#filter !== '') this.#more();
   }
 
@@ -209,7 +212,7 @@ export class Folder {
     while (this.#asking < SIZES_AT_ONCE && this.#wanted.length > 0) this.#size();
   }
 
-  /** Asks for the sizes of folders in view until all are known. A listing does not have them. */
+  /** Requests the sizes of the folders in view, until all are known. A listing does not have them. */
   async #size() {
     this.#asking += 1;
     for (let entry = this.#wanted.shift(); entry; entry = this.#wanted.shift()) {
@@ -217,7 +220,7 @@ export class Folder {
       try {
         entry.size = await api.folderSize(entry.path, this.#stop.signal);
       } catch {
-        // The folder is gone, or another one is shown. The next listing tells.
+        // The folder was deleted, or another folder is shown. The next listing shows which.
         continue;
       }
       const cell = this.#rows.rowOf(entry)?.querySelector('.size');
@@ -251,7 +254,7 @@ export class Folder {
   }
 }
 
-/** The address of a folder in this page. */
+/** The URL fragment of a folder in this page. */
 export const place = (path) => `#/${api.encode(path)}`;
 
 function picture(entry) {
@@ -273,12 +276,12 @@ function download(entry) {
   }, icon('download'));
 }
 
-/** Whether two entries of one path look the same. */
+/** Whether the rows of two entries with one path have the same content. */
 function looksSame(one, other) {
   return ['folder', 'size', 'count', 'modified'].every((key) => one[key] === other[key]);
 }
 
-/** Takes over the sizes that were known, until they are asked for again. */
+/** Takes over the known sizes of folders, until they are requested again. */
 function remember(before, after) {
   const sizes = new Map();
   for (const entry of before) if (entry.folder) sizes.set(entry.path, entry.size);
@@ -297,7 +300,7 @@ function crumbs(path) {
 
 function problem(message, retry) {
   const box = byId('problem');
-  // What stands there is not read out again, and its button keeps the focus.
+  // The same message is not announced again, and its button keeps the focus.
   if (message !== null && box.firstChild?.data === shown(message)) return;
   box.hidden = message === null;
   if (message === null) box.replaceChildren();

@@ -1,4 +1,4 @@
-// Joins the parts of the page: where it is, what its buttons do, what is dropped on it.
+// The entry point of the page: connects its parts, the address, the buttons, and drag and drop.
 
 import * as api from './api.js';
 import { askCopy, askDelete, askUpload } from './dialogs.js';
@@ -10,9 +10,9 @@ import * as text from './text.js';
 import { dropped, picked } from './tree.js';
 import { upload } from './uploads.js';
 
-/** How often the folder is looked at for what others change in it, while the page is seen. */
+/** The interval of checks for changes by others, while the page is visible. */
 const CHECK_MS = 2000;
-/** The least time from one look to the next where operations end. */
+/** The least time between two checks that ends of operations cause. */
 const REST_MS = 500;
 
 /** The entry that becomes the active one in the folder that is opened next. */
@@ -28,7 +28,7 @@ const folder = new Folder({
   isFile: leave,
   gone: leave,
 });
-/** Whether the space that is shown is that of this server. */
+/** Whether the last request for the space of the disk succeeded. */
 let isSpaceKnown = true;
 
 const check = paced(async () => {
@@ -36,7 +36,7 @@ const check = paced(async () => {
 }, REST_MS);
 const operations = new Operations(check);
 
-/** Goes to the folder above a path, to its entry there. */
+/** Goes to the folder above a path, and makes the path's entry the active one. */
 function leave(path) {
   next = api.nameOf(path);
   location.replace(place(api.parentOf(path)));
@@ -59,8 +59,9 @@ function route() {
 const refresh = () => Promise.all([folder.refresh(), space()]);
 
 /**
- * An action that is done at once, and not again before some time has passed, at least five times as
- * long as it took: a large folder that others keep changing must not keep everyone busy.
+ * Limits the rate of an action. The first call runs it at once; calls in the pause after it run it once more
+ * at the end of the pause. The pause is `least` milliseconds, and at least five times the duration of the
+ * action, so that a large folder that changes all the time does not load the server.
  */
 function paced(action, least) {
   let [resting, again] = [false, false];
@@ -82,7 +83,8 @@ function paced(action, least) {
 async function startCopy(source) {
   let asked = {};
   const operation = await askCopy(source, async (body) => {
-    // The id makes the copy safe to ask for again where the answer was lost, and only there.
+    // If the response was lost, the same id makes the repeated request safe. Otherwise each request has a new
+    // id.
     const same = asked.lost && JSON.stringify(body) === asked.body;
     const OperationId = same ? asked.id : api.uuid();
     try {
@@ -119,18 +121,18 @@ async function startUpload(find) {
   if (plan !== null) upload({ ...plan, target: api.normal(plan.target), stored: refresh });
 }
 
-/** Lets a button open a file input, and uploads what is picked. */
+/** Makes a button open a file input, and uploads the picked files. */
 function pick(button, input) {
   byId(button).addEventListener('click', () => byId(input).click());
   byId(input).addEventListener('change', (event) => {
     const found = picked(event.target);
-    // The same files can be picked again.
+    // Cleared, so that picking the same files again causes an event.
     event.target.value = '';
     startUpload(async () => found);
   });
 }
 
-/** Takes what is dropped anywhere: a page that the browser leaves for a file is never wanted. */
+/** Accepts files that are dropped anywhere on the page; otherwise the browser would open them in its place. */
 function drop() {
   const holdsFiles = (event) => event.dataTransfer.types.includes('Files');
   const over = (yes) => byId('browser').classList.toggle('over', yes);
@@ -151,17 +153,17 @@ function drop() {
     event.preventDefault();
     if (document.querySelector('dialog[open]') !== null) return;
     const { dataTransfer } = event;
-    // `dropped` takes the entries before it first waits, that is within this event.
+    // `dropped` reads the entries before its first await: they exist only within this event.
     startUpload((told, signal) => dropped(dataTransfer, told, signal));
   });
 }
 
-/** Looks for changes, unless nobody sees the page. */
+/** Checks for changes, unless the page is hidden. */
 function look() {
   if (!document.hidden) check();
 }
 
-/** Shows how full the disk is. */
+/** Shows the free space of the disk. */
 async function space() {
   try {
     const { Capacity, AvailableSpace } = (await api.info()).DiskInfo;

@@ -1,17 +1,17 @@
-// All operations of the store: those that run, live, and those that have ended.
+// The list of all operations of the store: running ones with live progress, and ended ones.
 //
-// One stream of events feeds the list. The browser tells the server the last event that it has seen, so a
-// stream that broke off goes on where it was. What nobody can tell any more is read whenever one begins.
+// An event stream updates the list. After a lost connection the browser sends the id of the last event, so
+// the stream continues from there. Whenever a stream opens, the newest operations are also read by a request.
 
 import * as api from './api.js';
 import { byId, make, setLabel, setText, setTitle, tell } from './dom.js';
 import * as text from './text.js';
 
-/** Ended operations that are shown at most, so that a page may stay open for weeks. */
+/** The most operations in the list: older ended ones are removed, so that a page can stay open for weeks. */
 const SHOWN_MAX = 1000;
-/** How long the page waits before it connects again where the browser does not by itself. */
+/** The pause before the page reconnects, in cases in which the browser does not reconnect by itself. */
 const RECONNECT_MS = 3000;
-/** How often "2 min ago" is written anew. */
+/** The interval at which texts such as "2 min ago" are updated. */
 const AGO_MS = 20_000;
 
 const VERBS = { Copy: 'Copy', Delete: 'Delete', CommitUploadSession: 'Upload' };
@@ -25,7 +25,7 @@ export class Operations {
   #timer = 0;
   #news;
 
-  /** `news` is told whenever an operation ends, and when there may be news of which no event tells. */
+  /** `news` is called when an operation ends, and when changes without an event are possible. */
   constructor(news) {
     this.#news = news;
     byId('older').addEventListener('click', () => this.#older());
@@ -34,7 +34,7 @@ export class Operations {
     this.#connect();
   }
 
-  /** Takes in what is known of an operation. What has ended stays as it is. */
+  /** Adds or updates an operation. One that has ended does not change any more. */
   take(operation) {
     const before = this.#known.get(operation.Id);
     if (before !== undefined && !isNewer(operation, before)) return;
@@ -47,8 +47,8 @@ export class Operations {
   }
 
   /**
-   * Follows the events while the page is seen. A hidden page ends them: over HTTP/1.1 a browser has
-   * six connections to a server for all its pages, and each stream holds one.
+   * Opens the event stream while the page is visible. A hidden page closes it: over HTTP/1.1 a browser has
+   * six connections to a server for all its pages, and each stream occupies one.
    */
   #connect() {
     clearTimeout(this.#timer);
@@ -60,7 +60,7 @@ export class Operations {
     const change = (event) => this.#change(JSON.parse(event.data));
     events.addEventListener('progress', change);
     events.addEventListener('done', change);
-    // Ends were missed that the server no longer knows: the list begins anew.
+    // The server no longer has all events since the last one: the list is read again.
     events.addEventListener('reset', () => {
       this.#token = null;
       this.#begin();
@@ -72,7 +72,7 @@ export class Operations {
     events.onerror = () => {
       live('closed', 'no connection');
       clearTimeout(this.#timer);
-      // Where the server refuses the events, the browser leaves it at that.
+      // The browser reconnects by itself, unless the server refused the stream.
       if (events.readyState !== EventSource.CLOSED) return;
       this.#timer = setTimeout(() => this.#connect(), RECONNECT_MS);
     };
@@ -86,7 +86,7 @@ export class Operations {
     if (news && operation.State !== 'Running') this.#news();
   }
 
-  /** Reads what no event tells. While that fails, the list is not live. */
+  /** Reads the state for which there are no events, with retries. While that fails, the list is not live. */
   async #begin() {
     clearTimeout(this.#timer);
     this.#news();
@@ -101,17 +101,17 @@ export class Operations {
     }
   }
 
-  /** Reads the newest operations, and those that ran when they were last heard of. */
+  /** Reads the newest operations, and those that were running when last seen. */
   async #read() {
     const page = await api.operations('');
     const oldest = page.operations.at(-1)?.Id;
     const isJoined = this.#token !== null && (page.token === '' || this.#known.has(oldest));
     if (!isJoined) {
-      // Between what is known and this page there may be others, so that the list begins with this page.
+      // There may be a gap between the known operations and this page, so the list restarts with this page.
       this.#token = page.token;
       for (const { Id, State } of this.#known.values()) if (State !== 'Running') this.#drop(Id);
     }
-    // What had ended before the page came is no news.
+    // On a restart, operations that have ended before are not reported as news.
     for (const operation of page.operations) {
       if (isJoined) this.#change(operation);
       else this.take(operation);
@@ -123,7 +123,7 @@ export class Operations {
     this.#buttons();
   }
 
-  /** Reads one operation. That which has ended long ago is no longer known. */
+  /** Reads one operation; removes it from the list if it has expired on the server. */
   async #ask(id) {
     try {
       this.#change(await api.operation(id));
@@ -170,14 +170,14 @@ export class Operations {
     this.#buttons();
   }
 
-  /** The card before which an operation stands: the newest is first. */
+  /** The card before which a new card is inserted: the newest operation is first. */
   #follower(operation) {
     const cards = byId('operation-list').children;
     for (const card of cards) if (card.dataset.started < operation.StartedAt) return card;
     return null;
   }
 
-  /** Forgets the oldest that have ended. */
+  /** Removes the oldest ended operations beyond the limit. */
   #forget() {
     const cards = byId('operation-list').children;
     for (let index = cards.length - 1; this.#cards.size > SHOWN_MAX && index > 0; index -= 1) {
@@ -207,7 +207,7 @@ class Card {
   #cancel;
   #details = make('dl', {});
 
-  /** `changed` is told what a cancel has made of the operation. */
+  /** `changed` is called with the operation after it was cancelled. */
   constructor(operation, changed) {
     this.#cancel = make('button', { type: 'button', textContent: 'Cancel', className: 'small',
       attributes: { 'aria-label': `Cancel: ${title(operation)}` } });
@@ -229,7 +229,7 @@ class Card {
     this.#bar.hidden = !running;
     this.#cancel.hidden = !running;
     const done = share(operation);
-    // Without totals nobody knows how far it is: the bar has no value then.
+    // Without totals the progress is unknown: the bar has no value then.
     if (done === null) this.#bar.removeAttribute('value');
     else this.#bar.value = done;
     setText(this.#figures, running ? pace(operation, done) : result(operation));
@@ -247,7 +247,7 @@ class Card {
     } catch (error) {
       tell(error.message);
       this.#cancel.disabled = false;
-      // It ended first, and its last event says how.
+      // The operation ended before the cancel; its last event says how.
       if (error.status === 409) return;
       this.#note.hidden = false;
       setText(this.#note, error.message);
@@ -255,7 +255,7 @@ class Card {
   }
 }
 
-/** Whether one report of an operation says more than another. */
+/** Whether one state of an operation is newer than another. */
 function isNewer(next, before) {
   if (before.State !== 'Running') return false;
   return next.State !== 'Running' || next.UpdatedAt >= before.UpdatedAt;
@@ -278,7 +278,7 @@ function heading({ Kind, RemoteSource, RemoteDestination }) {
 
 const path = (value) => make('span', { className: 'path', textContent: value, title: value });
 
-/** How much is done, from 0 to 1; null where there are no totals yet. */
+/** The fraction done, from 0 to 1; null while there are no totals. */
 function share(operation) {
   const [total, files] = [Number(operation.BytesTotal), Number(operation.FilesTotal)];
   if (total > 0) return (Number(operation.BytesDone) + Number(operation.BytesSkipped)) / total;
@@ -291,7 +291,7 @@ function seconds(operation) {
   return Math.max(0, (new Date(end) - new Date(operation.StartedAt)) / 1000);
 }
 
-/** How far it is, how fast, and how long it takes yet. */
+/** The progress, the rate and the time left. */
 function pace(operation, done) {
   if (done === null) return 'Starting';
   const spent = seconds(operation);
@@ -304,7 +304,7 @@ function pace(operation, done) {
   return parts.join(' · ');
 }
 
-/** What came of it. */
+/** The summary of an ended operation. */
 function result(operation) {
   const parts = [text.ago(operation.FinishedAt)];
   if (operation.State === 'Succeeded') {
@@ -321,7 +321,7 @@ function result(operation) {
   return parts.join(' · ');
 }
 
-/** The first of the names by which nothing was left out, and how many more there are. */
+/** The first name that left nothing out, and the number of other such names. */
 function unmatched({ SkipFilesUnmatched: [first, ...more] }) {
   return more.length === 0 ? `“${first}”` : `“${first}” and ${text.things(more.length, 'other name')}`;
 }
@@ -334,14 +334,14 @@ function facts(operation) {
     + `${text.bytes(Number(operation.BytesTotal))}, `
     + `${text.bytes(Number(operation.BytesSkipped))} left out`;
   const rows = [['Started', text.date(operation.StartedAt)]];
-  if (operation.FinishedAt) rows.push(['Took', text.span(seconds(operation))]);
-  if (operation.CurrentPath) rows.push(['At', operation.CurrentPath]);
+  if (operation.FinishedAt) rows.push(['Duration', text.span(seconds(operation))]);
+  if (operation.CurrentPath) rows.push(['Current path', operation.CurrentPath]);
   rows.push(['Files', files], ['Size', size]);
   if (operation.FilesReplaced !== '0') {
     rows.push(['Replaced', text.things(Number(operation.FilesReplaced), 'file')]);
   }
   if (operation.SkipFilesUnmatched.length > 0) {
-    rows.push(['Left nothing out', operation.SkipFilesUnmatched.map((name) => `“${name}”`).join(', ')]);
+    rows.push(['No file named', operation.SkipFilesUnmatched.map((name) => `“${name}”`).join(', ')]);
   }
   if (operation.Error) rows.push(['Code', operation.Error.Code]);
   rows.push(['Id', operation.Id]);

@@ -1,14 +1,14 @@
-// A table body that holds only the rows that can be seen, so that a folder of 100,000 entries scrolls
-// like one of ten. Two empty rows stand for all others.
+// A virtual table body: it has only the rows in view, so that a folder of 100,000 entries scrolls as fast as
+// one of ten. An empty row above and one below have the height of all other rows.
 //
-// One row at a time takes part in the order of the Tab key; the arrow keys move that place.
+// Only the active row is in the order of the Tab key; the arrow keys change the active row (roving tabindex).
 
 import { make } from './dom.js';
 
-/** Rows that are there beyond either edge, so that a scroll shows no gap. */
+/** The number of extra rows above and below the view, so that scrolling shows no gap. */
 const SPARE = 12;
 
-/** Keys that move, and by how much: in rows, or in pages of rows. */
+/** The keys that change the active row, with their distance in rows or in pages of rows. */
 const MOVES = {
   ArrowDown: { rows: 1 }, ArrowUp: { rows: -1 }, PageDown: { pages: 1 }, PageUp: { pages: -1 },
   Home: { rows: -Infinity }, End: { rows: Infinity },
@@ -28,8 +28,8 @@ export class Rows {
   #below = spacer();
 
   /**
-   * `make(entry)` makes the row of an entry; `same(one, other)` says whether those of two entries look the
-   * same; `seen(entries, last)` is told which entries are in view and the index of the last, whenever that
+   * `make(entry)` makes the row of an entry; `same(one, other)` says whether two entries have equal rows;
+   * `seen(entries, last)` is called with the entries in view and the end index of the view, whenever these
    * may have changed.
    */
   constructor(scroller, body, { make: makeRow, same, seen }) {
@@ -47,8 +47,8 @@ export class Rows {
   }
 
   /**
-   * Shows other entries. Where `keep` says so, they are those of the same folder at another time: the place
-   * is kept, and so are the rows of what looks as it did, with what is focused or selected in them.
+   * Shows other entries. With `keep`, they are a newer state of the same folder: the scroll position stays,
+   * and so do unchanged rows, with their focus and selection.
    */
   show(entries, keep) {
     const focused = this.#body.contains(document.activeElement) ? document.activeElement : null;
@@ -67,11 +67,12 @@ export class Rows {
     this.#scroller.scrollTop = top;
     this.#draw();
     if (focused === null || entries.length === 0 || document.activeElement === focused) return;
-    // The same button of the same entry; of another one only the name, which does no harm.
+    // Focuses the same button if the entry is the same. Of another entry only the name gets the focus, so that a
+    // key press cannot delete that entry by mistake.
     this.#control(entries[this.#active].path === path ? control : 0)?.focus({ preventScroll: true });
   }
 
-  /** Takes over the rows of what looks as it did. Answers by how many rows what is in view has moved. */
+  /** Keeps the rows of unchanged entries. Returns by how many rows the entries in view have moved. */
   #carry(entries) {
     const before = new Map();
     for (const index of this.#rows.keys()) before.set(this.#entries[index].path, index);
@@ -91,36 +92,36 @@ export class Rows {
     return moved;
   }
 
-  /** Shows more entries behind those that are there. */
+  /** Shows more entries after the present ones. */
   extend(entries) {
     this.#entries = entries;
     this.#body.closest('table').setAttribute('aria-rowcount', String(entries.length + 1));
     this.#draw();
   }
 
-  /** The row of an entry, if it is there. */
+  /** The row of an entry; undefined if the entry is not in view. */
   rowOf(entry) {
     for (const [index, row] of this.#rows) if (this.#entries[index] === entry) return row;
     return undefined;
   }
 
-  /** Puts the focus on the active entry. */
+  /** Focuses the active entry. */
   focus() {
     this.#control(0)?.focus();
   }
 
-  /** A link or button of the active entry; the first is its name. */
+  /** A link or button of the active entry, by its index; the first is its name. */
   #control(number) {
     return this.#rows.get(this.#active)?.querySelectorAll('a, button')[number];
   }
 
-  /** Makes the entry of a name the active one. */
+  /** Makes the entry with this name the active one. */
   choose(name) {
     const index = this.#entries.findIndex((entry) => entry.name === name);
     if (index >= 0) this.#move(index);
   }
 
-  /** Where the active entry is among other entries, or what stands in its place there. */
+  /** The index of the active entry among other entries; if it is not among them, the nearest index. */
   #after(entries) {
     const name = this.#entries[this.#active]?.name;
     const index = entries.findIndex((entry) => entry.name === name);
@@ -162,7 +163,7 @@ export class Rows {
     this.#seen(this.#entries.slice(first, last), last);
   }
 
-  /** Takes away the rows outside of a range. Focus that was there stays with the table. */
+  /** Removes the rows outside a range. If one of them has the focus, the table gets it. */
   #drop(from, to) {
     for (const [index, row] of this.#rows) {
       if (index >= from && index < to) continue;
@@ -178,7 +179,7 @@ export class Rows {
     return row;
   }
 
-  /** Makes an entry the one that Tab reaches. */
+  /** Makes an entry the active one, without moving the focus. */
   #adopt(index) {
     const [old, next] = [this.#rows.get(this.#active), this.#rows.get(index)];
     if (old) reachable(old, false);
@@ -215,14 +216,14 @@ export class Rows {
 }
 
 /**
- * An empty row in place of those that are not there. Its one cell is in the first column: a cell that
- * spans columns would bring back those that a narrow page leaves out.
+ * An empty row with the height of the rows out of view. It has one cell, in the first column: a cell that
+ * spans all columns would show again the columns that a narrow page hides.
  */
 function spacer() {
   return make('tr', { className: 'spacer', attributes: { 'aria-hidden': 'true' } }, make('td'));
 }
 
-/** Says which entry a row is of, and whether Tab reaches it. */
+/** Sets the index of a row, and whether it is in the order of the Tab key. */
 function number(row, index, isActive) {
   row.dataset.index = String(index);
   row.setAttribute('aria-rowindex', String(index + 2));
@@ -234,7 +235,7 @@ function stretch(row, height) {
   row.firstChild.style.height = `${height}px`;
 }
 
-/** Puts the links and buttons of a row into the order of the Tab key, or takes them out. */
+/** Puts the links and buttons of a row into the order of the Tab key, or removes them from it. */
 function reachable(row, yes) {
   for (const element of row.querySelectorAll('a, button')) element.tabIndex = yes ? 0 : -1;
 }

@@ -1,4 +1,4 @@
-// How numbers and times are written.
+// Numbers and times as text.
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 const COUNT = new Intl.NumberFormat('en');
@@ -20,17 +20,17 @@ export function bytes(number) {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-/** A whole number with separators. */
+/** A whole number with thousands separators. */
 export const count = (number) => COUNT.format(number);
 
 /** A number of things: `1 file`, `2 files`. */
 export const things = (number, one, many = `${one}s`) =>
   `${count(number)} ${number === 1 ? one : many}`;
 
-/** A time of the store in the clock of the reader. */
+/** A time of the store, in the time zone of the browser. */
 export const date = (iso) => DAY.format(new Date(iso));
 
-/** A span of seconds in its two largest units. */
+/** A duration in seconds as text, in at most two units. */
 export function span(seconds) {
   if (seconds < 1) return `${Math.max(1, Math.round(seconds * 1000))} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -41,7 +41,7 @@ export function span(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
-/** How long ago a time was; a clock that differs a little from the server's is no matter. */
+/** How long ago a time was; "now" also for a time in the future, because the clocks may differ. */
 export function ago(iso) {
   const seconds = (Date.now() - new Date(iso).getTime()) / 1000;
   if (seconds < 10) return 'now';

@@ -1,12 +1,12 @@
-// Finds out what was dropped or picked: the files of whole folders, and the folders themselves.
+// The files and folders that the user has dropped or picked, with everything below the folders.
 
 /**
- * What an upload is made of: `files` as `{ file, path }`, `folders` as paths, both below the place
- * of the upload. `told` hears how many files were found so far.
+ * The content of a drop: `files` as `{ file, path }`, and `folders` as paths, all relative to the target of
+ * the upload. `told` is called with the number of files found so far.
  */
 export async function dropped(transfer, told, signal) {
   const found = { files: [], folders: [] };
-  // All entries must be taken before the event ends: after that the transfer is empty.
+  // All entries must be read before the event ends: after that the transfer is empty.
   const items = Array.from(transfer.items).filter((item) => item.kind === 'file');
   const entries = items.map((item) => item.webkitGetAsEntry() ?? item.getAsFile());
   for (const entry of entries) {
@@ -17,7 +17,7 @@ export async function dropped(transfer, told, signal) {
   return found;
 }
 
-/** What a file input holds. */
+/** The content of a file input, in the form of `dropped`. */
 export function picked(input) {
   const files = Array.from(input.files, (file) => ({
     file, path: file.webkitRelativePath || file.name,
@@ -31,7 +31,7 @@ export function picked(input) {
   return { files, folders: [...folders] };
 }
 
-/** Walks with a list of its own, because a deep folder must not exhaust the stack. */
+/** Adds everything below an entry. Iterative, because a deep folder could exhaust the stack. */
 async function walk(root, found, told, signal) {
   const waiting = [root];
   for (let entry = waiting.pop(); entry; entry = waiting.pop()) {
@@ -49,7 +49,7 @@ async function walk(root, found, told, signal) {
 
 const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
 
-/** The children of a folder. The reader gives some at a time, and none at the end. */
+/** The children of a folder. The reader returns them in batches; an empty batch is the end. */
 async function childrenOf(entry) {
   const reader = entry.createReader();
   const children = [];

@@ -1,18 +1,18 @@
-// Uploads from this page: one card for each drop, a few files at a time.
+// Uploads from this page: one card per upload, a few files in parallel.
 
 import * as api from './api.js';
 import { byId, make, setLabel, setText, tell } from './dom.js';
 import * as text from './text.js';
 
-/** Files of one upload that are sent at once. A browser has six connections to a server. */
+/** The number of files of one upload that are sent in parallel. A browser has six connections to a server. */
 const AT_ONCE = 3;
-/** Failures that are shown; further ones are counted. */
+/** The number of failures that are shown; further ones are only counted. */
 const FAILURES_SHOWN = 10;
-/** How often a card is written anew. */
+/** The least time between two updates of a card. */
 const DRAW_MS = 100;
 
 const MARK = '_.dir';
-/** The code of what a file replaces only where that is asked for: a folder, or a file above it. */
+/** The error code for a file whose path is a folder or below a file, which only `replace` replaces. */
 const IN_THE_WAY = 'FABRIC_E_NAME_ALREADY_EXISTS';
 
 let running = 0;
@@ -21,8 +21,8 @@ addEventListener('beforeunload', (event) => {
 });
 
 /**
- * Uploads files below a folder. With `mark`, each of the uploaded folders gets its mark, but only
- * after all its files: the mark says that the folder is complete. `stored` is told when it is over.
+ * Uploads files below a folder. With `mark`, each uploaded folder gets its mark file after all files are
+ * stored, because the mark file says that the folder is complete. `stored` is called at the end.
  */
 export function upload({ files, folders, target, mark, stored }) {
   const job = new Job(target, files, mark ? folders : [], stored);
@@ -75,7 +75,7 @@ class Job {
       this.#failures);
   }
 
-  /** Uploads what waits. */
+  /** Uploads the waiting files, then the mark files if no file failed. */
   async run() {
     running += 1;
     this.#started = performance.now();
@@ -166,7 +166,7 @@ class Job {
     return shown;
   }
 
-  /** Writes how far it is, but not for every event. */
+  /** Shows the progress, at most every `DRAW_MS` unless `always` is set. */
   #draw(always) {
     const now = performance.now();
     if (!always && now - this.#drawn < DRAW_MS) return;
@@ -186,7 +186,7 @@ class Job {
     setText(this.#figures, parts.join(' · '));
   }
 
-  /** Uploads again what failed. A mark that failed is written again after the files. */
+  /** Uploads the failed files again. Mark files are written again after them. */
   #again() {
     const marks = new Set(this.#marks.map((folder) => api.join(folder, MARK)));
     this.#waiting = this.#failed.map(({ item }) => item).filter(({ path }) => !marks.has(path));

@@ -1,4 +1,4 @@
-//! One interface as a scenario sees it, and the comparison of both.
+//! A common driver for both interfaces, REST and gRPC, and the comparison of a scenario over both.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,7 +6,7 @@ use imagestore::error::Kind;
 
 use super::{Grpc, Rest, Server};
 
-/// Why a call failed, as either interface tells it.
+/// The error of a call, in a form that is common to both interfaces.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) kind: Kind,
@@ -19,10 +19,10 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// What a call of a driver returns.
+/// The result of a call of a driver.
 pub(crate) type Outcome<T> = Result<T, Fault>;
 
-/// The kind alone of an outcome.
+/// Reduces an outcome to the kind of its error.
 pub(crate) fn of<T>(outcome: Outcome<T>) -> Result<(), Kind> {
     outcome.map(drop).map_err(|fault| fault.kind)
 }
@@ -32,15 +32,16 @@ pub(crate) fn of<T>(outcome: Outcome<T>) -> Result<(), Kind> {
 pub(crate) struct Item {
     pub(crate) path: String,
     pub(crate) is_folder: bool,
-    /// 0 for a folder: REST does not say.
+    /// 0 for a folder: REST does not return its size.
     pub(crate) size: u64,
     pub(crate) files: u64,
-    /// Of a file: its version and its date in milliseconds since 1970.
+    /// The version number of a file; 0 for a folder.
     pub(crate) version: u64,
+    /// The upload time of a file, in milliseconds since 1970; 0 for a folder.
     pub(crate) modified: i64,
 }
 
-/// What must be true of the path that a write changes.
+/// The conditions of a write.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_field_names, reason = "these are the names in the requests")]
 pub(crate) struct When {
@@ -51,32 +52,32 @@ pub(crate) struct When {
 }
 
 impl When {
-    /// What is there has one of these entity tags.
+    /// The entry at the path has one of these entity tags.
     pub(crate) fn matches(tags: &[&str]) -> Self {
         let if_match = tags.iter().map(|&tag| tag.to_owned()).collect();
         Self { if_match, ..Self::default() }
     }
 
-    /// What is there has none of these entity tags.
+    /// The entry at the path has none of these entity tags.
     pub(crate) fn none_matches(tags: &[&str]) -> Self {
         let if_none_match = tags.iter().map(|&tag| tag.to_owned()).collect();
         Self { if_none_match, ..Self::default() }
     }
 
-    /// What is there was uploaded by then, in seconds since 1970.
+    /// The entry at the path was uploaded at or before this time, in seconds since 1970.
     pub(crate) fn unmodified_since(seconds: i64) -> Self {
         Self { if_unmodified_since: Some(seconds), ..Self::default() }
     }
 }
 
-/// What an upload says that it may replace.
+/// What an upload may replace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Over {
     SameKind,
     Anything,
 }
 
-/// A copy to be asked for.
+/// The request of a copy.
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an argument of the call")]
 pub(crate) struct Copy {
@@ -91,7 +92,7 @@ pub(crate) struct Copy {
     pub(crate) when: When,
 }
 
-/// A copy that overwrites and does not look at marks.
+/// A copy that overwrites its destination and ignores mark files.
 pub(crate) fn copy(source: &str, destination: &str) -> Copy {
     Copy { source: source.to_owned(), destination: destination.to_owned(), ..Copy::default() }
 }
@@ -107,12 +108,12 @@ impl Copy {
         Self { keep: true, ..self }
     }
 
-    /// Replacing only what is of the same kind.
+    /// Replaces only a file by a file and a folder by a folder.
     pub(crate) fn same_kind(self) -> Self {
         Self { same_kind: true, ..self }
     }
 
-    /// Reading all parts first.
+    /// Verifies all parts first.
     pub(crate) fn verify(self) -> Self {
         Self { verify: true, ..self }
     }
@@ -133,14 +134,14 @@ impl Copy {
     }
 }
 
-/// What came of a copy beside its counters.
+/// The results of a copy other than its counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CameOf {
     pub(crate) files_replaced: u64,
     pub(crate) skip_files_unmatched: Vec<String>,
 }
 
-/// What both interfaces can do.
+/// The calls that both interfaces have.
 #[tonic::async_trait]
 pub(crate) trait Driver: Sync {
     /// Stores a file.
@@ -149,9 +150,9 @@ pub(crate) trait Driver: Sync {
     }
     /// Stores a file under conditions.
     async fn upload_if(&self, path: &str, bytes: &[u8], when: &When) -> Outcome<()>;
-    /// Stores a file over what it may replace; returns how many files that were.
+    /// Stores a file that may replace what `over` says; returns the number of replaced files.
     async fn upload_onto(&self, path: &str, bytes: &[u8], over: Option<Over>) -> Outcome<u64>;
-    /// The same by a session of one chunk, as its chunk and its commit say.
+    /// Does the same by an upload session of one chunk; `over` has the values of the chunk and of the commit.
     async fn chunked_onto(&self, path: &str, bytes: &[u8], over: [Option<Over>; 2])
     -> Outcome<u64>;
     /// The entity tag of a file.
@@ -160,7 +161,7 @@ pub(crate) trait Driver: Sync {
     async fn download(&self, path: &str) -> Outcome<Vec<u8>>;
     /// Returns at most `length` bytes of a file from `offset` on.
     async fn range(&self, path: &str, offset: u64, length: u64) -> Outcome<Vec<u8>>;
-    /// Copies, and waits for the end.
+    /// Copies, and waits until the copy has ended.
     async fn copy(&self, copy: &Copy) -> Outcome<()>;
     /// Deletes a path.
     async fn delete(&self, path: &str) -> Outcome<()> {
@@ -168,13 +169,13 @@ pub(crate) trait Driver: Sync {
     }
     /// Deletes a path under conditions.
     async fn delete_if(&self, path: &str, when: &When) -> Outcome<()>;
-    /// Lists one level, all of its pages.
+    /// Lists all pages of a folder, one level deep, sorted by path.
     async fn list(&self, path: &str) -> Outcome<Vec<Item>>;
-    /// The bytes below a folder.
+    /// The total size of the files below a folder, in bytes.
     async fn size(&self, path: &str) -> Outcome<u64>;
-    /// Stores a chunk at an offset of a file with a total size.
+    /// Stores a chunk; `at` is its offset and the total size of the file.
     async fn chunk(&self, session: &str, path: &str, at: (u64, u64), bytes: &[u8]) -> Outcome<()>;
-    /// What an upload session misses; nothing where there is no such session.
+    /// The missing ranges of an upload session, both ends included; `None` if there is no such session.
     async fn session(&self, session: &str) -> Outcome<Option<Vec<(u64, u64)>>>;
     /// Commits an upload session.
     async fn commit(&self, session: &str) -> Outcome<()> {
@@ -182,17 +183,18 @@ pub(crate) trait Driver: Sync {
     }
     /// Commits an upload session under conditions.
     async fn commit_if(&self, session: &str, when: &When) -> Outcome<()>;
-    /// Forgets an upload session.
+    /// Deletes an upload session.
     async fn forget(&self, session: &str) -> Outcome<()>;
     /// The state of an operation and its counters, as text.
     async fn operation(&self, id: &str) -> Outcome<String>;
-    /// What came of an operation beside its counters.
+    /// The results of an operation other than its counters.
     async fn came_of(&self, id: &str) -> Outcome<CameOf>;
     /// Cancels an operation.
     async fn cancel(&self, id: &str) -> Outcome<()>;
 }
 
-/// Stores the files of a text such as `a/b=1 a/_.dir`, in its order.
+/// Stores the files of a text such as `a/b=1 a/_.dir`, in the order of the text: `path=content`, or a path for an empty
+/// file.
 pub(crate) async fn fill(store: &dyn Driver, files: &str) {
     for file in files.split_whitespace() {
         let (path, content) = file.split_once('=').unwrap_or((file, ""));
@@ -200,7 +202,7 @@ pub(crate) async fn fill(store: &dyn Driver, files: &str) {
     }
 }
 
-/// All files of a store in the form that [`fill`] takes, sorted; looks at every folder's count, too.
+/// All files of a store in the form that [`fill`] takes, sorted. Also checks the file count of every folder.
 pub(crate) async fn tree(store: &dyn Driver) -> String {
     let mut files = BTreeMap::new();
     let mut folders = vec![(String::new(), None)];
@@ -230,7 +232,7 @@ pub(crate) async fn tree(store: &dyn Driver) -> String {
     lines.join(" ")
 }
 
-/// Sorts the files of a text.
+/// Sorts the files of a text in the form that [`fill`] takes.
 pub(crate) fn sorted(files: &str) -> String {
     let mut files: Vec<&str> = files.split_whitespace().collect();
     files.sort_unstable();
@@ -249,8 +251,8 @@ impl Pair {
         Self { over_rest: Server::start().await, over_grpc: Server::start().await }
     }
 
-    /// Runs a scenario over each interface, each on an empty store. Both must tell the same and leave
-    /// the same, seen through either. Returns what they tell and the files that they leave.
+    /// Runs a scenario over each interface, each on an empty store. Both must return the same value and leave the same
+    /// files, read over either interface. Returns the value, and the files in the form of [`tree`].
     pub(crate) async fn run<T: PartialEq + fmt::Debug>(
         &self,
         scenario: impl AsyncFn(&dyn Driver) -> T,
@@ -269,10 +271,10 @@ impl Pair {
     }
 }
 
-/// Deletes all that is in a store.
+/// Deletes everything in a store.
 async fn clear(store: &dyn Driver) {
     for item in store.list("").await.expect("a listing") {
-        // The reserved folders themselves cannot be deleted, what is in them can.
+        // The reserved folders themselves cannot be deleted, but their entries can.
         if store.delete(&item.path).await.is_err() {
             for item in store.list(&item.path).await.expect("a listing") {
                 store.delete(&item.path).await.expect("deleted");

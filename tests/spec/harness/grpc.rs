@@ -48,7 +48,7 @@ impl From<Status> for Fault {
 
 impl When {
     fn timestamp(&self) -> Option<Timestamp> {
-        // As precise as a date of HTTP, which counts up to the end of its second.
+        // The end of the second, because a date of HTTP in whole seconds covers the whole second.
         self.if_unmodified_since.map(|seconds| Timestamp { seconds, nanos: 999_999_999 })
     }
 }
@@ -76,12 +76,12 @@ impl From<&Copy> for CopyRequest {
     }
 }
 
-/// The messages of an upload, its bytes in two pieces, or in more where those are too large.
+/// The messages of an upload: the header, then the bytes in two data messages, or more if those would be too large.
 pub(crate) fn upload(path: &str, bytes: &[u8]) -> Vec<UploadRequest> {
     upload_if(path, bytes, &When::default())
 }
 
-/// The same under conditions.
+/// The messages of an upload with conditions.
 fn upload_if(path: &str, bytes: &[u8], when: &When) -> Vec<UploadRequest> {
     let header = UploadHeader {
         path: path.to_owned(),
@@ -96,7 +96,7 @@ fn upload_if(path: &str, bytes: &[u8], when: &When) -> Vec<UploadRequest> {
     [message(upload_request::Payload::Header(header))].into_iter().chain(pieces).collect()
 }
 
-/// What an upload may replace, as the messages say it.
+/// What an upload may replace, as the value of the proto.
 fn if_exists(over: Option<Over>) -> i32 {
     let if_exists = match over {
         None => IfExists::Unspecified,
@@ -287,7 +287,7 @@ impl Driver for Grpc {
     }
 }
 
-/// An operation in one line.
+/// The kind, state and counters of an operation in one line.
 pub(crate) fn line(operation: &Operation) -> String {
     let kind = match operation.kind() {
         OperationKind::Unspecified => panic!("an operation has a kind"),

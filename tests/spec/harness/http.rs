@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, so that a test says which bytes go out and sees which come back.
+//! A minimal HTTP/1.1 client, so that a test controls the bytes sent and sees the bytes received.
 
 use std::{fmt, net::SocketAddr};
 
@@ -11,7 +11,7 @@ use tokio::{
 
 use super::Fault;
 
-/// A server to speak to.
+/// The address of a server for HTTP/1.1 requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Http {
     address: SocketAddr,
@@ -29,7 +29,7 @@ impl Http {
         Connection(BufReader::new(stream))
     }
 
-    /// Begins a request; the target goes out as it is.
+    /// Begins a request; the target is sent unchanged.
     pub(crate) fn request(self, method: &str, target: &str) -> Request {
         let head = format!("{method} {target} HTTP/1.1\r\n");
         Request { http: self, method: method.to_owned(), head, host: true, body: Vec::new() }
@@ -98,25 +98,25 @@ impl Request {
         format!("{}{host}\r\n", self.head)
     }
 
-    /// All of its bytes.
+    /// The bytes of the whole request.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         [self.head().as_bytes(), &self.body].concat()
     }
 
-    /// Sends all of it on a connection of its own, then reads the answer.
+    /// Sends the request on a new connection, then reads the response.
     pub(crate) async fn send(self) -> Answer {
         let mut connection = self.open().await;
         connection.answer().await
     }
 
-    /// Sends all of it on a connection of its own.
+    /// Sends the request on a new connection, and returns the connection.
     pub(crate) async fn open(self) -> Connection {
         let mut connection = self.http.connect().await;
         connection.send(&self.bytes()).await;
         connection
     }
 
-    /// Sends it with `HEAD`, whose answer has no body.
+    /// Sends a `HEAD` request, whose response has no body.
     pub(crate) async fn send_head(self) -> Answer {
         assert_eq!(self.method, "HEAD");
         let mut connection = self.open().await;
@@ -133,17 +133,17 @@ impl Connection {
         self.0.write_all(bytes).await.expect("sent");
     }
 
-    /// Says that nothing more is sent.
+    /// Shuts down the sending direction.
     pub(crate) async fn finish(&mut self) {
         self.0.shutdown().await.expect("finished");
     }
 
-    /// Breaks the connection without a word.
+    /// Closes the connection with a TCP reset.
     pub(crate) fn reset(self) {
         self.0.get_ref().set_zero_linger().expect("an option");
     }
 
-    /// Reads until the server closes the connection, however it does.
+    /// Reads until the server closes or resets the connection.
     pub(crate) async fn rest(mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.0.read_to_end(&mut bytes).await.ok();
@@ -156,7 +156,7 @@ impl Connection {
         line.strip_suffix("\r\n").unwrap_or_else(|| panic!("broke off at {line:?}")).to_owned()
     }
 
-    /// Reads the head of an answer, and not a byte of its body.
+    /// Reads the head of a response, and no byte of its body.
     pub(crate) async fn head(&mut self) -> Answer {
         let line = self.line().await;
         let mut words = line.splitn(3, ' ');
@@ -174,7 +174,7 @@ impl Connection {
         }
     }
 
-    /// Reads a whole answer.
+    /// Reads a whole response.
     pub(crate) async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;
         if matches!(answer.status, 100..200 | 204 | 304) {
@@ -193,7 +193,7 @@ impl Connection {
         answer
     }
 
-    /// Reads a piece of a chunked body; nothing at its end.
+    /// Reads one chunk of a chunked body; `None` at the end of the body.
     pub(crate) async fn piece(&mut self) -> Option<Vec<u8>> {
         let size = usize::from_str_radix(&self.line().await, 16).expect("a size");
         let mut piece = vec![0; size];
@@ -203,7 +203,7 @@ impl Connection {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -219,7 +219,7 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// A header; there is one of it.
+    /// The value of a header, which must not occur twice.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(key, _)| key == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -237,18 +237,19 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The error that the answer tells: body, status, reason phrase and headers must agree.
+    /// The error of the response. Checks that body, status, reason phrase and headers agree.
     pub(crate) fn fault(&self) -> Fault {
         let body = self.json();
         let code = body["Error"]["Code"].as_str().expect("a code");
         let message = body["Error"]["Message"].as_str().expect("a message").to_owned();
         let mut exact = serde_json::json!({"Error": {"Code": code, "Message": message}});
-        // The door gives it, and some tests have none.
+        // `server::door` adds this header; some tests run without it.
         if let Some(id) = self.header("x-request-id") {
             exact["Error"]["RequestId"] = id.into();
         }
         assert_eq!(body, exact, "nothing else is in it");
-        // Upstream has one code for all that is wrong with a request, also for what was cut off.
+        // Upstream (the API that REST reproduces) has one code for all invalid requests, also for truncated ones
+        // (`DataLoss`).
         let told = |kind: &Kind| {
             (codes::status(*kind).as_u16(), codes::code(*kind)) == (self.status, code)
         };
@@ -268,7 +269,7 @@ impl Answer {
         Fault { kind, message }
     }
 
-    /// Sees the headers that every JSON answer has, and every empty success.
+    /// Checks the headers of every JSON response and of every empty success.
     #[track_caller]
     pub(crate) fn assert_json(&self) {
         assert_eq!(self.header("content-type"), Some("application/json; charset=utf-8"));
@@ -276,14 +277,14 @@ impl Answer {
         assert_eq!(self.header("cache-control"), Some("no-store"));
     }
 
-    /// Sees a 200 without a body, with the headers of upstream.
+    /// Checks for a 200 without a body, with the headers of upstream.
     #[track_caller]
     pub(crate) fn assert_empty_ok(&self) {
         assert_eq!((self.status, self.reason.as_str(), self.text().as_str()), (200, "OK", ""));
         self.assert_json();
     }
 
-    /// Sees an error of a kind, and returns its message.
+    /// Checks for an error of a kind, and returns its message.
     #[track_caller]
     pub(crate) fn assert_fault(&self, kind: Kind) -> String {
         let fault = self.fault();

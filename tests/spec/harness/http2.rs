@@ -1,4 +1,4 @@
-//! HTTP/2 without a client around it: what the server tells is what a test sees.
+//! HTTP/2 connections without the retries and error mapping of a client, so that a test sees the server's responses.
 
 use std::net::SocketAddr;
 
@@ -15,11 +15,11 @@ use super::record::Recorded;
 /// One HTTP/2 connection.
 pub(crate) type Http2 = http2::SendRequest<Body>;
 
-/// The generated client over one.
+/// The generated client over one HTTP/2 connection.
 pub(crate) type Plain =
     ImageStoreClient<BoxCloneSyncService<Request<Body>, Response<Body>, hyper::Error>>;
 
-/// Connects.
+/// Opens an HTTP/2 connection.
 pub(crate) async fn connect(address: SocketAddr) -> Http2 {
     let stream = TcpStream::connect(address).await.expect("connected");
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
@@ -28,7 +28,7 @@ pub(crate) async fn connect(address: SocketAddr) -> Http2 {
     sender
 }
 
-/// Connects the generated client.
+/// Opens an HTTP/2 connection for the generated client.
 pub(crate) async fn plain(address: SocketAddr) -> Plain {
     let sender = connect(address).await;
     let service = tower::service_fn(move |request: Request<Body>| {

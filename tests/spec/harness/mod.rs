@@ -1,4 +1,4 @@
-//! What the tests share: a server of its own for each, and a driver for each interface.
+//! The harness of the tests: a server for each test, and a driver for each interface.
 
 #[path = "../../support/database.rs"]
 mod database;
@@ -39,11 +39,11 @@ pub(crate) use self::{
 };
 use self::{log::Log, record::Recorded};
 
-/// What memory must have free to hold the data folders.
+/// The free space that the in-memory file system must have to be used for data folders.
 const MEMORY_BYTES_MIN: u64 = 1 << 30;
 
-/// An empty folder, in memory where the machine has such a file system: whether bytes survive a power
-/// cut is tested elsewhere, and syncs are most of the time of a test.
+/// An empty folder, on an in-memory file system if there is one: syncs to a disk would take most of the time of a test,
+/// and other tests check durability.
 fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     let free = rustix::fs::statvfs(memory).map_or(0, |found| found.f_bavail * found.f_frsize);
@@ -53,13 +53,12 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-/// Whether the gateway of each server calls the service over its port.
+/// Whether the gateway of each server calls the service over its port: `IMAGESTORE_TEST_REMOTE` is set.
 fn calls_itself() -> bool {
     std::env::var_os("IMAGESTORE_TEST_REMOTE").is_some()
 }
 
-/// Starts a server whose gateway calls the service over its port if `IMAGESTORE_TEST_REMOTE` is set, else in the
-/// process.
+/// Starts a server; `blobs` replaces its blob store.
 async fn real(config: &Config, blobs: Option<Blobs>) -> Real {
     let listener = TcpListener::bind(config.listen).await.expect("a port");
     let calls_itself = calls_itself();
@@ -67,10 +66,11 @@ async fn real(config: &Config, blobs: Option<Blobs>) -> Real {
     Real::start_with(config, replaced, listener).await.expect("started")
 }
 
-/// The generated client over a socket.
+/// The generated client over a socket; its calls are recorded.
 pub(crate) type Client = ImageStoreClient<Recorded<Channel>>;
 
-/// A server on a folder and a database of its own and a free port. Dropped, it ends as if killed.
+/// A server with a folder and a database of its own, on a free port. A server that is dropped ends as if it were
+/// killed.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     config: Config,
@@ -87,7 +87,7 @@ impl Server {
         Self::start_in(folder, config).await
     }
 
-    /// Starts a server that keeps its parts behind a gate, in memory.
+    /// Starts a server whose blob store is an in-memory store with a gate.
     pub(crate) async fn start_behind(gate: &Gate) -> Self {
         let log = Log::of_all();
         let (folder, config) = Self::settings();
@@ -109,12 +109,12 @@ impl Server {
 
     fn run(server: Real, folder: TempDir, config: Config, log: Log) -> Self {
         if calls_itself() {
-            // In a stop both ends of that connection end.
+            // When the server stops, both ends of the gateway's connection to the service end.
             log.expect("the service behind the gateway does not answer");
         }
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
-        // A server whose handle is dropped is not stopped, but goes with its runtime.
+        // A dropped `stop` does not stop the server: the server ends with its runtime, as if it were killed.
         let running = tokio::spawn(server.run(async {
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
@@ -123,7 +123,7 @@ impl Server {
         Self { address, config, folder, log, stop, running }
     }
 
-    /// Declares warnings and errors that it logs, by a text in them.
+    /// Declares warnings and errors of the server's log that contain `text`.
     pub(crate) fn expect(&self, text: &'static str) {
         self.log.expect(text);
     }
@@ -135,33 +135,33 @@ impl Server {
         Self::start_in(self.folder, self.config).await
     }
 
-    /// Speaks HTTP/1.1 to it.
+    /// An HTTP/1.1 client of the server.
     pub(crate) fn http(&self) -> Http {
         Http::new(self.address)
     }
 
-    /// Drives it over REST.
+    /// The driver over REST.
     pub(crate) fn rest(&self) -> Rest {
         Rest::new(self.http())
     }
 
-    /// The generated client, connected.
+    /// The generated client, connected to the server.
     pub(crate) async fn client(&self) -> Client {
         let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("a URI");
         Client::new(Recorded(endpoint.connect().await.expect("connected")))
     }
 
-    /// Speaks HTTP/2 to it.
+    /// Opens an HTTP/2 connection to the server.
     pub(crate) async fn http2(&self) -> Http2 {
         http2::connect(self.address).await
     }
 
-    /// The generated client over such a connection, and nothing else.
+    /// The generated client over a plain HTTP/2 connection.
     pub(crate) async fn plain(&self) -> Plain {
         http2::plain(self.address).await
     }
 
-    /// Drives it over gRPC.
+    /// The driver over gRPC.
     pub(crate) async fn grpc(&self) -> Grpc {
         Grpc::new(self.client().await)
     }

@@ -1,4 +1,4 @@
-//! Which rpcs the tests have called, and what was answered: `tests/support/calls.py` reads the record.
+//! The record of the gRPC calls of the tests and their responses, which `tests/support/calls.py` checks.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,11 +13,11 @@ use http_body_util::BodyExt;
 use tonic::body::Body;
 use tower::Service;
 
-/// Names the file of the record. Without it nothing is recorded.
+/// The environment variable with the path of the record. If it is not set, nothing is recorded.
 const FILE: &str = "IMAGESTORE_TEST_CALLS";
 
-/// A transport whose calls are recorded: for each a line with the path of the rpc for its first message, and one for
-/// its status, such as `/imagestore.v1.ImageStore/Stat message` and `/imagestore.v1.ImageStore/Stat 0`.
+/// A transport that records its calls: for each call one line for its first response message, and one for its status,
+/// such as `/imagestore.v1.ImageStore/Stat message` and `/imagestore.v1.ImageStore/Stat 0`.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded<S>(pub(crate) S);
 
@@ -59,19 +59,19 @@ where
     }
 }
 
-/// The status in some fields, if they have it.
+/// The gRPC status in headers or trailers, if they have it.
 fn status(fields: &HeaderMap) -> Option<&str> {
     fields.get("grpc-status").map(|status| status.to_str().expect("a number"))
 }
 
-/// Records what was answered to a call.
+/// Appends a line to the record; nothing without `what`.
 fn record(path: &str, what: Option<&str>) {
     static RECORD: LazyLock<Option<File>> = LazyLock::new(|| {
         let path = std::env::var_os(FILE)?;
         Some(OpenOptions::new().create(true).append(true).open(path).expect("a file"))
     });
     if let (Some(mut record), Some(what)) = (RECORD.as_ref(), what) {
-        // One write, so that a line stays whole.
+        // One write for the line, because several processes and threads append to the file.
         record.write_all(format!("{path} {what}\n").as_bytes()).expect("written");
     }
 }

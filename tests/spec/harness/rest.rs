@@ -1,4 +1,4 @@
-//! The driver over REST: the documented calls, and the extensions where those have none.
+//! The driver over REST: the calls of upstream, and the extensions for what upstream lacks.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ impl Rest {
     }
 }
 
-/// The target of a call on a path.
+/// The request target of a call on a path; every byte of the path is percent-encoded.
 pub(crate) fn target(path: &str, call: &str) -> String {
     let path: String = path.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let slash = if path.is_empty() { "" } else { "/" };
@@ -38,7 +38,7 @@ fn under(mut request: Request, when: &When) -> Request {
     request
 }
 
-/// What an upload may replace, as the query says it.
+/// What an upload may replace, as a part of the query.
 fn asked(over: Option<Over>) -> &'static str {
     match over {
         None => "",
@@ -47,30 +47,30 @@ fn asked(over: Option<Over>) -> &'static str {
     }
 }
 
-/// How many files an answer says were replaced.
+/// The number of replaced files in the headers of a response.
 fn replaced(answer: &Answer) -> u64 {
     answer.header("files-replaced").map_or(0, |count| count.parse().expect("a number"))
 }
 
-/// A date as HTTP writes it.
+/// A date in the format of HTTP.
 fn date(seconds: i64) -> String {
     let time = jiff::Timestamp::new(seconds, 0).expect("a time");
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).expect("a date")
 }
 
-/// An empty success, or the error.
+/// Checks for an empty success; else the error.
 fn empty(answer: &Answer) -> Outcome<()> {
     ok(answer)?;
     answer.assert_empty_ok();
     Ok(())
 }
 
-/// A 200, or the error.
+/// Checks that the status is no error; else the error.
 fn ok(answer: &Answer) -> Outcome<()> {
     if answer.status >= 400 { Err(answer.fault()) } else { Ok(()) }
 }
 
-/// A number that is written as a string.
+/// A number in a JSON string.
 fn number(value: &Value) -> u64 {
     value.as_str().expect("a string").parse().expect("a number")
 }
