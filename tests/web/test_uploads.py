@@ -35,7 +35,16 @@ class UploadsCase(BrowserCase):
         stored |= {f"Target/App{folder}/_.dir": b"" for folder in ("", "/Code", "/Empty")}
         stored["Target/there"] = b"before"
         self.assertEqual(self.rest.tree("Target"), stored)
+        # The mark of a folder says that all below is complete.
+        marked = [self.version(f"Target/App{folder}/_.dir") for folder in ("/Code", "/Empty", "")]
+        self.assertEqual(max(marked), marked[2])
         self.screenshot("uploaded")
+
+    def version(self, path: str) -> tuple[int, int]:
+        """The version of a file, which every change of the store raises."""
+        [file] = self.rest.call("GET", path).json()["StoreFiles"]
+        version = file["FileVersion"]
+        return int(version["EpochDataLossNumber"]), int(version["VersionNumber"])
 
     def test_files_are_picked_and_a_refused_one_is_named(self) -> None:
         root = self.make({"good.txt": b"good", "bad|name.txt": b"bad", "large.bin": b"l" * (40 << 20)})

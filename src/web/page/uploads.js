@@ -31,6 +31,8 @@ export function upload({ files, folders, target, mark, stored }) {
   job.run();
 }
 
+const depth = (path) => path.split('/').length;
+
 class Job {
   #target;
   #waiting;
@@ -55,7 +57,8 @@ class Job {
   #close = make('button', { type: 'button', className: 'small', textContent: 'Clear' });
 
   constructor(target, files, marks, stored) {
-    [this.#target, this.#waiting, this.#marks, this.#stored] = [target, files, marks, stored];
+    [this.#target, this.#waiting, this.#stored] = [target, files, stored];
+    this.#marks = marks.toSorted((one, other) => depth(other) - depth(one));
     this.#count();
     const name = `${text.things(files.length, 'file')} to ${target === '' ? 'the root' : target}`;
     setLabel(this.#bar, `Upload of ${name}`);
@@ -127,13 +130,14 @@ class Job {
     }
   }
 
+  /** Writes the mark files, those of subfolders first, because a mark file says that all below is complete. */
   async #mark() {
     const empty = new Blob([]);
-    for (const folder of this.#marks) {
-      const item = { file: empty, path: api.join(folder, MARK) };
+    while (this.#marks.length > 0) {
       this.#total.files += 1;
-      await this.#put(item);
-      if (this.#stop.signal.aborted) return;
+      await this.#put({ file: empty, path: api.join(this.#marks[0], MARK) });
+      if (this.#stop.signal.aborted || this.#failed.length > 0) return;
+      this.#marks.shift();
     }
   }
 
@@ -186,7 +190,7 @@ class Job {
     setText(this.#figures, parts.join(' · '));
   }
 
-  /** Uploads the failed files again. Mark files are written again after them. */
+  /** Uploads the failed files again, and then the mark files that are not stored. */
   #again() {
     const marks = new Set(this.#marks.map((folder) => api.join(folder, MARK)));
     this.#waiting = this.#failed.map(({ item }) => item).filter(({ path }) => !marks.has(path));
