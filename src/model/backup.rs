@@ -35,9 +35,9 @@ pub struct BackupPart {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: i64,
-    }
+}
 
-    /// The target of an entry, by its number in the backup.
+/// The target of an entry, by its number in the backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackupTarget {
     /// A folder.
@@ -108,7 +108,7 @@ pub enum BackupRecord {
         digest: Option<Digest>,
         /// Its size in bytes.
         size: i64,
-        },
+    },
     /// Entries of the next folder; many entries take several records.
     Entries(Vec<BackupEntry>),
     /// A folder, with its totals; the last folder is the root.

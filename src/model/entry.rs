@@ -81,9 +81,9 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The token of the next page; none on the last page.
     pub next: Option<String>,
-    }
+}
 
-    /// A number of files, parts or objects, and their bytes.
+/// A number of files, parts or objects, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes.
