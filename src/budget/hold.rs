@@ -92,7 +92,7 @@ impl Hold {
         poll_fn(|cx| self.poll_revoked(cx)).await
     }
 
-    /// The poll function of [`Hold::revoked`].
+    /// The poll function of [`Hold::revoked()`].
     pub fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let Self { holder, revoked, .. } = self;
         let wait = || Box::pin(holder.revoked.clone().cancelled_owned());
