@@ -43,13 +43,13 @@ pub enum Kind {
     OperationNotFound,
     /// No upload session has this id, or it was forgotten.
     SessionNotFound,
-    /// A file or folder is in the way.
+    /// A file or folder at the path, or a file above it, prevents the write.
     AlreadyExists,
     /// The id of an operation was used with other arguments.
     WriteConflict,
     /// The upload session belongs to another path, or has other bytes.
     SessionConflict,
-    /// The file was replaced while it is read.
+    /// The file was replaced or deleted since the read of it began.
     Changed,
     /// A condition of the request does not hold.
     PreconditionFailed,

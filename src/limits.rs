@@ -64,7 +64,7 @@ pub const DOWNLOAD_POOL_BYTES: usize = 32 * MIB;
 /// While the budget is used up: how long a download keeps its part for a client that requests no piece. The
 /// part is read again when the client continues.
 pub const DOWNLOAD_PIECE_WAIT: Duration = Duration::from_millis(50);
-/// The same for a client that requests pieces slowly.
+/// While the budget is used up: how long a download keeps its part for a client that requests pieces slowly.
 pub const DOWNLOAD_HOLD: Duration = Duration::from_secs(1);
 /// How long a client may let the server wait while it transfers less than [`PACE_BYTES`], in either direction.
 pub const BODY_STALL: Duration = Duration::from_mins(1);

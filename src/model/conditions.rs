@@ -86,7 +86,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Whether there is none.
+    /// Whether there are no conditions.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

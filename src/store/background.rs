@@ -105,7 +105,7 @@ impl Store {
         self.delete_dead().await
     }
 
-    /// The same as background work, with rests between the steps.
+    /// Reclamation as background work, with rests between its steps.
     async fn reclaim_gently(&self) -> Result<()> {
         self.take_apart(RECLAIM_REST).await?;
         self.delete_dead().await

@@ -30,7 +30,7 @@ pub enum Piece {
     Offer(Vec<BackupPart>),
     /// A record.
     Record(BackupRecord),
-    /// Bytes of the part whose record came last, at most [`STREAM_MESSAGE_BYTES`].
+    /// Bytes of the part of the last record, at most [`STREAM_MESSAGE_BYTES`].
     Data(Bytes),
 }
 

@@ -51,7 +51,7 @@ pub(super) enum Attached {
     Ending(watch::Receiver<State>),
 }
 
-/// The permits of a run, held until it is removed: its place, and the bytes of its skip list.
+/// The permits of a run until its removal: a place among the running copies, and the bytes of its skip list.
 type Room = [Option<Permit>; 2];
 
 /// The resources that a run needs.

@@ -308,7 +308,7 @@ impl Chunk {
         };
         let verdict = store.0.engine.write(call.deadline, add).await?;
         cutter.has_pins = pins > UNPIN_ROWS;
-        // If the same chunk was sent twice concurrently, the object of the second one is not named.
+        // If the same chunk was added concurrently, no row names this object, and its guard is dropped.
         if verdict == Verdict::Wanted {
             object.into_iter().for_each(NewObject::decide);
         }
