@@ -144,8 +144,8 @@ impl Cutter {
         Ok(())
     }
 
-    /// The size of the part that is being filled. Parts end at multiples of [`PART_BYTES_MAX`], so that equal files
-    /// have equal parts.
+    /// The size of the part that is being filled: it ends at a multiple of [`PART_BYTES_MAX`], unless it is cut
+    /// early, so that equal files have equal parts.
     fn part_bytes(&self) -> usize {
         let into = usize::try_from(self.flushed % PART_BYTES_MAX as u64).unwrap_or(0);
         PART_BYTES_MAX - into
