@@ -7,11 +7,11 @@
 //!    gets more. While nobody waits, one peer may hold more than its share.
 //! 2. **Reserve.** The last eighth, at least one permit, is for peers below their share, so that a new peer does
 //!    not have to wait.
-//! 3. **Revocation.** When a peer below its share needs permits that are not free, or would have to take them
-//!    from the reserve, the permits of peers above their share are revoked. Those whose clients have stalled the
-//!    longest lose theirs first. The layers that hold revoked permits abort their calls.
+//! 3. **Revocation.** When a peer below its share needs permits that are not free, or takes them from the
+//!    reserve, permits of peers above their share are revoked: only those whose clients have stalled for at
+//!    least [`BUDGET_STALL`], the longest stall first. The layers that hold a revoked permit end its call.
 //!
-//! A peer is an address (of IPv6: a network of 64 bits), whoever is behind it.
+//! A peer is an IPv4 address or an IPv6 network of 64 bits, however many clients share it.
 
 mod hold;
 mod peer;
@@ -39,7 +39,7 @@ use crate::{
 };
 use state::{Entry, State, Waiter};
 
-/// Bytes or calls that callers share. Clones are one budget.
+/// A bounded number of bytes or calls that callers share. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Shared>);
 
@@ -49,12 +49,12 @@ struct Shared {
     limit: usize,
     waiting: usize,
     time: Duration,
-    /// What the times of stalls are counted from.
+    /// The origin of the times at which stalls begin.
     base: Instant,
     state: Mutex<State>,
 }
 
-/// Something of a budget, until it is dropped.
+/// An amount of a budget, held until the permit is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Permit {
@@ -65,15 +65,16 @@ pub struct Permit {
 }
 
 impl Budget {
-    /// Makes a budget of `limit` bytes or calls, of which nobody waits. `what` they are is what a refused
-    /// caller reads.
+    /// Makes a budget of `limit` bytes or calls without a queue: nobody waits for permits. `what` names the
+    /// units in the error of a refused caller.
     pub fn new(what: &'static str, limit: usize) -> Self {
         let base = Instant::now();
         let state = Mutex::new(State::new(limit));
         Self(Arc::new(Shared { what, limit, waiting: 0, time: Duration::ZERO, base, state }))
     }
 
-    /// The same, for which so many may wait, each so long.
+    /// Makes an empty budget with the same limit and a queue of `waiting` callers, each of whom waits for
+    /// at most `time`.
     #[must_use]
     pub fn with_queue(self, waiting: usize, time: Duration) -> Self {
         let Shared { what, limit, base, .. } = *self.0;
@@ -81,10 +82,10 @@ impl Budget {
         Self(Arc::new(Shared { what, limit, waiting, time, base, state }))
     }
 
-    /// Takes what is free.
+    /// Acquires `amount` without waiting.
     ///
     /// # Errors
-    /// `Busy` if there is too little for this peer, or others wait for it.
+    /// `Busy` if too little is free for this peer, or others wait for it.
     pub fn try_acquire(&self, peer: Peer, amount: usize) -> Result<Permit> {
         let mut state = self.lock();
         if state.may_take(peer, amount) {
@@ -94,10 +95,10 @@ impl Budget {
         Err(self.busy())
     }
 
-    /// Takes what is free, or waits for it in the queue.
+    /// Acquires `amount`, and waits for it in the queue where it is not free.
     ///
     /// # Errors
-    /// `Busy` if too many wait, or for too long.
+    /// `Busy` if `amount` exceeds the limit, the queue is full, or the wait takes too long.
     ///
     /// # Cancel safety
     /// Can be dropped; the place in the queue is lost.
@@ -108,14 +109,15 @@ impl Budget {
         }
     }
 
-    /// Gives back what a permit has and takes it anew: after those below their share, and before all who
-    /// came later. So work that was revoked goes on before more of the same peer begins.
+    /// Releases the amount of a permit and acquires it again with the old ticket: after peers below their
+    /// share, and before all later tickets. So work whose permit was revoked continues before the same peer
+    /// begins more work.
     ///
     /// # Errors
-    /// `Busy` if it takes too long; the permit has nothing then.
+    /// `Busy` if the wait takes too long; the permit holds nothing then.
     ///
     /// # Cancel safety
-    /// Can be dropped; the permit has nothing then.
+    /// Can be dropped; the permit holds nothing then.
     pub async fn renew(&self, peer: Peer, permit: &mut Permit) -> Result<()> {
         // No ticket is zero.
         let (ticket, amount) = (mem::take(&mut permit.ticket), mem::take(&mut permit.amount));
@@ -136,7 +138,7 @@ impl Budget {
             let look = Instant::now() + BUDGET_STALL;
             let until = end.map_or(look, |end| end.min(look));
             if let Ok(granted) = timeout_at(until, &mut place.granted).await {
-                // The sender goes only with its waiter.
+                // The sender is dropped only with its waiter, and only this place removes that without a grant.
                 granted.map_err(Error::internal)?;
                 return Ok(place.permit());
             }
@@ -147,17 +149,17 @@ impl Budget {
         }
     }
 
-    /// Whether somebody would have to wait for so much, whatever his share.
+    /// Whether others wait, or `amount` is not free beside the reserve.
     pub fn is_scarce(&self, amount: usize) -> bool {
         self.lock().is_scarce(amount)
     }
 
-    /// What is free.
+    /// The amount that is free, the reserve included.
     pub fn free(&self) -> usize {
         self.lock().free()
     }
 
-    /// The error of a caller for whom there is too little.
+    /// The error for a caller whose request for a permit is refused.
     pub fn busy(&self) -> Error {
         let what = self.0.what;
         Error::new(Kind::Busy, format!("the server has too many {what}; try again later"))
@@ -196,21 +198,21 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in it panics.
+        // No code that holds the lock panics, so a poisoned lock has valid data.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Permit {
-    /// What is held.
+    /// The amount that is held.
     pub fn amount(&self) -> usize {
         self.amount
     }
 
-    /// Takes more of what is free.
+    /// Acquires `more` without waiting.
     ///
     /// # Errors
-    /// `Busy` if there is too little; what is held stays.
+    /// `Busy` if too little is free for this peer; the permit keeps its amount.
     pub fn grow(&mut self, more: usize) -> Result<()> {
         let now = self.budget.now();
         let mut state = self.budget.lock();
@@ -221,19 +223,19 @@ impl Permit {
         Ok(())
     }
 
-    /// Gives some of it back.
+    /// Releases `less` of the amount, at most all of it.
     pub fn shrink(&mut self, less: usize) {
         let less = less.min(self.amount);
         self.amount -= less;
         self.budget.lock().shrink(self.ticket, less);
     }
 
-    /// What layers that do not own the permit need of it.
+    /// The handle for layers that do not own the permit.
     pub fn hold(&self) -> &Hold {
         &self.hold
     }
 
-    /// The same, to wait for its revocation.
+    /// The same handle, to wait for the revocation of the permit.
     pub fn hold_mut(&mut self) -> &mut Hold {
         &mut self.hold
     }
@@ -245,13 +247,14 @@ impl Drop for Permit {
     }
 }
 
-/// How somebody comes in who may wait.
+/// The result of a request for a permit where the caller may wait.
 enum Entered {
     At(Permit),
     Waits(Place),
 }
 
-/// A place in the queue. What it was given and did not take goes back with it.
+/// A place in the queue. Dropped, it leaves the queue and releases what it was granted, unless
+/// [`Place::permit`] took that.
 struct Place {
     budget: Budget,
     ticket: u64,

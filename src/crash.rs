@@ -1,21 +1,20 @@
-//! Marked points before and after each durable step, at which a test ends the process as SIGKILL would.
+//! Crash points before and after each durable step, at which a test kills the process with SIGKILL.
 //!
 //! | durable step | before | after |
 //! |---|---|---|
 //! | a part becomes an object | `put` | `stored` |
-//! | a batch of writes is committed: entries, chunks, operations, pins, garbage, dead objects | `commit` | `committed` |
+//! | a batch of writes commits: entries, chunks, operations, pins, garbage, dead objects | `commit` | `committed` |
 //! | a dead or unknown object is deleted | `delete` | `deleted` |
-//! | a start deletes a file that a broken put left | `sweep` | `swept` |
+//! | a start deletes a file that an interrupted put left | `sweep` | `swept` |
 //! | a start makes the tables, or commits its recovery | `recover` | `recovered` |
-//! | a start moves the log into the database file | `settle` | `settled` |
+//! | a start checkpoints the write-ahead log into the database file | `settle` | `settled` |
 //!
-//! The environment variable `IMAGESTORE_CRASH_AT=committed:3` ends the process when that point is
-//! reached for the third time. Only builds with debug assertions look, and the tests use such a build;
-//! in others a point is no code at all. An order that cannot be understood is none, so a test must see
-//! that the process ends.
+//! The environment variable `IMAGESTORE_CRASH_AT=committed:3` kills the process when the point `committed`
+//! is reached for the third time. Only builds with debug assertions read the variable; in other builds a
+//! point compiles to nothing. A malformed value is ignored, so a test must check that the process ends.
 //!
-//! `tests/foreign/test_crash.py` reads the names from this file, and ends the server at every point
-//! each time that it is reached.
+//! `tests/foreign/test_crash.py` reads the names from this file, and kills the server at every point,
+//! each time that the point is reached.
 
 use std::sync::{
     OnceLock,
@@ -24,7 +23,7 @@ use std::sync::{
 
 use rustix::process::{Signal, getpid, kill_process};
 
-/// A moment that matters.
+/// A crash point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// A part is about to be put.
@@ -33,23 +32,23 @@ pub enum Point {
     Stored,
     /// A batch of writes is about to be committed.
     Commit,
-    /// A batch of writes is durable, and nobody knows.
+    /// A batch of writes is durable, and no caller has its result yet.
     Committed,
     /// An object is about to be deleted.
     Delete,
-    /// An object is deleted, and its row is there, if it had one.
+    /// An object is deleted; its row, if it has one, still exists.
     Deleted,
-    /// A start is about to delete the file of a broken put.
+    /// A start is about to delete the file of an interrupted put.
     Sweep,
-    /// A start has deleted the file of a broken put.
+    /// A start has deleted the file of an interrupted put.
     Swept,
-    /// A start has made the tables or cleared them up, and nothing of it is durable.
+    /// A start has made the tables or recovered them, and has not committed that.
     Recover,
-    /// What a start made or cleared up is durable.
+    /// The tables that a start made or recovered are committed.
     Recovered,
-    /// A start is about to move the log into the database file.
+    /// A start is about to checkpoint the write-ahead log into the database file.
     Settle,
-    /// The log is in the database file, and the server does not listen yet.
+    /// The checkpoint is done, and the server does not listen yet.
     Settled,
 }
 
@@ -73,17 +72,17 @@ impl Point {
     }
 }
 
-/// The point that ends the process, and how often it is still passed.
+/// The name of the point that kills the process, and the number of times until it does.
 static ARMED: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
 
-/// Passes a point, or ends the process there.
+/// Passes a point, or kills the process there.
 #[inline]
 pub fn reach(point: Point) {
     if cfg!(debug_assertions)
         && let Some((name, left)) = ARMED.get_or_init(armed)
         && name == point.name()
         && left.fetch_sub(1, Ordering::Relaxed) == 1
-        // It has to be the signal of a kill: nothing is run, flushed or dumped.
+        // SIGKILL runs no handlers, flushes nothing and dumps no core.
         && kill_process(getpid(), Signal::KILL).is_err()
     {
         std::process::abort();

@@ -1,6 +1,5 @@
-//! The one domain error and its kinds. What an interface makes of a kind is said there: the status codes
-//! of gRPC in [`wire::status`](crate::wire::status), those of HTTP and the codes of REST in
-//! [`rest::codes`](crate::rest::codes).
+//! The one error type of the domain, and its kinds. Each interface maps a kind to its own codes: gRPC in
+//! [`wire::status`](crate::wire::status), HTTP and REST in [`rest::codes`](crate::rest::codes).
 //!
 //! **Invariant:** `Display` is what a caller may see. It names the offending value and never a local
 //! path, an object key, a statement or another library's text; those are in the source, for the log.
@@ -12,10 +11,10 @@ use std::{fmt, sync::Arc};
 pub use report::chain;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-/// What went wrong, as the interfaces tell it apart.
+/// The class of an error, as far as the interfaces distinguish it.
 ///
-/// The mappings of the interfaces have no wildcard arm: a new kind does not compile until it is decided. Its
-/// reason on the wire is its name.
+/// The mappings of the interfaces have no wildcard arm: a new kind does not compile until each interface maps
+/// it. The reason of a kind on the wire is its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
@@ -28,11 +27,11 @@ pub enum Kind {
     Reserved,
     /// An upload session id that is not a UUID.
     InvalidSessionId,
-    /// A range of a chunk that cannot be stored.
+    /// The range of a chunk is malformed, or does not fit its file, its session or its bytes.
     BadRange,
     /// A range of a download that begins beyond the end.
     UnsatisfiableRange,
-    /// A write that a page of another origin asked for.
+    /// A web page of another origin sent a write.
     Forbidden,
     /// The source or the file does not exist.
     FileNotFound,
@@ -40,29 +39,29 @@ pub enum Kind {
     FolderNotFound,
     /// Nothing is at a path.
     PathNotFound,
-    /// No operation has this id, or no longer.
+    /// No operation has this id, or it was forgotten.
     OperationNotFound,
-    /// No upload session has this id, or no longer.
+    /// No upload session has this id, or it was forgotten.
     SessionNotFound,
-    /// A file or folder is in the way.
+    /// A file or folder at the path, or a file above it, prevents the write.
     AlreadyExists,
     /// The id of an operation was used with other arguments.
     WriteConflict,
     /// The upload session belongs to another path, or has other bytes.
     SessionConflict,
-    /// The file is no longer the one that is read.
+    /// The file was replaced or deleted since the read of it began.
     Changed,
     /// A condition of the request does not hold.
     PreconditionFailed,
-    /// The operation has ended, so that it cannot be cancelled.
+    /// The operation has ended, so it cannot be cancelled.
     Finished,
-    /// The changes since a number are not kept any more.
+    /// Some of the changes after a given number are no longer kept.
     ChangesForgotten,
     /// A value exceeds a bound of the store.
     TooLarge,
     /// A message exceeds a bound of the interface.
     MessageTooLarge,
-    /// The server does all it can; the same call succeeds later.
+    /// The server is overloaded, or does not reach its database or blob store; the same call can succeed later.
     Busy,
     /// The deadline passed.
     Timeout,
@@ -70,23 +69,23 @@ pub enum Kind {
     Cancelled,
     /// The disk is full but for its reserve.
     NoSpace,
-    /// Stored bytes are not what was stored.
+    /// Stored bytes are missing, or do not match their digest.
     Corrupt,
-    /// The bytes of an upload that came are not those that its sender said.
+    /// The received bytes of an upload do not match the size or digest that its sender announced.
     DataLoss,
-    /// A body is encoded, where its bytes themselves are asked for.
+    /// A request body has a content encoding, where only plain bytes are accepted.
     UnsupportedEncoding,
-    /// A call that does not exist.
+    /// The call does not exist.
     Unimplemented,
     /// A fault of the server.
     Internal,
 }
 
 impl Kind {
-    /// Every kind, for tables and laws.
+    /// Every kind.
     pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// The reason of `google.rpc.ErrorInfo`: the join key on the wire.
+    /// The reason of the kind in `google.rpc.ErrorInfo`, by which clients identify it.
     pub fn reason(self) -> &'static str {
         self.into()
     }
@@ -96,13 +95,13 @@ impl Kind {
         reason.parse().ok()
     }
 
-    /// Whether the same call can succeed when it is simply repeated.
+    /// Whether the same call can succeed when it is repeated unchanged.
     pub const fn retryable(self) -> bool {
         matches!(self, Self::Busy)
     }
 }
 
-/// A cause that only the log sees.
+/// The cause of an error, for the log only.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a call failed. Clones share the cause.
@@ -116,7 +115,7 @@ pub struct Error {
     is_logged: bool,
 }
 
-/// What the calls of the domain return.
+/// The result of a call of the domain.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -137,26 +136,26 @@ impl Error {
         Self::new(Kind::InvalidArgument, message).field(field)
     }
 
-    /// Creates an error for what its caller's deadline has kept from happening.
+    /// Creates a `Timeout` for a call that has changed nothing because its deadline passed.
     pub fn late() -> Self {
         Self::new(Kind::Timeout, "the deadline passed; nothing has changed")
     }
 
-    /// Creates an error for a fault of the server; the caller sees a fixed sentence.
+    /// Creates an `Internal` error; the caller sees a fixed sentence, and the log the source.
     pub fn internal(source: impl Into<Source>) -> Self {
         let mut error = Self::new(Kind::Internal, "the server failed; its log says why");
         error.source = Some(Arc::from(source.into()));
         error
     }
 
-    /// Names the argument that is at fault.
+    /// Names the argument that is wrong, as in the proto.
     #[must_use]
     pub fn field(mut self, field: &'static str) -> Self {
         self.field = Some(field);
         self
     }
 
-    /// Adds a value of the message in a form that programs can read.
+    /// Adds a value of the message as machine-readable metadata.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.metadata.push((key, value.into()));
@@ -170,14 +169,14 @@ impl Error {
         self
     }
 
-    /// Says that its cause is in the log already.
+    /// Marks the error as logged, so that it is not logged again.
     #[must_use]
     pub fn logged(mut self) -> Self {
         self.is_logged = true;
         self
     }
 
-    /// What went wrong.
+    /// The class of the error.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -187,12 +186,12 @@ impl Error {
         &self.message
     }
 
-    /// The argument that is at fault, named as in the proto.
+    /// The argument that is wrong, named as in the proto.
     pub fn violated_field(&self) -> Option<&'static str> {
         self.field
     }
 
-    /// The values of the message.
+    /// The values of the message, as machine-readable metadata.
     pub fn metadata(&self) -> &[(&'static str, String)] {
         &self.metadata
     }

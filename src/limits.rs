@@ -1,4 +1,4 @@
-//! Every bound of the system in one place.
+//! Every size, count, queue and time bound of the system in one place.
 
 mod client;
 mod database;
@@ -21,349 +21,354 @@ pub const KIB: usize = 1024;
 /// One mebibyte.
 pub const MIB: usize = 1024 * KIB;
 
-/// The longest path, in bytes of UTF-8.
+/// The longest path, in bytes of UTF-8, with its separators.
 pub const PATH_BYTES_MAX: usize = 4096;
 /// The longest name in a path, in bytes of UTF-8.
 pub const NAME_BYTES_MAX: usize = 1024;
 /// The deepest path, in names.
 pub const PATH_DEPTH_MAX: usize = 128;
 
-/// The files of a folder up to which it is looked for its farthest path before a copy is refused that
-/// would make paths too deep or too long: some 20 ms.
+/// Folders of up to this many files have their reach recounted before a copy is refused because its paths
+/// would be too deep or too long. A recount takes some 20 ms.
 pub const REACH_FILES_MAX: i64 = 10_000;
 
-/// The most files or bytes below a folder: what a double holds exactly, so that JSON readers do.
+/// The most files or bytes below a folder: a double holds every integer up to it, so JSON readers do, too.
 pub const TOTAL_MAX: i64 = 1 << 53;
 
-/// The largest part of a file.
+/// The largest part of a file, in bytes.
 pub const PART_BYTES_MAX: usize = 8 * MIB;
-/// Parts up to this size are kept in the database, in the transaction of their entry. Files of 32 KiB
-/// take as long either way; larger ones are faster as objects, since the one writer copies all bytes.
+/// Parts up to this size are stored inline in the database, in the transaction of their entry. Files of 32 KiB
+/// take as long either way; larger ones are faster as objects, since the one writer copies all inline bytes.
 pub const INLINE_BYTES_MAX: usize = 16 * KIB;
-/// The bytes of a part that are gathered in the heap; more of them have pages of their own.
+/// The buffer of a part is in the heap up to this size; a larger one has memory pages of its own.
 pub const BUFFER_HEAP_BYTES: usize = 64 * KIB;
-/// Uploads and chunks at once; further ones wait.
+/// Uploads and chunks that run at once; further ones wait.
 pub const UPLOADS_MAX: usize = 1024;
 /// Uploads and chunks that wait; further ones are refused.
 pub const UPLOADS_WAITING_MAX: usize = 1024;
-/// How long an upload waits for its turn.
+/// How long an upload waits for a permit among [`UPLOADS_MAX`]; then it is refused as busy.
 pub const UPLOAD_WAIT: Duration = Duration::from_secs(30);
-/// Downloads at once; further ones wait.
+/// Downloads that run at once; further ones wait.
 pub const DOWNLOADS_MAX: usize = 512;
 /// Downloads that wait; further ones are refused.
 pub const DOWNLOADS_WAITING_MAX: usize = 512;
-/// How long a download waits for its turn.
+/// How long a download waits for a permit among [`DOWNLOADS_MAX`]; then it is refused as busy.
 pub const DOWNLOAD_WAIT: Duration = Duration::from_secs(30);
-/// Parts of a download whose rows are read at once; the bytes of small ones come with them.
+/// Rows of parts that a download reads at once; the rows of inline parts contain their bytes.
 pub const DOWNLOAD_PARTS_PAGE: usize = 64;
-/// How often a range is asked for of a file that was replaced since the gateway looked at it.
+/// How often the gateway reads a file anew that was replaced between its validators and its range; then it
+/// answers with the whole file.
 pub const RANGE_TRIES: usize = 8;
-/// What the parts that all downloads send from may take.
+/// The memory budget for the parts that all downloads send from.
 pub const DOWNLOAD_POOL_BYTES: usize = 32 * MIB;
-/// How long a download keeps a part for a client that takes nothing, where others wait for theirs.
+/// While the budget is used up: how long a download keeps its part for a client that requests no piece. The
+/// part is read again when the client continues.
 pub const DOWNLOAD_PIECE_WAIT: Duration = Duration::from_millis(50);
-/// How long it keeps one for a client that takes it slowly. Either has the part read again.
+/// While the budget is used up: how long a download keeps its part for a client that requests pieces slowly.
 pub const DOWNLOAD_HOLD: Duration = Duration::from_secs(1);
-/// How long a client may let the server wait while it moves less than [`PACE_BYTES`], either way.
+/// How long a client may let the server wait while it transfers less than [`PACE_BYTES`], in either direction.
 pub const BODY_STALL: Duration = Duration::from_mins(1);
-/// What a client moves at least in the time of [`BODY_STALL`]: 273 bytes a second.
+/// The bytes that a client transfers at least in [`BODY_STALL`]: 273 a second.
 pub const PACE_BYTES: usize = 16 * KIB;
 
-/// How long the blob store may take for one call: to put, read, look at or delete a part of at most
-/// [`PART_BYTES_MAX`], or to tell some more of its listing.
+/// The timeout of one call of the blob store: to put, read, look at or delete an object of at most
+/// [`PART_BYTES_MAX`], or to return the next part of a listing.
 pub const BLOB_TIME: Duration = Duration::from_mins(2);
-/// Calls of the blob store at once; further ones wait. Half of the threads that the runtime has for
-/// calls which block, so that a disk which never answers leaves the others to those who hash.
+/// Calls of the blob store at once; further ones wait. Half of the threads of the blocking pool, so that a
+/// disk which never answers leaves the other half to hashing.
 pub const BLOB_CALLS_MAX: usize = 256;
 
-/// The bytes of one message of an upload, as a client sends it.
+/// The file bytes in one message of an upload, as our client sends them.
 pub const STREAM_MESSAGE_BYTES: usize = 256 * KIB;
-/// The bytes of one message of a download. A client that stands still costs the server some of them.
+/// The file bytes in one message of a download. A stalled client costs the server some such messages of memory.
 pub const DOWNLOAD_MESSAGE_BYTES: usize = 64 * KIB;
-/// The largest gRPC message that is accepted or sent, before it is compressed: every client's default.
+/// The largest gRPC message that is accepted or sent, uncompressed: the default of every gRPC client.
 pub const MESSAGE_BYTES_MAX: usize = 4 * MIB;
-/// An answer from which on it is compressed, where its caller takes that.
+/// The size from which on a response is compressed, where the client accepts compression.
 pub const COMPRESSED_BYTES_MIN: usize = KIB;
-/// How many times as long it takes to compress bytes as it takes to hash them.
+/// The time to compress bytes, as a multiple of the time to hash them.
 pub const COMPRESSION_WORK: usize = 16;
-/// The largest question after health, and to reflection.
+/// The largest request message of the health and reflection services.
 pub const QUESTION_BYTES_MAX: usize = KIB;
 
-/// What the messages of all streams may take together, until they are used.
+/// The memory budget for the request messages of all streams, from their arrival until they are processed.
 pub const MESSAGE_POOL_BYTES: usize = 64 * MIB;
-/// The largest message of a call in which client and server take turns.
+/// The largest request message of a call in which client and server send alternately.
 pub const DIALOGUE_BYTES_MAX: usize = 64 * KIB;
-/// How long the sender of a message waits for room.
+/// How long a message waits for memory of [`MESSAGE_POOL_BYTES`]; then its call is refused as busy.
 pub const ROOM_WAIT: Duration = Duration::from_secs(30);
 
-/// The share of a peer in a [`budget`](crate::budget): one part in so many.
+/// The share of a peer is this fraction (1/4) of a [`budget`](crate::budget).
 pub const BUDGET_SHARE: usize = 4;
-/// What of it is left to peers below their share: one part in so many.
+/// The reserve for peers below their share is this fraction (1/8) of a budget.
 pub const BUDGET_RESERVE: usize = 8;
-/// How long a client above its share may let the server wait before it has to give way to others.
+/// How long the client of a peer above its share may stall before its permit can be revoked for others.
 pub const BUDGET_STALL: Duration = Duration::from_secs(1);
 
-/// The longest id that a request may bring.
+/// The longest request id that a client may send.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// What an error over gRPC takes of the trailers of its call, encoded: clients refuse more than 8 KiB.
+/// The most encoded bytes of an error in the trailers of a gRPC call: clients refuse more than 8 KiB of trailers.
 pub const STATUS_BYTES_MAX: usize = 6 * KIB;
-/// The message of an error over gRPC. It is there three times: in percent-encoding, where a byte can take
-/// three, and twice in base64. A longer one loses its middle.
+/// The longest message of a gRPC error. The trailers have it three times: once percent-encoded, where a byte
+/// can take three, and twice in base64. A longer message loses its middle.
 pub const STATUS_MESSAGE_BYTES_MAX: usize = 640;
-/// What an error repeats of one part of a request. A longer one loses its middle.
+/// The longest value of a request that an error quotes. A longer value loses its middle.
 pub const ECHO_BYTES_MAX: usize = 200;
-/// All the values of an error over gRPC, once in base64. Longer ones lose their middle.
+/// The metadata values of a gRPC error together; the trailers have them once, in base64. Longer values lose
+/// their middle.
 pub const STATUS_VALUES_BYTES_MAX: usize = 1280;
-/// What the names and types of such an error take, before base64.
+/// The names and types in the details of a gRPC error, before base64.
 const STATUS_NAMES_BYTES: usize = 512;
 
-/// Work on so many bytes leaves the threads of the runtime: JSON of them takes half a millisecond.
+/// Work on at least this many bytes leaves the threads of the runtime: JSON of this size takes half a millisecond.
 pub const OFFLOAD_BYTES_MIN: usize = 64 * KIB;
-/// Such work that goes on at once; further work waits.
+/// Offloaded work that runs at once; further work waits.
 pub const OFFLOADS_MAX: usize = 8;
-/// A message that is decoded while another thread serves the other tasks. It is more than a piece of a file.
+/// Messages of at least this size are decoded with [`in_place`](crate::offload::in_place). A message with a
+/// piece of a file is smaller.
 pub const IN_PLACE_BYTES_MIN: usize = 2 * STREAM_MESSAGE_BYTES;
 
-/// Names in a skip list.
+/// The most names in a skip list.
 pub const SKIP_FILES_MAX: usize = 10_000;
-/// Bytes of these names.
+/// The most bytes of the names of a skip list.
 pub const SKIP_FILES_BYTES_MAX: usize = MIB;
-/// What the skip lists of all copies that run may take.
+/// The memory budget for the skip lists of all running copies.
 pub const SKIP_POOL_BYTES: usize = 16 * MIB;
-/// Entity tags in a condition of a write: more than the head of a request has of those that files have.
+/// The most entity tags in a condition of a write: more valid tags than fit into the headers of a request.
 pub const CONDITION_TAGS_MAX: usize = 1_024;
-/// Names of a skip list without a match that an operation tells.
+/// The most skip-list names without a match that an operation reports.
 pub const SKIP_UNMATCHED_MAX: usize = 100;
-/// Bytes of these names.
+/// The most bytes of these names.
 pub const SKIP_UNMATCHED_BYTES: usize = 8 * KIB;
-/// Entries on a page of a listing when the caller does not say.
+/// Entries on a page of a listing, unless the caller sets a page size.
 pub const LIST_PAGE_DEFAULT: usize = 1_000;
-/// Entries on a page of a listing.
+/// The most entries on a page of a listing.
 pub const LIST_PAGE_MAX: usize = 20_000;
-/// Operations or sessions on a page when the caller does not say.
+/// Operations or sessions on a page, unless the caller sets a page size.
 pub const RECORDS_PAGE_DEFAULT: usize = 100;
-/// Operations or sessions on a page.
+/// The most operations or sessions on a page.
 pub const RECORDS_PAGE_MAX: usize = 1_000;
-/// Missing ranges that a session reports.
+/// The most missing ranges that a session reports.
 pub const SESSION_RANGES_MAX: usize = 10_000;
-/// Sessions and pieces of them that one step of reading them looks at: some milliseconds.
+/// Rows of sessions and their pieces that one step of a read visits: some milliseconds.
 pub const SESSION_STEP_ROWS: i64 = 10_000;
-/// The pieces of one upload session: a file of 2 TiB in full parts. Its list is built, and its pieces are dropped,
-/// in steps.
+/// The most pieces of one upload session: a file of 2 TiB in full parts. The list of the file is built, and the
+/// pieces are dropped, in steps.
 pub const SESSION_PARTS_MAX: i64 = 1 << 18;
 
-/// Write jobs that wait for the writer: one of each call, so that a call which was let in has a place, and
-/// each peer a share.
+/// Write jobs that wait for the writer: one for each admitted call, so that every such call has a place and
+/// peers share the queue as they share the calls.
 pub const WRITE_QUEUE_MAX: usize = CALLS_MAX;
-/// Write jobs in one transaction.
+/// The most write jobs in one transaction.
 pub const WRITE_BATCH_MAX: usize = 256;
 /// Threads that read the database.
 pub const READERS: usize = 4;
-/// Read jobs that wait for a reader: one of each call.
+/// Read jobs that wait for a reader: one for each admitted call.
 pub const READ_QUEUE_MAX: usize = CALLS_MAX;
 /// The page cache of one database connection.
 pub const DATABASE_CACHE_KIB: i64 = 8 * 1024;
 
 /// How long one step of background work may hold the writer.
 pub const STEP: Duration = Duration::from_millis(5);
-/// Rows that one step of a filtered copy touches at most.
+/// The most rows that one step of a filtered copy touches.
 pub const FILTER_STEP_ROWS: usize = 2_000;
 /// Entries that a filtered copy reads at once.
 pub const FILTER_PAGE_ROWS: usize = 64;
-/// Entries of a folder that a copy which checks its files reads at once.
+/// Entries of a folder that a verifying copy reads at once.
 pub const VERIFY_PAGE_ROWS: usize = 512;
-/// Filtered copies that look for what to leave out, or build, at once: each remembers the folders that
-/// change. Further ones wait, and can be cancelled. One peer has all but one, until each is done.
+/// Filtered copies that search or build at once: each remembers the folders that change. Further ones wait, and
+/// can be cancelled. One peer may have all but one; their permits are not revoked.
 pub const FILTERS_MAX: usize = 4;
-/// How long one step of reclamation works, unless callers wait or it owes more; whatever it owes, no longer
-/// than [`STEP`].
+/// The duration of one step of reclamation. A step ends earlier if writers wait, and later if it still owes
+/// work ([`RECLAIM_OWED`]), after [`STEP`] at the latest.
 pub const RECLAIM_STEP: Duration = Duration::from_millis(1);
-/// Rows that it looks at before it looks at the clock.
+/// Rows that a step of reclamation handles between two looks at the clock.
 pub const RECLAIM_CHUNK_ROWS: usize = 8;
-/// How often the time of a step it rests after it. `cargo bench --bench reclaim` tells what uploads feel
-/// of it: without a rest their 99th percentile is ten times the idle one.
+/// The rest of reclamation after a step, as a multiple of the time of the step. `cargo bench --bench reclaim`
+/// measures its effect on uploads: without a rest their 99th percentile is ten times the idle one.
 pub const RECLAIM_REST: u32 = 4;
-/// How long after a write of somebody else it does so.
+/// Reclamation rests only while the last write of another caller is younger than this.
 pub const RECLAIM_QUIET: Duration = Duration::from_secs(10);
-/// What reclamation owes for each write of somebody else, whoever waits: a file that was overwritten is a
-/// content and a part. What one step does not pay is owed by the next, without a rest before it.
+/// Items that reclamation must take apart for each write of another caller, even if writers wait: an
+/// overwritten file is two, a content and a part. The next step owes what one step does not do, and follows
+/// without a rest.
 pub const RECLAIM_OWED: u64 = 2;
-/// What it owes at most: what is released beyond that waits until callers let it.
+/// The most items that reclamation owes: anything above waits until no writers wait.
 pub const RECLAIM_OWED_MAX: u64 = 256;
 /// How long reclamation sleeps when nothing is due.
 pub const RECLAIM_IDLE: Duration = Duration::from_millis(500);
-/// Objects that are deleted in one round.
+/// Dead objects that reclamation reads, claims and forgets together.
 pub const RECLAIM_OBJECTS: usize = 256;
-/// Objects that are deleted at once.
+/// Objects that are deleted concurrently.
 pub const RECLAIM_OBJECTS_IN_FLIGHT: usize = 8;
-/// How long released content stays readable, unless the command line says otherwise.
+/// The grace: how long released content stays readable, unless the command line sets it.
 pub const RECLAIM_GRACE_DEFAULT: Duration = Duration::from_secs(5);
-/// The age from which a check tells of an object without a row; younger ones are left to the sweep.
+/// The age from which a check reports an object without a row; younger ones are left to the sweep.
 pub const SWEEP_AGE: Duration = Duration::from_hours(1);
-/// The age from which an object without a row is taken for a leftover where its key does not name the run
-/// of the server that put it.
+/// The age from which the sweep deletes an object without a row whose key does not name the run of the server
+/// that put it.
 pub const SWEEP_AGE_UNNAMED: Duration = Duration::from_hours(24);
-/// How long after a start leftovers are looked for.
+/// How long after a start the first sweep begins.
 pub const SWEEP_FIRST: Duration = Duration::from_mins(5);
-/// How often they are looked for after that.
+/// The pause between two sweeps.
 pub const SWEEP_EVERY: Duration = Duration::from_hours(6);
 
-/// Rows that a check reads before it looks at the clock.
+/// Rows that a check reads between two looks at the clock.
 pub const CHECK_PAGE_ROWS: i64 = 256;
-/// Findings in one report of a check, and parts or objects that it takes up at once.
+/// Findings in one report of a check, and the parts or objects that it takes at once.
 pub const CHECK_FINDINGS_MAX: usize = 16;
-/// Parts that a check reads at once.
+/// Parts that a check reads concurrently.
 pub const CHECK_IN_FLIGHT: usize = 4;
-/// Paths that a finding names.
+/// The most paths that a finding names.
 pub const CHECK_PATHS_MAX: usize = 16;
-/// Entries that are followed upward for the paths of one finding.
+/// The most entries that are followed upward to find the paths of one finding.
 pub const CHECK_CLIMB_MAX: usize = 10_000;
-/// Rows that one repair removes at most.
+/// The most rows that one step of a repair removes.
 pub const CHECK_REPAIR_ROWS: i64 = 500;
 
-/// The format of backups that this program writes, and the newest that it reads.
+/// The format of backups that this program writes, and the newest one that it reads.
 pub const BACKUP_FORMAT: u32 = 1;
 /// Backups that run at once.
 pub const BACKUPS_MAX: usize = 4;
 /// Rows of one page of a backup, so parts in one offer and entries in one record.
 pub const BACKUP_PAGE_ROWS: usize = 256;
-/// Parts of a backup that are read, written or put at once.
+/// Parts of a backup or restore that are read, written or put concurrently.
 pub const BACKUP_PARTS_IN_FLIGHT: usize = 4;
-/// Pages of a backup that wait for its caller.
+/// Pieces of a backup (offers, records, data) that are queued for its caller.
 pub const BACKUP_PIECES_WAITING: usize = 4;
-/// Rows that one step of a restore writes at most.
+/// A restore begins a transaction when this many rows are ready; the last record may exceed it.
 pub const RESTORE_STEP_ROWS: usize = 1_000;
-/// Bytes of small parts that one step of a restore writes, but for the last one's.
+/// A restore begins a transaction when this many bytes of inline parts are ready; the last part may exceed it.
 pub const RESTORE_STEP_BYTES: usize = MIB;
-/// Bytes of records that wait behind a part of a restore that is being put.
+/// Bytes of records and inline parts that may wait behind a part of a restore that is being put.
 pub const RESTORE_WAITING_BYTES: usize = 4 * MIB;
 
-/// Parts of a file that one transaction lists; the list of a longer file is written in steps.
+/// Parts of a file whose list one transaction writes; the list of a longer file is written in steps.
 pub const LIST_STEP_ROWS: usize = 500;
 /// Pins that are dropped in one transaction.
 pub const UNPIN_ROWS: usize = 500;
-/// How long it waits where they cannot be dropped, until it tries again.
+/// The pause before pins that could not be dropped are tried again.
 pub const UNPIN_PAUSE: Duration = Duration::from_secs(1);
-/// How often pins are looked for that an earlier run of the server has left behind.
+/// The pause between two looks for pins that an earlier run of the server has left.
 pub const UNPIN_EVERY: Duration = Duration::from_mins(1);
 
-/// How long an upload session lives after its last chunk: upstream's figure.
+/// How long an upload session lives after its last chunk: the value of upstream.
 pub const SESSION_LIFE: Duration = Duration::from_mins(30);
-/// How often expired sessions and operations are looked for.
+/// The pause between two looks for expired sessions and operations.
 pub const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 /// Rows of expired sessions or operations that are dropped in one transaction.
 pub const EXPIRE_ROWS: usize = 500;
-/// How long finished operations are kept, unless the command line says otherwise.
+/// How long finished operations are kept, unless the command line sets it.
 pub const OPERATION_LIFE_DEFAULT: Duration = Duration::from_hours(168);
 
-/// Progress is reported at most so often.
+/// The shortest time between two progress reports.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// Copies that read and check their parts at once; further ones wait, and can be cancelled. Those of a peer
-/// above its share pause where others wait.
+/// Verifying copies that read their parts at once; further ones wait, and can be cancelled. Copies of a peer
+/// above its share pause while others wait.
 pub const VERIFIES_MAX: usize = 8;
-/// How long the end of an operation waits before it is tried again, where the database fails; each time
-/// twice as long, up to the second.
+/// The first pause before the last transaction of an operation is repeated because the database failed; each
+/// further one is twice as long, up to [`VERDICT_RETRY_MAX`].
 pub const VERDICT_RETRY_FIRST: Duration = Duration::from_millis(100);
-/// The longest such wait.
+/// The longest such pause.
 pub const VERDICT_RETRY_MAX: Duration = Duration::from_secs(5);
-/// How long a stop waits until the operations that it cancels have ended. The next start fails those that
-/// have not.
+/// How long a stop waits for the end of the operations that it cancels. The next start marks the others as
+/// failed.
 pub const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Copies that take more than one transaction at once; further ones are refused.
 pub const OPERATIONS_RUNNING_MAX: usize = 1024;
-/// Those who watch operations at once, one or all; further ones are refused. A watch costs the
-/// same whatever it follows, so no operation has a bound of its own.
+/// Watchers at once, of one operation or all; further ones are refused. Every watch costs the same, so no
+/// operation has a bound of its own.
 pub const WATCHERS_MAX: usize = CALLS_MAX / 2;
-/// Changes that a watcher of all operations may lag behind before it is given them from the database.
+/// Changes that a watcher of all operations may lag behind before it reads them from the database.
 pub const WATCH_LAG: usize = 1024;
-/// Changes that such a watcher is given from the database at once.
+/// Changes that such a watcher reads from the database at once.
 pub const CHANGES_PAGE: usize = 256;
 
-/// The body of a POST or DELETE: upstream's figure (reference, section 1.7).
+/// The largest body of a POST or DELETE: the value of upstream (reference, section 1.7).
 pub const REST_BODY_BYTES_MAX: usize = 4 * MIB;
-/// What all requests that are read whole may take together.
+/// The memory budget for all requests that are buffered whole.
 pub const BODY_POOL_BYTES: usize = 32 * MIB;
-/// What those of questions after the health and of cancellations may take together, whatever the others do.
+/// A memory budget of their own for the requests of health checks and cancellations.
 pub const URGENT_POOL_BYTES: usize = 4 * MIB;
-/// How much of a refused upload is read on, so that its client receives the answer.
+/// The bytes of a refused upload that are read and dropped, so that its client receives the response.
 pub const REFUSED_BODY_BYTES: usize = 32 * MIB;
-/// How long a refused upload is read on.
+/// How long a refused upload is read and dropped.
 pub const REFUSED_BODY_TIME: Duration = Duration::from_secs(5);
-/// The time that a REST call has when it does not say: upstream's figure.
+/// The timeout of a REST call that sets none: the value of upstream.
 pub const REST_TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
-/// The newest api-version, as in reference 1.4.
+/// The newest api-version (reference, section 1.4).
 pub const API_VERSION_MAX: f64 = 11.4;
 /// The oldest api-version.
 pub const API_VERSION_MIN: f64 = 1.0;
 /// The version that `GET /$/GetClusterVersion` answers: `sfctl` 11.2.1 warns of others than 8 and 9.
 pub const CLUSTER_VERSION: &str = "9.1.0.0";
-/// The body of a request that takes none, up to which it is read on so that its connection lives on.
+/// The bytes of an unused request body that are read and dropped, so that its connection can be used again.
 pub const UNUSED_BODY_BYTES: usize = 64 * KIB;
-/// How often a stream of events says that it lives.
+/// The silence of a stream of events after which the server sends a keep-alive comment.
 pub const EVENTS_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Connections that are served at once, where the process may open twice as many files.
+/// Connections that are served at once; fewer where the process may not open twice as many files.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// Connections beyond those that are answered at once, each with a refusal; further ones wait for that.
-/// They have no shares, since each is over in [`CONNECTION_REFUSED_TIME`].
+/// Further connections that are refused at once, each with a response; the next ones wait for that. They have
+/// no shares among peers, since each ends within [`CONNECTION_REFUSED_TIME`].
 pub const CONNECTIONS_REFUSED_MAX: usize = 256;
-/// How long a connection lasts that is refused.
+/// How long a refused connection lasts.
 pub const CONNECTION_REFUSED_TIME: Duration = Duration::from_secs(5);
 /// Calls of all connections at once; further ones are refused.
 pub const CALLS_MAX: usize = 4096;
-/// Questions after the health and cancellations at once, beyond those.
+/// Health checks and cancellations at once, beside [`CALLS_MAX`].
 pub const URGENT_CALLS_MAX: usize = 256;
-/// What the large answers that are there as a whole, as pages of a listing are, may take together.
+/// The memory budget for large responses that are in memory as a whole, such as pages of listings.
 pub const ANSWER_POOL_BYTES: usize = 32 * MIB;
-/// An answer up to this size needs no room there: a message of a download is one.
+/// Responses up to this size take nothing of that budget: a message of a download is one.
 pub const ANSWER_FREE_BYTES: usize = DOWNLOAD_MESSAGE_BYTES + KIB;
-/// What an answer hands to its HTTP/2 connection at once, and so what waits there for a client.
+/// The piece of a response that is handed to its HTTP/2 connection at once, and waits there for the client.
 pub const ANSWER_PIECE_BYTES: usize = PACE_BYTES;
-/// What an HTTP/1 connection reads ahead, the longest head of a request, and what it writes behind.
+/// The read buffer (and so the longest request head) and the write buffer of an HTTP/1 connection.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 * KIB;
-/// The head of a request: the longest path, percent-encoded, and room for headers.
+/// The largest head of a request: the longest path, percent-encoded, and headers.
 pub const HEADER_BYTES_MAX: usize = 64 * KIB;
-/// The head of an HTTP/2 request up to which it is read, so that its call alone is refused. A longer one
-/// costs the connection in the end: its compression has a state that all calls share.
+/// The largest head of an HTTP/2 request that is read, so that only its call is refused. A longer one costs
+/// the connection in the end, since all calls share the state of header compression.
 pub const HEADER_BYTES_READ: u32 = 384 << 10;
-/// How often an HTTP/2 client is asked whether it is there.
+/// The interval of HTTP/2 pings to a client.
 pub const PING_EVERY: Duration = Duration::from_mins(1);
-/// How long an HTTP/2 client may take to say so.
+/// How long an HTTP/2 client may take to acknowledge a ping.
 pub const PING_TIME: Duration = Duration::from_secs(20);
-/// The silence of a connection after which the kernel asks its client whether it is there.
+/// The idle time of a connection after which the kernel sends TCP keep-alive probes.
 pub const PROBE_AFTER: Duration = Duration::from_mins(1);
-/// How often it asks after that.
+/// The interval of these probes.
 pub const PROBE_EVERY: Duration = Duration::from_secs(20);
-/// How often in vain until the connection is over.
+/// Unanswered probes after which the connection is closed.
 pub const PROBES: u32 = 3;
-/// How long a client may acknowledge nothing of what it was sent until the connection is over.
+/// How long sent bytes may stay unacknowledged until the kernel closes the connection (TCP user timeout).
 pub const SILENCE_TIME: Duration = Duration::from_mins(2);
 /// How long an HTTP/2 connection may last without a call. One of HTTP/1 has [`HEADER_TIME`].
 pub const IDLE_TIME: Duration = Duration::from_mins(5);
-/// How long the server waits when it cannot accept a connection.
+/// The pause after a connection could not be accepted.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long the head of a request may take, and the first request of a connection to begin.
+/// How long the head of a request may take to arrive, and the first request of a connection to begin.
 pub const HEADER_TIME: Duration = Duration::from_secs(30);
-/// How often the server asks its database whether it answers, for those who ask after its health.
+/// The interval of the probe of the database that health checks report.
 pub const READY_EVERY: Duration = Duration::from_secs(1);
-/// How long that may take.
+/// The timeout of this probe.
 pub const READY_TIME: Duration = Duration::from_secs(1);
-/// How long connections may take to end in a stop.
+/// The first phase of a stop: how long connections may take to end.
 pub const END_TIME: Duration = Duration::from_secs(6);
-/// How long the store may take to close after that.
+/// The second phase of a stop: how long the store may take to close.
 pub const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// How long the tasks and calls of the process that are left may take then; they hold nothing that matters.
+/// The third phase of a stop: how long the remaining tasks of the process may take; none has durable work left.
 pub const RUNTIME_STOP_TIME: Duration = Duration::from_secs(1);
-/// How long a stop may take, all of it, whether the database and the disk answer or not.
+/// How long a stop may take in all, whether the database and the disk answer or not.
 pub const STOP_TIME: Duration = Duration::from_secs(8);
 
-/// What the server leaves free on the disk, unless the command line says otherwise.
+/// The bytes that the server leaves free on the disk, unless the command line sets them.
 pub const RESERVE_BYTES_DEFAULT: u64 = 16 * MIB as u64;
 /// The longest time that the command line may set.
 pub const SETTING_TIME_MAX: Duration = Duration::from_hours(24 * 3650);
 
-/// A time span as the microseconds that the tables hold; more than 64 bits hold is for ever.
+/// A duration in microseconds, as the tables store it; `i64::MAX` where that overflows.
 pub fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
-//! Work that would hold a thread of the runtime for too long: on the blocking pool.
+//! CPU-bound work that would hold a thread of the runtime for too long: moved to the blocking pool.
 //!
-//! A thread of the runtime serves all calls in turn, so one that parses megabytes stops them all. What
-//! takes no more than some tens of microseconds stays where it is: to change the thread takes as long.
+//! A thread of the runtime serves many calls in turn, so a call that parses megabytes on it delays the others.
+//! Work of some tens of microseconds stays on its thread: a change of threads takes as long.
 
 use std::{future::pending, panic::resume_unwind};
 
@@ -14,24 +14,23 @@ use tracing::Span;
 
 use crate::limits::{OFFLOAD_BYTES_MIN, OFFLOADS_MAX};
 
-/// The turns of all who work on much at once. They need no shares: such work waits for nobody and takes
-/// some milliseconds, and whoever waits for a turn holds his bytes, of which each peer has a share.
+/// The permits of work on the blocking pool. They have no shares among peers: such work waits for nobody and
+/// takes some milliseconds, and the bytes of a caller that waits are in a budget that has shares.
 static TURNS: Semaphore = Semaphore::const_new(OFFLOADS_MAX);
 
-/// Does work that takes its time with so many bytes: elsewhere, from [`OFFLOAD_BYTES_MIN`] on, where at
-/// most [`OFFLOADS_MAX`] of it go on at once and further ones wait. Its lines in the log are those of the
-/// caller.
+/// Runs work whose duration grows with `bytes`. From [`OFFLOAD_BYTES_MIN`] on it runs on the blocking pool, at
+/// most [`OFFLOADS_MAX`] at once; further work waits. It runs in the tracing span of the caller.
 ///
 /// # Panics
-/// Where the work does.
+/// If the work panics.
 ///
 /// # Cancel safety
-/// Can be dropped. Work that has begun goes on, and nobody sees its result.
+/// Can be dropped. Work that has begun runs to its end, and its result is lost.
 pub async fn run<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes < OFFLOAD_BYTES_MIN {
         return work();
     }
-    // Nobody closes it.
+    // The semaphore is never closed.
     let turn = TURNS.acquire().await.ok();
     let span = Span::current();
     let work = move || {
@@ -42,15 +41,14 @@ pub async fn run<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Sen
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
-            // The runtime ends, and with it whoever waits.
+            // The runtime shuts down, which drops this future, too.
             Err(_) => pending().await,
         },
     }
 }
 
-/// Does on this thread what has to be done in one poll of a task and may take its time. Meanwhile another
-/// thread serves the other tasks of this one. It costs some microseconds. A runtime of one thread has no
-/// other: there they wait.
+/// Runs long work inside a poll of a task, on this thread. Another thread takes over the other tasks of this
+/// one, which costs some microseconds. On a runtime of one thread the other tasks wait.
 #[expect(clippy::disallowed_methods, reason = "what the library does in a poll cannot be moved")]
 pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
@@ -99,7 +97,7 @@ mod tests {
             assert!(work.as_mut().now_or_never().is_none());
             all.push(work);
         }
-        // The last one has no turn, so only its end of the channel is left when it is dropped.
+        // The last one has no permit, so its work never begins and its sender is dropped with it.
         drop(all.pop());
         drop(begun);
         drop(ends);

@@ -1,4 +1,5 @@
-//! The handle by which the layers of a call share the state of its permits: held, stalled since, or revoked.
+//! The handle by which the layers of a call share the state of its permit: since when its client stalls, and
+//! whether the permit is revoked.
 
 use std::{
     fmt,
@@ -16,24 +17,25 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::error::{Error, Kind};
 
-/// The server is at work, or has something to send.
+/// The value of [`Holder::stalled`] while the server does not wait for the client.
 pub(super) const WORKING: u64 = u64::MAX;
 
-/// What a permit and its budget both know.
+/// The state that a permit and its budget share.
 #[derive(Debug)]
 pub(super) struct Holder {
-    /// Since when the server waits for the client, in milliseconds; [`WORKING`] while it does not.
+    /// When the server began to wait for the client, in milliseconds since the base of the budget;
+    /// [`WORKING`] while it does not wait.
     pub(super) stalled: AtomicU64,
     pub(super) revoked: CancellationToken,
 }
 
-/// A permit as the layers of its call see it, which do not own it: they say whether the call moves, and
-/// learn that it has to give way. Clones are of one permit.
+/// The handle of a permit for the layers of its call that do not own the permit. They report stalls and
+/// progress of the client, and see the revocation. Clones are of one permit.
 pub struct Hold {
     what: &'static str,
     base: Instant,
     holder: Arc<Holder>,
-    /// The wait for the revocation, once somebody waits.
+    /// The future that waits for the revocation, from the first poll on.
     revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
@@ -50,7 +52,7 @@ impl fmt::Debug for Hold {
     }
 }
 
-/// The time since a moment, in milliseconds.
+/// The time since `base`, in milliseconds.
 pub(super) fn since(base: Instant) -> u64 {
     u64::try_from(base.elapsed().as_millis()).unwrap_or(WORKING - 1)
 }
@@ -65,24 +67,24 @@ impl Hold {
         Arc::clone(&self.holder)
     }
 
-    /// Notes that the server waits for the client, unless it does so already.
+    /// Notes that the server waits for the client from now on; an earlier stall keeps its beginning.
     pub fn stalls(&self) {
         if self.holder.stalled.load(Ordering::Relaxed) == WORKING {
             self.holder.stalled.store(since(self.base), Ordering::Relaxed);
         }
     }
 
-    /// Notes that the client has moved something.
+    /// Notes that the client has sent or received bytes: the stall is over.
     pub fn progress(&self) {
         self.holder.stalled.store(WORKING, Ordering::Relaxed);
     }
 
-    /// Whether others need what is held: its call must end.
+    /// Whether the permit is revoked because others need it: its call must end.
     pub fn is_revoked(&self) -> bool {
         self.holder.revoked.is_cancelled()
     }
 
-    /// Waits until the permit is revoked; the error is that of its call.
+    /// Waits until the permit is revoked. Returns the error with which its call ends.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -90,7 +92,7 @@ impl Hold {
         poll_fn(|cx| self.poll_revoked(cx)).await
     }
 
-    /// The same, to be polled.
+    /// The poll function of [`Hold::revoked()`].
     pub fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let Self { holder, revoked, .. } = self;
         let wait = || Box::pin(holder.revoked.clone().cancelled_owned());

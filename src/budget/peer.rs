@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The bits of an address of IPv6 behind its network: who has one address has all with the same network.
+/// The bits of an IPv6 address after its network prefix: a client with one address can use all of that network.
 const HOST_BITS: u32 = 64;
 
-/// Who calls: what is told apart where something is shared.
+/// The origin of a call, as far as budgets distinguish it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Peer(Origin);
 
@@ -19,7 +19,7 @@ enum Origin {
 }
 
 impl From<IpAddr> for Peer {
-    /// One address of IPv4, in whichever form, or one network of IPv6.
+    /// The peer of an address: an IPv4 address, also in its IPv6-mapped form, or the network of an IPv6 address.
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(Origin::V4(address)),

@@ -13,23 +13,23 @@ use super::{
 };
 use crate::limits::{BUDGET_RESERVE, BUDGET_SHARE, BUDGET_STALL};
 
-/// Who has what, and who waits.
+/// The permits that are held, and the queue.
 #[derive(Debug)]
 pub(super) struct State {
     limit: usize,
     share: usize,
     reserve: usize,
     held: usize,
-    /// What is held by those who were told to give it back.
+    /// The amount of all permits that are revoked and not released yet.
     leaving: usize,
     peers: HashMap<Peer, usize>,
     holders: BTreeMap<u64, Entry>,
-    /// In the order of their tickets.
+    /// The queue, in the order of tickets.
     waiting: VecDeque<Waiter>,
     tickets: u64,
 }
 
-/// What one permit holds.
+/// One permit.
 #[derive(Debug)]
 pub(super) struct Entry {
     peer: Peer,
@@ -47,7 +47,7 @@ impl Entry {
     }
 }
 
-/// One who waits.
+/// One request in the queue.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ticket: u64,
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    /// Whether all that was given is back, and nobody waits.
+    /// Whether no permit is held and the queue is empty.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let counts = [self.held, self.leaving, self.peers.len(), self.holders.len()];
@@ -96,7 +96,7 @@ impl State {
         self.peers.get(&peer).copied().unwrap_or(0)
     }
 
-    /// Whether a peer is within his share with so much more. One who has nothing is.
+    /// Whether a peer stays within its share with `more`. A peer that holds nothing always does.
     fn is_modest(&self, peer: Peer, more: usize) -> bool {
         let held = self.of(peer);
         held == 0 || held.saturating_add(more) <= self.share
@@ -107,7 +107,7 @@ impl State {
         self.free() >= amount.saturating_add(kept)
     }
 
-    /// Whether a peer may have so much now, before those who wait.
+    /// Whether a peer may acquire `amount` now, ahead of the queue.
     pub(super) fn may_take(&self, peer: Peer, amount: usize) -> bool {
         let is_first = amount == 0
             || self.waiting.is_empty()
@@ -116,7 +116,7 @@ impl State {
         is_first && self.fits(peer, amount)
     }
 
-    /// Whether a peer may wait where so many may: the queue is shared as the budget is.
+    /// Whether a peer may enter the queue of `waiting` places, which has a share and a reserve as the budget has.
     pub(super) fn may_wait(&self, peer: Peer, waiting: usize) -> bool {
         let own = self.waiting.iter().filter(|waiter| waiter.peer == peer).count();
         let is_modest = own == 0 || own < waiting / BUDGET_SHARE;
@@ -149,7 +149,7 @@ impl State {
         }
     }
 
-    /// Gives a permit more, if there is enough.
+    /// Adds `more` to a permit, if it is free. Returns whether it was.
     pub(super) fn grow(&mut self, ticket: u64, more: usize, now: u64) -> bool {
         let Some((peer, is_revoked)) =
             self.holders.get(&ticket).map(|entry| (entry.peer, entry.is_revoked()))
@@ -186,15 +186,15 @@ impl State {
         self.serve();
     }
 
-    /// Lets one who waited go, whether something was given to him or not.
+    /// Removes a waiter from the queue, and releases its permit if one was granted.
     pub(super) fn remove_waiter(&mut self, ticket: u64) {
         self.waiting.retain(|waiter| waiter.ticket != ticket);
         self.release(ticket);
-        // Others may have waited behind him.
+        // Waiters behind this one may be next now.
         self.serve();
     }
 
-    /// Gives to those who wait what there is: to those within their share first, else in order.
+    /// Grants free permits to waiters: first to those within their share, then in the order of the queue.
     fn serve(&mut self) {
         while !self.waiting.is_empty() {
             let mut waiting = self.waiting.iter();
@@ -207,26 +207,26 @@ impl State {
             let Some(waiter) = self.waiting.remove(next) else { return };
             let Waiter { ticket, peer, amount, holder, granted } = waiter;
             self.grant(ticket, Entry::new(peer, amount, holder));
-            // One who left gives it back by himself.
+            // A waiter that is gone releases its grant when its place is dropped.
             granted.send(()).ok();
         }
     }
 
-    /// Revokes where a peer within his share has taken of the reserve.
+    /// Revokes permits to fill the reserve again, if `peer`, which has just acquired, is within its share.
     pub(super) fn refill(&mut self, peer: Peer, now: u64) {
         if self.of(peer) <= self.share {
             self.revoke(self.reserve, now);
         }
     }
 
-    /// Revokes where a peer within his share is in need of so much.
+    /// Revokes permits for `amount`, if `peer`, which needs it, is within its share.
     pub(super) fn revoke_for(&mut self, peer: Peer, amount: usize, now: u64) {
         if self.is_modest(peer, amount) {
             self.revoke(amount, now);
         }
     }
 
-    /// Revokes until so much will be free, from peers above their share, the oldest stall first.
+    /// Revokes stalled permits of peers above their share, the longest stall first, until `wanted` will be free.
     fn revoke(&mut self, wanted: usize, now: u64) {
         let coming = self.free() + self.leaving;
         if wanted <= coming || self.peers.values().all(|&held| held <= self.share) {

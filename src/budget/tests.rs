@@ -1,4 +1,4 @@
-//! How budgets are shared.
+//! Tests of how peers share a budget.
 
 use std::net::Ipv4Addr;
 
@@ -9,7 +9,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One of the peers of the tests.
+/// A peer of the tests.
 fn peer(number: u8) -> Peer {
     Peer::from(std::net::IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
 }
@@ -23,7 +23,7 @@ fn queue(waiting: usize) -> Budget {
     budget().with_queue(waiting, 30 * SECOND)
 }
 
-/// Takes one after the other, as calls do.
+/// Acquires `count` permits of one unit each.
 fn take(budget: &Budget, number: u8, count: usize) -> Vec<Permit> {
     (0..count).map(|_| budget.try_acquire(peer(number), 1).expect("enough")).collect()
 }
@@ -35,7 +35,7 @@ fn assert_busy(result: Result<Permit>) {
     assert_eq!(error.message(), "the server has too many tests; try again later");
 }
 
-/// Somebody who waits, seen to wait.
+/// A request that is in the queue.
 fn waits(budget: &Budget, number: u8, amount: usize) -> BoxFuture<'static, Result<Permit>> {
     let budget = budget.clone();
     let mut wait = async move { budget.acquire(peer(number), amount).await }.boxed();
@@ -97,7 +97,7 @@ async fn whoever_is_below_his_share_goes_first_and_the_others_in_order() {
     let newcomers = take(&budget, 2, 2);
     let second = waits(&budget, 2, 2);
     greedy.pop();
-    // What is free is for him who waits, though others could use it.
+    // Free permits are for the first waiter, although later requests would fit.
     assert_busy(budget.try_acquire(peer(1), 1));
     assert_busy(budget.try_acquire(peer(3), 1));
     greedy.pop();
@@ -124,13 +124,13 @@ async fn a_wait_ends_in_time_and_leaves_nothing() {
     assert_busy(budget.acquire(peer(3), 1).await);
     assert_eq!(begun.elapsed(), 30 * SECOND);
     drop(waits(&budget, 3, 1));
-    // One who was given something and left gives it back.
+    // A waiter that is dropped after its grant releases it.
     let late = waits(&budget, 3, 1);
     drop(rest);
     assert_eq!(budget.free(), 1);
     drop(late);
     assert_eq!(budget.free(), 2);
-    // One who leaves lets those behind him have what he waited for.
+    // A waiter that leaves no longer blocks those behind it.
     let large = waits(&budget, 3, 4);
     let small = waits(&budget, 4, 1);
     drop(large);
@@ -162,14 +162,14 @@ async fn the_queue_is_bounded_and_shared() {
     assert_busy(Budget::new("tests", 0).acquire(peer(1), 1).await);
 }
 
-/// Notes that all stand still from now on.
+/// Notes that the clients of all permits stall from now on.
 fn stall(permits: &[Permit]) {
     for permit in permits {
         permit.hold().stalls();
     }
 }
 
-/// The places of those that are revoked.
+/// The indices of the revoked permits.
 fn revoked(permits: &[Permit]) -> Vec<usize> {
     (0..permits.len()).filter(|&place| permits[place].hold().is_revoked()).collect()
 }
@@ -182,12 +182,12 @@ async fn the_oldest_stalled_goes_first_and_nobody_who_moves() {
         greedy[place].hold().stalls();
         advance(SECOND).await;
     }
-    // It began to wait then, and not now.
+    // A repeated note does not change when the stall began.
     greedy[5].hold().stalls();
     greedy[9].hold().stalls();
     greedy[3].hold().progress();
     assert_eq!(revoked(&greedy), [0; 0], "nobody needs anything");
-    // Two newcomers take the reserve, and what they took is to come back.
+    // Two new peers take the reserve; permits are revoked to fill it again.
     let second = take(&budget, 2, 1);
     assert_eq!(revoked(&greedy), [5]);
     let third = take(&budget, 3, 1);
@@ -219,7 +219,7 @@ async fn nobody_within_his_share_is_cut_and_nobody_beyond_it() {
     drop(waits(&budget, 5, 1));
     assert_eq!(revoked(&crowd), [0; 0]);
     drop((crowd, fourth));
-    // Down to the share of a peer, and not below.
+    // A peer loses permits down to its share, and not below.
     let greedy = take(&budget, 1, 6);
     stall(&greedy);
     let _others: Vec<_> = [2, 3].iter().flat_map(|&number| take(&budget, number, 4)).collect();
@@ -237,7 +237,7 @@ async fn a_greedy_peer_in_need_cuts_nobody() {
     advance(2 * SECOND).await;
     drop(waits(&budget, 1, 1));
     assert_eq!(revoked(&second), [0; 0]);
-    // A refused one below his share does.
+    // A refused request of a peer below its share revokes permits.
     let third = take(&budget, 3, 2);
     assert_eq!(revoked(&second).len(), 2);
     drop(budget.try_acquire(peer(4), 3));
@@ -260,7 +260,7 @@ async fn what_was_revoked_comes_back_before_more_of_the_same_peer() {
     assert!((&mut later).now_or_never().is_none(), "one who came later");
     renewed.now_or_never().expect("its turn").expect("granted");
     assert!(greedy[0].amount() == 1 && budget.free() == 2);
-    // Where nobody waits it has it again at once, and one who leaves has nothing.
+    // With an empty queue the renewal succeeds at once; a renewal that is dropped leaves the permit empty.
     drop(later);
     greedy.truncate(2);
     budget.renew(peer(1), &mut greedy[0]).now_or_never().expect("at once").expect("granted");

@@ -1,23 +1,23 @@
-//! The bounds of a database that is a server.
+//! The bounds of a database server (PostgreSQL).
 
 use std::time::Duration;
 
-/// How long a database server may take to accept a connection, and the login.
+/// The timeout of a connection to the database server, and of the login.
 pub const DATABASE_CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How long it may take for one statement.
+/// The timeout of one statement.
 pub const DATABASE_STATEMENT_TIME: Duration = Duration::from_secs(8);
-/// How long it may take for each of those that bring a store up to date when it is opened.
+/// The timeout of each statement that upgrades a store when it is opened.
 pub const DATABASE_START_TIME: Duration = Duration::from_mins(10);
-/// How long after that it is left, if it has said nothing.
+/// How long after the timeout of a statement the connection is given up, if the server has not responded.
 pub const DATABASE_GRACE: Duration = Duration::from_secs(2);
-/// How long a statement waits for a lock that a session of somebody else has.
+/// How long a statement waits for a lock that another session has.
 pub const DATABASE_LOCK_TIME: Duration = Duration::from_secs(5);
-/// How long a transaction may stand still before the database ends it.
+/// How long a transaction may be idle before the database ends it.
 pub const DATABASE_IDLE_TIME: Duration = Duration::from_mins(1);
-/// How long a database that does not answer is left alone, while calls are refused; each time twice as
-/// long, up to the second.
+/// The first pause of the circuit breaker for a database that does not answer: calls are refused until the next
+/// try. Each further pause is twice as long, up to [`DATABASE_PAUSE_MAX`].
 pub const DATABASE_PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The longest such pause.
 pub const DATABASE_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How often a silent database server is asked whether it is there.
+/// The interval of TCP keep-alive probes to the database server.
 pub const DATABASE_KEEP_ALIVE: Duration = Duration::from_secs(10);

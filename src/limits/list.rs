@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use super::{CALLS_MAX, KIB, MIB, READERS};
 
-/// Pages of folders, operations and sessions that are read at once: one reader is left for short questions.
+/// Pages of folders, operations and sessions that are read at once: one reader is left for short reads.
 pub const LISTINGS_MAX: usize = READERS - 1;
-/// Further ones that wait: one of each call. Those of an address that reads none go first.
+/// Pages that wait: one for each admitted call. Pages of a peer that reads none go first.
 pub const LISTINGS_WAITING_MAX: usize = CALLS_MAX;
-/// How long a page waits at most.
+/// How long a page waits; then its call is refused as busy.
 pub const LISTING_WAIT: Duration = Duration::from_secs(30);
-/// Entries that a listing without pages reads at once: a client that stands still costs the server
-/// one such piece, and some of the folders that were found so far.
+/// Entries that a REST listing without pages reads at once. A stalled client costs the server one such page, and
+/// up to [`LIST_FOLDERS_BYTES`] of folders that are sent after all files.
 pub const LIST_STREAM_PAGE: usize = 256;
-/// Bytes of such folders from which on the pages of further ones are read once more.
+/// Bytes of folders that such a listing keeps while it sends the files; the pages of further folders are read
+/// a second time.
 pub const LIST_FOLDERS_BYTES: usize = 64 * KIB;
-/// Bytes on a page of a listing: upstream's figure (reference, section 4.4).
+/// The most bytes on a page of a listing: the value of upstream (reference, section 4.4).
 pub const LIST_PAGE_BYTES: usize = 3 * MIB;

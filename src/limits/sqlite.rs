@@ -4,30 +4,30 @@ use std::time::Duration;
 
 use crate::limits::{INLINE_BYTES_MAX, KIB, MIB, WRITE_BATCH_MAX};
 
-/// The page of an SQLite file.
+/// The size of a page of an SQLite file.
 pub const DATABASE_PAGE_BYTES: i64 = 4096;
-/// New pages in the write-ahead log from which on they are moved into the database file: 4 MiB.
+/// New pages in the write-ahead log that start a checkpoint beside the writer: 4 MiB.
 pub const WAL_CHECKPOINT_PAGES: i32 = 1024;
-/// Pages of the write-ahead log from which on the writer waits until what came while others were moved
-/// is moved, too: 8 MiB.
+/// Pages of the write-ahead log from which on the writer waits for the rest of a checkpoint, if that is at most
+/// [`WAL_PAGES_LEFT`]: 8 MiB.
 pub const WAL_PAGES_LONG: i32 = 2 * 1024;
-/// How many that are at most, as a rule: 1 MiB.
+/// Pages that a checkpoint beside the writer may leave to a checkpoint for which the writer waits: 1 MiB.
 pub const WAL_PAGES_LEFT: i32 = 256;
-/// Pages of the write-ahead log from which on the writer waits until all are moved: 16 MiB.
+/// Pages of the write-ahead log from which on the writer waits for a full checkpoint: 16 MiB.
 pub const WAL_PAGES_MAX: i32 = 4 * 1024;
-/// How long it waits. Writes are refused as busy then.
+/// How long the writer waits for a checkpoint; then writes are refused as busy.
 pub const WAL_WAIT: Duration = Duration::from_secs(10);
-/// The file of the log at that bound, with a header of each page and its own. It has this size from the
-/// start, so that a disk which fills up leaves room to delete.
+/// The size of the log file at [`WAL_PAGES_MAX`], with its header and a header for each page. The file is
+/// allocated with this size at the start, so that deletes still work when the disk is full.
 pub const WAL_BYTES: u64 = WAL_PAGES_MAX as u64 * (DATABASE_PAGE_BYTES as u64 + 24) + 32;
-/// What stays free on the disk, beside the reserve, for the pages of the log that are new to the database
-/// file: those up to the bound, and those of a batch. Only what deletes may take it.
+/// The bytes that stay free on the disk, beside the reserve, for log pages by which the database file grows: those
+/// of a log at its bound, and those of one batch. Only deletes may use them.
 pub const WAL_ROOM_BYTES: u64 = 24 * MIB as u64;
-/// Free pages of an SQLite file that it keeps, in bytes; more go back to the disk.
+/// The bytes of free pages that an SQLite file keeps; further ones are given back to the disk.
 pub const FREE_BYTES_KEPT: u64 = 4 * MIB as u64;
-/// Those of them that uploads leave to reclamation and other rows.
+/// The bytes of free pages that uploads leave to reclamation and other rows.
 pub const FREE_BYTES_RESERVED: u64 = 256 * KIB as u64;
-/// Free pages that go back before the clock is looked at.
+/// Free pages that are given back between two looks at the clock.
 pub const FREE_CHUNK_PAGES: u64 = 16;
 
 const _: () =

@@ -1,23 +1,23 @@
 //! The records of a backup.
 //!
 //! Parts, contents and folders are numbered in the order of their records, each kind from 0, and a
-//! record refers only to those before it. So a backup is written and read in one pass, sharing
-//! survives, and a tree of 10^15 files of copies of copies is as small as the store has it.
+//! record refers only to earlier records. So a backup is written and read in one pass and keeps what folders
+//! and contents share: a tree of 10^15 files that consists of copies is as small as in the store.
 
 use crate::model::{Digest, FileVersion, Totals};
 
-/// What a backup is.
+/// The header of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupHeader {
     /// The format of the records.
     pub format: u32,
-    /// The snapshot that it shows.
+    /// The snapshot that the backup contains.
     pub taken: Taken,
-    /// About how many contents and bytes of parts will come, for progress.
+    /// An estimate of the contents and the bytes of parts to come, for progress.
     pub expected: Totals,
 }
 
-/// A snapshot of the whole store.
+/// The identity and size of a snapshot of the whole store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// When it was taken, in microseconds since 1970.
@@ -33,18 +33,18 @@ pub struct Taken {
 pub struct BackupPart {
     /// BLAKE3 of its bytes.
     pub digest: Digest,
-    /// Its size.
+    /// Its size in bytes.
     pub size: i64,
 }
 
-/// What an entry refers to, by its number in the backup.
+/// The target of an entry, by its number in the backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackupTarget {
     /// A folder.
     Folder(u64),
     /// A file.
     File {
-        /// Its content.
+        /// The number of its content.
         content: u64,
         /// The number of its version.
         version: i64,
@@ -58,16 +58,16 @@ pub enum BackupTarget {
 pub struct BackupEntry {
     /// Its name.
     pub name: String,
-    /// What it refers to.
+    /// Its target.
     pub target: BackupTarget,
 }
 
-/// How much a backup holds.
+/// The numbers of records in a backup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackupCounts {
     /// Parts.
     pub parts: u64,
-    /// Their bytes.
+    /// Bytes of the parts.
     pub part_bytes: u64,
     /// Contents.
     pub contents: u64,
@@ -93,26 +93,26 @@ impl BackupCounts {
     }
 }
 
-/// A record.
+/// A record of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackupRecord {
-    /// The first one.
+    /// The first record.
     Header(BackupHeader),
     /// A part.
     Part(BackupPart),
-    /// Parts of the content that comes next.
+    /// The numbers of parts of the next content, in order; a long list takes several records.
     List(Vec<u64>),
     /// A content.
     Content {
-        /// BLAKE3 of its bytes, once it is known.
+        /// BLAKE3 of its bytes, if the store has computed it.
         digest: Option<Digest>,
-        /// Its size.
+        /// Its size in bytes.
         size: i64,
     },
-    /// Entries of the folder that comes next.
+    /// Entries of the next folder; many entries take several records.
     Entries(Vec<BackupEntry>),
-    /// A folder, with its totals; the last one is the root.
+    /// A folder, with its totals; the last folder is the root.
     Folder(Totals),
-    /// The last one.
+    /// The last record.
     Footer(BackupCounts),
 }

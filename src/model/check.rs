@@ -1,86 +1,86 @@
-//! What a check of the store finds.
+//! The request, reports and findings of a check of the store.
 
 use crate::model::StorePath;
 
-/// What is wrong.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FindingKind {
     /// An entry refers to a content or folder that is missing, or to both.
     EntryTarget,
-    /// A file has another size than its content.
+    /// The size in an entry of a file differs from that of its content.
     EntrySize,
-    /// The folded name is wrong, so that look-ups miss the entry.
+    /// The folded name of an entry is wrong, so that look-ups miss the entry.
     EntryFolded,
-    /// Entries of a folder that is gone.
+    /// Entries of a folder that does not exist.
     EntryOrphan,
-    /// The totals of a folder differ from a recount, or paths reach farther below it than it says.
+    /// The totals of a folder differ from a recount, or its reach is too small.
     FolderTotals,
     /// A folder below the root holds nothing.
     FolderEmpty,
-    /// The parts of a content are missing, have gaps, or are not those that were stored.
+    /// The list of parts of a content is missing, has gaps, or is not the one that was stored.
     ContentParts,
-    /// A list of parts whose content is gone.
+    /// A list of parts whose content does not exist.
     ContentOrphan,
-    /// Nothing refers to it, and it is not garbage.
+    /// Nothing refers to a folder, content or part, and it is not queued as garbage.
     Unreferenced,
-    /// A part has its bytes nowhere, or in two places.
+    /// The row of a part has neither inline bytes nor an object, or both.
     PartPlace,
     /// The object of a part is missing.
     PartMissing,
     /// The bytes of a part are not those that were stored.
     PartDamaged,
-    /// An object that no row knows.
+    /// An object that no row names.
     ObjectUnknown,
-    /// Objects that cannot be listed, so that those which no row knows are not found.
+    /// Objects that cannot be listed, so that unknown ones among them are not found.
     ObjectsUnlisted,
-    /// A session counts other bytes than its chunks have.
+    /// The received bytes of a session differ from those of its chunks.
     SessionReceived,
     /// The chunks of a session overlap or are damaged.
     SessionChunks,
-    /// Chunks whose session is gone.
+    /// Chunks whose session does not exist.
     ChunkOrphan,
-    /// A sum that the store keeps of itself differs from a recount.
+    /// A sum over the whole store differs from a recount.
     StoreSums,
 }
 
-/// One thing that is wrong.
+/// An inconsistency that a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of inconsistency.
     pub kind: FindingKind,
-    /// The same for people. It names store paths and never an object key.
+    /// A description for people. It names store paths and never an object key.
     pub message: String,
-    /// The paths that it concerns, at most [`CHECK_PATHS_MAX`](crate::limits::CHECK_PATHS_MAX).
+    /// The paths that are affected, at most [`CHECK_PATHS_MAX`](crate::limits::CHECK_PATHS_MAX).
     pub paths: Vec<StorePath>,
-    /// Whether it concerns more paths.
+    /// Whether more paths are affected.
     pub more_paths: bool,
-    /// Whether it is repaired.
+    /// Whether the check has repaired it.
     pub repaired: bool,
 }
 
-/// What a check does beside looking.
+/// The options of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckRequest {
-    /// Reads every part and compares its digest.
+    /// Reads every part and verifies its digest.
     pub deep: bool,
-    /// Repairs what is safe to repair.
+    /// Repairs the findings that are safe to repair.
     pub repair: bool,
 }
 
-/// How far a check is.
+/// The progress of a check. Counters are those since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckReport {
-    /// Rows looked at.
+    /// Rows that were read.
     pub rows: u64,
-    /// Objects looked at.
+    /// Parts in objects that were looked at.
     pub objects: u64,
     /// Bytes of parts that were read.
     pub bytes: u64,
-    /// What was found since the report before.
+    /// The findings since the previous report.
     pub findings: Vec<Finding>,
-    /// How much was found in all.
+    /// The number of all findings.
     pub total: u64,
-    /// How much of it was repaired.
+    /// The number of findings that were repaired.
     pub repaired: u64,
     /// Whether this is the last report.
     pub done: bool,

@@ -1,4 +1,4 @@
-//! What must be true of a path, so that it is written.
+//! Conditions on a path: a write happens only if they hold, as the conditional requests of HTTP.
 
 use crate::{
     error::{Error, Kind, Result},
@@ -6,21 +6,21 @@ use crate::{
     model::{Digest, StorePath},
 };
 
-/// What stands for whatever is there in a list of entity tags.
+/// The wildcard in a list of entity tags: any file or folder.
 const ANY: &str = "*";
 
 /// A list of entity tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tags {
-    /// Whatever is there.
+    /// `*`: any file or folder.
     Any,
-    /// A file with one of these.
+    /// A file with one of these entity tags.
     These(Vec<Digest>),
 }
 
 impl Tags {
-    /// Reads a list, in which `*` stands alone; `None` for one without tags. A tag that no file can have
-    /// is dropped: it never matches.
+    /// Parses a list of tags, or `*` alone; `None` for an empty list. A tag that no file can have is dropped,
+    /// since it never matches. `field` names the argument in an error.
     ///
     /// # Errors
     /// `InvalidArgument` for `*` beside tags, `TooLarge` above [`CONDITION_TAGS_MAX`] of them.
@@ -39,13 +39,13 @@ impl Tags {
         if count == 0 {
             return Ok(None);
         }
-        // Files have theirs in lower case, and a tag is compared letter by letter.
+        // The tags of files are in lower case, and tags are compared case-sensitively.
         let known = |text: &str| text.parse().ok().filter(|tag: &Digest| tag.to_string() == text);
         let these = || tags.iter().filter_map(|tag| known(tag.as_ref())).collect();
         Ok(Some(if has_any { Self::Any } else { Self::These(these()) }))
     }
 
-    /// Whether what is there is one of the list.
+    /// Whether the list matches what was found.
     fn has(&self, found: &Found) -> bool {
         match (self, found) {
             (_, Found::Nothing) | (Self::These(_), Found::Folder) => false,
@@ -57,12 +57,12 @@ impl Tags {
     }
 }
 
-/// What a write found at its path, as far as conditions look at it.
+/// What a write found at its path, as far as conditions need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// Nothing.
     Nothing,
-    /// A folder. It has neither an entity tag nor a time.
+    /// A folder, which has neither an entity tag nor a time.
     Folder,
     /// A file.
     File {
@@ -73,27 +73,28 @@ pub enum Found {
     },
 }
 
-/// The conditions of a write. All must hold; without any it always happens.
+/// The conditions of a write. All must hold; a write without conditions always happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
-    /// What is there has one of these entity tags.
+    /// The tags match what is at the path.
     pub if_match: Option<Tags>,
-    /// What is there has none of these entity tags; nothing has none.
+    /// The tags do not match what is at the path. Holds if nothing is there.
     pub if_none_match: Option<Tags>,
-    /// What is there was uploaded by then, in microseconds since 1970. Nothing was, and a folder never.
+    /// The file was not uploaded later than this, in microseconds since 1970. Holds if nothing is at the
+    /// path, and never for a folder.
     pub if_unmodified_since: Option<i64>,
 }
 
 impl Conditions {
-    /// Whether there is none.
+    /// Whether there are no conditions.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Judges what was found at a path.
+    /// Evaluates the conditions on what was found at a path.
     ///
     /// # Errors
-    /// `PreconditionFailed`, and which condition does not hold.
+    /// `PreconditionFailed`, whose field names the first condition that does not hold.
     pub fn check(&self, path: &StorePath, found: &Found) -> Result<()> {
         let what = || match found {
             Found::Nothing => format!("nothing is at \"{path}\""),
@@ -125,7 +126,7 @@ impl Conditions {
         Ok(())
     }
 
-    /// What tells these conditions from others, for the digest of a request; nothing where there are none.
+    /// An unambiguous encoding of the conditions, for the fingerprint of a request; empty without conditions.
     pub(super) fn fingerprint(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (name, tags) in [(b'm', &self.if_match), (b'n', &self.if_none_match)] {
@@ -163,7 +164,7 @@ mod tests {
         Tags::parse(list, "if_match").unwrap()
     }
 
-    /// The condition that does not hold, if one does not.
+    /// The name of the condition that does not hold, if any.
     fn failed(conditions: &Conditions, found: Found) -> Option<&'static str> {
         let path = StorePath::parse("a/f", "path").unwrap();
         let error = conditions.check(&path, &found).err()?;

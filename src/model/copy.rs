@@ -1,4 +1,4 @@
-//! What a copy is asked to do.
+//! The parameters of a copy.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::{
     model::{Conditions, Digest, OperationId, StorePath, folded},
 };
 
-/// What a name of a skip list takes of memory beside its bytes: its place, the place of the name that was
-/// met, and what the allocator adds to three texts.
+/// The memory of a name in a skip list beside its bytes: its slot, the slot of its match, and the overhead of the
+/// allocator for three strings.
 const SKIP_BYTES: usize = 160;
 
 /// What to do where the destination exists.
@@ -24,31 +24,32 @@ pub enum IfExists {
     ReplaceSameKind,
 }
 
-/// What a file that is stored may replace.
+/// What an uploaded file may replace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replaces {
     /// A file.
     #[default]
     File,
-    /// Also a folder with all it holds, and a file above, of which a folder is made.
+    /// Also a folder with everything below it, and a file that is a parent of the path and becomes a folder.
     Anything,
 }
 
-/// Names of files to leave out; they are compared with the last name of a path. Clones share them.
+/// A skip list: the names of files to leave out of a copy, compared with the last name of a path without case.
+/// Clones share the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SkipFiles(Arc<[Skip]>);
 
-/// One of them.
+/// A name of a skip list.
 #[derive(Debug, PartialEq, Eq)]
 struct Skip {
-    /// Folded, in whose order they are.
+    /// The folded name, by which the list is sorted.
     name: Box<str>,
-    /// The spelling in which it was given, where that is another one.
+    /// The name as it was given, where that differs.
     spelling: Option<Box<str>>,
 }
 
 impl SkipFiles {
-    /// Folds the names of a list.
+    /// Makes a skip list: folds and sorts the names, and drops duplicates.
     ///
     /// # Errors
     /// `TooLarge` above [`SKIP_FILES_MAX`] names or [`SKIP_FILES_BYTES_MAX`] bytes of names.
@@ -73,19 +74,19 @@ impl SkipFiles {
             Skip { name: folded.into(), spelling }
         };
         let mut skips: Vec<Skip> = names.map(skip).collect();
-        // Of the spellings of a name the first one stays.
+        // The sort is stable, so of names that differ only in case the first one stays.
         skips.sort_by(|a, b| a.name.cmp(&b.name));
         skips.dedup_by(|later, first| later.name == first.name);
         Ok(Self(skips.into()))
     }
 
-    /// Whether nothing is left out.
+    /// Whether the list has no names.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What it takes of memory while a copy runs, in bytes, at most: the names as they are kept, and once
-    /// more those that the copy has met.
+    /// An upper bound of its memory while a copy runs, in bytes: the names, and once more those that have
+    /// matched a file.
     pub fn bytes_held(&self) -> usize {
         let one = |skip: &Skip| {
             let spelling = skip.spelling.as_deref().map_or(0, str::len);
@@ -94,25 +95,26 @@ impl SkipFiles {
         self.0.iter().map(one).sum()
     }
 
-    /// The folded names that a file can have, in order.
+    /// The folded names that a file can have (without control characters), sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|skip| &*skip.name).filter(|name| !name.contains(char::is_control))
     }
 
-    /// The first of these names that is not below another one.
+    /// The first of these names that is equal to or greater than `from`.
     pub fn first_from(&self, from: &str) -> Option<&str> {
         let below = self.0.partition_point(|skip| &*skip.name < from);
         let mut names = self.0.iter().skip(below).map(|skip| &*skip.name);
         names.find(|name| !name.contains(char::is_control))
     }
 
-    /// Whether a folded name is one of the list.
+    /// Whether the list has a folded name.
     pub fn contains(&self, name: &str) -> bool {
         self.0.binary_search_by(|skip| (*skip.name).cmp(name)).is_ok()
     }
 
-    /// The names for which `is_matched` is false, in the order of their folded forms and as they were
-    /// given, but for control characters, which are replaced: at most [`SKIP_UNMATCHED_MAX`], of [`SKIP_UNMATCHED_BYTES`] together.
+    /// The names for whose folded form `is_matched` is false, sorted by that form, as they were given except
+    /// that control characters are replaced. At most [`SKIP_UNMATCHED_MAX`] names of together at most
+    /// [`SKIP_UNMATCHED_BYTES`].
     pub fn unmatched(&self, is_matched: impl Fn(&str) -> bool) -> Vec<String> {
         let left = self.0.iter().filter(|skip| !is_matched(&skip.name));
         let names = left.map(|skip| skip.spelling.as_deref().unwrap_or(&skip.name));
@@ -126,29 +128,29 @@ impl SkipFiles {
     }
 }
 
-/// A copy, checked.
+/// A request for a copy, with parsed arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyRequest {
-    /// What to copy.
+    /// The file or folder to copy.
     pub source: StorePath,
-    /// Where to.
+    /// The path of the copy.
     pub destination: StorePath,
-    /// What to leave out.
+    /// The files to leave out.
     pub skip_files: SkipFiles,
-    /// Whether a source folder needs its mark file.
+    /// Whether a source folder must have its mark file.
     pub check_mark_file: bool,
     /// What to do where the destination exists.
     pub if_exists: IfExists,
-    /// What must be true of the destination.
+    /// The conditions on the destination.
     pub conditions: Conditions,
-    /// Whether every part is read and checked first.
+    /// Whether every part is read and verified before the copy becomes visible.
     pub verify: bool,
-    /// The caller's id, or a new one.
+    /// The id of the operation, from the caller or new.
     pub id: OperationId,
 }
 
 impl CopyRequest {
-    /// Refuses a destination above or below the source: judged by names, before anything else.
+    /// Refuses a destination that is a parent of the source or below it. Compares the paths only.
     ///
     /// # Errors
     /// `InvalidArgument`.
@@ -166,7 +168,7 @@ impl CopyRequest {
         Ok(())
     }
 
-    /// A digest of everything that tells this request from another one of the same id.
+    /// A digest of all fields but the id: requests with the same id and fingerprint are the same request.
     pub fn fingerprint(&self) -> Digest {
         let mut hasher = blake3::Hasher::new();
         let mut field = |text: &str| {
@@ -188,13 +190,13 @@ impl CopyRequest {
             },
             u8::from(self.verify),
         ]);
-        // Nothing where there are none: rows of earlier versions know no conditions.
+        // Without conditions this adds nothing, so that fingerprints in rows of earlier versions stay valid.
         hasher.update(&self.conditions.fingerprint());
         hasher.finalize().into()
     }
 }
 
-/// The error for a write onto a reserved top-level folder.
+/// The error for a write to a reserved top-level folder.
 pub fn reserved(path: &StorePath, field: &'static str) -> Error {
     let message = format!("\"{path}\" is reserved; name a path below it or another one");
     Error::new(Kind::Reserved, message).field(field).with("path", path.as_str())

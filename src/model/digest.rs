@@ -9,7 +9,7 @@ use crate::error::Error;
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Digests bytes.
+    /// Hashes bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }

@@ -1,28 +1,28 @@
-//! What is at a path.
+//! Entries of the namespace, their listings, and the space that the store uses.
 
 use crate::model::{Digest, StorePath};
 
-/// The recursive totals of a folder, or of one file.
+/// The totals of a folder, or of one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Files, at every depth.
+    /// The number of files, at every depth.
     pub files: i64,
-    /// Their logical bytes.
+    /// The bytes of these files; each copy counts.
     pub bytes: i64,
 }
 
-/// The version of a file.
+/// The version of a file. Only the number changes during the life of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileVersion {
-    /// Fixed when the store is made.
+    /// Set when the store is made.
     pub epoch_data_loss: i64,
-    /// Fixed when the store is made.
+    /// Set when the store is made.
     pub epoch_configuration: i64,
-    /// Strictly rises with each write.
+    /// Strictly increases with each write.
     pub number: i64,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// A folder.
@@ -39,26 +39,26 @@ pub enum EntryKind {
 /// A file or a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it is.
+    /// Its path.
     pub path: StorePath,
-    /// Which it is.
+    /// Whether it is a file or a folder.
     pub kind: EntryKind,
-    /// Its totals; of a file: one file and its size.
+    /// Its totals; for a file: one file and its size.
     pub totals: Totals,
 }
 
-/// Everything about one path.
+/// The metadata of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// The file or folder.
     pub entry: Entry,
-    /// BLAKE3 of the file's bytes, once it is known.
+    /// BLAKE3 of the bytes of a file, if the store has computed it.
     pub digest: Option<Digest>,
-    /// The digest of the file's list of parts.
+    /// The entity tag of a file: the digest of its list of parts. None for a folder.
     pub etag: Option<Digest>,
-    /// Whether the folder has its mark file.
+    /// Whether a folder has its mark file.
     pub has_mark_file: bool,
-    /// The change tag of a folder, as [`Listing::change_tag`].
+    /// The change tag of a folder, see [`Listing::change_tag`].
     pub change_tag: Option<String>,
 }
 
@@ -67,10 +67,10 @@ pub struct Stat {
 pub struct Listing {
     /// The entries of the page.
     pub items: Vec<Entry>,
-    /// Where the next page begins; nothing after the last.
+    /// The token of the next page; none on the last page.
     pub next: Option<String>,
-    /// Says nothing by itself. Two reads of a folder with the same tag show the same entries, with the same
-    /// totals. None for a file.
+    /// An opaque version of a folder: two reads with the same tag show the same entries with the same totals.
+    /// None for a file.
     pub change_tag: Option<String>,
 }
 
@@ -79,16 +79,16 @@ pub struct Listing {
 pub struct Page<T> {
     /// The records of the page.
     pub items: Vec<T>,
-    /// Where the next page begins; nothing after the last.
+    /// The token of the next page; none on the last page.
     pub next: Option<String>,
 }
 
-/// A number of files and their bytes.
+/// A number of files, parts or objects, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes.
     pub bytes: i64,
-    /// Files, parts or objects.
+    /// Number of files, parts or objects.
     pub count: i64,
 }
 
@@ -99,11 +99,11 @@ pub struct Info {
     pub logical: Usage,
     /// Distinct parts.
     pub unique: Usage,
-    /// Objects, and the bytes on disk of objects and namespace.
+    /// Objects; the bytes are those of objects and of the namespace database.
     pub on_disk: Usage,
-    /// What upload sessions hold.
+    /// The chunks of upload sessions.
     pub staging: Usage,
-    /// What waits to be freed; its bytes are an upper bound.
+    /// The queue of garbage; its bytes are an upper bound.
     pub garbage: Usage,
     /// The files below `Store`.
     pub registered: Usage,
@@ -111,8 +111,8 @@ pub struct Info {
     pub metadata_bytes: u64,
     /// Distinct folders.
     pub folders: i64,
-    /// The size of the file system.
+    /// The size in bytes of the file system with the data folder.
     pub disk_capacity: u64,
-    /// What is free there.
+    /// The free bytes of that file system.
     pub disk_available: u64,
 }

@@ -1,4 +1,4 @@
-//! Pure values: they know no database, no runtime and no wire.
+//! Plain values of the domain, independent of database, runtime and wire format.
 
 mod backup;
 mod check;

@@ -1,4 +1,4 @@
-//! A long-running piece of work, as everybody may see it.
+//! An operation, as callers see it: a copy, a delete of a folder, or the commit of an upload session.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use crate::{
     model::StorePath,
 };
 
-/// The id of an operation.
+/// The id of an operation, a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OperationId(Uuid);
 
 impl OperationId {
-    /// Makes a new id; later ones sort after earlier ones.
+    /// Makes a new id (UUID version 7); later ids sort after earlier ones.
     #[expect(clippy::new_without_default, reason = "every call makes another value")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// Parses a UUID.
+    /// Parses a UUID. `field` names the argument in an error.
     ///
     /// # Errors
     /// `InvalidArgument` for anything else.
@@ -48,27 +48,27 @@ pub enum OperationKind {
     CommitUploadSession,
 }
 
-/// Where an operation stands.
+/// The state of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationState {
-    /// It runs.
+    /// It has not ended.
     Running,
-    /// Its result is visible.
+    /// It ended, and its result is visible.
     Succeeded,
-    /// Nothing has changed.
+    /// It ended with an error, and changed nothing.
     Failed,
-    /// Nothing has changed.
+    /// It was cancelled, and changed nothing.
     Cancelled,
 }
 
-/// How far an operation is, and what came of it. Counters never go back and never pass their totals.
+/// The progress and the result of an operation. Counters never decrease and never exceed their totals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Files done.
+    /// Files that are copied or verified so far.
     pub files_done: i64,
     /// Files of the source.
     pub files_total: i64,
-    /// Bytes done.
+    /// Bytes that are copied or verified so far.
     pub bytes_done: i64,
     /// Bytes of the source.
     pub bytes_total: i64,
@@ -76,21 +76,21 @@ pub struct Progress {
     pub files_skipped: i64,
     /// Bytes left out.
     pub bytes_skipped: i64,
-    /// What it works on.
+    /// The path of the file in work.
     pub current_path: String,
-    /// Files that were at the destination and are replaced; known when it has succeeded.
+    /// Files at the destination that were replaced; zero until the operation has succeeded.
     pub files_replaced: i64,
-    /// Names of its skip list by which no file was left out, as
-    /// [`SkipFiles::unmatched`](crate::model::SkipFiles::unmatched) tells them.
+    /// Names of the skip list that matched no file, as
+    /// [`SkipFiles::unmatched`](crate::model::SkipFiles::unmatched) returns them.
     pub skip_files_unmatched: Vec<String>,
 }
 
 /// Why an operation failed or was cancelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperationError {
-    /// What went wrong.
+    /// The kind of the error.
     pub kind: Kind,
-    /// The same for people.
+    /// The message for people.
     pub message: String,
 }
 
@@ -102,7 +102,7 @@ impl From<&Error> for OperationError {
 
 impl From<OperationError> for Error {
     fn from(error: OperationError) -> Self {
-        // Whoever ended the operation has logged why.
+        // The task that ended the operation has logged the error.
         Self::new(error.kind, error.message).logged()
     }
 }
@@ -114,13 +114,13 @@ pub struct Operation {
     pub id: OperationId,
     /// What it does.
     pub kind: OperationKind,
-    /// Where it stands.
+    /// Its state.
     pub state: OperationState,
-    /// What it reads.
+    /// The path that it copies or deletes; the root for the commit of a session.
     pub source: StorePath,
-    /// What it writes.
+    /// The path that it writes; the root for a delete.
     pub destination: StorePath,
-    /// How far it is.
+    /// Its progress and result.
     pub progress: Progress,
     /// When it started.
     pub started: i64,
@@ -130,12 +130,12 @@ pub struct Operation {
     pub finished: Option<i64>,
     /// Why it did not succeed.
     pub error: Option<OperationError>,
-    /// The number of the last change of its state: a later change of any operation has a higher one.
+    /// The number of the last change of its state: a later change of any operation has a higher number.
     pub change: i64,
 }
 
 impl OperationState {
-    /// Whether nothing changes any more.
+    /// Whether the operation has ended.
     pub fn is_final(self) -> bool {
         self != Self::Running
     }

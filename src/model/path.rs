@@ -1,8 +1,9 @@
 //! The path of a file or folder in the store.
 //!
-//! **Invariants** of a [`StorePath`]: no empty name; no `.`, `..` or `$`; no control character and none
+//! **Invariants** of a [`StorePath`]: no empty name; no name `.`, `..` or `$`; no control character and none
 //! of `" < > |`; no name that ends in a space; names, whole length and depth within the bounds of
-//! [`crate::limits`]; parsed again, it is itself. Hardly another module looks at a path's text. `:`, `*` and `?` are legal: packages built on Linux contain them.
+//! [`crate::limits`]; the parse of its text is the same path. `:`, `*` and `?` are legal, since packages
+//! built on Linux contain them. Other modules use the methods, and hardly ever the text of a path.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ use crate::{
 /// The name of the file that marks a folder as complete (reference, section 3.2).
 pub const MARK_FILE: &str = "_.dir";
 
-/// Returns the form of a name that comparisons without case use, and the order of listings.
+/// The folded form of a name (lower case), for case-insensitive comparison and the order of listings.
 pub fn folded(name: &str) -> String {
     name.to_lowercase()
 }
@@ -31,12 +32,12 @@ impl StorePath {
 
     /// Parses the path of a file or folder below the root.
     ///
-    /// `/` and `\` both separate; leading, trailing and doubled ones are dropped, and so are spaces at
-    /// both ends of the whole path. A name that ends in a space is refused, because a listing could
-    /// not name it: the space would be at the end of its path. `field` names the argument in the error.
+    /// `/` and `\` are separators; leading, trailing and repeated ones are dropped, as are spaces at both ends
+    /// of the path. A name that ends in a space is refused: as the last name of a path it would lose the space.
+    /// `field` names the argument in an error.
     ///
     /// # Errors
-    /// `InvalidArgument` for a path that is empty or holds what no path may hold, `PathTooLong`
+    /// `InvalidArgument` for a path that is empty or has a forbidden name or character, `PathTooLong`
     /// beyond the bounds.
     pub fn parse(text: &str, field: &'static str) -> Result<Self> {
         let path = Self::parse_or_root(text, field)?;
@@ -46,10 +47,10 @@ impl StorePath {
         Ok(path)
     }
 
-    /// Parses a path where the root is meant too.
+    /// Parses the path of a file or folder, or the root.
     ///
     /// # Errors
-    /// As [`StorePath::parse`], but for an empty path, which is the root.
+    /// Those of [`StorePath::parse`], except that an empty path is the root.
     pub fn parse_or_root(text: &str, field: &'static str) -> Result<Self> {
         if text.len() > PATH_BYTES_MAX {
             let message =
@@ -91,32 +92,32 @@ impl StorePath {
         self.0.split('/').filter(|name| !name.is_empty())
     }
 
-    /// The names of the folders above, and the last name; nothing for the root.
+    /// The names of the parent folders, and the last name; `None` for the root.
     pub fn split_last(&self) -> Option<(Vec<&str>, &str)> {
         let mut names: Vec<&str> = self.names().collect();
         let last = names.pop()?;
         Some((names, last))
     }
 
-    /// How many names it has.
+    /// The number of names.
     pub fn depth(&self) -> usize {
         self.names().count()
     }
 
-    /// The path of an entry of this folder, whose name comes from a listing.
+    /// The path of an entry of this folder. The name is not checked.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
         if self.is_root() { Self(name.to_owned()) } else { Self(format!("{}/{name}", self.0)) }
     }
 
-    /// Whether this path lies below `other`, name by name.
+    /// Whether this path is below `other`. Compares whole names; a path is not below itself.
     pub fn is_below(&self, other: &Self) -> bool {
         other.is_root() && !self.is_root()
             || self.0.strip_prefix(&other.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// Whether it is one of the top-level folders that upstream reserves, compared as upstream does:
-    /// the whole path and without case (reference, section 5).
+    /// Whether this is a top-level folder that upstream reserves. Compares the whole path without case, as
+    /// upstream does (reference, section 5).
     pub fn is_reserved(&self) -> bool {
         ["store", "windowsfabricstore"].contains(&self.0.to_ascii_lowercase().as_str())
     }
@@ -144,7 +145,7 @@ fn check_name(path: &str, name: &str, field: &'static str) -> Result<()> {
 }
 
 fn refused(path: &str, field: &'static str, why: &str) -> Error {
-    // A control character of the input must not reach a terminal or a log line as it is.
+    // Control characters of the input are escaped, since the text may reach a terminal or a log.
     let shown: String = path
         .chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })

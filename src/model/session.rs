@@ -1,4 +1,4 @@
-//! An upload in chunks.
+//! Upload sessions and the ranges of their chunks.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
     model::StorePath,
 };
 
-/// The id of an upload session, made by the caller.
+/// The id of an upload session, a UUID that the caller makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(Uuid);
 
@@ -47,22 +47,23 @@ pub struct ByteRange {
     pub end: i64,
 }
 
-/// Which bytes of a file a chunk holds.
+/// The range of a file that a chunk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkRange {
-    /// Where it begins.
+    /// The offset of its first byte.
     pub offset: i64,
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub length: i64,
-    /// The size of the file.
+    /// The size of the file in bytes.
     pub total: i64,
 }
 
 impl ChunkRange {
-    /// Checks that the chunk lies in the file.
+    /// Makes a range, and checks that it is within the file.
     ///
     /// # Errors
-    /// `BadRange`; an empty chunk is only the one of an empty file.
+    /// `BadRange` for a range that ends beyond the file, an empty chunk of a file that is not empty, or a
+    /// file of more than [`TOTAL_MAX`] bytes.
     pub fn new(offset: u64, length: u64, total: u64) -> Result<Self> {
         let bad = |why: &str| {
             let message =
@@ -81,25 +82,25 @@ impl ChunkRange {
         Ok(Self { offset: offset as i64, length: length as i64, total: total as i64 })
     }
 
-    /// Where the chunk ends: the byte after its last.
+    /// The offset after the last byte of the chunk.
     pub fn end(&self) -> i64 {
         self.offset + self.length
     }
 }
 
-/// An upload in chunks.
+/// An upload session: an upload in chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Its id.
     pub id: SessionId,
-    /// The file to be.
+    /// The path of the file.
     pub path: StorePath,
-    /// The size of the file.
+    /// The size of the file in bytes.
     pub total: i64,
     /// When the last chunk arrived, in microseconds since 1970.
     pub modified: i64,
-    /// What is missing, in ascending order.
+    /// The missing ranges, ascending, at most [`SESSION_RANGES_MAX`](crate::limits::SESSION_RANGES_MAX).
     pub expected: Vec<ByteRange>,
-    /// Whether the file is visible.
+    /// Whether the session is committed.
     pub committed: bool,
 }

@@ -3,10 +3,10 @@
 use crate::{error::Result, limits::READY_TIME, namespace::schema, store::Store};
 
 impl Store {
-    /// Sees whether the database answers in [`READY_TIME`].
+    /// Checks that the database answers within [`READY_TIME`].
     ///
     /// # Errors
-    /// Why it does not.
+    /// The error of the database, or that it did not answer in time.
     ///
     /// # Cancel safety
     /// Can be dropped.

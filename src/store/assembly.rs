@@ -1,4 +1,4 @@
-//! Files of many parts: their content is built in steps before it gets a path.
+//! Files of many parts: their content is built in several transactions before the commit gives it a path.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -16,12 +16,12 @@ use crate::{
     store::{Call, Store},
 };
 
-/// Where the parts of a list come from: some of those from a place on, at most
-/// [`LIST_STEP_ROWS`]; none behind the last.
+/// The source of a list of parts: a function that returns the parts from a cursor on, at most
+/// [`LIST_STEP_ROWS`], and none after the last.
 pub(super) type Source = Arc<dyn Fn(&mut Tx<'_>, Cursor) -> Result<Vec<ListedPart>> + Send + Sync>;
 
-/// What is left of a session whose file was built, whether that was committed or not. Dropped, its pieces
-/// are dropped in steps if it was, and its digest is looked for.
+/// The cleanup after the attempt to commit a session whose content was built. Dropped, it drops the pieces of the
+/// session in steps if the session is committed, and has the background compute the digest of the content.
 pub(super) struct Rest {
     pub(super) store: Store,
     pub(super) session: SessionId,
@@ -32,7 +32,8 @@ impl Drop for Rest {
     fn drop(&mut self) {
         let (store, content) = (self.store.clone(), self.content);
         self.store.drop_pieces(self.session);
-        // Its id may be lower than those of files that have theirs. The job comes after the commit.
+        // The id of the content may be below the last one that the digest work has looked at. The empty job
+        // waits until the commit is done.
         self.store.spawn(async move {
             store.0.engine.write(None, |_| Ok(())).await.ok();
             store.0.digested.fetch_min(content - 1, Ordering::Relaxed);
@@ -41,11 +42,11 @@ impl Drop for Rest {
 }
 
 impl Store {
-    /// Builds the content of a list, pinned by the owner, in steps. Dropped half-way, or with an error, it
-    /// goes with the pins of the owner.
+    /// Builds a content from a list of parts, pinned by the owner, in steps. If an equal content exists, returns that.
+    /// A content that is not finished is reclaimed when the owner's pins are dropped.
     ///
     /// # Errors
-    /// Those of the source, `Cancelled`, `Timeout`.
+    /// Those of the source, `Timeout`.
     pub(super) async fn assemble(
         &self,
         owner: &Owner,
@@ -77,7 +78,7 @@ impl Store {
         }
     }
 
-    /// The etag and size of a list.
+    /// The summary (etag and size) of a list.
     async fn sum_up(&self, source: &Source, call: Call) -> Result<Summary> {
         let (mut list, mut at) = (Summary::default(), Cursor::default());
         loop {
@@ -98,7 +99,7 @@ impl Store {
         }
     }
 
-    /// Whether a content that was found has the list as it is.
+    /// Whether an existing content has exactly this list.
     async fn is_whole(&self, content: i64, source: &Source, call: Call) -> Result<bool> {
         let mut at = Cursor::default();
         loop {
@@ -117,11 +118,11 @@ impl Store {
         }
     }
 
-    /// The same for the parts of an upload, which are stored and pinned, if they are many; else they come
-    /// back.
+    /// Like [`Store::assemble`], for the stored and pinned parts of an upload, if they are more than
+    /// [`LIST_STEP_ROWS`]; otherwise returns the parts.
     ///
     /// # Errors
-    /// Those of [`Store::assemble`]; `Busy` if a part that was thought to be stored is gone.
+    /// Those of [`Store::assemble`]; `Busy` if a stored part was reclaimed meanwhile.
     pub(super) async fn assemble_long(
         &self,
         owner: &Owner,
@@ -140,12 +141,12 @@ impl Store {
             };
             page.map(listed).collect()
         });
-        // Few uploads are so long that each should have room for this.
+        // Boxed: this large future is rarely used, and would be part of the future of every upload.
         let list = Box::pin(self.assemble(owner, source, call)).await?;
         Ok((Some(list), Vec::new()))
     }
 
-    /// Drops the pieces of a session that is committed or given up, in steps.
+    /// Drops the pieces of a session that is committed or deleted, in a task of its own, in steps.
     pub(super) fn drop_pieces(&self, session: SessionId) {
         let store = self.clone();
         self.spawn(async move {

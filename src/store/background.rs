@@ -1,7 +1,8 @@
-//! The background work: reclamation, pins, expiry, digests of chunked uploads, leftovers.
+//! The background work: reclamation of garbage, pins of earlier runs, expiry, digests of chunked uploads, free pages,
+//! and the sweep of objects without a row.
 //!
-//! All of it works in steps bounded by time, yields to waiting writers, and stops anywhere without
-//! harm. A fault is logged and tried again; it never ends the work.
+//! Each kind of work runs in short transactions, yields to waiting writers, and may be dropped at any await. A
+//! failure is logged, and the work is tried again.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -26,8 +27,8 @@ use crate::{
     store::{Store, blob_error},
 };
 
-/// Whether a step of reclamation has done enough, which has taken so many things of those that it owes
-/// apart and so much time.
+/// Whether a step of reclamation ends after it has taken `done` items apart, of which it owes `owed`, in the time
+/// `took`.
 pub(super) fn is_enough(
     (done, owed): (u64, u64),
     took: Duration,
@@ -45,13 +46,13 @@ pub(super) fn start(store: &Store) {
     let unpin = store.clone().every_after(Duration::ZERO, UNPIN_EVERY, "pins", Store::unpin_others);
     tasks.spawn(unpin);
     tasks.spawn(store.clone().every(EXPIRE_EVERY, "expiry", Store::expire));
-    // Early at first, so that a server which is never up for long sweeps, too.
+    // The first sweep is early, so that a server which is restarted often sweeps, too.
     let sweep = store.clone().every_after(SWEEP_FIRST, SWEEP_EVERY, "sweep", Store::sweep);
     tasks.spawn(sweep);
 }
 
 impl Store {
-    /// Repeats a piece of work until the store closes.
+    /// Repeats `work` until the store closes, after a pause before each time.
     async fn every(
         self,
         pause: Duration,
@@ -61,7 +62,7 @@ impl Store {
         self.every_after(pause, pause, name, work).await;
     }
 
-    /// The same, with another pause before the first time.
+    /// The same, with the pause `wait` before the first time.
     async fn every_after(
         self,
         mut wait: Duration,
@@ -77,7 +78,7 @@ impl Store {
                 result = work(&self) => result,
                 () = stop.cancelled() => return,
             };
-            // The same fault again and again is said once.
+            // A repeated failure is logged as a warning once.
             match result {
                 Ok(()) => failed = false,
                 Err(error) if failed => {
@@ -91,12 +92,11 @@ impl Store {
         }
     }
 
-    /// Takes apart everything that is due, and deletes its objects. The background does the same all
-    /// the time, but rests in between; a caller who needs the space at once need not wait for it.
+    /// Takes apart all garbage that is due, and deletes its objects, without the rests of the background work.
     ///
     /// # Errors
-    /// `Internal` or `Busy` if an object cannot be deleted; it stays due, and the others are deleted
-    /// unless the blob store deletes none.
+    /// `Internal` or `Busy` if an object cannot be deleted. That object stays due; the others are deleted, unless
+    /// the blob store deletes none of a batch or does not answer.
     ///
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
@@ -105,14 +105,14 @@ impl Store {
         self.delete_dead().await
     }
 
-    /// The same, such that callers hardly notice.
+    /// Reclamation as background work, with rests between its steps.
     async fn reclaim_gently(&self) -> Result<()> {
         self.take_apart(RECLAIM_REST).await?;
         self.delete_dead().await
     }
 
-    /// Takes apart everything that is due, in steps. While others write, it rests after each for `rest`
-    /// times what the step took.
+    /// Takes apart all garbage that is due, in steps. While others write, it rests after a step for `rest` times the
+    /// duration of the step, unless it owes more.
     async fn take_apart(&self, rest: u32) -> Result<()> {
         let grace = micros(self.0.config.reclaim_grace);
         let mut written = self.0.engine.written();
@@ -120,12 +120,12 @@ impl Store {
         while self.0.engine.read(None, move |tx| garbage::is_due(tx, grace)).await? {
             let (engine, started) = (self.0.engine.clone(), Instant::now());
             let others = engine.written().saturating_sub(written);
-            // This step is one more.
+            // The step below is a write, too.
             written += others + 1;
             if others > 0 {
                 seen_others = Some(started);
             }
-            // However much they release, it is taken apart.
+            // Reclamation keeps pace with the garbage that the writes of others make.
             owed = (owed + others * RECLAIM_OWED).min(RECLAIM_OWED_MAX);
             let step = move |tx: &mut Tx<'_>| {
                 let started = Instant::now();
@@ -146,7 +146,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the objects of what was taken apart.
+    /// Deletes all dead objects: those whose rows were removed.
     async fn delete_dead(&self) -> Result<()> {
         let (mut after, mut failure) = (String::new(), None);
         loop {
@@ -157,16 +157,16 @@ impl Store {
             after.clone_from(last);
             let (deleted, failed) = self.delete_objects(objects).await?;
             failure = failed.or(failure);
-            // A store that deletes nothing is left alone until the next round.
+            // A blob store that deletes nothing of a batch is tried again in the next round.
             if deleted == 0 {
                 return failure.map_or(Ok(()), Err);
             }
         }
     }
 
-    /// Deletes objects that are marked for it, and forgets them. They are claimed first, so that no row
-    /// comes to name one that is being deleted. Returns how many, and why others are still there; where
-    /// the blob store does not answer, the rest is not tried.
+    /// Deletes objects that are marked for deletion, and then their tombstones. They are claimed first, so that no
+    /// row can name an object that is being deleted. Returns the number of deleted objects, and an error if some
+    /// are left. If the blob store does not answer, the rest is not tried.
     pub(super) async fn delete_objects(
         &self,
         objects: Vec<String>,
@@ -195,7 +195,7 @@ impl Store {
         Ok((deleted, failure))
     }
 
-    /// Drops the pins that an earlier run has left behind, in steps.
+    /// Drops the pins of earlier runs of the server, in steps.
     async fn unpin_others(&self) -> Result<()> {
         let server = self.0.server.clone();
         let left = move |tx: &mut Tx<'_>| pin::of_others(tx, &server);
@@ -211,10 +211,10 @@ impl Store {
         }
     }
 
-    /// Forgets the upload sessions and operations whose life is over. The background does the same.
+    /// Deletes expired upload sessions and operations, as the background work does.
     ///
     /// # Errors
-    /// `Internal`; what is left stays due.
+    /// Those of the database; what is left stays due.
     ///
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
@@ -226,8 +226,8 @@ impl Store {
         Ok(())
     }
 
-    /// Fills in the digests of files that were uploaded in chunks. What cannot be read gets none, and
-    /// keeps no other one from its own; the next start tries it again.
+    /// Computes the digests of files that were uploaded in chunks. A file that cannot be read is skipped until the
+    /// next start.
     async fn digest(&self) -> Result<()> {
         loop {
             let above = self.0.digested.load(Ordering::Relaxed);
@@ -239,14 +239,14 @@ impl Store {
             if digested.as_ref().is_err_and(|error| error.kind() == Kind::Busy) {
                 return digested;
             }
-            // Ids rise, so the next one is above.
+            // Ids of contents increase, so newer ones are above this one.
             let next = self.0.digested.compare_exchange(
                 above,
                 content,
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );
-            // A file that was long to build may have come below it meanwhile.
+            // The exchange fails if a content with a lower id was committed meanwhile, which is looked at next.
             next.ok();
             match digested {
                 Err(error) if !matches!(error.kind(), Kind::Changed | Kind::Corrupt) => {
@@ -292,11 +292,11 @@ impl Store {
         Ok(hasher.finalize().into())
     }
 
-    /// Marks objects that no row names, and none ever will, for reclamation: what a crash or a put that
-    /// failed half-way left. The background does the same.
+    /// Marks objects that no row names or will name for deletion, and deletes staged files: those that a crash or
+    /// a failed put left. The background work does the same.
     ///
     /// # Errors
-    /// `Internal` or `Busy` if a folder of the blob store cannot be listed; the others are swept then,
+    /// `Internal` or `Busy` if a folder of the blob store cannot be listed; the other folders are swept,
     /// unless the blob store does not answer.
     ///
     /// # Cancel safety
@@ -346,8 +346,9 @@ impl Store {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Whether a row may still come that names an object, `now` in microseconds since 1970. No server but
-    /// this one has the store, so that is known of every key that names who put it.
+    /// Whether a row may still be written that names an object; `now` is in microseconds since 1970. Only this server
+    /// writes to the store, so this is known for every key that names the run which put it; for other keys the
+    /// age decides.
     pub(super) fn can_be_named(&self, object: &ObjectInfo, now: i64) -> bool {
         match blob::run_of(&object.key) {
             Some(_) => self.0.undecided.contains(&object.key),

@@ -1,8 +1,8 @@
-//! Backups: one moment of the whole store, sent while it serves.
+//! Backups: a snapshot of the whole store, sent while the store serves.
 //!
-//! The snapshot costs one short transaction; what it shows is pinned, so it is read afterwards in
-//! pages, at the pace of the caller. The caller says of each page of new parts which it wants, because
-//! parts never change: a second backup moves only what is new. Whatever ends a backup drops the pin.
+//! The snapshot takes one short transaction, which pins its root. It is then read in pages, at the pace of
+//! the caller. Each page of parts is offered first, and the caller names the parts that it wants: parts never
+//! change, so a second backup transfers only new ones. The pin is dropped however the backup ends.
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -23,18 +23,18 @@ use crate::{
     store::{Call, Store, pins::Held},
 };
 
-/// What a backup sends next.
+/// A message of a backup.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// The parts that come next; [`Backup::want`] says which of them with their bytes.
+    /// The next parts; the caller answers with [`Backup::want`] which of them it wants with their bytes.
     Offer(Vec<BackupPart>),
     /// A record.
     Record(BackupRecord),
-    /// Bytes of the part whose record came last, at most [`STREAM_MESSAGE_BYTES`].
+    /// Bytes of the part of the last record, at most [`STREAM_MESSAGE_BYTES`].
     Data(Bytes),
 }
 
-/// A backup on its way. Dropped, it ends, and what it held is released.
+/// A running backup. Dropped, it ends, and its pin and permit are released.
 #[derive(Debug)]
 pub struct Backup {
     pieces: mpsc::Receiver<Result<Piece>>,
@@ -42,11 +42,12 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// The next piece; nothing after the footer.
+    /// The next piece; `None` after the footer or an error.
     ///
     /// # Errors
-    /// `Corrupt`, naming a path, if something cannot be read; `Busy` if the server stops, or others
-    /// need its turn while it stands still.
+    /// `Corrupt`, naming a path, if a part cannot be read; `Busy` if the server stops, the blob store does not
+    /// answer, or the permit is revoked for others while the caller stalls; `InvalidArgument` for a wrong answer to
+    /// an offer; `Internal`.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -54,21 +55,21 @@ impl Backup {
         self.pieces.recv().await
     }
 
-    /// Answers the offer that came last: the places of the parts that are wanted, ascending.
+    /// Answers the last offer: the indices of the wanted parts in it, each at most once.
     pub async fn want(&self, parts: Vec<u32>) {
-        // A backup that has ended says why by its next piece.
+        // If the backup has ended, its next piece is the error.
         self.wants.send(parts).await.ok();
     }
 }
 
 impl Store {
-    /// Begins a backup: takes the snapshot. `everything`: sends all bytes without asking.
+    /// Begins a backup: takes the snapshot. With `everything`, the bytes of all parts are sent without offers.
     ///
     /// # Errors
     /// `Busy` if too many backups run, `Timeout`.
     ///
     /// # Cancel safety
-    /// Dropped, it leaves nothing.
+    /// Can be dropped; the pin is released then.
     pub async fn backup(&self, everything: bool, call: Call) -> Result<Backup> {
         let turn = self.0.budgets.backups.try_acquire(call.peer, 1);
         let turn = turn.map_err(|_| {
@@ -96,12 +97,12 @@ struct Sending {
     wanted: mpsc::Receiver<Vec<u32>>,
     everything: bool,
     counts: BackupCounts,
-    /// Whether the caller lets it wait.
+    /// The handle of the permit, on which stalls of the caller are noted.
     stand: Hold,
 }
 
 impl Sending {
-    /// Sends all, until it is done, the caller is gone, others need its turn, or the server stops.
+    /// Sends the backup until its end, or until the caller is gone, the permit is revoked, or the server stops.
     async fn run(mut self, walk: Walk, header: BackupHeader, mut turn: Permit) {
         let draining = self.held.store.draining();
         let sent = tokio::select! {
@@ -118,7 +119,7 @@ impl Sending {
                 tracing::info!(files = totals.files, parts = self.counts.parts, "a backup is sent");
             }
             Err(error) => {
-                // Who is told has it logged where he is answered.
+                // An error that reaches the caller is logged where the call ends.
                 match self.sender.reserve().await {
                     Ok(place) => place.send(Err(error)),
                     Err(_) => error.report(),
@@ -131,7 +132,7 @@ impl Sending {
         self.record(BackupRecord::Header(header)).await?;
         loop {
             let owner = self.held.owner.clone();
-            // Without its pin the snapshot may be taken apart, and nothing that is read would tell.
+            // Without its pin the snapshot could be reclaimed, and a read would not notice that.
             let step = move |tx: &mut Tx<'_>| {
                 pin::check(tx, &owner, 1)?;
                 walk.step(tx).map(|batch| (walk, batch))
@@ -149,7 +150,7 @@ impl Sending {
         self.record(BackupRecord::Footer(self.counts)).await
     }
 
-    /// Sends parts, and the bytes of those that are wanted, read ahead.
+    /// Sends parts, with the bytes of those that are wanted, which are read ahead.
     async fn parts(&mut self, parts: Vec<(StorePath, PartRow)>) -> Result<()> {
         let wanted = self.ask(&parts).await?;
         let store = self.held.store.clone();
@@ -161,7 +162,7 @@ impl Sending {
                     if !wanted {
                         return Ok::<_, Error>((part, Bytes::new()));
                     }
-                    // In a task of its own, so that it goes on while the part before is sent.
+                    // A task of its own, so that the read continues while the previous part is sent.
                     let read = async move { store.read_part(&path, row).await };
                     let read = tokio::spawn(read.in_current_span());
                     Ok((part, read.await.map_err(Error::internal)??))
@@ -179,7 +180,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Asks which parts are wanted; the answer has one word for each.
+    /// Offers parts. Returns for each of them whether it is wanted.
     async fn ask(&mut self, parts: &[(StorePath, PartRow)]) -> Result<Vec<bool>> {
         if self.everything {
             return Ok(vec![true; parts.len()]);
@@ -218,7 +219,7 @@ fn caller_disconnected() -> Error {
     Error::new(Kind::Cancelled, "the caller of the backup left")
 }
 
-/// Whether bytes are those of a part.
+/// Whether bytes have the size and digest of a part.
 pub(super) fn is_of(bytes: &[u8], part: &BackupPart) -> bool {
     bytes.len() as i64 == part.size && Digest::of(bytes) == part.digest
 }

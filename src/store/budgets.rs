@@ -1,14 +1,14 @@
-//! What the store does at once, and keeps in memory, for all of its callers. The head of `server/flow`
-//! has what the server bounds beside it; [`crate::budget`] says how a budget is shared.
+//! The budgets of the store: concurrent work, and memory for its bytes. The head of `server/flow` lists the
+//! budgets of the server; [`crate::budget`] describes how peers share a budget.
 //!
-//! | what | bound | then |
+//! | what | bound | beyond it |
 //! |---|---|---|
 //! | uploads | [`UPLOADS_MAX`] | waits for [`UPLOAD_WAIT`], then busy |
-//! | bytes of uploads in memory | [`UPLOAD_BUFFER_POOL_BYTES`] | waits for [`UPLOAD_POOL_WAIT`], then busy |
+//! | bytes of uploads in memory | [`UPLOAD_BUFFER_POOL_BYTES`] | waits for [`UPLOAD_POOL_WAIT`], then cuts smaller |
 //! | downloads | [`DOWNLOADS_MAX`] | waits for [`DOWNLOAD_WAIT`], then busy |
 //! | bytes of downloads in memory | [`DOWNLOAD_POOL_BYTES`] | waits |
 //! | pages of listings that are read | [`LISTINGS_MAX`] | waits for [`LISTING_WAIT`], then busy |
-//! | filtered copies that compare | [`FILTERS_MAX`] | waits |
+//! | filtered copies that search or build | [`FILTERS_MAX`] | waits |
 //! | verified copies that read | [`VERIFIES_MAX`] | waits |
 //! | watchers | [`WATCHERS_MAX`] | busy |
 //! | backups | [`BACKUPS_MAX`] | busy |
@@ -42,9 +42,9 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
-    /// Makes the budgets of a store, all of them free.
+    /// Makes the budgets of a store.
     pub(super) fn new() -> Self {
-        // A copy or a download that runs waits as long as it takes, but not behind the many of a peer.
+        // A copy or download that has begun waits without a bound, but ahead of the queue of a peer above its share.
         let patient = |what, most| Budget::new(what, most).with_queue(usize::MAX, Duration::MAX);
         Self {
             uploads: Budget::new("uploads", UPLOADS_MAX)

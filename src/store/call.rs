@@ -1,4 +1,4 @@
-//! What a call brings beside its arguments: its deadline, and who calls.
+//! The context of a call beside its arguments: its deadline and its peer.
 
 use std::{pin::pin, time::Duration};
 
@@ -9,35 +9,35 @@ use crate::{
     error::{Error, Result},
 };
 
-/// What every call of the store is given beside its arguments.
+/// The context of a call of the store.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Call {
-    /// When the caller no longer waits. What has not begun by then does not happen.
+    /// The time after which the caller no longer waits. Work that has not begun by then does not begin.
     pub deadline: Option<Instant>,
-    /// Who calls: whose share its work is of.
+    /// The client, to whose share of the budgets the work counts.
     pub peer: Peer,
 }
 
 impl Call {
-    /// The same call, which is over after so much time at the latest. A time that
-    /// overflows [`Instant`] is no deadline.
+    /// The same call with a deadline after `time`, unless its own is earlier. A time that overflows [`Instant`]
+    /// sets no deadline.
     #[must_use]
     pub fn within(self, time: Option<Duration>) -> Self {
         let end = time.and_then(|time| Instant::now().checked_add(time));
         Self { deadline: self.deadline.into_iter().chain(end).min(), ..self }
     }
 
-    /// Whether there is time left.
+    /// Checks the deadline.
     ///
     /// # Errors
-    /// `Timeout` if there is none.
+    /// `Timeout` if the deadline has passed.
     pub fn check(self) -> Result<()> {
         let is_over = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
         if is_over { Err(Error::late()) } else { Ok(()) }
     }
 
-    /// Awaits work until the deadline, where it is dropped: work that changes nothing then. Large work is
-    /// better in a box, since this has it in itself.
+    /// Awaits `work`, and drops it at the deadline: only for work that changes nothing when it is dropped. A
+    /// large future should be boxed, since the returned future contains it.
     ///
     /// # Errors
     /// `Timeout`, and those of the work.
@@ -45,7 +45,7 @@ impl Call {
     /// # Cancel safety
     /// That of the work.
     pub async fn until<T>(self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        // Once, so that the future is not twice as large.
+        // Pinned here, since a move into `timeout_at` would make this future twice as large.
         let mut work = pin!(work);
         match self.deadline {
             None => work.await,

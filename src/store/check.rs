@@ -1,9 +1,9 @@
-//! The check of the whole store, while it serves or on a private server over a stopped one.
+//! The consistency check of the whole store, while it serves or by a private server over a stopped store.
 //!
-//! It goes through the tables, then through the parts and their objects, then through the listing of
-//! the blob store. Whoever asks for the next report moves it on: a caller that leaves ends it, and one
-//! that is slow slows nobody. What looks wrong in one snapshot is told only if one later transaction
-//! agrees, because writers and reclamation go on meanwhile. A repair is a transaction of its own.
+//! The check scans the tables, then the sums, then the parts and their objects, and then the listing of the blob
+//! store. It advances only in [`Checking::next`]: it ends when its caller leaves, and a slow caller delays nobody
+//! else. An inconsistency that a scan sees is a candidate; it becomes a finding only if one later snapshot
+//! confirms it, because writers and reclamation continue meanwhile. A repair has transactions of its own.
 
 use std::collections::VecDeque;
 
@@ -31,14 +31,14 @@ use crate::{
     store::{Store, part::Keep},
 };
 
-/// A check on its way. Dropped, it ends; what it has repaired stays.
+/// A running check. Dropped, it ends; its repairs stay.
 pub struct Checking {
     store: Store,
     request: CheckRequest,
     report: CheckReport,
     at: At,
     candidates: VecDeque<Candidate>,
-    /// Whether they are the folders above those that were recounted, which were told.
+    /// Whether the scan of folders is a repeated one after a repair of totals, whose findings are not reported.
     is_repeat: bool,
     _turn: Permit,
 }
@@ -49,7 +49,7 @@ enum At {
         round: usize,
         recounted: bool,
     },
-    /// The next one of those that are kept.
+    /// The index of the next sum.
     Sums(usize),
     Parts(i64),
     Objects {
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Checking {
 }
 
 impl Store {
-    /// Begins a check; [`Checking::next`] moves it on.
+    /// Begins a check, which [`Checking::next`] advances.
     ///
     /// # Errors
     /// `Busy` if another check runs.
@@ -88,14 +88,14 @@ impl Store {
 }
 
 impl Checking {
-    /// Goes on for about [`PROGRESS_EVERY`], or until something is found; nothing after the last
-    /// report.
+    /// Advances the check for about [`PROGRESS_EVERY`], or until it has [`CHECK_FINDINGS_MAX`] findings to report.
+    /// `None` after the last report.
     ///
     /// # Errors
-    /// Those of the engine; the check is over then. What the blob store cannot do is a finding.
+    /// Those of the engine; the check is over then. A failure of the blob store is a finding.
     ///
     /// # Cancel safety
-    /// Not to be called again once dropped: the check is over.
+    /// Not cancel safe: after this future is dropped, the check must not be continued.
     pub async fn next(&mut self) -> Result<Option<CheckReport>> {
         if matches!(self.at, At::Over) {
             return Ok(None);
@@ -127,7 +127,7 @@ impl Checking {
         self.report.findings.push(finding);
     }
 
-    /// Looks at a candidate again, in one snapshot, and mends what can be.
+    /// Judges a candidate in one snapshot, and repairs what can be repaired, if requested.
     async fn judge(&mut self, candidate: Candidate) -> Result<()> {
         let judge = move |tx: &mut Tx<'_>| check::judge(tx, &candidate);
         for Verdict { mut finding, mend } in self.store.0.engine.read(None, judge).await? {
@@ -144,8 +144,8 @@ impl Checking {
         Ok(())
     }
 
-    /// Looks at some rows. Where totals were recounted, the folders above them are wrong now, and the
-    /// scan of folders begins anew; a tree is no deeper than its paths, so that ends.
+    /// Scans a page of rows. After a repair of totals those of the parent folders are wrong, so the scan of folders
+    /// is repeated. Each round repairs one level, so as many rounds as a path is deep are enough.
     async fn rows(&mut self, mut scan: Scan, round: usize, recounted: bool) -> Result<At> {
         if recounted && scan.is_past_folders() && round < PATH_DEPTH_MAX {
             return Ok(At::Rows { scan: Scan::default(), round: round + 1, recounted: false });
@@ -177,7 +177,7 @@ impl Checking {
         Ok(At::Sums(next + 1))
     }
 
-    /// Looks at the bytes of some parts.
+    /// Checks the bytes of a page of parts.
     async fn parts(&mut self, after: i64) -> Result<At> {
         let request = self.request;
         let page = move |tx: &mut Tx<'_>| check::stored_parts(tx, after, &request);
@@ -200,7 +200,7 @@ impl Checking {
             let (id, lost) = (part.id, lost(&error));
             let verdict =
                 move |tx: &mut Tx<'_>| check::judge_lost(tx, id, part.object.as_deref(), lost);
-            // A part that was reclaimed meanwhile is no finding, and no alarm.
+            // A part that was reclaimed meanwhile is neither reported nor logged.
             if let Some(finding) = self.store.0.engine.read(None, verdict).await? {
                 let error = chain(&error);
                 tracing::warn!(error, part = id, "the bytes of a part are not well");
@@ -210,14 +210,14 @@ impl Checking {
         Ok(At::Parts(last))
     }
 
-    /// Looks at some objects of the listing. One that cannot be listed hides those behind it in its
-    /// folder; a blob store that does not answer is not asked any more.
+    /// Checks a page of the listing of objects. An error of the listing hides the rest of a folder of the blob store;
+    /// if the blob store does not answer, the listing ends.
     async fn objects(
         &mut self,
         mut list: BoxStream<'static, Result<ObjectInfo, Unlisted>>,
         now: i64,
     ) -> Result<At> {
-        // What a crash has just left is no damage, and for the sweep.
+        // A young object without a row may be left by a crash, which is no damage; the sweep deletes it.
         let before = now.saturating_sub(micros(SWEEP_AGE));
         let mut old = Vec::with_capacity(CHECK_FINDINGS_MAX);
         let mut is_last = false;
@@ -254,7 +254,7 @@ impl Checking {
     }
 
     async fn unknown(&mut self, object: ObjectInfo) -> Result<()> {
-        // A dead object is forgotten after it is deleted, so one that is still there was never known.
+        // A tombstone is removed only after its object is deleted, so an object that still exists had none.
         let looked = self.store.0.blobs.look(&object.key, object.size).await;
         if matches!(looked, Err(blob::Error::Missing { .. })) {
             return Ok(());
@@ -271,7 +271,7 @@ impl Checking {
         let Some(finding) = finding else { return Ok(()) };
         tracing::warn!(object = key, repaired = finding.repaired, "an object belongs to nothing");
         if finding.repaired {
-            // What cannot be deleted now is tried again by reclamation.
+            // If the delete fails, reclamation tries it again.
             self.store.delete_objects(vec![key]).await?;
         }
         self.add_finding(finding);
@@ -279,7 +279,7 @@ impl Checking {
     }
 }
 
-/// Says that objects cannot be listed, and logs why.
+/// The finding that objects cannot be listed. Logs the error.
 fn not_listed(Unlisted { folder, error }: &Unlisted) -> Finding {
     let error = chain(error);
     tracing::warn!(folder, error, "a folder of the blob store cannot be listed");
@@ -301,7 +301,7 @@ fn is_recounted(finding: &Finding) -> bool {
 }
 
 impl Store {
-    /// Mends something in steps. Returns whether it is well then.
+    /// Runs a repair in steps. Returns whether the inconsistency is repaired.
     async fn mend(&self, mend: Mend) -> Result<bool> {
         loop {
             let again = mend.clone();
@@ -314,7 +314,7 @@ impl Store {
         }
     }
 
-    /// Looks whether the bytes of a part are there, and in a deep check whether they are its own.
+    /// Checks that the bytes of a part exist, and in a deep check that they have its digest.
     async fn look_at(
         &self,
         part: PartRow,
@@ -324,7 +324,7 @@ impl Store {
             (None, Some(object)) if !request.deep => {
                 self.0.blobs.look(object, part.size as u64).await
             }
-            // That its bytes are nowhere is told by its row.
+            // A part without bytes is a finding of the scan of rows.
             (None, None) => Ok(()),
             (Some(_), _) | (None, Some(_)) => self.fetch(&part, Keep::Nothing).await.map(drop),
         };
@@ -332,7 +332,7 @@ impl Store {
     }
 }
 
-/// What an error of the blob store means for the bytes of a part.
+/// Translates an error of the blob store into the state of the bytes of a part.
 fn lost(error: &blob::Error) -> Lost {
     match error {
         blob::Error::Missing { .. } => Lost::Missing,

@@ -20,7 +20,7 @@ use crate::{
     store::{Store, hash},
 };
 
-/// The bytes of a chunk, compared with those that are stored.
+/// The comparison of the bytes of a chunk with the stored bytes.
 #[derive(Debug)]
 pub(super) struct Comparison {
     store: Store,
@@ -28,11 +28,11 @@ pub(super) struct Comparison {
     path: StorePath,
     range: ChunkRange,
     peer: Peer,
-    /// The pieces that are listed and not compared.
+    /// The stored pieces that are listed and not compared yet.
     pieces: VecDeque<Piece>,
-    /// Where the next byte of the chunk is in the file.
+    /// The offset of the next byte of the chunk in the file.
     next: i64,
-    /// The bytes that came of the first of them.
+    /// The hash of the received bytes within the first of these pieces.
     hasher: blake3::Hasher,
     compared: Fingerprint,
 }
@@ -50,10 +50,10 @@ impl Comparison {
         Self { store, session, path, range, peer, pieces, next, hasher, compared }
     }
 
-    /// Compares the next bytes, which do not reach beyond the chunk.
+    /// Compares the next bytes, which must not exceed the chunk.
     ///
     /// # Errors
-    /// `SessionConflict` at the end of a piece that has others; those of [`session::stored`] and of
+    /// `SessionConflict` at the end of a piece that has other bytes; those of [`session::stored`] and of
     /// [`Store::read_part`].
     pub(super) async fn write(&mut self, mut data: Bytes) -> Result<()> {
         while !data.is_empty() {
@@ -70,12 +70,12 @@ impl Comparison {
         Ok(())
     }
 
-    /// The fingerprint of the stored pieces that have the bytes of the chunk, once all have come.
+    /// The fingerprint of the compared pieces. To be called after all bytes of the chunk.
     pub(super) fn finish(&self) -> Digest {
         self.compared.finish()
     }
 
-    /// The stored piece that has the next byte.
+    /// The stored piece with the next byte.
     async fn piece(&mut self) -> Result<Piece> {
         if let Some(piece) = self.pieces.front() {
             return Ok(*piece);
@@ -87,7 +87,7 @@ impl Comparison {
         first.ok_or_else(|| Error::internal("a chunk has no stored piece"))
     }
 
-    /// Compares the bytes that came of a piece, now that all have.
+    /// Compares the hash of the received bytes within a piece with the stored bytes.
     async fn compare(&mut self, piece: Piece) -> Result<()> {
         let came = Digest::from(std::mem::take(&mut self.hasher).finalize());
         let is_whole = piece.start >= self.range.offset && piece.end() <= self.range.end();
@@ -100,7 +100,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// The digest of what a piece has of the range.
+    /// The digest of the bytes of a piece that are within the range of the chunk. Reads the part.
     async fn digest(&self, piece: Piece) -> Result<Digest> {
         let part = move |tx: &mut Tx<'_>| content::part(tx, piece.part);
         let part = self.store.0.engine.read(None, part).await?;

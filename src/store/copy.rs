@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-/// A copy as its caller follows it.
+/// The handle by which a caller follows a copy.
 ///
-/// Dropping the last one of a copy that runs cancels it, unless a caller asked for it detached.
+/// Dropping the last handle of a running copy cancels the copy, unless a caller requested it detached.
 #[derive(Debug)]
 pub struct Copying {
     store: Store,
@@ -29,27 +29,27 @@ pub struct Copying {
 
 #[derive(Debug)]
 enum Follows {
-    /// A run of this server; what came first is not told yet.
+    /// A run of this server, and its first state until that is returned.
     Run(Caller, Option<State>),
-    /// The row of another server's.
+    /// The row of an operation that no run of this server has.
     Row(Box<Updates>),
-    /// Nothing comes any more.
+    /// The last state was returned.
     Ended,
 }
 
 impl Store {
-    /// Begins a copy, and ends it where one transaction is enough.
+    /// Begins a copy, which may be done in its first transaction. If the operation of the request runs already,
+    /// attaches to it.
     ///
     /// # Errors
-    /// Everything that is wrong with the request; nothing has changed then. Later failures come from
-    /// [`Copying::next`].
+    /// Those of the request; nothing has changed then. Later failures are returned by [`Copying::next`].
     ///
     /// # Cancel safety
-    /// Dropped before the first transaction has begun: nothing happens. Later: the copy is cancelled,
-    /// unless it is detached or others asked for it, too.
+    /// Can be dropped. If the first transaction has not begun, nothing happens; otherwise the copy is cancelled,
+    /// unless it is detached or has other callers.
     pub async fn copy(&self, request: CopyRequest, detached: bool, call: Call) -> Result<Copying> {
         let (id, deadline) = (request.id, call.deadline);
-        // What comes too late does not begin.
+        // A copy whose deadline has passed does not begin.
         call.check()?;
         let request = Arc::new(request);
         let mut caller = self.attach(&request, detached, call).await?;
@@ -61,7 +61,7 @@ impl Store {
         Ok(Copying { store: self.clone(), id, follows, deadline })
     }
 
-    /// Attaches to the run of a copy, and starts its task where it is new.
+    /// Attaches to the run of a copy, and starts the task of a new run.
     async fn attach(
         &self,
         request: &Arc<CopyRequest>,
@@ -79,7 +79,7 @@ impl Store {
                     return Ok(caller);
                 }
                 Attached::Joined(caller) => return Ok(caller),
-                // It was cancelled, and runs again when that is done.
+                // The run is being cancelled. When it has ended, a new one begins.
                 Attached::Ending(mut state) => {
                     let ended = state.wait_for(State::is_over);
                     match call.deadline {
@@ -97,10 +97,10 @@ impl Store {
 }
 
 impl Copying {
-    /// The next state; the last one has succeeded. Nothing after it.
+    /// The next state; the last one is `Succeeded`, and `None` follows.
     ///
     /// # Errors
-    /// Why the copy failed or was cancelled; nothing has changed then. `Timeout` if the deadline
+    /// The error with which the copy failed or was cancelled; nothing has changed then. `Timeout` if the deadline
     /// passes before the final transaction has begun.
     ///
     /// # Cancel safety

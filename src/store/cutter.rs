@@ -46,32 +46,32 @@ pub(super) struct Cutter {
     store: Store,
     path: StorePath,
     peer: Peer,
-    /// Holds the pins of the parts.
+    /// The owner of the pins of the parts.
     pub(super) owner: Owner,
     buffer: Buffer,
-    /// What the buffer has of the pool, and since when.
+    /// The permit of the buffer in the pool, and when it was acquired.
     pool: Option<(Permit, Instant)>,
-    /// How many bytes there will be, if that is known.
+    /// The number of bytes to come in all, if it is known.
     expected: Option<u64>,
-    /// The bytes of the parts that were cut.
+    /// The number of bytes in the parts that were cut.
     flushed: u64,
-    /// Whether it has waited in vain, and cuts early until the next whole part.
+    /// Whether the wait for a whole buffer failed: parts are cut small until the next whole one begins.
     is_late: bool,
     pub(super) received: u64,
     hasher: Hasher,
-    /// The parts that are stored or on their way, each pinned.
+    /// The parts that are stored or being stored, each pinned.
     pub(super) parts: Vec<Storing>,
-    /// How many of them are known to be stored.
+    /// The number of parts, from the first on, whose storing has ended.
     settled: usize,
-    /// The room on the disk of a file of one part, until it is there.
+    /// The claim on the disk of a file of one part, until its upload ends.
     claim: Option<Claim>,
-    /// Whether it has pins, or may have: a job that began takes effect whether its answer comes or not.
+    /// Whether there are pins, or may be: a write job that has begun commits even if its future is dropped.
     pub(super) has_pins: bool,
-    /// Its turn among the uploads.
+    /// The permit of the upload.
     pub(super) turn: Permit,
 }
 
-/// The error for an upload whose file would have too many parts to become visible at once.
+/// The error for an upload with more than [`UPLOAD_PARTS_MAX`] parts.
 pub(super) fn too_many_parts(path: &StorePath) -> Error {
     let message = format!(
         "\"{path}\" has more than {UPLOAD_PARTS_MAX} parts of at most {PART_BYTES_MAX} bytes, so that it is \
@@ -80,12 +80,12 @@ pub(super) fn too_many_parts(path: &StorePath) -> Error {
     Error::new(Kind::TooLarge, message).field("size_bytes").with("path", path.as_str())
 }
 
-/// A part on its way.
+/// A part that is being stored, or was.
 #[derive(Debug)]
 pub(super) enum Storing {
     Running(JoinHandle<Result<Part>>),
     Done(Part),
-    /// Why was told once.
+    /// Its error was returned once.
     Failed,
 }
 
@@ -93,7 +93,7 @@ impl Storing {
     async fn settle(&mut self) -> Result<()> {
         if let Self::Running(task) = self {
             let part = task.await.map_err(Error::internal).flatten();
-            // A task answers once.
+            // A task can be joined only once.
             *self = part.as_ref().map_or(Self::Failed, |part| Self::Done(part.clone()));
             part?;
         }
@@ -102,7 +102,7 @@ impl Storing {
 }
 
 impl Cutter {
-    /// Begins to cut, for a peer and in its turn of the uploads, `expected` bytes if that is known.
+    /// Makes a cutter for `expected` bytes, if the number is known, with the permit of the upload.
     pub(super) fn new(
         store: &Store,
         path: &StorePath,
@@ -129,7 +129,7 @@ impl Cutter {
         }
     }
 
-    /// Takes the next bytes; waits while enough parts are being written.
+    /// Takes the next bytes. Waits for buffers, and for parts that are being written.
     pub(super) async fn write(&mut self, mut data: Bytes) -> Result<()> {
         self.received += data.len() as u64;
         while !data.is_empty() {
@@ -144,14 +144,14 @@ impl Cutter {
         Ok(())
     }
 
-    /// The size of the part that is being filled: up to where a whole part ends, so that equal bytes are
-    /// cut alike.
+    /// The size of the part that is being filled: it ends at a multiple of [`PART_BYTES_MAX`], unless it is cut
+    /// early, so that equal files have equal parts.
     fn part_bytes(&self) -> usize {
         let into = usize::try_from(self.flushed % PART_BYTES_MAX as u64).unwrap_or(0);
         PART_BYTES_MAX - into
     }
 
-    /// How many of `wanted` bytes of the part the buffer takes.
+    /// Returns how many of `wanted` bytes the buffer takes. Above the minimum, acquires the buffer of a whole part.
     async fn room(&mut self, wanted: usize) -> usize {
         let free = UPLOAD_BUFFER_BYTES_MIN.saturating_sub(self.buffer.len());
         if self.pool.is_some() || wanted <= free {
@@ -174,7 +174,7 @@ impl Cutter {
         if self.is_late { free } else { wanted }
     }
 
-    /// Waits for the next bytes of the sender, and gives back the room that he holds for too long.
+    /// Awaits the next bytes of the sender, and meanwhile gives back a buffer that it holds for too long.
     pub(super) async fn wait_for<T>(&mut self, bytes: impl Future<Output = T>) -> Result<T> {
         let mut bytes = pin!(bytes);
         loop {
@@ -186,14 +186,14 @@ impl Cutter {
         }
     }
 
-    /// Resolves when the sender had been slow while there was little room, and what he has sent is on its
-    /// way as a part; never where there is none to give back.
+    /// Resolves when a slow sender's bytes are being stored as a part because others need the buffer. Never resolves
+    /// without a buffer of the pool.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
     async fn give_back(&mut self) -> Result<()> {
         let Some((_, since)) = &self.pool else { return std::future::pending().await };
-        // So long what there is may have taken.
+        // The time that a sender of the required speed takes for the buffered bytes, and one step more.
         let steps = u32::try_from(self.buffer.len() / UPLOAD_HOLD_BYTES).unwrap_or(u32::MAX);
         let mut due = *since + UPLOAD_HOLD * (steps + 1);
         loop {
@@ -205,7 +205,7 @@ impl Cutter {
         }
     }
 
-    /// Sends the buffer on its way as a part.
+    /// Begins to store the buffer as a part.
     async fn flush(&mut self) -> Result<()> {
         self.settle(UPLOAD_PARTS_IN_FLIGHT - 1).await?;
         if self.parts.len() >= UPLOAD_PARTS_MAX {
@@ -214,13 +214,13 @@ impl Cutter {
         let claim = self.store.0.space.claim(self.buffer.len() as u64).await?;
         let bytes = self.buffer.take();
         self.flushed += bytes.len() as u64;
-        // A whole part begins now, and is worth another wait.
+        // At the offset of a whole part the wait for its buffer is tried again.
         self.is_late &= !self.flushed.is_multiple_of(PART_BYTES_MAX as u64);
         let (before, after) = self.hasher.link();
         let store = self.store.clone();
         let (owner, path) = (self.owner.clone(), self.path.clone());
         let pool = self.pool.take().map(|(room, _)| room);
-        // The next part has the minimum for itself.
+        // The part in the guaranteed minimum needs a permit of its own, since the next part uses the minimum.
         let cover = || {
             self.store.0.budgets.upload_pool.try_acquire(self.peer, UPLOAD_BUFFER_BYTES_MIN).ok()
         };
@@ -239,7 +239,7 @@ impl Cutter {
         if is_covered { Ok(()) } else { self.settle(0).await }
     }
 
-    /// Waits until at most `left` parts are on their way.
+    /// Waits until at most `left` parts are being stored.
     async fn settle(&mut self, left: usize) -> Result<()> {
         while self.parts.len() - self.settled > left
             && let Some(oldest) = self.parts.get_mut(self.settled)
@@ -250,8 +250,8 @@ impl Cutter {
         Ok(())
     }
 
-    /// Stores what is left and waits for all. Returns the parts, the digest of all bytes, and the
-    /// object of a single part, which gets its row with its entry.
+    /// Stores the rest and waits for all parts. Returns the parts, the digest of all bytes, and the object of a
+    /// single part, whose row is written with the entry.
     pub(super) async fn finish(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
         if self.parts.is_empty() {
             return self.finish_single().await;
@@ -271,7 +271,7 @@ impl Cutter {
         Ok((parts, digest, None))
     }
 
-    /// A file of at most one part: no pin, one transaction.
+    /// Finishes a file of at most one part. A new part needs no pin: its row is written with its entry.
     async fn finish_single(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
         let bytes = self.buffer.take();
         let size = bytes.len() as i64;
@@ -284,7 +284,7 @@ impl Cutter {
             return Ok((vec![Part { digest, size, place: Place::Inline(bytes) }], digest, None));
         }
         let (digest, bytes) = hash_alone(bytes).await?;
-        // A part that is there may be reclaimed before the commit, unless it is pinned.
+        // A part that is stored already may be reclaimed before the commit, unless it is pinned.
         self.has_pins = true;
         if self.store.find_part(&self.owner, &self.path, digest, &bytes).await? {
             let part = Part { digest, size, place: Place::Stored };
@@ -299,7 +299,7 @@ impl Cutter {
 }
 
 impl Drop for Cutter {
-    /// Drops the pins of what is stored or on its way.
+    /// Drops the pins of all parts, once those that are being stored have ended.
     fn drop(&mut self) {
         if !self.has_pins {
             return;
@@ -308,7 +308,7 @@ impl Drop for Cutter {
         let (store, owner) = (self.store.clone(), self.owner.id.clone());
         self.store.spawn(async move {
             for mut part in parts {
-                // Why a part failed was told already, or nobody is left to tell.
+                // The error was returned already, or the caller is gone.
                 drop(part.settle().await);
             }
             store.unpin(owner);

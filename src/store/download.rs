@@ -8,7 +8,8 @@
 //! budget for parts in memory. When the budget is used up, a download whose client reads slowly or not at all
 //! drops its part and reads it again later, so that no slow client blocks others.
 //!
-//! A file of one message takes one look at the database, which finds the part as well, and no task ([`one`]).
+//! A file that fits into one message takes one read of the database, which finds its part as well, and no task
+//! ([`one`]).
 
 mod one;
 
@@ -37,31 +38,31 @@ use crate::{
     store::{Call, Store},
 };
 
-/// Where a piece that was asked for goes.
+/// The request for a piece: where the piece is sent.
 type Ask = oneshot::Sender<Result<Bytes>>;
 
-/// The bytes of a file, or of a range of it.
+/// A running download of a file, or of a range of it.
 #[derive(Debug)]
 pub struct Download {
-    /// The file as it was when the download began: all bytes are of it.
+    /// The metadata of the file at the start of the download; all bytes are of that version.
     pub stat: Stat,
-    /// The bytes that are still to come.
+    /// The number of bytes that are still to come.
     left: u64,
     source: Source,
 }
 
-/// Where the bytes of a download come from.
+/// The source of the bytes of a download.
 #[derive(Debug)]
 enum Source {
-    /// There are none.
+    /// No bytes.
     Nothing,
-    /// The one part that has all of them.
+    /// The only part of a file of one message.
     One(Box<One>),
-    /// The task that sends them.
+    /// A task that reads the parts.
     Sender(Sender),
 }
 
-/// The receiver of what a task sends.
+/// The receiving end of the task that reads the parts.
 #[derive(Debug)]
 struct Sender {
     asks: mpsc::Sender<Ask>,
@@ -70,10 +71,12 @@ struct Sender {
 }
 
 impl Download {
-    /// The next bytes, at most [`DOWNLOAD_MESSAGE_BYTES`]; nothing after the last.
+    /// The next bytes, at most [`DOWNLOAD_MESSAGE_BYTES`]; `None` after the last or an error.
     ///
     /// # Errors
-    /// `Corrupt` if a part is not what was stored, `Busy` if others wait for it, or the store closes.
+    /// `Corrupt` if a part is damaged or missing, `Changed` if the content was reclaimed, `Busy` if the permit
+    /// of the download is revoked for others, too many downloads wait, the blob store does not answer, or the
+    /// store closes, `Internal`.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -91,14 +94,14 @@ impl Download {
                            try again";
             Err(Error::new(Kind::Busy, message))
         });
-        // After an error nothing comes.
+        // Nothing follows an error.
         self.left = next.as_ref().map_or(0, |bytes| self.left.saturating_sub(bytes.len() as u64));
         Some(next)
     }
 }
 
 impl Sender {
-    /// Asks for the next piece, unless that was done; nothing if the sender is gone.
+    /// Requests the next piece, unless a request is open, and waits for it; `None` if the task has ended.
     async fn ask(&mut self) -> Option<Result<Bytes>> {
         if self.asked.is_none() {
             let (ask, asked) = oneshot::channel();
@@ -111,16 +114,16 @@ impl Sender {
     }
 }
 
-/// The requests of the receiver, of which one is open at a time.
+/// The requests of the receiver for pieces, of which one is open at a time.
 struct Asks {
     queue: mpsc::Receiver<Ask>,
     open: Option<Ask>,
-    /// What the download holds of those of all.
+    /// The handle of the permit of the download.
     turn: Hold,
 }
 
 impl Asks {
-    /// Waits until a piece is asked for. Nothing is where the receiver is gone.
+    /// Waits until a piece is requested. Returns false if the receiver is gone.
     async fn wait(&mut self) -> bool {
         if self.open.is_none() {
             self.turn.stalls();
@@ -130,7 +133,7 @@ impl Asks {
         self.open.is_some()
     }
 
-    /// The same, or until the receiver has taken too long.
+    /// Like [`Asks::wait`], until a time at most. Returns whether a piece is requested.
     async fn wait_until(&mut self, until: Instant) -> bool {
         timeout_at(until, self.wait()).await.unwrap_or(false)
     }
@@ -139,7 +142,7 @@ impl Asks {
         self.queue.is_closed()
     }
 
-    /// Hands over what was asked for. A receiver that is gone is noticed at the next turn.
+    /// Sends the piece that was requested. If the receiver is gone, the next [`Asks::wait`] notices that.
     fn answer(&mut self, piece: Result<Bytes>) {
         if let Some(open) = self.open.take()
             && let Err(Err(error)) = open.send(piece)
@@ -149,14 +152,14 @@ impl Asks {
     }
 }
 
-/// A part in memory, where it begins in its file, and its share of the pool.
+/// A part in memory: its offset in the file, its bytes, and its permit in the pool.
 struct Held {
     start: i64,
     bytes: Bytes,
     _share: Permit,
 }
 
-/// What a download sends.
+/// The range of a content that a download sends.
 #[derive(Debug)]
 struct Plan {
     path: StorePath,
@@ -167,7 +170,8 @@ struct Plan {
 }
 
 impl Store {
-    /// Begins to read `length` bytes of a file from `offset` on; no length: to the end.
+    /// Begins to read `length` bytes of a file from `offset` on; without a length, to the end. A range that
+    /// ends beyond the file is cut.
     ///
     /// # Errors
     /// `FileNotFound`, `UnsatisfiableRange` if the offset is beyond the end, `Changed` if the file has
@@ -179,7 +183,7 @@ impl Store {
         etag: Option<Digest>,
         call: Call,
     ) -> Result<Download> {
-        // Before the file is looked up: while it waits, the path may come to lead to another content.
+        // The permit is acquired before the look-up, since the file may be replaced during the wait.
         let turn = call.until(self.0.budgets.downloads.acquire(call.peer, 1)).await?;
         let at = path.clone();
         let look = move |tx: &mut Tx<'_>| {
@@ -220,7 +224,8 @@ impl Store {
         Ok(Download { stat, left, source: Source::Sender(sender) })
     }
 
-    /// Sends a download, until it is done, its receiver is gone or has to give way, or the store closes.
+    /// The task of a download: sends the pieces until all are sent, the receiver is gone, the permit is revoked, or
+    /// the store closes.
     async fn send(
         &self,
         plan: Plan,
@@ -232,7 +237,7 @@ impl Store {
             sent = self.send_parts(&plan, &mut asks) => sent,
             () = self.0.stop.cancelled() => return,
             () = gone.cancelled() => return,
-            // He is told when he asks again.
+            // The next request of the receiver fails as busy.
             _ = turn.hold_mut().revoked() => return,
         };
         let Err(error) = sent else { return };
@@ -241,7 +246,7 @@ impl Store {
             () = self.0.stop.cancelled() => false,
             _ = turn.hold_mut().revoked() => false,
         };
-        // Who is told has it logged where he is answered.
+        // An error that reaches the caller is logged where the call ends.
         if asked {
             asks.answer(Err(error));
         } else {
@@ -253,7 +258,7 @@ impl Store {
         let mut from = plan.from;
         while from < plan.to {
             if !asks.wait().await {
-                // There is nobody to tell.
+                // The receiver is gone.
                 return Ok(());
             }
             from = self.send_some(plan, from, asks).await?;
@@ -261,8 +266,8 @@ impl Store {
         Ok(())
     }
 
-    /// Sends from the parts of one page of rows, until its end or until the receiver takes too long
-    /// to ask. Returns where it stopped; nothing is in memory then.
+    /// Sends the parts of one page of rows, until its end or until the receiver is too slow. Returns the next
+    /// offset; no part is in memory then.
     async fn send_some(&self, plan: &Plan, mut from: i64, asks: &mut Asks) -> Result<i64> {
         let parts = self.parts(&plan.path, plan.content, from).await?;
         let mut parts = parts.into_iter().filter(|part| part.start < plan.to).peekable();
@@ -276,7 +281,7 @@ impl Store {
                 self.begin_read(plan, part, share)
             };
             let Held { start, bytes, _share } = reading.await.map_err(Error::internal)??;
-            // The next one is read meanwhile, where the pool has room for both.
+            // The next part is read ahead, if the pool has room for both.
             let pool = &self.0.budgets.download_pool;
             let share = |next| pool.try_acquire(plan.peer, pool_size(next)).ok();
             if let Some(share) = parts.peek().and_then(share) {
@@ -295,8 +300,9 @@ impl Store {
         }
     }
 
-    /// Waits until a piece is asked for, as long as the part that is held for it since `begun` may be
-    /// kept: while the pool has room for the parts of others, and a little longer.
+    /// Waits until a piece is requested of the part that is in memory since `begun`. Returns false if the part is
+    /// to be dropped: the receiver is gone, or the pool has no room for the parts of others and the receiver
+    /// requests nothing for [`DOWNLOAD_PIECE_WAIT`] or has had the part for [`DOWNLOAD_HOLD`].
     async fn wait_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
         let is_scarce = || self.0.budgets.download_pool.is_scarce(PART_BYTES_MAX);
         while begun.elapsed() < DOWNLOAD_HOLD || !is_scarce() {
@@ -310,13 +316,13 @@ impl Store {
         false
     }
 
-    /// Waits for the share of the pool that a part needs.
+    /// Acquires the permit of the pool that a part needs.
     pub(super) async fn share(&self, peer: Peer, part: &PartRow) -> Result<Permit> {
         self.0.budgets.download_pool.acquire(peer, pool_size(part)).await
     }
 
-    /// Reads a part in a task of its own, so that reading goes on while the part before is sent. The
-    /// share lasts as long as the bytes, also when nobody waits for them any more.
+    /// Reads a part in a task of its own, so that the read continues while the previous part is sent. The permit is
+    /// held as long as the bytes, even if the download is dropped.
     fn begin_read(&self, plan: &Plan, part: PartRow, share: Permit) -> JoinHandle<Result<Held>> {
         let (store, path, start) = (self.clone(), plan.path.clone(), part.start);
         let read = async move {
@@ -326,7 +332,7 @@ impl Store {
         tokio::spawn(read.in_current_span())
     }
 
-    /// Pins a content once so much time has passed, until the guard is dropped.
+    /// Pins a content after `wait`, until the guard is dropped.
     fn pin_after(&self, content: i64, wait: Duration) -> DropGuard {
         let over = CancellationToken::new();
         let guard = over.clone().drop_guard();
@@ -364,16 +370,16 @@ fn find(tx: &mut Tx<'_>, path: &StorePath, etag: Option<Digest>) -> Result<(File
     Ok((file, stat))
 }
 
-/// The bytes of a part between two offsets, or what there is of them.
+/// The bytes between two offsets within a part, cut to its bounds.
 fn cut(bytes: &Bytes, from: i64, to: i64) -> Bytes {
     let clamp = |offset| usize::try_from(offset).unwrap_or(0).min(bytes.len());
     bytes.slice(clamp(from)..clamp(to).max(clamp(from)))
 }
 
-/// What a part takes of the pool. One that goes out in one message takes nothing, and need
-/// not wait behind large ones.
+/// The bytes that a part takes of the pool. A part of one message takes none, so that it need not wait behind
+/// large ones.
 fn pool_size(part: &PartRow) -> usize {
-    // A row that lies is refused when it is read, and must not wait for ever before.
+    // A row with a wrong size is refused when its part is read; the bound keeps it from waiting for ever before.
     let size = usize::try_from(part.size).unwrap_or(0).min(PART_BYTES_MAX);
     if size <= DOWNLOAD_MESSAGE_BYTES { 0 } else { size }
 }

@@ -1,7 +1,7 @@
 //! The BLAKE3 digests of an upload: of each part, and of the whole file.
 //!
-//! Parts are hashed on the blocking pool, several at once. The hasher of the whole file is handed from part to
-//! part in their order, so that no bytes are kept for it.
+//! Parts are hashed on the blocking pool, several at once. The hasher of the whole file is passed from part to
+//! part in their order, so that the bytes of earlier parts need not be kept.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -11,12 +11,13 @@ use crate::{
     model::Digest,
 };
 
-/// The digest of a whole file, passed from part to part in order.
+/// The end of the chain of parts through which the hasher of the whole file is passed.
 #[derive(Debug, Default)]
 pub(super) struct Hasher(Option<oneshot::Receiver<blake3::Hasher>>);
 
 impl Hasher {
-    /// Where the next part takes the state from, and where it leaves it.
+    /// Adds a part to the chain. Returns where it receives the hasher (`None`: it is the first) and where it
+    /// sends the hasher.
     pub(super) fn link(
         &mut self,
     ) -> (Option<oneshot::Receiver<blake3::Hasher>>, oneshot::Sender<blake3::Hasher>) {
@@ -24,14 +25,14 @@ impl Hasher {
         (self.0.replace(next), after)
     }
 
-    /// The digest, once every part is done.
+    /// The digest of the file, once every part is hashed.
     pub(super) async fn finish(&mut self) -> Result<Digest> {
         let last = self.0.take().ok_or_else(|| Error::internal("no part was hashed"))?;
         Ok(last.await.map_err(Error::internal)?.finalize().into())
     }
 }
 
-/// Digests a part, and the file as far as it goes.
+/// Hashes a part, and adds it to the hasher of the whole file.
 pub(super) async fn hash(
     bytes: Bytes,
     before: Option<oneshot::Receiver<blake3::Hasher>>,
@@ -47,12 +48,12 @@ pub(super) async fn hash(
     })
     .await
     .map_err(Error::internal)?;
-    // An upload that broke off needs no digest.
+    // The receiver is gone if the upload was dropped.
     drop(after.send(whole));
     Ok((digest, bytes))
 }
 
-/// Goes on with a digest.
+/// Adds bytes to a hasher, on the blocking pool.
 pub(super) async fn update(mut hasher: blake3::Hasher, bytes: Bytes) -> Result<blake3::Hasher> {
     let update = move || {
         hasher.update(&bytes);
@@ -61,7 +62,7 @@ pub(super) async fn update(mut hasher: blake3::Hasher, bytes: Bytes) -> Result<b
     tokio::task::spawn_blocking(update).await.map_err(Error::internal)
 }
 
-/// Digests a file of one part.
+/// Hashes bytes on the blocking pool, and returns them with their digest.
 pub(super) async fn hash_alone(bytes: Bytes) -> Result<(Digest, Bytes)> {
     tokio::task::spawn_blocking(move || (Digest::of(&bytes), bytes)).await.map_err(Error::internal)
 }

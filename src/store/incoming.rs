@@ -2,23 +2,23 @@
 
 use crate::model::{Conditions, Digest, Replaces, Stat, StorePath};
 
-/// What is known of a file before its bytes.
+/// The parameters of an upload that precede its bytes.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// Where it goes.
+    /// The path of the file.
     pub path: StorePath,
-    /// Its size, if the caller says.
+    /// Its size in bytes, if the caller announces it.
     pub size: Option<u64>,
-    /// BLAKE3 of its bytes, if the caller says.
+    /// BLAKE3 of its bytes, if the caller announces it.
     pub digest: Option<Digest>,
-    /// What must be true of the path.
+    /// The conditions on the path.
     pub conditions: Conditions,
-    /// What it may replace.
+    /// What the file may replace.
     pub replaces: Replaces,
 }
 
 impl Incoming {
-    /// A file for a path, of which nothing else is said: it may replace a file, and nothing else.
+    /// The parameters of an upload without announced size, digest or conditions, which may replace a file only.
     pub fn new(path: StorePath) -> Self {
         Self {
             path,
@@ -30,11 +30,11 @@ impl Incoming {
     }
 }
 
-/// A file that is stored.
+/// The result of an upload.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The file.
+    /// The metadata of the file.
     pub stat: Stat,
-    /// How many files it has replaced.
+    /// The number of files that it has replaced.
     pub files_replaced: i64,
 }

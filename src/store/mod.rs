@@ -1,10 +1,10 @@
 //! The domain: copy, upload, download, list, delete, operations, reclamation.
 //!
-//! It joins the namespace and the parts, and knows neither tonic nor axum nor prost. Work that must
-//! finish is owned here, in tasks of its own, so that a caller who leaves breaks nothing.
+//! The store combines the namespace and the blob store, and does not depend on tonic, axum or prost. Work
+//! that must finish runs in tasks of its own, so that a caller may drop its future at any time.
 //!
-//! **Invariants:** a part's object is durable before the row that names it is committed; an object
-//! without a row is marked for deletion by the guard that made it. Nothing becomes visible but by one transaction.
+//! **Invariants:** the object of a part is durable before the row that names it is committed. An object without
+//! a row is marked for deletion by the guard that put it. Each change becomes visible by one transaction.
 
 mod answers;
 mod assembly;
@@ -73,14 +73,14 @@ use crate::{
     store::{budgets::Budgets, object::Undecided, runs::Runs, space::Space},
 };
 
-/// How a store is opened.
+/// The settings of a store.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The folder that holds everything that is local; it exists and is locked.
+    /// The folder of all local data. It must exist and be locked.
     pub data: PathBuf,
     /// The database of the namespace.
     pub database: Database,
-    /// What is left free on the disk.
+    /// The bytes that uploads leave free on the disk.
     pub reserve_bytes: u64,
     /// How long released content stays readable.
     pub reclaim_grace: Duration,
@@ -91,7 +91,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The settings of a store in `data` that the command line says nothing about.
+    /// The default settings of a store in `data`, with an SQLite database.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         let data = data.into();
         Self {
@@ -105,7 +105,7 @@ impl Config {
     }
 }
 
-/// A store. Cheap to clone; all clones are one store.
+/// A store. Clones are cheap and share one store.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -115,13 +115,13 @@ struct Inner {
     runs: Runs,
     space: Space,
     config: Config,
-    /// The instance of this server, which owns its pins and operations.
+    /// The id of this run of the server, which owns its pins and operations.
     server: String,
-    /// The same in the keys of its objects.
+    /// The number of this run of the server in the keys of its objects.
     run: u64,
     undecided: Undecided,
     budgets: Budgets,
-    /// The last content that was looked at for its digest.
+    /// The id of the last content whose digest the background work has looked at.
     digested: AtomicI64,
     tasks: TaskTracker,
     draining: CancellationToken,
@@ -135,11 +135,11 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens a store, clears away what an earlier instance left, and starts the background work.
+    /// Opens a store, recovers from an earlier run, and starts the background work.
     ///
     /// # Errors
     /// `InvalidArgument` for a store of a newer format or the objects of another store, `Busy` if
-    /// another server has the database, `Internal`.
+    /// another server has the database or the database or blob store does not answer, `Internal`.
     pub async fn open(config: Config, blobs: Blobs) -> Result<(Self, Recovered)> {
         let server = Uuid::now_v7().to_string();
         let (database, id) = (config.database.clone(), server.clone());
@@ -173,17 +173,17 @@ impl Store {
         Ok((store, recovered))
     }
 
-    /// Cancels the operations that run, all of them before it waits for any, and then ends the streams of
-    /// those who watch; transfers go on. Takes at most [`DRAIN_TIME`](crate::limits::DRAIN_TIME).
+    /// Cancels all running operations, waits for their end for at most
+    /// [`DRAIN_TIME`](crate::limits::DRAIN_TIME), and then ends the streams of watchers. Transfers continue.
     pub async fn drain(&self) {
         self.cancel_all().await;
         self.0.draining.cancel();
     }
 
-    /// Ends everything and waits for it; the database is free for another server then. What is not waited
-    /// for is cleared away by the next start.
+    /// Drains the store, ends its tasks, waits for them, and closes the database, which is free for another
+    /// server then. What is left if this future is dropped is recovered by the next start.
     pub async fn close(&self) {
-        // What a first wait has not seen end, a second one will not.
+        // Operations that did not end in a first drain will not end in a second one.
         if !self.0.draining.is_cancelled() {
             self.drain().await;
         }
@@ -193,31 +193,30 @@ impl Store {
         close(self.0.engine.clone()).await;
     }
 
-    /// A token that is cancelled when the store drains: watchers leave then.
+    /// A token that is cancelled when the store has drained: streams of watchers and backups end then.
     pub fn draining(&self) -> CancellationToken {
         self.0.draining.clone()
     }
 
-    /// Begins work of its own for the request of this task, which a close waits for. Its lines in the log
-    /// have the id of the request.
+    /// Spawns a task, in the tracing span of the current request. [`Store::close`] waits for it.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.0.tasks.spawn(work.in_current_span());
     }
 
-    /// Describes one path.
+    /// The metadata of one path.
     ///
     /// # Errors
-    /// `PathNotFound`.
+    /// `PathNotFound`, `Timeout`.
     pub async fn stat(&self, path: &StorePath, call: Call) -> Result<Stat> {
         let path = path.clone();
         self.0.engine.read(call.deadline, move |tx| list::stat(tx, &path)).await
     }
 
-    /// Lists one level below a folder, or the one file of a path. `token` is [`Listing::next`] of
-    /// the page before.
+    /// A page of at most `size` entries of a folder, or the one file at a path. `token` is [`Listing::next`]
+    /// of the previous page, or empty. A `size` of 0 is the default.
     ///
     /// # Errors
-    /// `PathNotFound`.
+    /// `PathNotFound`, `InvalidArgument` for a malformed token, `Timeout`, `Busy` if too many listings wait.
     pub async fn list(
         &self,
         path: &StorePath,
@@ -230,7 +229,8 @@ impl Store {
         self.0.engine.read(call.deadline, move |tx| list::list(tx, &path, size, &token)).await
     }
 
-    /// Waits until a page of a listing may be read: many of one peer hold up nobody else.
+    /// Acquires a permit to read one page of a listing. Peers share the permits, so that the listings of one
+    /// peer do not block others.
     ///
     /// # Errors
     /// `Timeout`; `Busy` after [`LISTING_WAIT`](crate::limits::LISTING_WAIT).
@@ -238,7 +238,8 @@ impl Store {
         call.until(self.0.budgets.listings.acquire(call.peer, 1)).await
     }
 
-    /// Deletes what is at a path, whatever is below, at constant cost. Returns what was there.
+    /// Deletes the file or folder at a path with everything below it, at constant cost. Returns its totals;
+    /// zero if nothing is there.
     ///
     /// # Errors
     /// `Reserved`, `Timeout`; nothing has changed then.
@@ -246,7 +247,7 @@ impl Store {
         self.delete_if(path, Conditions::default(), call).await
     }
 
-    /// The same under conditions on what is there.
+    /// Like [`Store::delete`], under conditions on the file or folder at the path.
     ///
     /// # Errors
     /// `PreconditionFailed`, and those of [`Store::delete`].
@@ -277,8 +278,8 @@ impl Store {
         self.write_recorded(call, delete).await
     }
 
-    /// Runs a job that may end an operation in the same transaction, and records that once it is durable,
-    /// whether the caller still waits or not.
+    /// Runs a write job that may insert an ended operation in its transaction. Records the operation for
+    /// watchers once that is durable, even if the caller is gone.
     async fn write_recorded<T: Send + 'static>(
         &self,
         call: Call,
@@ -308,13 +309,13 @@ impl Store {
     }
 }
 
-/// Ends the database threads after the jobs that they have.
+/// Ends the database threads after their queued jobs.
 async fn close(engine: Engine) {
     tokio::task::spawn_blocking(move || engine.close()).await.ok(); // It joins threads that catch panics.
 }
 
-/// Marks the objects as those of a store. On a full disk that waits for a later start, so that this one
-/// can serve reads and deletes.
+/// Marks the blob store as that of a store. On a full disk a later start does so, so that this start can
+/// serve reads and deletes.
 async fn mark(blobs: &Blobs, store: i64) -> Result<()> {
     match blobs.mark(store).await {
         Err(error @ blob::Error::NoSpace(_)) => {
@@ -325,7 +326,7 @@ async fn mark(blobs: &Blobs, store: i64) -> Result<()> {
     }
 }
 
-/// An operation that ended in the transaction that began it.
+/// An operation that begins and succeeds in one transaction.
 fn done(
     now: i64,
     kind: OperationKind,
@@ -347,7 +348,7 @@ fn done(
     }
 }
 
-/// What a failure of the blob store means to the reader or writer of `path`.
+/// Translates an error of the blob store for the reader or writer of `path`; the root stands for no path.
 fn blob_error(path: &StorePath, error: blob::Error) -> Error {
     let about = if path.is_root() { String::new() } else { format!(" for \"{path}\"") };
     let (kind, message) = match &error {

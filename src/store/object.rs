@@ -1,10 +1,9 @@
-//! Objects whose rows are not decided: from before they are put until their row is known to be there, or
-//! never to come.
+//! Undecided objects: those of this run of which it is not known yet whether a row will name them.
 //!
-//! **Invariants:** a key is undecided before its object can be there, and until no transaction is left
-//! that could name it. So the sweep, which lists first, may delete an object of this run that is neither
-//! undecided nor in a row, however long the machine has slept in between. Objects of an earlier run are
-//! never undecided: nobody is left to name them.
+//! **Invariants:** a key is undecided before its object can exist, and until no transaction can name it any more.
+//! So the sweep, which lists objects first, may delete an object of this run that is neither undecided nor named
+//! by a row, however much time passes in between. Objects of an earlier run are never undecided: no transaction
+//! of that run is left.
 
 use std::{
     collections::HashSet,
@@ -21,13 +20,13 @@ use crate::{
     store::Store,
 };
 
-/// A number that no run of a server has had.
+/// A random number of 64 bits that identifies this run of the server in object keys.
 pub(super) fn new_run() -> u64 {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     high ^ low
 }
 
-/// The keys of the objects that are undecided.
+/// The keys of the undecided objects.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Undecided(Arc<Mutex<HashSet<String>>>);
 
@@ -50,12 +49,12 @@ impl Undecided {
     }
 }
 
-/// An object that no row names yet, put or about to be. Dropped, it is marked for deletion.
+/// The guard of an undecided object, put or about to be. Dropped, it marks the object for deletion.
 #[derive(Debug)]
 pub(super) struct NewObject {
     pub(super) key: String,
     size: i64,
-    /// Nothing once it is decided.
+    /// `None` once the object is decided.
     store: Option<Store>,
 }
 
@@ -67,8 +66,8 @@ impl NewObject {
         Self { key, size: size as i64, store: Some(store.clone()) }
     }
 
-    /// A row names it now, or, where it could not be put, none ever will: what is left of it then is for
-    /// the sweep.
+    /// Ends the guard without marking the object: a row names it, or its put failed. The sweep deletes what a
+    /// failed put left.
     pub(super) fn decide(mut self) {
         if let Some(store) = self.store.take() {
             store.0.undecided.remove(&self.key);
@@ -88,8 +87,8 @@ impl Drop for NewObject {
             if let Err(error) = store.0.engine.write(None, tombstone_object).await {
                 tracing::warn!(?error, "an object is left to the sweep");
             }
-            // Whoever could name it was before this in the queue of the writer. Where this transaction
-            // failed, that of the sweep comes after it as well.
+            // Every job that could name the object was queued for the writer before this one. So it is before
+            // the job of the sweep, too, if this one failed.
             store.0.undecided.remove(&key);
         };
         tasks.spawn(marking.in_current_span());

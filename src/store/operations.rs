@@ -12,10 +12,10 @@ use crate::{
 };
 
 impl Store {
-    /// Returns an operation.
+    /// Returns an operation; a running one with its latest progress.
     ///
     /// # Errors
-    /// `OperationNotFound`.
+    /// `OperationNotFound`, `Timeout`.
     pub async fn operation(&self, id: OperationId, call: Call) -> Result<Operation> {
         let mut operation =
             self.0.engine.read(call.deadline, move |tx| operation::get(tx, id)).await?;
@@ -23,11 +23,11 @@ impl Store {
         Ok(operation)
     }
 
-    /// Lists operations, the newest first; running ones with their latest progress. Also tells the number of
-    /// the last change of any operation before that.
+    /// A page of operations, the newest first; running ones with their latest progress. Also returns the number of
+    /// the last change of any operation when the page was read.
     ///
     /// # Errors
-    /// `InvalidArgument` for a token that no page gave.
+    /// `InvalidArgument` for a malformed token, `Timeout`, `Busy` if too many listings wait.
     pub async fn operations(
         &self,
         state: Option<OperationState>,
@@ -42,7 +42,7 @@ impl Store {
         Ok((page, change))
     }
 
-    /// Adds the latest progress to what the row of a running operation says.
+    /// Replaces a running operation, as read from its row, by its latest progress, unless its state has changed.
     pub(super) fn add_progress(&self, operation: &mut Operation) {
         if operation.state.is_final() {
             return;
@@ -54,17 +54,18 @@ impl Store {
         }
     }
 
-    /// Cancels a running operation and returns it when it is cancelled. Once this is called, the cancel
-    /// goes on also where the caller leaves or its deadline passes.
+    /// Cancels a running operation, and returns it when it has ended. The cancellation continues if the caller leaves
+    /// or its deadline passes.
     ///
     /// # Errors
-    /// `Finished` if it has ended or ends first, `OperationNotFound`, `Timeout`.
+    /// `Finished` if the operation has ended or ends first, `OperationNotFound`, `Timeout`, `Busy` if it is not
+    /// known yet whether the operation has begun.
     pub async fn cancel(&self, id: OperationId, why: Error, call: Call) -> Result<Operation> {
         loop {
             let Some(mut states) = self.0.runs.cancel(id, why.clone()) else {
                 match self.cancel_row(id, &why, call).await? {
                     Some(cancelled) => return Ok(cancelled),
-                    // It has just begun here.
+                    // A run of this server has begun meanwhile.
                     None => continue,
                 }
             };
@@ -81,7 +82,7 @@ impl Store {
         }
     }
 
-    /// Cancels an operation that no task of this server runs. `None`: one does by now.
+    /// Cancels an operation that no run of this server has. `None` if a run has begun meanwhile.
     async fn cancel_row(
         &self,
         id: OperationId,
@@ -105,13 +106,13 @@ impl Store {
         self.0.engine.write_and(call.deadline, cancel, record).await
     }
 
-    /// Cancels everything that runs here, for a stop, and waits for it up to [`DRAIN_TIME`].
+    /// Cancels all runs of this server for a stop, and waits for their end for at most [`DRAIN_TIME`].
     pub(super) async fn cancel_all(&self) {
         let why = Error::new(Kind::Cancelled, "the server stopped while the operation ran");
         let mut running = self.0.runs.close(&why);
         let ended = async {
             for states in &mut running {
-                // One that is gone has ended.
+                // An error means that the run is gone, so it has ended.
                 states.wait_for(State::is_over).await.ok();
             }
         };
@@ -121,7 +122,7 @@ impl Store {
     }
 }
 
-/// Waits until a run that is cancelled is over.
+/// Waits for the last state of a run that is being cancelled.
 async fn outcome(states: &mut watch::Receiver<State>, call: Call) -> Result<State> {
     let over = states.wait_for(State::is_over);
     let over = match call.deadline {

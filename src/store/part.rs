@@ -26,7 +26,7 @@ use crate::{
 };
 
 impl Store {
-    /// Stores a part, unless it is there, and pins it.
+    /// Stores a part, unless it is stored already, and pins it.
     pub(super) async fn store_part(
         &self,
         owner: &Owner,
@@ -44,7 +44,7 @@ impl Store {
         Ok(Part { digest, size, place: Place::Stored })
     }
 
-    /// Pins a part that is stored, and heals it if it is damaged. Returns whether it is stored.
+    /// Pins a stored part, and replaces it from `bytes` if it cannot be read. Returns whether the part is stored.
     ///
     /// # Cancel safety
     /// A call that is dropped may leave the pin.
@@ -63,7 +63,7 @@ impl Store {
         let Some(part) = pin.await? else { return Ok(false) };
         let damage = match self.fetch(&part, Keep::Nothing).await {
             Ok(_) => return Ok(true),
-            // It may be well, and a store that does not answer takes no new one either.
+            // The part may be good, and a blob store that does not answer takes no new object either.
             Err(error @ blob::Error::Stalled { .. }) => return Err(blob_error(path, error)),
             Err(damage) => damage,
         };
@@ -78,7 +78,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Puts the bytes of a part where those of its size belong.
+    /// Stores bytes by their size: inline for the database, or as an object.
     async fn place(
         &self,
         path: &StorePath,
@@ -92,7 +92,7 @@ impl Store {
         Ok((Place::Object(object.key.clone()), Some(object)))
     }
 
-    /// Puts an object, in a task that the caller's leaving does not break off.
+    /// Puts an object, in a task that continues if the caller drops this future.
     pub(super) async fn put_object(
         &self,
         path: &StorePath,
@@ -110,13 +110,13 @@ impl Store {
                     Err(error)
                 }
             };
-            // A reply that nobody takes is dropped, and the object with it.
+            // If the caller is gone, the guard is dropped with the reply and marks the object for deletion.
             drop(reply.send(put));
         });
         answer.await.map_err(Error::internal)?.map_err(|error| blob_error(path, error))
     }
 
-    /// The rows of some parts of a content that the file at `path` has, as [`content::parts`].
+    /// A page of rows of the parts of a content, as [`content::parts`]; `path` is the file for errors, or the root.
     ///
     /// # Errors
     /// `Corrupt` or `Changed`, naming the path.
@@ -136,15 +136,15 @@ impl Store {
         })
     }
 
-    /// Reads a part and checks it.
+    /// Reads a part and verifies its digest.
     ///
     /// # Errors
-    /// `Corrupt`, `Changed` if it is gone, `Busy` or `Internal` if the blob store fails.
+    /// `Corrupt`, `Changed` if the part was reclaimed, `Busy` or `Internal` if the blob store fails.
     pub(super) async fn read_part(&self, path: &StorePath, part: PartRow) -> Result<Bytes> {
         self.fetch_from_anywhere(path, part, Keep::Bytes).await
     }
 
-    /// Checks a part, and keeps none of its bytes.
+    /// Verifies the digest of a part, and keeps none of its bytes.
     ///
     /// # Errors
     /// Those of [`Store::read_part`].
@@ -165,7 +165,7 @@ impl Store {
         if !matches!(error, blob::Error::Missing { .. } | blob::Error::Corrupt { .. }) {
             return Err(blob_error(path, error));
         }
-        // An upload may have put it anew since its row was read.
+        // An upload may have replaced the part since its row was read.
         let id = part.id;
         let Some(now) = self.0.engine.read(None, move |tx| content::part(tx, id)).await? else {
             let message = format!("\"{path}\" was deleted while it was read");
@@ -177,7 +177,7 @@ impl Store {
         self.fetch(&now, keep).await.map_err(|error| blob_error(path, error))
     }
 
-    /// Reads a part from where its row says.
+    /// Reads a part from the place in its row, and verifies its digest.
     pub(super) async fn fetch(&self, part: &PartRow, keep: Keep) -> Result<Bytes, blob::Error> {
         let (digest, size) = (&part.digest.0, part.size as u64);
         match (&part.bytes, &part.object, keep) {
@@ -193,11 +193,11 @@ impl Store {
     }
 }
 
-/// What a reader of a part wants of it.
+/// What a read of a part returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
     /// Its bytes.
     Bytes,
-    /// To know that it is well.
+    /// No bytes: the read only verifies the digest.
     Nothing,
 }

@@ -1,4 +1,4 @@
-//! Dropping the pins of finished work, in the background and in steps.
+//! The removal of the pins of ended work, in the background and in steps.
 
 use tokio::time::timeout;
 
@@ -8,7 +8,7 @@ use crate::{
     store::Store,
 };
 
-/// The pins of an owner that may have many; they are dropped with it.
+/// A guard of all pins of an owner. Dropped, it removes them in the background.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) store: Store,
@@ -22,8 +22,8 @@ impl Drop for Held {
 }
 
 impl Store {
-    /// Drops all pins of an owner in a task of its own, in steps. Where the database cannot be written
-    /// it tries again until it can: no pin of a server is dropped by others while it lives.
+    /// Drops all pins of an owner in a task of its own, in steps. Failed writes are retried until the store closes,
+    /// since nobody else drops the pins of a running server.
     pub(super) fn unpin(&self, owner: String) {
         let store = self.clone();
         self.spawn(async move {
@@ -35,7 +35,7 @@ impl Store {
                     Ok(true) => {}
                     Ok(false) => return,
                     Err(error) => {
-                        // The same fault again and again is said once.
+                        // A repeated failure is logged once.
                         if !std::mem::replace(&mut failed, true) {
                             tracing::warn!(?error, "pins cannot be dropped; it is tried again");
                         }

@@ -1,4 +1,4 @@
-//! The progress of a run: its worker counts, its watchers read.
+//! The progress of a run: counted by its task, published to watchers.
 
 use std::sync::Arc;
 
@@ -20,19 +20,19 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Begins with an operation that has just begun.
+    /// Makes the report of an operation that has just begun.
     pub(super) fn new(run: Arc<Run>, operation: Operation) -> Self {
         let now = Instant::now();
         Self { run, operation, begun: now, published: now, is_unpublished: false }
     }
 
-    /// What is counted so far, to be changed.
+    /// The counters, to be changed.
     pub(super) fn progress(&mut self) -> &mut Progress {
         self.is_unpublished = true;
         &mut self.operation.progress
     }
 
-    /// Resolves when something is to be published: work that waits long publishes what it had counted.
+    /// Resolves when unpublished progress is due, so that work which waits can publish it. Pending without any.
     pub(super) async fn due(&self) {
         if !self.is_unpublished {
             std::future::pending::<()>().await;
@@ -40,14 +40,14 @@ impl Report {
         tokio::time::sleep_until(self.published + PROGRESS_EVERY).await;
     }
 
-    /// Publishes the progress, if it is time.
+    /// Publishes the progress, if [`PROGRESS_EVERY`] has passed since the last time.
     pub(super) fn publish(&mut self, runs: &Runs) {
         if self.published.elapsed() < PROGRESS_EVERY {
             return;
         }
         self.is_unpublished = false;
         self.published = Instant::now();
-        // The clock of the database set the start; the steady clock adds what has passed.
+        // The start is a time of the database's clock; the elapsed time is that of the monotonic clock.
         self.operation.updated = self.operation.started + micros(self.begun.elapsed());
         runs.publish(&self.run, &self.operation);
     }

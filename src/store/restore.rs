@@ -1,13 +1,12 @@
-//! Restores: a backup comes in, and becomes visible at once or not at all.
+//! Restores: an empty store takes a backup, which becomes visible as a whole or not at all.
 //!
-//! Memory is bounded but for the numbers of what was built: one part is filled while a few are put,
-//! and what is to be written waits in the order in which it came. Rows are written in bounded steps,
-//! all unreachable and pinned ([`namespace::restore`](crate::namespace::restore)); the last
-//! transaction makes them visible.
+//! Memory is bounded, except for the ids of the rows that were built: one part is received while a few are put,
+//! and the records behind these parts wait in their order. Rows are written in bounded steps, all unreachable
+//! and pinned ([`namespace::restore`](crate::namespace::restore)); the last transaction makes them visible.
 //!
-//! **Invariants:** an object is durable before its row is written, and gets it right after, however long
-//! what comes next takes; else it is marked for deletion. A restore that is dropped drops its pins, and all that it
-//! made is reclaimed.
+//! **Invariants:** an object is durable before its row is written. The row is written right after the put,
+//! independent of the records that follow; otherwise the object is marked for deletion. A restore that is
+//! dropped drops its pins, and everything that it made is reclaimed.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -32,23 +31,23 @@ use crate::{
     store::{Call, Store, backup::is_of, pins::Held},
 };
 
-/// A restore on its way. Dropped before [`Restore::finish`], it leaves nothing.
+/// A running restore. Dropped before [`Restore::finish`], it leaves nothing visible.
 #[derive(Debug)]
 pub struct Restore {
-    /// What is on its way has it, too: its pins are made before they are dropped.
+    /// The guard of the pins. The tasks that put parts share it, so that no pin is made after the drop of all.
     held: Arc<Held>,
     owner: Owner,
-    /// Nothing before the header.
+    /// `None` before the header.
     build: Option<Build>,
-    /// The part whose bytes come.
+    /// The part whose bytes are being received, and these bytes.
     incoming: Option<(BackupPart, BytesMut)>,
-    /// What is to be written once the parts before it are put.
+    /// The queue of parts that are being put, and of the steps behind them, in the order of the backup.
     waiting: VecDeque<Waiting>,
-    /// How many of them are parts that are being put.
+    /// The number of parts in the queue that are being put.
     putting: usize,
-    /// What the others take, about.
+    /// The approximate bytes of the steps in the queue.
     waiting_bytes: usize,
-    /// What can be written.
+    /// The steps of the next transaction.
     ready: Vec<Step>,
     rows: usize,
     bytes: usize,
@@ -64,7 +63,7 @@ enum Waiting {
 }
 
 impl Waiting {
-    /// What a step that waits takes, about; what is being put has a bound of its own.
+    /// The approximate memory of a waiting step. Parts that are being put are bounded by their number.
     fn bytes(&self) -> usize {
         match self {
             Self::Step(Step::Part(Part { place: Place::Inline(bytes), .. })) => bytes.len(),
@@ -78,7 +77,7 @@ impl Waiting {
 }
 
 impl Store {
-    /// Begins a restore.
+    /// Begins a restore into an empty store.
     ///
     /// # Errors
     /// `AlreadyExists` if the store is not empty, `Busy` if another restore runs, `Timeout`.
@@ -108,11 +107,11 @@ impl Store {
 }
 
 impl Restore {
-    /// Takes the next record; waits while enough is being written.
+    /// Takes the next record. Waits for parts that are being put and for writes (backpressure).
     ///
     /// # Errors
-    /// `InvalidArgument` for a backup that is damaged or of a newer format, `NoSpace`, `Internal`. The
-    /// restore is of no use any more then, and nothing is visible.
+    /// `InvalidArgument` for a backup that is damaged or of a newer format, `NoSpace`, `Busy`, `Internal`. The
+    /// restore cannot continue then, and nothing is visible.
     pub async fn record(&mut self, record: BackupRecord) -> Result<()> {
         if self.incoming.is_some() {
             return Err(damaged("the bytes of a part are missing"));
@@ -151,10 +150,10 @@ impl Restore {
         self.wait(Waiting::Step(Step::Record(record))).await
     }
 
-    /// Takes the next bytes of the part whose record came last.
+    /// Takes the next bytes of the part whose record was the last one.
     ///
     /// # Errors
-    /// As [`Restore::record`].
+    /// Those of [`Restore::record`].
     pub async fn data(&mut self, data: Bytes) -> Result<()> {
         let Some((part, buffer)) = &mut self.incoming else {
             return Err(damaged("bytes come that belong to no part"));
@@ -174,7 +173,7 @@ impl Restore {
             return self.wait(Waiting::Step(step)).await;
         }
         let (held, owner) = (Arc::clone(&self.held), self.owner.clone());
-        // In a task of its own, not aborted: an object that is put gets its row or is marked for deletion.
+        // A task of its own that is never aborted: its object gets a row or is marked for deletion.
         let putting = async move {
             let checked = bytes.clone();
             let is_right = tokio::task::spawn_blocking(move || is_of(&checked, &part));
@@ -182,7 +181,7 @@ impl Restore {
                 return Err(wrong_bytes(&part));
             }
             let path = StorePath::root();
-            // What waits to be freed may have it, and is read before it is relied on.
+            // The part may be stored already, even as garbage; it is read before it is used.
             if held.store.find_part(&owner, &path, digest, &bytes).await? {
                 return Ok(Part { digest, size, place: Place::Stored });
             }
@@ -198,11 +197,11 @@ impl Restore {
         self.wait(Waiting::Putting(task)).await
     }
 
-    /// Makes all of it visible, once it would survive a power cut. Returns the totals of the store.
+    /// Makes the backup visible, once all of it is durable. Returns the totals of the store.
     ///
     /// # Errors
-    /// As [`Restore::record`]; `AlreadyExists` if something was stored meanwhile. Nothing is visible
-    /// then.
+    /// Those of [`Restore::record`]; `Timeout`; `AlreadyExists` if something was stored meanwhile. Nothing is
+    /// visible then.
     pub async fn finish(mut self, call: Call) -> Result<Totals> {
         if !self.is_whole {
             return Err(damaged("it is truncated: its footer is missing"));
@@ -234,17 +233,17 @@ impl Restore {
         Ok(())
     }
 
-    /// Puts something in the queue, and writes what need not wait.
+    /// Adds to the queue, and writes the steps that no part before them delays.
     async fn wait(&mut self, waiting: Waiting) -> Result<()> {
         self.waiting_bytes += waiting.bytes();
         self.waiting.push_back(waiting);
-        // What waits behind a slow part is bounded, too.
+        // The steps behind a slow part are bounded, too: a queue that is too long waits for all parts.
         let is_long =
             self.waiting.len() > RESTORE_STEP_ROWS || self.waiting_bytes > RESTORE_WAITING_BYTES;
         self.settle(if is_long { 0 } else { BACKUP_PARTS_IN_FLIGHT - 1 }).await
     }
 
-    /// Waits until at most `left` parts are being put, and writes what has come that far.
+    /// Waits until at most `left` parts are being put, and writes the steps in the queue before the first of these.
     async fn settle(&mut self, left: usize) -> Result<()> {
         loop {
             let step = match self.waiting.front_mut() {
@@ -278,7 +277,7 @@ impl Restore {
         }
     }
 
-    /// Writes what is ready, in one transaction.
+    /// Writes the ready steps in one transaction.
     async fn write(&mut self) -> Result<()> {
         self.held.store.0.space.check_rows(self.bytes as u64).await?;
         let Some(mut build) = self.build.take() else { return Ok(()) };

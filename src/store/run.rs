@@ -1,6 +1,6 @@
-//! One run of an operation, as those who asked for it and the task that owns it share it.
+//! The state of one run of an operation, shared by its callers and the task that owns it.
 //!
-//! Whoever changes it does so under its lock and wakes the task; see [`super::runs`].
+//! Callers change the state under its lock and wake the task; see [`super::runs`].
 
 use std::{
     collections::HashMap,
@@ -19,21 +19,21 @@ use crate::{
     model::{Digest, Operation, OperationId},
 };
 
-/// What is known of a run.
+/// The state of a run, as its callers see it.
 #[derive(Clone, Debug)]
 pub(super) enum State {
-    /// Its first transaction has no verdict yet.
+    /// The outcome of its first transaction is not known yet.
     Starting,
-    /// Its operation, as it is now.
+    /// Its operation in the latest state.
     Known(Box<Operation>),
-    /// It did not begin, and why.
+    /// It did not begin, because of this error.
     Refused(Error),
-    /// Another server runs it.
+    /// Another server runs the operation.
     Elsewhere,
 }
 
 impl State {
-    /// Whether nothing changes any more.
+    /// Whether the state is the last one.
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::Starting => false,
@@ -43,24 +43,24 @@ impl State {
     }
 }
 
-/// Those who asked for a run, and what they ask of it.
+/// The callers of a run, and the cancellation of the run.
 #[derive(Debug, Default)]
 struct Callers {
     deadlines: HashMap<u64, Option<Instant>>,
     next: u64,
-    /// Whether it goes on without any of them.
+    /// Whether the run continues without any caller.
     is_detached: bool,
-    /// Why it is to end.
+    /// The reason of its cancellation.
     cancelled: Option<Error>,
 }
 
 impl Callers {
-    /// Has the run end, unless an earlier reason is there.
+    /// Sets the reason of the cancellation, unless there is an earlier one.
     fn cancel(&mut self, why: Error) {
         self.cancelled.get_or_insert(why);
     }
 
-    /// When the last caller's time is over. `None`: never.
+    /// The latest deadline of all callers, at which the run ends. `None`: never.
     fn deadline(&self) -> Option<Instant> {
         if self.is_detached || self.cancelled.is_some() {
             return None;
@@ -73,15 +73,15 @@ impl Callers {
     }
 }
 
-/// An operation that runs here.
+/// A run of an operation on this server.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) id: OperationId,
-    /// The digest of what was asked for.
+    /// The fingerprint of the request.
     pub(super) fingerprint: Digest,
-    /// Who asked for it first: whose share its work is of.
+    /// The peer of its first caller, to whose share of the budgets the work counts.
     pub(super) peer: Peer,
-    /// Written by the registry alone.
+    /// The state, which only the registry changes.
     pub(super) state: watch::Sender<State>,
     callers: Mutex<Callers>,
     /// Wakes the task when the callers have changed.
@@ -90,7 +90,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Makes a run whose first transaction has no verdict yet.
+    /// Makes a run in the state [`State::Starting`].
     pub(super) fn new(id: OperationId, fingerprint: Digest, peer: Peer) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -103,12 +103,12 @@ impl Run {
         })
     }
 
-    /// Whether the verdict of its first transaction is lost.
+    /// Whether the outcome of its first transaction was lost. Only such a run is in the registry as refused.
     pub(super) fn is_unsettled(&self) -> bool {
         matches!(*self.state.borrow(), State::Refused(_))
     }
 
-    /// Has a caller attach. `None`: the run is about to end.
+    /// Attaches a caller. `None` if the run is being cancelled.
     pub(super) fn attach(
         self: &Arc<Self>,
         is_detached: bool,
@@ -138,14 +138,14 @@ impl Run {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the run end, for this reason if it is the first.
+    /// Cancels the run, for this reason unless there is an earlier one.
     pub(super) fn cancel(&self, why: Error) {
         self.callers().cancel(why);
         self.cancel.cancel();
     }
 
-    /// Takes a caller away. The last one takes the run along, for this reason, unless it is detached.
-    /// Returns whether the run ends.
+    /// Removes a caller. If it was the last one of a run that is not detached, cancels the run for this reason.
+    /// Returns whether the run is cancelled.
     fn detach(&self, number: u64, why: Error) -> bool {
         let mut callers = self.callers();
         if callers.deadlines.remove(&number).is_none() {
@@ -160,7 +160,7 @@ impl Run {
         self.cancel.is_cancelled()
     }
 
-    /// Waits for a turn, or until the run is to end.
+    /// Acquires a permit, or fails when the run is cancelled.
     pub(super) async fn turn(&self, turns: &Budget) -> Result<Permit> {
         tokio::select! {
             turn = turns.acquire(self.peer, 1) => turn,
@@ -168,29 +168,29 @@ impl Run {
         }
     }
 
-    /// Resolves with the reason when the run is to end.
+    /// Resolves with the reason when the run is cancelled.
     pub(super) async fn cancelled(&self) -> Error {
         self.cancel.cancelled().await;
         self.why()
     }
 
-    /// Fails with the reason if the run is to end. A transaction that has waited asks this when it begins.
+    /// Fails with the reason if the run is cancelled. A transaction calls this at its beginning, after it was queued.
     pub(super) fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() { Err(self.why()) } else { Ok(()) }
     }
 
-    /// Why the run is to end; a reason is there when [`Run::token`] is cancelled.
+    /// The reason of the cancellation, which is set before [`Run::token`] is cancelled.
     pub(super) fn why(&self) -> Error {
         let why = self.callers().cancelled.clone();
         why.unwrap_or_else(|| Error::new(Kind::Cancelled, "the operation was cancelled"))
     }
 
-    /// What is cancelled when the run is to end.
+    /// The token that is cancelled with the run.
     pub(super) fn token(&self) -> &CancellationToken {
         &self.cancel
     }
 
-    /// Ends the run when the time of its last caller is over. Never returns.
+    /// Cancels the run at the latest deadline of its callers. Never returns.
     pub(super) async fn keep_deadlines(&self) -> std::convert::Infallible {
         loop {
             let deadline = self.callers().deadline();
@@ -201,7 +201,7 @@ impl Run {
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(deadline) => {
-                    // One may have come meanwhile, and none may come between the look and the cancel.
+                    // Under the lock, so that no caller attaches between this check and the cancellation.
                     let mut callers = self.callers();
                     if callers.deadline().is_some_and(|last| last <= deadline) {
                         callers.cancel(Error::late());
@@ -213,7 +213,7 @@ impl Run {
     }
 }
 
-/// The error for a caller whose time is over before the end of a run that is not his is known.
+/// The error for a caller whose deadline passes before the end of an operation is known that it cannot cancel.
 pub(super) fn undecided(id: OperationId) -> Error {
     Error::new(
         Kind::Timeout,
@@ -221,26 +221,27 @@ pub(super) fn undecided(id: OperationId) -> Error {
     )
 }
 
-/// The error for a caller who left.
+/// The reason of a cancellation because the last caller left.
 fn caller_disconnected() -> Error {
     Error::new(Kind::Cancelled, "the caller left; nothing has changed")
 }
 
-/// One who asked for a run. Dropping the last one cancels it, unless it is detached.
+/// A caller of a run. Dropping the last caller cancels the run, unless it is detached.
 #[derive(Debug)]
 pub(super) struct Caller {
     run: Arc<Run>,
-    /// `None`: it takes nothing along when it leaves.
+    /// Its number among the callers. `None`: it does not keep the run alive.
     number: Option<u64>,
     deadline: Option<Instant>,
     state: watch::Receiver<State>,
 }
 
 impl Caller {
-    /// The state now, and later each one that is new.
+    /// The current state first, and then each new one; a slow caller gets only the latest. Skips
+    /// [`State::Starting`].
     ///
     /// # Errors
-    /// `Timeout` where the deadline passed and the run goes on for others.
+    /// `Timeout` if the deadline passes and the run continues for others.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -267,7 +268,7 @@ impl Caller {
         }
     }
 
-    /// Leaves because of the deadline. If that ends the run, its verdict is the answer.
+    /// Detaches at the deadline. `Ok` if the run is cancelled: its last state is the result then.
     fn expire(&mut self) -> Result<()> {
         self.deadline = None;
         if self.run.cancel.is_cancelled() {

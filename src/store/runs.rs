@@ -1,25 +1,26 @@
-//! The registry of the operations that run on this server. Each run is owned by one task.
+//! The registry of the runs of operations on this server. Each run is owned by one task.
 //!
 //! ```text
-//!              attach, detach, cancel, deadlines, stop: messages to the run, sent before any await
+//!              attach, detach, cancel, deadlines, stop: changes of the run, made before any await
 //!                │
 //!  Starting ─────┴──► Running ───► Committing ──► Ended
 //!   │  start           │  work      final           ▲
 //!   │  transaction     │            transaction     │
 //!   ├──► Ended         └─────► Cancelling ──────────┤   the end transaction, repeated until
-//!   └──► Refused              or failing ───────────┘   the database gives a verdict
+//!   └──► Refused              or failing ───────────┘   the database confirms its outcome
 //! ```
 //!
-//! - The run is in the registry before its first transaction begins, so whoever comes with its id
-//!   attaches to it, and is counted.
-//! - Callers, cancels and stops change the [`Run`] under its lock and wake its task; they never
-//!   write its row. A future that is dropped after that has changed nothing but the number of callers.
-//! - The task alone writes the row and ends it ([`super::copy`]). A job that waits for the writer is taken
-//!   back by a cancel; one that has begun gives its verdict.
-//! - A change of a row is recorded by [`Runs::record`] on the writer's thread, after the commit and in the
-//!   order of commits, whoever still waits for it. So the end of an operation, its removal from the
-//!   registry and the announcement to watchers are one step.
-//! - Where the verdict of a transaction is not known, the run stays, and is Running to everybody.
+//! - A run is in the registry before its first transaction begins, so that later requests with its id attach
+//!   to it and count as callers.
+//! - Callers, cancellations and stops change the [`Run`] under its lock and wake its task; they never write its
+//!   row. A future that is dropped after that has changed only the number of callers.
+//! - Only the task writes the row and its end ([`super::copy`]). A cancellation withdraws a queued write job; a
+//!   job that has begun runs to its end, and its outcome counts.
+//! - [`Runs::record`] records a change of a row on the writer's thread, after the commit and in the order of
+//!   commits, even if no caller waits any more. So the end of an operation, its removal from the registry and
+//!   the announcement to watchers are one atomic step.
+//! - While the outcome of a transaction is unknown, the run stays in the registry: as `Running`, or, if it is the
+//!   first transaction, refusing callers as busy.
 
 use std::{
     collections::HashMap,
@@ -40,20 +41,20 @@ use crate::{
     },
 };
 
-/// What became of a caller.
+/// The result of [`Runs::attach`].
 pub(super) enum Attached {
-    /// The run is new: its task is to be started.
+    /// The run is new: the caller of this function must start its task.
     New(Arc<Run>, Caller),
-    /// It runs already.
+    /// The operation runs already.
     Joined(Caller),
-    /// It runs and is about to end; it may run again then.
+    /// The run is being cancelled; a new one may begin after its end.
     Ending(watch::Receiver<State>),
 }
 
-/// What a run takes of what all share, until it has ended.
+/// The permits of a run until its removal: a place among the running copies, and the bytes of its skip list.
 type Room = [Option<Permit>; 2];
 
-/// What a run costs.
+/// The resources that a run needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Load {
     /// Whether it takes more than one transaction.
@@ -71,7 +72,7 @@ struct Table {
     is_closed: bool,
 }
 
-/// The operations that run on this server, and the changes of all.
+/// The runs of this server, and the changes of all operations.
 #[derive(Debug)]
 pub(super) struct Runs {
     table: Mutex<Table>,
@@ -79,23 +80,23 @@ pub(super) struct Runs {
     skips: Budget,
 }
 
-/// Tells the watchers of all operations. Without watchers there is nobody to tell.
+/// Sends a change to the watchers of all operations, if there are any.
 fn announce(table: &Table, operation: &Operation) {
     drop(table.changes.send(operation.clone()));
 }
 
-/// What a watcher of all operations begins with.
+/// The start of a watch of all operations.
 pub(super) struct Subscription {
-    /// The changes after this moment.
+    /// The changes from now on.
     pub(super) changes: broadcast::Receiver<Operation>,
-    /// What runs.
+    /// The running operations.
     pub(super) running: Vec<Operation>,
-    /// The number of the last change before.
+    /// The number of the last change before those.
     pub(super) last_change: i64,
 }
 
 impl Runs {
-    /// Makes the registry of a store whose last change has this number.
+    /// Makes an empty registry; `last_change` is the number of the last change of the store.
     pub(super) fn new(last_change: i64) -> Self {
         let table = Mutex::new(Table {
             runs: HashMap::new(),
@@ -103,8 +104,8 @@ impl Runs {
             last_change,
             is_closed: false,
         });
-        // What has begun is not given up for others, so a newcomer has the reserve, and nobody waits for
-        // room: he would wait with his list.
+        // Permits of running copies are not revoked: new peers have the reserve. The budgets have no queue, since a
+        // waiting request would keep its skip list in memory.
         Self {
             table,
             places: Budget::new("running copies", OPERATIONS_RUNNING_MAX),
@@ -112,7 +113,7 @@ impl Runs {
         }
     }
 
-    /// The bytes for further skip lists.
+    /// The free bytes for skip lists.
     #[cfg(test)]
     pub(super) fn skip_room(&self) -> usize {
         self.skips.free()
@@ -122,11 +123,12 @@ impl Runs {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a caller attach to the run of an operation, which begins if it is not there.
+    /// Attaches a caller to the run of an operation, or makes a new run.
     ///
     /// # Errors
-    /// `WriteConflict` if it runs with other arguments, `Busy` if too many run, or too many of this peer, there
-    /// is no room for its skip list, or the store stops.
+    /// `WriteConflict` if the operation runs with another request. `Busy` if too many copies run, in all or of
+    /// this peer, there is no memory for the skip list, the outcome of the first transaction is unknown, or the
+    /// store stops.
     pub(super) fn attach(
         &self,
         (id, fingerprint): (OperationId, Digest),
@@ -149,7 +151,7 @@ impl Runs {
                 None => Attached::Ending(run.state.subscribe()),
             });
         }
-        // There are such only where the database fails, and that fails for all peers alike.
+        // Unsettled runs exist only while the database fails, so they have no shares among peers.
         let unsettled = table.runs.values().filter(|(run, _)| run.is_unsettled()).count();
         if unsettled >= OPERATIONS_RUNNING_MAX {
             return Err(self.places.busy());
@@ -165,14 +167,14 @@ impl Runs {
         Ok(Attached::New(run, caller))
     }
 
-    /// Has a run end. Returns its states; `None`: no such operation runs here.
+    /// Cancels a run. Returns its states; `None` if the operation does not run here.
     pub(super) fn cancel(&self, id: OperationId, why: Error) -> Option<watch::Receiver<State>> {
         let run = Arc::clone(&self.table().runs.get(&id)?.0);
         run.cancel(why);
         Some(run.state.subscribe())
     }
 
-    /// Has all runs end and refuses new ones. Returns their states.
+    /// Cancels all runs and refuses new ones. Returns their states.
     pub(super) fn close(&self, why: &Error) -> Vec<watch::Receiver<State>> {
         let mut table = self.table();
         table.is_closed = true;
@@ -184,13 +186,13 @@ impl Runs {
         runs.iter().map(|run| run.state.subscribe()).collect()
     }
 
-    /// Whether an operation runs here, or may.
+    /// Whether the registry has a run of an operation, also one whose beginning is not certain.
     pub(super) fn has(&self, id: OperationId) -> bool {
         self.table().runs.contains_key(&id)
     }
 
-    /// Records a change of an operation's row that is durable. Called on the writer's thread, in the order
-    /// of commits.
+    /// Records a committed change of the row of an operation. Called on the writer's thread, in the order of
+    /// commits.
     pub(super) fn record(&self, operation: &Operation) {
         let mut table = self.table();
         table.last_change = table.last_change.max(operation.change);
@@ -212,21 +214,21 @@ impl Runs {
         }
     }
 
-    /// Ends a run that has changed no row.
+    /// Ends and removes a run that has changed no row.
     pub(super) fn end_unchanged(&self, run: &Arc<Run>, state: State) {
         let mut table = self.table();
         run.state.send_replace(state);
         remove(&mut table, run);
     }
 
-    /// Tells the callers of a run that it did not begin. It stays until [`Runs::settled`], because its row
-    /// may be there.
+    /// Ends a run for its callers, who get `error`. The run stays in the registry until [`Runs::settled`], because
+    /// its row may exist.
     pub(super) fn refuse_unsettled(&self, run: &Run, error: Error) {
         let _table = self.table();
         run.state.send_replace(State::Refused(error));
     }
 
-    /// Takes a run away of which nothing is left.
+    /// Removes a run whose row does not exist or has ended.
     pub(super) fn settled(&self, run: &Arc<Run>) {
         remove(&mut self.table(), run);
     }
@@ -265,7 +267,7 @@ fn known(run: &Run) -> Option<Operation> {
     }
 }
 
-/// The error for an operation whose first transaction has no verdict yet.
+/// The error for an operation whose first transaction has an unknown outcome.
 pub(super) fn unsettled(id: OperationId) -> Error {
     let message = format!(
         "the database failed while the operation {id} began, and has not said yet whether it did; try \

@@ -1,6 +1,6 @@
-//! Chunked uploads: chunks are stored as parts as they arrive, in any order; the commit is one
-//! metadata transaction, whatever the size; the list of a file of many pieces is built in steps before, and
-//! its pieces are dropped in steps after it. Bytes that come for a range which is stored are compared.
+//! Upload sessions: chunks arrive in any order, and are stored as parts at once. The commit is one metadata
+//! transaction, whatever the size of the file. For a file of many pieces, its list is built in steps before the
+//! commit, and the pieces are dropped in steps after it. Bytes for a range that is stored already are compared.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// A chunk on its way. Dropped before [`Chunk::finish`], it leaves nothing.
+/// A chunk that is being received. Dropped before [`Chunk::finish`], it adds nothing to its session.
 #[derive(Debug)]
 pub struct Chunk {
     store: Store,
@@ -44,24 +44,24 @@ pub struct Chunk {
     call: Call,
 }
 
-/// What becomes of the bytes of a chunk.
+/// How the bytes of a chunk are used.
 #[derive(Debug)]
 enum Arriving {
-    /// They are stored.
+    /// The range is missing: the bytes are stored.
     New(Box<Cutter>),
-    /// They are stored already, and compared.
+    /// The range is stored already: the bytes are compared. Has the permit of the upload.
     Again(Box<Comparison>, Permit),
 }
 
-/// What came of a commit: the file, if it is there still, and how many it replaced; or nothing, because it
-/// is to be built first.
+/// The result of a commit: the file, if it still exists, and the number of files that it replaced; or the session
+/// of a long file, whose content must be built first.
 enum Ended {
     Done(Option<(Entry, i64)>),
     Long(Long),
 }
 
 impl Store {
-    /// Begins a chunk of an upload session.
+    /// Begins a chunk of an upload session, which the first chunk makes.
     ///
     /// # Errors
     /// `SessionConflict`, `BadRange`, `InvalidArgument`, `AlreadyExists`, `NoSpace`, `Busy`, `Timeout`.
@@ -75,7 +75,7 @@ impl Store {
         self.chunk_over(session, (path, Replaces::default()), range, call).await
     }
 
-    /// The same for a file that is to replace what it may.
+    /// Like [`Store::chunk`], and sets what the file may replace.
     ///
     /// # Errors
     /// Those of [`Store::chunk`].
@@ -108,7 +108,7 @@ impl Store {
     /// Returns an upload session.
     ///
     /// # Errors
-    /// `SessionNotFound`.
+    /// `SessionNotFound`, `Timeout`.
     pub async fn session(&self, id: SessionId, call: Call) -> Result<Session> {
         let mut reading = session::Reading::new(id);
         loop {
@@ -121,10 +121,10 @@ impl Store {
         }
     }
 
-    /// Lists the upload sessions of a path, or all.
+    /// A page of the upload sessions of a path, or of all.
     ///
     /// # Errors
-    /// `InvalidArgument` for a token that no page gave, `Timeout`.
+    /// `InvalidArgument` for a malformed token, `Timeout`, `Busy` if too many listings wait.
     pub async fn sessions(
         &self,
         path: Option<StorePath>,
@@ -144,8 +144,8 @@ impl Store {
         }
     }
 
-    /// Makes the file of a complete session visible. A repeated commit succeeds; it returns nothing
-    /// if the file is gone since.
+    /// Makes the file of a complete session visible. A repeated commit succeeds; it returns `None` if the file
+    /// does not exist any more.
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists`.
@@ -155,8 +155,8 @@ impl Store {
         Ok(committed.await?.map(|(entry, _)| entry))
     }
 
-    /// The same for what the file may replace, and under conditions on what is there; with the file comes
-    /// how many files it replaced. A repeated commit does not look at them, and replaces none.
+    /// Like [`Store::commit_session`], with what the file may replace, and conditions on the path. Also returns the
+    /// number of files that the commit replaced. A repeated commit ignores the conditions, and replaces none.
     ///
     /// # Errors
     /// `PreconditionFailed`, and those of [`Store::commit_session`].
@@ -173,7 +173,7 @@ impl Store {
             Ended::Long(long) => long,
         };
         let owner = Owner::new(&self.0.server);
-        // A caller that leaves releases what is built.
+        // If this future is dropped, the content that is built is released.
         let _held = Held { store: self.clone(), owner: owner.id.clone() };
         let source: Source = Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
         let list = Box::pin(self.assemble(&owner, source, call)).await?;
@@ -185,7 +185,7 @@ impl Store {
         }
     }
 
-    /// The commit itself, in one transaction.
+    /// The transaction of the commit.
     async fn commit_once(
         &self,
         id: SessionId,
@@ -215,10 +215,10 @@ impl Store {
         self.write_recorded(call, commit).await
     }
 
-    /// Forgets an upload session and its chunks.
+    /// Deletes an upload session and its chunks.
     ///
     /// # Errors
-    /// `SessionNotFound`.
+    /// `SessionNotFound`, `Timeout`.
     pub async fn delete_session(&self, id: SessionId, call: Call) -> Result<()> {
         if self.0.engine.write(call.deadline, move |tx| session::delete(tx, id)).await? {
             self.drop_pieces(id);
@@ -228,12 +228,12 @@ impl Store {
 }
 
 impl Chunk {
-    /// Gives what follows another deadline.
+    /// Replaces the call, and so the deadline, of all further steps.
     pub fn limit(&mut self, call: Call) {
         self.call = call;
     }
 
-    /// Its turn among the uploads.
+    /// The handle of its permit among the uploads.
     pub fn turn(&self) -> Hold {
         match &self.bytes {
             Arriving::New(cutter) => cutter.turn.hold().clone(),
@@ -241,10 +241,10 @@ impl Chunk {
         }
     }
 
-    /// Waits for the next bytes of the sender, as [`Upload::wait_for`](super::Upload::wait_for) does.
+    /// Awaits the next bytes of the sender, as [`Upload::wait_for`](super::Upload::wait_for).
     ///
     /// # Errors
-    /// As [`Chunk::write`]. The chunk is of no use any more then.
+    /// Those of [`Chunk::write`]. The chunk cannot continue then.
     pub async fn wait_for<T>(&mut self, bytes: impl Future<Output = T>) -> Result<T> {
         match &mut self.bytes {
             Arriving::New(cutter) => cutter.wait_for(bytes).await,
@@ -255,8 +255,8 @@ impl Chunk {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// `BadRange` if there are more than announced, `SessionConflict` if others are stored for the range,
-    /// `NoSpace`, `Busy`, `Timeout`, `Internal`. The chunk is of no use any more then.
+    /// `BadRange` for more bytes than announced, `SessionConflict` if other bytes are stored for the range,
+    /// `NoSpace`, `Busy`, `Timeout`, `Internal`. The chunk cannot continue then.
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
         self.call.check()?;
         self.received += data.len() as i64;
@@ -271,7 +271,7 @@ impl Chunk {
         }
     }
 
-    /// Adds the chunk to its session, all of it at once.
+    /// Adds the chunk to its session, as a whole.
     ///
     /// # Errors
     /// `BadRange` if bytes are missing, `Timeout`, and those of the session, which may have changed meanwhile.
@@ -300,7 +300,7 @@ impl Chunk {
                 pin::check(tx, &owner.id, pins)?;
             }
             let verdict = session::add_chunk(tx, session, (&path, replaces), range, &sent)?;
-            // Many go in steps, when the cutter is dropped.
+            // More pins than that are dropped in steps, when the cutter is dropped.
             if pins <= UNPIN_ROWS {
                 pin::unpin(tx, &owner.id)?;
             }
@@ -308,7 +308,7 @@ impl Chunk {
         };
         let verdict = store.0.engine.write(call.deadline, add).await?;
         cutter.has_pins = pins > UNPIN_ROWS;
-        // The same chunk may have come twice at once; then this one's object is dropped.
+        // If the same chunk was added concurrently, no row names this object, and its guard is dropped.
         if verdict == Verdict::Wanted {
             object.into_iter().for_each(NewObject::decide);
         }

@@ -1,15 +1,15 @@
-//! The disk: what is free, and what has to stay free.
+//! Free space: what is free on the disk and inside the database file, and what has to stay free.
 //!
-//! Uploads, chunks and filtered copies keep away from the reserve, so that a full store still
-//! starts, serves reads and deletes. Nothing but what deletes touches what the log of the database may
-//! need beside it.
+//! Uploads, chunks and filtered copies leave the reserve free, so that a full store still starts, serves reads
+//! and deletes. Beside the reserve, space for the write-ahead log of the database stays free, which only
+//! deletes may use.
 //!
-//! A file system of another machine may take long to say what is free. So it is asked on the blocking
-//! pool, by one at a time: whoever comes meanwhile waits for the next answer, which all of them share.
-//! Never one that was asked for before they came, since what was claimed before may be written by then.
+//! A network file system may take long to report its free space. So the file system is queried on the blocking
+//! pool, one query at a time: callers that arrive during a query share the next one. A caller never uses a
+//! query that began before its request, since bytes that were claimed then may be written by now.
 //!
-//! What was deleted from the database leaves pages in its file: files that are kept there go into them
-//! although the disk is full, and pages that are too many go back to the disk.
+//! Deletes leave free pages in the database file. Inline files can use these pages although the disk is full,
+//! and pages above a bound are given back to the disk.
 
 use std::{
     path::{Path, PathBuf},
@@ -32,32 +32,32 @@ use crate::{
     store::{Config, Store},
 };
 
-/// The file system of the data folder, and the room inside the database file.
+/// The free space of the file system with the data folder, and of the database file.
 #[derive(Clone, Debug)]
 pub(super) struct Space {
     data: PathBuf,
-    /// What changes that add rows leave free, which the log of the database may need.
+    /// The bytes for the write-ahead log that changes which add rows leave free.
     room_bytes: u64,
-    /// What uploads leave free beside that.
+    /// The bytes that uploads leave free beside that.
     reserve_bytes: u64,
-    /// What is being written, which the disk does not count yet.
+    /// The bytes that are being written, which the file system may not count as used yet.
     claimed: Arc<AtomicU64>,
-    /// What is free inside the database file, less what was let in since that was asked.
+    /// The free bytes inside the database file when they were last read, less those that were claimed since.
     inside: Arc<AtomicU64>,
-    /// Those who have asked what is free on the disk.
+    /// The number of requests for the free space of the disk so far.
     askers: Arc<AtomicU64>,
-    /// What it said last. Locked while it is asked.
+    /// The last answer of the file system. Locked during a query.
     said: Arc<Mutex<Option<Said>>>,
 }
 
-/// What the disk said, and to how many of those who have asked.
+/// An answer of the file system, and the number of requests that came before its query.
 #[derive(Debug)]
 struct Said {
     askers: u64,
     disk: Result<Disk, Errno>,
 }
 
-/// Room on the disk for what is being written. Dropped when it is written, or never will be.
+/// A claim of free bytes on the disk for bytes that are being written. Dropped when the write has ended.
 #[derive(Debug)]
 pub(super) struct Claim {
     bytes: u64,
@@ -70,12 +70,12 @@ impl Drop for Claim {
     }
 }
 
-/// What the disk says.
+/// The size and the free space of a file system, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Disk {
     /// The size of the file system.
     pub(super) capacity: u64,
-    /// What is free.
+    /// The free bytes.
     pub(super) available: u64,
 }
 
@@ -96,7 +96,7 @@ impl Space {
         }
     }
 
-    /// Refuses to write `bytes` of a file where that would touch the reserve.
+    /// Checks that `bytes` of a file can be written without touching the reserve. `NoSpace` otherwise.
     pub(super) async fn check(&self, bytes: u64) -> Result<()> {
         if bytes <= INLINE_BYTES_MAX as u64 && self.has_inside(cost(bytes)) {
             return Ok(());
@@ -104,7 +104,7 @@ impl Space {
         self.claim_outside(bytes).await.map(drop)
     }
 
-    /// The same for rows, which are `bytes` in the database.
+    /// The same for rows that take `bytes` in the database.
     pub(super) async fn check_rows(&self, bytes: u64) -> Result<()> {
         if self.has_inside(bytes) {
             return Ok(());
@@ -112,10 +112,10 @@ impl Space {
         self.claim_outside(bytes).await.map(drop)
     }
 
-    /// Refuses a change that adds a few rows where the disk is full. It may touch the reserve, but
-    /// not what is left to those that delete.
+    /// Checks that a change which adds a few rows can be written. Such a change may use the reserve, but not the
+    /// space that only deletes may use.
     pub(super) async fn check_change(&self) -> Result<()> {
-        // PostgreSQL keeps its log elsewhere.
+        // With PostgreSQL the log is not on this disk.
         let is_free = self.room_bytes == 0 || self.has_inside(cost(0));
         if is_free || self.disk().await?.available >= self.room_bytes {
             return Ok(());
@@ -123,11 +123,10 @@ impl Space {
         Err(no_space())
     }
 
-    /// Like [`Space::check`], and keeps the room for it, so that those who write at once leave the
-    /// reserve alone together.
+    /// Like [`Space::check`], and claims the bytes, so that concurrent writes together leave the reserve free.
     ///
     /// # Cancel safety
-    /// Dropped, it keeps no room.
+    /// Can be dropped; nothing is claimed then.
     pub(super) async fn claim(&self, bytes: u64) -> Result<Claim> {
         self.claim_outside(bytes).await.or_else(|full| {
             let is_inline = full.kind() == Kind::NoSpace && bytes <= INLINE_BYTES_MAX as u64;
@@ -155,16 +154,16 @@ impl Space {
         self.inside.load(Ordering::Relaxed) >= bytes
     }
 
-    /// Notes what is free inside the database file.
+    /// Notes the free bytes inside the database file.
     fn set_inside(&self, bytes: u64) {
         let bytes = bytes.saturating_sub(FREE_BYTES_RESERVED);
         self.inside.store(bytes, Ordering::Relaxed);
     }
 
-    /// What the disk says from now on.
+    /// The answer to a query of the file system that begins after this call.
     ///
     /// # Cancel safety
-    /// Can be dropped. The disk that is being asked is asked by nobody else until it has answered.
+    /// Can be dropped. A query that has begun continues, and the next one begins after it.
     pub(super) async fn disk(&self) -> Result<Disk> {
         let number = self.askers.fetch_add(1, Ordering::Release);
         let mut last = Arc::clone(&self.said).lock_owned().await;
@@ -188,14 +187,14 @@ fn ask(data: &Path) -> Result<Disk, Errno> {
     })
 }
 
-/// What a file of `bytes` takes in the database at most, with what its last page leaves and its rows.
+/// The most bytes that a file of `bytes` takes in the database, with its rows and the rest of its last page.
 fn cost(bytes: u64) -> u64 {
     2 * bytes + 4 * DATABASE_PAGE_BYTES as u64
 }
 
 impl Store {
-    /// Looks at what is free inside the database file, and gives what it need not keep back to the
-    /// disk, in steps between which it rests.
+    /// Reads the free bytes inside the database file, and gives those above [`FREE_BYTES_KEPT`] back to the
+    /// disk, in steps with rests between them.
     pub(super) async fn tend_free_pages(&self) -> Result<()> {
         loop {
             let free = self.0.engine.read(None, |tx: &mut Tx<'_>| tx.free()).await?;
@@ -233,7 +232,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let mut config = Config::new(dir.path());
         let free = Space::new(&config).disk().await.expect("a disk").available;
-        // So much else may happen to the disk meanwhile.
+        // Leaves room for other programs that use the disk during the test.
         config.reserve_bytes = free / 2;
         let space = Space::new(&config);
         let third = free / 3;
@@ -278,7 +277,7 @@ mod tests {
         space.check_change().await.expect("room in the database");
     }
 
-    /// Runs work while the one thread that may block does so, until `open` is dropped.
+    /// Runs work on a runtime whose only blocking thread is blocked until `open` is dropped.
     fn with_blocked<F: Future<Output = ()>>(work: impl FnOnce(Space, Open) -> F) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.max_blocking_threads(1).build().expect("a runtime");
@@ -288,8 +287,8 @@ mod tests {
 
     type Open = mpsc::Sender<()>;
 
-    /// Blocks the pool after the work that it has, until what this returns is dropped. Returns also what
-    /// resolves when it does so.
+    /// Queues a job that blocks the pool until the returned sender is dropped. The returned receiver resolves
+    /// when the job has begun.
     fn block() -> (Open, oneshot::Receiver<()>) {
         let (open, opened) = mpsc::channel();
         let (begin, begun) = oneshot::channel();
@@ -326,7 +325,7 @@ mod tests {
             assert!(futures::poll!(&mut first).is_pending());
             let mut second = Box::pin(space.disk());
             assert!(futures::poll!(&mut second).is_pending());
-            // From the first answer on, there is none.
+            // The pool blocks again right after the first answer.
             let (reopen, _) = block();
             drop(open);
             first.await.expect("an answer");

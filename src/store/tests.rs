@@ -1,7 +1,6 @@
-//! The store from inside: what happens between the moments that a caller sees.
+//! Tests of the store from inside, of interleavings that a client cannot force.
 //!
-//! The writer is held up by a job of the test, so that the jobs behind it wait in the order in which
-//! the test queued them and run in one batch.
+//! A job of the test blocks the writer, so that later jobs are queued in a known order and run in one batch.
 
 mod backups;
 mod checks;
@@ -43,14 +42,14 @@ use crate::{
     store::tests::{gate::Gate, log::Log},
 };
 
-/// Longer than anything here takes.
+/// The timeout of waits in these tests, longer than any of them takes.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A store whose parts are behind a gate.
+/// A store whose blob store has a gate: the test can block, fail and count its calls.
 struct Fixture {
     store: Store,
     gate: Gate,
-    /// The tasks of the background, which run for ever.
+    /// The number of background tasks, which never end.
     background: usize,
     log: Log,
     _dir: TempDir,
@@ -95,7 +94,7 @@ impl Fixture {
         Ok(all)
     }
 
-    /// The number that a statement finds.
+    /// The number that a statement selects.
     async fn number(&self, sql: &'static str) -> i64 {
         self.rows(sql).await.first().unwrap().int(0).unwrap()
     }
@@ -104,7 +103,7 @@ impl Fixture {
         self.store.0.engine.read(None, move |tx: &mut Tx<'_>| tx.all(sql, &[])).await.unwrap()
     }
 
-    /// Holds up the writer until the answer is dropped or used.
+    /// Blocks the writer until the returned sender is dropped or used.
     async fn hold_writer(&self) -> mpsc::Sender<()> {
         let (go_on, wait) = mpsc::channel::<()>();
         let (begun, began) = tokio::sync::oneshot::channel();
@@ -122,7 +121,7 @@ impl Fixture {
         go_on
     }
 
-    /// Holds up all readers until the answers are dropped.
+    /// Blocks all readers until the returned senders are dropped.
     async fn hold_readers(&self) -> Vec<mpsc::Sender<()>> {
         let mut held = Vec::new();
         for _ in 0..READERS {
@@ -143,7 +142,7 @@ impl Fixture {
         held
     }
 
-    /// Makes what waits for reclamation older.
+    /// Makes all queued garbage older.
     async fn age(&self, span: Duration) {
         let age = move |tx: &mut Tx<'_>| {
             tx.execute("UPDATE garbage SET since = since - $1", params![micros(span)])
@@ -151,13 +150,13 @@ impl Fixture {
         self.store.0.engine.write(None, age).await.unwrap();
     }
 
-    /// Waits until the store does nothing for anybody.
+    /// Waits until the store has no tasks but those of the background.
     async fn idle(&self) {
         let tasks = &self.store.0.tasks;
         until("no task is left", async || tasks.len() <= self.background).await;
     }
 
-    /// Waits until so many jobs wait for the writer.
+    /// Waits until at least `jobs` jobs are queued for the writer.
     async fn waiting(&self, jobs: usize) {
         let engine = &self.store.0.engine;
         until("jobs wait for the writer", async || engine.waiting() >= jobs).await;
@@ -193,7 +192,7 @@ fn request(source: &str, destination: &str) -> CopyRequest {
     }
 }
 
-/// Bytes of an object: too many to be kept in the database.
+/// Bytes that are too many for an inline part, so that they become an object.
 fn object(byte: u8) -> Bytes {
     vec![byte; crate::limits::INLINE_BYTES_MAX + 1].into()
 }
@@ -206,12 +205,12 @@ async fn finish(mut copying: Copying) -> Result<Operation> {
     Ok(last.unwrap())
 }
 
-/// Takes all turns of a kind that a peer may have.
+/// Acquires all permits of a budget that a peer may have.
 fn all(turns: &Budget, peer: Peer) -> Vec<Permit> {
     std::iter::from_fn(|| turns.try_acquire(peer, 1).ok()).collect()
 }
 
-/// Waits for what must become true soon.
+/// Waits until a condition is true.
 async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
     let started = std::time::Instant::now();
     while !is_true().await {

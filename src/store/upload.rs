@@ -4,8 +4,8 @@
 //! [`cutter`](super::cutter).
 //!
 //! **Invariants:** an object that no row names is marked for deletion when its guard is dropped. The pins of an
-//! upload that fails are dropped. An upload that is dropped at any await leaves nothing but garbage that
-//! reclamation finds.
+//! upload that fails are dropped. An upload that is dropped at any await leaves only garbage, which reclamation
+//! removes.
 
 use bytes::Bytes;
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// An upload on its way. Dropped before [`Upload::finish`], it leaves nothing.
+/// A running upload. Dropped before [`Upload::finish`], it leaves nothing visible.
 #[derive(Debug)]
 pub struct Upload {
     store: Store,
@@ -32,13 +32,13 @@ pub struct Upload {
 }
 
 impl Store {
-    /// Begins an upload.
+    /// Begins an upload: checks its path and conditions, and acquires a permit for it.
     ///
     /// # Errors
-    /// `AlreadyExists` onto a folder or below a file, unless it may replace them, `PreconditionFailed`,
-    /// `NoSpace`, `TooLarge`, `Busy` if too many uploads wait, `Timeout`.
+    /// `AlreadyExists` for a path that is a folder or below a file, unless the upload may replace them,
+    /// `PreconditionFailed`, `NoSpace`, `TooLarge`, `Busy` if too many uploads wait, `Timeout`.
     pub async fn upload(&self, incoming: Incoming, call: Call) -> Result<Upload> {
-        // The commit checks it again; here it spares the bytes, and the path is judged before them.
+        // The commit checks this again. A refusal here saves the transfer of the bytes.
         let (path, replaces) = (incoming.path.clone(), incoming.replaces);
         let conditions = incoming.conditions.clone();
         let check =
@@ -48,7 +48,7 @@ impl Store {
         Ok(Upload { store: self.clone(), incoming, cutter, call })
     }
 
-    /// Waits for a turn and begins to cut bytes, `expected` of them if that is known.
+    /// Acquires a permit of an upload, and makes a cutter for `expected` bytes, if the number is known.
     pub(super) async fn cut(
         &self,
         path: &StorePath,
@@ -66,30 +66,30 @@ impl Store {
 }
 
 impl Upload {
-    /// Gives what follows another deadline.
+    /// Replaces the call, and so the deadline, of all further steps.
     pub fn limit(&mut self, call: Call) {
         self.call = call;
     }
 
-    /// Its turn among the uploads.
+    /// The handle of its permit among the uploads.
     pub fn turn(&self) -> Hold {
         self.cutter.turn.hold().clone()
     }
 
-    /// Waits for the next bytes of the sender. Where he is slow and there is little of the room that he has,
-    /// what he has sent is on its way as a part meanwhile.
+    /// Awaits `bytes`, the next bytes of the sender. If the sender is slow and other uploads need buffers, the
+    /// bytes that have arrived are stored as a part meanwhile, which releases the buffer.
     ///
     /// # Errors
-    /// As [`Upload::write`]. The upload is of no use any more then.
+    /// Those of [`Upload::write`]. The upload cannot continue then.
     pub async fn wait_for<T>(&mut self, bytes: impl Future<Output = T>) -> Result<T> {
         self.cutter.wait_for(bytes).await
     }
 
-    /// Takes the next bytes; waits while enough parts are being written.
+    /// Takes the next bytes. Waits for buffers, and for parts that are being written (backpressure).
     ///
     /// # Errors
-    /// `DataLoss` if there are more bytes than announced, `TooLarge` if there are too many, `NoSpace`,
-    /// `Timeout`, `Internal`. The upload is of no use any more then.
+    /// `DataLoss` for more bytes than announced, `TooLarge` for more than the store takes, `NoSpace`, `Busy`,
+    /// `Timeout`, `Internal`. The upload cannot continue then.
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
         self.call.check()?;
         if let Some(size) = self.incoming.size
@@ -101,10 +101,10 @@ impl Upload {
         self.call.until(Box::pin(self.cutter.write(data))).await
     }
 
-    /// Takes what the caller says of the bytes after the last of them.
+    /// Takes the size and digest that the caller sends after the last bytes.
     ///
     /// # Errors
-    /// `DataLoss` if that is not what came, or not what was announced.
+    /// `DataLoss` if the size is not that of the received bytes, or the digest is not the announced one.
     pub fn end(&mut self, size: Option<u64>, digest: Option<Digest>) -> Result<()> {
         self.check_size(size)?;
         if let Some(digest) = digest {
@@ -121,7 +121,7 @@ impl Upload {
         Err(Error::new(Kind::DataLoss, message).field("size_bytes"))
     }
 
-    /// Makes the file visible, and describes it.
+    /// Makes the file visible, and returns its metadata.
     ///
     /// # Errors
     /// Those of [`Upload::store`].
@@ -129,11 +129,11 @@ impl Upload {
         Ok(self.store().await?.stat)
     }
 
-    /// Makes the file visible, once every byte of it would survive a power cut.
+    /// Makes the file visible, once all of its bytes are durable.
     ///
     /// # Errors
-    /// `DataLoss` if size or digest are not as announced, `Timeout`, those of the commit. Nothing is
-    /// visible then.
+    /// `DataLoss` if size or digest are not as announced, `Timeout`, those of [`Upload::write`] and of the
+    /// commit. Nothing is visible then.
     pub async fn store(mut self) -> Result<Stored> {
         self.check_size(self.incoming.size)?;
         let (parts, digest, object) = self.call.until(Box::pin(self.cutter.finish())).await?;
@@ -152,7 +152,7 @@ impl Upload {
                 condition::check_file(tx, (&file.path, replaces), &conditions)?;
             }
             let (_, files_replaced) = assembly::put_file(tx, &owner, &file, list.as_ref())?;
-            // Many go in steps, when the cutter is dropped.
+            // More pins than that are dropped in steps, when the cutter is dropped.
             if pins <= UNPIN_ROWS {
                 pin::unpin(tx, &owner.id)?;
             }

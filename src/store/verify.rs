@@ -1,8 +1,8 @@
-//! Reading and checking every distinct part that a copy refers to.
+//! Verification: reads every distinct part that a copy refers to, and checks its digest.
 //!
-//! Some parts are read at once, and their results are taken in order, so that a file is counted when
-//! its last part is good. A part that occurs many times is read once. One that has its turn for long lets
-//! the copies of others have it, and goes on later.
+//! Several parts are read concurrently, and their results are taken in order, so that a file is counted when
+//! its last part is verified. A part that occurs many times is read once. When its permit is revoked for other
+//! peers, a verification releases the permit, waits for a new one, and continues.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -25,10 +25,10 @@ use crate::{
 /// Parts that are read at once: enough to keep two cores hashing while the disk is read.
 const IN_FLIGHT: usize = 4;
 
-/// Waits for a turn, and checks all content below a target that is pinned.
+/// Acquires a permit, and verifies all content below a pinned target.
 ///
 /// # Errors
-/// `Corrupt`, naming the file; why the run is to end.
+/// `Corrupt`, naming the file; the reason of the cancellation of the run; those of [`Store::read_part`].
 pub(super) async fn run(
     store: &Store,
     target: &Target,
@@ -64,7 +64,7 @@ pub(super) async fn run(
     }
 }
 
-/// A part on its way, or a mark in the queue that counts a file.
+/// An entry of the queue: a part that is being read, or the end of a file, at which the file is counted.
 enum Running {
     Part { task: JoinHandle<Result<()>>, path: StorePath, bytes: i64 },
     Counted { files: i64, bytes: i64 },
@@ -81,9 +81,9 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Lets others have the turn who need it. Nothing is on its way then.
+    /// If the permit is revoked: waits for the parts that are being read, and renews the permit.
     async fn give_way(&mut self) -> Result<()> {
-        // It can wait at any moment, as a client does that stands still.
+        // Noted as a stall, since a verification can release its permit at any time.
         self.turn.hold().stalls();
         if !self.turn.hold().is_revoked() {
             return Ok(());
@@ -130,7 +130,7 @@ impl Check<'_> {
         self.settle(IN_FLIGHT).await
     }
 
-    /// Waits for a part, and publishes meanwhile what was counted before.
+    /// Waits for a part, and meanwhile publishes the progress that was counted before.
     async fn wait(&mut self, task: &mut JoinHandle<Result<()>>) -> Result<()> {
         loop {
             tokio::select! {
@@ -144,7 +144,7 @@ impl Check<'_> {
         }
     }
 
-    /// Waits until at most `left` are on their way.
+    /// Takes results until at most `left` entries are in the queue and the first of them is a part.
     async fn settle(&mut self, left: usize) -> Result<()> {
         while self.running.len() > left
             || matches!(self.running.front(), Some(Running::Counted { .. }))

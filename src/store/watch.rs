@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Store {
-    /// Follows an operation: its state now, then its changes.
+    /// Watches an operation: its current state, then its changes.
     ///
     /// # Errors
     /// `OperationNotFound`, `Busy` if there are too many watchers.
@@ -37,18 +37,20 @@ impl Store {
         Ok(updates)
     }
 
-    /// A turn of a watcher. Who waits for news gives way whenever others need his turn.
+    /// Acquires the permit of a watcher. It is noted as stalled for ever, so that it can be revoked whenever peers
+    /// below their share need it.
     fn turn_to_watch(&self, call: Call) -> Result<Permit> {
         let turn = self.0.budgets.watchers.try_acquire(call.peer, 1)?;
         turn.hold().stalls();
         Ok(turn)
     }
 
-    /// Follows all operations: those that run, then every change. With `since`, the number of a change, those
-    /// that have changed after it come first.
+    /// Watches all operations: first the running ones, and with `since`, the number of a change, also those that
+    /// have changed after it; then every further change.
     ///
     /// # Errors
-    /// `ChangesForgotten` if some of those are no longer known, `Busy` if there are too many watchers.
+    /// `ChangesForgotten` if some changes after `since` are no longer kept, or no change has this number yet,
+    /// `Busy` if there are too many watchers, `Timeout`.
     pub async fn watch_all(&self, since: Option<i64>, call: Call) -> Result<AllUpdates> {
         let turn = self.turn_to_watch(call)?;
         let Subscription { changes, running, last_change } = self.0.runs.subscribe();
@@ -89,7 +91,7 @@ enum Source {
 }
 
 impl Updates {
-    /// Follows the row of an operation that runs elsewhere, for the caller that asked for it.
+    /// Follows the row of an operation by polling, without a permit of a watcher.
     pub(super) fn of_row(store: &Store, id: OperationId) -> Self {
         Self { store: store.clone(), id, source: Source::Row(None), last: None, turn: None }
     }
@@ -99,10 +101,10 @@ impl Updates {
         self.id
     }
 
-    /// The next state; nothing after the last. A caller that is slow gets the latest.
+    /// The next state; `None` after the last. A slow caller gets only the latest state.
     ///
     /// # Errors
-    /// `Busy` if others need the turn of this watcher; those of reading the row.
+    /// `Busy` if the permit of this watcher is revoked for others; those of reading the row.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -137,7 +139,7 @@ impl Updates {
                     if let Some(operation) = first.take() {
                         *operation
                     } else {
-                        // Another server runs it.
+                        // No run of this server sends changes, so the row is polled.
                         tokio::time::sleep(PROGRESS_EVERY).await;
                         self.store.operation(self.id, Call::default()).await?
                     }
@@ -160,27 +162,27 @@ pub struct AllUpdates {
     store: Store,
     changes: broadcast::Receiver<Operation>,
     begun_after: i64,
-    /// The number of the last change that is told or pending.
+    /// The number of the last change that was returned or is pending.
     seen: i64,
-    /// Whether rows have changed since then.
+    /// Whether later changes were missed, so that rows must be read.
     is_behind: bool,
-    /// What runs as far as the caller is told, and the change with which it began.
+    /// The running operations that the caller knows of, with the number of their last change.
     running: HashMap<OperationId, i64>,
     pending: VecDeque<Operation>,
     turn: Permit,
 }
 
 impl AllUpdates {
-    /// The number of the last change that these do not tell.
+    /// The number of the change after which this watch begins.
     pub fn begun_after(&self) -> i64 {
         self.begun_after
     }
 
-    /// The next change; nothing when the store drains. Progress of a slow caller is left out, ends are not.
+    /// The next change; `None` when the store drains. A slow caller may miss progress, but no end of an operation.
     ///
     /// # Errors
-    /// `ChangesForgotten` if the caller is so slow that ends are no longer known, `Busy` if others need the
-    /// turn of this watcher; those of reading rows.
+    /// `ChangesForgotten` if the caller is so slow that ends are no longer kept, `Busy` if the permit of this
+    /// watcher is revoked for others; those of reading rows.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -203,7 +205,7 @@ impl AllUpdates {
                 continue;
             }
             let change = tokio::select! {
-                // What has been told comes before the end.
+                // Announced changes are returned before the end of the stream.
                 biased;
                 change = self.changes.recv() => change,
                 () = self.store.0.draining.cancelled() => return Ok(None),
@@ -220,10 +222,10 @@ impl AllUpdates {
         }
     }
 
-    /// Notes an announced change. Returns whether it is to be told.
+    /// Notes an announced change. Returns whether the caller gets it.
     fn take(&mut self, operation: &Operation) -> bool {
         if operation.change <= self.seen {
-            // Progress of what runs; or a change that was read from its row.
+            // Either progress of a running operation, or a change that was read from its row already.
             return !operation.state.is_final()
                 && self.running.get(&operation.id) == Some(&operation.change);
         }
@@ -244,10 +246,10 @@ impl AllUpdates {
         }
     }
 
-    /// Reads some rows that have changed since the last change that was told. After the last of them comes
-    /// what runs, with its latest progress.
+    /// Reads a page of rows that have changed after the last seen change. After the last page, adds the running
+    /// operations with their latest progress.
     async fn catch_up(&mut self, call: Call) -> Result<()> {
-        // Announcements before this moment are in the rows.
+        // Changes that were announced before this subscription are in the rows that are read next.
         let Subscription { changes, running, .. } = self.store.0.runs.subscribe();
         let since = self.seen;
         let read = move |tx: &mut Tx<'_>| operation::changed_since(tx, since, CHANGES_PAGE);

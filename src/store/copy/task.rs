@@ -1,4 +1,4 @@
-//! The task that owns a copy: it begins, works, and ends the row; nobody else does.
+//! The task that owns a copy: only this task begins the copy, works on it, and writes the end of its row.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// What a row of an entry takes in the database, at least, for the check of the disk.
+/// The least bytes of a row of an entry in the database, for the check of the free space.
 const ENTRY_ROW_BYTES: u64 = 256;
 
 /// Owns a run until it has ended.
@@ -47,7 +47,7 @@ pub(super) async fn own(store: Store, run: Arc<Run>, request: Arc<CopyRequest>) 
     }
 }
 
-/// Begins the copy, and ends it where one transaction is enough. Returns the work that is left.
+/// Begins the copy. Returns the work that is left, or `None` if the run has ended.
 async fn begin(
     store: &Store,
     run: &Arc<Run>,
@@ -84,7 +84,7 @@ async fn begin(
             Some((target, Work { store, request, run, number, owner, report }))
         }
         Err(error) => {
-            // Logged here, once for all callers.
+            // The error is logged once, and not for each caller.
             error.report();
             let error = error.logged();
             if has_started.load(Ordering::Acquire) {
@@ -99,7 +99,7 @@ async fn begin(
     }
 }
 
-/// Awaits work that changes nothing, unless the run is to end.
+/// Awaits work that may be dropped, until the run is cancelled.
 async fn unless_cancelled(run: &Run, work: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
         biased;
@@ -108,8 +108,8 @@ async fn unless_cancelled(run: &Run, work: impl Future<Output = Result<()>>) -> 
     }
 }
 
-/// The first transaction. Where that fails, `has_started` says whether only its commit did, so that its
-/// verdict may be lost.
+/// Runs the first transaction. If it fails, `has_started` says whether it failed at the commit, so that its
+/// outcome may be unknown.
 async fn start(
     store: &Store,
     run: &Arc<Run>,
@@ -134,7 +134,7 @@ async fn start(
     store.0.engine.write_unless(run.cancelled(), start, record).await
 }
 
-/// Ends what a first transaction of which the verdict is lost may have begun.
+/// Ends the operation that a first transaction with an unknown outcome may have begun.
 async fn settle(store: &Store, request: &CopyRequest) {
     let (id, fingerprint) = (request.id, request.fingerprint());
     until_verdict(store, id, || {
@@ -157,8 +157,8 @@ async fn settle(store: &Store, request: &CopyRequest) {
     .await;
 }
 
-/// Repeats a transaction until the database gives a verdict or the store closes; the next start ends what
-/// is left then.
+/// Repeats a transaction, with backoff, until it succeeds or the store closes. In the latter case the next start
+/// ends the operation.
 async fn until_verdict<F>(store: &Store, id: OperationId, mut transaction: impl FnMut() -> F)
 where
     F: Future<Output = Result<()>>,
@@ -171,7 +171,7 @@ where
             () = store.0.stop.cancelled() => return,
         };
         let Err(error) = verdict else { return };
-        // The same fault again and again is said once.
+        // A repeated failure is logged once.
         if !std::mem::replace(&mut has_failed, true) {
             error.report();
             tracing::warn!(%id, "a copy cannot be ended; it is tried again until it can");
@@ -184,12 +184,12 @@ where
     }
 }
 
-/// A copy that takes its time.
+/// A copy that takes more than one transaction.
 struct Work {
     store: Store,
     request: Arc<CopyRequest>,
     run: Arc<Run>,
-    /// Which run of the operation it is.
+    /// The number of the run of the operation.
     number: i64,
     owner: Owner,
     report: Report,
@@ -237,9 +237,9 @@ impl Work {
         self.run.token().is_cancelled()
     }
 
-    /// Builds the filtered folder beside the tree. Returns it and the pins that hold it.
+    /// Builds the filtered folder, which no path refers to yet. Returns it and the number of pins that hold it.
     async fn filter(&mut self, folder: i64) -> Result<(Target, usize)> {
-        // What it remembers of a large folder is lost with the turn, so that is not revoked.
+        // The permit is not revoked, since the state of a long search would be lost.
         let _turn = self.run.turn(&self.store.0.budgets.filters).await?;
         let mut search = Search::new(folder, self.request.skip_files.clone());
         loop {
@@ -268,7 +268,7 @@ impl Work {
             let (next, progress, root) =
                 engine.write_unless(self.run.cancelled(), step, |_| ()).await?;
             build = next;
-            // With `verify`, done is what is read and checked, and that comes later.
+            // With `verify`, files and bytes are counted as done later, when they are verified.
             let reported = self.report.progress();
             if self.request.verify {
                 reported.files_skipped = progress.files_skipped;
@@ -283,8 +283,8 @@ impl Work {
         }
     }
 
-    /// Ends the row of a copy that did not succeed. Where it has ended after all, because the verdict of its
-    /// last transaction was lost, that stands.
+    /// Ends the row of a copy that did not succeed. If the final transaction was committed after all, and only its
+    /// outcome was lost, the row stays as it is.
     async fn fail(&mut self, error: &Error) {
         error.report();
         let cancelled = error.kind() == Kind::Timeout && self.is_cancelled();
@@ -308,7 +308,7 @@ impl Work {
     }
 }
 
-/// Records the operation that a transaction has changed.
+/// A callback that records the operation which a transaction has changed.
 fn recorder(store: &Store) -> impl FnOnce(&Operation) + Send + 'static {
     let store = store.clone();
     move |operation| store.0.runs.record(operation)

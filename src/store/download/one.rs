@@ -1,5 +1,5 @@
-//! Files of one message: their part is found with them, and read by whoever asks for its bytes. Until then they
-//! hold nothing that others could wait for.
+//! Downloads of files that fit into one message: the look-up of the file finds its part as well, and the part is
+//! read when the caller requests the bytes. Until then the download holds no permit.
 
 use std::{pin::pin, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     store::Store,
 };
 
-/// The part of a download, which is still to be read.
+/// A download of one part that is not read yet.
 #[derive(Debug)]
 pub(super) struct One {
     pub(super) store: Store,
@@ -27,7 +27,7 @@ pub(super) struct One {
 }
 
 impl One {
-    /// Reads the bytes; nothing where the store closes.
+    /// Reads the bytes; `None` if the store closes.
     ///
     /// # Errors
     /// Those of [`Store::read_part`]; `Busy` if too many downloads wait; `Corrupt` for a part of another size.
@@ -44,7 +44,7 @@ impl One {
     async fn read_part(&self) -> Result<Bytes> {
         let Self { store, plan, part } = self;
         let mut read = pin!(async {
-            // Whoever reads an object has a turn, so that nobody has the blob store for himself.
+            // Every read of an object has a permit of the downloads, so that peers share the blob store.
             let _turn = match part.object {
                 Some(_) => Some(store.0.budgets.downloads.acquire(plan.peer, 1).await?),
                 None => None,
@@ -66,8 +66,8 @@ impl One {
     }
 }
 
-/// The only part of a file that goes out in one message. Where its list is not what it should be, there is none:
-/// the download itself finds out what is wrong.
+/// The only part of a file that fits into one message. `None` for other files, and for a damaged list of parts,
+/// which the ordinary download reports.
 ///
 /// # Errors
 /// Those of the engine.

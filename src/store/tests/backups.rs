@@ -1,5 +1,4 @@
-//! Backups of what changes meanwhile, and what a backup or a restore leaves that does not come to its
-//! end.
+//! Backups of a store that changes meanwhile, and the cleanup of backups and restores that do not finish.
 
 use tokio::time::timeout;
 
@@ -14,7 +13,7 @@ use crate::{
     },
 };
 
-/// More files than one page has, and with their contents and parts more rows than one step.
+/// More files than one page has; with their contents and parts, more rows than one step writes.
 const FILES: usize = BACKUP_PAGE_ROWS + 100;
 const _: () = assert!(4 * FILES > RESTORE_STEP_ROWS);
 
@@ -37,7 +36,7 @@ async fn many_files(fixture: &Fixture, folder: &str) {
     fixture.store.0.engine.write(None, put).await.unwrap();
 }
 
-/// A store with a bit of everything.
+/// A store with all kinds of records.
 async fn filled() -> Fixture {
     let fixture = Fixture::new().await;
     fixture.upload("a/b/large", object(1)).await.unwrap();
@@ -50,7 +49,7 @@ async fn filled() -> Fixture {
     fixture
 }
 
-/// Reads a backup to its end, and answers each offer with all that is in it.
+/// Reads a backup to its end, and answers each offer with all of its parts.
 async fn rest(backup: &mut Backup) -> Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     while let Some(piece) = backup.next().await {
@@ -135,7 +134,7 @@ async fn a_lost_part_ends_a_backup_and_its_path_is_told() {
     let error = rest(&mut backup).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     assert!(error.message().contains("\"a/b/large\""), "{error}");
-    // Whoever has its bytes already needs them not.
+    // A caller that wants no bytes does not notice that they are missing.
     let mut backup = fixture.store.backup(false, Call::default()).await.unwrap();
     while let Some(piece) = backup.next().await {
         if let Piece::Offer(_) = piece.unwrap() {
@@ -150,7 +149,7 @@ async fn a_lost_part_ends_a_backup_and_its_path_is_told() {
 async fn only_so_many_backups_and_one_restore_run_at_once() {
     let fixture = filled().await;
     let mut running = Vec::new();
-    // The last one is for others.
+    // The last permit is the reserve for other peers.
     for _ in 1..BACKUPS_MAX {
         // None of them ends before its first offer has an answer.
         running.push(fixture.store.backup(false, Call::default()).await.unwrap());
@@ -209,7 +208,7 @@ async fn what_waits_to_be_freed_is_read_before_a_restore_relies_on_it() {
     assert_eq!(fixture.read("c/b/larger").await.unwrap(), object(2));
 }
 
-/// Begins a restore that is dropped while its parts are on their way.
+/// Begins a restore, and drops it while its parts are being put.
 async fn drop_half(fixture: &Fixture, pieces: &[Piece]) {
     let is_data = |piece: &&Piece| matches!(piece, Piece::Data(_));
     let (data, _) = (1..).zip(pieces).find(|(_, piece)| is_data(piece)).unwrap();

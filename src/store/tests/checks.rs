@@ -1,4 +1,4 @@
-//! A check beside writers: it looks without them, and mends what they have changed since it looked.
+//! Checks beside writers that change rows between the scan, the judgement and the repair.
 
 use super::*;
 use crate::{
@@ -14,7 +14,7 @@ impl Fixture {
         self.store.0.engine.write(None, run).await.unwrap();
     }
 
-    /// Judges the folder that is the only one in another one, or a session.
+    /// Judges a candidate: a folder, a session, or another row.
     async fn judge(&self, candidate: Candidate) -> Vec<Verdict> {
         let judge = move |tx: &mut Tx<'_>| check::judge(tx, &candidate);
         self.store.0.engine.read(None, judge).await.unwrap()
@@ -105,7 +105,7 @@ async fn what_has_a_reason_to_be_there_since_the_verdict_stays() {
     assert_eq!(fixture.mend(mend).await, Mended::No, "a file has it");
 }
 
-/// The object of a part that is reclaimed meanwhile is missing, which is no alarm.
+/// The missing object of a part that was reclaimed meanwhile is neither reported nor logged.
 #[tokio::test]
 async fn a_part_that_is_reclaimed_while_it_is_read_is_well() {
     let fixture = Fixture::new().await;

@@ -1,4 +1,4 @@
-//! Copies that are cancelled, repeated, or both.
+//! Copies that are cancelled, repeated or shared by several callers, and their permits.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ fn why() -> Error {
     Error::new(Kind::Cancelled, "cancelled by a test")
 }
 
-/// A copy that verifies, and waits at the gate.
+/// A verifying copy that waits for a read at the gate.
 async fn begun(fixture: &Fixture, request: &CopyRequest) -> Copying {
     fixture.gate.close();
     let reads = fixture.gate.reads();
@@ -55,7 +55,7 @@ async fn a_detached_copy_goes_on_without_its_caller() {
     assert_eq!(fixture.read("b/f").await.unwrap(), object(1));
 }
 
-/// The new request comes before the first run has ended, and waits for that.
+/// The second request arrives before the first run has ended, and waits for its end.
 #[tokio::test]
 async fn a_cancelled_copy_that_is_sent_again_runs_again() {
     let fixture = Fixture::new().await;
@@ -70,7 +70,7 @@ async fn a_cancelled_copy_that_is_sent_again_runs_again() {
     fixture.waiting(1).await;
     let mut again = Box::pin(fixture.store.copy(request.clone(), false, Call::default()));
     assert!(futures::poll!(&mut again).is_pending());
-    // It does not wait beyond its deadline.
+    // A request does not wait beyond its deadline.
     let deadline = Some(Instant::now() + Duration::from_millis(20));
     let late = fixture
         .store
@@ -91,8 +91,7 @@ async fn a_cancelled_copy_that_is_sent_again_runs_again() {
     assert_eq!(fixture.read("b/f").await.unwrap(), object(1));
 }
 
-/// A cancel that comes while the final transaction waits for the writer wins, and one that comes after it
-/// does not.
+/// A cancellation while the final transaction is queued for the writer wins; a later one does not.
 #[tokio::test]
 async fn a_cancel_and_the_final_transaction_have_one_winner() {
     for is_waiting in [true, false] {
@@ -138,7 +137,7 @@ async fn the_same_id_follows_a_copy_that_runs_and_other_arguments_conflict() {
     let other = CopyRequest { destination: path("c"), ..request.clone() };
     let conflict = fixture.store.copy(other, false, Call::default()).await.unwrap_err();
     assert_eq!(conflict.kind(), Kind::WriteConflict);
-    // Who only follows may leave without harm.
+    // A caller that joined may leave without effect on the copy.
     drop(fixture.store.copy(request.clone(), false, Call::default()).await.unwrap());
     fixture.gate.open();
     let (first, second) = tokio::join!(finish(first), finish(second));
@@ -154,7 +153,7 @@ async fn a_deadline_cancels_a_copy_and_nothing_has_changed() {
     fixture.upload("a/f", object(1)).await.unwrap();
     fixture.gate.close();
     let request = CopyRequest { verify: true, ..request("a", "b") };
-    // In time enough to begin.
+    // Enough time for the copy to begin.
     let deadline = Some(Instant::now() + Duration::from_secs(4));
     let copying = fixture
         .store
@@ -201,8 +200,8 @@ async fn counters_never_fall_and_never_pass_their_totals() {
     assert_eq!((last.bytes_done, last.bytes_skipped), (bytes, 32));
 }
 
-/// The commit of its first transaction succeeded, and the answer was lost with the database: a repeat runs
-/// it anew.
+/// The first transaction was committed, but its outcome was lost with the database: a repeated request runs the
+/// copy anew.
 #[tokio::test]
 async fn a_copy_that_nobody_runs_is_begun_anew() {
     let fixture = Fixture::new().await;
@@ -217,7 +216,7 @@ async fn a_copy_that_nobody_runs_is_begun_anew() {
     assert_eq!(fixture.number("SELECT COUNT(*) FROM operation").await, 1);
 }
 
-/// A caller who lost the connection asks again: the one that is gone takes nothing along.
+/// A client that lost its connection sends the request again; the drop of its first call does not end the copy.
 #[tokio::test]
 async fn a_copy_goes_on_while_one_who_asked_for_it_is_there() {
     for (second_is_detached, second_leaves) in [(false, false), (true, false), (true, true)] {
@@ -236,7 +235,7 @@ async fn a_copy_goes_on_while_one_who_asked_for_it_is_there() {
         } else {
             Some(second)
         };
-        // Whatever their leaving begins comes to the writer before this.
+        // Jobs that the drops queue for the writer are queued before the job below.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -250,7 +249,7 @@ async fn a_copy_goes_on_while_one_who_asked_for_it_is_there() {
     }
 }
 
-/// Those that wait for a turn remember nothing yet, and can be cancelled.
+/// Filtered copies that wait for a permit have no state yet, and can be cancelled.
 #[tokio::test]
 async fn a_filtered_copy_waits_for_its_turn() {
     let fixture = Fixture::new().await;
@@ -261,7 +260,7 @@ async fn a_filtered_copy_waits_for_its_turn() {
     let others = all(&fixture.store.0.budgets.filters, Peer::default());
     let first = filtered("b");
     let waiting = fixture.store.copy(first.clone(), false, Call::default()).await.unwrap();
-    // It would be over after fewer commits than these.
+    // Without the wait, the copy would end within fewer commits than these.
     for _ in 0..20 {
         fixture.store.0.engine.write(None, |_| Ok(())).await.unwrap();
     }
@@ -287,7 +286,7 @@ async fn a_skip_list_takes_room_while_its_copy_runs() {
     let begin =
         async |asked: &CopyRequest| fixture.store.copy(asked.clone(), false, Call::default()).await;
     fixture.gate.close();
-    // They wait for the bytes that they verify.
+    // The copies wait at the gate for the parts that they verify.
     let mut running = Vec::new();
     let refused = loop {
         let asked = asked(&running.len().to_string());
@@ -300,7 +299,7 @@ async fn a_skip_list_takes_room_while_its_copy_runs() {
     assert!(refused.message().contains("bytes of skip lists"), "{refused}");
     assert!(running.len() > 1 && running.len() * bytes <= whole, "{} run", running.len());
     assert_eq!(fixture.store.0.runs.skip_room(), whole - running.len() * bytes);
-    // Who asks for one that runs needs no more room, and neither does a short list.
+    // A caller that joins a run takes nothing of the budget, and a short list still fits.
     let again = begin(&running[0].0).await.unwrap();
     let skip_files = SkipFiles::new(&["x"]).unwrap();
     let short = begin(&CopyRequest { skip_files, ..request("a", "short") }).await.unwrap();

@@ -1,5 +1,5 @@
-//! Calls whose time passes while others have what they wait for. That is held for longer than any test
-//! runs, so that only the deadline can end a call.
+//! Calls whose deadline passes while they wait. The tests hold what the calls wait for until after the deadline,
+//! so that only the deadline can end a call.
 
 use super::*;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     model::{ChunkRange, SessionId},
 };
 
-/// A call whose time is soon over.
+/// A call with a short deadline.
 fn short() -> Call {
     Call::default().within(Some(Duration::from_millis(50)))
 }
@@ -46,7 +46,7 @@ async fn nobody_waits_for_a_turn_beyond_his_deadline() {
     assert_late(store.download(&path("a"), (0, None), None, short()).await);
 }
 
-/// The parts are put, and their rows wait for the writer.
+/// The parts are put, and the jobs for their rows are queued for the writer.
 #[tokio::test]
 async fn an_upload_does_not_wait_for_its_parts_beyond_its_deadline() {
     let fixture = Fixture::new().await;
@@ -65,7 +65,7 @@ async fn an_upload_does_not_wait_for_its_parts_beyond_its_deadline() {
     fixture.expect_nothing_left().await;
 }
 
-/// More parts are on their way than may be: the next bytes wait.
+/// As many parts as allowed are being stored, so the next bytes wait.
 #[tokio::test]
 async fn bytes_do_not_wait_for_room_beyond_the_deadline() {
     let fixture = Fixture::new().await;
@@ -77,7 +77,7 @@ async fn bytes_do_not_wait_for_room_beyond_the_deadline() {
     }
     upload.limit(short());
     assert_late(upload.write(vec![1; 2 * PART_BYTES_MAX].into()).await);
-    // Whoever sends without a pause is told as well.
+    // Bytes that need not wait are refused after the deadline, too.
     let bytes: Bytes = "1".into();
     assert_late(upload.write(bytes.clone()).await);
     drop((upload, held));
@@ -89,7 +89,7 @@ async fn bytes_do_not_wait_for_room_beyond_the_deadline() {
     fixture.expect_nothing_left().await;
 }
 
-/// What is told to have failed does not happen later.
+/// A commit that was reported as failed is not made later.
 #[tokio::test]
 async fn a_commit_that_waits_for_the_writer_is_taken_back() {
     let fixture = Fixture::new().await;
@@ -111,7 +111,7 @@ async fn a_commit_that_waits_for_the_writer_is_taken_back() {
     assert!(fixture.store.session(session(), Call::default()).await.is_err());
 }
 
-/// Which wait for a reader that answers nobody.
+/// All readers are blocked.
 #[tokio::test]
 async fn no_first_answer_waits_for_a_reader_beyond_its_deadline() {
     let fixture = Fixture::new().await;

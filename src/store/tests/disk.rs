@@ -1,9 +1,9 @@
-//! Callers while the disk does not say what is free. The one thread that may block does so for as long as
-//! any test runs, so that only what is tested can end a call.
+//! Calls while the query of the free space does not return: the only thread of the blocking pool is blocked, so
+//! that only a deadline or a cancellation can end a call.
 
 use super::*;
 
-/// Runs a test in a store, with the thread that may block held up.
+/// Runs a test with a store while the only thread of the blocking pool is blocked.
 fn while_blocked<F: Future<Output = ()>>(test: impl FnOnce(Fixture) -> F) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.max_blocking_threads(1).enable_all().build().unwrap();
@@ -38,7 +38,7 @@ fn a_copy_can_be_cancelled() {
             });
             until("it runs", async || fixture.store.0.runs.has(id)).await;
             let why = Error::new(Kind::Cancelled, "cancelled by a test");
-            // What it answers where nothing has begun is tested elsewhere.
+            // The result of cancelling a copy that has not begun is tested elsewhere.
             fixture.store.cancel(id, why, Call::default().within(Some(SOON))).await.ok();
             assert_eq!(copy.await.unwrap().unwrap_err().kind(), Kind::Cancelled);
         }

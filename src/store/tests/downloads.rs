@@ -1,4 +1,4 @@
-//! Downloads of what is deleted meanwhile, and of what is no longer what was stored.
+//! Downloads of files that are deleted meanwhile or damaged, and of slow clients.
 
 use futures::FutureExt;
 
@@ -41,8 +41,7 @@ async fn many_parts(fixture: &Fixture, at: &str, parts: usize) -> Vec<u8> {
     bytes
 }
 
-/// Takes apart what was released, as if its time had come, in the smallest steps, until no more than
-/// so many pieces of files have their rows.
+/// Reclaims garbage without its grace, in the smallest steps, until at most `left` rows of lists of parts are left.
 async fn reclaim_early(fixture: &Fixture, left: usize) {
     while fixture.number("SELECT COUNT(*) FROM content_part").await > left as i64 {
         let step = |tx: &mut Tx<'_>| garbage::reclaim(tx, 0, &|_| true);
@@ -57,7 +56,7 @@ async fn a_download_that_loses_its_content_fails_and_never_skips() {
     let mut download = fixture.download("a").await;
     let mut found = download.next().await.unwrap().unwrap().to_vec();
     fixture.store.delete(&path("a"), Call::default()).await.unwrap();
-    // Its first parts are gone, and some of the second page of rows.
+    // The first page of rows of the list is gone, and some rows of the second page.
     reclaim_early(&fixture, 2 * DOWNLOAD_PARTS_PAGE - 1).await;
     let error = loop {
         match download.next().await.unwrap() {
@@ -83,7 +82,7 @@ async fn a_download_within_the_grace_of_a_delete_is_whole() {
     assert_eq!(found, bytes);
 }
 
-/// Without a grace, half of it has passed at once.
+/// With a grace of zero a download pins its content at once.
 #[tokio::test]
 async fn a_download_that_lasts_pins_its_content() {
     let fixture = Fixture::new().await;
@@ -104,7 +103,7 @@ async fn a_download_that_lasts_pins_its_content() {
     fixture.expect_nothing_left().await;
 }
 
-/// The same for a file of one message, whose object answers late: its reader has a turn meanwhile.
+/// The same for a file of one message whose object is read slowly: the read holds a permit and a pin.
 #[tokio::test]
 async fn a_late_object_of_a_small_file_has_a_pin_and_a_turn() {
     let fixture = Fixture::new().await;
@@ -126,7 +125,7 @@ async fn a_late_object_of_a_small_file_has_a_pin_and_a_turn() {
     fixture.expect_nothing_left().await;
 }
 
-/// A content of an old folder that waits for reclamation has been released again just now.
+/// A content below a folder that has been garbage for longer than the grace, whose last path was deleted just now.
 #[tokio::test]
 async fn the_grace_counts_from_the_last_path_that_led_to_a_content() {
     let grace = Duration::from_hours(1);
@@ -135,7 +134,7 @@ async fn the_grace_counts_from_the_last_path_that_led_to_a_content() {
     finish(fixture.store.copy(request("a", "b"), false, Call::default()).await.unwrap())
         .await
         .unwrap();
-    // The folder of "b" is its own from here on.
+    // This write clones the shared folder.
     fixture.upload("a/g", "new").await.unwrap();
     fixture.store.delete(&path("b"), Call::default()).await.unwrap();
     fixture.age(grace).await;
@@ -216,12 +215,12 @@ async fn a_file_of_one_message_takes_one_look_at_the_database_and_no_task() {
         if size > INLINE_BYTES_MAX {
             assert_eq!(download.next().await.unwrap().unwrap(), bytes);
         } else if size > 0 {
-            // What would wait for the database is not there at once.
+            // The piece is ready at once: nothing waits for the database.
             let piece = download.next().now_or_never().expect("it is there");
             assert_eq!(piece.unwrap().unwrap(), bytes);
         }
         assert!(download.next().await.is_none());
-        // A range of it as well.
+        // The same for a range.
         if size > 0 {
             let range = (3, Some(5));
             let mut download =
@@ -232,7 +231,7 @@ async fn a_file_of_one_message_takes_one_look_at_the_database_and_no_task() {
     }
 }
 
-/// More of them than the pool has parts: the last ones begin only because the first gave way.
+/// More downloads than the pool has parts: the last ones begin only because the first ones drop their parts.
 #[tokio::test]
 async fn downloads_that_stand_still_hold_up_nobody() {
     let fixture = Fixture::new().await;
@@ -244,7 +243,7 @@ async fn downloads_that_stand_still_hold_up_nobody() {
         let piece = tokio::time::timeout(SOON, download.next()).await.expect("a turn soon");
         slow.push((download, piece.unwrap().unwrap().to_vec()));
     }
-    // Each goes on where it stood.
+    // Each download continues at its offset.
     let (mut first, mut found) = slow.swap_remove(0);
     while let Some(piece) = first.next().await {
         found.extend_from_slice(&piece.unwrap());
@@ -263,7 +262,7 @@ async fn a_download_that_cannot_go_on_says_so() {
     fixture.upload("a", bytes).await.unwrap();
     let mut download = fixture.download("a").await;
     download.next().await.unwrap().unwrap();
-    // As a stop does, or others who wait.
+    // Ends the task of the download, as a stop or a revoked permit does.
     fixture.store.close().await;
     let error = loop {
         match download.next().await.expect("no end that looks like a whole file") {

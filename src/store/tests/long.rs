@@ -1,4 +1,4 @@
-//! Files of many parts: their lists are written and dropped in steps.
+//! Files of many parts, whose lists are written and dropped in steps.
 
 use super::*;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 
 /// The bytes of one piece.
 const PIECE: usize = 8;
-/// More than two steps take.
+/// More pieces than two steps take.
 const PIECES: usize = 2 * LIST_STEP_ROWS + 3;
 
 fn session(number: u8) -> SessionId {
@@ -58,7 +58,7 @@ impl Fixture {
         }
     }
 
-    /// Builds the file of a session that has many pieces, and commits nothing.
+    /// Builds the content of a session with many pieces, and does not commit the session.
     async fn build(&self, id: SessionId) -> Built {
         let (session, owner) = (self.long(id).await, Owner::new(&self.store.0.server));
         let source: crate::store::assembly::Source =
@@ -100,14 +100,14 @@ async fn a_session_of_many_pieces_becomes_a_file_in_steps() {
     let before = fixture.store.0.engine.written();
     fixture.commit(session(1)).await.unwrap();
     assert_eq!(fixture.read("long").await.unwrap(), bytes);
-    // Once in vain, the new content, its pages, and the commit.
+    // Writes: a commit that finds a long list, the new content, its pages, and the commit.
     assert!(fixture.store.0.engine.written() - before >= 3 + pages.len() as u64);
     fixture.commit(session(1)).await.unwrap();
     fixture.idle().await;
     assert!(fixture.store.0.engine.written() - before >= (PIECES.div_ceil(EXPIRE_ROWS)) as u64);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM upload_chunk").await, 0);
     assert_eq!(fixture.number("SELECT pieces FROM upload_session").await, 0);
-    // The background pins it while it looks for its digest.
+    // The background pins the content while it computes the digest.
     until("nothing is pinned", async || fixture.number("SELECT COUNT(*) FROM pin").await == 0)
         .await;
     fixture.expect_well().await;
@@ -206,7 +206,7 @@ async fn a_session_of_many_pieces_is_given_up_in_steps() {
     assert_eq!(busy.kind(), Kind::Busy);
     assert_eq!(fixture.page(long, Cursor::default()).await.unwrap_err().kind(), Kind::Busy);
     assert_eq!(fixture.store.info(call).await.unwrap().staging.count, 0);
-    // As after a crash: it is over at once.
+    // A deleted session whose pieces a crash has left expires at once.
     fixture.store.expire().await.unwrap();
     assert_eq!(fixture.number("SELECT COUNT(*) FROM upload_session").await, 0);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM upload_chunk").await, 0);
@@ -232,7 +232,7 @@ async fn an_upload_of_many_parts_becomes_a_file_in_steps() {
     upload.write(Bytes::from_static(b"9")).await.unwrap();
     let before = fixture.store.0.engine.written();
     upload.finish().await.unwrap();
-    // The new content, its pages, and the commit.
+    // Writes: the new content, its pages, and the commit.
     assert!(fixture.store.0.engine.written() - before >= 2 + 4);
     assert_eq!(fixture.read("f").await.unwrap().len(), 8 * PIECES + 1);
     fixture.idle().await;

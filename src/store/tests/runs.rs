@@ -1,4 +1,4 @@
-//! One task owns each run: whoever else is dropped, at whatever moment, what was told stays true.
+//! One task owns each run: callers may be dropped at any await, and every reported state stays true.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "cancelled by a test")
 }
 
-/// A copy that verifies, in a store whose gate is closed.
+/// A request for a verifying copy, in a store whose gate is closed.
 async fn verifying() -> (Fixture, CopyRequest) {
     let fixture = Fixture::new().await;
     fixture.upload("a", object(1)).await.unwrap();
@@ -22,7 +22,7 @@ async fn begin(fixture: &Fixture, asked: &CopyRequest, call: Call) -> Copying {
     copying
 }
 
-/// Sees that row, registry and tree say the same: the copy is over, and nothing has changed.
+/// Checks that row, registry and tree agree: the copy is cancelled, and nothing has changed.
 async fn expect_cancelled(fixture: &Fixture, id: OperationId) {
     fixture.idle().await;
     let operation = fixture.store.operation(id, Call::default()).await.unwrap();
@@ -75,8 +75,8 @@ async fn two_cancels_have_one_answer() {
     assert_eq!(cancel().await.unwrap_err().kind(), Kind::Finished);
 }
 
-/// The caller is dropped in the moment in which its deadline passes, as a client does whose own clock rings
-/// then: after each number of polls, with the writer held.
+/// The caller is dropped when its deadline passes, as by a client with the same timeout: after each number of
+/// polls, while the writer is blocked.
 #[tokio::test]
 async fn a_deadline_holds_although_the_caller_leaves_with_it() {
     for polls in 0..4 {
@@ -98,7 +98,7 @@ async fn a_deadline_holds_although_the_caller_leaves_with_it() {
     }
 }
 
-/// Nobody polls the caller any more, and its deadline passes all the same.
+/// The deadline ends the copy although the caller is not polled any more.
 #[tokio::test]
 async fn a_deadline_holds_although_nobody_reads_the_answer() {
     let (fixture, asked) = verifying().await;
@@ -115,8 +115,8 @@ async fn a_deadline_holds_although_nobody_reads_the_answer() {
     expect_cancelled(&fixture, asked.id).await;
 }
 
-/// The call is dropped after each number of polls, with the writer held: before the first transaction has
-/// begun nothing has happened, and later the copy is cancelled.
+/// The call is dropped after each number of polls, while the writer is blocked: if the first transaction has not
+/// begun, nothing has happened; otherwise the copy is cancelled.
 #[tokio::test]
 async fn a_copy_that_is_dropped_before_it_has_begun_is_none() {
     for polls in 0..3 {
@@ -137,7 +137,7 @@ async fn a_copy_that_is_dropped_before_it_has_begun_is_none() {
     }
 }
 
-/// The second caller comes before the first transaction has a verdict.
+/// The second caller attaches before the outcome of the first transaction is known.
 #[tokio::test]
 async fn a_caller_who_attaches_before_the_copy_has_begun_is_counted() {
     for is_detached in [true, false] {
@@ -174,7 +174,7 @@ async fn a_copy_that_is_refused_tells_all_who_asked() {
     assert!(!fixture.store.0.runs.has(asked.id));
 }
 
-/// Only the commit can have an unknown verdict.
+/// A transaction that fails before its commit has a known outcome.
 #[tokio::test]
 async fn a_copy_whose_first_transaction_fails_leaves_nothing_to_wait_for() {
     let fixture = Fixture::new().await;
@@ -211,7 +211,7 @@ async fn a_deadline_before_the_copy_has_begun_promises_nothing() {
     fixture.gate.open();
 }
 
-/// The destination comes into being while the copy reads.
+/// The destination is created while the copy reads.
 #[tokio::test]
 async fn a_copy_that_keeps_what_came_meanwhile_has_skipped_all() {
     let (fixture, asked) = verifying().await;

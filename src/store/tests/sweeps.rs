@@ -1,4 +1,4 @@
-//! The sweep beside uploads on their way: no object is lost however long they take, and none stays.
+//! Sweeps beside running uploads: no object that a row will name is deleted, and no other object stays.
 
 use super::*;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Begins an upload, and returns when its object is there and nobody has been told.
+/// Begins an upload, and returns when its object exists and the gate delays the result of the put.
 async fn put_without_an_answer(
     fixture: &Fixture,
     bytes: Bytes,
@@ -36,7 +36,7 @@ async fn sweep(fixture: &Fixture) {
 
 #[tokio::test]
 async fn a_sweep_between_the_put_of_an_object_and_its_row_takes_nothing() {
-    // The object of a whole file, and that of the first part of a longer one.
+    // The object of a file of one part, and that of the first part of a longer file.
     for bytes in [object(1), vec![1; PART_BYTES_MAX + 1].into()] {
         let fixture = Fixture::new().await;
         let upload = put_without_an_answer(&fixture, bytes.clone()).await;
@@ -58,7 +58,7 @@ async fn a_sweep_while_the_row_waits_for_the_writer_takes_nothing() {
     fixture.gate.open();
     fixture.waiting(1).await;
     fixture.gate.age();
-    // It has nothing to write, or it would wait, too.
+    // The sweep has nothing to write; otherwise it would wait for the writer, too.
     fixture.store.sweep().await.unwrap();
     assert_eq!(fixture.store.0.undecided.len(), 1, "the verdict is not known");
     drop(held);
@@ -90,7 +90,7 @@ async fn a_put_that_fails_is_decided_and_left_to_the_sweep() {
     assert_eq!(fixture.store.0.undecided.len(), 0);
 }
 
-/// A part in an object of its own, which nobody has put.
+/// The key of an object that was not put, and a part that names it.
 fn part(byte: u8) -> (String, Part) {
     let (digest, size) = (Digest::of(&object(byte)), object(byte).len() as i64);
     let key = blob::new_key(&digest.0, 1);

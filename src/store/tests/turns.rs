@@ -1,15 +1,15 @@
-//! Turns of those who stand still, where others need them.
+//! Permits of stalled clients, which are revoked when other peers need them.
 
 use super::*;
 use crate::limits::{BUDGET_RESERVE, BUDGET_STALL, DOWNLOAD_MESSAGE_BYTES, OPERATIONS_RUNNING_MAX};
 
-/// A call from one of the addresses of the tests.
+/// A call of a peer of the tests.
 fn from(number: u8) -> Call {
     let peer = Peer::from(std::net::IpAddr::from([10, 0, 0, number]));
     Call { peer, ..Call::default() }
 }
 
-/// What one address may have of some turns.
+/// The most permits that one peer may have of a budget: all but the reserve.
 fn most(turns: usize) -> usize {
     turns - turns.div_ceil(BUDGET_RESERVE)
 }
@@ -40,7 +40,7 @@ async fn a_watcher_gives_way_to_those_of_others() {
 #[tokio::test(start_paused = true)]
 async fn a_download_that_nobody_reads_gives_way_to_those_of_others() {
     let fixture = Fixture::new().await;
-    // One of a message holds no turn until it is read.
+    // A file of more than one message, whose download holds a permit from the start.
     fixture.upload("a", vec![7; DOWNLOAD_MESSAGE_BYTES + 1]).await.unwrap();
     let begin = |call| {
         let store = fixture.store.clone();
@@ -50,7 +50,7 @@ async fn a_download_that_nobody_reads_gives_way_to_those_of_others() {
     for _ in 0..most(DOWNLOADS_MAX) {
         downloads.push(begin(from(1)).await.unwrap());
     }
-    // The last ones stand still for a second, too.
+    // Until the last download has been stalled for long enough, too.
     tokio::time::sleep(2 * BUDGET_STALL).await;
     let mut newcomer = begin(from(2)).await.unwrap();
     let first = downloads[0].next().await.expect("no end that looks like a whole file");
@@ -78,7 +78,7 @@ async fn the_listings_of_one_do_not_hold_up_those_of_another() {
         })
     };
     let greedy = waits(1);
-    // Enough for it to end, if it did not wait.
+    // Without the wait, the first caller would end meanwhile.
     for _ in 0..100 {
         waits(2).await.unwrap();
     }
@@ -87,7 +87,7 @@ async fn the_listings_of_one_do_not_hold_up_those_of_another() {
     greedy.await.unwrap();
 }
 
-/// A copy of `a` that verifies, detached, as a call asks for it.
+/// Begins a verifying, detached copy of `a`.
 async fn verify(fixture: &Fixture, call: Call) -> Result<Copying> {
     let request = CopyRequest { verify: true, ..request("a", "b") };
     fixture.store.copy(request, true, call).await
@@ -102,7 +102,7 @@ async fn a_copy_does_not_wait_for_the_many_of_another() {
         until("they read", async || fixture.gate.reads() == turns).await;
     };
     let before = fixture.gate.reads();
-    // They hold the turns for as long as they like.
+    // These copies hold their permits until the gate is open.
     let many = (0..most(OPERATIONS_RUNNING_MAX)).map(|_| verify(&fixture, from(1)));
     let many = futures::future::try_join_all(many).await.unwrap();
     let refused = verify(&fixture, from(1)).await.unwrap_err();
@@ -115,7 +115,7 @@ async fn a_copy_does_not_wait_for_the_many_of_another() {
     for copying in many {
         finish(copying).await.unwrap();
     }
-    // The places are back before the copies are told to have ended.
+    // The permits are released before the callers see the end of the copies.
     drop(futures::future::try_join_all((0..8).map(|_| verify(&fixture, from(1)))).await.unwrap());
 }
 
@@ -154,7 +154,7 @@ async fn a_copy_that_verifies_for_long_pauses_for_those_of_others() {
     };
     let (turn, ()) = tokio::join!(waiting, slow);
     let turn = turn.unwrap();
-    // It would be over after fewer commits than these.
+    // Without the wait, the copy would end within fewer commits than these.
     for _ in 0..20 {
         fixture.store.0.engine.write(None, |_| Ok(())).await.unwrap();
     }

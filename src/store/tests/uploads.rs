@@ -1,4 +1,4 @@
-//! Uploads that break off, and what they leave: nothing.
+//! Uploads that are dropped half-way leave nothing; uploads that share buffers and chunks that race.
 
 use super::*;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     model::{ChunkRange, SessionId},
 };
 
-/// Uploads an object, and leaves when its first job of the writer has run and is not answered yet.
+/// Uploads an object, and drops the upload when its first write job has run and its result is not returned yet.
 async fn leave_during_the_first_job(fixture: &Fixture, at: &str) {
     let held = fixture.hold_writer().await;
     let incoming = Incoming::new(path(at));
@@ -14,7 +14,7 @@ async fn leave_during_the_first_job(fixture: &Fixture, at: &str) {
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
     fixture.waiting(1).await;
-    // It runs in one batch with that job, after it.
+    // This job runs after the first one in the same batch, and delays its commit.
     let engine = fixture.store.0.engine.clone();
     let (go_on, wait) = mpsc::channel::<()>();
     let (begun, began) = tokio::sync::oneshot::channel();
@@ -45,7 +45,7 @@ async fn an_upload_whose_caller_leaves_during_the_commit_keeps_its_object() {
     assert_eq!(fixture.read("a").await.unwrap(), object(1));
 }
 
-/// The part is stored already, so the first job is the one that pins it.
+/// The part is stored already, so the first write job pins it.
 #[tokio::test]
 async fn an_upload_whose_caller_leaves_while_its_part_is_pinned_leaves_no_pin() {
     let fixture = Fixture::new().await;
@@ -94,7 +94,7 @@ async fn an_upload_whose_part_cannot_be_stored_leaves_nothing() {
     fixture.expect_nothing_left().await;
 }
 
-/// All chunks begin before the first of them is there.
+/// All chunks begin before the first of them is added to the session.
 #[tokio::test]
 async fn of_some_chunks_at_once_one_is_stored_and_nothing_else() {
     let fixture = Fixture::new().await;
@@ -124,7 +124,7 @@ async fn of_some_chunks_at_once_one_is_stored_and_nothing_else() {
     fixture.expect_nothing_left().await;
 }
 
-/// Uploads while others have the room for whole parts; it comes free when the upload waits for it.
+/// Other uploads have the whole pool of buffers; a buffer is released while the upload waits for it.
 #[tokio::test]
 async fn an_upload_waits_for_the_room_of_a_whole_part() {
     let fixture = Fixture::new().await;
@@ -146,7 +146,7 @@ async fn an_upload_waits_for_the_room_of_a_whole_part() {
     assert_eq!(fixture.number("SELECT COUNT(*) FROM content_part").await, 2);
 }
 
-/// Who waited in vain cuts early, up to where the next whole part begins.
+/// After a wait in vain an upload cuts small parts up to the offset of the next whole part.
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
     let fixture = Fixture::new().await;
@@ -187,7 +187,7 @@ async fn what_a_file_may_replace_is_judged_when_it_becomes_visible() {
     fixture.upload("d", object(4)).await.expect("it is a file now");
 }
 
-/// Nearly all the room is that of senders who stand still.
+/// Stalled senders have nearly all of the pool of buffers.
 #[tokio::test]
 async fn who_sends_slowly_gives_back_the_room_that_others_need() {
     let fixture = Fixture::new().await;
@@ -207,7 +207,7 @@ async fn who_sends_slowly_gives_back_the_room_that_others_need() {
     fixture.expect_nothing_left().await;
 }
 
-/// Where there is enough room, a part is whole however long it takes.
+/// While the pool has room, a slow sender keeps its buffer until the part is whole.
 #[tokio::test(start_paused = true)]
 async fn who_sends_slowly_keeps_what_nobody_needs() {
     let fixture = Fixture::new().await;

@@ -1,4 +1,4 @@
-//! What waits to be freed, as the store tells it.
+//! The size of the garbage queue, as the store reports it.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     store::background::is_enough,
 };
 
-/// The rows and bytes that wait.
+/// The rows and bytes in the garbage queue.
 async fn waiting(fixture: &Fixture) -> (i64, i64) {
     let garbage = fixture.store.info(Call::default()).await.unwrap().garbage;
     (garbage.count, garbage.bytes)
@@ -26,12 +26,12 @@ async fn what_waits_is_what_nothing_refers_to() {
     let copying = fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap();
     finish(copying).await.unwrap();
     assert_eq!(waiting(&fixture).await, (0, 0));
-    // The copy still refers to all of it.
+    // "a" still refers to the same content, so nothing is garbage.
     fixture.store.delete(&path("c"), Call::default()).await.unwrap();
     assert_eq!(waiting(&fixture).await, (0, 0));
     fixture.store.delete(&path("a"), Call::default()).await.unwrap();
     assert_eq!(waiting(&fixture).await, (1, size + 4));
-    // A file that is replaced leaves its content.
+    // The content of a replaced file becomes garbage.
     fixture.upload("d", "old").await.unwrap();
     fixture.upload("d", "new").await.unwrap();
     assert_eq!(waiting(&fixture).await, (2, size + 4 + 3));
@@ -41,7 +41,7 @@ async fn what_waits_is_what_nothing_refers_to() {
     assert_eq!(fixture.number("SELECT COUNT(*) FROM folder").await, 1);
 }
 
-/// Each step takes its bytes out of the folder or content that it works on, so that none count twice.
+/// Each step subtracts its bytes from the folder or content that it takes apart, so that no bytes count twice.
 #[tokio::test]
 async fn what_waits_falls_step_by_step() {
     let grace = Duration::from_hours(1);
@@ -75,7 +75,7 @@ fn a_step_takes_apart_what_it_owes_although_callers_wait_but_not_for_long() {
 
 #[tokio::test]
 async fn a_step_says_what_it_has_done() {
-    // So that the background does nothing.
+    // With this grace the background work finds nothing that is due.
     let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
     for number in 0..8 {
         fixture.upload(&number.to_string(), format!("{number:010}")).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_step_says_what_it_has_done() {
     }
     let contents = async || fixture.number("SELECT COUNT(*) FROM content").await;
     let mut before = contents().await;
-    // Of each file the content, and the part after it.
+    // Each file is two items: its content, and then its part.
     for (enough, done, gone) in [(1, 1, 1), (2, 2, 1), (5, 5, 2), (u64::MAX, 8, 4)] {
         let step =
             move |tx: &mut Tx<'_>| namespace::garbage::reclaim(tx, 0, &|done| done >= enough);

@@ -1,4 +1,4 @@
-//! Watchers of all operations: they learn every end, once and in order.
+//! Watchers of all operations get every end, once and in order.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ async fn watch(fixture: &Fixture, since: Option<i64>) -> Result<AllUpdates> {
     fixture.store.watch_all(since, Call::default()).await
 }
 
-/// The next changes, up to that of this destination.
+/// The next changes, up to the end of the operation with this destination.
 async fn up_to(all: &mut AllUpdates, destination: &str) -> Vec<Operation> {
     let mut told = Vec::new();
     loop {
@@ -31,7 +31,7 @@ fn destinations(told: &[Operation]) -> Vec<String> {
     told.iter().map(|operation| operation.destination.to_string()).collect()
 }
 
-/// Whoever watches all copies is told of each change once.
+/// A watcher of all operations gets each change once.
 #[tokio::test]
 async fn a_cancelled_copy_is_told_to_watchers_of_all_once() {
     let fixture = Fixture::new().await;
@@ -83,7 +83,7 @@ async fn a_watcher_that_lags_learns_every_end() {
         told.iter().filter(|told| told.state.is_final()).map(|told| told.change).collect();
     changes.push(*ends.last().unwrap());
     assert_eq!(ends, changes);
-    // What ran is told as running before its end, and its counters rise.
+    // A running copy is reported as running before its end, and its counters increase.
     let long: Vec<_> = told.iter().filter(|told| told.destination == path("long")).collect();
     assert!(long.len() >= 2 && !long[0].state.is_final());
     assert!(long.windows(2).all(|pair| {
@@ -103,7 +103,7 @@ async fn a_watcher_that_names_a_change_is_told_what_came_after_it() {
     let mut all = watch(&fixture, Some(changes["b"])).await.unwrap();
     copy(&fixture, "e").await;
     assert_eq!(destinations(&up_to(&mut all, "e").await), ["c", "d", "e"]);
-    // All of them, and none.
+    // With the lowest number all changes come first, and with the last number none.
     let mut all = watch(&fixture, Some(0)).await.unwrap();
     assert_eq!(destinations(&up_to(&mut all, "e").await), ["b", "c", "d", "e"]);
     let last = fixture.number("SELECT value FROM meta WHERE name = 'change'").await;
@@ -125,13 +125,13 @@ async fn changes_that_are_not_known_any_more_are_refused() {
     fixture.store.0.engine.write(None, expire).await.unwrap();
     let kind = async |since| watch(&fixture, Some(since)).await.map(drop).map_err(|e| e.kind());
     assert_eq!(kind(first - 1).await, Err(Kind::ChangesForgotten));
-    // The one that is gone came first, so nothing is missing after it.
+    // The forgotten change is the one with the number `first`, so none after it is missing.
     assert_eq!(kind(first).await, Ok(()));
     assert_eq!(kind(second).await, Ok(()));
     assert_eq!(kind(second + 1).await, Err(Kind::ChangesForgotten));
 }
 
-/// The commit of an operation succeeded, and the answer was lost: nobody announces it.
+/// An operation was committed, but its outcome was lost, so nobody announces it.
 #[tokio::test]
 async fn an_end_that_nobody_announced_is_told_with_the_next_one() {
     let fixture = Fixture::new().await;
@@ -144,7 +144,7 @@ async fn an_end_that_nobody_announced_is_told_with_the_next_one() {
     assert_eq!(destinations(&up_to(&mut all, "b").await), ["lost", "b"]);
 }
 
-/// The job has begun when its caller leaves.
+/// The caller of a delete leaves after the write job has begun.
 #[tokio::test]
 async fn a_delete_is_told_although_its_caller_left() {
     let fixture = Fixture::new().await;
@@ -154,7 +154,7 @@ async fn a_delete_is_told_although_its_caller_left() {
     let at = path("a");
     let mut delete = Box::pin(fixture.store.delete(&at, Call::default()));
     assert!(futures::poll!(&mut delete).is_pending());
-    // One job more in the batch of the delete, which holds it until the caller has left.
+    // One more job in the batch of the delete, which delays the commit until the caller has left.
     let (left, leaves) = mpsc::channel::<()>();
     let (begun, began) = tokio::sync::oneshot::channel();
     let engine = fixture.store.0.engine.clone();
