@@ -22,7 +22,7 @@ use crate::{
     },
     model::{CheckReport, CheckRequest, Finding, FindingKind},
     namespace::{
-        check::{self, Candidate, Lost, Mend, Mended, Scan, Verdict},
+        check::{self, Candidate, Lost, Repair, RepairResult, Scan, Verdict},
         content::PartRow,
         counted::Counted,
         garbage,
@@ -130,9 +130,9 @@ impl Checking {
     /// Judges a candidate in one snapshot, and repairs what can be repaired, if requested.
     async fn judge(&mut self, candidate: Candidate) -> Result<()> {
         let judge = move |tx: &mut Tx<'_>| check::judge(tx, &candidate);
-        for Verdict { mut finding, mend } in self.store.0.engine.read(None, judge).await? {
-            if let Some(mend) = mend.filter(|_| self.request.repair) {
-                finding.repaired = self.store.mend(mend).await?;
+        for Verdict { mut finding, repair } in self.store.0.engine.read(None, judge).await? {
+            if let Some(repair) = repair.filter(|_| self.request.repair) {
+                finding.repaired = self.store.repair(repair).await?;
             }
             if let At::Rows { recounted, .. } = &mut self.at {
                 *recounted |= is_recounted(&finding);
@@ -165,11 +165,11 @@ impl Checking {
         let judge = move |tx: &mut Tx<'_>| check::judge_sum(tx, what);
         if let Some((mut finding, drift)) = self.store.0.engine.read(None, judge).await? {
             if self.request.repair {
-                let mend = move |tx: &mut Tx<'_>| {
+                let repair = move |tx: &mut Tx<'_>| {
                     tx.count(what, drift.count, drift.bytes);
                     Ok(())
                 };
-                self.store.0.engine.write(None, mend).await?;
+                self.store.0.engine.write(None, repair).await?;
                 finding.repaired = true;
             }
             self.add_finding(finding);
@@ -302,14 +302,14 @@ fn is_recounted(finding: &Finding) -> bool {
 
 impl Store {
     /// Runs a repair in steps. Returns whether the inconsistency is repaired.
-    async fn mend(&self, mend: Mend) -> Result<bool> {
+    async fn repair(&self, repair: Repair) -> Result<bool> {
         loop {
-            let again = mend.clone();
-            let step = move |tx: &mut Tx<'_>| check::mend(tx, &again);
+            let again = repair.clone();
+            let step = move |tx: &mut Tx<'_>| check::repair(tx, &again);
             match self.0.engine.write(None, step).await? {
-                Mended::More => {}
-                Mended::Yes => return Ok(true),
-                Mended::No => return Ok(false),
+                RepairResult::More => {}
+                RepairResult::Yes => return Ok(true),
+                RepairResult::No => return Ok(false),
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     limits::CHECK_PAGE_ROWS,
     model::{Digest, Finding, FindingKind, folded},
     namespace::{
-        check::{Candidate, List, Mend, Run, folders, places::Places},
+        check::{Candidate, List, Repair, Run, folders, places::Places},
         content as stored, entries,
         garbage::{self, Kind, Ref, is_garbage, is_referenced},
         reach::Reach,
@@ -21,13 +21,13 @@ pub struct Verdict {
     /// The finding, for the client.
     pub finding: Finding,
     /// The repair, if there is a safe one.
-    pub mend: Option<Mend>,
+    pub repair: Option<Repair>,
 }
 
 impl Verdict {
     /// A verdict on what cannot be repaired.
     fn without_repair(finding: Finding) -> Self {
-        Self { finding, mend: None }
+        Self { finding, repair: None }
     }
 }
 
@@ -78,7 +78,7 @@ fn unreferenced(
         return Ok(None);
     }
     let finding = finding_aside(kind, message);
-    Ok(Some(Verdict { finding, mend: Some(Mend::Release(target)) }))
+    Ok(Some(Verdict { finding, repair: Some(Repair::Release(target)) }))
 }
 
 fn check_unreferenced(tx: &mut Tx<'_>, target: Ref) -> Result<Option<Verdict>> {
@@ -119,7 +119,7 @@ fn entry(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Ve
     }
     if folded(name) != filed {
         let text = "the name is filed under another one, so that it is not found".to_owned();
-        let rekey = Mend::Rekey(folder, filed.to_owned(), name.to_owned());
+        let rekey = Repair::Rekey(folder, filed.to_owned(), name.to_owned());
         wrong.push((FindingKind::EntryFolded, text, Some(rekey)));
     }
     if wrong.is_empty() {
@@ -129,9 +129,9 @@ fn entry(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Ve
     if !places.is_live() {
         return Ok(Vec::new());
     }
-    let verdict = |(kind, text, mend): (FindingKind, String, Option<Mend>)| Verdict {
+    let verdict = |(kind, text, repair): (FindingKind, String, Option<Repair>)| Verdict {
         finding: finding(kind, &places, &text),
-        mend,
+        repair,
     };
     Ok(wrong.into_iter().map(verdict).collect())
 }
@@ -173,8 +173,8 @@ fn folder(tx: &mut Tx<'_>, id: i64) -> Result<Vec<Verdict>> {
             )
         };
         let finding = finding(FindingKind::FolderTotals, &places, &text);
-        let mend = Some(Mend::Recount(id, (stored, reach), (counted, far)));
-        verdicts.push(Verdict { finding, mend });
+        let repair = Some(Repair::Recount(id, (stored, reach), (counted, far)));
+        verdicts.push(Verdict { finding, repair });
     }
     if is_empty && places.is_live() {
         let text = "the folder holds nothing; delete it";
@@ -311,7 +311,7 @@ fn session(tx: &mut Tx<'_>, id: &str) -> Result<Vec<Verdict>> {
         }
         let message = "an upload session is gone and its chunks are not".to_owned();
         let finding = finding_aside(FindingKind::ChunkOrphan, message);
-        return Ok(vec![Verdict { finding, mend: Some(Mend::Chunks(id.to_owned())) }]);
+        return Ok(vec![Verdict { finding, repair: Some(Repair::Chunks(id.to_owned())) }]);
     };
     let (received, is_committed) = (row.int(1)?, row.int(2)? != 0);
     let name = format!("the upload session {id} of \"{}\"", row.text(3)?);
@@ -330,6 +330,6 @@ fn session(tx: &mut Tx<'_>, id: &str) -> Result<Vec<Verdict>> {
     }
     let message = format!("{name} says that it has {received} bytes and has {}", run.sum);
     let finding = finding_aside(FindingKind::SessionReceived, message);
-    let mend = Some(Mend::Received(id.to_owned(), received, run.sum));
-    Ok(vec![Verdict { finding, mend }])
+    let repair = Some(Repair::Received(id.to_owned(), received, run.sum));
+    Ok(vec![Verdict { finding, repair }])
 }

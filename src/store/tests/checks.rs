@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     model::{CheckRequest, Finding, FindingKind, SessionId},
-    namespace::check::{self, Candidate, Mend, Mended, Verdict},
+    namespace::check::{self, Candidate, Repair, RepairResult, Verdict},
 };
 
 const REPAIR: CheckRequest = CheckRequest { deep: false, repair: true };
@@ -20,8 +20,8 @@ impl Fixture {
         self.store.0.engine.read(None, judge).await.unwrap()
     }
 
-    async fn mend(&self, mend: Mend) -> Mended {
-        let step = move |tx: &mut Tx<'_>| check::mend(tx, &mend);
+    async fn repair(&self, repair: Repair) -> RepairResult {
+        let step = move |tx: &mut Tx<'_>| check::repair(tx, &repair);
         self.store.0.engine.write(None, step).await.unwrap()
     }
 
@@ -58,11 +58,11 @@ async fn what_is_written_after_the_verdict_on_a_folder_counts() {
     fixture.execute("UPDATE folder SET files = files + 2, bytes = bytes - 3").await;
     let id = "SELECT child FROM entry WHERE name = 'b'";
     let mut verdicts = fixture.judge(Candidate::Folder(fixture.number(id).await)).await;
-    let Verdict { finding, mend } = verdicts.pop().unwrap();
+    let Verdict { finding, repair } = verdicts.pop().unwrap();
     assert_eq!((finding.kind, finding.repaired), (FindingKind::FolderTotals, false));
     fixture.upload("a/b/g", "123").await.unwrap();
     fixture.upload("a/b/deep/er/h", "1").await.unwrap();
-    assert_eq!(fixture.mend(mend.unwrap()).await, Mended::Yes);
+    assert_eq!(fixture.repair(repair.unwrap()).await, RepairResult::Yes);
     assert_eq!(fixture.totals("a/b").await, Totals { files: 3, bytes: 9 });
     assert!(fixture.check().await.iter().all(|finding| finding.repaired));
     assert_eq!(fixture.check().await, []);
@@ -82,11 +82,11 @@ async fn what_arrives_after_the_verdict_on_a_session_counts() {
     fixture.execute("UPDATE upload_session SET received = 12").await;
     let mut verdicts = fixture.judge(Candidate::Session(id.to_string())).await;
     send(20).await;
-    let mend = verdicts.pop().unwrap().mend.unwrap();
-    assert_eq!(fixture.mend(mend.clone()).await, Mended::Yes);
+    let repair = verdicts.pop().unwrap().repair.unwrap();
+    assert_eq!(fixture.repair(repair.clone()).await, RepairResult::Yes);
     assert_eq!(fixture.number("SELECT received FROM upload_session").await, 20);
     fixture.store.delete_session(id, Call::default()).await.unwrap();
-    assert_eq!(fixture.mend(mend).await, Mended::No);
+    assert_eq!(fixture.repair(repair).await, RepairResult::No);
 }
 
 #[tokio::test]
@@ -97,12 +97,12 @@ async fn what_has_a_reason_to_be_there_since_the_verdict_stays() {
     fixture.execute("DELETE FROM garbage").await;
     let content = fixture.number("SELECT id FROM content").await;
     let mut verdicts = fixture.judge(Candidate::Content(content)).await;
-    let mend = verdicts.pop().unwrap().mend.unwrap();
-    assert_eq!(fixture.mend(mend.clone()).await, Mended::Yes);
-    assert_eq!(fixture.mend(mend.clone()).await, Mended::No, "it waits to be freed");
+    let repair = verdicts.pop().unwrap().repair.unwrap();
+    assert_eq!(fixture.repair(repair.clone()).await, RepairResult::Yes);
+    assert_eq!(fixture.repair(repair.clone()).await, RepairResult::No, "it waits to be freed");
     fixture.execute("DELETE FROM garbage").await;
     fixture.upload("g", "f").await.unwrap();
-    assert_eq!(fixture.mend(mend).await, Mended::No, "a file has it");
+    assert_eq!(fixture.repair(repair).await, RepairResult::No, "a file has it");
 }
 
 /// The missing object of a part that was reclaimed meanwhile is neither reported nor logged.

@@ -26,7 +26,7 @@ use crate::{
 
 /// A repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mend {
+pub enum Repair {
     /// Queues a target for reclamation, as nothing refers to it.
     Release(Ref),
     /// Moves an entry that is under a wrong folded name: its folder, that folded name, its name.
@@ -41,7 +41,7 @@ pub enum Mend {
 
 /// The result of a repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mended {
+pub enum RepairResult {
     /// It is done.
     Yes,
     /// It has more rows to process.
@@ -50,7 +50,7 @@ pub enum Mended {
     No,
 }
 
-impl Mended {
+impl RepairResult {
     fn when(is_mended: bool) -> Self {
         if is_mended { Self::Yes } else { Self::No }
     }
@@ -60,29 +60,29 @@ impl Mended {
 ///
 /// # Errors
 /// Those of the engine; nothing is changed then.
-pub fn mend(tx: &mut Tx<'_>, mend: &Mend) -> Result<Mended> {
-    match mend {
-        Mend::Release(target) => {
+pub fn repair(tx: &mut Tx<'_>, repair: &Repair) -> Result<RepairResult> {
+    match repair {
+        Repair::Release(target) => {
             if is_referenced(tx, *target)? || is_garbage(tx, *target)? {
-                return Ok(Mended::No);
+                return Ok(RepairResult::No);
             }
             enqueue_garbage(tx, *target)?;
-            Ok(Mended::Yes)
+            Ok(RepairResult::Yes)
         }
-        Mend::Rekey(folder, filed, name) => rekey(tx, (*folder, filed, name)),
-        Mend::Recount(folder, said, is) => recount(tx, *folder, *said, *is),
-        Mend::Received(session, said, is) => received(tx, session, (*said, *is)),
-        Mend::Chunks(session) => chunks(tx, session),
+        Repair::Rekey(folder, filed, name) => rekey(tx, (*folder, filed, name)),
+        Repair::Recount(folder, said, is) => recount(tx, *folder, *said, *is),
+        Repair::Received(session, said, is) => received(tx, session, (*said, *is)),
+        Repair::Chunks(session) => chunks(tx, session),
     }
 }
 
 /// Moves an entry to the folded form of its name, unless there is an entry of the same name already.
-fn rekey(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<Mended> {
+fn rekey(tx: &mut Tx<'_>, (folder, filed, name): (i64, &str, &str)) -> Result<RepairResult> {
     let is_filed = entries::rekey(tx, folder, (filed, name), &folded(name))?;
     if is_filed {
         tree::count_change(tx, folder)?;
     }
-    Ok(Mended::when(is_filed))
+    Ok(RepairResult::when(is_filed))
 }
 
 /// Adds the difference that was found to the totals of a folder, and corrects its reach.
@@ -91,8 +91,8 @@ fn recount(
     folder: i64,
     said: (Totals, Reach),
     is: (Totals, Reach),
-) -> Result<Mended> {
-    let Some((totals, reach)) = folders::sums(tx, folder)? else { return Ok(Mended::No) };
+) -> Result<RepairResult> {
+    let Some((totals, reach)) = folders::sums(tx, folder)? else { return Ok(RepairResult::No) };
     let totals = Totals {
         files: moved(totals.files, said.0.files, is.0.files),
         bytes: moved(totals.bytes, said.0.bytes, is.0.bytes),
@@ -102,7 +102,7 @@ fn recount(
     let reach = if is_untouched { is.1 } else { reach.or(is.1) };
     tree::set_sums(tx, folder, totals, reach)?;
     tree::count_change(tx, folder)?;
-    Ok(Mended::Yes)
+    Ok(RepairResult::Yes)
 }
 
 /// The right value of a count that was `said` when `is` was right, and is `now` after later changes.
@@ -111,20 +111,20 @@ fn moved(now: i64, said: i64, is: i64) -> i64 {
     is.saturating_add(since).clamp(0, TOTAL_MAX)
 }
 
-fn received(tx: &mut Tx<'_>, session: &str, (said, is): (i64, i64)) -> Result<Mended> {
+fn received(tx: &mut Tx<'_>, session: &str, (said, is): (i64, i64)) -> Result<RepairResult> {
     let sql = "SELECT received FROM upload_session WHERE id = $1 AND committed = 0";
-    let Some(row) = tx.first(sql, params![session])? else { return Ok(Mended::No) };
+    let Some(row) = tx.first(sql, params![session])? else { return Ok(RepairResult::No) };
     let right = moved(row.int(0)?, said, is);
     tx.count(Counted::Staging, 0, right - row.count(0)?);
     let sql = "UPDATE upload_session SET received = $1 WHERE id = $2";
     tx.execute(sql, params![right, session])?;
-    Ok(Mended::Yes)
+    Ok(RepairResult::Yes)
 }
 
 /// Removes one step of the chunks of a missing session.
-fn chunks(tx: &mut Tx<'_>, session: &str) -> Result<Mended> {
+fn chunks(tx: &mut Tx<'_>, session: &str) -> Result<RepairResult> {
     if tx.exists("SELECT 1 FROM upload_session WHERE id = $1", params![session])? {
-        return Ok(Mended::No);
+        return Ok(RepairResult::No);
     }
     let rows = tx.all(
         "DELETE FROM upload_chunk WHERE session = $1 AND start IN (
@@ -136,5 +136,5 @@ fn chunks(tx: &mut Tx<'_>, session: &str) -> Result<Mended> {
         enqueue_garbage(tx, Ref::part(row.int(0)?))?;
     }
     let is_over = (rows.len() as i64) < CHECK_REPAIR_ROWS;
-    Ok(if is_over { Mended::Yes } else { Mended::More })
+    Ok(if is_over { RepairResult::Yes } else { RepairResult::More })
 }
