@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// The request for a piece: where the piece is sent.
-type Ask = oneshot::Sender<Result<Bytes>>;
+type PieceRequest = oneshot::Sender<Result<Bytes>>;
 
 /// A running download of a file, or of a range of it.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ enum Source {
 /// The receiving end of the task that reads the parts.
 #[derive(Debug)]
 struct Sender {
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<PieceRequest>,
     asked: Option<oneshot::Receiver<Result<Bytes>>>,
     _here: DropGuard,
 }
@@ -115,14 +115,14 @@ impl Sender {
 }
 
 /// The requests of the receiver for pieces, of which one is open at a time.
-struct Asks {
-    queue: mpsc::Receiver<Ask>,
-    open: Option<Ask>,
+struct PieceRequests {
+    queue: mpsc::Receiver<PieceRequest>,
+    open: Option<PieceRequest>,
     /// The handle of the permit of the download.
     turn: Hold,
 }
 
-impl Asks {
+impl PieceRequests {
     /// Waits until a piece is requested. Returns false if the receiver is gone.
     async fn wait(&mut self) -> bool {
         if self.open.is_none() {
@@ -133,7 +133,7 @@ impl Asks {
         self.open.is_some()
     }
 
-    /// Like [`Asks::wait`], until a time at most. Returns whether a piece is requested.
+    /// Like [`PieceRequests::wait`], until a time at most. Returns whether a piece is requested.
     async fn wait_until(&mut self, until: Instant) -> bool {
         timeout_at(until, self.wait()).await.unwrap_or(false)
     }
@@ -142,7 +142,7 @@ impl Asks {
         self.queue.is_closed()
     }
 
-    /// Sends the piece that was requested. If the receiver is gone, the next [`Asks::wait`] notices that.
+    /// Sends the piece that was requested. If the receiver is gone, the next [`PieceRequests::wait`] notices that.
     fn answer(&mut self, piece: Result<Bytes>) {
         if let Some(open) = self.open.take()
             && let Err(Err(error)) = open.send(piece)
@@ -218,7 +218,7 @@ impl Store {
         let (asks, open) = mpsc::channel(1);
         let (gone, store) = (CancellationToken::new(), self.clone());
         let here = gone.clone().drop_guard();
-        let asking = Asks { queue: open, open: None, turn: turn.hold().clone() };
+        let asking = PieceRequests { queue: open, open: None, turn: turn.hold().clone() };
         self.spawn(async move { store.send(plan, asking, (gone, turn)).await });
         let sender = Sender { asks, asked: None, _here: here };
         Ok(Download { stat, left, source: Source::Sender(sender) })
@@ -229,7 +229,7 @@ impl Store {
     async fn send(
         &self,
         plan: Plan,
-        mut asks: Asks,
+        mut asks: PieceRequests,
         (gone, mut turn): (CancellationToken, Permit),
     ) {
         let _pin = self.pin_after(plan.content, self.0.config.reclaim_grace / 2);
@@ -254,7 +254,7 @@ impl Store {
         }
     }
 
-    async fn send_parts(&self, plan: &Plan, asks: &mut Asks) -> Result<()> {
+    async fn send_parts(&self, plan: &Plan, asks: &mut PieceRequests) -> Result<()> {
         let mut from = plan.from;
         while from < plan.to {
             if !asks.wait().await {
@@ -268,7 +268,7 @@ impl Store {
 
     /// Sends the parts of one page of rows, until its end or until the receiver is too slow. Returns the next
     /// offset; no part is in memory then.
-    async fn send_some(&self, plan: &Plan, mut from: i64, asks: &mut Asks) -> Result<i64> {
+    async fn send_some(&self, plan: &Plan, mut from: i64, asks: &mut PieceRequests) -> Result<i64> {
         let parts = self.parts(&plan.path, plan.content, from).await?;
         let mut parts = parts.into_iter().filter(|part| part.start < plan.to).peekable();
         let mut ahead = None;
@@ -303,7 +303,7 @@ impl Store {
     /// Waits until a piece is requested of the part that is in memory since `begun`. Returns false if the part is
     /// to be dropped: the receiver is gone, or the pool has no room for the parts of others and the receiver
     /// requests nothing for [`DOWNLOAD_PIECE_WAIT`] or has had the part for [`DOWNLOAD_HOLD`].
-    async fn wait_while_held(&self, asks: &mut Asks, begun: Instant) -> bool {
+    async fn wait_while_held(&self, asks: &mut PieceRequests, begun: Instant) -> bool {
         let is_scarce = || self.0.budgets.download_pool.is_scarce(PART_BYTES_MAX);
         while begun.elapsed() < DOWNLOAD_HOLD || !is_scarce() {
             if asks.wait_until(Instant::now() + DOWNLOAD_PIECE_WAIT).await {
