@@ -153,7 +153,7 @@ impl PieceRequests {
 }
 
 /// A part in memory: its offset in the file, its bytes, and its permit in the pool.
-struct Held {
+struct LoadedPart {
     start: i64,
     bytes: Bytes,
     _share: Permit,
@@ -280,7 +280,7 @@ impl Store {
                 let share = self.share(plan.peer, &part).await?;
                 self.begin_read(plan, part, share)
             };
-            let Held { start, bytes, _share } = reading.await.map_err(Error::internal)??;
+            let LoadedPart { start, bytes, _share } = reading.await.map_err(Error::internal)??;
             // The next part is read ahead, if the pool has room for both.
             let pool = &self.0.budgets.download_pool;
             let share = |next| pool.try_acquire(plan.peer, pool_size(next)).ok();
@@ -323,11 +323,16 @@ impl Store {
 
     /// Reads a part in a task of its own, so that the read continues while the previous part is sent. The permit is
     /// held as long as the bytes, even if the download is dropped.
-    fn begin_read(&self, plan: &Plan, part: PartRow, share: Permit) -> JoinHandle<Result<Held>> {
+    fn begin_read(
+        &self,
+        plan: &Plan,
+        part: PartRow,
+        share: Permit,
+    ) -> JoinHandle<Result<LoadedPart>> {
         let (store, path, start) = (self.clone(), plan.path.clone(), part.start);
         let read = async move {
             let bytes = store.read_part(&path, part).await?;
-            Ok(Held { start, bytes, _share: share })
+            Ok(LoadedPart { start, bytes, _share: share })
         };
         tokio::spawn(read.in_current_span())
     }
