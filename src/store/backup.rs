@@ -20,7 +20,7 @@ use crate::{
         pin::{self, Owner},
         sql::Tx,
     },
-    store::{Call, Store, pins::Held},
+    store::{Call, Store, pins::PinGuard},
 };
 
 /// A message of a backup.
@@ -77,7 +77,7 @@ impl Store {
         })?;
         let expected = self.0.engine.read(call.deadline, backup::expected).await?;
         let owner = Owner::new(&self.0.server);
-        let held = Held { store: self.clone(), owner: owner.id.clone() };
+        let held = PinGuard { store: self.clone(), owner: owner.id.clone() };
         let take = move |tx: &mut Tx<'_>| backup::take(tx, &owner);
         let (root, taken) = self.0.engine.write(call.deadline, take).await?;
         let (sender, pieces) = mpsc::channel(BACKUP_PIECES_WAITING);
@@ -92,7 +92,7 @@ impl Store {
 
 /// The sending end of a backup.
 struct Sending {
-    held: Held,
+    held: PinGuard,
     sender: mpsc::Sender<Result<Piece>>,
     wanted: mpsc::Receiver<Vec<u32>>,
     everything: bool,

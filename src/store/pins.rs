@@ -10,12 +10,12 @@ use crate::{
 
 /// A guard of all pins of an owner. Dropped, it removes them in the background.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct PinGuard {
     pub(super) store: Store,
     pub(super) owner: String,
 }
 
-impl Drop for Held {
+impl Drop for PinGuard {
     fn drop(&mut self) {
         self.store.unpin(std::mem::take(&mut self.owner));
     }

@@ -28,14 +28,14 @@ use crate::{
         restore::{self, Build, Step, damaged},
         sql::Tx,
     },
-    store::{Call, Store, backup::is_of, pins::Held},
+    store::{Call, Store, backup::is_of, pins::PinGuard},
 };
 
 /// A running restore. Dropped before [`Restore::finish`], it leaves nothing visible.
 #[derive(Debug)]
 pub struct Restore {
     /// The guard of the pins. The tasks that put parts share it, so that no pin is made after the drop of all.
-    held: Arc<Held>,
+    held: Arc<PinGuard>,
     owner: Owner,
     /// `None` before the header.
     build: Option<Build>,
@@ -89,7 +89,7 @@ impl Store {
         self.0.engine.read(call.deadline, restore::check_empty).await?;
         let owner = Owner::new(&self.0.server);
         Ok(Restore {
-            held: Arc::new(Held { store: self.clone(), owner: owner.id.clone() }),
+            held: Arc::new(PinGuard { store: self.clone(), owner: owner.id.clone() }),
             owner,
             build: None,
             incoming: None,

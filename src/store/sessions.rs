@@ -27,7 +27,7 @@ use crate::{
         cutter::Cutter,
         done,
         object::NewObject,
-        pins::Held,
+        pins::PinGuard,
     },
 };
 
@@ -174,7 +174,7 @@ impl Store {
         };
         let owner = Owner::new(&self.0.server);
         // If this future is dropped, the content that is built is released.
-        let _held = Held { store: self.clone(), owner: owner.id.clone() };
+        let _held = PinGuard { store: self.clone(), owner: owner.id.clone() };
         let source: Source = Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
         let list = Box::pin(self.assemble(&owner, source, call)).await?;
         let _rest = Rest { store: self.clone(), session: id, content: list.content };
