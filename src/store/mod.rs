@@ -70,7 +70,7 @@ use crate::{
     namespace::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
     },
-    store::{budgets::Budgets, object::Undecided, runs::Runs, space::Space},
+    store::{budgets::Budgets, object::PendingObjects, runs::Runs, space::Space},
 };
 
 /// The settings of a store.
@@ -119,7 +119,7 @@ struct Inner {
     server: String,
     /// The number of this run of the server in the keys of its objects.
     run: u64,
-    undecided: Undecided,
+    undecided: PendingObjects,
     budgets: Budgets,
     /// The id of the last content whose digest the background work has looked at.
     digested: AtomicI64,
@@ -162,7 +162,7 @@ impl Store {
             config,
             server,
             run: object::new_run(),
-            undecided: Undecided::default(),
+            undecided: PendingObjects::default(),
             budgets: Budgets::new(),
             digested: AtomicI64::new(0),
             tasks: TaskTracker::new(),

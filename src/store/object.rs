@@ -28,9 +28,9 @@ pub(super) fn new_run() -> u64 {
 
 /// The keys of the undecided objects.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Undecided(Arc<Mutex<HashSet<String>>>);
+pub(super) struct PendingObjects(Arc<Mutex<HashSet<String>>>);
 
-impl Undecided {
+impl PendingObjects {
     pub(super) fn contains(&self, key: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
