@@ -16,7 +16,7 @@ use crate::{
         FileVersion, Taken, Totals,
     },
     offload,
-    store::{Backup, Call, Piece, Store},
+    store::{Backup, BackupMessage, Call, Store},
     wire::{
         backend::Answers,
         convert::{micros, timestamp},
@@ -96,12 +96,12 @@ impl Sending {
         }
         Ok(match self.backup.next().await.transpose()? {
             None => None,
-            Some(Piece::Offer(parts)) => {
+            Some(BackupMessage::Offer(parts)) => {
                 self.is_asked = true;
                 let parts = parts.iter().map(to_part).collect();
                 Some(Payload::Offer(v1::BackupOffer { parts }))
             }
-            Some(Piece::Record(record)) => {
+            Some(BackupMessage::Record(record)) => {
                 let mut record = to_record(record);
                 if let Some(Record::Footer(footer)) = &mut record.record {
                     footer.digest = self.hasher.finalize().as_bytes().to_vec().into();
@@ -110,7 +110,7 @@ impl Sending {
                 }
                 Some(Payload::Record(record))
             }
-            Some(Piece::Data(data)) => Some(Payload::Data(data)),
+            Some(BackupMessage::Data(data)) => Some(Payload::Data(data)),
         })
     }
 }

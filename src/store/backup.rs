@@ -25,7 +25,7 @@ use crate::{
 
 /// A message of a backup.
 #[derive(Clone, Debug)]
-pub enum Piece {
+pub enum BackupMessage {
     /// The next parts; the caller answers with [`Backup::want`] which of them it wants with their bytes.
     Offer(Vec<BackupPart>),
     /// A record.
@@ -37,7 +37,7 @@ pub enum Piece {
 /// A running backup. Dropped, it ends, and its pin and permit are released.
 #[derive(Debug)]
 pub struct Backup {
-    pieces: mpsc::Receiver<Result<Piece>>,
+    pieces: mpsc::Receiver<Result<BackupMessage>>,
     wants: mpsc::Sender<Vec<u32>>,
 }
 
@@ -51,7 +51,7 @@ impl Backup {
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
-    pub async fn next(&mut self) -> Option<Result<Piece>> {
+    pub async fn next(&mut self) -> Option<Result<BackupMessage>> {
         self.pieces.recv().await
     }
 
@@ -93,7 +93,7 @@ impl Store {
 /// The sending end of a backup.
 struct Sending {
     held: PinGuard,
-    sender: mpsc::Sender<Result<Piece>>,
+    sender: mpsc::Sender<Result<BackupMessage>>,
     wanted: mpsc::Receiver<Vec<u32>>,
     everything: bool,
     counts: BackupCounts,
@@ -174,7 +174,7 @@ impl Sending {
             self.record(BackupRecord::Part(part)).await?;
             while !bytes.is_empty() {
                 let piece = bytes.split_to(bytes.len().min(STREAM_MESSAGE_BYTES));
-                self.send(Piece::Data(piece)).await?;
+                self.send(BackupMessage::Data(piece)).await?;
             }
         }
         Ok(())
@@ -187,7 +187,7 @@ impl Sending {
         }
         let offered =
             |(_, row): &(StorePath, PartRow)| BackupPart { digest: row.digest, size: row.size };
-        self.send(Piece::Offer(parts.iter().map(offered).collect())).await?;
+        self.send(BackupMessage::Offer(parts.iter().map(offered).collect())).await?;
         self.stand.stalls();
         let answer = self.wanted.recv().await.ok_or_else(caller_disconnected)?;
         self.stand.progress();
@@ -204,10 +204,10 @@ impl Sending {
 
     async fn record(&mut self, record: BackupRecord) -> Result<()> {
         self.counts.add(&record);
-        self.send(Piece::Record(record)).await
+        self.send(BackupMessage::Record(record)).await
     }
 
-    async fn send(&self, piece: Piece) -> Result<()> {
+    async fn send(&self, piece: BackupMessage) -> Result<()> {
         self.stand.stalls();
         self.sender.send(Ok(piece)).await.map_err(|_| caller_disconnected())?;
         self.stand.progress();

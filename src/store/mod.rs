@@ -44,7 +44,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 use uuid::Uuid;
 
-pub use backup::{Backup, Piece};
+pub use backup::{Backup, BackupMessage};
 pub use call::Call;
 pub use check::Checking;
 pub use copy::Copying;

@@ -50,31 +50,31 @@ async fn filled() -> Fixture {
 }
 
 /// Reads a backup to its end, and answers each offer with all of its parts.
-async fn rest(backup: &mut Backup) -> Result<Vec<Piece>> {
+async fn rest(backup: &mut Backup) -> Result<Vec<BackupMessage>> {
     let mut pieces = Vec::new();
     while let Some(piece) = backup.next().await {
         match piece? {
-            Piece::Offer(parts) => {
+            BackupMessage::Offer(parts) => {
                 assert!(parts.len() <= BACKUP_PAGE_ROWS);
                 backup.want((0..).zip(parts).map(|(place, _)| place).collect()).await;
             }
-            piece @ (Piece::Record(_) | Piece::Data(_)) => pieces.push(piece),
+            piece @ (BackupMessage::Record(_) | BackupMessage::Data(_)) => pieces.push(piece),
         }
     }
     Ok(pieces)
 }
 
-async fn whole(fixture: &Fixture) -> Vec<Piece> {
+async fn whole(fixture: &Fixture) -> Vec<BackupMessage> {
     rest(&mut fixture.store.backup(true, Call::default()).await.unwrap()).await.unwrap()
 }
 
 /// Gives pieces to a restore.
-async fn feed(restore: &mut Restore, pieces: &[Piece]) -> Result<()> {
+async fn feed(restore: &mut Restore, pieces: &[BackupMessage]) -> Result<()> {
     for piece in pieces {
         match piece.clone() {
-            Piece::Record(record) => restore.record(record).await?,
-            Piece::Data(data) => restore.data(data).await?,
-            Piece::Offer(_) => unreachable!(),
+            BackupMessage::Record(record) => restore.record(record).await?,
+            BackupMessage::Data(data) => restore.data(data).await?,
+            BackupMessage::Offer(_) => unreachable!(),
         }
     }
     Ok(())
@@ -137,7 +137,7 @@ async fn a_lost_part_ends_a_backup_and_its_path_is_told() {
     // A caller that wants no bytes does not notice that they are missing.
     let mut backup = fixture.store.backup(false, Call::default()).await.unwrap();
     while let Some(piece) = backup.next().await {
-        if let Piece::Offer(_) = piece.unwrap() {
+        if let BackupMessage::Offer(_) = piece.unwrap() {
             backup.want(Vec::new()).await;
         }
     }
@@ -209,8 +209,8 @@ async fn what_waits_to_be_freed_is_read_before_a_restore_relies_on_it() {
 }
 
 /// Begins a restore, and drops it while its parts are being put.
-async fn drop_half(fixture: &Fixture, pieces: &[Piece]) {
-    let is_data = |piece: &&Piece| matches!(piece, Piece::Data(_));
+async fn drop_half(fixture: &Fixture, pieces: &[BackupMessage]) {
+    let is_data = |piece: &&BackupMessage| matches!(piece, BackupMessage::Data(_));
     let (data, _) = (1..).zip(pieces).find(|(_, piece)| is_data(piece)).unwrap();
     let mut restore = begin(fixture).await;
     feed(&mut restore, &pieces[..data]).await.unwrap();
@@ -276,7 +276,8 @@ async fn a_record_after_the_last_one_is_refused() {
 #[tokio::test]
 async fn an_object_of_a_restore_has_its_row_although_nothing_comes_after_it() {
     let pieces = whole(&filled().await).await;
-    let is_object = |piece: &Piece| matches!(piece, Piece::Data(data) if data.len() > 100);
+    let is_object =
+        |piece: &BackupMessage| matches!(piece, BackupMessage::Data(data) if data.len() > 100);
     let first = pieces.iter().position(is_object).expect("an object");
     let other = Fixture::new().await;
     let mut restore = begin(&other).await;
@@ -301,7 +302,8 @@ async fn a_backup_that_has_lost_its_pin_ends_with_an_error() {
 #[tokio::test]
 async fn what_waits_behind_a_part_of_a_restore_is_bounded_in_bytes() {
     let pieces = whole(&filled().await).await;
-    let is_object = |piece: &Piece| matches!(piece, Piece::Data(data) if data.len() > 100);
+    let is_object =
+        |piece: &BackupMessage| matches!(piece, BackupMessage::Data(data) if data.len() > 100);
     let first = pieces.iter().position(is_object).expect("an object");
     let other = Fixture::new().await;
     other.gate.hold_puts();

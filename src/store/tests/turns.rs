@@ -169,7 +169,7 @@ async fn a_backup_that_stands_still_gives_way_to_those_of_others() {
     fixture.upload("a", object(1)).await.unwrap();
     let begin = async |call| {
         let mut backup = fixture.store.backup(false, call).await?;
-        while !matches!(backup.next().await.unwrap()?, Piece::Offer(_)) {}
+        while !matches!(backup.next().await.unwrap()?, BackupMessage::Offer(_)) {}
         Ok::<_, Error>(backup)
     };
     let mut backups = Vec::new();
