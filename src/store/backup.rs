@@ -83,7 +83,7 @@ impl Store {
         let (sender, pieces) = mpsc::channel(BACKUP_PIECES_WAITING);
         let (wants, wanted) = mpsc::channel(1);
         let (counts, stand) = (BackupCounts::default(), turn.hold().clone());
-        let sending = Sending { held, sender, wanted, everything, counts, stand };
+        let sending = BackupTask { held, sender, wanted, everything, counts, stand };
         let header = BackupHeader { format: BACKUP_FORMAT, taken, expected };
         self.spawn(sending.run(Walk::new(root), header, turn));
         Ok(Backup { pieces, wants })
@@ -91,7 +91,7 @@ impl Store {
 }
 
 /// The sending end of a backup.
-struct Sending {
+struct BackupTask {
     held: PinGuard,
     sender: mpsc::Sender<Result<BackupMessage>>,
     wanted: mpsc::Receiver<Vec<u32>>,
@@ -101,7 +101,7 @@ struct Sending {
     stand: Hold,
 }
 
-impl Sending {
+impl BackupTask {
     /// Sends the backup until its end, or until the caller is gone, the permit is revoked, or the server stops.
     async fn run(mut self, walk: Walk, header: BackupHeader, mut turn: Permit) {
         let draining = self.held.store.draining();
