@@ -97,13 +97,13 @@ impl State {
     }
 
     /// Whether a peer stays within its share with `more`. A peer that holds nothing always does.
-    fn is_modest(&self, peer: Peer, more: usize) -> bool {
+    fn is_within_share(&self, peer: Peer, more: usize) -> bool {
         let held = self.of(peer);
         held == 0 || held.saturating_add(more) <= self.share
     }
 
     fn fits(&self, peer: Peer, amount: usize) -> bool {
-        let kept = if self.is_modest(peer, amount) { 0 } else { self.reserve };
+        let kept = if self.is_within_share(peer, amount) { 0 } else { self.reserve };
         self.free() >= amount.saturating_add(kept)
     }
 
@@ -111,16 +111,19 @@ impl State {
     pub(super) fn may_take(&self, peer: Peer, amount: usize) -> bool {
         let is_first = amount == 0
             || self.waiting.is_empty()
-            || (self.is_modest(peer, amount)
-                && !self.waiting.iter().any(|waiter| self.is_modest(waiter.peer, waiter.amount)));
+            || (self.is_within_share(peer, amount)
+                && !self
+                    .waiting
+                    .iter()
+                    .any(|waiter| self.is_within_share(waiter.peer, waiter.amount)));
         is_first && self.fits(peer, amount)
     }
 
     /// Whether a peer may enter the queue of `waiting` places, which has a share and a reserve as the budget has.
     pub(super) fn may_wait(&self, peer: Peer, waiting: usize) -> bool {
         let own = self.waiting.iter().filter(|waiter| waiter.peer == peer).count();
-        let is_modest = own == 0 || own < waiting / BUDGET_SHARE;
-        let kept = if is_modest { 0 } else { waiting / BUDGET_RESERVE };
+        let is_within_share = own == 0 || own < waiting / BUDGET_SHARE;
+        let kept = if is_within_share { 0 } else { waiting / BUDGET_RESERVE };
         self.waiting.len() + kept < waiting
     }
 
@@ -198,7 +201,8 @@ impl State {
     fn serve(&mut self) {
         while !self.waiting.is_empty() {
             let mut waiting = self.waiting.iter();
-            let modest = waiting.position(|waiter| self.is_modest(waiter.peer, waiter.amount));
+            let modest =
+                waiting.position(|waiter| self.is_within_share(waiter.peer, waiter.amount));
             let next = modest.unwrap_or(0);
             let fits = |waiter: &Waiter| self.fits(waiter.peer, waiter.amount);
             if !self.waiting.get(next).is_some_and(fits) {
@@ -221,7 +225,7 @@ impl State {
 
     /// Revokes permits for `amount`, if `peer`, which needs it, is within its share.
     pub(super) fn revoke_for(&mut self, peer: Peer, amount: usize, now: u64) {
-        if self.is_modest(peer, amount) {
+        if self.is_within_share(peer, amount) {
             self.revoke(amount, now);
         }
     }
