@@ -104,8 +104,8 @@ impl Budget {
     /// Can be dropped; the place in the queue is lost.
     pub async fn acquire(&self, peer: Peer, amount: usize) -> Result<Permit> {
         match self.enter(peer, amount)? {
-            Entered::At(permit) => Ok(permit),
-            Entered::Waits(place) => self.wait(place, peer).await,
+            Admission::Granted(permit) => Ok(permit),
+            Admission::Queued(request) => self.wait(request, peer).await,
         }
     }
 
@@ -121,26 +121,26 @@ impl Budget {
     pub async fn renew(&self, peer: Peer, permit: &mut Permit) -> Result<()> {
         // No ticket is zero.
         let (ticket, amount) = (mem::take(&mut permit.ticket), mem::take(&mut permit.amount));
-        let place = {
+        let request = {
             let mut state = self.lock();
-            let place = self.queue(&mut state, ticket, peer, amount);
+            let request = self.queue(&mut state, ticket, peer, amount);
             state.release(ticket);
-            place
+            request
         };
-        *permit = self.wait(place, peer).await?;
+        *permit = self.wait(request, peer).await?;
         Ok(())
     }
 
-    async fn wait(&self, mut place: Place, peer: Peer) -> Result<Permit> {
-        let amount = place.amount;
+    async fn wait(&self, mut request: QueuedRequest, peer: Peer) -> Result<Permit> {
+        let amount = request.amount;
         let end = Instant::now().checked_add(self.0.time);
         loop {
             let look = Instant::now() + BUDGET_STALL;
             let until = end.map_or(look, |end| end.min(look));
-            if let Ok(granted) = timeout_at(until, &mut place.granted).await {
+            if let Ok(granted) = timeout_at(until, &mut request.granted).await {
                 // The sender is dropped only with its waiter, and only this place removes that without a grant.
                 granted.map_err(Error::internal)?;
-                return Ok(place.permit());
+                return Ok(request.permit());
             }
             if end.is_some_and(|end| end <= Instant::now()) {
                 return Err(self.busy());
@@ -165,25 +165,25 @@ impl Budget {
         Error::new(Kind::Busy, format!("the server has too many {what}; try again later"))
     }
 
-    fn enter(&self, peer: Peer, amount: usize) -> Result<Entered> {
+    fn enter(&self, peer: Peer, amount: usize) -> Result<Admission> {
         let mut state = self.lock();
         if state.may_take(peer, amount) {
-            return Ok(Entered::At(self.grant(&mut state, peer, amount)));
+            return Ok(Admission::Granted(self.grant(&mut state, peer, amount)));
         }
         state.revoke_for(peer, amount, self.now());
         if amount > self.0.limit || !state.may_wait(peer, self.0.waiting) {
             return Err(self.busy());
         }
         let ticket = state.ticket();
-        Ok(Entered::Waits(self.queue(&mut state, ticket, peer, amount)))
+        Ok(Admission::Queued(self.queue(&mut state, ticket, peer, amount)))
     }
 
-    fn queue(&self, state: &mut State, ticket: u64, peer: Peer, amount: usize) -> Place {
+    fn queue(&self, state: &mut State, ticket: u64, peer: Peer, amount: usize) -> QueuedRequest {
         let (sender, granted) = oneshot::channel();
         let hold = Hold::new(self.0.what, self.0.base);
         let holder = hold.holder();
         state.wait(Waiter { ticket, peer, amount, holder, granted: sender });
-        Place { budget: self.clone(), ticket, amount, hold, granted, is_taken: false }
+        QueuedRequest { budget: self.clone(), ticket, amount, hold, granted, is_taken: false }
     }
 
     fn grant(&self, state: &mut State, peer: Peer, amount: usize) -> Permit {
@@ -248,14 +248,14 @@ impl Drop for Permit {
 }
 
 /// The result of a request for a permit where the caller may wait.
-enum Entered {
-    At(Permit),
-    Waits(Place),
+enum Admission {
+    Granted(Permit),
+    Queued(QueuedRequest),
 }
 
 /// A place in the queue. Dropped, it leaves the queue and releases what it was granted, unless
-/// [`Place::permit`] took that.
-struct Place {
+/// [`QueuedRequest::permit`] took that.
+struct QueuedRequest {
     budget: Budget,
     ticket: u64,
     amount: usize,
@@ -264,7 +264,7 @@ struct Place {
     is_taken: bool,
 }
 
-impl Place {
+impl QueuedRequest {
     fn permit(mut self) -> Permit {
         self.is_taken = true;
         let (budget, hold) = (self.budget.clone(), self.hold.clone());
@@ -272,7 +272,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuedRequest {
     fn drop(&mut self) {
         if !self.is_taken {
             self.budget.lock().remove_waiter(self.ticket);
