@@ -34,7 +34,7 @@ struct Ambiguous;
 /// A parser of the bytes that a client sends on a connection.
 #[derive(Debug, Default)]
 pub(super) struct Framing {
-    at: At,
+    at: Position,
     /// The received beginning of the current line.
     line: Vec<u8>,
     is_chunked: bool,
@@ -46,7 +46,7 @@ pub(super) struct Framing {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum At {
+enum Position {
     /// Before the first line of a request.
     #[default]
     Start,
@@ -69,7 +69,7 @@ impl Framing {
 
     /// Parses the next bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.at != At::Over {
+        while !bytes.is_empty() && self.at != Position::Over {
             let taken = self.skip(bytes.len()).unwrap_or_else(|| self.gather(bytes));
             bytes = bytes.get(taken..).unwrap_or_default();
         }
@@ -78,9 +78,13 @@ impl Framing {
     /// Skips bytes of a body or a chunk. Returns how many; `None` where lines are expected.
     fn skip(&mut self, bytes: usize) -> Option<usize> {
         let (left, next) = match &mut self.at {
-            At::Body(left) => (left, At::Start),
-            At::Chunk(left) => (left, At::ChunkSize),
-            At::Start | At::Headers | At::ChunkSize | At::Trailers | At::Over => return None,
+            Position::Body(left) => (left, Position::Start),
+            Position::Chunk(left) => (left, Position::ChunkSize),
+            Position::Start
+            | Position::Headers
+            | Position::ChunkSize
+            | Position::Trailers
+            | Position::Over => return None,
         };
         let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes);
         *left -= taken as u64;
@@ -108,24 +112,26 @@ impl Framing {
 
     fn next_line(&mut self, line: &[u8]) {
         match (&self.at, line) {
-            (At::Start, b"") => {}
-            (At::Start, HTTP2) => self.at = At::Over,
-            (At::Start, _) => self.at = At::Headers,
-            (At::Headers, b"") => self.end_head(),
-            (At::Headers, line) => self.header(line),
-            (At::ChunkSize, line) if line.len() > LINE_BYTES && digits(line) == line.len() => {
+            (Position::Start, b"") => {}
+            (Position::Start, HTTP2) => self.at = Position::Over,
+            (Position::Start, _) => self.at = Position::Headers,
+            (Position::Headers, b"") => self.end_head(),
+            (Position::Headers, line) => self.header(line),
+            (Position::ChunkSize, line)
+                if line.len() > LINE_BYTES && digits(line) == line.len() =>
+            {
                 // hyper reads the size to its end, so the next head is elsewhere.
                 self.refuse(self.heads + 1);
             }
-            (At::ChunkSize, line) => {
+            (Position::ChunkSize, line) => {
                 self.at = match chunk_size(line) {
-                    Some(0) => At::Trailers,
-                    Some(size) => At::Chunk(size + CHUNK_END_BYTES),
-                    None => At::Over,
+                    Some(0) => Position::Trailers,
+                    Some(size) => Position::Chunk(size + CHUNK_END_BYTES),
+                    None => Position::Over,
                 }
             }
-            (At::Trailers, b"") => self.at = At::Start,
-            (At::Trailers | At::Body(_) | At::Chunk(_) | At::Over, _) => {}
+            (Position::Trailers, b"") => self.at = Position::Start,
+            (Position::Trailers | Position::Body(_) | Position::Chunk(_) | Position::Over, _) => {}
         }
     }
 
@@ -149,12 +155,12 @@ impl Framing {
             return self.refuse(self.heads);
         }
         self.at = match (mem::take(&mut self.is_chunked), self.length.take()) {
-            (false, None) => At::Start,
-            (true, None) => At::ChunkSize,
+            (false, None) => Position::Start,
+            (true, None) => Position::ChunkSize,
             (false, Some(length)) => match number(length.trim_ascii(), 10) {
-                Some(0) => At::Start,
-                Some(length) => At::Body(length),
-                None => At::Over,
+                Some(0) => Position::Start,
+                Some(length) => Position::Body(length),
+                None => Position::Over,
             },
             (true, Some(_)) => return self.refuse(self.heads),
         };
@@ -163,7 +169,7 @@ impl Framing {
     /// Has a request and all after it refused, and parses no further.
     fn refuse(&mut self, number: u64) {
         self.found.0.refused.store(number, Ordering::Release);
-        self.at = At::Over;
+        self.at = Position::Over;
     }
 }
 

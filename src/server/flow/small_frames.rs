@@ -158,13 +158,13 @@ fn is_small(bytes: usize) -> bool {
 /// A parser of the frame boundaries in the bytes that a client sends on a connection.
 #[derive(Default)]
 pub(super) struct Reader {
-    at: At,
+    at: Position,
     unread: Unread,
     /// A timer, set while the connection is not read.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-enum At {
+enum Position {
     /// In the preface; how many bytes of it are received.
     Preface(usize),
     /// In a frame header, or at the length of the padding; the bytes, and how many are received.
@@ -175,7 +175,7 @@ enum At {
     Over,
 }
 
-impl Default for At {
+impl Default for Position {
     fn default() -> Self {
         Self::Preface(0)
     }
@@ -190,9 +190,9 @@ impl Reader {
     /// How many bytes may be read from the connection. Waits while too many small frames are unread.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let left = match self.at {
-            At::Over => return Poll::Ready(usize::MAX),
-            At::Payload(left) => left,
-            At::Preface(_) | At::Head(..) => 0,
+            Position::Over => return Poll::Ready(usize::MAX),
+            Position::Payload(left) => left,
+            Position::Preface(_) | Position::Head(..) => 0,
         };
         loop {
             let room = self.unread.room(cx);
@@ -211,18 +211,18 @@ impl Reader {
         let mut small = 0;
         while let Some((&first, rest)) = bytes.split_first() {
             match &mut self.at {
-                At::Over => break,
-                At::Preface(came) => {
+                Position::Over => break,
+                Position::Preface(came) => {
                     let is_expected = PREFACE.get(*came) == Some(&first);
                     *came += 1;
                     if !is_expected {
-                        self.at = At::Over;
+                        self.at = Position::Over;
                     } else if *came == PREFACE.len() {
-                        self.at = At::Head([0; FRAME_BYTES_MIN], 0);
+                        self.at = Position::Head([0; FRAME_BYTES_MIN], 0);
                     }
                     bytes = rest;
                 }
-                At::Head(head, came) => {
+                Position::Head(head, came) => {
                     if let Some(place) = head.get_mut(*came) {
                         *place = first;
                     }
@@ -233,7 +233,7 @@ impl Reader {
                     }
                     bytes = rest;
                 }
-                At::Payload(left) => {
+                Position::Payload(left) => {
                     let taken = bytes.len().min(*left);
                     let left = *left - taken;
                     self.begin(left);
@@ -248,7 +248,11 @@ impl Reader {
 
     /// Sets the position to a payload with `left` bytes, or to the next frame header if none are left.
     fn begin(&mut self, left: usize) {
-        self.at = if left > 0 { At::Payload(left) } else { At::Head([0; FRAME_BYTES_MIN], 0) };
+        self.at = if left > 0 {
+            Position::Payload(left)
+        } else {
+            Position::Head([0; FRAME_BYTES_MIN], 0)
+        };
     }
 }
 
