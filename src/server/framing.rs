@@ -33,7 +33,7 @@ struct Ambiguous;
 
 /// A parser of the bytes that a client sends on a connection.
 #[derive(Debug, Default)]
-pub(super) struct Framing {
+pub(super) struct HeadParser {
     at: Position,
     /// The received beginning of the current line.
     line: Vec<u8>,
@@ -61,7 +61,7 @@ enum Position {
     Over,
 }
 
-impl Framing {
+impl HeadParser {
     /// The first request that is refused. Shared: it is set when the head of that request is received.
     pub(super) fn found(&self) -> Found {
         self.found.clone()
@@ -252,7 +252,7 @@ mod tests {
     #[track_caller]
     fn check_found(bytes: &str, expected: u64) {
         for cut in 0..=bytes.len() {
-            let mut framing = Framing::default();
+            let mut framing = HeadParser::default();
             let (first, rest) = bytes.as_bytes().split_at(cut);
             framing.follow(first);
             framing.follow(rest);
@@ -262,7 +262,7 @@ mod tests {
                 "{bytes:?} at {cut}"
             );
         }
-        let mut framing = Framing::default();
+        let mut framing = HeadParser::default();
         bytes.as_bytes().iter().for_each(|&byte| framing.follow(&[byte]));
         assert_eq!(framing.found.0.refused.load(Ordering::Acquire), expected, "{bytes:?} by bytes");
     }
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_long_line_is_not_kept() {
-        let mut framing = Framing::default();
+        let mut framing = HeadParser::default();
         framing.follow(b"GET / HTTP/1.1\r\nA: ");
         (0..1000).for_each(|_| framing.follow(&[b'a'; 100]));
         assert_eq!(framing.line.len(), LINE_BYTES + 1);

@@ -29,7 +29,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::debug;
 
 use super::{
-    super::framing::{Found, Framing},
+    super::framing::{Found, HeadParser},
     small_frames::{self, Unread},
     throughput::MinThroughput,
     waiting,
@@ -44,7 +44,7 @@ use crate::{
 /// A TCP stream whose input is parsed, whose writes have a minimum throughput, and whose close lingers.
 pub(in crate::server) struct ClientStream {
     stream: TcpStream,
-    framing: Framing,
+    framing: HeadParser,
     frames: small_frames::Reader,
     throughput: MinThroughput,
     stop: CancellationToken,
@@ -78,12 +78,12 @@ impl ClientStream {
         let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
         socket.set_tcp_keepalive(&probes.with_retries(PROBES))?;
         socket.set_tcp_user_timeout(Some(SILENCE_TIME))?;
-        let (framing, throughput) = (Framing::default(), MinThroughput::new(stall));
+        let (framing, throughput) = (HeadParser::default(), MinThroughput::new(stall));
         let frames = small_frames::Reader::default();
         Ok(Self { stream, framing, frames, throughput, stop, connection, closing: None })
     }
 
-    /// The number of the request with two body lengths, shared, see [`Framing`].
+    /// The number of the request with two body lengths, shared, see [`HeadParser`].
     pub(in crate::server) fn found(&self) -> Found {
         self.framing.found()
     }
