@@ -42,7 +42,7 @@ pub(super) struct HeadParser {
     /// Whether the length has more bytes than are kept.
     is_cut: bool,
     heads: u64,
-    found: Found,
+    first_refused: FirstRefused,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -63,8 +63,8 @@ enum Position {
 
 impl HeadParser {
     /// The first request that is refused. Shared: it is set when the head of that request is received.
-    pub(super) fn found(&self) -> Found {
-        self.found.clone()
+    pub(super) fn first_refused(&self) -> FirstRefused {
+        self.first_refused.clone()
     }
 
     /// Parses the next bytes.
@@ -168,7 +168,7 @@ impl HeadParser {
 
     /// Has a request and all after it refused, and parses no further.
     fn refuse(&mut self, number: u64) {
-        self.found.0.refused.store(number, Ordering::Release);
+        self.first_refused.0.refused.store(number, Ordering::Release);
         self.at = Position::Over;
     }
 }
@@ -190,7 +190,7 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
 
 /// The number of the first request that is refused, on one connection. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Found(Arc<Numbers>);
+pub(super) struct FirstRefused(Arc<Numbers>);
 
 #[derive(Debug, Default)]
 struct Numbers {
@@ -200,7 +200,7 @@ struct Numbers {
     last: AtomicU64,
 }
 
-impl Found {
+impl FirstRefused {
     /// Counts the next request of the connection, and marks it if it is refused.
     pub(super) fn mark<B>(&self, request: &mut http::Request<B>) {
         let number = self.0.last.fetch_add(1, Ordering::AcqRel) + 1;
@@ -257,14 +257,18 @@ mod tests {
             framing.follow(first);
             framing.follow(rest);
             assert_eq!(
-                framing.found.0.refused.load(Ordering::Acquire),
+                framing.first_refused.0.refused.load(Ordering::Acquire),
                 expected,
                 "{bytes:?} at {cut}"
             );
         }
         let mut framing = HeadParser::default();
         bytes.as_bytes().iter().for_each(|&byte| framing.follow(&[byte]));
-        assert_eq!(framing.found.0.refused.load(Ordering::Acquire), expected, "{bytes:?} by bytes");
+        assert_eq!(
+            framing.first_refused.0.refused.load(Ordering::Acquire),
+            expected,
+            "{bytes:?} by bytes"
+        );
     }
 
     const BOTH: &str = "PUT /a HTTP/1.1\r\nHost: h\r\ncontent-LENGTH: 3\r\n\
@@ -324,11 +328,11 @@ mod tests {
         check_found(&chunked(format!("5;{zeros}")), 2);
         check_found(&chunked(format!("{zeros}5")), 2);
         // That request and those after it.
-        let found = Found::default();
-        found.0.refused.store(2, Ordering::Release);
+        let first_refused = FirstRefused::default();
+        first_refused.0.refused.store(2, Ordering::Release);
         let marked = || {
             let mut request = Request::default();
-            found.mark(&mut request);
+            first_refused.mark(&mut request);
             check(&request).is_err()
         };
         assert_eq!([marked(), marked(), marked()], [false, true, true]);

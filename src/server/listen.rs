@@ -189,11 +189,11 @@ impl Connection {
         };
         let (begun, calls) = (CancellationToken::new(), StallExecutor::new(bounds.stall));
         let begins = begun.clone();
-        let (found, unread) = (stream.found(), stream.unread());
+        let (first_refused, unread) = (stream.first_refused(), stream.unread());
         let service =
             TowerToHyperService::new(app.map_request(move |mut request: Request<Incoming>| {
                 begins.cancel();
-                found.mark(&mut request);
+                first_refused.mark(&mut request);
                 request.extensions_mut().extend(carried.clone());
                 unread.count(request)
             }));

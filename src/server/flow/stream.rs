@@ -29,7 +29,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::debug;
 
 use super::{
-    super::framing::{Found, HeadParser},
+    super::framing::{FirstRefused, HeadParser},
     small_frames::{self, Unread},
     throughput::MinThroughput,
     waiting,
@@ -84,8 +84,8 @@ impl ClientStream {
     }
 
     /// The number of the request with two body lengths, shared, see [`HeadParser`].
-    pub(in crate::server) fn found(&self) -> Found {
-        self.framing.found()
+    pub(in crate::server) fn first_refused(&self) -> FirstRefused {
+        self.framing.first_refused()
     }
 
     /// The number of unread small HTTP/2 frames, shared.
