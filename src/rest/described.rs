@@ -4,18 +4,18 @@
 
 use http::{HeaderMap, header};
 
-use super::route::Sends;
+use super::route::RequestContent;
 use crate::error::{Error, Kind};
 
 /// Refuses a body whose headers say that it is not what the call stores.
 ///
 /// # Errors
 /// `Kind::UnsupportedEncoding` for an encoded body, `Kind::BadRange` for a piece of a file.
-pub(super) fn check(sends: Sends, headers: &HeaderMap) -> Result<(), Error> {
-    match sends {
-        Sends::Nothing => Ok(()),
-        Sends::Bytes => plain(headers),
-        Sends::File => whole(headers).and_then(|()| plain(headers)),
+pub(super) fn check(content: RequestContent, headers: &HeaderMap) -> Result<(), Error> {
+    match content {
+        RequestContent::Nothing => Ok(()),
+        RequestContent::Bytes => plain(headers),
+        RequestContent::File => whole(headers).and_then(|()| plain(headers)),
     }
 }
 

@@ -53,7 +53,7 @@ use self::{
     api_version::ApiVersion,
     call::{Call, Client},
     payload::Payload,
-    route::{Named, Route, Sends},
+    route::{Named, RequestContent, Route},
 };
 use crate::{budget::Peer, error::Error, wire::backend::Backend};
 
@@ -121,7 +121,7 @@ impl Gateway {
             }
             Failure::not_allowed(error.message(), &verbs)
         })?;
-        described::check(route.sends, &head.headers)?;
+        described::check(route.content, &head.headers)?;
         let query = query::parse(head.uri.query().unwrap_or_default());
         let version = match version(&query)? {
             Some(version) => version,
@@ -198,7 +198,7 @@ async fn dispatch(
     payload: &mut Payload,
 ) -> Result<Response, Failure> {
     let is_small = matches!(call.head.method, Method::POST | Method::DELETE);
-    if is_small && route.sends == Sends::Nothing {
+    if is_small && route.content == RequestContent::Nothing {
         payload.whole(call.deadline()).await?;
     }
     (route.handler)(call, named, payload).await
