@@ -53,7 +53,7 @@ use self::{
     api_version::ApiVersion,
     call::{Call, Client},
     payload::Payload,
-    route::{Named, RequestContent, Route},
+    route::{PathParameters, RequestContent, Route},
 };
 use crate::{budget::Peer, error::Error, wire::backend::Backend};
 
@@ -115,7 +115,7 @@ impl Gateway {
         if head.method == Method::OPTIONS && !verbs.is_empty() {
             return Ok(answer::options(&verbs));
         }
-        let (route, named) = route::find(&head.method, &target).map_err(|error| {
+        let (route, parameters) = route::find(&head.method, &target).map_err(|error| {
             if verbs.is_empty() || is_documented {
                 return Failure::from(error);
             }
@@ -132,7 +132,7 @@ impl Gateway {
         let peer = head.extensions.get::<Peer>().copied().unwrap_or_default();
         let client = Client { backend: Arc::clone(&self.backend), peer };
         let call = Call { client, head, query, version, arrived };
-        dispatch(call, (route, named), payload).await
+        dispatch(call, (route, parameters), payload).await
     }
 
     /// Answers a request outside of `/ImageStore`.
@@ -194,12 +194,12 @@ fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
 /// Calls the handler of a route. For a POST or DELETE without a used body, the body is read whole first.
 async fn dispatch(
     call: Call,
-    (route, named): (&Route, Named),
+    (route, parameters): (&Route, PathParameters),
     payload: &mut Payload,
 ) -> Result<Response, Failure> {
     let is_small = matches!(call.head.method, Method::POST | Method::DELETE);
     if is_small && route.content == RequestContent::Nothing {
         payload.whole(call.deadline()).await?;
     }
-    (route.handler)(call, named, payload).await
+    (route.handler)(call, parameters, payload).await
 }

@@ -20,7 +20,7 @@ use crate::error::Error;
 
 /// Whether the URL of a call contains a path of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Names {
+enum PathParameter {
     /// No path.
     Nothing,
     /// A path.
@@ -50,13 +50,14 @@ enum Of {
 /// The placeholder for the id of an operation in [`Route::call`].
 const ID: &str = "{id}";
 
-/// The handler of a route. Its [`Named`] is decoded but not checked: the backend checks it.
-type Handler = for<'a> fn(Call, Named, &'a mut Payload) -> BoxFuture<'a, Result<Response, Failure>>;
+/// The handler of a route. Its [`PathParameters`] is decoded but not checked: the backend checks it.
+type Handler =
+    for<'a> fn(Call, PathParameters, &'a mut Payload) -> BoxFuture<'a, Result<Response, Failure>>;
 
 /// A row of the table.
 pub(super) struct Route {
     verbs: &'static [&'static str],
-    names: Names,
+    names: PathParameter,
     /// The segments from the first `$` on.
     call: &'static [&'static str],
     pub(super) content: RequestContent,
@@ -70,34 +71,34 @@ pub(super) struct Route {
 static ROUTES: &[Route] = &[
     Route {
         verbs: &["GET"],
-        names: Names::PathOrRoot,
+        names: PathParameter::PathOrRoot,
         call: &[],
         content: RequestContent::Nothing,
         of: Of::Upstream,
         rpcs: &["List", "Stat"],
-        handler: |call, named, _| Box::pin(list::list(call, named.path)),
+        handler: |call, parameters, _| Box::pin(list::list(call, parameters.path)),
     },
     Route {
         verbs: &["PUT"],
-        names: Names::Path,
+        names: PathParameter::Path,
         call: &[],
         content: RequestContent::File,
         of: Of::Upstream,
         rpcs: &["Upload"],
-        handler: |call, named, body| Box::pin(upload::upload(call, named.path, body)),
+        handler: |call, parameters, body| Box::pin(upload::upload(call, parameters.path, body)),
     },
     Route {
         verbs: &["DELETE"],
-        names: Names::Path,
+        names: PathParameter::Path,
         call: &[],
         content: RequestContent::Nothing,
         of: Of::Upstream,
         rpcs: &["Delete"],
-        handler: |call, named, _| Box::pin(info::delete(call, named.path)),
+        handler: |call, parameters, _| Box::pin(info::delete(call, parameters.path)),
     },
     Route {
         verbs: &["POST"],
-        names: Names::Nothing,
+        names: PathParameter::Nothing,
         call: &["$", "Copy"],
         content: RequestContent::Bytes,
         of: Of::Upstream,
@@ -106,16 +107,16 @@ static ROUTES: &[Route] = &[
     },
     Route {
         verbs: &["PUT"],
-        names: Names::Path,
+        names: PathParameter::Path,
         call: &["$", "UploadChunk"],
         content: RequestContent::Bytes,
         of: Of::Upstream,
         rpcs: &["UploadChunk"],
-        handler: |call, named, body| Box::pin(upload::chunk(call, named.path, body)),
+        handler: |call, parameters, body| Box::pin(upload::chunk(call, parameters.path, body)),
     },
     Route {
         verbs: &["GET"],
-        names: Names::Nothing,
+        names: PathParameter::Nothing,
         call: &["$", "GetUploadSession"],
         content: RequestContent::Nothing,
         of: Of::Upstream,
@@ -124,16 +125,16 @@ static ROUTES: &[Route] = &[
     },
     Route {
         verbs: &["GET"],
-        names: Names::Path,
+        names: PathParameter::Path,
         call: &["$", "GetUploadSession"],
         content: RequestContent::Nothing,
         of: Of::Upstream,
         rpcs: &["ListUploadSessions"],
-        handler: |call, named, _| Box::pin(sessions::list(call, named.path)),
+        handler: |call, parameters, _| Box::pin(sessions::list(call, parameters.path)),
     },
     Route {
         verbs: &["DELETE"],
-        names: Names::Nothing,
+        names: PathParameter::Nothing,
         call: &["$", "DeleteUploadSession"],
         content: RequestContent::Nothing,
         of: Of::Upstream,
@@ -142,7 +143,7 @@ static ROUTES: &[Route] = &[
     },
     Route {
         verbs: &["POST"],
-        names: Names::Nothing,
+        names: PathParameter::Nothing,
         call: &["$", "CommitUploadSession"],
         content: RequestContent::Nothing,
         of: Of::Upstream,
@@ -151,16 +152,16 @@ static ROUTES: &[Route] = &[
     },
     Route {
         verbs: &["GET"],
-        names: Names::PathOrRoot,
+        names: PathParameter::PathOrRoot,
         call: &["$", "FolderSize"],
         content: RequestContent::Nothing,
         of: Of::Upstream,
         rpcs: &["Stat"],
-        handler: |call, named, _| Box::pin(info::folder_size(call, named.path)),
+        handler: |call, parameters, _| Box::pin(info::folder_size(call, parameters.path)),
     },
     Route {
         verbs: &["GET"],
-        names: Names::Nothing,
+        names: PathParameter::Nothing,
         call: &["$", "Info"],
         content: RequestContent::Nothing,
         of: Of::Upstream,
@@ -169,16 +170,16 @@ static ROUTES: &[Route] = &[
     },
     Route {
         verbs: &["GET", "HEAD"],
-        names: Names::Path,
+        names: PathParameter::Path,
         call: &["$", "Content"],
         content: RequestContent::Nothing,
         of: Of::Extension,
         rpcs: &["Download", "Stat"],
-        handler: |call, named, _| Box::pin(content::content(call, named.path)),
+        handler: |call, parameters, _| Box::pin(content::content(call, parameters.path)),
     },
     Route {
         verbs: &["GET"],
-        names: Names::Nothing,
+        names: PathParameter::Nothing,
         call: &["$", "Operations"],
         content: RequestContent::Nothing,
         of: Of::Extension,
@@ -187,27 +188,27 @@ static ROUTES: &[Route] = &[
     },
     Route {
         verbs: &["GET"],
-        names: Names::Nothing,
+        names: PathParameter::Nothing,
         call: &["$", "Operations", ID],
         content: RequestContent::Nothing,
         of: Of::Extension,
         rpcs: &["GetOperation", "WatchOperation"],
-        handler: |call, named, _| Box::pin(operations::get(call, named.id)),
+        handler: |call, parameters, _| Box::pin(operations::get(call, parameters.id)),
     },
     Route {
         verbs: &["POST"],
-        names: Names::Nothing,
+        names: PathParameter::Nothing,
         call: &["$", "Operations", ID, "$", "Cancel"],
         content: RequestContent::Nothing,
         of: Of::Extension,
         rpcs: &["CancelOperation"],
-        handler: |call, named, _| Box::pin(operations::cancel(call, named.id)),
+        handler: |call, parameters, _| Box::pin(operations::cancel(call, parameters.id)),
     },
 ];
 
 /// The decoded parameters in the URL path of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct PathParameters {
     /// The path in the store; empty for the root, and for a call without a path.
     pub(super) path: String,
     /// The id of an operation; empty for a call without an id.
@@ -221,11 +222,11 @@ impl Route {
     }
 
     /// The parameters of a request, if this route matches it.
-    fn named(&self, verb: &str, target: &Target) -> Option<Named> {
+    fn parameters(&self, verb: &str, target: &Target) -> Option<PathParameters> {
         let names_path = match self.names {
-            Names::Nothing => target.content.is_none(),
-            Names::Path => target.content.is_some(),
-            Names::PathOrRoot => true,
+            PathParameter::Nothing => target.content.is_none(),
+            PathParameter::Path => target.content.is_some(),
+            PathParameter::PathOrRoot => true,
         };
         let mut id = String::new();
         let is_call = self.call.len() == target.call.len()
@@ -236,7 +237,8 @@ impl Route {
                 expected == ID || expected == segment
             });
         let path = || target.content.clone().unwrap_or_default();
-        (self.verbs.contains(&verb) && names_path && is_call).then(|| Named { path: path(), id })
+        (self.verbs.contains(&verb) && names_path && is_call)
+            .then(|| PathParameters { path: path(), id })
     }
 }
 
@@ -250,8 +252,8 @@ impl fmt::Debug for Route {
 pub(super) const VERBS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
 
 /// The route of a request, and the parameters in its path.
-fn find_verb(verb: &str, target: &Target) -> Option<(&'static Route, Named)> {
-    ROUTES.iter().find_map(|route| Some((route, route.named(verb, target)?)))
+fn find_verb(verb: &str, target: &Target) -> Option<(&'static Route, PathParameters)> {
+    ROUTES.iter().find_map(|route| Some((route, route.parameters(verb, target)?)))
 }
 
 /// The verbs of a path, and whether any of its calls is upstream's.
@@ -265,7 +267,10 @@ pub(super) fn allowed(target: &Target) -> (Vec<&'static str>, bool) {
 ///
 /// # Errors
 /// `Kind::InvalidArgument` if no route matches.
-pub(super) fn find(method: &Method, target: &Target) -> Result<(&'static Route, Named), Error> {
+pub(super) fn find(
+    method: &Method,
+    target: &Target,
+) -> Result<(&'static Route, PathParameters), Error> {
     find_verb(method.as_str(), target).ok_or_else(|| {
         let names: Vec<&str> =
             target.content.iter().chain(&target.call).map(String::as_str).collect();

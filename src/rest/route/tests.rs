@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::rest::path;
 
-fn route(line: &str) -> Result<(&'static Route, Named), Error> {
+fn route(line: &str) -> Result<(&'static Route, PathParameters), Error> {
     let (method, path) = line.split_once(' ').expect("a verb and a path");
     let method = method.parse().expect("a verb");
     find(&method, &path::parse(path).expect("a path").expect("below the prefix"))
@@ -13,9 +13,9 @@ fn route(line: &str) -> Result<(&'static Route, Named), Error> {
 
 #[track_caller]
 fn check(line: &str, rpcs: &[&str], path: &str) {
-    let (route, named) = route(line).expect(line);
-    let expected = Named { path: path.to_owned(), id: String::new() };
-    assert_eq!((route.rpcs, named), (rpcs, expected), "{line}");
+    let (route, parameters) = route(line).expect(line);
+    let expected = PathParameters { path: path.to_owned(), id: String::new() };
+    assert_eq!((route.rpcs, parameters), (rpcs, expected), "{line}");
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn the_thirteen_calls_of_upstream() {
 #[test]
 fn the_further_calls() {
     let ids = |line, rpcs: &[&str]| {
-        let (route, named) = route(line).expect(line);
-        let expected = Named { path: String::new(), id: "7".to_owned() };
-        assert_eq!((route.rpcs, named), (rpcs, expected), "{line}");
+        let (route, parameters) = route(line).expect(line);
+        let expected = PathParameters { path: String::new(), id: "7".to_owned() };
+        assert_eq!((route.rpcs, parameters), (rpcs, expected), "{line}");
     };
     check("GET /ImageStore/a/$/Content", &["Download", "Stat"], "a");
     check("HEAD /ImageStore/a/$/Content", &["Download", "Stat"], "a");
@@ -119,9 +119,9 @@ fn every_route_and_every_rpc_is_in_the_readme() {
     let readme = include_str!("../../../README.md");
     for row in ROUTES {
         let paths: &[&str] = match row.names {
-            Names::Nothing => &[""],
-            Names::Path => &["/{path}"],
-            Names::PathOrRoot => &["", "/{path}"],
+            PathParameter::Nothing => &[""],
+            PathParameter::Path => &["/{path}"],
+            PathParameter::PathOrRoot => &["", "/{path}"],
         };
         for path in paths {
             let call: String = row.call.iter().map(|segment| format!("/{segment}")).collect();
