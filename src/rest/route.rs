@@ -42,7 +42,7 @@ pub(super) enum RequestContent {
 
 /// The origin of a call. A call of upstream needs an `api-version`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Of {
+enum Origin {
     Upstream,
     Extension,
 }
@@ -61,7 +61,7 @@ pub(super) struct Route {
     /// The segments from the first `$` on.
     call: &'static [&'static str],
     pub(super) content: RequestContent,
-    of: Of,
+    origin: Origin,
     /// The rpcs that do the work.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests compare them with the descriptor"))]
     rpcs: &'static [&'static str],
@@ -74,7 +74,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::PathOrRoot,
         call: &[],
         content: RequestContent::Nothing,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["List", "Stat"],
         handler: |call, parameters, _| Box::pin(list::list(call, parameters.path)),
     },
@@ -83,7 +83,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Path,
         call: &[],
         content: RequestContent::File,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["Upload"],
         handler: |call, parameters, body| Box::pin(upload::upload(call, parameters.path, body)),
     },
@@ -92,7 +92,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Path,
         call: &[],
         content: RequestContent::Nothing,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["Delete"],
         handler: |call, parameters, _| Box::pin(info::delete(call, parameters.path)),
     },
@@ -101,7 +101,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Nothing,
         call: &["$", "Copy"],
         content: RequestContent::Bytes,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["Copy"],
         handler: |call, _, body| Box::pin(copy::copy(call, body)),
     },
@@ -110,7 +110,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Path,
         call: &["$", "UploadChunk"],
         content: RequestContent::Bytes,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["UploadChunk"],
         handler: |call, parameters, body| Box::pin(upload::chunk(call, parameters.path, body)),
     },
@@ -119,7 +119,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Nothing,
         call: &["$", "GetUploadSession"],
         content: RequestContent::Nothing,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["GetUploadSession"],
         handler: |call, _, _| Box::pin(sessions::get(call)),
     },
@@ -128,7 +128,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Path,
         call: &["$", "GetUploadSession"],
         content: RequestContent::Nothing,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["ListUploadSessions"],
         handler: |call, parameters, _| Box::pin(sessions::list(call, parameters.path)),
     },
@@ -137,7 +137,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Nothing,
         call: &["$", "DeleteUploadSession"],
         content: RequestContent::Nothing,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["DeleteUploadSession"],
         handler: |call, _, _| Box::pin(sessions::delete(call)),
     },
@@ -146,7 +146,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Nothing,
         call: &["$", "CommitUploadSession"],
         content: RequestContent::Nothing,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["CommitUploadSession"],
         handler: |call, _, _| Box::pin(sessions::commit(call)),
     },
@@ -155,7 +155,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::PathOrRoot,
         call: &["$", "FolderSize"],
         content: RequestContent::Nothing,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["Stat"],
         handler: |call, parameters, _| Box::pin(info::folder_size(call, parameters.path)),
     },
@@ -164,7 +164,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Nothing,
         call: &["$", "Info"],
         content: RequestContent::Nothing,
-        of: Of::Upstream,
+        origin: Origin::Upstream,
         rpcs: &["GetStoreInfo"],
         handler: |call, _, _| Box::pin(info::info(call)),
     },
@@ -173,7 +173,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Path,
         call: &["$", "Content"],
         content: RequestContent::Nothing,
-        of: Of::Extension,
+        origin: Origin::Extension,
         rpcs: &["Download", "Stat"],
         handler: |call, parameters, _| Box::pin(content::content(call, parameters.path)),
     },
@@ -182,7 +182,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Nothing,
         call: &["$", "Operations"],
         content: RequestContent::Nothing,
-        of: Of::Extension,
+        origin: Origin::Extension,
         rpcs: &["ListOperations", "WatchOperations"],
         handler: |call, _, _| Box::pin(operations::list(call)),
     },
@@ -191,7 +191,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Nothing,
         call: &["$", "Operations", ID],
         content: RequestContent::Nothing,
-        of: Of::Extension,
+        origin: Origin::Extension,
         rpcs: &["GetOperation", "WatchOperation"],
         handler: |call, parameters, _| Box::pin(operations::get(call, parameters.id)),
     },
@@ -200,7 +200,7 @@ static ROUTES: &[Route] = &[
         names: PathParameter::Nothing,
         call: &["$", "Operations", ID, "$", "Cancel"],
         content: RequestContent::Nothing,
-        of: Of::Extension,
+        origin: Origin::Extension,
         rpcs: &["CancelOperation"],
         handler: |call, parameters, _| Box::pin(operations::cancel(call, parameters.id)),
     },
@@ -218,7 +218,7 @@ pub(super) struct PathParameters {
 impl Route {
     /// Whether the call is documented by upstream; such a call needs an `api-version`.
     pub(super) fn is_documented(&self) -> bool {
-        self.of == Of::Upstream
+        self.origin == Origin::Upstream
     }
 
     /// The parameters of a request, if this route matches it.
