@@ -33,7 +33,7 @@ const SECOND_END_NANOS: i32 = 999_999_999;
 /// The conditions of a write, in the form of the requests to the backend.
 #[derive(Debug, Default, PartialEq)]
 #[expect(clippy::struct_field_names, reason = "these are the names in the requests")]
-pub(super) struct Written {
+pub(super) struct WriteConditions {
     pub(super) if_match: Vec<String>,
     pub(super) if_none_match: Vec<String>,
     pub(super) if_unmodified_since: Option<Timestamp>,
@@ -43,13 +43,13 @@ pub(super) struct Written {
 ///
 /// # Errors
 /// `Kind::InvalidArgument` for a malformed condition.
-pub(super) fn written(call: &Call) -> Result<Written, Error> {
+pub(super) fn write_conditions(call: &Call) -> Result<WriteConditions, Error> {
     let headers = &call.head.headers;
     let if_match = tags(headers, &header::IF_MATCH, "if_match", Strength::Strong)?;
     // `If-Unmodified-Since` is ignored if there is `If-Match`, as RFC 9110 says: entity tags are more precise.
     let if_unmodified_since = if if_match.is_empty() { date(headers)? } else { None };
     let if_none_match = tags(headers, &header::IF_NONE_MATCH, "if_none_match", Strength::Weak)?;
-    Ok(Written { if_match, if_none_match, if_unmodified_since })
+    Ok(WriteConditions { if_match, if_none_match, if_unmodified_since })
 }
 
 /// Parses `if-exists` in the query: what an upload may replace.

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use super::{
     answer::{self, Failure},
     call::{Call, Client, broken, first},
-    conditions::{self, Written},
+    conditions::{self, WriteConditions},
     copy_body::{self, Body},
     events, json,
     payload::Payload,
@@ -30,7 +30,8 @@ use crate::{
 /// Answers the copy that the body describes.
 pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, Failure> {
     // The conditions in the head are checked before the body is read.
-    let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
+    let WriteConditions { if_match, if_none_match, if_unmodified_since } =
+        conditions::write_conditions(&call)?;
     let body = payload.whole(call.deadline()).await?;
     let read = offload::run(body.len(), move || copy_body::parse(&body));
     let Body { request, unknown_keys } = read.await?;

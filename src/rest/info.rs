@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{
     answer::{self, Failure},
     call::{Call, present},
-    conditions::{self, Written},
+    conditions::{self, WriteConditions},
     json::{ClusterVersion, FolderSize, Info, Text},
 };
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
 
 /// Deletes a path. A path that does not exist is a success.
 pub(super) async fn delete(call: Call, path: String) -> Result<Response, Failure> {
-    let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
+    let WriteConditions { if_match, if_none_match, if_unmodified_since } =
+        conditions::write_conditions(&call)?;
     let request = DeleteRequest { path, if_match, if_unmodified_since, if_none_match };
     call.client.delete(call.plain(request)).await?;
     Ok(answer::empty())

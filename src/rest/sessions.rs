@@ -8,7 +8,7 @@ use super::{
     answer::{self, Failure},
     api_version::ApiVersion,
     call::Call,
-    conditions::{self, Written},
+    conditions::{self, WriteConditions},
     json::{UploadSession, UploadSessions},
 };
 use crate::{
@@ -87,7 +87,8 @@ pub(super) async fn delete(call: Call) -> Result<Response, Failure> {
 /// Commits the session in the query.
 pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
     let session_id = id(&call).map_err(as_argument)?;
-    let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
+    let WriteConditions { if_match, if_none_match, if_unmodified_since } =
+        conditions::write_conditions(&call)?;
     let request = call.plain(CommitUploadSessionRequest {
         session_id,
         if_exists: conditions::if_exists(&call.query)?,

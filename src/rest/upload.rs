@@ -24,7 +24,7 @@ use tonic::Status;
 use super::{
     answer::{self, Failure},
     call::Call,
-    conditions::{self, Written},
+    conditions::{self, WriteConditions},
     content_range::{self, ContentRange},
     digests::Digests,
     payload::Payload,
@@ -51,7 +51,8 @@ pub(super) async fn upload(
 ) -> Result<Response, Failure> {
     let digests = Digests::parse(&call.head.headers)?;
     let message = |payload| UploadRequest { payload: Some(payload) };
-    let Written { if_match, if_none_match, if_unmodified_since } = conditions::written(&call)?;
+    let WriteConditions { if_match, if_none_match, if_unmodified_since } =
+        conditions::write_conditions(&call)?;
     let header = UploadHeader {
         path,
         if_exists: conditions::if_exists(&call.query)?,
