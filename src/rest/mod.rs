@@ -22,8 +22,8 @@ mod byte_range;
 mod call;
 mod conditions;
 mod content;
+mod content_headers;
 mod copy;
-mod described;
 mod digests;
 mod disposition;
 mod events;
@@ -121,7 +121,7 @@ impl Gateway {
             }
             Failure::not_allowed(error.message(), &verbs)
         })?;
-        described::check(route.content, &head.headers)?;
+        content_headers::check(route.content, &head.headers)?;
         let query = query::parse(head.uri.query().unwrap_or_default());
         let version = match version(&query)? {
             Some(version) => version,
