@@ -35,7 +35,7 @@ const FRAME_BYTES_MIN: usize = HEAD_BYTES + 1;
 
 /// The number of unread small frames of a connection. Clones share it.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Unread(Arc<Mutex<State>>);
+pub(in crate::server) struct UnreadFrames(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -48,14 +48,14 @@ struct State {
     reader: Option<Waker>,
 }
 
-impl Default for Unread {
+impl Default for UnreadFrames {
     fn default() -> Self {
         let forgotten = Instant::now();
         Self(Arc::new(Mutex::new(State { frames: 0, bodies: 0, forgotten, reader: None })))
     }
 }
 
-impl Unread {
+impl UnreadFrames {
     /// Wraps the body of a request, to count the small frames that are read. Frames of HTTP/1 do not count.
     pub(in crate::server) fn count<B: Body<Data = Bytes> + Unpin>(
         &self,
@@ -109,7 +109,7 @@ impl State {
 /// A request body that counts the small frames that are read from it.
 pub(in crate::server) struct CountedBody<B: Body<Data = Bytes> + Unpin> {
     body: B,
-    unread: Option<Unread>,
+    unread: Option<UnreadFrames>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
@@ -157,9 +157,9 @@ fn is_small(bytes: usize) -> bool {
 
 /// A parser of the frame boundaries in the bytes that a client sends on a connection.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(super) struct FrameCounter {
     at: Position,
-    unread: Unread,
+    unread: UnreadFrames,
     /// A timer, set while the connection is not read.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -181,9 +181,9 @@ impl Default for Position {
     }
 }
 
-impl Reader {
+impl FrameCounter {
     /// The number of unread small frames, shared.
-    pub(super) fn unread(&self) -> Unread {
+    pub(super) fn unread(&self) -> UnreadFrames {
         self.unread.clone()
     }
 
@@ -287,7 +287,7 @@ mod tests {
         [&length[..], &[kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    fn unread(reader: &Reader) -> usize {
+    fn unread(reader: &FrameCounter) -> usize {
         reader.unread.lock().frames
     }
 
@@ -312,7 +312,7 @@ mod tests {
         ]
         .concat();
         for size in [1, 2, 3, 9, 10, 11, 100, bytes.len()] {
-            let mut reader = Reader::default();
+            let mut reader = FrameCounter::default();
             bytes.chunks(size).for_each(|piece| reader.follow(piece));
             assert_eq!(unread(&reader), 4, "{size}");
         }
@@ -320,7 +320,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn other_connections_are_read_as_they_come() {
-        let mut reader = Reader::default();
+        let mut reader = FrameCounter::default();
         reader.follow(b"PUT /ImageStore/a HTTP/1.1\r\n\r\n");
         reader.follow(&frame_of(DATA, 0, b"x").repeat(1000));
         assert_eq!(unread(&reader), 0);
@@ -329,7 +329,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_read_on_when_its_frames_are_read_or_forgotten() {
-        let mut reader = Reader::default();
+        let mut reader = FrameCounter::default();
         let unread = reader.unread();
         let piece = || Ok::<_, axum::Error>(Frame::data(Bytes::from_static(b"x")));
         let request = |version| {
@@ -362,7 +362,7 @@ mod tests {
     }
 
     /// How many small frames may arrive.
-    async fn room(reader: &mut Reader) -> usize {
+    async fn room(reader: &mut FrameCounter) -> usize {
         std::future::poll_fn(|cx| reader.poll_room(cx)).await / FRAME_BYTES_MIN
     }
 }

@@ -30,7 +30,7 @@ use tracing::debug;
 
 use super::{
     super::framing::{FirstRefused, HeadParser},
-    small_frames::{self, Unread},
+    small_frames::{self, UnreadFrames},
     throughput::MinThroughput,
     waiting,
 };
@@ -45,7 +45,7 @@ use crate::{
 pub(in crate::server) struct ClientStream {
     stream: TcpStream,
     framing: HeadParser,
-    frames: small_frames::Reader,
+    frames: small_frames::FrameCounter,
     throughput: MinThroughput,
     stop: CancellationToken,
     /// The permit of the connection; `None` for a connection that is refused.
@@ -79,7 +79,7 @@ impl ClientStream {
         socket.set_tcp_keepalive(&probes.with_retries(PROBES))?;
         socket.set_tcp_user_timeout(Some(SILENCE_TIME))?;
         let (framing, throughput) = (HeadParser::default(), MinThroughput::new(stall));
-        let frames = small_frames::Reader::default();
+        let frames = small_frames::FrameCounter::default();
         Ok(Self { stream, framing, frames, throughput, stop, connection, closing: None })
     }
 
@@ -89,7 +89,7 @@ impl ClientStream {
     }
 
     /// The number of unread small HTTP/2 frames, shared.
-    pub(in crate::server) fn unread(&self) -> Unread {
+    pub(in crate::server) fn unread(&self) -> UnreadFrames {
         self.frames.unread()
     }
 
