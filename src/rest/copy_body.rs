@@ -26,7 +26,7 @@ use value::{Given, Value};
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 /// How many bytes of a body an error message repeats.
-const SNIPPET_CHARS: usize = 40;
+const SNIPPET_BYTES: usize = 40;
 /// The number of `CopyFlag` that replaces the destination; all other numbers keep it.
 const OVERWRITE: i64 = 2;
 /// The value of `CopyFlag`, an extension, that replaces only a destination of the same kind.
@@ -333,7 +333,7 @@ fn unescape(raw: &str) -> Option<String> {
 
 /// The beginning of some bytes, escaped for an error message.
 fn snippet(bytes: &[u8]) -> String {
-    let beginning = bytes.get(..SNIPPET_CHARS).unwrap_or(bytes);
+    let beginning = bytes.get(..SNIPPET_BYTES).unwrap_or(bytes);
     if beginning.is_empty() {
         return "its end".to_owned();
     }

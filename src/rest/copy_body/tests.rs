@@ -162,7 +162,7 @@ fn a_value_is_told_as_it_stands_in_the_body() {
     refused(br#"{"CopyFlag":  [ 1,{"a" :2}] }"#, r#"CopyFlag is [ 1,{\"a\" :2}]; give"#);
     refused(br#"{"SkipFiles":[ "a" , {} ] }"#, "an element of SkipFiles is {}; give a string");
     let long = format!(r#"{{"Verify":"{}"}}"#, "x".repeat(100));
-    refused(long.as_bytes(), &format!(r#"Verify is \"{}; give"#, "x".repeat(SNIPPET_CHARS - 1)));
+    refused(long.as_bytes(), &format!(r#"Verify is \"{}; give"#, "x".repeat(SNIPPET_BYTES - 1)));
     refused(br#"{"SkipFiles":["a" "b"]}"#, "not ',' or ']'");
     refused(br#"{"SkipFiles":["a""#, "its end at byte 17");
     refused(br#"{"SkipFiles":{"a""#, "not a JSON value");
