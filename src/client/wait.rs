@@ -52,12 +52,12 @@ struct Inner {
     deadline: Option<Deadline>,
     /// The silence that ends the wait.
     silence_max: Duration,
-    turn: Mutex<Turn>,
+    turn: Mutex<SilenceTimer>,
 }
 
 /// The state of a wait: whether it is the server's turn, that is whether the client waits for the server.
 #[derive(Debug)]
-struct Turn {
+struct SilenceTimer {
     /// The begin of the server's current turn; `None` while it is the client's turn.
     since: Option<Instant>,
     /// The sum of the server's earlier turns since the last progress.
@@ -66,7 +66,7 @@ struct Turn {
     reached: u64,
 }
 
-impl Turn {
+impl SilenceTimer {
     fn silence(&self, now: Instant) -> Duration {
         let this = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
         self.silent.saturating_add(this)
@@ -81,7 +81,7 @@ impl Wait {
         silence_max: Duration,
     ) -> Self {
         let now = Instant::now();
-        let turn = Turn { since: Some(now), silent: Duration::ZERO, reached: 0 };
+        let turn = SilenceTimer { since: Some(now), silent: Duration::ZERO, reached: 0 };
         let server = server.to_owned();
         Self(Arc::new(Inner { server, what, deadline, silence_max, turn: Mutex::new(turn) }))
     }
@@ -97,7 +97,7 @@ impl Wait {
     pub(super) fn theirs(&self, reached: u64) {
         let (mut turn, now) = (self.turn(), Instant::now());
         if reached > turn.reached {
-            *turn = Turn { since: Some(now), silent: Duration::ZERO, reached };
+            *turn = SilenceTimer { since: Some(now), silent: Duration::ZERO, reached };
         } else {
             turn.since.get_or_insert(now);
         }
@@ -192,7 +192,7 @@ impl Wait {
         self.turn().silence(Instant::now())
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
+    fn turn(&self) -> MutexGuard<'_, SilenceTimer> {
         self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
