@@ -20,7 +20,7 @@ use crate::{
         path::{name, relative, target},
         present,
         target::{Folder, Partial, Partials, Target},
-        transfer::{Moved, Tally, Try, report},
+        transfer::{Attempt, Moved, Tally, report},
         wait::Wait,
     },
     error::Kind,
@@ -125,7 +125,7 @@ impl Client {
         let partial = joined(create).await?;
         let (sender, data) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
         let writer = tokio::task::spawn_blocking(move || write(partial, data));
-        let mut this = Try::begin(tally);
+        let mut this = Attempt::begin(tally);
         let received = self.receive(&file, &mut this, &sender).await;
         drop(sender);
         // A local error comes first: it is the reason why the channel was closed.
@@ -172,7 +172,7 @@ impl Client {
     pub(super) async fn receive(
         &self,
         file: &Entry,
-        this: &mut Try,
+        this: &mut Attempt,
         sink: &mpsc::Sender<Bytes>,
     ) -> Result<()> {
         let wait = self.wait(format!("send {:?}", file.path), limits::TRANSFER_SILENCE);
@@ -202,7 +202,7 @@ impl Client {
     async fn receive_once(
         &self,
         (file, wait): (&Entry, &Wait),
-        this: &mut Try,
+        this: &mut Attempt,
         sink: &mpsc::Sender<Bytes>,
     ) -> Result<()> {
         let request = DownloadRequest {

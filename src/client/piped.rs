@@ -17,7 +17,7 @@ use crate::{
         Client,
         error::{Error, Result},
         joined,
-        transfer::{Moved, Tally, Try},
+        transfer::{Attempt, Moved, Tally},
         upload::header,
     },
     limits,
@@ -47,7 +47,7 @@ impl Client {
             read((stream, name), header, &messages, this)
         };
         let wait = self.storing(path);
-        let stored = self.upload_from((path, &wait), Try::begin(tally), read);
+        let stored = self.upload_from((path, &wait), Attempt::begin(tally), read);
         let (entry, files_replaced) = self.attended(&wait, stored).await?;
         Ok(Moved { entry, local: None, files_replaced: Some(files_replaced) })
     }
@@ -69,7 +69,7 @@ impl Client {
         tally.expect(1, file.size_bytes);
         let (sender, data) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
         let writer = tokio::task::spawn_blocking(move || write(stream, name, data));
-        let mut this = Try::begin(tally);
+        let mut this = Attempt::begin(tally);
         let received = self.receive(file, &mut this, &sender).await;
         drop(sender);
         // A local error comes first: it is the reason why the channel was closed.
@@ -91,8 +91,8 @@ fn read(
     (mut stream, name): (impl Read, &'static str),
     header: UploadHeader,
     messages: &mpsc::Sender<UploadRequest>,
-    mut this: Try,
-) -> Result<Option<(blake3::Hash, Try)>> {
+    mut this: Attempt,
+) -> Result<Option<(blake3::Hash, Attempt)>> {
     let send = |payload| messages.blocking_send(UploadRequest { payload: Some(payload) }).is_ok();
     let mut hasher = blake3::Hasher::new();
     if !send(Payload::Header(header)) {

@@ -86,13 +86,13 @@ impl Tally {
 /// The bytes counted for one attempt to transfer one file. Dropping it subtracts them again, unless the file has
 /// arrived.
 #[derive(Debug)]
-pub(super) struct Try {
+pub(super) struct Attempt {
     tally: Arc<Tally>,
     bytes: u64,
     arrived: bool,
 }
 
-impl Try {
+impl Attempt {
     /// Begins an attempt.
     pub(super) fn begin(tally: &Arc<Tally>) -> Self {
         Self { tally: Arc::clone(tally), bytes: 0, arrived: false }
@@ -117,7 +117,7 @@ impl Try {
     }
 }
 
-impl Drop for Try {
+impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.arrived {
             self.tally.bytes_done.fetch_sub(self.bytes, Relaxed);
@@ -133,12 +133,12 @@ mod tests {
     fn only_what_arrives_counts() {
         let tally = Arc::new(Tally::default());
         tally.expect(1, 8);
-        let mut broken = Try::begin(&tally);
+        let mut broken = Attempt::begin(&tally);
         broken.moved(5);
         assert_eq!(tally.progress().bytes_done, 5);
         drop(broken);
         assert_eq!(tally.progress().bytes_done, 0);
-        let mut whole = Try::begin(&tally);
+        let mut whole = Attempt::begin(&tally);
         whole.moved(8);
         assert_eq!(whole.bytes(), 8);
         whole.arrived(3);

@@ -25,7 +25,7 @@ use crate::{
         joined,
         path::join,
         present,
-        transfer::{Moved, Tally, Try, report},
+        transfer::{Attempt, Moved, Tally, report},
         tree::{FoundKind, Mark, Survey, Walk, regular},
         wait::Wait,
     },
@@ -139,7 +139,7 @@ impl Client {
         let header = header(path, if_exists);
         let arrived = async {
             loop {
-                match self.upload_once(local, &header, &wait, Try::begin(tally)).await {
+                match self.upload_once(local, &header, &wait, Attempt::begin(tally)).await {
                     Ok(stored) => return Ok(stored),
                     Err(error) => backoff.after(error, &wait).await?,
                 }
@@ -160,7 +160,7 @@ impl Client {
         local: Option<&Path>,
         header: &UploadHeader,
         wait: &Wait,
-        this: Try,
+        this: Attempt,
     ) -> Result<(Entry, u64)> {
         let (local, first) = (local.map(Path::to_owned), header.clone());
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
@@ -175,8 +175,11 @@ impl Client {
     pub(super) async fn upload_from(
         &self,
         (path, wait): (&str, &Wait),
-        this: Try,
-        read: impl FnOnce(mpsc::Sender<UploadRequest>, Try) -> Result<Option<(blake3::Hash, Try)>>
+        this: Attempt,
+        read: impl FnOnce(
+            mpsc::Sender<UploadRequest>,
+            Attempt,
+        ) -> Result<Option<(blake3::Hash, Attempt)>>
         + Send
         + 'static,
     ) -> Result<(Entry, u64)> {
@@ -221,8 +224,8 @@ fn read(
     local: Option<&Path>,
     header: UploadHeader,
     messages: &mpsc::Sender<UploadRequest>,
-    mut this: Try,
-) -> Result<Option<(blake3::Hash, Try)>> {
+    mut this: Attempt,
+) -> Result<Option<(blake3::Hash, Attempt)>> {
     let send = |payload| messages.blocking_send(UploadRequest { payload: Some(payload) }).is_ok();
     let header = |size| Payload::Header(UploadHeader { size_bytes: Some(size), ..header });
     let finish = |size, digest: blake3::Hash| {
