@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{
         backup::{Backed, Restored},
-        transfer::Moved,
+        transfer::TransferredFile,
     },
     wire::{
         DESCRIPTOR,
@@ -142,7 +142,7 @@ pub(super) struct MovedFile<'a> {
 }
 
 /// A transferred file as JSON.
-pub(super) fn moved(moved: &Moved) -> MovedFile<'_> {
+pub(super) fn moved(moved: &TransferredFile) -> MovedFile<'_> {
     MovedFile {
         entry: Json(&moved.entry),
         local: moved.local.as_ref().map(|local| local.to_string_lossy()),
@@ -296,7 +296,7 @@ mod tests {
             size_bytes: 3,
             ..Entry::default()
         };
-        let moved = Moved { entry, local: Some("/x/b".into()), files_replaced: Some(3) };
+        let moved = TransferredFile { entry, local: Some("/x/b".into()), files_replaced: Some(3) };
         let value = shown(super::moved(&moved));
         assert_eq!(value["path"], "a/b");
         assert_eq!(value["local"], "/x/b");

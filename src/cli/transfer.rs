@@ -30,7 +30,7 @@ use crate::{
         download::{Existing, FolderDownload},
         error::Error,
         path::{target, validate_name},
-        transfer::{Moved, Tally},
+        transfer::{Tally, TransferredFile},
         upload::{FolderUpload, Marks, Omitted},
     },
     error::Kind,
@@ -320,7 +320,7 @@ async fn download_stream(
 /// Runs a transfer to its end, and meanwhile shows the progress and prints each transferred file.
 async fn run_with_progress(
     (work, interrupt): (impl Future<Output = Result<(), Failure>>, &mut Interrupt),
-    mut done: mpsc::Receiver<Moved>,
+    mut done: mpsc::Receiver<TransferredFile>,
     tally: &Tally,
     mut meter: Meter,
     output: &mut Output,
@@ -350,7 +350,7 @@ async fn run_with_progress(
 }
 
 /// Prints a transferred file with `--json`; people get only the total at the end.
-fn arrived(moved: &Moved, output: &mut Output) -> Result<(), Failure> {
+fn arrived(moved: &TransferredFile, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
         output.print_and_flush(&json::moved(moved), "")?;
     }

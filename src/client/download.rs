@@ -20,7 +20,7 @@ use crate::{
         path::{name, relative, target},
         present,
         target::{Folder, Partial, Partials, Target},
-        transfer::{Attempt, Moved, Tally, report},
+        transfer::{Attempt, Tally, TransferredFile, report},
         wait::Wait,
     },
     error::Kind,
@@ -56,7 +56,7 @@ impl Client {
         local: &Path,
         existing: Existing,
         tally: &Arc<Tally>,
-    ) -> Result<Moved> {
+    ) -> Result<TransferredFile> {
         let is_folder = local.is_dir() || local.as_os_str().as_encoded_bytes().ends_with(b"/");
         let place =
             if is_folder { local.join(target(name(&file.path))?) } else { local.to_owned() };
@@ -79,7 +79,7 @@ impl Client {
         (folder, local): (&Entry, &Path),
         options: FolderDownload,
         tally: &Arc<Tally>,
-        done: &mpsc::Sender<Moved>,
+        done: &mpsc::Sender<TransferredFile>,
     ) -> Result<()> {
         tally.expect(folder.file_count, folder.size_bytes);
         let root = local.to_owned();
@@ -105,7 +105,7 @@ impl Client {
         to: impl FnOnce() -> Result<Target> + Send + 'static,
         existing: Existing,
         tally: &Arc<Tally>,
-    ) -> Result<Moved> {
+    ) -> Result<TransferredFile> {
         if file.kind() != EntryKind::File {
             return Err(Error::Answer(format!("{:?} became a folder", file.path)));
         }
@@ -115,7 +115,7 @@ impl Client {
             self.digested(&mut file).await?;
             if file.digest == here.to_hex().as_str() {
                 tally.add(1, file.size_bytes);
-                return Ok(Moved { entry: file, local, files_replaced: None });
+                return Ok(TransferredFile { entry: file, local, files_replaced: None });
             }
         }
         // Owned by this future: when the future is dropped, the temporary file is removed.
@@ -138,7 +138,7 @@ impl Client {
         }
         joined(tokio::task::spawn_blocking(move || partial.keep(existing))).await?;
         this.arrived(0);
-        Ok(Moved { entry: file, local, files_replaced: None })
+        Ok(TransferredFile { entry: file, local, files_replaced: None })
     }
 
     /// Waits until the server has computed the digest of a file, which it does after the commit of a chunked upload.

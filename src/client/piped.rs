@@ -17,7 +17,7 @@ use crate::{
         Client,
         error::{Error, Result},
         joined,
-        transfer::{Attempt, Moved, Tally},
+        transfer::{Attempt, Tally, TransferredFile},
         upload::header,
     },
     limits,
@@ -41,7 +41,7 @@ impl Client {
         path: &str,
         if_exists: IfExists,
         tally: &Arc<Tally>,
-    ) -> Result<Moved> {
+    ) -> Result<TransferredFile> {
         let header = header(path, if_exists);
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
             read((stream, name), header, &messages, this)
@@ -49,7 +49,7 @@ impl Client {
         let wait = self.storing(path);
         let stored = self.upload_from((path, &wait), Attempt::begin(tally), read);
         let (entry, files_replaced) = self.attended(&wait, stored).await?;
-        Ok(Moved { entry, local: None, files_replaced: Some(files_replaced) })
+        Ok(TransferredFile { entry, local: None, files_replaced: Some(files_replaced) })
     }
 
     /// Writes the bytes of a file to a stream; continues after a lost connection. Errors call the stream `name`.

@@ -27,7 +27,7 @@ pub struct Progress {
 
 /// A transferred file: its entry in the store and its local path.
 #[derive(Clone, Debug)]
-pub struct Moved {
+pub struct TransferredFile {
     /// The file in the store.
     pub entry: Entry,
     /// The local file; `None` for an upload from a stream, and for a mark file without a local file.
@@ -37,7 +37,7 @@ pub struct Moved {
 }
 
 /// Reports a transferred file; a closed channel is not an error of the transfer.
-pub(super) async fn report(done: &mpsc::Sender<Moved>, moved: Moved) {
+pub(super) async fn report(done: &mpsc::Sender<TransferredFile>, moved: TransferredFile) {
     done.send(moved).await.ok();
 }
 

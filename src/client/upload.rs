@@ -25,7 +25,7 @@ use crate::{
         joined,
         path::join,
         present,
-        transfer::{Attempt, Moved, Tally, report},
+        transfer::{Attempt, Tally, TransferredFile, report},
         tree::{FoundKind, Mark, Survey, Walk, regular},
         wait::Wait,
     },
@@ -75,7 +75,7 @@ impl Client {
         path: &str,
         if_exists: IfExists,
         tally: &Arc<Tally>,
-    ) -> Result<Moved> {
+    ) -> Result<TransferredFile> {
         self.upload_with_retry(Some(local), path, if_exists, tally).await
     }
 
@@ -95,7 +95,7 @@ impl Client {
         (local, path): (&Path, &str),
         options: FolderUpload,
         tally: &Arc<Tally>,
-        done: &mpsc::Sender<Moved>,
+        done: &mpsc::Sender<TransferredFile>,
     ) -> Result<Omitted> {
         let root = local.to_owned();
         let survey =
@@ -134,7 +134,7 @@ impl Client {
         path: &str,
         if_exists: IfExists,
         tally: &Arc<Tally>,
-    ) -> Result<Moved> {
+    ) -> Result<TransferredFile> {
         let (mut backoff, wait) = (self.backoff(), self.storing(path));
         let header = header(path, if_exists);
         let arrived = async {
@@ -147,7 +147,7 @@ impl Client {
         };
         let (entry, files_replaced) = self.attended(&wait, arrived).await?;
         let local = local.map(Path::to_owned);
-        Ok(Moved { entry, local, files_replaced: Some(files_replaced) })
+        Ok(TransferredFile { entry, local, files_replaced: Some(files_replaced) })
     }
 
     /// Begins the wait of an upload.
