@@ -67,7 +67,7 @@ pub enum Error {
     },
     /// A local file or folder that the store cannot keep.
     #[error("cannot upload {}: {why}", path.display())]
-    Unfit {
+    NotUploadable {
         /// The file or folder.
         path: PathBuf,
         /// Why, and what to do.
@@ -155,7 +155,7 @@ impl Error {
             | Self::Waited { .. }
             | Self::Address { .. }
             | Self::Local { .. }
-            | Self::Unfit { .. }
+            | Self::NotUploadable { .. }
             | Self::Exists(_)
             | Self::Occupied { .. }
             | Self::NoFolder { .. }

@@ -30,9 +30,9 @@ pub fn name(path: &str) -> &str {
 /// The name of a local file or folder in the store.
 ///
 /// # Errors
-/// [`Error::Unfit`] if the store refuses the name.
+/// [`Error::NotUploadable`] if the store refuses the name.
 pub fn validate_name(local: &Path) -> Result<&str> {
-    let unfit = |why: String| Error::Unfit { path: local.to_owned(), why };
+    let unfit = |why: String| Error::NotUploadable { path: local.to_owned(), why };
     let name = local.file_name().unwrap_or(local.as_os_str());
     let name = name.to_str().ok_or_else(|| unfit("its name is not UTF-8; rename it".to_owned()))?;
     unfit_name(name).map_or(Ok(name), |why| Err(unfit(format!("its name {why}; rename it"))))

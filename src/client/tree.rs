@@ -87,7 +87,7 @@ impl Walk {
             if kind == FoundKind::Folder {
                 if self.open.len() >= limits::PATH_DEPTH_MAX {
                     let why = format!("it lies deeper than {} folders", limits::PATH_DEPTH_MAX);
-                    return Err(Error::Unfit { path: local, why });
+                    return Err(Error::NotUploadable { path: local, why });
                 }
                 self.open.push(Level::open(local.clone(), relative.clone())?);
             }
@@ -119,7 +119,7 @@ impl Iterator for Walk {
 /// Checks that a local path is a regular file.
 ///
 /// # Errors
-/// [`Error::Unfit`] for a symbolic link, a device, a pipe or a socket.
+/// [`Error::NotUploadable`] for a symbolic link, a device, a pipe or a socket.
 pub(super) fn regular(local: &Path, metadata: &fs::Metadata) -> Result<()> {
     if metadata.is_file() {
         return Ok(());
@@ -129,7 +129,7 @@ pub(super) fn regular(local: &Path, metadata: &fs::Metadata) -> Result<()> {
     } else {
         "it is neither a file nor a folder"
     };
-    Err(Error::Unfit { path: local.to_owned(), why: why.to_owned() })
+    Err(Error::NotUploadable { path: local.to_owned(), why: why.to_owned() })
 }
 
 /// Which folders get their mark file.

@@ -64,7 +64,7 @@ impl Client {
     /// caller has added the file to the totals of `tally`.
     ///
     /// # Errors
-    /// Those of the server; [`Error::Local`] if the file cannot be read; [`Error::Unfit`] if it changes meanwhile or is
+    /// Those of the server; [`Error::Local`] if the file cannot be read; [`Error::NotUploadable`] if it changes meanwhile or is
     /// no regular file; [`Error::Damaged`] if the stored bytes are not the bytes that were read.
     ///
     /// # Cancel safety
@@ -85,7 +85,7 @@ impl Client {
     /// Each stored file is reported on `done`. Returns what was left out.
     ///
     /// # Errors
-    /// Those of [`Client::upload`] for the first file that fails; [`Error::Unfit`] for a symbolic link or an unfit
+    /// Those of [`Client::upload`] for the first file that fails; [`Error::NotUploadable`] for a symbolic link or an unfit
     /// name, before anything is sent.
     ///
     /// # Cancel safety
@@ -259,7 +259,7 @@ fn read(
     }
     if this.bytes() > metadata.len() || (this.bytes() < metadata.len() && !messages.is_closed()) {
         let why = "it changed while it was read; upload it again when nobody writes it".to_owned();
-        return Err(Error::Unfit { path: local.to_owned(), why });
+        return Err(Error::NotUploadable { path: local.to_owned(), why });
     }
     let digest = hasher.finalize();
     let whole = this.bytes() == metadata.len() && send(finish(metadata.len(), digest));
