@@ -44,7 +44,7 @@ impl Client {
     /// `/`, the file goes into that folder under its own name.
     ///
     /// # Errors
-    /// [`Error::Exists`] if `local` is a different file and `existing` refuses to overwrite it; [`Error::Occupied`] if
+    /// [`Error::Exists`] if `local` is a different file and `existing` refuses to overwrite it; [`Error::NotReplaceable`] if
     /// `local` is no regular file; [`Error::Damaged`] if the bytes do not match the digest of the store;
     /// [`Error::Unchecked`] if the server has no digest within [`limits::DIGEST_TIME`].
     ///

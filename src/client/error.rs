@@ -78,7 +78,7 @@ pub enum Error {
     Exists(PathBuf),
     /// The target of a file exists and is no regular file.
     #[error("{} is {what}, which is not overwritten; choose another path", path.display())]
-    Occupied {
+    NotReplaceable {
         /// The target.
         path: PathBuf,
         /// The type of what exists there, such as "a symbolic link".
@@ -157,7 +157,7 @@ impl Error {
             | Self::Local { .. }
             | Self::NotUploadable { .. }
             | Self::Exists(_)
-            | Self::Occupied { .. }
+            | Self::NotReplaceable { .. }
             | Self::NoFolder { .. }
             | Self::Unchecked { .. }
             | Self::Place { .. }

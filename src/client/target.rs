@@ -162,7 +162,7 @@ impl Target {
     fn named(folder: Folder, path: &Path) -> Result<Self> {
         match path.file_name() {
             Some(name) => Ok(Self { folder, name: name.to_owned() }),
-            None => Err(Error::Occupied { path: path.to_owned(), what: "a folder" }),
+            None => Err(Error::NotReplaceable { path: path.to_owned(), what: "a folder" }),
         }
     }
 
@@ -187,13 +187,13 @@ impl Target {
     /// Blocks.
     ///
     /// # Errors
-    /// [`Error::Exists`] for a file, unless `existing` allows to overwrite it; [`Error::Occupied`] for anything else,
+    /// [`Error::Exists`] for a file, unless `existing` allows to overwrite it; [`Error::NotReplaceable`] for anything else,
     /// such as a folder or a device, in either case.
     pub(super) fn refuse(&self, existing: Existing) -> Result<Option<Stat>> {
         let found = self.folder.look(&self.name).map_err(Error::local("read", self.path()))?;
         let Some(found) = found else { return Ok(None) };
         if !FileType::from_raw_mode(found.st_mode).is_file() {
-            return Err(Error::Occupied { path: self.path(), what: what(&found) });
+            return Err(Error::NotReplaceable { path: self.path(), what: what(&found) });
         }
         match existing {
             Existing::Refuse => Err(Error::Exists(self.path())),
@@ -294,7 +294,7 @@ impl Partial {
     /// Renames the file to its target, and makes the file and its name durable. Blocks.
     ///
     /// # Errors
-    /// [`Error::Exists`] and [`Error::Occupied`], also if the target was created after [`Register::create`].
+    /// [`Error::Exists`] and [`Error::NotReplaceable`], also if the target was created after [`Register::create`].
     pub(super) fn keep(self, existing: Existing) -> Result<()> {
         let folder = self.target.folder.clone();
         self.name(existing)?;
