@@ -34,7 +34,7 @@ use crate::{
         },
         error::{Error, Result},
         joined,
-        target::{Existing, Partials},
+        target::{Existing, TempFiles},
         transfer::Tally,
         wait::Wait,
     },
@@ -150,7 +150,7 @@ struct Receiving<'a> {
     /// The first byte of the digest of each part of the backup: the folders of parts to sync at the end.
     firsts: BTreeSet<u8>,
     /// The unfinished files. When `Receiving` is dropped, they are removed.
-    partials: Partials,
+    partials: TempFiles,
     backed: Backed,
 }
 
@@ -180,7 +180,7 @@ impl<'a> Receiving<'a> {
             incoming: None,
             keeping: JoinSet::new(),
             firsts: BTreeSet::new(),
-            partials: Partials::default(),
+            partials: TempFiles::default(),
             backed: Backed::default(),
         }
     }

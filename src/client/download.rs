@@ -19,7 +19,7 @@ use crate::{
         joined,
         path::{name, relative, target},
         present,
-        target::{Folder, Partial, Partials, Target},
+        target::{Folder, Target, TempFile, TempFiles},
         transfer::{Attempt, Tally, TransferredFile, report},
         wait::Wait,
     },
@@ -119,7 +119,7 @@ impl Client {
             }
         }
         // Owned by this future: when the future is dropped, the temporary file is removed.
-        let partials = Partials::default();
+        let partials = TempFiles::default();
         let register = partials.register();
         let create = tokio::task::spawn_blocking(move || register.create(target, existing));
         let partial = joined(create).await?;
@@ -243,7 +243,10 @@ async fn look(target: &Target, size: u64) -> Result<Option<blake3::Hash>> {
 }
 
 /// Writes and hashes the bytes of a channel, until the channel is closed. Blocks.
-fn write(mut partial: Partial, mut data: mpsc::Receiver<Bytes>) -> Result<(blake3::Hash, Partial)> {
+fn write(
+    mut partial: TempFile,
+    mut data: mpsc::Receiver<Bytes>,
+) -> Result<(blake3::Hash, TempFile)> {
     let mut hasher = blake3::Hasher::new();
     while let Some(data) = data.blocking_recv() {
         hasher.update(&data);

@@ -4,7 +4,7 @@
 //! target is either complete or absent, also after a power failure.
 //!
 //! **Invariants:** folders are used by their descriptor: a [`Folder`] stays the same one even if its path is replaced,
-//! and no symbolic link below it is followed. Dropping [`Partials`], which the future of the work owns, removes all
+//! and no symbolic link below it is followed. Dropping [`TempFiles`], which the future of the work owns, removes all
 //! temporary files; a blocking task that still runs cannot create another one after that.
 
 use std::{
@@ -214,16 +214,16 @@ impl Target {
 
 /// The temporary files of one piece of work. Dropping it removes them.
 #[derive(Debug, Default)]
-pub(super) struct Partials(Arc<Register>);
+pub(super) struct TempFiles(Arc<Register>);
 
-impl Partials {
+impl TempFiles {
     /// The register in which blocking tasks enter the files that they create.
     pub(super) fn register(&self) -> Arc<Register> {
         Arc::clone(&self.0)
     }
 }
 
-impl Drop for Partials {
+impl Drop for TempFiles {
     fn drop(&mut self) {
         let mut entries = self.0.lock();
         entries.is_over = true;
@@ -247,7 +247,7 @@ impl Register {
     /// Creates a temporary file beside its target. The temporary name is of fixed length, because the target's name may
     /// be as long as the file system allows. A file that will replace another one is accessible to its owner only,
     /// until it takes over the permissions of the replaced file. Blocks.
-    pub(super) fn create(self: Arc<Self>, target: Target, existing: Existing) -> Result<Partial> {
+    pub(super) fn create(self: Arc<Self>, target: Target, existing: Existing) -> Result<TempFile> {
         let replaced = target.refuse(existing)?;
         let mode = replaced.map_or(0o666, |old| old.st_mode & 0o700);
         let name = format!("{PARTIAL_BEGIN}{}{PARTIAL_END}", Uuid::new_v4().simple());
@@ -261,7 +261,7 @@ impl Register {
         let fd = fd.map_err(|errno| Error::local("write", target.path())(errno.into()))?;
         entries.files.push((target.folder.clone(), name.clone()));
         drop(entries);
-        Ok(Partial { register: self, target, name, file: fd.into() })
+        Ok(TempFile { register: self, target, name, file: fd.into() })
     }
 
     /// Removes a file from the register. Returns whether the file was in it.
@@ -278,14 +278,14 @@ impl Register {
 
 /// A temporary file beside its target. Dropping it removes the file.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub(super) struct TempFile {
     register: Arc<Register>,
     target: Target,
     name: OsString,
     file: File,
 }
 
-impl Partial {
+impl TempFile {
     /// The error of a failed write to the file; it names the target.
     pub(super) fn failed(&self, why: io::Error) -> Error {
         Error::local("write", self.target.path())(why)
@@ -337,7 +337,7 @@ impl Partial {
     fn link(&self) -> rustix::io::Result<()> {
         let (folder, name) = (&self.target.folder.file, &self.target.name);
         linkat(folder, &self.name, folder, name, AtFlags::empty())?;
-        // If this fails, the file keeps both names until `Partials` is dropped.
+        // If this fails, the file keeps both names until `TempFiles` is dropped.
         if unlinkat(folder, &self.name, AtFlags::empty()).is_ok() {
             self.strike();
         }
@@ -367,7 +367,7 @@ impl Partial {
     }
 }
 
-impl Write for Partial {
+impl Write for TempFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -377,7 +377,7 @@ impl Write for Partial {
     }
 }
 
-impl Drop for Partial {
+impl Drop for TempFile {
     fn drop(&mut self) {
         if self.register.strike(&self.name) {
             unlinkat(&self.target.folder.file, &self.name, AtFlags::empty()).ok();

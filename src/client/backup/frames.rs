@@ -13,7 +13,7 @@ use prost::Message as _;
 use crate::{
     client::{
         error::{Error, Result},
-        target::{Existing, Partial, Register, Target},
+        target::{Existing, Register, Target, TempFile},
     },
     limits::{BACKUP_FORMAT, MESSAGE_BYTES_MAX},
     wire::v1::{BackupRecord, RestoreRequest, backup_record::Record, restore_request::Payload},
@@ -73,7 +73,7 @@ impl Digest {
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
-    file: BufWriter<Partial>,
+    file: BufWriter<TempFile>,
 }
 
 impl Writer {
@@ -186,7 +186,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::client::target::Partials;
+    use crate::client::target::TempFiles;
     use crate::wire::v1::{BackupFooter, BackupHeader, BackupList};
 
     fn record(record: Record) -> Payload {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn write(path: &Path, payloads: Vec<Payload>) {
-        let partials = Partials::default();
+        let partials = TempFiles::default();
         let writer = Writer::create(path, Existing::Overwrite, partials.register());
         let mut writer = writer.expect("a file");
         for payload in payloads {
@@ -236,7 +236,7 @@ mod tests {
         write(&path, backup());
         assert_eq!(read(&path).expect("read"), backup());
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
-        let create = |existing| Writer::create(&path, existing, Partials::default().register());
+        let create = |existing| Writer::create(&path, existing, TempFiles::default().register());
         assert!(matches!(create(Existing::Refuse), Err(Error::Exists(_))));
         drop(create(Existing::Overwrite).expect("a file"));
         assert_eq!(read(&path).expect("as before"), backup());

@@ -241,7 +241,7 @@ fn sync(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::target::Partials;
+    use crate::client::target::TempFiles;
 
     #[test]
     fn only_a_folder_of_backups_or_an_empty_one_is_taken() {
@@ -321,7 +321,7 @@ mod tests {
         };
         let offer = [part(b"one"), part(b"three")];
         assert_eq!(folder.missing(&offer).expect("looked"), [true, true]);
-        let partials = Partials::default();
+        let partials = TempFiles::default();
         for (bytes, pieces) in
             [("one", vec!["o".into(), "ne".into()]), ("three", vec!["thr".into()])]
         {

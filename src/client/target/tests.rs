@@ -18,7 +18,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// A temporary file for a target.
-fn begun(partials: &Partials, target: &Path) -> Partial {
+fn begun(partials: &TempFiles, target: &Path) -> TempFile {
     let target = Target::of(target).expect("a target");
     let mut partial = partials.register().create(target, Existing::Overwrite).expect("begun");
     partial.write_all(b"new").expect("written");
@@ -28,7 +28,7 @@ fn begun(partials: &Partials, target: &Path) -> Partial {
 #[test]
 fn what_is_not_kept_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let partials = Partials::default();
+    let partials = TempFiles::default();
     let dropped = begun(&partials, &folder.path().join("a"));
     let under_way = begun(&partials, &folder.path().join("b"));
     assert_eq!(names(folder.path()).len(), 2);
@@ -48,7 +48,7 @@ fn what_is_not_kept_leaves_nothing() {
 fn only_force_overwrites_also_what_came_meanwhile() {
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("a");
-    let partials = Partials::default();
+    let partials = TempFiles::default();
     for (existing, content) in [(Existing::Refuse, "old"), (Existing::Overwrite, "new")] {
         let partial = begun(&partials, &target);
         fs::write(&target, "old").expect("a file");
@@ -63,7 +63,7 @@ fn a_name_that_came_at_the_last_moment_is_kept() {
     // A target that is created after the check is detected by the system call itself.
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("a");
-    let partials = Partials::default();
+    let partials = TempFiles::default();
     let partial = begun(&partials, &target);
     partial.link().expect("nothing is there");
     assert_eq!(fs::read_to_string(&target).expect("a file"), "new");
@@ -84,7 +84,7 @@ fn the_rights_of_what_is_replaced_stay() {
         fs::write(&target, "old").expect("a file");
         fs::set_permissions(&target, fs::Permissions::from_mode(mode)).expect("a mode");
         let before = fs::metadata(&target).expect("a file");
-        let partials = Partials::default();
+        let partials = TempFiles::default();
         let partial = begun(&partials, &target);
         let filled = fstat(&partial.file).expect("a file").st_mode & 0o777;
         assert_eq!(filled & 0o077, 0, "nobody else reads it meanwhile: {filled:o}");
@@ -139,7 +139,7 @@ fn no_link_below_a_folder_is_followed() {
     let moved = folder.path().join("moved");
     renameat(rustix::fs::CWD, root.join("b"), rustix::fs::CWD, &moved).expect("moved");
     symlink("../outside", root.join("b")).expect("a link");
-    let partials = Partials::default();
+    let partials = TempFiles::default();
     let partial = partials.register().create(target, Existing::Refuse).expect("begun");
     partial.keep(Existing::Refuse).expect("kept");
     assert_eq!(names(&moved.join("c")), ["d"]);
