@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{
-        backup::{Backed, Restored},
+        backup::{BackupSummary, RestoreSummary},
         transfer::TransferredFile,
     },
     wire::{
@@ -159,7 +159,7 @@ pub(super) struct Deleted<'a> {
 }
 
 /// A finished backup as JSON.
-pub(super) fn backed(backed: &Backed) -> Value {
+pub(super) fn backed(backed: &BackupSummary) -> Value {
     json!({
         "path": backed.path.to_string_lossy(),
         "snapshot": backed.snapshot,
@@ -173,7 +173,7 @@ pub(super) fn backed(backed: &Backed) -> Value {
 }
 
 /// A finished restore as JSON.
-pub(super) fn restored(restored: &Restored) -> Value {
+pub(super) fn restored(restored: &RestoreSummary) -> Value {
     json!({
         "path": restored.path.to_string_lossy(),
         "file_count": restored.file_count,

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use place::Place;
-pub use restore::{Restored, probe};
+pub use restore::{RestoreSummary, probe};
 
 use crate::{
     client::{
@@ -48,7 +48,7 @@ use crate::{
 
 /// The result of a finished backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Backed {
+pub struct BackupSummary {
     /// The file of the backup; in a folder of backups, the manifest.
     pub path: PathBuf,
     /// The name of the snapshot in a folder of backups; `None` for a file.
@@ -81,7 +81,7 @@ impl Client {
         place: &Place,
         existing: Existing,
         tally: &Arc<Tally>,
-    ) -> Result<Backed> {
+    ) -> Result<BackupSummary> {
         let folder = match place {
             Place::Folder(path) => {
                 let path = path.clone();
@@ -151,7 +151,7 @@ struct Receiving<'a> {
     firsts: BTreeSet<u8>,
     /// The unfinished files. When `Receiving` is dropped, they are removed.
     partials: TempFiles,
-    backed: Backed,
+    backed: BackupSummary,
 }
 
 /// A part whose bytes are being received.
@@ -181,7 +181,7 @@ impl<'a> Receiving<'a> {
             keeping: JoinSet::new(),
             firsts: BTreeSet::new(),
             partials: TempFiles::default(),
-            backed: Backed::default(),
+            backed: BackupSummary::default(),
         }
     }
 
@@ -304,7 +304,7 @@ impl<'a> Receiving<'a> {
     }
 
     /// Makes the backup durable: first all parts, then the file of records under its final name.
-    async fn finish(mut self) -> Result<Backed> {
+    async fn finish(mut self) -> Result<BackupSummary> {
         self.settle(0).await?;
         let Some(sink) = self.sink.take() else {
             return Err(Error::Answer("the backup has no header".to_owned()));

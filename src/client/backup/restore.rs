@@ -32,7 +32,7 @@ use crate::{
 
 /// The result of a finished restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restored {
+pub struct RestoreSummary {
     /// The file of the backup; in a folder of backups, the manifest.
     pub path: PathBuf,
     /// The files of the store, each copy counted.
@@ -70,7 +70,7 @@ impl Client {
         place: &Place,
         snapshot: Option<&str>,
         tally: &Arc<Tally>,
-    ) -> Result<Restored> {
+    ) -> Result<RestoreSummary> {
         let (from, name) = (place.clone(), snapshot.map(str::to_owned));
         let open = tokio::task::spawn_blocking(move || Source::open(&from, name.as_deref()));
         let source = joined(open).await?;
@@ -96,7 +96,7 @@ impl Client {
             self.answer(answer)
         };
         let answer = self.attended(&wait, answer).await?;
-        Ok(Restored { path, file_count: answer.file_count, size_bytes: answer.size_bytes })
+        Ok(RestoreSummary { path, file_count: answer.file_count, size_bytes: answer.size_bytes })
     }
 }
 
