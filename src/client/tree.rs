@@ -152,7 +152,7 @@ pub struct Omitted {
 
 /// What an upload of a folder has to transfer, as a first walk finds it.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(super) struct UploadPlan {
     /// The number of files, including mark files.
     pub(super) files: u64,
     /// The bytes of those files.
@@ -211,7 +211,7 @@ pub(super) struct Mark {
     pub(super) local: Option<PathBuf>,
 }
 
-impl Survey {
+impl UploadPlan {
     /// Walks through a folder, so that the totals are known and unfit entries are refused before the first byte is
     /// sent. Blocks.
     pub(super) fn take(root: &Path, marks: Marks) -> Result<Self> {
@@ -272,14 +272,14 @@ mod tests {
         root
     }
 
-    fn marks(survey: &Survey) -> Vec<(&str, bool)> {
+    fn marks(survey: &UploadPlan) -> Vec<(&str, bool)> {
         survey.marks.iter().map(|mark| (mark.relative.as_str(), mark.local.is_some())).collect()
     }
 
     #[test]
     fn a_survey_counts_all_and_marks_the_root_last() {
         let root = package();
-        let survey = Survey::take(root.path(), Marks::Every).expect("fit");
+        let survey = UploadPlan::take(root.path(), Marks::Every).expect("fit");
         assert_eq!((survey.files, survey.bytes), (6, 13));
         assert_eq!(
             marks(&survey),
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn without_asking_only_marks_that_exist_are_uploaded() {
         let root = package();
-        let survey = Survey::take(root.path(), Marks::Existing).expect("fit");
+        let survey = UploadPlan::take(root.path(), Marks::Existing).expect("fit");
         assert_eq!((survey.files, survey.bytes), (3, 13));
         assert_eq!(marks(&survey), [("Code/_.dir", true)]);
     }
@@ -303,7 +303,8 @@ mod tests {
     #[test]
     fn folders_without_files_are_counted_unless_they_are_marked() {
         let root = package();
-        let count = |marks| Survey::take(root.path(), marks).expect("fit").omitted.empty_folders;
+        let count =
+            |marks| UploadPlan::take(root.path(), marks).expect("fit").omitted.empty_folders;
         assert_eq!(count(Marks::Existing), 1);
         fs::create_dir_all(root.path().join("a/b/c")).expect("folders");
         fs::create_dir_all(root.path().join("Code/bin/empty")).expect("folders");
@@ -312,7 +313,7 @@ mod tests {
         assert_eq!(count(Marks::Existing), 3);
         assert_eq!(count(Marks::Every), 0);
         let empty = tempfile::tempdir().expect("a folder");
-        let survey = Survey::take(empty.path(), Marks::Existing).expect("fit");
+        let survey = UploadPlan::take(empty.path(), Marks::Existing).expect("fit");
         assert_eq!(survey.omitted.empty_folders, 1);
     }
 
@@ -322,7 +323,7 @@ mod tests {
         let partial = root.path().join("Empty/.imagestore-0123456789abcdef.part");
         fs::write(&partial, "half").expect("a file");
         fs::write(root.path().join(".imagestore-notes"), "mine").expect("a file");
-        let survey = Survey::take(root.path(), Marks::Existing).expect("fit");
+        let survey = UploadPlan::take(root.path(), Marks::Existing).expect("fit");
         assert_eq!((survey.files, survey.bytes), (4, 17));
         assert_eq!(survey.omitted, Omitted { empty_folders: 1, partials: vec![partial] });
     }
@@ -332,7 +333,7 @@ mod tests {
     fn a_symbolic_link_is_refused() {
         let root = package();
         std::os::unix::fs::symlink("Manifest.xml", root.path().join("link")).expect("a link");
-        let error = Survey::take(root.path(), Marks::Existing).expect_err("a link").to_string();
+        let error = UploadPlan::take(root.path(), Marks::Existing).expect_err("a link").to_string();
         assert!(error.contains("link: it is a symbolic link"), "{error}");
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         path::join,
         present,
         transfer::{Attempt, Tally, TransferredFile, report},
-        tree::{FoundKind, Mark, Survey, Walk, regular},
+        tree::{FoundKind, Mark, UploadPlan, Walk, regular},
         wait::Wait,
     },
     limits,
@@ -99,7 +99,8 @@ impl Client {
     ) -> Result<Omitted> {
         let root = local.to_owned();
         let survey =
-            joined(tokio::task::spawn_blocking(move || Survey::take(&root, options.marks))).await?;
+            joined(tokio::task::spawn_blocking(move || UploadPlan::take(&root, options.marks)))
+                .await?;
         tally.expect(survey.files, survey.bytes);
         let (sender, files) = mpsc::channel(options.jobs);
         let root = local.to_owned();
