@@ -26,19 +26,19 @@ pub(super) enum Style {
 /// The two output streams of a command, and the style of its results.
 pub(super) struct Output {
     out: Box<dyn Write + Send>,
-    notes: Notes,
+    notes: Stderr,
     style: Style,
 }
 
 /// Standard error, with the progress bars on it. Clones share the stream, so that callbacks of running work can write
 /// lines too.
 #[derive(Clone)]
-pub(super) struct Notes {
+pub(super) struct Stderr {
     err: Arc<Mutex<Box<dyn Write + Send>>>,
     bars: Option<MultiProgress>,
 }
 
-impl Notes {
+impl Stderr {
     fn new(err: Box<dyn Write + Send>, bars: Option<MultiProgress>) -> Self {
         Self { err: Arc::new(Mutex::new(err)), bars }
     }
@@ -61,7 +61,7 @@ impl Output {
         let bars = MultiProgress::new();
         Self {
             out: Box::new(BufWriter::new(io::stdout())),
-            notes: Notes::new(
+            notes: Stderr::new(
                 Box::new(io::stderr()),
                 (style == Style::Lines && !bars.is_hidden()).then_some(bars),
             ),
@@ -127,13 +127,13 @@ impl Output {
         }
     }
 
-    /// Writes a line to standard error, as [`Notes::say`] does.
+    /// Writes a line to standard error, as [`Stderr::say`] does.
     pub(super) fn note(&mut self, line: impl fmt::Display) {
         self.notes.say(line);
     }
 
     /// Standard error, for a callback of running work.
-    pub(super) fn notes(&self) -> Notes {
+    pub(super) fn notes(&self) -> Stderr {
         self.notes.clone()
     }
 }
@@ -175,7 +175,7 @@ pub(super) mod tests {
     /// An output without a terminal, and the two streams that it writes to: standard output and standard error.
     pub(in crate::cli) fn output(style: Style) -> (Output, Sink, Sink) {
         let (out, err) = (Sink::default(), Sink::default());
-        let notes = Notes::new(Box::new(err.clone()), None);
+        let notes = Stderr::new(Box::new(err.clone()), None);
         let output = Output { out: Box::new(out.clone()), notes, style };
         (output, out, err)
     }
@@ -219,7 +219,7 @@ pub(super) mod tests {
     fn work_goes_on_when_nobody_reads() {
         let mut output = Output {
             out: Box::new(Closed),
-            notes: Notes::new(Box::new(Closed), None),
+            notes: Stderr::new(Box::new(Closed), None),
             style: Style::Lines,
         };
         assert!(output.print(&(), "x").is_err());
