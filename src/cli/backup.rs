@@ -17,7 +17,9 @@ use crate::{
         progress::Meter,
         text::{bytes, count, files},
     },
-    client::{Client, backup::Place, download::Existing, error::Result, transfer::Tally},
+    client::{
+        Client, backup::Place, download::Existing, error::Result, transfer::TransferProgress,
+    },
     limits,
 };
 
@@ -28,7 +30,7 @@ pub(super) async fn backup(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let existing = if args.force { Existing::Overwrite } else { Existing::Refuse };
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(TransferProgress::default());
     let place = Place::of(&args.place);
     let work = Box::pin(client.backup(&place, existing, &tally));
     let stopped = "stopped; there is no new backup";
@@ -50,7 +52,7 @@ pub(super) async fn restore(
     args: &Restore,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(TransferProgress::default());
     let place = Place::of(&args.place);
     let work = Box::pin(client.restore(&place, args.snapshot.as_deref(), &tally));
     let stopped = "stopped; nothing is restored";
@@ -65,7 +67,7 @@ pub(super) async fn restore(
 async fn run_with_progress<T>(
     mut work: impl Future<Output = Result<T>> + Unpin,
     (label, stopped): (&str, &str),
-    tally: &Tally,
+    tally: &TransferProgress,
     output: &mut Output,
 ) -> Result<T, Failure> {
     let mut interrupt = Interrupt::listen()?;
@@ -95,7 +97,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_backup_is_shown_while_it_is_taken() {
         let (mut output, _, err) = output(Style::Lines);
-        let tally = Tally::default();
+        let tally = TransferProgress::default();
         let work = Box::pin(async {
             // At first there are no totals. The clock of the test is paused, so each sleep ends at once.
             tokio::time::sleep(limits::PROGRESS_EVERY).await;

@@ -30,7 +30,7 @@ use crate::{
         download::{Existing, FolderDownload},
         error::Error,
         path::{target, validate_name},
-        transfer::{Tally, TransferredFile},
+        transfer::{TransferProgress, TransferredFile},
         upload::{FolderUpload, Marks, Omitted},
     },
     error::Kind,
@@ -92,7 +92,7 @@ async fn upload_one(
         path: local.to_owned(),
         why,
     })?;
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(TransferProgress::default());
     let (sender, done) = mpsc::channel(args.jobs.jobs.into());
     let mut to = to.to_owned();
     if to.is_empty() && !metadata.is_dir() {
@@ -165,7 +165,7 @@ async fn upload_stream(
     if args.mark {
         return Err(Failure::Refused("--mark is for folders, and - is a file".to_owned()));
     }
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(TransferProgress::default());
     let (sender, done) = mpsc::channel(1);
     let work = async {
         let stream = (std::io::stdin(), "the standard input");
@@ -271,7 +271,7 @@ async fn download_one(
     let found = interrupt.unless(client.stat(source)).await??.entry.unwrap_or_default();
     let local = place_here(&found, local, several)?;
     let existing = if args.force { Existing::Overwrite } else { Existing::Refuse };
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(TransferProgress::default());
     let (sender, done) = mpsc::channel(args.jobs.jobs.into());
     let work = async {
         if found.kind() == EntryKind::Folder {
@@ -304,7 +304,7 @@ async fn download_stream(
         let message = format!("{source} is a folder, and only a file goes to the standard output");
         return Err(Failure::Said(message));
     }
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(TransferProgress::default());
     let (_sender, done) = mpsc::channel(1);
     let work = async {
         let stream = (std::io::stdout(), "the standard output");
@@ -321,7 +321,7 @@ async fn download_stream(
 async fn run_with_progress(
     (work, interrupt): (impl Future<Output = Result<(), Failure>>, &mut Interrupt),
     mut done: mpsc::Receiver<TransferredFile>,
-    tally: &Tally,
+    tally: &TransferProgress,
     mut meter: Meter,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -358,7 +358,12 @@ fn arrived(moved: &TransferredFile, output: &mut Output) -> Result<(), Failure> 
 }
 
 /// Prints the total of a transfer, unless the output is JSON.
-fn report_total(verb: &str, path: &str, tally: &Tally, output: &mut Output) -> Result<(), Failure> {
+fn report_total(
+    verb: &str,
+    path: &str,
+    tally: &TransferProgress,
+    output: &mut Output,
+) -> Result<(), Failure> {
     if !output.is_json() {
         let done = tally.progress();
         let (count, bytes) = (files(done.files_done), bytes(done.bytes_done));
@@ -376,7 +381,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_transfer_is_shown_before_its_first_file_is_there() {
         let (mut output, _, err) = output(Style::Lines);
-        let (tally, (_sender, done)) = (Tally::default(), mpsc::channel(1));
+        let (tally, (_sender, done)) = (TransferProgress::default(), mpsc::channel(1));
         let work = async {
             // At first there are no totals. The clock of the test is paused, so each sleep ends at once.
             tokio::time::sleep(limits::PROGRESS_EVERY).await;

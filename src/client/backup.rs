@@ -35,7 +35,7 @@ use crate::{
         error::{Error, Result},
         joined,
         target::{Existing, TempFiles},
-        transfer::Tally,
+        transfer::TransferProgress,
         wait::Wait,
     },
     limits,
@@ -80,7 +80,7 @@ impl Client {
         &self,
         place: &Place,
         existing: Existing,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
     ) -> Result<BackupSummary> {
         let folder = match place {
             Place::Folder(path) => {
@@ -140,7 +140,7 @@ struct Receiving<'a> {
     place: Place,
     folder: Option<Folder>,
     existing: Existing,
-    tally: &'a Arc<Tally>,
+    tally: &'a Arc<TransferProgress>,
     digest: Digest,
     sink: Option<Sink>,
     /// For each offered part whose record has not been received yet: whether its bytes were requested.
@@ -167,7 +167,7 @@ impl<'a> Receiving<'a> {
         place: Place,
         folder: Option<Folder>,
         existing: Existing,
-        tally: &'a Arc<Tally>,
+        tally: &'a Arc<TransferProgress>,
     ) -> Self {
         Self {
             place,

@@ -20,7 +20,7 @@ use crate::{
         path::{name, relative, target},
         present,
         target::{Folder, Target, TempFile, TempFiles},
-        transfer::{Attempt, Tally, TransferredFile, report},
+        transfer::{Attempt, TransferProgress, TransferredFile, report},
         wait::Wait,
     },
     error::Kind,
@@ -55,7 +55,7 @@ impl Client {
         file: &Entry,
         local: &Path,
         existing: Existing,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
         let is_folder = local.is_dir() || local.as_os_str().as_encoded_bytes().ends_with(b"/");
         let place =
@@ -78,7 +78,7 @@ impl Client {
         &self,
         (folder, local): (&Entry, &Path),
         options: FolderDownload,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
         done: &mpsc::Sender<TransferredFile>,
     ) -> Result<()> {
         tally.expect(folder.file_count, folder.size_bytes);
@@ -104,7 +104,7 @@ impl Client {
         mut file: Entry,
         to: impl FnOnce() -> Result<Target> + Send + 'static,
         existing: Existing,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
         if file.kind() != EntryKind::File {
             return Err(Error::Answer(format!("{:?} became a folder", file.path)));

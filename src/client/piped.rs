@@ -17,7 +17,7 @@ use crate::{
         Client,
         error::{Error, Result},
         joined,
-        transfer::{Attempt, Tally, TransferredFile},
+        transfer::{Attempt, TransferProgress, TransferredFile},
         upload::header,
     },
     limits,
@@ -40,7 +40,7 @@ impl Client {
         (stream, name): (impl Read + Send + 'static, &'static str),
         path: &str,
         if_exists: IfExists,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
         let header = header(path, if_exists);
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
@@ -64,7 +64,7 @@ impl Client {
         &self,
         file: &Entry,
         (stream, name): (impl Write + Send + 'static, &'static str),
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
     ) -> Result<()> {
         tally.expect(1, file.size_bytes);
         let (sender, data) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);

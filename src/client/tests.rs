@@ -13,7 +13,7 @@ use crate::{
         Client,
         download::{Existing, FolderDownload},
         error::{Error, Result},
-        transfer::{Progress, Tally, TransferredFile},
+        transfer::{Progress, TransferProgress, TransferredFile},
         upload::{FolderUpload, Marks},
     },
     error::Kind,
@@ -41,7 +41,7 @@ fn write(root: &Path, files: &[(&str, &[u8])]) {
 
 async fn upload_folder(client: &Client, local: &Path, marks: Marks) -> (Result<()>, Progress) {
     let (tally, (sender, mut moved)) =
-        (Arc::new(Tally::default()), mpsc::channel::<TransferredFile>(64));
+        (Arc::new(TransferProgress::default()), mpsc::channel::<TransferredFile>(64));
     let options = FolderUpload { jobs: 4, marks, if_exists: IfExists::Unspecified };
     let result = client.upload_folder((local, "app"), options, &tally, &sender).await;
     drop(sender);
@@ -56,7 +56,7 @@ async fn upload_folder(client: &Client, local: &Path, marks: Marks) -> (Result<(
 async fn download_folder(client: &Client, path: &str, local: &Path) -> Result<()> {
     let folder = client.stat(path).await?.entry.expect("a folder");
     let (tally, (sender, _moved)) =
-        (Arc::new(Tally::default()), mpsc::channel::<TransferredFile>(64));
+        (Arc::new(TransferProgress::default()), mpsc::channel::<TransferredFile>(64));
     let options = FolderDownload { jobs: 4, existing: Existing::Refuse };
     client.download_folder((&folder, local), options, &tally, &sender).await
 }
@@ -109,7 +109,7 @@ async fn a_download_is_continued() {
     write(folder.path(), &[("a", b"one"), ("c", b"three")]);
     let entry = client.stat("app").await.expect("a folder").entry.expect("a folder");
     let (tally, (sender, mut moved)) =
-        (Arc::new(Tally::default()), mpsc::channel::<TransferredFile>(64));
+        (Arc::new(TransferProgress::default()), mpsc::channel::<TransferredFile>(64));
     let options = FolderDownload { jobs: 1, existing: Existing::Refuse };
     client.download_folder((&entry, folder.path()), options, &tally, &sender).await.expect("all");
     assert_eq!(*lock(&script.log), ["app/b 0"], "only what is missing is fetched");

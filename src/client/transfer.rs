@@ -45,7 +45,7 @@ pub(super) async fn report(done: &mpsc::Sender<TransferredFile>, moved: Transfer
 ///
 /// Each counter is updated separately: a reader may see the bytes of a file before the file is counted.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct TransferProgress {
     files_done: AtomicU64,
     files_total: AtomicU64,
     bytes_done: AtomicU64,
@@ -53,7 +53,7 @@ pub struct Tally {
     files_replaced: AtomicU64,
 }
 
-impl Tally {
+impl TransferProgress {
     /// The progress of the transfer.
     pub fn progress(&self) -> Progress {
         Progress {
@@ -87,14 +87,14 @@ impl Tally {
 /// arrived.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    tally: Arc<Tally>,
+    tally: Arc<TransferProgress>,
     bytes: u64,
     arrived: bool,
 }
 
 impl Attempt {
     /// Begins an attempt.
-    pub(super) fn begin(tally: &Arc<Tally>) -> Self {
+    pub(super) fn begin(tally: &Arc<TransferProgress>) -> Self {
         Self { tally: Arc::clone(tally), bytes: 0, arrived: false }
     }
 
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn only_what_arrives_counts() {
-        let tally = Arc::new(Tally::default());
+        let tally = Arc::new(TransferProgress::default());
         tally.expect(1, 8);
         let mut broken = Attempt::begin(&tally);
         broken.moved(5);

@@ -25,7 +25,7 @@ use crate::{
         joined,
         path::join,
         present,
-        transfer::{Attempt, Tally, TransferredFile, report},
+        transfer::{Attempt, TransferProgress, TransferredFile, report},
         tree::{FoundKind, Mark, UploadPlan, Walk, regular},
         wait::Wait,
     },
@@ -74,7 +74,7 @@ impl Client {
         local: &Path,
         path: &str,
         if_exists: IfExists,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
         self.upload_with_retry(Some(local), path, if_exists, tally).await
     }
@@ -94,7 +94,7 @@ impl Client {
         &self,
         (local, path): (&Path, &str),
         options: FolderUpload,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
         done: &mpsc::Sender<TransferredFile>,
     ) -> Result<Omitted> {
         let root = local.to_owned();
@@ -134,7 +134,7 @@ impl Client {
         local: Option<&Path>,
         path: &str,
         if_exists: IfExists,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
         let (mut backoff, wait) = (self.backoff(), self.storing(path));
         let header = header(path, if_exists);

@@ -24,7 +24,7 @@ use crate::{
         },
         error::{Error, Result},
         joined,
-        transfer::Tally,
+        transfer::TransferProgress,
     },
     limits,
     wire::v1::{BackupPart, RestoreRequest, backup_record::Record, restore_request::Payload},
@@ -69,7 +69,7 @@ impl Client {
         &self,
         place: &Place,
         snapshot: Option<&str>,
-        tally: &Arc<Tally>,
+        tally: &Arc<TransferProgress>,
     ) -> Result<RestoreSummary> {
         let (from, name) = (place.clone(), snapshot.map(str::to_owned));
         let open = tokio::task::spawn_blocking(move || Source::open(&from, name.as_deref()));
@@ -125,7 +125,11 @@ impl Source {
     }
 
     /// Sends the whole backup, or stops when the receiver is closed. Blocks.
-    fn send(mut self, messages: &mpsc::Sender<RestoreRequest>, tally: &Tally) -> Result<()> {
+    fn send(
+        mut self,
+        messages: &mpsc::Sender<RestoreRequest>,
+        tally: &TransferProgress,
+    ) -> Result<()> {
         let send =
             |payload| messages.blocking_send(RestoreRequest { payload: Some(payload) }).is_ok();
         while let Some(payload) = self.reader.next()? {
