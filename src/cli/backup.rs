@@ -14,7 +14,7 @@ use crate::{
         interrupt::Interrupt,
         json,
         output::Output,
-        progress::Meter,
+        progress::ProgressDisplay,
         text::{bytes, count, files},
     },
     client::{
@@ -72,7 +72,7 @@ async fn run_with_progress<T>(
 ) -> Result<T, Failure> {
     let mut interrupt = Interrupt::listen()?;
     let mut look = interval(limits::PROGRESS_EVERY);
-    let mut meter = Meter::new(label.to_owned(), output);
+    let mut meter = ProgressDisplay::new(label.to_owned(), output);
     let result = loop {
         tokio::select! {
             result = &mut work => break result.map_err(Failure::from),

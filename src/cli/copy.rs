@@ -17,7 +17,7 @@ use crate::{
         many::Failures,
         output::Output,
         place,
-        progress::{self, Meter},
+        progress::{self, ProgressDisplay},
         text::{self, bytes, files, path},
     },
     client::{
@@ -91,7 +91,7 @@ async fn copy_one(
         detached,
         ..CopyRequest::default()
     });
-    let mut meter = Meter::new(label, output);
+    let mut meter = ProgressDisplay::new(label, output);
     let result = tokio::select! {
         result = follow(&mut watch, &mut meter, until, output) => result.map(Some),
         () = interrupt.recv() => Ok(None),
@@ -132,7 +132,7 @@ enum Until {
 /// Follows the copy and shows its progress; returns the first state that ends the following.
 async fn follow(
     watch: &mut Watch,
-    meter: &mut Meter,
+    meter: &mut ProgressDisplay,
     until: Until,
     output: &mut Output,
 ) -> Result<Operation, Failure> {
@@ -218,7 +218,7 @@ async fn cancel(
         }
         Ok(Err(error)) if error.kind() == Some(Kind::Finished) => {
             output.note("imagestore: the copy had ended before");
-            let mut last = Meter::new(String::new(), output);
+            let mut last = ProgressDisplay::new(String::new(), output);
             let ended = follow(&mut watch, &mut last, Until::Ended, output).await;
             last.end(output);
             print_outcome(&ended?, kept, output)

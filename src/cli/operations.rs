@@ -10,7 +10,7 @@ use crate::{
         args::State,
         json::OperationJson,
         output::Output,
-        progress::{self, Meter},
+        progress::{self, ProgressDisplay},
         text::{self, bytes, files, second, work},
     },
     client::{Client, watch::is_final},
@@ -24,7 +24,7 @@ pub(super) async fn watch(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let mut watch = id.map_or_else(|| client.watch_all(), |id| client.watch(id));
-    let mut meters: HashMap<String, Meter> = HashMap::new();
+    let mut meters: HashMap<String, ProgressDisplay> = HashMap::new();
     let mut last = None;
     while let Some(operation) = progress::next(&mut watch, |now| {
         for meter in meters.values_mut() {
@@ -43,7 +43,7 @@ pub(super) async fn watch(
         } else {
             let meter = meters
                 .entry(operation.id.clone())
-                .or_insert_with(|| Meter::new(work(&operation), output));
+                .or_insert_with(|| ProgressDisplay::new(work(&operation), output));
             meter.show(progress::of(&operation), Instant::now(), output);
         }
         output.flush()?;

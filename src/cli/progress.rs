@@ -28,7 +28,7 @@ const NO_STEPS: u64 = 1;
 
 /// The progress display of one piece of work.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct ProgressDisplay {
     label: String,
     first: Option<(Instant, Progress)>,
     last: Option<Progress>,
@@ -37,7 +37,7 @@ pub(super) struct Meter {
     bar: Option<ProgressBar>,
 }
 
-impl Meter {
+impl ProgressDisplay {
     /// Creates the display, with a bar on a terminal; `label` says what the work is.
     pub(super) fn new(label: String, output: &Output) -> Self {
         let bar = output.bar().inspect(|bar| {
@@ -214,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn lines_come_now_and_then() {
         let (mut output, out, err) = output(Style::Lines);
-        let mut meter = Meter::new("copying a".to_owned(), &output);
+        let mut meter = ProgressDisplay::new("copying a".to_owned(), &output);
         let start = Instant::now();
         for (millis, lines) in [(0, 0), (1_999, 0), (2_000, 1), (2_100, 1), (4_000, 2)] {
             meter.show(progress(1, 2, 0, 0), start + Duration::from_millis(millis), &mut output);
@@ -242,7 +242,11 @@ mod tests {
     #[tokio::test]
     async fn json_has_no_progress_beside_its_records() {
         let (mut output, out, err) = output(Style::Json);
-        Meter::new("copying a".to_owned(), &output).show(NOTHING, Instant::now(), &mut output);
+        ProgressDisplay::new("copying a".to_owned(), &output).show(
+            NOTHING,
+            Instant::now(),
+            &mut output,
+        );
         assert_eq!((out.text(), err.text()), (String::new(), String::new()));
     }
 

@@ -22,7 +22,7 @@ use crate::{
         many::Failures,
         output::Output,
         place,
-        progress::Meter,
+        progress::ProgressDisplay,
         text::{self, bytes, count, files, path},
     },
     client::{
@@ -119,7 +119,8 @@ async fn upload_one(
         Ok(())
     };
     let label = format!("uploading {}", local.display());
-    run_with_progress((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
+    run_with_progress((work, interrupt), done, &tally, ProgressDisplay::new(label, output), output)
+        .await?;
     warn(&omitted, output);
     report_total("uploaded", path(&to), &tally, output)
 }
@@ -175,7 +176,7 @@ async fn upload_stream(
         }
         Ok(())
     };
-    let meter = Meter::new("uploading the standard input".to_owned(), output);
+    let meter = ProgressDisplay::new("uploading the standard input".to_owned(), output);
     run_with_progress((work, interrupt), done, &tally, meter, output).await?;
     report_total("uploaded", path(to), &tally, output)
 }
@@ -284,7 +285,8 @@ async fn download_one(
         Ok(())
     };
     let label = format!("downloading {}", path(&found.path));
-    run_with_progress((work, interrupt), done, &tally, Meter::new(label, output), output).await?;
+    run_with_progress((work, interrupt), done, &tally, ProgressDisplay::new(label, output), output)
+        .await?;
     report_total("downloaded", path(&found.path), &tally, output)
 }
 
@@ -313,7 +315,7 @@ async fn download_stream(
             ended => Ok(ended?),
         }
     };
-    let meter = Meter::new(format!("downloading {}", path(&found.path)), output);
+    let meter = ProgressDisplay::new(format!("downloading {}", path(&found.path)), output);
     run_with_progress((work, interrupt), done, &tally, meter, output).await
 }
 
@@ -322,7 +324,7 @@ async fn run_with_progress(
     (work, interrupt): (impl Future<Output = Result<(), Failure>>, &mut Interrupt),
     mut done: mpsc::Receiver<TransferredFile>,
     tally: &TransferProgress,
-    mut meter: Meter,
+    mut meter: ProgressDisplay,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let mut look = interval(limits::PROGRESS_EVERY);
@@ -389,7 +391,7 @@ mod tests {
             tokio::time::sleep(2 * limits::PROGRESS_LINE_EVERY).await;
             Ok(())
         };
-        let meter = Meter::new("uploading a".to_owned(), &output);
+        let meter = ProgressDisplay::new("uploading a".to_owned(), &output);
         let mut interrupt = Interrupt::listen().expect("signals");
         run_with_progress((work, &mut interrupt), done, &tally, meter, &mut output)
             .await
