@@ -72,7 +72,7 @@ async fn copy_one(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let detached = args.switches.detach;
-    let kept = args.switches.keep.then_some(Kept { may_skip: !args.skip.is_empty() });
+    let kept = args.switches.keep.then_some(KeepSummary { may_skip: !args.skip.is_empty() });
     let until = if detached { Until::Begun } else { Until::Ended };
     let label = format!("copying {} to {}", path(source), path(destination));
     let if_exists = match (args.switches.keep, args.replace) {
@@ -115,7 +115,7 @@ fn lost(failure: Failure, id: &str) -> Failure {
 
 /// A copy with `--keep`.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct KeepSummary {
     /// Whether the copy has `--skip` names too.
     may_skip: bool,
 }
@@ -151,7 +151,7 @@ async fn follow(
 /// Prints how the copy ended, or that it has begun.
 fn print_outcome(
     operation: &Operation,
-    kept: Option<Kept>,
+    kept: Option<KeepSummary>,
     output: &mut Output,
 ) -> Result<(), Failure> {
     match operation.state() {
@@ -166,7 +166,7 @@ fn print_outcome(
 }
 
 /// The result of a copy as a line.
-fn summary(operation: &Operation, kept: Option<Kept>) -> String {
+fn summary(operation: &Operation, kept: Option<KeepSummary>) -> String {
     let (source, destination) = (path(&operation.source), path(&operation.destination));
     if operation.state() == OperationState::Running {
         return format!(
@@ -177,8 +177,10 @@ fn summary(operation: &Operation, kept: Option<Kept>) -> String {
     // If the destination is kept, the server counts every file as skipped.
     let nothing = operation.files_done == 0 && operation.files_skipped == operation.files_total;
     match kept.filter(|_| nothing && operation.files_total > 0) {
-        Some(Kept { may_skip: false }) => return format!("kept {destination}: it exists already"),
-        Some(Kept { may_skip: true }) => {
+        Some(KeepSummary { may_skip: false }) => {
+            return format!("kept {destination}: it exists already");
+        }
+        Some(KeepSummary { may_skip: true }) => {
             let why = "it exists already, or every file is left out";
             return format!("copied nothing to {destination}: {why}");
         }
@@ -197,7 +199,7 @@ fn summary(operation: &Operation, kept: Option<Kept>) -> String {
 /// the wait; the dropped watch then cancels the copy, unless it is detached.
 async fn cancel(
     client: &Client,
-    (mut watch, kept): (Watch, Option<Kept>),
+    (mut watch, kept): (Watch, Option<KeepSummary>),
     interrupt: &mut Interrupt,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -266,11 +268,11 @@ mod tests {
             files_total: 2,
             ..Operation::default()
         };
-        let keep = Some(Kept { may_skip: false });
+        let keep = Some(KeepSummary { may_skip: false });
         assert_eq!(summary(&operation, keep), "kept b: it exists already");
         // Without --keep the files were skipped by name; with --keep and --skip the reason is not known.
         assert!(summary(&operation, None).starts_with("copied a to b: 0 files"));
-        let both = summary(&operation, Some(Kept { may_skip: true }));
+        let both = summary(&operation, Some(KeepSummary { may_skip: true }));
         assert!(both.starts_with("copied nothing to b: it exists already, or"), "{both}");
         (operation.files_done, operation.files_skipped) = (2, 0);
         assert_eq!(summary(&operation, keep), "copied a to b: 2 files, 0 B");
