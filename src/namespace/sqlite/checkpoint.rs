@@ -35,7 +35,7 @@ const PASSES: usize = 4;
 
 /// How much of the log to checkpoint. Each variant includes those above it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Wish {
+enum CheckpointRequest {
     #[default]
     Nothing,
     /// The pages that are in the log now; the writer continues.
@@ -48,7 +48,7 @@ enum Wish {
 
 /// The state that the writer and the thread share.
 #[derive(Debug, Default)]
-struct Log {
+struct CheckpointState {
     /// The pages in the log after the last commit.
     pages: i32,
     /// The value of `pages` when the thread was last woken; a lower value wakes it earlier.
@@ -57,7 +57,7 @@ struct Log {
     moved: i32,
     /// The error of the last checkpoint, if it failed on a full disk.
     full: Option<Error>,
-    wish: Wish,
+    wish: CheckpointRequest,
     /// The number of wishes so far.
     asked: u64,
     /// The number of the last wish that the thread has finished, successfully or not.
@@ -65,7 +65,7 @@ struct Log {
     is_over: bool,
 }
 
-impl Log {
+impl CheckpointState {
     /// Records that a commit left `pages` pages in the log. Returns whether to wake the thread.
     fn grown(&mut self, pages: i32) -> bool {
         if pages < self.pages {
@@ -76,7 +76,7 @@ impl Log {
             return false;
         }
         self.seen = pages;
-        self.ask(Wish::Most);
+        self.ask(CheckpointRequest::Most);
         true
     }
 
@@ -86,30 +86,30 @@ impl Log {
     }
 
     /// What the writer has to wait for before its next transaction.
-    fn due(&mut self, was_full: bool) -> Wish {
+    fn due(&mut self, was_full: bool) -> CheckpointRequest {
         if was_full || self.pages >= WAL_PAGES_MAX {
-            return Wish::All;
+            return CheckpointRequest::All;
         }
         if self.pages >= WAL_PAGES_LONG && self.pages - self.moved <= WAL_PAGES_LEFT {
             // At most once for each time that the thread has worked: a reader may keep the log from
             // restarting.
             self.moved = 0;
-            return Wish::Rest;
+            return CheckpointRequest::Rest;
         }
-        Wish::Nothing
+        CheckpointRequest::Nothing
     }
 
-    fn ask(&mut self, wish: Wish) {
+    fn ask(&mut self, wish: CheckpointRequest) {
         self.wish = self.wish.max(wish);
         self.asked += 1;
     }
 
     /// Records the result of [`checkpoint`]. Returns whether at most [`WAL_PAGES_LEFT`] pages remain.
-    fn moved_by(&mut self, wish: Wish, moved: rusqlite::Result<(bool, i32)>) -> bool {
+    fn moved_by(&mut self, wish: CheckpointRequest, moved: rusqlite::Result<(bool, i32)>) -> bool {
         self.full = None;
         match moved {
-            Ok((true, _)) if wish == Wish::All => self.restarted(),
-            Ok((_, pages)) if wish == Wish::Most => self.moved = pages,
+            Ok((true, _)) if wish == CheckpointRequest::All => self.restarted(),
+            Ok((_, pages)) if wish == CheckpointRequest::Most => self.moved = pages,
             Ok(_) => {}
             Err(why) => {
                 say(&why);
@@ -122,13 +122,13 @@ impl Log {
 
 #[derive(Debug, Default)]
 struct Shared {
-    log: Mutex<Log>,
+    log: Mutex<CheckpointState>,
     changed: Condvar,
 }
 
 impl Shared {
     /// Locks the state. Poisoning is ignored: no code panics while it holds this lock.
-    fn lock(&self) -> MutexGuard<'_, Log> {
+    fn lock(&self) -> MutexGuard<'_, CheckpointState> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,13 +180,13 @@ impl Checkpoints {
     pub(super) fn make_room(&self, was_full: bool) -> Result<()> {
         let mut log = self.shared.lock();
         let wish = log.due(was_full);
-        if wish == Wish::Nothing {
+        if wish == CheckpointRequest::Nothing {
             return Ok(());
         }
         log.ask(wish);
         let number = log.asked;
         self.shared.changed.notify_all();
-        let is_waiting = |log: &mut Log| log.done < number;
+        let is_waiting = |log: &mut CheckpointState| log.done < number;
         let waited = self.shared.changed.wait_timeout_while(log, self.wait, is_waiting);
         let (log, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if log.pages < WAL_PAGES_MAX {
@@ -213,7 +213,8 @@ impl Drop for Checkpoints {
 /// The loop of the thread, until the handle is dropped.
 fn run(own: &Sqlite, file: &File, shared: &Shared) {
     loop {
-        let idle = |log: &mut Log| log.wish == Wish::Nothing && !log.is_over;
+        let idle =
+            |log: &mut CheckpointState| log.wish == CheckpointRequest::Nothing && !log.is_over;
         let waited = shared.changed.wait_while(shared.lock(), idle);
         let mut log = waited.unwrap_or_else(PoisonError::into_inner);
         if log.is_over {
@@ -221,7 +222,7 @@ fn run(own: &Sqlite, file: &File, shared: &Shared) {
         }
         let (wish, number) = (std::mem::take(&mut log.wish), log.asked);
         drop(log);
-        let passes = if wish == Wish::Most { PASSES } else { 1 };
+        let passes = if wish == CheckpointRequest::Most { PASSES } else { 1 };
         for _ in 0..passes {
             let moved = checkpoint(own, wish);
             // SQLite syncs the file only after a complete checkpoint. Synced here, that sync is short while
@@ -240,10 +241,12 @@ fn run(own: &Sqlite, file: &File, shared: &Shared) {
 
 /// Runs one checkpoint. Returns whether it was not blocked, and how many pages of the log are checkpointed by
 /// now.
-fn checkpoint(own: &Sqlite, wish: Wish) -> rusqlite::Result<(bool, i32)> {
+fn checkpoint(own: &Sqlite, wish: CheckpointRequest) -> rusqlite::Result<(bool, i32)> {
     let sql = match wish {
-        Wish::Nothing | Wish::Most | Wish::Rest => "PRAGMA wal_checkpoint(PASSIVE)",
-        Wish::All => "PRAGMA wal_checkpoint(RESTART)",
+        CheckpointRequest::Nothing | CheckpointRequest::Most | CheckpointRequest::Rest => {
+            "PRAGMA wal_checkpoint(PASSIVE)"
+        }
+        CheckpointRequest::All => "PRAGMA wal_checkpoint(RESTART)",
     };
     own.query_row(sql, [], |row| Ok((row.get::<_, i32>(0)? == 0, row.get(2)?)))
 }

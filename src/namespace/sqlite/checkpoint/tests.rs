@@ -21,29 +21,29 @@ const LOG_BYTES_MAX: u64 = (WAL_PAGES_MAX as u64 * 3 / 2 + 64) * (4096 + 24);
 
 #[test]
 fn a_writer_waits_for_what_is_little_or_has_grown_too_long() {
-    let mut log = Log::default();
+    let mut log = CheckpointState::default();
     let mut check = |pages, moved: Option<i32>, is_woken, due| {
         log.moved = moved.unwrap_or(log.moved);
         assert_eq!(log.grown(pages), is_woken, "{pages} pages, {moved:?} moved");
         assert_eq!(log.due(false), due, "{pages} pages, {moved:?} moved");
     };
     let (new, long, most) = (WAL_CHECKPOINT_PAGES, WAL_PAGES_LONG, WAL_PAGES_MAX);
-    check(new - 1, None, false, Wish::Nothing);
-    check(new, None, true, Wish::Nothing);
-    check(new + 1, None, false, Wish::Nothing);
+    check(new - 1, None, false, CheckpointRequest::Nothing);
+    check(new, None, true, CheckpointRequest::Nothing);
+    check(new + 1, None, false, CheckpointRequest::Nothing);
     // Everything is checkpointed, and the log is not long.
-    check(long - 1, Some(long - 1), false, Wish::Nothing);
-    check(long, Some(long - WAL_PAGES_LEFT - 1), true, Wish::Nothing);
-    check(long + 1, Some(long + 1 - WAL_PAGES_LEFT), false, Wish::Rest);
+    check(long - 1, Some(long - 1), false, CheckpointRequest::Nothing);
+    check(long, Some(long - WAL_PAGES_LEFT - 1), true, CheckpointRequest::Nothing);
+    check(long + 1, Some(long + 1 - WAL_PAGES_LEFT), false, CheckpointRequest::Rest);
     // A reader keeps an older snapshot, so the log cannot restart.
-    check(long + 2, None, false, Wish::Nothing);
-    check(most - 1, None, true, Wish::Nothing);
-    check(most, None, false, Wish::All);
-    check(most + 1, None, false, Wish::All);
+    check(long + 2, None, false, CheckpointRequest::Nothing);
+    check(most - 1, None, true, CheckpointRequest::Nothing);
+    check(most, None, false, CheckpointRequest::All);
+    check(most + 1, None, false, CheckpointRequest::All);
     // The log restarts.
-    check(1, None, false, Wish::Nothing);
-    check(new, None, true, Wish::Nothing);
-    assert_eq!(log.due(true), Wish::All, "the disk was full");
+    check(1, None, false, CheckpointRequest::Nothing);
+    check(new, None, true, CheckpointRequest::Nothing);
+    assert_eq!(log.due(true), CheckpointRequest::All, "the disk was full");
 }
 
 /// A database with one table.
@@ -159,10 +159,10 @@ fn a_disk_that_is_full_is_named_as_why_the_log_stays() {
     assert_eq!(checkpoints.make_room(false).unwrap_err().kind(), Kind::Busy);
     let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
     let full = || rusqlite::Error::SqliteFailure(full, None);
-    checkpoints.shared.lock().moved_by(Wish::All, Err(full()));
+    checkpoints.shared.lock().moved_by(CheckpointRequest::All, Err(full()));
     assert_eq!(checkpoints.make_room(false).unwrap_err().kind(), Kind::NoSpace);
-    checkpoints.shared.lock().moved_by(Wish::All, Ok((false, 0)));
+    checkpoints.shared.lock().moved_by(CheckpointRequest::All, Ok((false, 0)));
     assert_eq!(checkpoints.make_room(false).unwrap_err().kind(), Kind::Busy);
-    checkpoints.shared.lock().moved_by(Wish::All, Ok((true, 0)));
+    checkpoints.shared.lock().moved_by(CheckpointRequest::All, Ok((true, 0)));
     checkpoints.make_room(false).unwrap();
 }
