@@ -22,7 +22,7 @@ use crate::{
 
 /// The state of one folder that is being built.
 #[derive(Debug)]
-struct Inside {
+struct FolderBuild {
     from: i64,
     to: i64,
     /// The first key that was not processed yet.
@@ -54,7 +54,7 @@ impl Special {
     }
 }
 
-impl Inside {
+impl FolderBuild {
     fn new(from: i64, to: i64, (root, after): (i64, Totals)) -> Self {
         Self {
             from,
@@ -105,7 +105,7 @@ pub struct Build {
     changed: HashMap<i64, Changed>,
     /// The folders that remain to be built, the next one last: parents before their children.
     order: Vec<i64>,
-    inside: Option<Inside>,
+    inside: Option<FolderBuild>,
 }
 
 /// The pins of a filtered copy: on the source and on the new root.
@@ -162,10 +162,10 @@ impl Build {
 
     /// The next folder to fill. A folder without a new version is passed over: no parent that was built
     /// refers to it.
-    fn enter(&mut self) -> Option<Inside> {
+    fn enter(&mut self) -> Option<FolderBuild> {
         while let Some(from) = self.order.pop() {
             if let Some(Changed { made: Some(to), after, .. }) = self.changed.get(&from) {
-                return Some(Inside::new(from, *to, (self.root, *after)));
+                return Some(FolderBuild::new(from, *to, (self.root, *after)));
             }
         }
         None
@@ -185,9 +185,9 @@ impl Build {
     fn fill(
         &mut self,
         tx: &mut Tx<'_>,
-        mut inside: Inside,
+        mut inside: FolderBuild,
         started: Instant,
-    ) -> Result<(Inside, bool)> {
+    ) -> Result<(FolderBuild, bool)> {
         loop {
             if inside.look(tx, &self.skip, &self.changed)? {
                 let special = inside.special();
@@ -209,7 +209,7 @@ impl Build {
 
     /// Processes a special entry: leaves out a skipped file; gives a sub-folder that changes an entry for its
     /// new version, unless the new version would be empty.
-    fn pass(&mut self, tx: &mut Tx<'_>, inside: &mut Inside, special: Special) -> Result<()> {
+    fn pass(&mut self, tx: &mut Tx<'_>, inside: &mut FolderBuild, special: Special) -> Result<()> {
         let key = match special {
             Special::File(key, bytes) => {
                 inside.files.pop_front();
@@ -240,7 +240,7 @@ impl Build {
     }
 
     /// Adds a complete folder to the progress, as often as it occurs.
-    fn count(&self, inside: &Inside, progress: &mut Progress) {
+    fn count(&self, inside: &FolderBuild, progress: &mut Progress) {
         let occurs = self.changed.get(&inside.from).map_or(0, |changed| changed.times);
         let done = times(inside.done, occurs);
         let left_out = times(inside.left_out, occurs);
