@@ -66,7 +66,7 @@ pub struct Batch {
 
 /// A folder whose entries are being read. All folders below it have their numbers.
 #[derive(Debug)]
-struct Inside {
+struct FolderRead {
     id: i64,
     path: StorePath,
     /// The last key that was read; `None` after the last page.
@@ -81,7 +81,7 @@ struct Inside {
 #[derive(Debug)]
 pub struct Walk {
     below: walk::Walk,
-    inside: Option<Inside>,
+    inside: Option<FolderRead>,
     folders: HashMap<i64, u64>,
     contents: HashMap<i64, u64>,
     parts: HashMap<i64, u64>,
@@ -121,7 +121,7 @@ impl Walk {
                     self.inside = Some(inside);
                 }
             } else if let Some(Visit::Leave(id)) = self.below.next(tx)? {
-                self.inside = Some(Inside::new(id, self.below.path()));
+                self.inside = Some(FolderRead::new(id, self.below.path()));
             }
             if batch.parts.len() >= BACKUP_PAGE_ROWS || started.elapsed() >= STEP {
                 break;
@@ -131,7 +131,12 @@ impl Walk {
     }
 
     /// Processes the next entry of a folder, or reads its next page. Returns whether the folder is complete.
-    fn entries(&mut self, tx: &mut Tx<'_>, inside: &mut Inside, batch: &mut Batch) -> Result<bool> {
+    fn entries(
+        &mut self,
+        tx: &mut Tx<'_>,
+        inside: &mut FolderRead,
+        batch: &mut Batch,
+    ) -> Result<bool> {
         let Some((name, target)) = inside.rows.pop_front() else {
             if !inside.done.is_empty() {
                 batch.records.push(BackupRecord::Entries(std::mem::take(&mut inside.done)));
@@ -217,7 +222,7 @@ impl Walk {
     }
 }
 
-impl Inside {
+impl FolderRead {
     fn new(id: i64, path: StorePath) -> Self {
         let (rows, done) = (VecDeque::new(), Vec::new());
         Self { id, path, after: Some(Key::default()), rows, listed: 0, done }
