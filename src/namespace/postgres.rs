@@ -31,7 +31,7 @@ use crate::{
     },
     namespace::{
         postgres::{
-            session::{Session, Talk, statement_time},
+            session::{PreparedClient, Session, statement_time},
             values::{as_params, row},
         },
         sql::{Connection, Mode, Param, Row},
@@ -146,7 +146,7 @@ impl PostgresConnection {
     /// connection.
     fn with<T>(
         &mut self,
-        run: impl AsyncFnOnce(&mut Talk) -> Result<T, tokio_postgres::Error>,
+        run: impl AsyncFnOnce(&mut PreparedClient) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
         let runtime = self.runtime.as_ref().ok_or_else(no_runtime)?;
         let Some(session) = &mut self.session else {

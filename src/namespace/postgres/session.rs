@@ -47,17 +47,17 @@ pub(super) fn statement_time(time: Duration) -> String {
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The database did not respond in time.
-    Silent(Duration),
+    TimedOut(Duration),
     /// The database responded with an error, or the connection broke.
-    Told(PgError),
+    Driver(PgError),
 }
 
 impl Fault {
     /// Whether the connection is unusable: it broke, the database closes it, or does not respond.
     pub(super) fn is_lost(&self) -> bool {
         match self {
-            Self::Silent(_) => true,
-            Self::Told(error) => match error.as_db_error().map(DbError::parsed_severity) {
+            Self::TimedOut(_) => true,
+            Self::Driver(error) => match error.as_db_error().map(DbError::parsed_severity) {
                 None => true,
                 Some(severity) => matches!(severity, Some(Severity::Fatal | Severity::Panic)),
             },
@@ -68,35 +68,35 @@ impl Fault {
     pub(super) fn is_stall(&self) -> bool {
         let slow = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE];
         match self {
-            Self::Silent(_) => true,
-            Self::Told(error) => error.code().is_some_and(|code| slow.contains(code)),
+            Self::TimedOut(_) => true,
+            Self::Driver(error) => error.code().is_some_and(|code| slow.contains(code)),
         }
     }
 
     /// The error for the caller.
     pub(super) fn translate(&self) -> Error {
         match self {
-            Self::Silent(time) => {
+            Self::TimedOut(time) => {
                 let seconds = time.as_secs();
                 let message = format!("the database did not answer within {seconds} s; try again");
                 Error::new(Kind::Busy, message)
             }
-            Self::Told(error) => translate(error),
+            Self::Driver(error) => translate(error),
         }
     }
 }
 
 /// An open connection.
 pub(super) struct Session {
-    talk: Talk,
+    talk: PreparedClient,
     /// The I/O of the connection, which happens while this is polled. `None` after the connection has ended.
-    connection: Option<Moving>,
+    connection: Option<ConnectionTask>,
 }
 
-type Moving = Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>;
+type ConnectionTask = Pin<Box<dyn Future<Output = Result<(), PgError>> + Send>>;
 
 /// The client that statements are sent with, and its prepared statements.
-pub(super) struct Talk {
+pub(super) struct PreparedClient {
     pub(super) client: Client,
     statements: HashMap<&'static str, Statement>,
 }
@@ -109,10 +109,10 @@ impl Session {
             let error = fault.translate();
             match fault {
                 // The database refuses the login or does not exist: the operator sees the cause at the start.
-                Fault::Told(cause) if error.kind() == Kind::Internal => {
+                Fault::Driver(cause) if error.kind() == Kind::Internal => {
                     Error::new(Kind::Internal, "the database refuses the connection").because(cause)
                 }
-                Fault::Silent(_) | Fault::Told(_) => error,
+                Fault::TimedOut(_) | Fault::Driver(_) => error,
             }
         })?;
         let settings = format!(
@@ -159,8 +159,8 @@ impl Session {
         let time = each.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
         let connected = timeout(time, config.connect(NoTls)).await;
         let (client, connection) =
-            connected.map_err(|_| Fault::Silent(time))?.map_err(Fault::Told)?;
-        let talk = Talk { client, statements: HashMap::new() };
+            connected.map_err(|_| Fault::TimedOut(time))?.map_err(Fault::Driver)?;
+        let talk = PreparedClient { client, statements: HashMap::new() };
         Ok(Self { talk, connection: Some(Box::pin(connection)) })
     }
 
@@ -169,12 +169,12 @@ impl Session {
             .ask(DATABASE_STATEMENT_TIME, async |talk| talk.client.batch_execute(CLAIM).await)
             .await;
         claimed.map_err(|fault| match &fault {
-            Fault::Told(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            Fault::Driver(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 let message = "another server has the database open; stop it, or choose another \
                                --database";
                 Error::new(Kind::Busy, message)
             }
-            Fault::Silent(_) | Fault::Told(_) => fault.translate(),
+            Fault::TimedOut(_) | Fault::Driver(_) => fault.translate(),
         })
     }
 
@@ -183,7 +183,7 @@ impl Session {
     pub(super) async fn ask<T>(
         &mut self,
         time: Duration,
-        run: impl AsyncFnOnce(&mut Talk) -> Result<T, PgError>,
+        run: impl AsyncFnOnce(&mut PreparedClient) -> Result<T, PgError>,
     ) -> Result<T, Fault> {
         let Self { talk, connection } = self;
         let mut answer = pin!(run(talk));
@@ -198,11 +198,11 @@ impl Session {
             answer.as_mut().poll(cx)
         });
         let time = time + DATABASE_GRACE;
-        timeout(time, answered).await.map_err(|_| Fault::Silent(time))?.map_err(Fault::Told)
+        timeout(time, answered).await.map_err(|_| Fault::TimedOut(time))?.map_err(Fault::Driver)
     }
 }
 
-impl Talk {
+impl PreparedClient {
     /// The prepared statement of a text, prepared once for each connection.
     pub(super) async fn statement(
         &mut self,
