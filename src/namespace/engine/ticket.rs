@@ -65,7 +65,7 @@ impl Job {
 }
 
 /// The caller's handle of a job.
-pub(super) struct Ticket<T> {
+pub(super) struct JobHandle<T> {
     state: Arc<AtomicU8>,
     verdict: oneshot::Receiver<Result<T>>,
 }
@@ -75,7 +75,7 @@ pub(super) struct Ticket<T> {
 pub(super) fn ticket<T: Send + 'static>(
     job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     committed: impl FnOnce(&T) + Send + 'static,
-) -> (Job, Ticket<T>) {
+) -> (Job, JobHandle<T>) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, verdict) = oneshot::channel();
     let (mine, its) = (Arc::clone(&state), Arc::clone(&state));
@@ -108,10 +108,10 @@ pub(super) fn ticket<T: Send + 'static>(
         });
         Some((good, answer))
     });
-    (Job { state: its, run }, Ticket { state, verdict })
+    (Job { state: its, run }, JobHandle { state, verdict })
 }
 
-impl<T> Ticket<T> {
+impl<T> JobHandle<T> {
     /// Queues the job and returns its result, or cancels the job if `given_up` resolves before it begins.
     pub(super) async fn wait(
         mut self,
@@ -143,7 +143,7 @@ impl<T> Ticket<T> {
     }
 }
 
-impl<T> Drop for Ticket<T> {
+impl<T> Drop for JobHandle<T> {
     fn drop(&mut self) {
         self.cancel_if_queued();
     }
