@@ -2,7 +2,7 @@
 
 use imagestore::error::Kind;
 
-use crate::harness::{Driver, Gate, Outcome, Pair, Server, When, both, copy, fill, of};
+use crate::harness::{Driver, Gate, Outcome, Pair, Preconditions, Server, both, copy, fill, of};
 
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
@@ -13,7 +13,7 @@ const EARLY: i64 = 1_000_000_000;
 const LATE: i64 = 4_102_444_800;
 
 /// The writes that a condition can have, each of a file `f`.
-async fn every_write(store: &dyn Driver, when: &When) -> Vec<Result<(), Kind>> {
+async fn every_write(store: &dyn Driver, when: &Preconditions) -> Vec<Result<(), Kind>> {
     let mut told = Vec::new();
     for is_there in [true, false] {
         for write in ["put", "copy", "filtered", "verified", "commit", "delete"] {
@@ -61,18 +61,29 @@ async fn a_write_happens_only_where_its_conditions_hold() {
     };
     let (tag, _) = pair.run(old).await;
     for (when, onto_file, onto_nothing) in [
-        (When::matches(&["*"]), true, false),
-        (When::matches(&[&tag]), true, false),
-        (When::matches(&[NO_TAG, &tag]), true, false),
-        (When::matches(&[NO_TAG]), false, false),
-        (When::matches(&["of something else"]), false, false),
-        (When::none_matches(&["*"]), false, true),
-        (When::none_matches(&[&tag]), false, true),
-        (When::none_matches(&[NO_TAG, "x"]), true, true),
-        (When::unmodified_since(LATE), true, true),
-        (When::unmodified_since(EARLY), false, true),
-        (When { if_none_match: vec![NO_TAG.to_owned()], ..When::matches(&[&tag]) }, true, false),
-        (When { if_none_match: vec![tag.clone()], ..When::matches(&[&tag]) }, false, false),
+        (Preconditions::matches(&["*"]), true, false),
+        (Preconditions::matches(&[&tag]), true, false),
+        (Preconditions::matches(&[NO_TAG, &tag]), true, false),
+        (Preconditions::matches(&[NO_TAG]), false, false),
+        (Preconditions::matches(&["of something else"]), false, false),
+        (Preconditions::none_matches(&["*"]), false, true),
+        (Preconditions::none_matches(&[&tag]), false, true),
+        (Preconditions::none_matches(&[NO_TAG, "x"]), true, true),
+        (Preconditions::unmodified_since(LATE), true, true),
+        (Preconditions::unmodified_since(EARLY), false, true),
+        (
+            Preconditions {
+                if_none_match: vec![NO_TAG.to_owned()],
+                ..Preconditions::matches(&[&tag])
+            },
+            true,
+            false,
+        ),
+        (
+            Preconditions { if_none_match: vec![tag.clone()], ..Preconditions::matches(&[&tag]) },
+            false,
+            false,
+        ),
     ] {
         let (told, _) = pair.run(async |store| every_write(store, &when).await).await;
         assert_eq!(told, verdicts([onto_file, onto_nothing]), "{when:?}");
@@ -84,11 +95,11 @@ async fn a_folder_is_there_and_has_no_tag_and_no_time() {
     let (told, left) = both(async |store| {
         let mut told = Vec::new();
         for when in [
-            When::matches(&["*"]),
-            When::matches(&[NO_TAG]),
-            When::none_matches(&["*"]),
-            When::none_matches(&[NO_TAG]),
-            When::unmodified_since(LATE),
+            Preconditions::matches(&["*"]),
+            Preconditions::matches(&[NO_TAG]),
+            Preconditions::none_matches(&["*"]),
+            Preconditions::none_matches(&[NO_TAG]),
+            Preconditions::unmodified_since(LATE),
         ] {
             fill(store, "a/x=1 b/y=2").await;
             told.push((
@@ -98,8 +109,8 @@ async fn a_folder_is_there_and_has_no_tag_and_no_time() {
         }
         // What refuses a file there anyway comes first.
         told.push((
-            of(store.upload_if("a", b"1", &When::none_matches(&["*"])).await),
-            of(store.upload_if("a/x/y", b"1", &When::matches(&["*"])).await),
+            of(store.upload_if("a", b"1", &Preconditions::none_matches(&["*"])).await),
+            of(store.upload_if("a/x/y", b"1", &Preconditions::matches(&["*"])).await),
         ));
         told
     })
@@ -113,13 +124,13 @@ async fn a_folder_is_there_and_has_no_tag_and_no_time() {
 async fn a_copy_that_changes_nothing_has_conditions_as_well() {
     let (told, left) = both(async |store| {
         fill(store, "a=1 b=2").await;
-        let none = When::none_matches(&["*"]);
-        let matches = When::matches(&[NO_TAG]);
+        let none = Preconditions::none_matches(&["*"]);
+        let matches = Preconditions::matches(&[NO_TAG]);
         vec![
             of(store.copy(&copy("a", "a").when(&none)).await),
             of(store.copy(&copy("a", "b").keep().when(&none)).await),
             of(store.copy(&copy("a", "b").keep().when(&matches)).await),
-            of(store.copy(&copy("a", "b").keep().when(&When::matches(&["*"]))).await),
+            of(store.copy(&copy("a", "b").keep().when(&Preconditions::matches(&["*"]))).await),
         ]
     })
     .await;
@@ -132,7 +143,7 @@ async fn a_copy_that_changes_nothing_has_conditions_as_well() {
 async fn what_succeeded_can_be_repeated_under_its_conditions() {
     let (told, left) = both(async |store| {
         fill(store, "a=1").await;
-        let when = When::none_matches(&["*"]);
+        let when = Preconditions::none_matches(&["*"]);
         let ask = copy("a", "b").id(ID);
         store.chunk(SESSION, "f", (0, 1), b"1").await.expect("stored");
         vec![
@@ -154,7 +165,7 @@ async fn count(store: &dyn Driver, tries: usize) -> u64 {
     let mut counted = 0;
     for _ in 0..tries {
         let tag = store.etag("n").await.expect("a tag");
-        let when = When::matches(&[&tag]);
+        let when = Preconditions::matches(&[&tag]);
         let number: u64 = {
             let bytes = store.download("n").await.expect("the bytes");
             String::from_utf8(bytes).expect("text").parse().expect("a number")
@@ -189,7 +200,7 @@ async fn of_many_who_make_a_file_one_does() {
     let server = Server::start().await;
     let (rest, grpc) = (server.rest(), server.grpc().await);
     fill(&rest, "a=copied").await;
-    let when = When::none_matches(&["*"]);
+    let when = Preconditions::none_matches(&["*"]);
     let making = (0..12).map(async |one| {
         let bytes = format!("{one}").into_bytes();
         let store: &dyn Driver = if one % 2 == 0 { &rest } else { &grpc };
@@ -213,7 +224,7 @@ async fn a_condition_that_breaks_while_a_copy_runs_fails_it() {
         let store: &dyn Driver = if by_rest { &rest } else { &grpc };
         rest.upload("a/f", &b"0123456789".repeat(5_000)).await.expect("stored");
         fill(&rest, "b=old").await;
-        let when = When::matches(&[&rest.etag("b").await.expect("a tag")]);
+        let when = Preconditions::matches(&[&rest.etag("b").await.expect("a tag")]);
         gate.close();
         let ask = copy("a", "b").verify().id(ID).when(&when);
         let mut begun = server

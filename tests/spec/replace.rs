@@ -75,7 +75,7 @@ async fn the_replaced_files_are_counted() {
         let mut done = async |ask: crate::harness::Copy| {
             let id = format!("0190a9f0-1234-7abc-8def-{:012x}", told.len());
             store.copy(&ask.id(&id)).await.expect("copied");
-            told.push(store.came_of(&id).await.expect("an operation").files_replaced);
+            told.push(store.copy_result(&id).await.expect("an operation").files_replaced);
         };
         done(copy("a", "b")).await;
         done(copy("a", "b").verify()).await;

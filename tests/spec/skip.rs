@@ -108,7 +108,7 @@ async fn names_that_left_nothing_out_are_told() {
         let mut done = async |ask: crate::harness::Copy| {
             let id = format!("0190a9f0-1234-7abc-8def-{:012x}", told.len());
             store.copy(&ask.id(&id)).await.expect("copied");
-            told.push(store.came_of(&id).await.expect("an operation").skip_files_unmatched);
+            told.push(store.copy_result(&id).await.expect("an operation").skip_files_unmatched);
         };
         done(copy("a", "b")).await;
         done(copy("a", "b").skip(&["x", "read.me"])).await;

@@ -5,7 +5,7 @@ use imagestore::{
     wire::v1::{IfExists, UploadHeader, UploadRequest, upload_request::Payload},
 };
 
-use crate::harness::{Fault, Over, Server, both, fill, tree};
+use crate::harness::{Fault, MayReplace, Server, both, fill, tree};
 
 const BEFORE: &str = "a=1 d/f=1 d/s/x=2";
 
@@ -16,14 +16,14 @@ async fn only_what_may_be_replaced_is() {
         ("a", None, Ok(1), "a=new d/f=1 d/s/x=2"),
         ("b", None, Ok(0), "a=1 b=new d/f=1 d/s/x=2"),
         ("d", None, folder, BEFORE),
-        ("d", Some(Over::SameKind), folder, BEFORE),
-        ("d", Some(Over::Anything), Ok(2), "a=1 d=new"),
-        ("d/s", Some(Over::Anything), Ok(1), "a=1 d/f=1 d/s=new"),
+        ("d", Some(MayReplace::SameKind), folder, BEFORE),
+        ("d", Some(MayReplace::Anything), Ok(2), "a=1 d=new"),
+        ("d/s", Some(MayReplace::Anything), Ok(1), "a=1 d/f=1 d/s=new"),
         ("a/b/c", None, folder, BEFORE),
-        ("a/b/c", Some(Over::SameKind), folder, BEFORE),
-        ("a/b/c", Some(Over::Anything), Ok(1), "a/b/c=new d/f=1 d/s/x=2"),
-        ("a", Some(Over::Anything), Ok(1), "a=new d/f=1 d/s/x=2"),
-        ("b/c", Some(Over::Anything), Ok(0), "a=1 b/c=new d/f=1 d/s/x=2"),
+        ("a/b/c", Some(MayReplace::SameKind), folder, BEFORE),
+        ("a/b/c", Some(MayReplace::Anything), Ok(1), "a/b/c=new d/f=1 d/s/x=2"),
+        ("a", Some(MayReplace::Anything), Ok(1), "a=new d/f=1 d/s/x=2"),
+        ("b/c", Some(MayReplace::Anything), Ok(0), "a=1 b/c=new d/f=1 d/s/x=2"),
     ] {
         let (came, is) = both(async |store| {
             fill(store, BEFORE).await;
@@ -45,7 +45,7 @@ async fn the_commit_of_a_session_decides() {
     let (told, left) = both(async |store| {
         fill(store, BEFORE).await;
         store
-            .chunked_onto("d", b"new", [Some(Over::Anything), None])
+            .chunked_onto("d", b"new", [Some(MayReplace::Anything), None])
             .await
             .map_err(|fault| fault.kind)
     })

@@ -44,14 +44,14 @@ pub(crate) struct Item {
 /// The conditions of a write.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_field_names, reason = "these are the names in the requests")]
-pub(crate) struct When {
+pub(crate) struct Preconditions {
     pub(crate) if_match: Vec<String>,
     pub(crate) if_none_match: Vec<String>,
     /// In seconds since 1970.
     pub(crate) if_unmodified_since: Option<i64>,
 }
 
-impl When {
+impl Preconditions {
     /// The entry at the path has one of these entity tags.
     pub(crate) fn matches(tags: &[&str]) -> Self {
         let if_match = tags.iter().map(|&tag| tag.to_owned()).collect();
@@ -72,7 +72,7 @@ impl When {
 
 /// What an upload may replace.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Over {
+pub(crate) enum MayReplace {
     SameKind,
     Anything,
 }
@@ -89,7 +89,7 @@ pub(crate) struct Copy {
     pub(crate) same_kind: bool,
     pub(crate) verify: bool,
     pub(crate) id: String,
-    pub(crate) when: When,
+    pub(crate) when: Preconditions,
 }
 
 /// A copy that overwrites its destination and ignores mark files.
@@ -124,7 +124,7 @@ impl Copy {
     }
 
     /// With conditions on the destination.
-    pub(crate) fn when(self, when: &When) -> Self {
+    pub(crate) fn when(self, when: &Preconditions) -> Self {
         Self { when: when.clone(), ..self }
     }
 
@@ -136,7 +136,7 @@ impl Copy {
 
 /// The results of a copy other than its counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CameOf {
+pub(crate) struct CopyResult {
     pub(crate) files_replaced: u64,
     pub(crate) skip_files_unmatched: Vec<String>,
 }
@@ -146,15 +146,20 @@ pub(crate) struct CameOf {
 pub(crate) trait Driver: Sync {
     /// Stores a file.
     async fn upload(&self, path: &str, bytes: &[u8]) -> Outcome<()> {
-        self.upload_if(path, bytes, &When::default()).await
+        self.upload_if(path, bytes, &Preconditions::default()).await
     }
     /// Stores a file under conditions.
-    async fn upload_if(&self, path: &str, bytes: &[u8], when: &When) -> Outcome<()>;
+    async fn upload_if(&self, path: &str, bytes: &[u8], when: &Preconditions) -> Outcome<()>;
     /// Stores a file that may replace what `over` says; returns the number of replaced files.
-    async fn upload_onto(&self, path: &str, bytes: &[u8], over: Option<Over>) -> Outcome<u64>;
-    /// Does the same by an upload session of one chunk; `over` has the values of the chunk and of the commit.
-    async fn chunked_onto(&self, path: &str, bytes: &[u8], over: [Option<Over>; 2])
+    async fn upload_onto(&self, path: &str, bytes: &[u8], over: Option<MayReplace>)
     -> Outcome<u64>;
+    /// Does the same by an upload session of one chunk; `over` has the values of the chunk and of the commit.
+    async fn chunked_onto(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        over: [Option<MayReplace>; 2],
+    ) -> Outcome<u64>;
     /// The entity tag of a file.
     async fn etag(&self, path: &str) -> Outcome<String>;
     /// Returns the bytes of a file.
@@ -165,10 +170,10 @@ pub(crate) trait Driver: Sync {
     async fn copy(&self, copy: &Copy) -> Outcome<()>;
     /// Deletes a path.
     async fn delete(&self, path: &str) -> Outcome<()> {
-        self.delete_if(path, &When::default()).await
+        self.delete_if(path, &Preconditions::default()).await
     }
     /// Deletes a path under conditions.
-    async fn delete_if(&self, path: &str, when: &When) -> Outcome<()>;
+    async fn delete_if(&self, path: &str, when: &Preconditions) -> Outcome<()>;
     /// Lists all pages of a folder, one level deep, sorted by path.
     async fn list(&self, path: &str) -> Outcome<Vec<Item>>;
     /// The total size of the files below a folder, in bytes.
@@ -179,16 +184,16 @@ pub(crate) trait Driver: Sync {
     async fn session(&self, session: &str) -> Outcome<Option<Vec<(u64, u64)>>>;
     /// Commits an upload session.
     async fn commit(&self, session: &str) -> Outcome<()> {
-        self.commit_if(session, &When::default()).await
+        self.commit_if(session, &Preconditions::default()).await
     }
     /// Commits an upload session under conditions.
-    async fn commit_if(&self, session: &str, when: &When) -> Outcome<()>;
+    async fn commit_if(&self, session: &str, when: &Preconditions) -> Outcome<()>;
     /// Deletes an upload session.
     async fn forget(&self, session: &str) -> Outcome<()>;
     /// The state of an operation and its counters, as text.
     async fn operation(&self, id: &str) -> Outcome<String>;
     /// The results of an operation other than its counters.
-    async fn came_of(&self, id: &str) -> Outcome<CameOf>;
+    async fn copy_result(&self, id: &str) -> Outcome<CopyResult>;
     /// Cancels an operation.
     async fn cancel(&self, id: &str) -> Outcome<()>;
 }

@@ -18,7 +18,7 @@ use prost_types::Timestamp;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::{CameOf, Client, Copy, Driver, Fault, Item, Outcome, Over, When};
+use super::{Client, Copy, CopyResult, Driver, Fault, Item, MayReplace, Outcome, Preconditions};
 
 /// Drives a server over gRPC.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl From<Status> for Fault {
     }
 }
 
-impl When {
+impl Preconditions {
     fn timestamp(&self) -> Option<Timestamp> {
         // The end of the second, because a date of HTTP in whole seconds covers the whole second.
         self.if_unmodified_since.map(|seconds| Timestamp { seconds, nanos: 999_999_999 })
@@ -78,11 +78,11 @@ impl From<&Copy> for CopyRequest {
 
 /// The messages of an upload: the header, then the bytes in two data messages, or more if those would be too large.
 pub(crate) fn upload(path: &str, bytes: &[u8]) -> Vec<UploadRequest> {
-    upload_if(path, bytes, &When::default())
+    upload_if(path, bytes, &Preconditions::default())
 }
 
 /// The messages of an upload with conditions.
-fn upload_if(path: &str, bytes: &[u8], when: &When) -> Vec<UploadRequest> {
+fn upload_if(path: &str, bytes: &[u8], when: &Preconditions) -> Vec<UploadRequest> {
     let header = UploadHeader {
         path: path.to_owned(),
         if_match: when.if_match.clone(),
@@ -97,11 +97,11 @@ fn upload_if(path: &str, bytes: &[u8], when: &When) -> Vec<UploadRequest> {
 }
 
 /// What an upload may replace, as the value of the proto.
-fn if_exists(over: Option<Over>) -> i32 {
+fn if_exists(over: Option<MayReplace>) -> i32 {
     let if_exists = match over {
         None => IfExists::Unspecified,
-        Some(Over::SameKind) => IfExists::ReplaceSameKind,
-        Some(Over::Anything) => IfExists::Overwrite,
+        Some(MayReplace::SameKind) => IfExists::ReplaceSameKind,
+        Some(MayReplace::Anything) => IfExists::Overwrite,
     };
     if_exists.into()
 }
@@ -116,7 +116,7 @@ pub(crate) fn chunk(header: UploadChunkHeader, bytes: &[u8]) -> Vec<UploadChunkR
 
 #[tonic::async_trait]
 impl Driver for Grpc {
-    async fn upload_if(&self, path: &str, bytes: &[u8], when: &When) -> Outcome<()> {
+    async fn upload_if(&self, path: &str, bytes: &[u8], when: &Preconditions) -> Outcome<()> {
         let messages = tokio_stream::iter(upload_if(path, bytes, when));
         let stored = self.0.clone().upload(messages).await?.into_inner().entry.expect("an entry");
         assert_eq!(stored.size_bytes, bytes.len() as u64);
@@ -152,7 +152,7 @@ impl Driver for Grpc {
         Ok(())
     }
 
-    async fn delete_if(&self, path: &str, when: &When) -> Outcome<()> {
+    async fn delete_if(&self, path: &str, when: &Preconditions) -> Outcome<()> {
         let request = DeleteRequest {
             path: path.to_owned(),
             if_match: when.if_match.clone(),
@@ -214,7 +214,7 @@ impl Driver for Grpc {
         }
     }
 
-    async fn commit_if(&self, session: &str, when: &When) -> Outcome<()> {
+    async fn commit_if(&self, session: &str, when: &Preconditions) -> Outcome<()> {
         let request = CommitUploadSessionRequest {
             session_id: session.to_owned(),
             if_match: when.if_match.clone(),
@@ -226,8 +226,13 @@ impl Driver for Grpc {
         Ok(())
     }
 
-    async fn upload_onto(&self, path: &str, bytes: &[u8], over: Option<Over>) -> Outcome<u64> {
-        let mut messages = upload_if(path, bytes, &When::default());
+    async fn upload_onto(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        over: Option<MayReplace>,
+    ) -> Outcome<u64> {
+        let mut messages = upload_if(path, bytes, &Preconditions::default());
         if let Some(upload_request::Payload::Header(header)) = &mut messages[0].payload {
             header.if_exists = if_exists(over);
         }
@@ -239,7 +244,7 @@ impl Driver for Grpc {
         &self,
         path: &str,
         bytes: &[u8],
-        over: [Option<Over>; 2],
+        over: [Option<MayReplace>; 2],
     ) -> Outcome<u64> {
         let [begun, committed] = over.map(if_exists);
         let header = UploadChunkHeader {
@@ -271,10 +276,10 @@ impl Driver for Grpc {
         Ok(line(self.0.clone().get_operation(request).await?.get_ref()))
     }
 
-    async fn came_of(&self, id: &str) -> Outcome<CameOf> {
+    async fn copy_result(&self, id: &str) -> Outcome<CopyResult> {
         let request = GetOperationRequest { id: id.to_owned() };
         let operation = self.0.clone().get_operation(request).await?.into_inner();
-        Ok(CameOf {
+        Ok(CopyResult {
             files_replaced: operation.files_replaced,
             skip_files_unmatched: operation.skip_files_unmatched,
         })

@@ -28,8 +28,8 @@ use tonic::transport::Channel;
 pub(crate) use self::{
     database::postgres,
     driver::{
-        CameOf, Copy, Driver, Fault, Item, Outcome, Over, Pair, When, both, copy, fill, of, sorted,
-        tree,
+        Copy, CopyResult, Driver, Fault, Item, MayReplace, Outcome, Pair, Preconditions, both,
+        copy, fill, of, sorted, tree,
     },
     gate::Gate,
     grpc::{Grpc, chunk, line, upload},

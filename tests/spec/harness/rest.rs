@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, CameOf, Copy, Driver, Http, Item, Outcome, Over, When, http::Request};
+use super::{
+    Answer, Copy, CopyResult, Driver, Http, Item, MayReplace, Outcome, Preconditions, http::Request,
+};
 
 /// Drives a server over REST.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +26,7 @@ pub(crate) fn target(path: &str, call: &str) -> String {
 const VERSION: &str = "?api-version=6.0";
 
 /// Adds conditions to a request.
-fn under(mut request: Request, when: &When) -> Request {
+fn under(mut request: Request, when: &Preconditions) -> Request {
     let quoted = |tag: &String| if tag == "*" { tag.clone() } else { format!("\"{tag}\"") };
     for (name, tags) in [("If-Match", &when.if_match), ("If-None-Match", &when.if_none_match)] {
         if !tags.is_empty() {
@@ -39,11 +41,11 @@ fn under(mut request: Request, when: &When) -> Request {
 }
 
 /// What an upload may replace, as a part of the query.
-fn asked(over: Option<Over>) -> &'static str {
+fn asked(over: Option<MayReplace>) -> &'static str {
     match over {
         None => "",
-        Some(Over::SameKind) => "&if-exists=ReplaceSameKind",
-        Some(Over::Anything) => "&if-exists=Overwrite",
+        Some(MayReplace::SameKind) => "&if-exists=ReplaceSameKind",
+        Some(MayReplace::Anything) => "&if-exists=Overwrite",
     }
 }
 
@@ -77,7 +79,7 @@ fn number(value: &Value) -> u64 {
 
 #[tonic::async_trait]
 impl Driver for Rest {
-    async fn upload_if(&self, path: &str, bytes: &[u8], when: &When) -> Outcome<()> {
+    async fn upload_if(&self, path: &str, bytes: &[u8], when: &Preconditions) -> Outcome<()> {
         let request = self.0.request("PUT", &target(path, VERSION));
         empty(&under(request, when).body(bytes).send().await)
     }
@@ -129,7 +131,7 @@ impl Driver for Rest {
         empty(&request.body(body.to_string().as_bytes()).send().await)
     }
 
-    async fn delete_if(&self, path: &str, when: &When) -> Outcome<()> {
+    async fn delete_if(&self, path: &str, when: &Preconditions) -> Outcome<()> {
         let request = self.0.request("DELETE", &target(path, VERSION));
         empty(&under(request, when).send().await)
     }
@@ -189,13 +191,18 @@ impl Driver for Rest {
         Ok(Some(ranges.map(range).collect()))
     }
 
-    async fn commit_if(&self, session: &str, when: &When) -> Outcome<()> {
+    async fn commit_if(&self, session: &str, when: &Preconditions) -> Outcome<()> {
         let call = format!("/$/CommitUploadSession{VERSION}&session-id={session}");
         let request = under(self.0.request("POST", &target("", &call)), when);
         empty(&request.body(b"").send().await)
     }
 
-    async fn upload_onto(&self, path: &str, bytes: &[u8], over: Option<Over>) -> Outcome<u64> {
+    async fn upload_onto(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        over: Option<MayReplace>,
+    ) -> Outcome<u64> {
         let request = self.0.request("PUT", &target(path, &format!("{VERSION}{}", asked(over))));
         let answer = request.body(bytes).send().await;
         empty(&answer)?;
@@ -206,7 +213,7 @@ impl Driver for Rest {
         &self,
         path: &str,
         bytes: &[u8],
-        over: [Option<Over>; 2],
+        over: [Option<MayReplace>; 2],
     ) -> Outcome<u64> {
         let (id, [begun, committed]) = (uuid::Uuid::new_v4(), over.map(asked));
         let call = format!("/$/UploadChunk{VERSION}&session-id={id}{begun}");
@@ -242,12 +249,12 @@ impl Driver for Rest {
         ))
     }
 
-    async fn came_of(&self, id: &str) -> Outcome<CameOf> {
+    async fn copy_result(&self, id: &str) -> Outcome<CopyResult> {
         let answer = self.0.get(&format!("/ImageStore/$/Operations/{id}")).await;
         ok(&answer)?;
         let body = answer.json();
         let names = body["SkipFilesUnmatched"].as_array().expect("names").iter();
-        Ok(CameOf {
+        Ok(CopyResult {
             files_replaced: number(&body["FilesReplaced"]),
             skip_files_unmatched: names.map(|it| it.as_str().expect("a name").to_owned()).collect(),
         })
