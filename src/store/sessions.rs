@@ -24,9 +24,9 @@ use crate::{
         Call, Store,
         assembly::{Rest, Source},
         comparison::Comparison,
-        cutter::Cutter,
         done,
         object::NewObject,
+        part_writer::PartWriter,
         pins::PinGuard,
     },
 };
@@ -48,7 +48,7 @@ pub struct Chunk {
 #[derive(Debug)]
 enum Arriving {
     /// The range is missing: the bytes are stored.
-    New(Box<Cutter>),
+    New(Box<PartWriter>),
     /// The range is stored already: the bytes are compared. Has the permit of the upload.
     Again(Box<Comparison>, Permit),
 }
@@ -91,8 +91,8 @@ impl Store {
             move |tx: &mut Tx<'_>| session::check_chunk(tx, session, (&at, replaces), range);
         let bytes = match self.0.engine.read(call.deadline, check).await? {
             Verdict::Wanted => {
-                let cutter = self.cut(&path, Some(range.length as u64), call).await?;
-                Arriving::New(Box::new(cutter))
+                let part_writer = self.cut(&path, Some(range.length as u64), call).await?;
+                Arriving::New(Box::new(part_writer))
             }
             Verdict::There => {
                 let turn = call.until(self.0.budgets.uploads.acquire(call.peer, 1)).await?;
@@ -236,7 +236,7 @@ impl Chunk {
     /// The handle of its permit among the uploads.
     pub fn turn(&self) -> Hold {
         match &self.bytes {
-            Arriving::New(cutter) => cutter.turn.hold().clone(),
+            Arriving::New(part_writer) => part_writer.turn.hold().clone(),
             Arriving::Again(_, turn) => turn.hold().clone(),
         }
     }
@@ -247,7 +247,7 @@ impl Chunk {
     /// Those of [`Chunk::write`]. The chunk cannot continue then.
     pub async fn wait_for<T>(&mut self, bytes: impl Future<Output = T>) -> Result<T> {
         match &mut self.bytes {
-            Arriving::New(cutter) => cutter.wait_for(bytes).await,
+            Arriving::New(part_writer) => part_writer.wait_for(bytes).await,
             Arriving::Again(..) => Ok(bytes.await),
         }
     }
@@ -264,7 +264,7 @@ impl Chunk {
             return Err(self.wrong_length());
         }
         match &mut self.bytes {
-            Arriving::New(cutter) => self.call.until(Box::pin(cutter.write(data))).await,
+            Arriving::New(part_writer) => self.call.until(Box::pin(part_writer.write(data))).await,
             Arriving::Again(comparison, _) => {
                 self.call.until(Box::pin(comparison.write(data))).await
             }
@@ -282,8 +282,8 @@ impl Chunk {
         let (store, call) = (self.store, self.call);
         let (session, path, range) = (self.session, self.path, self.range);
         let replaces = self.replaces;
-        let mut cutter = match self.bytes {
-            Arriving::New(cutter) => cutter,
+        let mut part_writer = match self.bytes {
+            Arriving::New(part_writer) => part_writer,
             Arriving::Again(comparison, _turn) => {
                 let sent = Sent::Stored(comparison.finish());
                 let add = move |tx: &mut Tx<'_>| {
@@ -292,8 +292,8 @@ impl Chunk {
                 return store.0.engine.write(call.deadline, add).await.map(drop);
             }
         };
-        let (parts, _, object) = call.until(Box::pin(cutter.finish())).await?;
-        let (pins, owner) = (cutter.parts.len(), cutter.owner.clone());
+        let (parts, _, object) = call.until(Box::pin(part_writer.finish())).await?;
+        let (pins, owner) = (part_writer.parts.len(), part_writer.owner.clone());
         let sent = Sent::Parts(parts);
         let add = move |tx: &mut Tx<'_>| {
             if pins > 0 {
@@ -307,7 +307,7 @@ impl Chunk {
             Ok(verdict)
         };
         let verdict = store.0.engine.write(call.deadline, add).await?;
-        cutter.has_pins = pins > UNPIN_ROWS;
+        part_writer.has_pins = pins > UNPIN_ROWS;
         // If the same chunk was added concurrently, no row names this object, and its guard is dropped.
         if verdict == Verdict::Wanted {
             object.into_iter().for_each(NewObject::decide);

@@ -1,7 +1,7 @@
 //! Uploads: the bytes of a file are cut into parts, hashed and stored while they arrive.
 //!
 //! Memory is bounded for a file of any size: one part is filled while a few are written, see
-//! [`cutter`](super::cutter).
+//! [`part_writer`](super::cutter).
 //!
 //! **Invariants:** an object that no row names is marked for deletion when its guard is dropped. The pins of an
 //! upload that fails are dropped. An upload that is dropped at any await leaves only garbage, which reclamation
@@ -17,8 +17,8 @@ use crate::{
     namespace::{assembly, condition, content::NewFile, list, pin, sql::Tx},
     store::{
         Call, Incoming, Store, Stored,
-        cutter::{Cutter, too_many_parts},
         object::NewObject,
+        part_writer::{PartWriter, too_many_parts},
     },
 };
 
@@ -27,7 +27,7 @@ use crate::{
 pub struct Upload {
     store: Store,
     incoming: Incoming,
-    pub(super) cutter: Cutter,
+    pub(super) part_writer: PartWriter,
     call: Call,
 }
 
@@ -44,8 +44,8 @@ impl Store {
         let check =
             move |tx: &mut Tx<'_>| condition::check_file(tx, (&path, replaces), &conditions);
         self.0.engine.read(call.deadline, check).await?;
-        let cutter = self.cut(&incoming.path, incoming.size, call).await?;
-        Ok(Upload { store: self.clone(), incoming, cutter, call })
+        let part_writer = self.cut(&incoming.path, incoming.size, call).await?;
+        Ok(Upload { store: self.clone(), incoming, part_writer, call })
     }
 
     /// Acquires a permit of an upload, and makes a cutter for `expected` bytes, if the number is known.
@@ -54,14 +54,14 @@ impl Store {
         path: &StorePath,
         expected: Option<u64>,
         call: Call,
-    ) -> Result<Cutter> {
+    ) -> Result<PartWriter> {
         let size = expected.unwrap_or(0);
         if size.div_ceil(PART_BYTES_MAX as u64) > UPLOAD_PARTS_MAX as u64 {
             return Err(too_many_parts(path));
         }
         call.until(self.0.space.check(size)).await?;
         let turn = call.until(self.0.budgets.uploads.acquire(call.peer, 1)).await?;
-        Ok(Cutter::new(self, path, expected, (call.peer, turn)))
+        Ok(PartWriter::new(self, path, expected, (call.peer, turn)))
     }
 }
 
@@ -73,7 +73,7 @@ impl Upload {
 
     /// The handle of its permit among the uploads.
     pub fn turn(&self) -> Hold {
-        self.cutter.turn.hold().clone()
+        self.part_writer.turn.hold().clone()
     }
 
     /// Awaits `bytes`, the next bytes of the sender. If the sender is slow and other uploads need buffers, the
@@ -82,7 +82,7 @@ impl Upload {
     /// # Errors
     /// Those of [`Upload::write`]. The upload cannot continue then.
     pub async fn wait_for<T>(&mut self, bytes: impl Future<Output = T>) -> Result<T> {
-        self.cutter.wait_for(bytes).await
+        self.part_writer.wait_for(bytes).await
     }
 
     /// Takes the next bytes. Waits for buffers, and for parts that are being written (backpressure).
@@ -93,12 +93,12 @@ impl Upload {
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
         self.call.check()?;
         if let Some(size) = self.incoming.size
-            && self.cutter.received + data.len() as u64 > size
+            && self.part_writer.received + data.len() as u64 > size
         {
             let message = format!("more bytes came than {size}; nothing is stored");
             return Err(Error::new(Kind::DataLoss, message).field("size_bytes"));
         }
-        self.call.until(Box::pin(self.cutter.write(data))).await
+        self.call.until(Box::pin(self.part_writer.write(data))).await
     }
 
     /// Takes the size and digest that the caller sends after the last bytes.
@@ -115,7 +115,7 @@ impl Upload {
     }
 
     fn check_size(&self, said: Option<u64>) -> Result<()> {
-        let received = self.cutter.received;
+        let received = self.part_writer.received;
         let Some(size) = said.filter(|size| *size != received) else { return Ok(()) };
         let message = format!("{received} bytes came instead of {size}; nothing is stored");
         Err(Error::new(Kind::DataLoss, message).field("size_bytes"))
@@ -136,11 +136,11 @@ impl Upload {
     /// commit. Nothing is visible then.
     pub async fn store(mut self) -> Result<Stored> {
         self.check_size(self.incoming.size)?;
-        let (parts, digest, object) = self.call.until(Box::pin(self.cutter.finish())).await?;
+        let (parts, digest, object) = self.call.until(Box::pin(self.part_writer.finish())).await?;
         self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;
-        let pins = self.cutter.parts.len();
+        let pins = self.part_writer.parts.len();
         let Incoming { path, replaces, .. } = self.incoming.clone();
-        let owner = self.cutter.owner.clone();
+        let owner = self.part_writer.owner.clone();
         let (list, parts) = self.store.assemble_long(&owner, parts, self.call).await?;
         let file = NewFile { path, replaces, parts, digest: Some(digest) };
         let conditions = std::mem::take(&mut self.incoming.conditions);
@@ -159,7 +159,7 @@ impl Upload {
             Ok(Stored { stat: list::stat(tx, &file.path)?, files_replaced })
         };
         let stored = self.store.0.engine.write(self.call.deadline, commit).await?;
-        self.cutter.has_pins = pins > UNPIN_ROWS;
+        self.part_writer.has_pins = pins > UNPIN_ROWS;
         object.into_iter().for_each(NewObject::decide);
         Ok(stored)
     }

@@ -10,7 +10,7 @@ use crate::{
         pin::Owner,
         session::{self, Built, Long, Outcome, Sent},
     },
-    store::cutter::Storing,
+    store::part_writer::Storing,
 };
 
 /// The bytes of one piece.
@@ -221,14 +221,14 @@ async fn a_session_of_many_pieces_is_given_up_in_steps() {
 async fn an_upload_of_many_parts_becomes_a_file_in_steps() {
     let fixture = Fixture::new().await;
     let mut upload = fixture.store.upload(Incoming::new(path("f")), Call::default()).await.unwrap();
-    let owner = upload.cutter.owner.clone();
+    let owner = upload.part_writer.owner.clone();
     let place = Place::Inline(Bytes::from_static(b"12345678"));
     let part = Part { digest: Digest::of(b"12345678"), size: 8, place };
     let stored = Part { place: Place::Stored, ..part.clone() };
     let add = move |tx: &mut Tx<'_>| content::add_part(tx, &owner, &part);
     fixture.store.0.engine.write(None, add).await.unwrap();
-    upload.cutter.parts = (0..PIECES).map(|_| Storing::Done(stored.clone())).collect();
-    upload.cutter.has_pins = true;
+    upload.part_writer.parts = (0..PIECES).map(|_| Storing::Done(stored.clone())).collect();
+    upload.part_writer.has_pins = true;
     upload.write(Bytes::from_static(b"9")).await.unwrap();
     let before = fixture.store.0.engine.written();
     upload.finish().await.unwrap();

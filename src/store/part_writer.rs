@@ -42,7 +42,7 @@ use crate::{
 
 /// Cuts a stream into parts and stores them.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(super) struct PartWriter {
     store: Store,
     path: StorePath,
     peer: Peer,
@@ -101,7 +101,7 @@ impl Storing {
     }
 }
 
-impl Cutter {
+impl PartWriter {
     /// Makes a cutter for `expected` bytes, if the number is known, with the permit of the upload.
     pub(super) fn new(
         store: &Store,
@@ -298,7 +298,7 @@ impl Cutter {
     }
 }
 
-impl Drop for Cutter {
+impl Drop for PartWriter {
     /// Drops the pins of all parts, once those that are being stored have ended.
     fn drop(&mut self) {
         if !self.has_pins {
