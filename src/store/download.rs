@@ -9,9 +9,9 @@
 //! drops its part and reads it again later, so that no slow client blocks others.
 //!
 //! A file that fits into one message takes one read of the database, which finds its part as well, and no task
-//! ([`one`]).
+//! ([`single_part`]).
 
-mod one;
+mod single_part;
 
 use bytes::Bytes;
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use self::one::One;
+use self::single_part::SinglePart;
 use crate::{
     budget::{Hold, Peer, Permit},
     error::{Error, Kind, Result, chain},
@@ -57,7 +57,7 @@ enum Source {
     /// No bytes.
     Nothing,
     /// The only part of a file of one message.
-    One(Box<One>),
+    SinglePart(Box<SinglePart>),
     /// A task that reads the parts.
     Sender(Sender),
 }
@@ -86,7 +86,7 @@ impl Download {
         }
         let next = match &mut self.source {
             Source::Nothing => None,
-            Source::One(one) => one.read().await,
+            Source::SinglePart(single_part) => single_part.read().await,
             Source::Sender(sender) => sender.ask().await,
         };
         let next = next.unwrap_or_else(|| {
@@ -188,7 +188,7 @@ impl Store {
         let at = path.clone();
         let look = move |tx: &mut Tx<'_>| {
             let (file, stat) = find(tx, &at, etag)?;
-            let part = one::part(tx, &file)?;
+            let part = single_part::part(tx, &file)?;
             Ok((file, stat, part))
         };
         let (file, stat, part) = self.0.engine.read(call.deadline, look).await?;
@@ -212,8 +212,8 @@ impl Store {
             return Ok(Download { stat, left, source: Source::Nothing });
         }
         if let Some(part) = part {
-            let one = Box::new(One { store: self.clone(), plan, part });
-            return Ok(Download { stat, left, source: Source::One(one) });
+            let single_part = Box::new(SinglePart { store: self.clone(), plan, part });
+            return Ok(Download { stat, left, source: Source::SinglePart(single_part) });
         }
         let (asks, open) = mpsc::channel(1);
         let (gone, store) = (CancellationToken::new(), self.clone());

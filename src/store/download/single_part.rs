@@ -20,13 +20,13 @@ use crate::{
 
 /// A download of one part that is not read yet.
 #[derive(Debug)]
-pub(super) struct One {
+pub(super) struct SinglePart {
     pub(super) store: Store,
     pub(super) plan: Plan,
     pub(super) part: PartRow,
 }
 
-impl One {
+impl SinglePart {
     /// Reads the bytes; `None` if the store closes.
     ///
     /// # Errors
