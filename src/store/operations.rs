@@ -8,7 +8,7 @@ use crate::{
     limits::DRAIN_TIME,
     model::{Operation, OperationError, OperationId, OperationState, Page},
     namespace::{operation, sql::Tx},
-    store::{Call, Store, run::State, runs::unsettled},
+    store::{Call, Store, run::State, runs::in_doubt},
 };
 
 impl Store {
@@ -75,7 +75,7 @@ impl Store {
                     Ok(*operation)
                 }
                 State::Known(_) => Err(operation::finished(id)),
-                State::Refused(_) if self.0.runs.has(id) => Err(unsettled(id)),
+                State::Refused(_) if self.0.runs.has(id) => Err(in_doubt(id)),
                 State::Starting | State::Refused(_) => Err(operation::unknown(id)),
                 State::Elsewhere => continue,
             };

@@ -104,7 +104,7 @@ impl Run {
     }
 
     /// Whether the outcome of its first transaction was lost. Only such a run is in the registry as refused.
-    pub(super) fn is_unsettled(&self) -> bool {
+    pub(super) fn is_in_doubt(&self) -> bool {
         matches!(*self.state.borrow(), State::Refused(_))
     }
 

@@ -143,8 +143,8 @@ impl Runs {
             if run.fingerprint != fingerprint {
                 return Err(operation::conflict(id));
             }
-            if run.is_unsettled() {
-                return Err(unsettled(id));
+            if run.is_in_doubt() {
+                return Err(in_doubt(id));
             }
             return Ok(match run.attach(is_detached, deadline) {
                 Some(caller) => Attached::Joined(caller),
@@ -152,8 +152,8 @@ impl Runs {
             });
         }
         // Unsettled runs exist only while the database fails, so they have no shares among peers.
-        let unsettled = table.runs.values().filter(|(run, _)| run.is_unsettled()).count();
-        if unsettled >= OPERATIONS_RUNNING_MAX {
+        let in_doubt = table.runs.values().filter(|(run, _)| run.is_in_doubt()).count();
+        if in_doubt >= OPERATIONS_RUNNING_MAX {
             return Err(self.places.busy());
         }
         let take = |budget: &Budget, amount: usize| {
@@ -223,7 +223,7 @@ impl Runs {
 
     /// Ends a run for its callers, who get `error`. The run stays in the registry until [`Runs::settled`], because
     /// its row may exist.
-    pub(super) fn refuse_unsettled(&self, run: &Run, error: Error) {
+    pub(super) fn refuse_in_doubt(&self, run: &Run, error: Error) {
         let _table = self.table();
         run.state.send_replace(State::Refused(error));
     }
@@ -268,7 +268,7 @@ fn known(run: &Run) -> Option<Operation> {
 }
 
 /// The error for an operation whose first transaction has an unknown outcome.
-pub(super) fn unsettled(id: OperationId) -> Error {
+pub(super) fn in_doubt(id: OperationId) -> Error {
     let message = format!(
         "the database failed while the operation {id} began, and has not said yet whether it did; try \
          again later"

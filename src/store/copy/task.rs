@@ -88,7 +88,7 @@ async fn begin(
             error.report();
             let error = error.logged();
             if has_started.load(Ordering::Acquire) {
-                runs.refuse_unsettled(run, error);
+                runs.refuse_in_doubt(run, error);
                 settle(store, request).await;
                 runs.settled(run);
             } else {
