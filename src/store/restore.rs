@@ -207,7 +207,7 @@ impl Restore {
             return Err(damaged("it is truncated: its footer is missing"));
         }
         let settled = async {
-            self.settle(0).await?;
+            self.drain_to(0).await?;
             self.write().await
         };
         call.until(settled).await?;
@@ -240,11 +240,11 @@ impl Restore {
         // The steps behind a slow part are bounded, too: a queue that is too long waits for all parts.
         let is_long =
             self.waiting.len() > RESTORE_STEP_ROWS || self.waiting_bytes > RESTORE_WAITING_BYTES;
-        self.settle(if is_long { 0 } else { BACKUP_PARTS_IN_FLIGHT - 1 }).await
+        self.drain_to(if is_long { 0 } else { BACKUP_PARTS_IN_FLIGHT - 1 }).await
     }
 
     /// Waits until at most `left` parts are being put, and writes the steps in the queue before the first of these.
-    async fn settle(&mut self, left: usize) -> Result<()> {
+    async fn drain_to(&mut self, left: usize) -> Result<()> {
         loop {
             let step = match self.waiting.front_mut() {
                 Some(Waiting::Putting(task)) if self.putting > left => {

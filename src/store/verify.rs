@@ -50,14 +50,14 @@ pub(super) async fn run(
         Ok(files) => files,
         Err(file) => {
             check.file(file).await?;
-            return check.settle(0).await;
+            return check.drain_to(0).await;
         }
     };
     loop {
         let step = move |tx: &mut Tx<'_>| walk.step(tx).map(|files| (walk, files));
         let files;
         (walk, files) = store.0.engine.read(None, step).await?;
-        let Some(files) = files else { return check.settle(0).await };
+        let Some(files) = files else { return check.drain_to(0).await };
         for file in files {
             check.file(file).await?;
         }
@@ -88,7 +88,7 @@ impl Check<'_> {
         if !self.turn.hold().is_revoked() {
             return Ok(());
         }
-        self.settle(0).await?;
+        self.drain_to(0).await?;
         tokio::select! {
             renewed = self.store.0.budgets.verifies.renew(self.run.peer, &mut self.turn) => renewed,
             error = self.run.cancelled() => Err(error),
@@ -114,7 +114,7 @@ impl Check<'_> {
         let times = file.times;
         let bytes = rest.saturating_mul(times);
         self.running.push_back(Running::Counted { files: times, bytes });
-        self.settle(IN_FLIGHT).await
+        self.drain_to(IN_FLIGHT).await
     }
 
     async fn part(&mut self, file: &WalkedFile, part: PartRow) -> Result<()> {
@@ -127,7 +127,7 @@ impl Check<'_> {
         };
         let task = tokio::spawn(checking.in_current_span());
         self.running.push_back(Running::Part { task, path, bytes });
-        self.settle(IN_FLIGHT).await
+        self.drain_to(IN_FLIGHT).await
     }
 
     /// Waits for a part, and meanwhile publishes the progress that was counted before.
@@ -145,7 +145,7 @@ impl Check<'_> {
     }
 
     /// Takes results until at most `left` entries are in the queue and the first of them is a part.
-    async fn settle(&mut self, left: usize) -> Result<()> {
+    async fn drain_to(&mut self, left: usize) -> Result<()> {
         while self.running.len() > left
             || matches!(self.running.front(), Some(Running::Counted { .. }))
         {
