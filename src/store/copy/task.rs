@@ -89,7 +89,7 @@ async fn begin(
             let error = error.logged();
             if has_started.load(Ordering::Acquire) {
                 runs.refuse_in_doubt(run, error);
-                settle(store, request).await;
+                resolve(store, request).await;
                 runs.settled(run);
             } else {
                 runs.end_unchanged(run, State::Refused(error));
@@ -135,11 +135,11 @@ async fn start(
 }
 
 /// Ends the operation that a first transaction with an unknown outcome may have begun.
-async fn settle(store: &Store, request: &CopyRequest) {
+async fn resolve(store: &Store, request: &CopyRequest) {
     let (id, fingerprint) = (request.id, request.fingerprint());
     until_verdict(store, id, || {
         let (store, server) = (store.clone(), store.0.server.clone());
-        let settle = move |tx: &mut Tx<'_>| match operation::find(tx, id)? {
+        let resolve = move |tx: &mut Tx<'_>| match operation::find(tx, id)? {
             Some(found) if found.fingerprint == fingerprint => {
                 let error = Error::new(Kind::Cancelled, "the database failed while the copy began");
                 copy::abandon(tx, &found, &server, &error)
@@ -152,7 +152,7 @@ async fn settle(store: &Store, request: &CopyRequest) {
                 recorder.0.runs.record(operation);
             }
         };
-        async move { store.0.engine.write_and(None, settle, record).await.map(drop) }
+        async move { store.0.engine.write_and(None, resolve, record).await.map(drop) }
     })
     .await;
 }
