@@ -51,14 +51,14 @@ impl PendingObjects {
 
 /// The guard of an undecided object, put or about to be. Dropped, it marks the object for deletion.
 #[derive(Debug)]
-pub(super) struct NewObject {
+pub(super) struct ObjectGuard {
     pub(super) key: String,
     size: i64,
     /// `None` once the object is decided.
     store: Option<Store>,
 }
 
-impl NewObject {
+impl ObjectGuard {
     /// Guards an object of `size` bytes that is about to be put.
     pub(super) fn new(store: &Store, digest: &Digest, size: usize) -> Self {
         let key = blob::new_key(&digest.0, store.0.run);
@@ -68,14 +68,14 @@ impl NewObject {
 
     /// Ends the guard without marking the object: a row names it, or its put failed. The sweep deletes what a
     /// failed put left.
-    pub(super) fn decide(mut self) {
+    pub(super) fn disarm(mut self) {
         if let Some(store) = self.store.take() {
             store.0.undecided.remove(&self.key);
         }
     }
 }
 
-impl Drop for NewObject {
+impl Drop for ObjectGuard {
     fn drop(&mut self) {
         let Some(store) = self.store.take() else { return };
         let (key, size) = (std::mem::take(&mut self.key), self.size);

@@ -22,7 +22,7 @@ use crate::{
         pin::Owner,
         sql::Tx,
     },
-    store::{Store, blob_error, object::NewObject},
+    store::{Store, blob_error, object::ObjectGuard},
 };
 
 impl Store {
@@ -39,7 +39,7 @@ impl Store {
             let (place, object) = self.place(path, digest, bytes).await?;
             let (part, owner) = (Part { digest, size, place }, owner.clone());
             self.0.engine.write(None, move |tx| content::add_part(tx, &owner, &part)).await?;
-            object.into_iter().for_each(NewObject::decide);
+            object.into_iter().for_each(ObjectGuard::disarm);
         }
         Ok(Part { digest, size, place: Place::Stored })
     }
@@ -73,7 +73,7 @@ impl Store {
         let (id, was) = (part.id, part.object);
         let heal = move |tx: &mut Tx<'_>| content::replace_part(tx, id, was.as_deref(), &place);
         if self.0.engine.write(None, heal).await? {
-            object.into_iter().for_each(NewObject::decide);
+            object.into_iter().for_each(ObjectGuard::disarm);
         }
         Ok(true)
     }
@@ -84,7 +84,7 @@ impl Store {
         path: &StorePath,
         digest: Digest,
         bytes: Bytes,
-    ) -> Result<(Place, Option<NewObject>)> {
+    ) -> Result<(Place, Option<ObjectGuard>)> {
         if bytes.len() <= INLINE_BYTES_MAX {
             return Ok((Place::Inline(bytes), None));
         }
@@ -98,15 +98,15 @@ impl Store {
         path: &StorePath,
         digest: Digest,
         bytes: Bytes,
-    ) -> Result<NewObject> {
+    ) -> Result<ObjectGuard> {
         let (reply, answer) = oneshot::channel();
         let store = self.clone();
         self.spawn(async move {
-            let object = NewObject::new(&store, &digest, bytes.len());
+            let object = ObjectGuard::new(&store, &digest, bytes.len());
             let put = match store.0.blobs.put(&object.key, bytes).await {
                 Ok(()) => Ok(object),
                 Err(error) => {
-                    object.decide();
+                    object.disarm();
                     Err(error)
                 }
             };

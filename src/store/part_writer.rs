@@ -35,7 +35,7 @@ use crate::{
     store::{
         Store,
         hash::{Hasher, hash, hash_alone},
-        object::NewObject,
+        object::ObjectGuard,
         space::Claim,
     },
 };
@@ -252,7 +252,7 @@ impl PartWriter {
 
     /// Stores the rest and waits for all parts. Returns the parts, the digest of all bytes, and the object of a
     /// single part, whose row is written with the entry.
-    pub(super) async fn finish(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
+    pub(super) async fn finish(&mut self) -> Result<(Vec<Part>, Digest, Option<ObjectGuard>)> {
         if self.parts.is_empty() {
             return self.finish_single().await;
         }
@@ -272,7 +272,7 @@ impl PartWriter {
     }
 
     /// Finishes a file of at most one part. A new part needs no pin: its row is written with its entry.
-    async fn finish_single(&mut self) -> Result<(Vec<Part>, Digest, Option<NewObject>)> {
+    async fn finish_single(&mut self) -> Result<(Vec<Part>, Digest, Option<ObjectGuard>)> {
         let bytes = self.buffer.take();
         let size = bytes.len() as i64;
         if bytes.is_empty() {

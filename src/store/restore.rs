@@ -189,7 +189,7 @@ impl Restore {
             let part = Part { digest, size, place: Place::Object(object.key.clone()) };
             let add = move |tx: &mut Tx<'_>| content::add_part(tx, &owner, &part);
             held.store.0.engine.write(None, add).await?;
-            object.decide();
+            object.disarm();
             Ok(Part { digest, size, place: Place::Stored })
         };
         let task = tokio::spawn(putting.in_current_span());

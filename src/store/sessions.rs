@@ -25,7 +25,7 @@ use crate::{
         assembly::{Rest, Source},
         comparison::Comparison,
         done,
-        object::NewObject,
+        object::ObjectGuard,
         part_writer::PartWriter,
         pins::PinGuard,
     },
@@ -310,7 +310,7 @@ impl Chunk {
         part_writer.has_pins = pins > UNPIN_ROWS;
         // If the same chunk was added concurrently, no row names this object, and its guard is dropped.
         if verdict == Verdict::Wanted {
-            object.into_iter().for_each(NewObject::decide);
+            object.into_iter().for_each(ObjectGuard::disarm);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::{
     namespace::{assembly, condition, content::NewFile, list, pin, sql::Tx},
     store::{
         Call, Incoming, Store, Stored,
-        object::NewObject,
+        object::ObjectGuard,
         part_writer::{PartWriter, too_many_parts},
     },
 };
@@ -160,7 +160,7 @@ impl Upload {
         };
         let stored = self.store.0.engine.write(self.call.deadline, commit).await?;
         self.part_writer.has_pins = pins > UNPIN_ROWS;
-        object.into_iter().for_each(NewObject::decide);
+        object.into_iter().for_each(ObjectGuard::disarm);
         Ok(stored)
     }
 }
