@@ -30,7 +30,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use hold::Hold;
+pub use hold::PermitHandle;
 pub use peer::Peer;
 
 use crate::{
@@ -61,7 +61,7 @@ pub struct Permit {
     budget: Budget,
     ticket: u64,
     amount: usize,
-    hold: Hold,
+    hold: PermitHandle,
 }
 
 impl Budget {
@@ -180,14 +180,14 @@ impl Budget {
 
     fn queue(&self, state: &mut State, ticket: u64, peer: Peer, amount: usize) -> QueuedRequest {
         let (sender, granted) = oneshot::channel();
-        let hold = Hold::new(self.0.what, self.0.base);
+        let hold = PermitHandle::new(self.0.what, self.0.base);
         let holder = hold.holder();
         state.wait(Waiter { ticket, peer, amount, holder, granted: sender });
         QueuedRequest { budget: self.clone(), ticket, amount, hold, granted, is_taken: false }
     }
 
     fn grant(&self, state: &mut State, peer: Peer, amount: usize) -> Permit {
-        let (ticket, hold) = (state.ticket(), Hold::new(self.0.what, self.0.base));
+        let (ticket, hold) = (state.ticket(), PermitHandle::new(self.0.what, self.0.base));
         state.grant(ticket, Entry::new(peer, amount, hold.holder()));
         state.refill(peer, self.now());
         Permit { budget: self.clone(), ticket, amount, hold }
@@ -231,12 +231,12 @@ impl Permit {
     }
 
     /// The handle for layers that do not own the permit.
-    pub fn hold(&self) -> &Hold {
+    pub fn hold(&self) -> &PermitHandle {
         &self.hold
     }
 
     /// The same handle, to wait for the revocation of the permit.
-    pub fn hold_mut(&mut self) -> &mut Hold {
+    pub fn hold_mut(&mut self) -> &mut PermitHandle {
         &mut self.hold
     }
 }
@@ -259,7 +259,7 @@ struct QueuedRequest {
     budget: Budget,
     ticket: u64,
     amount: usize,
-    hold: Hold,
+    hold: PermitHandle,
     granted: oneshot::Receiver<()>,
     is_taken: bool,
 }

@@ -17,12 +17,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::error::{Error, Kind};
 
-/// The value of [`Holder::stalled`] while the server does not wait for the client.
+/// The value of [`PermitState::stalled`] while the server does not wait for the client.
 pub(super) const WORKING: u64 = u64::MAX;
 
 /// The state that a permit and its budget share.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(super) struct PermitState {
     /// When the server began to wait for the client, in milliseconds since the base of the budget;
     /// [`WORKING`] while it does not wait.
     pub(super) stalled: AtomicU64,
@@ -31,22 +31,22 @@ pub(super) struct Holder {
 
 /// The handle of a permit for the layers of its call that do not own the permit. They report stalls and
 /// progress of the client, and see the revocation. Clones are of one permit.
-pub struct Hold {
+pub struct PermitHandle {
     what: &'static str,
     base: Instant,
-    holder: Arc<Holder>,
+    holder: Arc<PermitState>,
     /// The future that waits for the revocation, from the first poll on.
     revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
-impl Clone for Hold {
+impl Clone for PermitHandle {
     fn clone(&self) -> Self {
         let Self { what, base, .. } = *self;
         Self { what, base, holder: self.holder(), revoked: None }
     }
 }
 
-impl fmt::Debug for Hold {
+impl fmt::Debug for PermitHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hold").field("of", &self.what).finish_non_exhaustive()
     }
@@ -57,13 +57,13 @@ pub(super) fn since(base: Instant) -> u64 {
     u64::try_from(base.elapsed().as_millis()).unwrap_or(WORKING - 1)
 }
 
-impl Hold {
+impl PermitHandle {
     pub(super) fn new(what: &'static str, base: Instant) -> Self {
         let (stalled, revoked) = (AtomicU64::new(WORKING), CancellationToken::new());
-        Self { what, base, holder: Arc::new(Holder { stalled, revoked }), revoked: None }
+        Self { what, base, holder: Arc::new(PermitState { stalled, revoked }), revoked: None }
     }
 
-    pub(super) fn holder(&self) -> Arc<Holder> {
+    pub(super) fn holder(&self) -> Arc<PermitState> {
         Arc::clone(&self.holder)
     }
 
@@ -92,7 +92,7 @@ impl Hold {
         poll_fn(|cx| self.poll_revoked(cx)).await
     }
 
-    /// The poll function of [`Hold::revoked()`].
+    /// The poll function of [`PermitHandle::revoked()`].
     pub fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let Self { holder, revoked, .. } = self;
         let wait = || Box::pin(holder.revoked.clone().cancelled_owned());

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Peer,
-    hold::{Holder, WORKING},
+    hold::{PermitState, WORKING},
 };
 use crate::limits::{BUDGET_RESERVE, BUDGET_SHARE, BUDGET_STALL};
 
@@ -34,11 +34,11 @@ pub(super) struct State {
 pub(super) struct Entry {
     peer: Peer,
     amount: usize,
-    holder: Arc<Holder>,
+    holder: Arc<PermitState>,
 }
 
 impl Entry {
-    pub(super) fn new(peer: Peer, amount: usize, holder: Arc<Holder>) -> Self {
+    pub(super) fn new(peer: Peer, amount: usize, holder: Arc<PermitState>) -> Self {
         Self { peer, amount, holder }
     }
 
@@ -53,7 +53,7 @@ pub(super) struct Waiter {
     pub(super) ticket: u64,
     pub(super) peer: Peer,
     pub(super) amount: usize,
-    pub(super) holder: Arc<Holder>,
+    pub(super) holder: Arc<PermitState>,
     pub(super) granted: oneshot::Sender<()>,
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::{
-    budget::Hold,
+    budget::PermitHandle,
     error::{Error, Kind, Result},
     grpc::messages,
     limits::MESSAGE_BYTES_MAX,
@@ -80,7 +80,7 @@ impl<T: Message> Body<T> {
 
     /// The next bytes; `None` at the end of the stream, when `finish` has the last message if it was sent. A caller
     /// that stalls loses its turn if another peer needs the turn.
-    async fn data(&mut self, turn: &mut Hold) -> Result<Option<Bytes>> {
+    async fn data(&mut self, turn: &mut PermitHandle) -> Result<Option<Bytes>> {
         while let Some(message) = next_in_turn(&mut self.messages, turn).await? {
             let piece = message.open();
             if self.finish.is_some() {
@@ -113,7 +113,10 @@ pub(super) async fn next<T>(messages: &mut Streaming<T>) -> Result<Option<T>> {
 ///
 /// # Errors
 /// As [`next`], and the error of the budget if the turn is revoked while the caller stalls.
-async fn next_in_turn<T>(messages: &mut Streaming<T>, turn: &mut Hold) -> Result<Option<T>> {
+async fn next_in_turn<T>(
+    messages: &mut Streaming<T>,
+    turn: &mut PermitHandle,
+) -> Result<Option<T>> {
     turn.stalls();
     let message = tokio::select! {
         biased;

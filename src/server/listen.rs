@@ -36,7 +36,7 @@ use super::{
     flow::{self, ClientStream, StallExecutor},
 };
 use crate::{
-    budget::{Budget, Hold, Peer, Permit},
+    budget::{Budget, Peer, Permit, PermitHandle},
     limits,
 };
 
@@ -135,7 +135,7 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 /// Waits until the permit of a stalled connection is revoked in favour of other peers.
-async fn gives_way(hold: Option<Hold>) {
+async fn gives_way(hold: Option<PermitHandle>) {
     match hold {
         Some(mut hold) => {
             let error = hold.revoked().await;

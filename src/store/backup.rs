@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use crate::{
-    budget::{Hold, Permit},
+    budget::{Permit, PermitHandle},
     error::{Error, Kind, Result},
     limits::{BACKUP_FORMAT, BACKUP_PARTS_IN_FLIGHT, BACKUP_PIECES_WAITING, STREAM_MESSAGE_BYTES},
     model::{BackupCounts, BackupHeader, BackupPart, BackupRecord, Digest, StorePath, Taken},
@@ -98,7 +98,7 @@ struct BackupTask {
     everything: bool,
     counts: BackupCounts,
     /// The handle of the permit, on which stalls of the caller are noted.
-    stand: Hold,
+    stand: PermitHandle,
 }
 
 impl BackupTask {

@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use self::single_part::SinglePart;
 use crate::{
-    budget::{Hold, Peer, Permit},
+    budget::{Peer, Permit, PermitHandle},
     error::{Error, Kind, Result, chain},
     limits::{DOWNLOAD_HOLD, DOWNLOAD_MESSAGE_BYTES, DOWNLOAD_PIECE_WAIT, PART_BYTES_MAX},
     model::{Digest, Stat, StorePath},
@@ -119,7 +119,7 @@ struct PieceRequests {
     queue: mpsc::Receiver<PieceRequest>,
     open: Option<PieceRequest>,
     /// The handle of the permit of the download.
-    turn: Hold,
+    turn: PermitHandle,
 }
 
 impl PieceRequests {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    budget::{Hold, Permit},
+    budget::{Permit, PermitHandle},
     error::{Error, Kind, Result},
     limits::UNPIN_ROWS,
     model::{
@@ -234,7 +234,7 @@ impl Chunk {
     }
 
     /// The handle of its permit among the uploads.
-    pub fn turn(&self) -> Hold {
+    pub fn turn(&self) -> PermitHandle {
         match &self.bytes {
             Arriving::New(part_writer) => part_writer.turn.hold().clone(),
             Arriving::Again(_, turn) => turn.hold().clone(),

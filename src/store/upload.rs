@@ -10,7 +10,7 @@
 use bytes::Bytes;
 
 use crate::{
-    budget::Hold,
+    budget::PermitHandle,
     error::{Error, Kind, Result},
     limits::{PART_BYTES_MAX, UNPIN_ROWS, UPLOAD_PARTS_MAX},
     model::{Digest, Stat, StorePath},
@@ -72,7 +72,7 @@ impl Upload {
     }
 
     /// The handle of its permit among the uploads.
-    pub fn turn(&self) -> Hold {
+    pub fn turn(&self) -> PermitHandle {
         self.part_writer.turn.hold().clone()
     }
 

@@ -11,14 +11,14 @@ use http::{Method, Version};
 
 use super::{Class, Protocol, peer};
 use crate::{
-    budget::Hold,
+    budget::PermitHandle,
     server::flow::{Buffering, Drain, Flow, RequestBody, Sender},
     wire::rpc::Rpc,
 };
 
 pub(super) async fn layer(State(flow): State<Flow>, request: Request, next: Next) -> Response {
     let buffering = buffering(&request, &flow);
-    let call = request.extensions().get::<Hold>().cloned();
+    let call = request.extensions().get::<PermitHandle>().cloned();
     let sender = Sender { peer: peer(&request), call, stall: flow.stall };
     let is_http2 = request.version() == Version::HTTP_2;
     let request = request.map(|body| {

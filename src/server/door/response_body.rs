@@ -10,7 +10,7 @@ use axum::{
 
 use super::{Class, Protocol, peer, refusal};
 use crate::{
-    budget::Hold,
+    budget::PermitHandle,
     server::flow::{Flow, ResponseBody},
     wire::rpc::Rpc,
 };
@@ -20,7 +20,7 @@ const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 pub(super) async fn layer(State(flow): State<Flow>, mut request: Request, next: Next) -> Response {
     let class = Class::of(&request);
-    let of = (peer(&request), request.extensions().get::<Hold>().cloned());
+    let of = (peer(&request), request.extensions().get::<PermitHandle>().cloned());
     // The messages of a response stream are short, or are stored bytes that compress badly. tonic would compress
     // them if the client accepts that, so the header is removed.
     if matches!(class.protocol, Protocol::Grpc(Some(Rpc { streams_out: true, .. }))) {

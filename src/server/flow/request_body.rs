@@ -19,7 +19,7 @@ use tonic::Status;
 
 use super::{framing::Framing, throughput::MinThroughput};
 use crate::{
-    budget::{Budget, Hold, Peer, Permit},
+    budget::{Budget, Peer, Permit, PermitHandle},
     error::{Error, Kind, Result},
     limits::{DIALOGUE_BYTES_MAX, MESSAGE_BYTES_MAX, PACE_BYTES},
     wire::status,
@@ -46,7 +46,7 @@ pub(in crate::server) enum Buffering {
 pub(in crate::server) struct Sender {
     pub(in crate::server) peer: Peer,
     /// The permit of its call.
-    pub(in crate::server) call: Option<Hold>,
+    pub(in crate::server) call: Option<PermitHandle>,
     /// The time for each [`PACE_BYTES`], or for each message of a bidirectional stream.
     pub(in crate::server) stall: Duration,
 }
@@ -179,7 +179,7 @@ impl RequestBody {
     }
 
     /// The permits of the call: one of the calls, and one of the bytes.
-    fn holds(&mut self) -> impl Iterator<Item = &mut Hold> {
+    fn holds(&mut self) -> impl Iterator<Item = &mut PermitHandle> {
         let bytes = self.held.as_mut().map(Permit::hold_mut);
         self.sender.call.as_mut().into_iter().chain(bytes)
     }

@@ -19,7 +19,7 @@ use http_body_util::BodyExt;
 
 use super::waiting::{self, WaitingFor};
 use crate::{
-    budget::{Budget, Hold, Peer, Permit},
+    budget::{Budget, Peer, Permit, PermitHandle},
     error::Result,
     limits::{ANSWER_FREE_BYTES, ANSWER_PIECE_BYTES, ANSWER_POOL_BYTES},
 };
@@ -37,7 +37,7 @@ pub(in crate::server) struct ResponseBody {
     /// The permit of the bytes of the first frame.
     room: Option<Permit>,
     /// The permit of its call.
-    call: Option<Hold>,
+    call: Option<PermitHandle>,
     pieces: u64,
 }
 
@@ -49,7 +49,7 @@ impl ResponseBody {
     /// `Busy` if the budget is exhausted.
     pub(in crate::server) fn new(
         mut body: Body,
-        (peer, call): (Peer, Option<Hold>),
+        (peer, call): (Peer, Option<PermitHandle>),
         answers: &Budget,
     ) -> Result<Self> {
         let first = body.frame().now_or_never().map_or(Poll::Pending, Poll::Ready);
@@ -66,7 +66,7 @@ impl ResponseBody {
         self.rest.len() + data_bytes(&self.first)
     }
 
-    fn holds(&self) -> impl Iterator<Item = &Hold> {
+    fn holds(&self) -> impl Iterator<Item = &PermitHandle> {
         self.call.iter().chain(self.room.as_ref().map(Permit::hold))
     }
 
@@ -74,7 +74,7 @@ impl ResponseBody {
         let piece = self.rest.split_to(self.rest.len().min(ANSWER_PIECE_BYTES));
         self.pieces += 1;
         waiting::set(WaitingFor::Client(self.pieces));
-        self.holds().for_each(Hold::stalls);
+        self.holds().for_each(PermitHandle::stalls);
         Frame::data(piece)
     }
 }
@@ -87,7 +87,7 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, axum::Error>>> {
-        self.holds().for_each(Hold::progress);
+        self.holds().for_each(PermitHandle::progress);
         if !self.rest.is_empty() {
             return Poll::Ready(Some(Ok(self.piece())));
         }

@@ -35,7 +35,7 @@ use super::{
     waiting,
 };
 use crate::{
-    budget::{Hold, Permit},
+    budget::{Permit, PermitHandle},
     limits::{
         KIB, PROBE_AFTER, PROBE_EVERY, PROBES, REFUSED_BODY_BYTES, REFUSED_BODY_TIME, SILENCE_TIME,
     },
@@ -94,7 +94,7 @@ impl ClientStream {
     }
 
     /// Records a stall or progress at the permit of the connection.
-    fn note(&self, what: impl Fn(&Hold)) {
+    fn note(&self, what: impl Fn(&PermitHandle)) {
         self.connection.iter().map(Permit::hold).for_each(what);
     }
 
@@ -110,11 +110,11 @@ impl ClientStream {
         match written {
             Poll::Ready(written) => {
                 self.throughput.record(*written.as_ref().unwrap_or(&0));
-                self.note(Hold::progress);
+                self.note(PermitHandle::progress);
                 Poll::Ready(written)
             }
             Poll::Pending => {
-                self.note(Hold::stalls);
+                self.note(PermitHandle::stalls);
                 if waiting::poll_revoked(cx).is_pending() {
                     ready!(self.throughput.poll_expired(cx));
                 }
@@ -143,10 +143,10 @@ impl AsyncRead for ClientStream {
             }
         };
         if read.is_pending() {
-            self.note(Hold::stalls);
+            self.note(PermitHandle::stalls);
         }
         ready!(read)?;
-        self.note(Hold::progress);
+        self.note(PermitHandle::progress);
         let came = buffer.filled().get(before..).unwrap_or_default();
         self.framing.follow(came);
         self.frames.follow(came);

@@ -12,7 +12,7 @@ use std::{
 use tokio::task_local;
 use tracing::debug;
 
-use crate::budget::Hold;
+use crate::budget::PermitHandle;
 
 /// The side that a response waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum WaitingFor {
 struct Answer {
     waiting_for: Cell<WaitingFor>,
     /// The permits of its call.
-    holds: RefCell<Vec<Hold>>,
+    holds: RefCell<Vec<PermitHandle>>,
 }
 
 task_local! {
@@ -41,7 +41,7 @@ pub(in crate::server) async fn scope<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Records the permits of the call whose response begins.
-pub(super) fn begin_answer(holds: Vec<Hold>) {
+pub(super) fn begin_answer(holds: Vec<PermitHandle>) {
     ANSWER.try_with(|answer| answer.holds.replace(holds)).ok();
 }
 
