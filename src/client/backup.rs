@@ -36,7 +36,7 @@ use crate::{
         joined,
         target::{Existing, TempFiles},
         transfer::TransferProgress,
-        wait::Wait,
+        wait::Timeout,
     },
     limits,
     wire::v1::{
@@ -103,7 +103,7 @@ impl Client {
     async fn receive_backup<'a>(
         &self,
         mut receiving: Receiving<'a>,
-        wait: &Wait,
+        wait: &Timeout,
     ) -> Result<Receiving<'a>> {
         let (requests, receiver) = mpsc::channel(1);
         let ask = |payload| BackupRequest { payload: Some(payload) };

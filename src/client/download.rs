@@ -21,7 +21,7 @@ use crate::{
         present,
         target::{Folder, Target, TempFile, TempFiles},
         transfer::{Attempt, TransferProgress, TransferredFile, report},
-        wait::Wait,
+        wait::Timeout,
     },
     error::Kind,
     limits,
@@ -201,7 +201,7 @@ impl Client {
 
     async fn receive_once(
         &self,
-        (file, wait): (&Entry, &Wait),
+        (file, wait): (&Entry, &Timeout),
         this: &mut Attempt,
         sink: &mpsc::Sender<Bytes>,
     ) -> Result<()> {

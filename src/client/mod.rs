@@ -43,7 +43,7 @@ use crate::{
         error::{Error, Result, root_cause},
         in_process::Connector,
         retry::{Backoff, Listener},
-        wait::{Deadline, Wait},
+        wait::{Deadline, Timeout},
     },
     limits,
     wire::v1::{self, image_store_client::ImageStoreClient},
@@ -108,7 +108,7 @@ impl Client {
         deadline: Option<Deadline>,
     ) -> Result<Self> {
         let what = "accept a connection".to_owned();
-        let wait = Wait::begin((&server, what), deadline, limits::CLIENT_CONNECT_TIME);
+        let wait = Timeout::begin((&server, what), deadline, limits::CLIENT_CONNECT_TIME);
         let lost = |error| Error::Lost { server: server.clone(), why: root_cause(&error) };
         let channel = wait.over(connected.map_err(lost)).await?;
         let stub = ImageStoreClient::new(channel)
@@ -210,7 +210,7 @@ impl Client {
         self.repeat(&self.wait(what, limits::CALL_TIME), call).await
     }
 
-    async fn repeat<T, F>(&self, wait: &Wait, call: impl Fn(Stub) -> F + Sync) -> Result<T>
+    async fn repeat<T, F>(&self, wait: &Timeout, call: impl Fn(Stub) -> F + Sync) -> Result<T>
     where
         F: Future<Output = Result<Response<T>, Status>> + Send,
     {
@@ -237,15 +237,15 @@ impl Client {
     }
 
     /// Begins a wait that ends at the client's deadline, or after `silence_max` without progress of the server.
-    fn wait(&self, what: String, silence_max: Duration) -> Wait {
-        Wait::begin((&self.server, what), self.deadline, silence_max)
+    fn wait(&self, what: String, silence_max: Duration) -> Timeout {
+        Timeout::begin((&self.server, what), self.deadline, silence_max)
     }
 
     /// Awaits work over a stream until the wait is over. A server that is silent for [`limits::ASK_AFTER`] is probed,
     /// see [`Self::absent`].
     fn attended<T>(
         &self,
-        wait: &Wait,
+        wait: &Timeout,
         work: impl Future<Output = Result<T>>,
     ) -> impl Future<Output = Result<T>> {
         // Boxed, because both futures are large and callers nest this one.
@@ -260,7 +260,7 @@ impl Client {
     }
 
     /// Waits until the server is silent and does not respond to a probe within [`limits::ASK_TIME`].
-    async fn absent(&self, wait: &Wait) -> Error {
+    async fn absent(&self, wait: &Timeout) -> Error {
         loop {
             wait.silent_for(limits::ASK_AFTER).await;
             let ask = self.wait("say that it is there".to_owned(), limits::ASK_TIME);

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::{
     client::{
         error::{Error, Result},
-        wait::Wait,
+        wait::Timeout,
     },
     limits,
 };
@@ -74,7 +74,7 @@ impl Backoff {
     ///
     /// # Cancel safety
     /// The failure is counted before the pause. When the future is dropped, only the rest of the pause is lost.
-    pub(super) async fn after(&mut self, error: Error, wait: &Wait) -> Result<()> {
+    pub(super) async fn after(&mut self, error: Error, wait: &Timeout) -> Result<()> {
         if !error.retryable() || self.failures >= limits::RETRIES || wait.is_past() {
             return Err(error);
         }
@@ -114,8 +114,8 @@ mod tests {
         Error::Server { kind, message: "no".to_owned(), pause }
     }
 
-    fn wait(time: Duration) -> Wait {
-        Wait::begin(("http://there", "answer".to_owned()), Deadline::after(time), Duration::MAX)
+    fn wait(time: Duration) -> Timeout {
+        Timeout::begin(("http://there", "answer".to_owned()), Deadline::after(time), Duration::MAX)
     }
 
     #[tokio::test(start_paused = true)]

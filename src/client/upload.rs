@@ -27,7 +27,7 @@ use crate::{
         present,
         transfer::{Attempt, TransferProgress, TransferredFile, report},
         tree::{FoundKind, Mark, UploadPlan, Walk, regular},
-        wait::Wait,
+        wait::Timeout,
     },
     limits,
     wire::v1::{
@@ -152,7 +152,7 @@ impl Client {
     }
 
     /// Begins the wait of an upload.
-    pub(super) fn storing(&self, path: &str) -> Wait {
+    pub(super) fn storing(&self, path: &str) -> Timeout {
         self.wait(format!("store {path:?}"), limits::TRANSFER_SILENCE)
     }
 
@@ -160,7 +160,7 @@ impl Client {
         &self,
         local: Option<&Path>,
         header: &UploadHeader,
-        wait: &Wait,
+        wait: &Timeout,
         this: Attempt,
     ) -> Result<(Entry, u64)> {
         let (local, first) = (local.map(Path::to_owned), header.clone());
@@ -175,7 +175,7 @@ impl Client {
     /// dropped. Returns the file, and the number of files that it has replaced.
     pub(super) async fn upload_from(
         &self,
-        (path, wait): (&str, &Wait),
+        (path, wait): (&str, &Timeout),
         this: Attempt,
         read: impl FnOnce(
             mpsc::Sender<UploadRequest>,

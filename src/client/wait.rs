@@ -42,7 +42,7 @@ impl Deadline {
 
 /// The wait for one piece of work. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Wait(Arc<Inner>);
+pub(super) struct Timeout(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -73,7 +73,7 @@ impl SilenceTimer {
     }
 }
 
-impl Wait {
+impl Timeout {
     /// Begins a wait for the server; the server has the first turn.
     pub(super) fn begin(
         (server, what): (&str, String),
@@ -205,13 +205,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn wait(deadline: Option<u32>) -> Wait {
+    fn wait(deadline: Option<u32>) -> Timeout {
         let deadline = deadline.and_then(|seconds| Deadline::after(seconds * SECOND));
-        Wait::begin(("http://there", "list a".to_owned()), deadline, 10 * SECOND)
+        Timeout::begin(("http://there", "list a".to_owned()), deadline, 10 * SECOND)
     }
 
     /// The error message of a wait that ends, and the time until then.
-    async fn end(wait: &Wait) -> (String, Duration) {
+    async fn end(wait: &Timeout) -> (String, Duration) {
         let begun = Instant::now();
         let error = wait.over(pending::<Result<()>>()).await.expect_err("it ends");
         (error.to_string(), begun.elapsed())

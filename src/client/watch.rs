@@ -15,7 +15,7 @@ use crate::{
         Client,
         error::{Error, Result},
         retry::Backoff,
-        wait::Wait,
+        wait::Timeout,
     },
     limits,
     wire::{
@@ -114,7 +114,7 @@ impl Watch {
     }
 
     /// Begins the wait for the next state. Silence is not bounded, because an operation may pause for any time.
-    fn wait(&self) -> Wait {
+    fn wait(&self) -> Timeout {
         let Client { server, deadline, .. } = &self.client;
         let (what, deadline) = match &self.subject {
             Subject::Copy(CopyRequest { source, destination, .. }) => {
@@ -125,10 +125,10 @@ impl Watch {
             Subject::One(id) => (format!("tell the end of operation {id}"), *deadline),
             Subject::All(_) => ("tell of another operation".to_owned(), *deadline),
         };
-        Wait::begin((server, what), deadline, Duration::MAX)
+        Timeout::begin((server, what), deadline, Duration::MAX)
     }
 
-    async fn proceed(&mut self, wait: &Wait) -> Result<Option<Operation>> {
+    async fn proceed(&mut self, wait: &Timeout) -> Result<Option<Operation>> {
         while !self.ended {
             let error = match self.message().await {
                 Ok(operation) => {
