@@ -66,10 +66,10 @@ pub const DOWNLOAD_POOL_BYTES: usize = 32 * MIB;
 pub const DOWNLOAD_PIECE_WAIT: Duration = Duration::from_millis(50);
 /// While the budget is used up: how long a download keeps its part for a client that requests pieces slowly.
 pub const DOWNLOAD_HOLD: Duration = Duration::from_secs(1);
-/// How long a client may let the server wait while it transfers less than [`PACE_BYTES`], in either direction.
+/// How long a client may let the server wait while it transfers less than [`THROUGHPUT_BYTES_MIN`], in either direction.
 pub const BODY_STALL: Duration = Duration::from_mins(1);
 /// The bytes that a client transfers at least in [`BODY_STALL`]: 273 a second.
-pub const PACE_BYTES: usize = 16 * KIB;
+pub const THROUGHPUT_BYTES_MIN: usize = 16 * KIB;
 
 /// The timeout of one call of the blob store: to put, read, look at or delete an object of at most
 /// [`PART_BYTES_MAX`], or to return the next part of a listing.
@@ -324,7 +324,7 @@ pub const ANSWER_POOL_BYTES: usize = 32 * MIB;
 /// Responses up to this size take nothing of that budget: a message of a download is one.
 pub const ANSWER_FREE_BYTES: usize = DOWNLOAD_MESSAGE_BYTES + KIB;
 /// The piece of a response that is handed to its HTTP/2 connection at once, and waits there for the client.
-pub const ANSWER_PIECE_BYTES: usize = PACE_BYTES;
+pub const ANSWER_PIECE_BYTES: usize = THROUGHPUT_BYTES_MIN;
 /// The read buffer (and so the longest request head) and the write buffer of an HTTP/1 connection.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 * KIB;
 /// The largest head of a request: the longest path, percent-encoded, and headers.

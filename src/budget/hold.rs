@@ -48,7 +48,7 @@ impl Clone for PermitHandle {
 
 impl fmt::Debug for PermitHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hold").field("of", &self.what).finish_non_exhaustive()
+        f.debug_struct("PermitHandle").field("of", &self.what).finish_non_exhaustive()
     }
 }
 

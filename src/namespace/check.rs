@@ -5,7 +5,7 @@
 //! [`judge`](fn@judge) looks at one candidate again, in one transaction, and returns what is wrong with it,
 //! if anything. So writers between the pages of a scan cause no false finding, memory is bounded, and no
 //! statement of the scan takes longer for a larger store. A verdict takes longer for a larger folder or file,
-//! but blocks no writer: only [`repair`](fn@mend) writes, a few rows at a time. A folder is compared only with
+//! but blocks no writer: only [`repair`](fn@repair) writes, a few rows at a time. A folder is compared only with
 //! its direct entries; if that holds for every folder, it holds for the tree.
 //!
 //! **Deliberately absent:** a search for cycles of folders, which would need the whole tree in memory. No

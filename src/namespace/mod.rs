@@ -102,7 +102,7 @@ fn initialize_or_recover(
     }
     let mut tx = Tx::new(writer);
     if is_new {
-        schema::found(&mut tx)?;
+        schema::initialize(&mut tx)?;
     }
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;

@@ -92,7 +92,7 @@ pub fn meta(tx: &mut Tx<'_>, name: &str) -> Result<i64> {
 }
 
 /// Fills the tables of a new store: its format, id, epoch and root folder.
-pub fn found(tx: &mut Tx<'_>) -> Result<()> {
+pub fn initialize(tx: &mut Tx<'_>) -> Result<()> {
     let now = tx.now()?;
     for (name, value) in [
         ("format", FORMAT),

@@ -1,4 +1,4 @@
-//! Undecided objects: those of this run of which it is not known yet whether a row will name them.
+//! Pending objects: those of this run of which it is not known yet whether a row will name them.
 //!
 //! **Invariants:** a key is undecided before its object can exist, and until no transaction can name it any more.
 //! So the sweep, which lists objects first, may delete an object of this run that is neither undecided nor named

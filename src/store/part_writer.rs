@@ -102,7 +102,7 @@ impl Storing {
 }
 
 impl PartWriter {
-    /// Makes a cutter for `expected` bytes, if the number is known, with the permit of the upload.
+    /// Makes a part writer for `expected` bytes, if the number is known, with the permit of the upload.
     pub(super) fn new(
         store: &Store,
         path: &StorePath,

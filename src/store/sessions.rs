@@ -300,7 +300,7 @@ impl Chunk {
                 pin::check(tx, &owner.id, pins)?;
             }
             let verdict = session::add_chunk(tx, session, (&path, replaces), range, &sent)?;
-            // More pins than that are dropped in steps, when the cutter is dropped.
+            // More pins than that are dropped in steps, when the part writer is dropped.
             if pins <= UNPIN_ROWS {
                 pin::unpin(tx, &owner.id)?;
             }

@@ -1,7 +1,7 @@
 //! Uploads: the bytes of a file are cut into parts, hashed and stored while they arrive.
 //!
 //! Memory is bounded for a file of any size: one part is filled while a few are written, see
-//! [`part_writer`](super::cutter).
+//! [`part_writer`](super::part_writer).
 //!
 //! **Invariants:** an object that no row names is marked for deletion when its guard is dropped. The pins of an
 //! upload that fails are dropped. An upload that is dropped at any await leaves only garbage, which reclamation
@@ -48,7 +48,7 @@ impl Store {
         Ok(Upload { store: self.clone(), incoming, part_writer, call })
     }
 
-    /// Acquires a permit of an upload, and makes a cutter for `expected` bytes, if the number is known.
+    /// Acquires a permit of an upload, and makes a part writer for `expected` bytes, if the number is known.
     pub(super) async fn cut(
         &self,
         path: &StorePath,
@@ -152,7 +152,7 @@ impl Upload {
                 condition::check_file(tx, (&file.path, replaces), &conditions)?;
             }
             let (_, files_replaced) = assembly::put_file(tx, &owner, &file, list.as_ref())?;
-            // More pins than that are dropped in steps, when the cutter is dropped.
+            // More pins than that are dropped in steps, when the part writer is dropped.
             if pins <= UNPIN_ROWS {
                 pin::unpin(tx, &owner.id)?;
             }

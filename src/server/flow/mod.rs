@@ -7,12 +7,12 @@
 //! | bytes of stream messages that are received or processed | [`MESSAGE_POOL_BYTES`](limits::MESSAGE_POOL_BYTES) | waits for [`ROOM_WAIT`](limits::ROOM_WAIT), then busy | [`request_body`] |
 //! | unread bytes of HTTP/2 request bodies | [`STREAM_WINDOW_BYTES`](limits::STREAM_WINDOW_BYTES) each; with the bound of calls [`WINDOWS_BYTES`](limits::WINDOWS_BYTES) in all | the client waits | hyper |
 //! | unread small frames of those bodies | [`SMALL_FRAMES_PER_CONNECTION`](limits::SMALL_FRAMES_PER_CONNECTION), and [`SMALL_FRAMES_PER_BODY`](limits::SMALL_FRAMES_PER_BODY) for each open body | the client waits | [`small_frames`] |
-//! | the next bytes of a request body | [`PACE_BYTES`](limits::PACE_BYTES) in [`BODY_STALL`](limits::BODY_STALL) | the call fails | [`request_body`], [`throughput`] |
+//! | the next bytes of a request body | [`THROUGHPUT_BYTES_MIN`](limits::THROUGHPUT_BYTES_MIN) in [`BODY_STALL`](limits::BODY_STALL) | the call fails | [`request_body`], [`throughput`] |
 //! | the next message of a bidirectional stream | [`BODY_STALL`](limits::BODY_STALL) | the call fails | [`request_body`] |
 //! | a request body that no handler reads any more | [`REFUSED_BODY_BYTES`](limits::REFUSED_BODY_BYTES), [`REFUSED_BODY_TIME`](limits::REFUSED_BODY_TIME); no budget | reset | [`drain`], [`stream`] |
 //! | bytes of large responses | [`ANSWER_POOL_BYTES`](limits::ANSWER_POOL_BYTES) | busy | [`response_body`] |
 //! | an HTTP/2 client that does not open its window for a response | [`BODY_STALL`](limits::BODY_STALL) for each piece | the call is reset | [`executor`] |
-//! | a client that does not read from its socket | [`PACE_BYTES`](limits::PACE_BYTES) in [`BODY_STALL`](limits::BODY_STALL) | the connection is reset | [`stream`], [`throughput`] |
+//! | a client that does not read from its socket | [`THROUGHPUT_BYTES_MIN`](limits::THROUGHPUT_BYTES_MIN) in [`BODY_STALL`](limits::BODY_STALL) | the connection is reset | [`stream`], [`throughput`] |
 //! | a client that disappears without closing | [`SILENCE_TIME`](limits::SILENCE_TIME) | the kernel reports an error | [`stream`] |
 //!
 //! Every budget is shared among the addresses of the clients, see [`crate::budget`]. A client above its share

@@ -21,7 +21,7 @@ use super::{framing::Framing, throughput::MinThroughput};
 use crate::{
     budget::{Budget, Peer, Permit, PermitHandle},
     error::{Error, Kind, Result},
-    limits::{DIALOGUE_BYTES_MAX, MESSAGE_BYTES_MAX, PACE_BYTES},
+    limits::{DIALOGUE_BYTES_MAX, MESSAGE_BYTES_MAX, THROUGHPUT_BYTES_MIN},
     wire::status,
 };
 
@@ -47,7 +47,7 @@ pub(in crate::server) struct Sender {
     pub(in crate::server) peer: Peer,
     /// The permit of its call.
     pub(in crate::server) call: Option<PermitHandle>,
-    /// The time for each [`PACE_BYTES`], or for each message of a bidirectional stream.
+    /// The time for each [`THROUGHPUT_BYTES_MIN`], or for each message of a bidirectional stream.
     pub(in crate::server) stall: Duration,
 }
 
@@ -214,7 +214,7 @@ impl RequestBody {
                 format!("no message from the client for {seconds} s; start the call again")
             }
             Buffering::None | Buffering::PerMessage(_) | Buffering::Full(_) => format!(
-                "fewer than {PACE_BYTES} bytes of the body came in {seconds} s; send it again"
+                "fewer than {THROUGHPUT_BYTES_MIN} bytes of the body came in {seconds} s; send it again"
             ),
         };
         Error::new(Kind::Timeout, message)

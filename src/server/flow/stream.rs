@@ -62,7 +62,7 @@ struct Closing {
 }
 
 impl ClientStream {
-    /// Wraps a stream. `stall` is how long the client may take for each [`PACE_BYTES`](crate::limits::PACE_BYTES);
+    /// Wraps a stream. `stall` is how long the client may take for each [`THROUGHPUT_BYTES_MIN`](crate::limits::THROUGHPUT_BYTES_MIN);
     /// `stop` ends a lingering close.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Minimum throughput of a client.
 //!
 //! The clock counts only the time in which the server waits for the client, and starts again when the client has
-//! transferred [`PACE_BYTES`]. A client that transfers nothing times out after the limit, and so does one that
+//! transferred [`THROUGHPUT_BYTES_MIN`]. A client that transfers nothing times out after the limit, and so does one that
 //! sends single bytes to look alive.
 
 use std::{
@@ -12,9 +12,9 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::limits::PACE_BYTES;
+use crate::limits::THROUGHPUT_BYTES_MIN;
 
-/// The time that is left for the next [`PACE_BYTES`], and the bytes that are transferred of them.
+/// The time that is left for the next [`THROUGHPUT_BYTES_MIN`], and the bytes that are transferred of them.
 #[derive(Clone, Copy, Debug)]
 struct Account {
     left: Duration,
@@ -30,7 +30,7 @@ impl Account {
     fn enter(&mut self, limit: Duration, waited: Duration, bytes: usize) {
         self.left = self.left.saturating_sub(waited);
         self.moved += bytes;
-        if self.moved >= PACE_BYTES {
+        if self.moved >= THROUGHPUT_BYTES_MIN {
             *self = Self::new(limit);
         }
     }
@@ -47,7 +47,7 @@ pub(super) struct MinThroughput {
 }
 
 impl MinThroughput {
-    /// Creates a full account; `limit` is the time for each [`PACE_BYTES`].
+    /// Creates a full account; `limit` is the time for each [`THROUGHPUT_BYTES_MIN`].
     pub(super) fn new(limit: Duration) -> Self {
         Self { limit, account: Account::new(limit), since: None, timer: None }
     }
@@ -88,7 +88,7 @@ mod tests {
         let limit = Duration::from_mins(1);
         let mut account = Account::new(limit);
         for _ in 0..10 {
-            account.enter(limit, limit * 9 / 10, PACE_BYTES - 1);
+            account.enter(limit, limit * 9 / 10, THROUGHPUT_BYTES_MIN - 1);
             assert_eq!(account.left, limit / 10);
             account.enter(limit, limit / 20, 1);
             assert_eq!(account.left, limit);
