@@ -179,7 +179,7 @@ impl Engine {
     ///
     /// # Cancel safety
     /// Can be dropped at any time.
-    pub async fn answers(
+    pub async fn check_ready(
         &self,
         time: Duration,
         read: impl FnOnce(&mut Tx<'_>) -> Result<()> + Send + 'static,

@@ -39,7 +39,7 @@ pub(super) async fn keep(store: &Store, ready: watch::Sender<bool>, stop: &Cance
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            update(&ready, &store.answers().await);
+            update(&ready, &store.check_ready().await);
         }
     };
     select! {

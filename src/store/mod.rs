@@ -6,7 +6,6 @@
 //! **Invariants:** the object of a part is durable before the row that names it is committed. An object without
 //! a row is marked for deletion by the guard that put it. Each change becomes visible by one transaction.
 
-mod answers;
 mod assembly;
 mod background;
 mod backup;
@@ -23,6 +22,7 @@ mod operations;
 mod part;
 mod part_writer;
 mod pins;
+mod readiness;
 mod report;
 mod restore;
 mod run;

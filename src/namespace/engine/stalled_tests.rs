@@ -191,7 +191,7 @@ async fn one_statement_that_stalls_fails_its_batch_and_refuses_all_who_wait() {
     db.set(Mood::Answers);
     write_in_the_end(&engine).await;
     let both = async {
-        while engine.answers(SOON, slow).await.is_err() {
+        while engine.check_ready(SOON, slow).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -235,13 +235,13 @@ async fn who_has_left_costs_no_begin() {
 #[tokio::test]
 async fn a_database_that_waits_does_not_answer() {
     let (engine, db, _begins) = engine();
-    engine.answers(SOON, slow).await.expect("both answer");
+    engine.check_ready(SOON, slow).await.expect("both answer");
     assert_eq!(engine.written(), 0, "a question is no work");
     db.set(Mood::Waits);
     let short = Duration::from_millis(20);
-    assert_eq!(engine.answers(short, slow).await.unwrap_err().kind(), Kind::Busy);
+    assert_eq!(engine.check_ready(short, slow).await.unwrap_err().kind(), Kind::Busy);
     db.set(Mood::Answers);
-    engine.answers(SOON, slow).await.expect("both answer again");
+    engine.check_ready(SOON, slow).await.expect("both answer again");
 }
 
 #[test]

@@ -10,7 +10,7 @@ impl Store {
     ///
     /// # Cancel safety
     /// Can be dropped.
-    pub async fn answers(&self) -> Result<()> {
-        self.0.engine.answers(READY_TIME, |tx| schema::meta(tx, "format").map(drop)).await
+    pub async fn check_ready(&self) -> Result<()> {
+        self.0.engine.check_ready(READY_TIME, |tx| schema::meta(tx, "format").map(drop)).await
     }
 }
