@@ -119,8 +119,8 @@ async fn upload_one(
         Ok(())
     };
     let label = format!("uploading {}", local.display());
-    run_with_progress((work, interrupt), done, &tally, ProgressDisplay::new(label, output), output)
-        .await?;
+    let meter = ProgressDisplay::new(label, output);
+    run_with_progress((work, interrupt), done, &tally, meter, output).await?;
     warn(&omitted, output);
     report_total("uploaded", path(&to), &tally, output)
 }
@@ -285,8 +285,8 @@ async fn download_one(
         Ok(())
     };
     let label = format!("downloading {}", path(&found.path));
-    run_with_progress((work, interrupt), done, &tally, ProgressDisplay::new(label, output), output)
-        .await?;
+    let meter = ProgressDisplay::new(label, output);
+    run_with_progress((work, interrupt), done, &tally, meter, output).await?;
     report_total("downloaded", path(&found.path), &tally, output)
 }
 
@@ -393,9 +393,8 @@ mod tests {
         };
         let meter = ProgressDisplay::new("uploading a".to_owned(), &output);
         let mut interrupt = Interrupt::listen().expect("signals");
-        run_with_progress((work, &mut interrupt), done, &tally, meter, &mut output)
-            .await
-            .expect("done");
+        let work = (work, &mut interrupt);
+        run_with_progress(work, done, &tally, meter, &mut output).await.expect("done");
         assert!(err.text().starts_with("uploading a: 0 of 1 file, 0 B of 8 B\n"), "{}", err.text());
     }
 }
