@@ -93,7 +93,7 @@ impl Client {
         let backed = async {
             let receiving = Receiving::new(place.clone(), folder, existing, tally);
             let receiving = self.receive_backup(receiving, &wait).await?;
-            wait.ours();
+            wait.pause();
             receiving.finish().await
         };
         self.attended(&wait, backed).await
@@ -114,7 +114,7 @@ impl Client {
         let mut messages = self.answer(call)?;
         let mut received = 0;
         while let Some(message) = messages.message().await.map_err(|status| self.error(&status))? {
-            wait.ours();
+            wait.pause();
             match message.payload {
                 Some(backup_response::Payload::Offer(offer)) => {
                     let wants = receiving.offer(offer).await?;
@@ -125,7 +125,7 @@ impl Client {
                 None => return Err(Error::Answer("a message of a backup is empty".to_owned())),
             }
             received += 1;
-            wait.theirs(received);
+            wait.resume(received);
         }
         if !receiving.digest.is_whole() {
             let why = "it ended the backup too early".to_owned();

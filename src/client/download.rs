@@ -218,11 +218,11 @@ impl Client {
                 let why = format!("more than its {} bytes came", file.size_bytes);
                 return Err(Error::Damaged { path: file.path.clone(), why });
             }
-            wait.ours();
+            wait.pause();
             if sink.send(message.data).await.is_err() {
                 break;
             }
-            wait.theirs(this.bytes());
+            wait.resume(this.bytes());
         }
         Ok(())
     }

@@ -87,14 +87,14 @@ impl Timeout {
     }
 
     /// Notes that it is the client's turn: silence does not grow.
-    pub(super) fn ours(&self) {
+    pub(super) fn pause(&self) {
         let mut turn = self.turn();
         turn.silent = turn.silence(Instant::now());
         turn.since = None;
     }
 
     /// Notes that it is the server's turn, and the progress of the work. New progress resets the silence.
-    pub(super) fn theirs(&self, reached: u64) {
+    pub(super) fn resume(&self, reached: u64) {
         let (mut turn, now) = (self.turn(), Instant::now());
         if reached > turn.reached {
             *turn = SilenceTimer { since: Some(now), silent: Duration::ZERO, reached };
@@ -113,10 +113,10 @@ impl Timeout {
         stream::poll_fn(move |cx| {
             let next = messages.poll_next_unpin(cx);
             if next.is_pending() {
-                wait.ours();
+                wait.pause();
             } else {
                 taken += 1;
-                wait.theirs(taken);
+                wait.resume(taken);
             }
             next
         })
@@ -229,7 +229,7 @@ mod tests {
         let work = async {
             for reached in 1.. {
                 sleep(9 * SECOND).await;
-                whole.theirs(reached);
+                whole.resume(reached);
             }
             Ok(())
         };
@@ -243,9 +243,9 @@ mod tests {
         let slow = wait(None);
         let work = async {
             sleep(4 * SECOND).await;
-            slow.ours();
+            slow.pause();
             sleep(60 * SECOND).await;
-            slow.theirs(0);
+            slow.resume(0);
             pending().await
         };
         let begun = Instant::now();
@@ -261,8 +261,8 @@ mod tests {
             loop {
                 for reached in [1, 2] {
                     sleep(SECOND).await;
-                    again.ours();
-                    again.theirs(reached);
+                    again.pause();
+                    again.resume(reached);
                 }
             }
         };
