@@ -28,7 +28,7 @@ use crate::{
         restore::{self, Build, Step, damaged},
         sql::Tx,
     },
-    store::{Call, Store, backup::is_of, pins::PinGuard},
+    store::{Call, Store, backup::is_of, pins::PinGuard, space::Claim},
 };
 
 /// A running restore. Dropped before [`Restore::finish`], it leaves nothing visible.
@@ -39,8 +39,8 @@ pub struct Restore {
     owner: Owner,
     /// `None` before the header.
     build: Option<Build>,
-    /// The part whose bytes are being received, and these bytes.
-    incoming: Option<(BackupPart, BytesMut)>,
+    /// The part whose bytes are being received, these bytes, and the space that the part will take.
+    incoming: Option<(BackupPart, BytesMut, Claim)>,
     /// The queue of parts that are being put, and of the steps behind them, in the order of the backup.
     waiting: VecDeque<Waiting>,
     /// The number of parts in the queue that are being put.
@@ -135,8 +135,8 @@ impl Restore {
                 if part.size <= 0 || part.size > PART_BYTES_MAX as i64 {
                     return Err(damaged("a part has a size that none can have"));
                 }
-                self.held.store.0.space.check(part.size as u64).await?;
-                self.incoming = Some((*part, BytesMut::new()));
+                let claim = self.held.store.0.space.claim(part.size as u64).await?;
+                self.incoming = Some((*part, BytesMut::new(), claim));
                 return Ok(());
             }
             BackupRecord::List(parts) => parts.len(),
@@ -155,14 +155,14 @@ impl Restore {
     /// # Errors
     /// Those of [`Restore::record`].
     pub async fn data(&mut self, data: Bytes) -> Result<()> {
-        let Some((part, buffer)) = &mut self.incoming else {
+        let Some((part, buffer, _)) = &mut self.incoming else {
             return Err(damaged("bytes come that belong to no part"));
         };
         buffer.extend_from_slice(&data);
         if (buffer.len() as i64) < part.size {
             return Ok(());
         }
-        let Some((part, buffer)) = self.incoming.take() else { return Ok(()) };
+        let Some((part, buffer, claim)) = self.incoming.take() else { return Ok(()) };
         let bytes = buffer.freeze();
         let (digest, size) = (part.digest, part.size);
         if bytes.len() <= INLINE_BYTES_MAX {
@@ -175,6 +175,7 @@ impl Restore {
         let (held, owner) = (Arc::clone(&self.held), self.owner.clone());
         // A task of its own that is never aborted: its object gets a row or is marked for deletion.
         let putting = async move {
+            let _claim = claim;
             let checked = bytes.clone();
             let is_right = tokio::task::spawn_blocking(move || is_of(&checked, &part));
             if !is_right.await.map_err(Error::internal)? {

@@ -138,6 +138,12 @@ impl Space {
         })
     }
 
+    /// The bytes that are claimed.
+    #[cfg(test)]
+    pub(super) fn claimed(&self) -> u64 {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
     async fn claim_outside(&self, bytes: u64) -> Result<Claim> {
         let before = self.claimed.fetch_add(bytes, Ordering::Relaxed);
         let claim = Claim { bytes, claimed: Arc::clone(&self.claimed) };

@@ -300,6 +300,26 @@ async fn a_backup_that_has_lost_its_pin_ends_with_an_error() {
 }
 
 #[tokio::test]
+async fn a_restore_claims_the_space_of_the_parts_that_it_writes() {
+    let messages = whole(&filled().await).await;
+    let is_object =
+        |message: &BackupMessage| matches!(message, BackupMessage::Data(data) if data.len() > 100);
+    let first = messages.iter().position(is_object).expect("an object");
+    let BackupMessage::Data(data) = &messages[first] else { unreachable!() };
+    let other = Fixture::new().await;
+    other.gate.hold_answers();
+    let mut restore = begin(&other).await;
+    feed(&mut restore, &messages[..first]).await.unwrap();
+    let space = &other.store.0.space;
+    assert_eq!(space.claimed(), data.len() as u64, "before its bytes come");
+    feed(&mut restore, &messages[first..=first]).await.unwrap();
+    until("the part is put", async || other.gate.puts() > 0).await;
+    assert_eq!(space.claimed(), data.len() as u64, "while it is put");
+    other.gate.open();
+    until("the part is stored", async || space.claimed() == 0).await;
+}
+
+#[tokio::test]
 async fn what_waits_behind_a_part_of_a_restore_is_bounded_in_bytes() {
     let pieces = whole(&filled().await).await;
     let is_object =
