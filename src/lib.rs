@@ -100,11 +100,7 @@
 //! | budget, permit | a bound of bytes or calls, and what a caller holds of it, see [`budget`] |
 //! | stall | a client that keeps the server waiting |
 //!
-//! # To add a call
-//!
-//! The proto; if it fails in a new way, a [`error::Kind`] with its codes in [`wire::status`] and
-//! [`rest::codes`]; [`store`]; [`grpc`]; [`rest`] and its JSON;
-//! [`cli`]; a scenario in `tests/spec` over every interface.
+//! How to add a call, a blob store or a migration, and how to run one test: `docs/CONTRIBUTING.md`.
 
 // What unit tests and the test binaries share names the crate as the latter do.
 #[cfg(test)]

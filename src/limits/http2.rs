@@ -15,14 +15,17 @@ pub const WINDOWS_BYTES: usize = (CALLS_MAX + URGENT_CALLS_MAX) * STREAM_WINDOW_
 /// a permit cannot starve those that run.
 pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION_MAX * STREAM_WINDOW_BYTES;
 /// A DATA frame with fewer bytes is small, and small frames are counted: each takes some 250 bytes beside its data.
-/// A window of larger frames takes at most a quarter more than its bytes.
+/// A window of larger frames takes at most a quarter more than its bytes. Where a client sends other frames between
+/// them, each keeps the buffer of 8 KiB that it came in.
 pub const SMALL_FRAME_BYTES: usize = KIB;
-/// Unread small frames that a connection may have: 32 KiB of memory.
+/// Unread small frames that a connection may have: 32 KiB of memory if they follow one another.
 pub const SMALL_FRAMES_PER_CONNECTION: usize = 128;
-/// Further ones for each unfinished body, so that calls which wait do not block those that run.
-pub const SMALL_FRAMES_PER_BODY: usize = 8;
-/// The interval at which one unread small frame is no longer counted: nobody reads a frame whose body was dropped
-/// before the frame arrived.
+/// Further ones for each unfinished body, so that calls which wait rarely block those that run: 68 MiB for all calls.
+pub const SMALL_FRAMES_PER_BODY: usize = 64;
+/// The interval at which one unread small frame of a connection is no longer counted: nobody reads a frame whose body
+/// was dropped before the frame arrived.
 pub const SMALL_FRAME_FORGET: Duration = Duration::from_secs(1);
+/// The trailers of a request, as they are sent. The connection of a client that sends more ends.
+pub const TRAILER_BYTES_MAX: usize = 256;
 
 const _: () = assert!(WINDOWS_BYTES == 272 * MIB);

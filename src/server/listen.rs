@@ -195,7 +195,7 @@ impl Connection {
                 begins.cancel();
                 first_refused.mark(&mut request);
                 request.extensions_mut().extend(carried.clone());
-                unread.count(request)
+                flow::drained(unread.count(request))
             }));
         let builder = builder(bounds, calls.clone());
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -13,8 +13,10 @@ use hyper_util::{
 };
 use tokio::{io::DuplexStream, select, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use super::flow;
 use crate::client::in_process::Connections;
 
 /// Serves until `stop` is cancelled or the last connector is dropped, and then until the connections have
@@ -51,7 +53,10 @@ pub(super) async fn serve(
 /// Serves a connection until its client closes it, or shuts it down gracefully when the server stops.
 async fn connection_of(stream: DuplexStream, app: Router, stop: CancellationToken) {
     let builder = Builder::new(TokioExecutor::new());
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    let connection = builder.serve_connection(
+        TokioIo::new(stream),
+        TowerToHyperService::new(app.map_request(flow::drained)),
+    );
     let mut connection = std::pin::pin!(connection);
     let ended = select! {
         ended = connection.as_mut() => ended,

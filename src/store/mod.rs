@@ -224,9 +224,14 @@ impl Store {
         token: String,
         call: Call,
     ) -> Result<Listing> {
-        let _turn = self.listing_turn(call).await?;
+        let turn = self.listing_turn(call).await?;
         let path = path.clone();
-        self.0.engine.read(call.deadline, move |tx| list::list(tx, &path, size, &token)).await
+        let list = move |tx: &mut Tx<'_>| {
+            // The job outlives a caller that leaves.
+            let _turn = turn;
+            list::list(tx, &path, size, &token)
+        };
+        self.0.engine.read(call.deadline, list).await
     }
 
     /// Acquires a permit to read one page of a listing. Peers share the permits, so that the listings of one

@@ -134,8 +134,11 @@ impl Store {
     ) -> Result<Page<Session>> {
         let mut listing = session::Listing::new(path, size, token)?;
         loop {
-            let _turn = self.listing_turn(call).await?;
-            let step = move |tx: &mut Tx<'_>| listing.step(tx).map(|page| (listing, page));
+            let turn = self.listing_turn(call).await?;
+            let step = move |tx: &mut Tx<'_>| {
+                let _turn = turn;
+                listing.step(tx).map(|page| (listing, page))
+            };
             let page;
             (listing, page) = self.0.engine.read(call.deadline, step).await?;
             if let Some(page) = page {

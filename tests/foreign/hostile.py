@@ -73,12 +73,10 @@ class Connection:
                 self._ending.add(number)
         self._flush()
 
-    def begin_small(self, method: str, path: str, size: int) -> None:
-        """Begins a call with a body that has a byte in each of so many frames, and does not end."""
+    def begin_raw(self, method: str, path: str, frames: Callable[[int], bytes]) -> None:
+        """Begins a call and sends frames for its stream, for which the library is too slow or too strict."""
         self.begin(method, path, b"x")
-        number = self._state.highest_outbound_stream_id
-        # The library takes far longer for them than the server.
-        self._socket.sendall((b"\0\0\1\0\0" + struct.pack(">I", number) + b"x") * size)
+        self._socket.sendall(frames(self._state.highest_outbound_stream_id))
 
     def step(self) -> bool:
         """Sends what the server takes, receives what it says; whether a call is left."""
@@ -143,21 +141,36 @@ def windows_of_zero(endpoint: Endpoint, over: Event) -> None:
             pass
 
 
-def small_frames(endpoint: Endpoint, over: Event) -> None:
-    """Fills the windows of uploads that wait for their turn, a byte in each frame, on 40 connections."""
-    with ExitStack() as open_ones:
-        calls = open_ones.enter_context(connection(endpoint))
-        for number in range(1000):
-            calls.begin("PUT", f"/ImageStore/turn/{number}?api-version=6.0", b"x")
-            if number % 50 == 0:
-                calls.step()
-        others = [open_ones.enter_context(connection(endpoint)) for _ in range(40)]
-        for number, other in enumerate(others):
-            for upload in range(2):
-                path = f"/ImageStore/small/{number}-{upload}?api-version=6.0"
-                other.begin_small("PUT", path, WINDOW_BYTES)
-        while calls.step() and not over.is_set():
-            pass
+def waiting_uploads(uploads: int, frames: Callable[[int], bytes]) -> Callable[[Endpoint, Event], None]:
+    """Sends frames for uploads that wait for their turn, some on each of 40 connections."""
+
+    def run(endpoint: Endpoint, over: Event) -> None:
+        with ExitStack() as open_ones:
+            calls = open_ones.enter_context(connection(endpoint))
+            for number in range(1000):
+                calls.begin("PUT", f"/ImageStore/turn/{number}?api-version=6.0", b"x")
+                if number % 50 == 0:
+                    calls.step()
+            others = [open_ones.enter_context(connection(endpoint)) for _ in range(40)]
+            for number, other in enumerate(others):
+                for upload in range(uploads):
+                    path = f"/ImageStore/waiting/{number}-{upload}?api-version=6.0"
+                    other.begin_raw("PUT", path, frames)
+            while calls.step() and not over.is_set():
+                pass
+
+    return run
+
+
+def small_frames(stream: int) -> bytes:
+    """A window full of frames of a byte."""
+    return (b"\0\0\1\0\0" + struct.pack(">I", stream) + b"x") * WINDOW_BYTES
+
+
+def long_trailers(stream: int) -> bytes:
+    """Trailers with a field, `accept-encoding` of HPACK's table, in each byte."""
+    fields = b"\x90" * 11_900
+    return struct.pack(">I", len(fields))[1:] + b"\1\5" + struct.pack(">I", stream) + fields
 
 
 def refused_bodies(endpoint: Endpoint, over: Event) -> None:
@@ -272,7 +285,8 @@ WAYS: dict[str, Callable[[Endpoint, Event], None]] = {
     "half messages of a question after health": half_messages(f"{HEALTH}Check"),
     "half messages of a watch of health": half_messages(f"{HEALTH}Watch"),
     "windows of zero": windows_of_zero,
-    "small frames": small_frames,
+    "small frames": waiting_uploads(2, small_frames),
+    "long trailers": waiting_uploads(25, long_trailers),
     "refused bodies": refused_bodies,
     "stalled bodies": stalled_bodies,
     "slow uploads": slow_uploads,

@@ -7,12 +7,12 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{Method, Version};
+use http::Method;
 
 use super::{Class, Protocol, peer};
 use crate::{
     budget::PermitHandle,
-    server::flow::{Buffering, Drain, Flow, RequestBody, Sender},
+    server::flow::{Buffering, Flow, RequestBody, Sender},
     wire::rpc::Rpc,
 };
 
@@ -20,11 +20,7 @@ pub(super) async fn layer(State(flow): State<Flow>, request: Request, next: Next
     let buffering = buffering(&request, &flow);
     let call = request.extensions().get::<PermitHandle>().cloned();
     let sender = Sender { peer: peer(&request), call, stall: flow.stall };
-    let is_http2 = request.version() == Version::HTTP_2;
-    let request = request.map(|body| {
-        let body = if is_http2 { Body::new(Drain::new(body)) } else { body };
-        Body::new(RequestBody::new(body, sender, buffering))
-    });
+    let request = request.map(|body| Body::new(RequestBody::new(body, sender, buffering)));
     next.run(request).await
 }
 

@@ -12,21 +12,34 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
+use http::{Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::limits::{REFUSED_BODY_BYTES, REFUSED_BODY_TIME};
 
+/// Drains the body of a request, if it is one of HTTP/2, whoever drops it.
+pub(in crate::server) fn drained<B>(request: Request<B>) -> Request<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let is_http2 = request.version() == Version::HTTP_2;
+    request.map(|body| {
+        let body = Body::new(body);
+        if is_http2 { Body::new(Drain::new(body)) } else { body }
+    })
+}
+
 /// A request body whose rest is read and discarded in a background task when it is dropped before its end.
-pub(in crate::server) struct Drain {
+struct Drain {
     body: Body,
     has_ended: bool,
 }
 
 impl Drain {
-    /// Wraps the body of an HTTP/2 request.
-    pub(in crate::server) fn new(body: Body) -> Self {
+    fn new(body: Body) -> Self {
         Self { body, has_ended: false }
     }
 }

@@ -35,7 +35,7 @@ mod waiting;
 
 use std::time::Duration;
 
-pub(super) use drain::Drain;
+pub(super) use drain::drained;
 pub(super) use executor::StallExecutor;
 pub(super) use request_body::{Buffering, RequestBody, Sender};
 pub(super) use response_body::ResponseBody;

@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::limits::{
     SMALL_FRAME_BYTES, SMALL_FRAME_FORGET, SMALL_FRAMES_PER_BODY, SMALL_FRAMES_PER_CONNECTION,
+    TRAILER_BYTES_MAX,
 };
 
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4).
@@ -29,6 +30,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The length of a frame header (RFC 9113, section 4.1).
 const HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 /// The length of the smallest frame that counts; also of a frame header with the length of the padding.
 const FRAME_BYTES_MIN: usize = HEAD_BYTES + 1;
@@ -62,7 +65,10 @@ impl UnreadFrames {
         request: Request<B>,
     ) -> Request<CountedBody<B>> {
         let unread = (request.version() == Version::HTTP_2).then(|| {
-            self.lock().bodies += 1;
+            let mut state = self.lock();
+            state.bodies += 1;
+            state.wake();
+            drop(state);
             self.clone()
         });
         request.map(|body| CountedBody { body, unread })
@@ -160,6 +166,9 @@ fn is_small(bytes: usize) -> bool {
 pub(super) struct FrameCounter {
     at: Position,
     unread: UnreadFrames,
+    /// The stream of the last request head.
+    last_stream: u32,
+    has_long_trailers: bool,
     /// A timer, set while the connection is not read.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -206,6 +215,24 @@ impl FrameCounter {
         }
     }
 
+    /// Whether trailers of more than [`TRAILER_BYTES_MAX`] came: the connection must end. The library keeps them until
+    /// their body is read, up to its bound of heads, each field of a byte in some 100 bytes.
+    pub(super) fn has_long_trailers(&self) -> bool {
+        self.has_long_trailers
+    }
+
+    /// Looks at the header of a frame.
+    fn header(&mut self, head: [u8; FRAME_BYTES_MIN], length: usize) {
+        let [_, _, _, kind, flags, stream @ .., _] = head;
+        if kind != HEADERS {
+            return;
+        }
+        let stream = u32::from_be_bytes(stream) & !(1 << 31);
+        let is_long = length > TRAILER_BYTES_MAX || flags & END_HEADERS == 0;
+        self.has_long_trailers |= stream <= self.last_stream && is_long;
+        self.last_stream = self.last_stream.max(stream);
+    }
+
     /// Counts the small frames in the next bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
         let mut small = 0;
@@ -229,6 +256,8 @@ impl FrameCounter {
                     *came += 1;
                     if let Some((data, left)) = frame(head, *came) {
                         small += usize::from(is_small(data));
+                        let head = *head;
+                        self.header(head, left);
                         self.begin(left);
                     }
                     bytes = rest;
@@ -273,96 +302,4 @@ fn frame(head: &[u8; FRAME_BYTES_MIN], came: usize) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use futures::{StreamExt, join, stream};
-    use http_body_util::{BodyExt, StreamBody};
-
-    use super::*;
-
-    /// The bytes of a frame with a payload.
-    fn frame_of(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let [_, length @ ..] = u32::try_from(payload.len()).expect("short").to_be_bytes();
-        [&length[..], &[kind, flags, 0, 0, 0, 1], payload].concat()
-    }
-
-    fn unread(reader: &FrameCounter) -> usize {
-        reader.unread.lock().frames
-    }
-
-    #[test]
-    fn small_frames_are_counted_wherever_the_bytes_are_cut() {
-        let padded = |data: usize, padding: u8| {
-            [&[padding][..], &vec![1; data], &vec![0; usize::from(padding)]].concat()
-        };
-        let bytes = [
-            PREFACE.to_vec(),
-            frame_of(4, 0, &[0; 6]),
-            frame_of(1, 4, &[0; 30]),
-            frame_of(DATA, 0, b"x"),
-            frame_of(DATA, 0, &vec![0; SMALL_FRAME_BYTES - 1]),
-            frame_of(DATA, PADDED, &padded(1, 255)),
-            // Four that do not count.
-            frame_of(DATA, 0, &vec![0; SMALL_FRAME_BYTES]),
-            frame_of(DATA, 1, b""),
-            frame_of(DATA, PADDED, &padded(SMALL_FRAME_BYTES, 9)),
-            frame_of(DATA, PADDED, &padded(0, 200)),
-            frame_of(DATA, 1, b"end"),
-        ]
-        .concat();
-        for size in [1, 2, 3, 9, 10, 11, 100, bytes.len()] {
-            let mut reader = FrameCounter::default();
-            bytes.chunks(size).for_each(|piece| reader.follow(piece));
-            assert_eq!(unread(&reader), 4, "{size}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn other_connections_are_read_as_they_come() {
-        let mut reader = FrameCounter::default();
-        reader.follow(b"PUT /ImageStore/a HTTP/1.1\r\n\r\n");
-        reader.follow(&frame_of(DATA, 0, b"x").repeat(1000));
-        assert_eq!(unread(&reader), 0);
-        assert_eq!(room(&mut reader).await, usize::MAX / FRAME_BYTES_MIN);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_is_read_on_when_its_frames_are_read_or_forgotten() {
-        let mut reader = FrameCounter::default();
-        let unread = reader.unread();
-        let piece = || Ok::<_, axum::Error>(Frame::data(Bytes::from_static(b"x")));
-        let request = |version| {
-            let body = StreamBody::new(
-                stream::iter((0..20).map(move |_| piece())).chain(stream::pending()),
-            );
-            let mut request = Request::new(body);
-            *request.version_mut() = version;
-            unread.count(request).into_body()
-        };
-        let _other = request(Version::HTTP_11);
-        let mut body = request(Version::HTTP_2);
-        let most = SMALL_FRAMES_PER_CONNECTION + SMALL_FRAMES_PER_BODY;
-        reader.follow(PREFACE);
-        assert_eq!(room(&mut reader).await, most);
-        let begun = Instant::now();
-        unread.arrived(most);
-        let (free, ()) = join!(room(&mut reader), async {
-            body.frame().await.expect("a frame").expect("no error");
-        });
-        assert_eq!((free, begun.elapsed()), (1, Duration::ZERO), "woken");
-        // The unread frames of a body count as read when the body is dropped.
-        unread.arrived(1);
-        let (free, ()) = join!(room(&mut reader), async { drop(body) });
-        let expected = SMALL_FRAMES_PER_CONNECTION - (most - 19);
-        assert_eq!((free, begun.elapsed()), (expected, Duration::ZERO), "woken");
-        // A frame that arrives for the dropped body is discounted after a while.
-        unread.arrived(expected);
-        assert_eq!((room(&mut reader).await, begun.elapsed()), (1, SMALL_FRAME_FORGET));
-    }
-
-    /// How many small frames may arrive.
-    async fn room(reader: &mut FrameCounter) -> usize {
-        std::future::poll_fn(|cx| reader.poll_room(cx)).await / FRAME_BYTES_MIN
-    }
-}
+mod tests;

@@ -150,6 +150,10 @@ impl AsyncRead for ClientStream {
         let came = buffer.filled().get(before..).unwrap_or_default();
         self.framing.follow(came);
         self.frames.follow(came);
+        if self.frames.has_long_trailers() {
+            debug!("a connection with too long trailers is cut");
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         Poll::Ready(Ok(()))
     }
 }

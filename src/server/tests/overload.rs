@@ -268,6 +268,45 @@ async fn a_body_of_small_frames_comes_whole() {
 }
 
 #[tokio::test]
+async fn the_bodies_of_refused_calls_are_read_and_do_not_hold_up_their_connection() {
+    let bounds = Bounds { calls: 1, ..Bounds::default() };
+    let entered = Arc::new(Semaphore::new(0));
+    let enters = Arc::clone(&entered);
+    let rest = Router::new().fallback(async move |_: Request| {
+        enters.add_permits(1);
+        std::future::pending::<()>().await;
+    });
+    let fixture = Fixture::new(rest, bounds).await;
+    let io = hyper_util::rt::TokioIo::new(fixture.connect().await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(executor, io).await.expect("connected");
+    let running = tokio::spawn(connection);
+    let request = |body| http::Request::put("http://h/").body(body).expect("a request");
+    let _runs = tokio::spawn(client.send_request(request(Body::empty())));
+    entered.acquire().await.expect("open").forget();
+    let all = async {
+        let mut refused = 0;
+        while refused < 2 * SMALL_FRAMES_PER_CONNECTION {
+            // The body comes when the call is refused already.
+            let (answered, is_answered) = oneshot::channel::<()>();
+            let body = stream::once(async {
+                is_answered.await.ok();
+                Ok::<_, axum::Error>(Bytes::from_static(b"x"))
+            });
+            let answer = client.send_request(request(Body::from_stream(body))).await;
+            assert_eq!(answer.expect("an answer").status(), StatusCode::SERVICE_UNAVAILABLE);
+            answered.send(()).expect("the body is sent");
+            refused += 1;
+        }
+    };
+    timeout(SOON, all).await.expect("the connection is read");
+    drop(client);
+    running.abort();
+    fixture.ended.abort();
+}
+
+#[tokio::test]
 async fn an_idle_connection_of_http2_is_closed() {
     let bounds = Bounds { idle_time: Duration::from_secs(2), ..Bounds::default() };
     let fixture = Fixture::new(hello(), bounds).await;
