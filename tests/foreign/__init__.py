@@ -1,25 +1,29 @@
-"""Clients that others made, and our own command line, against the real server.
+"""Clients of other vendors, and the command line, against the real server.
 
-Each test starts its own server process on a free port and an empty data folder, speaks to it as
-somebody outside does, and stops it by SIGTERM, which must end it in time and with exit code 0.
+Each test starts a server process of its own on a free port and an empty data folder, uses the server as an
+outside client does, and stops it by SIGTERM. The server must end in time and with exit code 0.
 
 - `test_sfctl`: the Service Fabric command line, as an operator types it.
 - `test_sdk`: every image store operation of the Python package `azure-servicefabric`.
-- `test_grpc`: a grpcio client that knows nothing but reflection.
-- `test_proxy`: uploads that break off before haproxy and nginx, or in them.
-- `test_raw`: bytes on a socket, for what no client library can be made to send.
-- `test_cli`, `test_cli_copy`: our own command line, as a user or a script types it.
-- `test_serve`: the server as a process: how it starts and ends, and what is there afterwards.
-- `test_watch`: copies that run while others follow and cancel them, over both interfaces.
-- `test_check`: the check of a store, stopped or serving.
-- `test_hostile`: one caller who tries to take the server away from others.
-- `test_overload`: a crowd of clients that stand still, and others that work meanwhile.
-- `test_full`: a disk that is full to its reserve, or to its last byte; root mounts it.
-- `test_slow`: a disk that stands still under the database, by a library that is loaded into the server.
-- `test_crash`: the server is killed under load, at every marked point and while it starts, and keeps what
-  it promised.
+- `test_grpc`: a grpcio client that knows only what reflection returns.
+- `test_curl`: curl, for uploads with misleading headers and for `100-continue`.
+- `test_proxy`, `test_prefix`: haproxy and nginx in front of the server; uploads that break off there.
+- `test_raw`: bytes on a socket, for requests that no client library sends.
+- `test_cli*`: the command line, as a user or a script types it.
+- `test_readme`: the commands of the README.
+- `test_serve`: the server as a process: its start, its end, and the state after it.
+- `test_log`: the log lines of failed calls.
+- `test_watch`, `test_deadlines`: copies that are watched, cancelled or given up while they run.
+- `test_backup`, `test_check`: backups and checks of a store, stopped or serving.
+- `test_hostile`: one client that attacks the server while others work.
+- `test_overload`: many stalled clients, while others work.
+- `test_memory`, `test_requests`: the memory and work that single requests cost the server.
+- `test_full`: a disk that is full up to the reserve, or up to the last byte; mounted by root.
+- `test_slow`: a disk that blocks writes to the database, by a library that is loaded into the server.
+- `test_crash`: a server that is killed under load, at every marked point and while it starts, and that loses
+  no acknowledged write.
 
-`tests/run` installs the clients of `requirements.txt` and runs everything. One test alone, after that:
+`tests/run` installs the clients of `requirements.txt` and runs all tests. To run one test after that:
 
     IMAGESTORE_BINARY=target/debug/imagestore \\
         tests/.cache/venv/bin/python -m unittest discover -s tests/foreign -t tests -k sample
@@ -27,5 +31,5 @@ somebody outside does, and stops it by SIGTERM, which must end it in time and wi
 
 import os
 
-# The server is on this machine, whatever proxy the machine uses.
+# The server is on this machine, so no proxy of the machine's settings is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Our own command line as a process of a test."""
+"""The command line as a process of a test."""
 
 import json
 import os
@@ -16,7 +16,7 @@ COMMAND_SECONDS = 120
 
 
 class Running:
-    """A command that runs. What reads from it fails, rather than waits for ever, when it hangs."""
+    """A running command. Reads from a command that hangs fail at a timeout."""
 
     def __init__(self, arguments: list[str], **options: Any) -> None:
         streams: dict[str, Any] = {
@@ -35,13 +35,13 @@ class Running:
 
     def __exit__(self, *_: object) -> None:
         self._watchdog.cancel()
-        # Ends it, reaps it and closes its streams.
+        # Kills and reaps the process, and closes its streams.
         self.process.kill()
         with self.process:
             pass
 
     def record(self) -> dict[str, Any]:
-        """Waits for the next line of `--json`."""
+        """Waits for the next line of `--json` output."""
         return dict(json.loads(self._line(self.process.stdout)))
 
     def last_record(self) -> dict[str, Any]:
@@ -56,11 +56,11 @@ class Running:
         return self._line(self.process.stderr).rstrip("\n")
 
     def interrupt(self) -> None:
-        """Presses Ctrl-C."""
+        """Sends SIGINT, as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
 
     def end(self) -> subprocess.CompletedProcess[str]:
-        """Waits for the end, and returns what was not read yet."""
+        """Waits for the end, and returns the output that was not read yet."""
         out, err = self.process.communicate()
         return subprocess.CompletedProcess(
             self.process.args, self.process.returncode, out or "", err or ""
@@ -88,20 +88,20 @@ class CommandCase(ServerCase):
             return running.end()
 
     def command(self, *arguments: str, **options: Any) -> str:
-        """Runs a command, which must succeed, and returns what it printed."""
+        """Runs a command, which must succeed, and returns its output."""
         done = self.run_command(*arguments, **options)
         self.assertEqual(done.returncode, 0, f"{arguments}: {done.stdout}{done.stderr}")
         self.assertNotIn("imagestore: ", done.stderr)
         return done.stdout
 
     def records(self, *arguments: str) -> list[dict[str, Any]]:
-        """Runs a command with `--json`, which must succeed and say nothing else."""
+        """Runs a command with `--json`, which must succeed and print nothing else."""
         done = self.run_command(*arguments, "--json")
         self.assertEqual((done.returncode, done.stderr), (0, ""), f"{arguments}: {done.stdout}")
         return [dict(json.loads(line)) for line in done.stdout.splitlines()]
 
     def assert_error(self, done: subprocess.CompletedProcess[str], *words: str) -> None:
-        """Sees that a command failed and ended with one clear line. Before it may be progress."""
+        """Asserts that a command failed, and that its last line is one clear error; progress may precede it."""
         self.assertEqual(done.returncode, 1, f"{done.args}: {done.stdout}{done.stderr}")
         lines = done.stderr.splitlines()
         errors = [line for line in lines if line.startswith("imagestore: ")]
@@ -110,16 +110,16 @@ class CommandCase(ServerCase):
             self.assertIn(word, errors[0])
 
     def assert_fails(self, *arguments: str, says: list[str]) -> None:
-        """Sees that a command fails, prints nothing, and says why."""
+        """Asserts that a command fails, prints no result, and gives the reason."""
         done = self.run_command(*arguments)
         self.assert_error(done, *says)
         self.assertEqual(done.stdout, "")
 
 
 class StalledDisk:
-    """A disk that does not answer: whoever opens the smallest object of a store waits for ever.
+    """A disk that does not answer: opening the smallest object of a store blocks without end.
 
-    So a copy that verifies it runs as long as the test likes. The object is as before at the end.
+    So a verifying copy runs until the test ends it. The object is restored at the end.
     """
 
     def __init__(self, data: Path) -> None:

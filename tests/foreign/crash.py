@@ -1,8 +1,8 @@
-"""Load for a server that is killed: what each writer has been promised, and what is there.
+"""Load for a server that is killed, and the state that each writer expects afterwards.
 
-Each writer has a folder of its own, so its calls follow each other and it knows what its folder holds.
-A call that the kill breaks off may have happened or not; nothing in between. Contents come from one
-pool and copies from one common folder, so that writers meet in what is stored once.
+Each writer has a folder of its own and makes one call at a time, so it knows the content of its folder. A call
+that the kill interrupts has either happened as a whole or not at all. All writers take contents from one pool and
+copy from one common folder, so that they share stored parts.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from urllib.parse import quote
 CALL_SECONDS = 30
 BASE = "base"
 
-# Empty, inline, an object, several chunks, two parts. The large ones are rare.
+# Empty, inline, an object, several chunks, two parts. The large sizes are rare.
 SIZES = [0, 10, 5_000, 20_000, 100_000, 300_000]
 LARGE = 9 << 20
 POOL = [hashlib.shake_128(bytes([n])).digest(SIZES[n % len(SIZES)]) for n in range(36)]
 LARGE_POOL = [hashlib.shake_128(b"large" + bytes([n])).digest(LARGE) for n in range(2)]
 
-# A folder as its writer knows it: the bytes of each file by its path from the root.
+# The expected files of a folder: the bytes of each file by its path from the root.
 Files = dict[str, bytes]
 
 
 class Http:
-    """A connection that is kept."""
+    """A persistent HTTP connection."""
 
     def __init__(self, endpoint: tuple[str, int]) -> None:
         self._connection = HTTPConnection(*endpoint, timeout=CALL_SECONDS)
@@ -46,14 +46,14 @@ class Http:
         query: str = "",
         headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Sends one request and returns the whole answer."""
+        """Sends one request and returns the whole response."""
         target = f"/ImageStore/{quote(path, safe='/$')}?api-version=6.0{query}"
         self._connection.request(method, target, body, headers or {})
         answer = self._connection.getresponse()
         return answer.status, answer.read()
 
     def tree(self, path: str) -> Files:
-        """Returns every file below a folder, and sees that its counts are right."""
+        """Returns every file below a folder, and asserts that the counts of the listings are right."""
         files: Files = {}
         status, body = self.call("GET", path)
         if status == 404:
@@ -77,32 +77,33 @@ class Http:
 
 
 def below(files: Files, folder: str) -> Files:
-    """Returns what lies below a folder, by its path from there."""
+    """Returns the files below a folder, by their path from the folder."""
     prefix = f"{folder}/"
     return {p.removeprefix(prefix): data for p, data in files.items() if p.startswith(prefix)}
 
 
 def without(files: Files, path: str) -> Files:
-    """Returns the files without a path and all below it."""
+    """Returns the files without those at a path and below it."""
     return {p: data for p, data in files.items() if p != path and not p.startswith(f"{path}/")}
 
 
 @dataclass
 class Call:
-    """A call and what it makes of the writer's files."""
+    """A call, and the writer's files after its success."""
 
     name: str
     send: Callable[[Http], tuple[int, bytes]]
     after: Files
-    # The status of success: 404 where a copy finds nothing; and if it is repeated and had happened.
+    # The status of success, which is 404 for a copy without files; and the other status that a repetition may
+    # return if the call has already happened.
     status: int = 200
     again: int | None = None
-    # What to note once it has happened.
+    # Called when the call has succeeded.
     done: Callable[[], None] = field(default=lambda: None)
 
 
 class Session:
-    """A chunked upload of which some chunks are acknowledged."""
+    """A chunked upload, some of whose chunks are acknowledged."""
 
     def __init__(self, path: str, data: bytes, parts: int) -> None:
         self.id = str(uuid.uuid4())
@@ -113,14 +114,14 @@ class Session:
         self.there: list[tuple[int, int]] = []
 
     def chunk(self, number: int) -> Callable[[Http], tuple[int, bytes]]:
-        """Returns the call that sends a missing chunk."""
+        """Returns a function that sends a missing chunk."""
         begin, end = self.missing[number]
         headers = {"Content-Range": f"bytes {begin}-{end - 1}/{len(self.data)}"}
         path, query = f"{self.path}/$/UploadChunk", f"&session-id={self.id}"
         return lambda http: http.call("PUT", path, self.data[begin:end], query, headers)
 
     def note(self, number: int) -> None:
-        """Notes that a chunk is acknowledged."""
+        """Records that a chunk is acknowledged."""
         self.there.append(self.missing.pop(number))
 
     def commit(self, http: Http) -> tuple[int, bytes]:
@@ -128,7 +129,7 @@ class Session:
         return http.call("POST", "$/CommitUploadSession", query=f"&session-id={self.id}")
 
     def verify(self, http: Http) -> None:
-        """Sees that no acknowledged chunk is missing."""
+        """Asserts that no acknowledged chunk is missing."""
         if not self.there:
             return
         status, body = http.call("GET", "$/GetUploadSession", query=f"&session-id={self.id}")
@@ -141,7 +142,7 @@ class Session:
 
 
 class Writer:
-    """One of those who write to the store at once."""
+    """One of several concurrent writers."""
 
     def __init__(self, number: int, base: Files, chance: random.Random) -> None:
         self.root = f"w{number}"
@@ -153,7 +154,7 @@ class Writer:
         self._broken: Call | None = None
 
     def run(self, endpoint: tuple[str, int]) -> None:
-        """Calls until the connection breaks, or there is nothing more to call."""
+        """Makes calls until the connection breaks or there are no more calls."""
         http = Http(endpoint)
         try:
             while (call := self._next()) is not None:
@@ -170,13 +171,13 @@ class Writer:
 
     @property
     def doing(self) -> str:
-        """What the call is that was broken off; empty if none was."""
+        """The name of the interrupted call; empty if there is none."""
         return "" if self._broken is None else self._broken.name
 
     def verify(self, endpoint: tuple[str, int]) -> None:
-        """Sees that all that was acknowledged is there, and that what broke off is whole or absent.
+        """Asserts that all acknowledged writes are there, and that an interrupted call is whole or absent.
 
-        Then the call that broke off is repeated: that must be safe.
+        Then repeats the interrupted call, which must be safe.
         """
         http = Http(endpoint)
         found = http.tree(self.root)
@@ -187,7 +188,7 @@ class Writer:
             self._session.verify(http)
         if call is not None:
             status, body = call.send(http)
-            # A copy without source is refused again; a source is still what it was.
+            # A repeated copy without a source is refused again; other copies find their source unchanged.
             assert status in {call.status, call.again}, f"{call.name} repeated: {status} {body!r}"
             self._settle(call)
             self._broken = None
@@ -259,7 +260,7 @@ class Writer:
             "RemoteDestination": destination,
             "SkipFiles": skipped,
             "Verify": verify,
-            # What makes it safe to repeat.
+            # The operation id makes the copy safe to repeat.
             "OperationId": str(uuid.uuid4()),
         }
         sent = json.dumps(body).encode()
@@ -288,7 +289,7 @@ class Writer:
 
 
 class Script(Writer):
-    """A writer that makes everything durable that can be, once, and always in the same order."""
+    """A writer that makes each kind of durable change once, always in the same order."""
 
     def __init__(self, base: Files) -> None:
         super().__init__(0, base, random.Random(0))
@@ -298,15 +299,15 @@ class Script(Writer):
         return next(self._steps, None)
 
     def _script(self) -> Iterator[Call]:
-        # The common folder has none of these, so each is stored anew.
+        # None of these contents is in the common folder, so each is stored anew.
         inline, small, large, long = POOL[20], POOL[16], POOL[17], LARGE_POOL[0]
         first, second, third = (f"{self.root}/d{n}" for n in range(3))
         yield self._put_at(f"{first}/f0", inline)
         yield self._put_at(f"{first}/f1", small)
         yield self._put_at(f"{first}/in/f2", long)
-        # Its part is stored already, and is pinned.
+        # The part of this file is stored already, and is pinned.
         yield self._put_at(f"{second}/f1", small)
-        # What it replaces is let go of.
+        # The replaced file is released.
         yield self._put_at(f"{first}/f1", large)
         yield from self._upload_in_chunks(f"{first}/f3", POOL[22])
         yield self._copy_to(third, BASE, [], verify=False)
@@ -333,6 +334,6 @@ class Script(Writer):
 
 
 def base() -> Files:
-    """Returns the files of the folder that everybody copies from."""
+    """Returns the files of the folder that all writers copy from."""
     paths = [f"{BASE}/{inner}f{n}" for inner in ["", "in/", "in/deep/"] for n in range(5)]
     return {path: POOL[n % len(POOL)] for n, path in enumerate(paths)}

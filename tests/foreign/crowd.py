@@ -1,8 +1,8 @@
-"""A crowd of clients: those who stand still in every way there is, and those who work meanwhile.
+"""A crowd of clients: stalled clients of every kind, and workers that use the server meanwhile.
 
-Whoever stands still sends its part and then neither sends nor reads; where the server cuts it off, it
-comes again at once. Whoever works knows what its own folder holds and looks whether the server agrees;
-it takes no answer but success, or a refusal that says when to come again.
+A stalled client sends a part of a request, or a whole one, and then neither sends nor reads; when the server closes
+its connection, it connects again at once. A worker knows the content of its own folders and compares it with
+the server's responses. It accepts only success, or a refusal that says when to retry.
 """
 
 import json
@@ -24,18 +24,18 @@ from google.rpc.error_details_pb2 import RetryInfo
 from .crash import LARGE_POOL, POOL, Files
 from .reflection import CALL_SECONDS, Service, details
 
-# Larger than what all buffers between the server and a client hold.
+# Larger than all buffers between the server and a client.
 BIG_FILE = "big"
 BIG_BYTES = 24 << 20
 MESSAGE_BYTES = 64 * 1024
 FRAME_BYTES = 16 * 1024
-# A client whose connection breaks where it cannot see it comes again after this time.
+# A client that cannot detect a broken connection connects again after this time.
 STALLED_SECONDS = 90
-# Small, so that a client that does not read is soon noticed.
+# Small, so that the server soon detects that a client does not read.
 RECEIVE_BYTES = 4096
 
 HOST = "Host: localhost\r\n"
-# Where those who stand still come from: another address than that of those who work.
+# The source address of stalled clients: another one than that of the workers.
 ELSEWHERE = ("127.0.0.2", 0)
 UPLOAD = "/imagestore.v1.ImageStore/Upload"
 BACKUP = "/imagestore.v1.ImageStore/Backup"
@@ -45,20 +45,20 @@ REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
 SETTINGS_INITIAL_WINDOW_SIZE = 4
-# The first byte of an answer's head: an entry of HPACK's static table.
+# The first byte of a response head with status 200: an entry of HPACK's static table.
 STATUS_200 = 0x88
 END_STREAM, END_HEADERS = 1, 4
 ACK = 1
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A frame of HTTP/2."""
+    """An HTTP/2 frame."""
     head = len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4)
     return head + payload
 
 
 def call_head(stream: int, method: str, path: str, flags: int, **fields: str) -> bytes:
-    """The frame that begins a call."""
+    """The HEADERS frame of a call."""
     names = {":method": method, ":scheme": "http", ":path": path, ":authority": "localhost"}
     block = b""
     for name, value in (names | {key.replace("_", "-"): text for key, text in fields.items()}).items():
@@ -72,31 +72,31 @@ def head(method: str, path: str, flags: int, **fields: str) -> bytes:
 
 
 def rpc_head(path: str) -> bytes:
-    """The same for a call of gRPC."""
+    """The frames that begin an HTTP/2 connection and its first gRPC call."""
     return head("POST", path, 0, content_type="application/grpc", te="trailers")
 
 
 def no_room(path: str, calls: int) -> bytes:
-    """The frames of many downloads for whose answers the client makes no room."""
+    """The frames of many downloads by a client whose flow-control window stays zero."""
     setting = SETTINGS_INITIAL_WINDOW_SIZE.to_bytes(2) + bytes(4)
     heads = (call_head(2 * n + 1, "GET", path, END_STREAM) for n in range(calls))
     return HTTP2 + frame(SETTINGS, 0, 0, setting) + b"".join(heads)
 
 
 def half_message(size: int, sent: int) -> list[bytes]:
-    """A message of gRPC of which so much comes, in pieces."""
+    """The first `sent` bytes of a gRPC message of `size` bytes, in pieces."""
     some = b"\0" + size.to_bytes(4) + bytes(sent)
     return [some[at : at + FRAME_BYTES] for at in range(0, len(some), FRAME_BYTES)]
 
 
 def half_call(path: str, size: int) -> bytes:
-    """The beginning of a call of gRPC with half of a message."""
+    """The beginning of a gRPC call with half of a message."""
     pieces = half_message(size, size // 2)
     return rpc_head(path) + b"".join(frame(DATA, 0, 1, piece) for piece in pieces)
 
 
 def upload_pieces(number: int, size: int, sent: int) -> list[bytes]:
-    """The body of an upload over gRPC in pieces: its header, and a message of which so much comes."""
+    """The body of a gRPC upload in pieces: its header, and the first `sent` bytes of a message of `size` bytes."""
     path = f"stalled/{number}".encode()
     header = b"\x0a" + bytes([len(path)]) + path
     message = b"\x0a" + bytes([len(header)]) + header
@@ -106,23 +106,23 @@ def upload_pieces(number: int, size: int, sent: int) -> list[bytes]:
 
 
 def half_upload(number: int) -> bytes:
-    """The beginning of an upload over gRPC with half of a message."""
+    """The beginning of a gRPC upload with half of a message."""
     pieces = upload_pieces(number, MESSAGE_BYTES, MESSAGE_BYTES // 2)
     return rpc_head(UPLOAD) + b"".join(frame(DATA, 0, 1, piece) for piece in pieces)
 
 
 class Http2:
-    """A connection over HTTP/2 with one call, which sends no more than the server takes."""
+    """An HTTP/2 connection with one call, which respects the flow-control windows of the server."""
 
     def __init__(self, endpoint: tuple[str, int], begin: bytes, pieces: list[bytes]) -> None:
         self._socket = socket.create_connection(endpoint, CALL_SECONDS, ELSEWHERE)
         self._pieces = pieces
-        # Of the connection, and of the call.
+        # The windows of the connection and of the call.
         self._windows = {0: 65_535, 1: 0}
         self._received = b""
-        # The first byte of the answer's head, which tells a status of 200.
+        # The first byte of the response head, which shows whether the status is 200.
         self.answer: int | None = None
-        # Whether the server has reset the call, and takes nothing any more.
+        # Whether the server has reset the call and accepts no more bytes.
         self.is_reset = False
         self._socket.sendall(begin)
 
@@ -131,7 +131,7 @@ class Http2:
         self._socket.close()
 
     def step(self) -> None:
-        """Receives what is there, and sends what the server takes now."""
+        """Reads the available frames, and sends as much as the windows allow."""
         self._receive()
         while self._pieces and min(self._windows.values()) >= len(self._pieces[0]):
             piece = self._pieces.pop(0)
@@ -141,7 +141,7 @@ class Http2:
 
     @property
     def has_sent_all(self) -> bool:
-        """Whether the server has taken all there is to send."""
+        """Whether all pieces have been sent."""
         return not self._pieces
 
     def _receive(self) -> None:
@@ -160,7 +160,7 @@ class Http2:
             if kind == WINDOW_UPDATE:
                 self._windows[stream] += int.from_bytes(payload)
             if kind == SETTINGS and not flags & ACK:
-                # They count from when the client says that it knows them.
+                # New windows are valid from the acknowledgement of the client on.
                 self._socket.sendall(frame(SETTINGS, ACK, 0, b""))
                 for at in range(0, size, 6):
                     if int.from_bytes(payload[at : at + 2]) == SETTINGS_INITIAL_WINDOW_SIZE:
@@ -168,12 +168,12 @@ class Http2:
 
 
 def large_half(endpoint: tuple[str, int], number: int, size: int, sent: int) -> Http2:
-    """Begins an upload over gRPC of which a large message comes, but not all of it."""
+    """Begins a gRPC upload that sends a part of a large message."""
     return Http2(endpoint, rpc_head(UPLOAD), upload_pieces(number, size, sent))
 
 
 def half_body(line: str, size: int, fields: str = "") -> bytes:
-    """A request of whose body the half comes."""
+    """A request with the first half of its body."""
     text = f"{line} HTTP/1.1\r\n{HOST}{fields}Content-Length: {size}\r\n\r\n"
     return text.encode() + b"{" * (size // 2)
 
@@ -186,7 +186,7 @@ def chunk(number: int) -> bytes:
 
 
 def get(path: str, fields: str = "") -> bytes:
-    """A whole request."""
+    """A whole GET request."""
     return f"GET {path} HTTP/1.1\r\n{HOST}{fields}\r\n".encode()
 
 
@@ -210,7 +210,7 @@ KINDS: list[Callable[[int], bytes]] = [
 
 
 class Stalled:
-    """Some clients that stand still."""
+    """Some stalled clients."""
 
     def __init__(self, endpoint: tuple[str, int], count: int) -> None:
         self._endpoint = endpoint
@@ -224,12 +224,12 @@ class Stalled:
         self._thread.start()
 
     def rest(self) -> None:
-        """Lets none come again that is cut off."""
+        """Stops reconnecting clients whose connections have ended."""
         self._over.set()
         self._thread.join()
 
     def close(self) -> None:
-        """Ends all of them. Can be called again."""
+        """Closes all connections. Can be called again."""
         self.rest()
         for connection, _, _ in self._open.values():
             connection.close()
@@ -246,10 +246,10 @@ class Stalled:
             connection.connect(self._endpoint)
             connection.sendall(KINDS[number % len(KINDS)](number))
         except (BrokenPipeError, ConnectionResetError):
-            # It was refused before it had sent all; the next look sees that.
+            # The server refused the client before it had sent all; the next poll detects the closed connection.
             pass
         self._open[connection.fileno()] = (connection, number, time.monotonic())
-        # Not for reading: what comes is left where it is.
+        # Only for a closed connection, not for data: the clients do not read.
         self._poll.register(connection, select.EPOLLRDHUP)
 
     def _run(self) -> None:
@@ -267,7 +267,7 @@ class Stalled:
 
 @dataclass
 class Tally:
-    """What those who work have done."""
+    """The calls that workers have made."""
 
     calls: Counter[str] = field(default_factory=Counter)
     refused: int = 0
@@ -281,12 +281,12 @@ class Tally:
         return self
 
     def note(self, name: str, seconds: float) -> None:
-        """Notes how long a call took, if none took longer."""
+        """Records the duration of a call if it is the longest so far."""
         self.longest[name] = max(seconds, self.longest.get(name, 0))
 
 
 class Busy(Exception):
-    """The server refused a call and said when to come again."""
+    """The server refused a call and said when to retry."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"busy, come again in {seconds} s")
@@ -392,7 +392,7 @@ class OverGrpc:
 
 
 def refusal(error: grpc.RpcError) -> Exception:
-    """Returns a refusal that says when to come again as what it is, and any other error as itself."""
+    """Converts a refusal that says when to retry to `Busy`, and returns any other error unchanged."""
     if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
         return error
     hint = details(error).get(RetryInfo)
@@ -400,14 +400,14 @@ def refusal(error: grpc.RpcError) -> Exception:
 
 
 class Over(Protocol):
-    """Knows when it is over."""
+    """A flag that tells a worker to stop."""
 
     def is_set(self) -> bool:
-        """Whether it is over."""
+        """Whether the worker should stop."""
 
 
 class Worker:
-    """One who uploads, downloads, copies, lists and deletes in folders of its own."""
+    """A worker: uploads, downloads, copies, lists and deletes in folders of its own."""
 
     def __init__(self, number: int, calls: OverRest | OverGrpc, chance: random.Random) -> None:
         self._folder = f"w{number}"
@@ -418,7 +418,7 @@ class Worker:
         self.tally = Tally()
 
     def run(self, over: Over) -> None:
-        """Works until it is told that it is over."""
+        """Works until the flag is set."""
         steps = [self._upload] * 4 + [self._download] * 4 + [self._copied] * 2 + [self._list] * 2
         self._upload()
         while not over.is_set():
@@ -465,7 +465,7 @@ class Worker:
                 return call()
             except Busy as busy:
                 self.tally.refused += 1
-                # As the server asked for.
+                # The pause that the server requested.
                 threading.Event().wait(busy.seconds)
             finally:
                 self.tally.calls[name] += 1

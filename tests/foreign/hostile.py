@@ -1,7 +1,7 @@
-"""Clients that try to take the server away from others, each in one way, for as long as they may.
+"""Clients that attack the server, each in one way, until the test ends.
 
-They come from an address of their own, as one caller, and run in a process of their own, so that they
-are as fast as they can be. Whatever the server answers, and wherever it cuts them off, they try again.
+All have one source address, so the server sees one peer. They run in a process of their own, so that they
+are as fast as possible. After any response and any closed connection they try again.
 """
 
 import json
@@ -19,20 +19,20 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-# Another one than that of those who work.
+# Another address than that of the workers.
 SOURCE = ("127.0.0.2", 0)
 SERVICE = "/imagestore.v1.ImageStore/"
 HEALTH = "/grpc.health.v1.Health/"
 MIB = 1 << 20
-# The largest message and body that the server takes: src/limits.rs.
+# The largest message and body that the server accepts: src/limits.rs.
 LARGEST_BYTES = 4 * MIB
 WINDOW_BYTES = 64 * 1024 - 1
 READ_BYTES = 64 * 1024
 SECONDS = 5
 START_SECONDS = 60
-# What a client does again at once, it does after this time.
+# The pause between two attempts.
 PAUSE_SECONDS = 0.2
-# A folder in which copies look for what they leave out.
+# A folder in which copies search for the names of their skip lists.
 WIDE = "wide"
 WIDE_FOLDERS = 300
 BIG_FILE = "big"
@@ -41,7 +41,7 @@ Endpoint = tuple[str, int]
 
 
 class Connection:
-    """A connection over HTTP/2 with many calls, each of which sends what the server takes."""
+    """An HTTP/2 connection with many calls, which respects the flow-control windows of the server."""
 
     def __init__(self, endpoint: Endpoint, window: int | None = None) -> None:
         self._socket = socket.create_connection(endpoint, SECONDS, SOURCE)
@@ -49,9 +49,9 @@ class Connection:
         self._state.initiate_connection()
         if window is not None:
             self._state.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
-        # What each call has to send yet; only those that the server has not ended.
+        # The unsent bytes of each call that the server has not reset.
         self._bodies: dict[int, memoryview] = {}
-        # Those of them whose body ends.
+        # The calls whose body ends after these bytes.
         self._ending: set[int] = set()
         self._flush()
 
@@ -62,7 +62,7 @@ class Connection:
     def begin(
         self, method: str, path: str, body: bytes = b"", ends: bool = False, **fields: str
     ) -> None:
-        """Begins a call which has no body, or one that ends with these bytes or never."""
+        """Begins a call without a body, or with a body that ends after these bytes only if `ends` is set."""
         head = {":method": method, ":scheme": "http", ":path": path, ":authority": "localhost"}
         fields = {name.replace("_", "-"): text for name, text in fields.items()}
         number = self._state.get_next_available_stream_id()
@@ -74,12 +74,12 @@ class Connection:
         self._flush()
 
     def begin_raw(self, method: str, path: str, frames: Callable[[int], bytes]) -> None:
-        """Begins a call and sends frames for its stream, for which the library is too slow or too strict."""
+        """Begins a call and sends raw frames for its stream, for which the library is too slow or too strict."""
         self.begin(method, path, b"x")
         self._socket.sendall(frames(self._state.highest_outbound_stream_id))
 
     def step(self) -> bool:
-        """Sends what the server takes, receives what it says; whether a call is left."""
+        """Sends as much as the windows allow, and reads what has arrived. Returns whether a call is still open."""
         for number, body in self._bodies.items():
             window = self._state.local_flow_control_window(number)
             size = min(window, self._state.max_outbound_frame_size, len(body))
@@ -105,7 +105,7 @@ class Connection:
             if isinstance(event, h2.events.DataReceived):
                 size = event.flow_controlled_length
                 self._state.acknowledge_received_data(size, event.stream_id)
-            # An answer is no reason to stop: only a reset is.
+            # A call continues to send after a response; only a reset stops it.
             if isinstance(event, h2.events.StreamReset):
                 self._bodies.pop(event.stream_id, None)
             if isinstance(event, h2.events.ConnectionTerminated):
@@ -117,7 +117,7 @@ class Connection:
 
 
 def half_messages(path: str) -> Callable[[Endpoint, Event], None]:
-    """Sends most of a message of the largest size in each of 40 calls, and never the rest."""
+    """In each of 40 calls sends most of a message of the largest size, and never the rest."""
     message = b"\0" + struct.pack(">I", LARGEST_BYTES) + b"\x0a" * (LARGEST_BYTES * 15 // 16)
 
     def run(endpoint: Endpoint, over: Event) -> None:
@@ -131,7 +131,7 @@ def half_messages(path: str) -> Callable[[Endpoint, Event], None]:
 
 
 def windows_of_zero(endpoint: Endpoint, over: Event) -> None:
-    """Asks for a large file 800 times and takes nothing of it."""
+    """Requests a large file 800 times with a flow-control window of zero."""
     with connection(endpoint, window=0) as calls:
         for number in range(800):
             calls.begin("GET", f"/ImageStore/{BIG_FILE}/$/Content")
@@ -142,7 +142,7 @@ def windows_of_zero(endpoint: Endpoint, over: Event) -> None:
 
 
 def waiting_uploads(uploads: int, frames: Callable[[int], bytes]) -> Callable[[Endpoint, Event], None]:
-    """Sends frames for uploads that wait for their turn, some on each of 40 connections."""
+    """Sends frames for uploads that wait for a permit, some of them on each of 40 connections."""
 
     def run(endpoint: Endpoint, over: Event) -> None:
         with ExitStack() as open_ones:
@@ -163,18 +163,18 @@ def waiting_uploads(uploads: int, frames: Callable[[int], bytes]) -> Callable[[E
 
 
 def small_frames(stream: int) -> bytes:
-    """A window full of frames of a byte."""
+    """A window full of frames of one byte each."""
     return (b"\0\0\1\0\0" + struct.pack(">I", stream) + b"x") * WINDOW_BYTES
 
 
 def long_trailers(stream: int) -> bytes:
-    """Trailers with a field, `accept-encoding` of HPACK's table, in each byte."""
+    """Trailers in which each byte is a header field: `accept-encoding` of HPACK's static table."""
     fields = b"\x90" * 11_900
     return struct.pack(">I", len(fields))[1:] + b"\1\5" + struct.pack(">I", stream) + fields
 
 
 def refused_bodies(endpoint: Endpoint, over: Event) -> None:
-    """Sends 32 MiB each to where nobody takes them."""
+    """Sends bodies of 32 MiB to a path that refuses them."""
     body = bytes(32 * MIB)
     with connection(endpoint) as calls:
         for _ in range(3):
@@ -184,7 +184,7 @@ def refused_bodies(endpoint: Endpoint, over: Event) -> None:
 
 
 def stalled_bodies(endpoint: Endpoint, over: Event) -> None:
-    """Sends all but the last byte of 20 of the largest bodies."""
+    """Sends 20 bodies of the largest size, each without its last byte."""
     head = f"POST /ImageStore/$/Copy?api-version=6.0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LARGEST_BYTES}\r\n\r\n"
     request = head.encode() + b" " * (LARGEST_BYTES - 1)
     clients = [socket.create_connection(endpoint, SECONDS, SOURCE) for _ in range(20)]
@@ -198,7 +198,7 @@ def stalled_bodies(endpoint: Endpoint, over: Event) -> None:
 
 
 def slow_uploads(endpoint: Endpoint, over: Event) -> None:
-    """Uploads eight files of a size that is not told, of each of which some comes."""
+    """Uploads eight files of unknown size, and stalls after a part of each."""
     head = "PUT /ImageStore/slow/{}?api-version=6.0 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     piece = b"493E0\r\n" + bytes(300_000) + b"\r\n"
     clients = [socket.create_connection(endpoint, SECONDS, SOURCE) for _ in range(8)]
@@ -212,12 +212,12 @@ def slow_uploads(endpoint: Endpoint, over: Event) -> None:
 
 
 def copy_of(skip: str) -> bytes:
-    """The body of a copy with a skip list that is JSON already."""
+    """The body of a copy with a skip list, which is given as JSON."""
     return f'{{"RemoteSource":"{WIDE}","RemoteDestination":"taken","SkipFiles":[{skip}]}}'.encode()
 
 
 def bodies(body: bytes) -> Callable[[Endpoint, Event], None]:
-    """Asks for the same copy again and again."""
+    """Repeats the same copy."""
 
     def run(endpoint: Endpoint, over: Event) -> None:
         client = HTTPConnection(*endpoint, timeout=60, source_address=SOURCE)
@@ -232,7 +232,7 @@ def bodies(body: bytes) -> Callable[[Endpoint, Event], None]:
 
 
 def field(number: int, data: bytes) -> bytes:
-    """A field of a message that is text or bytes."""
+    """A protobuf field of text or bytes."""
     size, head = len(data), [number << 3 | 2]
     while size > 0x7F:
         head.append(size & 0x7F | 0x80)
@@ -241,7 +241,7 @@ def field(number: int, data: bytes) -> bytes:
 
 
 def copies(skip: bytes, verify: bool) -> Callable[[Endpoint, Event], None]:
-    """Begins copies over gRPC which go on when their caller leaves, 60 at a time."""
+    """Begins copies over gRPC that continue when their caller disconnects, 60 at a time."""
     flags = b"\x38\x01\x40\x01" if verify else b""
     message = field(1, WIDE.encode()) + field(2, b"taken") + flags + skip
     body = b"\0" + struct.pack(">I", len(message)) + message
@@ -266,7 +266,7 @@ def copies(skip: bytes, verify: bool) -> Callable[[Endpoint, Event], None]:
 
 @contextmanager
 def connection(endpoint: Endpoint, window: int | None = None) -> Iterator[Connection]:
-    """A connection, which is closed at the end."""
+    """A connection, which is closed at the end of the block."""
     calls = Connection(endpoint, window)
     try:
         yield calls
@@ -274,7 +274,7 @@ def connection(endpoint: Endpoint, window: int | None = None) -> Iterator[Connec
         calls.close()
 
 
-# Those that a copy may leave out, and those whose bytes are more than it may.
+# A skip list within the bounds of a copy, and one with more bytes than allowed.
 NAMES = [f"{number:05}{'n' * 90}" for number in range(9_900)]
 LONG_NAMES = [f"{number:05}{'n' * 380}" for number in range(9_900)]
 WAYS: dict[str, Callable[[Endpoint, Event], None]] = {
@@ -302,19 +302,19 @@ WAYS: dict[str, Callable[[Endpoint, Event], None]] = {
 
 
 def repeat(name: str, endpoint: Endpoint, over: Event) -> None:
-    """Goes one way again and again, whatever becomes of it."""
+    """Repeats one attack, whatever its outcome."""
     way = WAYS[name]
     while not over.is_set():
         try:
             way(endpoint, over)
         except (OSError, HTTPException, h2.exceptions.ProtocolError):
-            # It was refused, or cut off.
+            # The server refused the client or closed the connection.
             pass
         over.wait(PAUSE_SECONDS)
 
 
 def repeat_all(names: list[str], endpoint: Endpoint, over: Event, begun: Event) -> None:
-    """Goes some ways at once until it is over, or until one fails otherwise than by the server."""
+    """Runs some attacks in parallel until the test ends or one fails because of its own error."""
     with ThreadPoolExecutor(len(names)) as pool:
         running = [pool.submit(repeat, name, endpoint, over) for name in names]
         begun.set()
@@ -326,10 +326,10 @@ def repeat_all(names: list[str], endpoint: Endpoint, over: Event, begun: Event) 
 
 
 class Hostile:
-    """Clients that go some ways at once, in a process of their own."""
+    """Clients that run some attacks in parallel, in a process of their own."""
 
     def __init__(self, endpoint: Endpoint, names: Iterable[str]) -> None:
-        # A new interpreter: this process has threads already.
+        # A new interpreter, because a process with threads must not be forked.
         context = multiprocessing.get_context("spawn")
         self._over, begun = context.Event(), context.Event()
         self._process = context.Process(
@@ -340,7 +340,7 @@ class Hostile:
             raise AssertionError(f"the hostile clients did not begin in {START_SECONDS} s")
 
     def close(self) -> None:
-        """Ends all of them. Can be called again."""
+        """Ends all clients. Can be called again."""
         self._over.set()
         self._process.join(SECONDS)
         if self._process.is_alive():

@@ -1,13 +1,14 @@
-"""Real proxies before the real server: haproxy, and nginx with `grpc_pass`; and both before REST and the
-page, where they keep `Host` or put another one, or nginx adds a prefix."""
+"""Real proxies in front of the real server: haproxy, and nginx with `grpc_pass`. For REST and the web page
+they keep `Host`, replace it, or serve the store below a path prefix (nginx).
+"""
 
 import os
 import socket
 import subprocess
 from pathlib import Path
 
-# Each gives up a client or a server that says nothing for a second. The socket on which it listens is
-# made by the test, so that a client can connect at once.
+# Each closes a call whose client or server is silent for a second. The test makes the listening socket, so
+# that a client can connect at once.
 HAPROXY = """
 defaults
     mode http
@@ -21,7 +22,7 @@ backend store
     server store {store} proto h2
 """
 
-# Without the server that goes into it.
+# The settings without the `server` block.
 NGINX_SETTINGS = """
 daemon off;
 pid {folder}/pid;
@@ -50,10 +51,10 @@ NGINX = NGINX_SETTINGS % """
     }}
 """
 
-# Debian has them where only root looks.
+# Debian installs both in a folder that is only in the PATH of root.
 PATH = f"{os.environ['PATH']}:/usr/sbin"
 
-# A name by which the proxies that put another `Host` know the store.
+# The host name of the store for proxies that replace `Host`.
 INNER_NAME = "store.internal"
 
 HAPROXY_PAGE = """
@@ -97,7 +98,7 @@ SETTINGS = {"haproxy": HAPROXY, "nginx": NGINX}
 
 PREFIX_SETTINGS = {"nginx with a prefix": NGINX_PREFIX}
 
-# Those before REST and the page. What is not told is what each does by itself.
+# The settings for REST and the web page. Omitted settings have the defaults of each program.
 PAGE_SETTINGS = {
     "haproxy that keeps Host": HAPROXY_PAGE % "",
     "haproxy that puts another Host": HAPROXY_PAGE % f"http-request set-header Host {INNER_NAME}",
@@ -111,7 +112,7 @@ PAGE_SETTINGS = {
 
 
 class Proxy:
-    """A running proxy before one address; `address` is its own."""
+    """A running proxy in front of one server; `address` is the proxy's own address."""
 
     def __init__(self, name: str, folder: Path, store: str) -> None:
         folder.mkdir()
@@ -130,7 +131,7 @@ class Proxy:
             }[name.split()[0]]
             self._process = subprocess.Popen(
                 command,
-                # How nginx is told of sockets that it takes over.
+                # nginx takes over the listening sockets in this variable.
                 env=os.environ | {"NGINX": f"{number};", "PATH": PATH},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -139,7 +140,7 @@ class Proxy:
             )
 
     def stop(self) -> str:
-        """Ends the process and returns what it said."""
+        """Ends the process and returns its log."""
         self._process.terminate()
         self._process.wait()
         return self._log.read_text()

@@ -1,4 +1,4 @@
-"""A gRPC client that knows a server only by what its reflection tells."""
+"""A gRPC client that knows only what the reflection of a server returns."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,19 +30,19 @@ class Service:
     def call(self, method: str, request: Any = None, **fields: Any) -> Any:
         """Calls a method.
 
-        The request is made of `fields`; for a streamed request, `request` yields the fields of each
-        message. Returns the answer, or the call, which iterates over a streamed answer.
+        The request is made of `fields`; for a streamed request, `request` yields the fields of each message. Returns
+        the response, or for a streamed response the call, which iterates over the messages.
         """
         stub, argument = self._prepare(method, request, fields)
         return stub(argument, timeout=self.deadline_seconds)
 
     def start(self, method: str, request: Any = None, **fields: Any) -> Any:
-        """Calls a method with one answer, and does not wait: the answer is the call's result."""
+        """Begins a call with a single response, without waiting; the response is the result of the call."""
         stub, argument = self._prepare(method, request, fields)
         return stub.future(argument, timeout=self.deadline_seconds)
 
     def _prepare(self, method: str, request: Any, fields: dict[str, Any]) -> tuple[Any, Any]:
-        """Finds what makes a call, and its argument."""
+        """Returns a function that makes the call, and its argument."""
         descriptor = self._descriptor.methods_by_name[method]
         make = message_factory.GetMessageClass(descriptor.input_type)
         client, server = descriptor.client_streaming, descriptor.server_streaming
@@ -57,12 +57,12 @@ class Service:
 
 
 class Reflection:
-    """What a server tells about itself."""
+    """The reflection of a server."""
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(address)
         self._database = ProtoReflectionDescriptorDatabase(self._channel)
-        # A pool of its own: nothing that this process knows already can help.
+        # A separate pool, so that descriptors that this process has loaded are not used.
         self.pool = descriptor_pool.DescriptorPool(self._database)
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class Reflection:
         return Service(self._channel, self.pool, name)
 
     def services_by_v1(self) -> set[str]:
-        """Returns the names of all services, asked for as newer clients do: the messages are equal."""
+        """Returns the names of all services through reflection v1, whose messages equal those of v1alpha."""
         list_services = self._channel.stream_stream(
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -90,7 +90,7 @@ class Reflection:
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """Returns all fields of a message, also those that have their default."""
+    """Returns all fields of a message, also those with default values."""
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -103,7 +103,7 @@ def details(error: grpc.RpcError) -> dict[type[Message], Any]:
 
 
 def unpack(status: status_pb2.Status) -> Iterator[tuple[type[Message], Any]]:
-    """Unpacks the details that the tests know."""
+    """Unpacks the details of the types that the tests use."""
     for packed in status.details:
         for kind in [
             error_details_pb2.ErrorInfo,

@@ -1,4 +1,4 @@
-"""The documented REST calls, as plain as they can be made, to prepare a store and to look at it."""
+"""The documented REST calls in their simplest form, to prepare a store and to inspect it."""
 
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -38,7 +38,7 @@ class Rest:
     ) -> requests.Response:
         """Sends one request below `/ImageStore/`; `path` may end in a `$/` call.
 
-        The values of `query` go as they are: a continuation token is escaped already.
+        `query` is sent as it is: a continuation token is escaped already.
         """
         pairs = {"api-version": "6.0"} | (query or {})
         return self._session.request(
@@ -78,7 +78,7 @@ class Rest:
         return answer.content
 
     def listing(self, path: str = "") -> Listing:
-        """Lists one level, all its pages."""
+        """Lists one level, with all its pages."""
         listing = Listing()
         token = ""
         while True:
@@ -106,7 +106,7 @@ class Rest:
         return files
 
     def exists(self, path: str) -> bool:
-        """Says whether anything is at a path."""
+        """Whether anything exists at a path."""
         answer = self.call("GET", path)
         if answer.status_code != 404:
             answer.raise_for_status()

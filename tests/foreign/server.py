@@ -13,9 +13,9 @@ from .rest import Rest
 
 READY = re.compile(r"http://([0-9.]+):([0-9]+)")
 ANY_PORT = "127.0.0.1:0"
-# A line of the log that somebody should read.
+# A log line that an operator should read.
 ALARM = re.compile(r"^\S+ +(?:WARN|ERROR) ")
-# What a server says on a machine that has other work to do.
+# Warnings of a server on a machine with a high load.
 SLOW = (
     "the server is not ready, because its database does not answer",
     "the store did not close in time",
@@ -27,11 +27,11 @@ STOP_SECONDS = 10
 class Server:
     """A server process on a free port of this machine.
 
-    It can be ended and started again on the same data folder; the port then is another one, unless
-    `start` is told otherwise.
+    It can be ended and started again on the same data folder; the port is then another one, unless `start` gets an
+    address.
 
-    When it has ended, a warning or an error in its log that no test has declared by `expect` fails the
-    test: operators are to read each of them.
+    When the server has ended, each warning or error in its log that no test has declared by `expect` fails the test,
+    because operators are expected to read each of them.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Server:
         self.start(listen)
 
     def expect(self, *messages: str) -> None:
-        """Declares warnings and errors of the log by what is in their lines."""
+        """Declares expected warnings and errors of the log, by a part of their lines."""
         self._expected.extend(messages)
 
     @property
@@ -54,17 +54,17 @@ class Server:
         return self._process.pid
 
     def memory(self, name: str = "VmHWM") -> int:
-        """A figure of the memory of the process, in KiB: the most that it has had, or another one."""
+        """A memory figure of the process, in KiB: its peak, or another one."""
         lines = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines()
         (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
         return int(value)
 
     def forget_peak(self) -> None:
-        """Lets the most memory that the process has had count from now on."""
+        """Resets the peak of the memory of the process."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="utf-8")
 
     def start(self, listen: str = ANY_PORT, **variables: str) -> None:
-        """Starts the process and waits for its ready line, which tells the port."""
+        """Starts the process and waits for its ready line, which contains the port."""
         self.launch(listen, **variables)
         try:
             found = self.line(READY)
@@ -76,7 +76,7 @@ class Server:
         self.address = f"{found[1]}:{found[2]}"
 
     def launch(self, listen: str = ANY_PORT, **variables: str) -> None:
-        """Starts the process, with these variables in its environment, and does not wait."""
+        """Starts the process with these environment variables, without waiting."""
         self.log: list[str] = []
         self._judged = False
         self._ended = False
@@ -117,14 +117,14 @@ class Server:
         return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Stops the process by a signal, and sees that it ends in time and well."""
+        """Stops the process by a signal, and asserts that it ends in time and with exit code 0."""
         self.send(number)
         code = self.ended()
         if code != 0 or any("panicked" in line for line in self.log):
             raise AssertionError(f"the server ended with exit code {code}: {self.log}")
 
     def kill(self) -> None:
-        """Ends the process at once, if it still runs, and sees that its log has no alarm."""
+        """Kills the process if it still runs, and asserts that its log has no undeclared warning or error."""
         self._end()
         if self._judged:
             return
@@ -137,7 +137,7 @@ class Server:
             raise AssertionError("no test expects this in the log:\n" + "\n".join(surprises))
 
     def _end(self) -> None:
-        """Ends the process at once, if it still runs."""
+        """Kills the process if it still runs."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
@@ -149,7 +149,7 @@ class Server:
         return next(filter(None, map(pattern.search, self.log)), None)
 
     def _read(self) -> None:
-        """Reads the log to its end, so that the server never waits for its reader."""
+        """Reads the log to its end, so that the server never blocks on a full pipe."""
         assert self._process.stderr is not None
         for line in self._process.stderr:
             with self._said:
@@ -161,7 +161,7 @@ class Server:
 
 
 class ServerCase(unittest.TestCase):
-    """A test that has an empty server of its own."""
+    """A test with an empty server of its own."""
 
     maxDiff = None
 
@@ -179,7 +179,7 @@ class ServerCase(unittest.TestCase):
         self.start_again()
 
     def start_again(self, listen: str = ANY_PORT) -> None:
-        """Starts the server, which has ended, on the same data folder."""
+        """Starts the server again on the same data folder after its end."""
         self.server.start(listen)
         self._connect()
 
@@ -189,7 +189,7 @@ class ServerCase(unittest.TestCase):
 
 
 def binary() -> str:
-    """Returns the path of the program that is tested."""
+    """Returns the path of the tested program."""
     path = os.environ.get("IMAGESTORE_BINARY")
     if path is None:
         raise AssertionError("IMAGESTORE_BINARY is not set; tests/run sets it to the built server")
@@ -197,5 +197,5 @@ def binary() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Returns the environment for the program: none of the caller's settings may reach it."""
+    """Returns the environment for the program, without settings of the caller."""
     return {name: value for name, value in os.environ.items() if not name.startswith("IMAGESTORE_")}
