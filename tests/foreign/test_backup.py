@@ -1,4 +1,4 @@
-"""The commands `backup` and `restore`: under load, twice, onto another machine, and when files go bad."""
+"""The commands `backup` and `restore`: under load, repeated, on a new store, and with damaged files."""
 
 import hashlib
 import itertools
@@ -22,7 +22,7 @@ SECONDS = 120
 
 
 def version(number: int) -> Files:
-    """Makes a version of a package: each of its files tells which one it is."""
+    """The files of one version of a package: each file contains the number of the version."""
     tag = b"%08d" % number
     return {
         "_.dir": b"",
@@ -34,12 +34,12 @@ def version(number: int) -> Files:
 
 
 def digests(files: Files) -> dict[str, str]:
-    """Stands for the bytes of files, which are too many to be printed."""
+    """The digests of files whose bytes are too many to be printed."""
     return {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
 
 
 class Writer(threading.Thread):
-    """Publishes one version after the other, each by one copy, and keeps copies of some."""
+    """Publishes one version after the other, each by one copy, and keeps copies of some versions."""
 
     def __init__(self, name: str, endpoint: tuple[str, int]) -> None:
         super().__init__()
@@ -87,10 +87,10 @@ class Writer(threading.Thread):
 
 
 class BackupUnderLoadTest(CommandCase):
-    """A store that is written to while backups are taken."""
+    """A store that clients write to while backups are taken."""
 
     def test_every_package_of_a_backup_is_one_whole_version(self) -> None:
-        """Restores each of some backups, checks it deeply, and reads every package."""
+        """Restores some backups, checks each restored store deeply, and reads every package."""
         writers = [Writer(str(number), self.server.endpoint) for number in range(WRITERS)]
         snapshots = []
         try:
@@ -115,7 +115,7 @@ class BackupUnderLoadTest(CommandCase):
         self.assertGreater(latest[-1], latest[0])
 
     def _newest(self, source: list[str], number: int) -> int:
-        """Restores a backup, judges it, and returns the newest version in it."""
+        """Restores a backup, checks that each package is one version, and returns the newest version."""
         data = self.folder / f"restored-{number}"
         self.command("restore", *source, "--data", str(data), cwd=self.folder)
         self.assertIn("clean", self.command("check", "--deep", "--data", str(data)))
@@ -154,7 +154,7 @@ class BackupTest(CommandCase):
         self.store = self.folder / "backups"
 
     def _parts(self) -> dict[Path, int]:
-        """The files of parts, each with the number that changes when it is written anew."""
+        """The files of parts, each with its inode number, which changes when the file is written again."""
         files = (self.store / "parts").rglob("*")
         return {path: path.stat().st_ino for path in files if path.is_file()}
 
@@ -172,10 +172,10 @@ class BackupTest(CommandCase):
         return digests(http.tree(""))
 
     def test_a_second_backup_moves_only_what_is_new(self) -> None:
-        """Fetches each part once, and leaves the files that are there alone."""
+        """Each part is fetched once, and existing files are not written again."""
         files = digests(self.rest.tree())
         (first,) = self.records("backup", f"{self.store}/")
-        # Two small parts, and two of the file that is larger than one part may be.
+        # Two small parts, and the two parts of the file that is larger than one part.
         self.assertEqual((first["parts"], first["new_parts"]), (4, 4))
         self.assertEqual(first["new_bytes"], 100_005 + LARGE)
         self.assertEqual(len(self._parts()), 4)
@@ -196,7 +196,7 @@ class BackupTest(CommandCase):
         )
 
     def test_a_file_holds_everything(self) -> None:
-        """Writes one file, which is not overwritten unasked, and restores from it alone."""
+        """Writes one file, which is not overwritten without `--force`, and restores from it alone."""
         file = self.folder / "one.imagestore"
         self.assertRegex(self.command("backup", str(file)), r"^backed up 12 files, .* 4 new parts")
         self.assertEqual(self._restored(str(file)), digests(self.rest.tree()))
@@ -207,7 +207,7 @@ class BackupTest(CommandCase):
         self.assertEqual(self._restored(str(file)), digests(self.rest.tree()))
 
     def test_a_stopped_store(self) -> None:
-        """Takes a backup of a stopped store, and restores it where there was none."""
+        """Takes a backup of a stopped store, and restores it to a folder without a store."""
         files, new = digests(self.rest.tree()), str(self.folder / "new")
         self.server.stop()
         self.command("backup", f"{self.store}/", "--data", str(self.server.data))
@@ -224,7 +224,7 @@ class BackupTest(CommandCase):
 
 
 def network_sockets(process: int) -> list[str]:
-    """The lines of the system's tables of TCP and UDP that are sockets of a process."""
+    """The lines of the kernel's tables of TCP and UDP sockets that belong to a process."""
     links = [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()]
     inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
     tables = [Path(f"/proc/{process}/net/{name}") for name in ("tcp", "tcp6", "udp", "udp6")]
@@ -236,7 +236,7 @@ class KilledTest(CommandCase):
     """A server that is killed while it restores a backup."""
 
     def test_nothing_of_it_is_visible_and_all_of_it_is_freed(self) -> None:
-        """Kills it when some of the backup is on its disk, and restores the backup then."""
+        """Kills the server when a part of the backup is on its disk; the same backup can be restored afterwards."""
         files = {f"app/{number}": b"%06d" % number * 4_000 for number in range(600)}
         self.rest.put_all(files)
         whole, pipe = self.folder / "whole", self.folder / "pipe"
@@ -265,7 +265,7 @@ class KilledTest(CommandCase):
         http.close()
 
     def test_nobody_else_reaches_the_server_of_an_offline_command(self) -> None:
-        """Holds no socket of a network while it works on a stopped store."""
+        """An offline command has no network socket while it works on a stopped store."""
         self.rest.put("app/file", b"1" * 100_000)
         whole, pipe, data = self.folder / "whole", self.folder / "pipe", self.folder / "new"
         self.command("backup", str(whole))
@@ -281,7 +281,7 @@ class KilledTest(CommandCase):
             self.assertIn("1 file", running.end().stdout)
 
     def _pins(self, data: Path) -> int:
-        """Counts what is held, in the tables themselves; nothing, where they are not there yet."""
+        """Counts the pins in the database; 0 while it has no tables."""
         if not Path(data, "namespace.sqlite").exists():
             return 0
         with closing(sqlite3.connect(f"file:{data}/namespace.sqlite?mode=ro", uri=True)) as tables:
@@ -296,14 +296,14 @@ class KilledTest(CommandCase):
         return int(info["unique"]["file_count"])
 
     def _until(self, is_true: Callable[[], bool]) -> None:
-        """Asks again and again, until it is true or takes for ever."""
+        """Polls a condition until it is true; fails at a timeout."""
         end = time.monotonic() + SECONDS
         while not is_true():
             self.assertLess(time.monotonic(), end)
 
 
 class BadBackupTest(CommandCase):
-    """A backup that goes bad, and a store that cannot take it: one line says so, and nothing is there."""
+    """Damaged backups, and stores that cannot take a backup: the error is one line, and nothing is restored."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -318,14 +318,14 @@ class BadBackupTest(CommandCase):
         self.assertEqual(self.rest.tree(), {})
 
     def _damaged(self, file: Path, damage: Callable[[bytes], bytes], *says: str) -> None:
-        """Damages a file for a while."""
+        """Damages a file during one refused restore."""
         kept = file.read_bytes()
         file.write_bytes(damage(kept))
         self._refused(file.name, *says)
         file.write_bytes(kept)
 
     def test_what_is_wrong_is_said(self) -> None:
-        """Names the file that is at fault, and restores it when it is well again."""
+        """The error names the damaged file; the backup is restored after the file is intact again."""
         self._damaged(self.manifest, lambda kept: kept[:-10], "it is truncated")
         self._damaged(self.manifest, lambda kept: kept[: len(kept) // 2], "it is truncated")
         self._damaged(self.manifest, lambda kept: kept.replace(b"small", b"smell"), "it is damaged")
@@ -341,7 +341,7 @@ class BadBackupTest(CommandCase):
         self._damaged(large, lambda kept: kept[1:], "is missing")
         large.rename(self.folder / "away")
         self._refused(large.name, "is missing")
-        # A new backup of what is left needs none of them; the old one is asked for by its name.
+        # A new backup of the empty store needs none of the parts; the old backup is selected by its name.
         (empty,) = self.records("backup", str(self.store))
         self.assertEqual((empty["file_count"], empty["parts"]), (0, 0))
         (self.folder / "away").rename(large)
@@ -350,7 +350,7 @@ class BadBackupTest(CommandCase):
         self.assert_fails("restore", str(self.store), says=["the store holds files already, 2"])
 
     def test_a_full_disk(self) -> None:
-        """Refuses what the disk has no room for, and takes it where there is room."""
+        """A restore is refused if the disk has too little space, and succeeds on a disk with enough space."""
         server = Server(self.folder / "full", "--reserve", "900T")
         self.addCleanup(server.kill)
         environment = {"IMAGESTORE_SERVER": server.url}
@@ -361,7 +361,7 @@ class BadBackupTest(CommandCase):
         self.command("restore", str(self.store), "--data", str(server.data))
 
     def test_a_restore_that_cannot_begin_makes_no_store(self) -> None:
-        """Looks at the backup before it makes the data folder."""
+        """The backup is validated before the data folder is created."""
         text = self.folder / "text"
         text.write_bytes(b"just some text of a person\n")
         for arguments, says in [
@@ -373,7 +373,7 @@ class BadBackupTest(CommandCase):
             new = self.folder / "new"
             self.assert_fails("restore", *arguments, "--data", str(new), says=[says])
             self.assertFalse(new.exists())
-        # What is read from a pipe is gone, so it is not looked at before.
+        # Bytes that were read from a pipe cannot be read again, so a pipe is not validated before.
         pipe, whole = self.folder / "pipe", self.folder / "whole"
         self.command("backup", str(whole))
         os.mkfifo(pipe)
@@ -384,7 +384,7 @@ class BadBackupTest(CommandCase):
         self.assertTrue(new.exists())
 
     def test_places_that_are_none(self) -> None:
-        """Says what is missing of a place."""
+        """The error says why a path is no valid place of backups."""
         self.assert_fails("restore", f"{self.folder}/no", says=["cannot read", "/no: No such file"])
         self.assert_fails("restore", f"{self.folder}/no/", says=["it is no folder of backups"])
         self.assert_fails("restore", str(self.folder), says=["it is no folder of backups"])
@@ -395,6 +395,6 @@ class BadBackupTest(CommandCase):
             "restore", str(self.manifest), "--snapshot", "2000", says=["a file has no snapshots"]
         )
         self.assert_fails("backup", f"{self.folder}/no/file", says=["cannot write", "No such file"])
-        # A manifest alone has the records without the bytes.
+        # A manifest alone contains the records without the bytes.
         self.assert_fails("restore", str(self.manifest), says=["the bytes of a part are missing"])
         self.assertEqual(self.rest.tree(), {})

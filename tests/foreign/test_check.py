@@ -1,4 +1,4 @@
-"""The command `check`, against a server and on the data folder of one that is stopped."""
+"""The command `check`, against a server and on the data folder of a stopped server."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from .command import CommandCase
 
 
 class CheckTest(CommandCase):
-    """A store that is checked from outside."""
+    """Checks of a store by the command line."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -14,7 +14,7 @@ class CheckTest(CommandCase):
         self.data = str(self.server.data)
 
     def test_a_store_that_is_well(self) -> None:
-        """Exits with 0 over both ways, and says what was looked at."""
+        """Exits with 0 against a server and on a stopped store, and prints what was checked."""
         self.assertRegex(self.command("check"), r"^clean: [0-9,]+ rows, 1 objects, 0 B read\n$")
         (report,) = self.records("check", "--deep")
         self.assertEqual((report["bytes_read"], report["findings_total"]), (100_005, 0))
@@ -23,14 +23,14 @@ class CheckTest(CommandCase):
         self.start_again()
 
     def test_a_server_that_runs_keeps_its_folder(self) -> None:
-        """Refuses the folder of a running server, and one without a store, and leaves both alone."""
+        """Refuses the folder of a running server, and a folder without a store, and changes neither."""
         self.assert_fails("check", "--data", self.data, says=["another server has the data folder"])
         nowhere = self.folder / "nowhere"
         self.assert_fails("check", "--data", str(nowhere), says=["no store is in"])
         self.assertFalse(nowhere.exists())
 
     def test_the_settings_of_a_server_are_not_those_of_its_clients(self) -> None:
-        """Looks at them in the environment only on a stopped store, and refuses them on the line."""
+        """Uses a server's environment variables only for a stopped store, and refuses its flags without `--data`."""
         blobs = f"file://{self.folder}/nowhere"
         for settings in [
             {"IMAGESTORE_DATABASE": "postgres://me:secret@127.0.0.1:1/none"},
@@ -50,7 +50,7 @@ class CheckTest(CommandCase):
         self.start_again()
 
     def test_a_lost_object(self) -> None:
-        """Exits with 1 and names the path, not the object, on a stopped store and on a serving one."""
+        """Exits with 1 and names the path, not the object, on a stopped store and on a running one."""
         self.server.expect("the bytes of a part are not well")
         (lost,) = (path for path in (Path(self.data) / "blobs").rglob("*-*") if path.is_file())
         self.server.stop()

@@ -1,4 +1,4 @@
-"""Our own command line: files and folders, as a user or a script types it."""
+"""The command line: files and folders, as a user or a script types it."""
 
 import os
 import random
@@ -25,7 +25,7 @@ PACKAGE = {
     "data/100%.txt": b"a percent sign",
     "data/deep/er/-n": b"a dash",
 }
-# The variables that mean the same to every command that has them.
+# The environment variables that have the same meaning for every command.
 SHARED = {
     f"IMAGESTORE_{name}" for name in ["SERVER", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
 }
@@ -33,7 +33,7 @@ MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/
 
 
 def write_tree(root: Path, files: dict[str, bytes]) -> Path:
-    """Writes files below a folder of this machine."""
+    """Writes files below a local folder."""
     for path, data in files.items():
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,13 +42,13 @@ def write_tree(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def read_tree(root: Path) -> dict[str, bytes]:
-    """Reads every file below a folder of this machine."""
+    """Reads every file below a local folder."""
     found = (path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
 
 
 class Usage(CommandCase):
-    """What the program says of itself, and of what it does not understand."""
+    """The help of the program, and its errors for invalid command lines."""
 
     def test_without_a_command_it_prints_help(self) -> None:
         text = self.command()
@@ -76,7 +76,7 @@ class Usage(CommandCase):
                 done = self.run_command(*arguments)
                 self.assertEqual((done.returncode, done.stdout), (2, ""))
                 self.assertTrue(done.stderr.startswith("error: "), done.stderr)
-                # The test says where its server is, which no usage asks for.
+                # The test sets the server, which no usage message repeats.
                 self.assertNotIn("--server", done.stderr)
 
     def test_a_server_out_of_reach_is_one_clear_line(self) -> None:
@@ -135,7 +135,7 @@ class Transfers(CommandCase):
 
     def test_a_file_that_takes_long_shows_how_far_it_is(self) -> None:
         file = self.package / "code/calc.dll"
-        # A server that stands still takes the connection, and little more.
+        # A stopped process still gets connections, but few bytes, accepted by the kernel.
         self.server.send(signal.SIGSTOP)
         self.addCleanup(self.server.send, signal.SIGCONT)
 
@@ -182,7 +182,7 @@ class Transfers(CommandCase):
 
         self.assertEqual((out / "code/calc.dll").stat().st_ino, kept)
         self.assertTrue(read_tree(out) == PACKAGE)
-        # The same size is not enough.
+        # A file with the same size and other bytes is different.
         (out / "manifest.xml").write_bytes(PACKAGE["manifest.xml"].swapcase())
         self.assert_fails("get", "V1", str(out), says=["manifest.xml", "--force"])
 
@@ -244,7 +244,7 @@ class Transfers(CommandCase):
         self.command("get", "New/manifest.xml", "New/code", f"{self.folder}/out/")
         self.assert_fails("put", manifest, manifest, "New", says=["manifest.xml"])
         (self.folder / "last").write_bytes(b"1")
-        # What is wrong with one does not keep the others from being done.
+        # A failure of one path does not stop the others.
         done = self.run_command("put", str(self.folder / "no"), str(self.folder / "last"), "New")
         self.assert_error(done, str(self.folder / "no"))
 
@@ -286,7 +286,7 @@ class Transfers(CommandCase):
             done = self.run_command("put", str(self.package), path, *flags)
             self.assertEqual(done.returncode, 0)
             left = f"left out what a download that was broken off has left: {partial}"
-            # Before it may be progress.
+            # Lines of progress may come first.
             said = [line for line in done.stderr.splitlines() if not line.startswith("uploading ")]
             self.assertEqual(said, [*empty, left])
 
@@ -354,7 +354,7 @@ class Looking(CommandCase):
 
         self.assertEqual(info["logical"], {"used_bytes": 14, "file_count": 8})
         self.assertLess(info["disk_available_bytes"], info["disk_capacity_bytes"])
-        # What waits to be freed is counted once, however often it was copied.
+        # Garbage is counted once, however often it was copied.
         self.rest.put("Many/0/large", bytes(1_000_000))
         for number in range(9):
             self.command("cp", "Many/0", f"Many/{number + 1}")
@@ -415,7 +415,7 @@ class Looking(CommandCase):
                 self.assertEqual(found - SHARED, set(), command)
 
     def closed_pipe(self) -> int:
-        """A pipe whose reader has left."""
+        """A pipe whose reading end is closed."""
         reader, writer = os.pipe()
         os.close(reader)
         self.addCleanup(os.close, writer)

@@ -1,4 +1,4 @@
-"""Our own command line: copies and operations."""
+"""The command line: copies and operations."""
 
 import os
 import pty
@@ -19,14 +19,14 @@ SUCCEEDED = "OPERATION_STATE_SUCCEEDED"
 
 
 class CopyCase(CommandCase):
-    """A test with a folder to copy, and another one where it goes."""
+    """A test with a source folder and a destination folder."""
 
     def setUp(self) -> None:
         super().setUp()
         self.rest.put_all(SOURCE | OLD)
 
     def assert_at(self, path: str, *left_out: str) -> None:
-        """Sees the source at a path."""
+        """Asserts that the files of the source are at a path, except those left out."""
         expected = {
             path + file.removeprefix("V1"): data
             for file, data in SOURCE.items()
@@ -40,7 +40,7 @@ class CopyCase(CommandCase):
 
 
 class Copies(CopyCase):
-    """Copying, with each of its flags."""
+    """Copies, with each of their flags."""
 
     def test_a_copy_replaces_what_is_there(self) -> None:
         said = self.command("copy", "-r", "V1", "V2")
@@ -138,7 +138,7 @@ class Copies(CopyCase):
 
 
 class Operations(CopyCase):
-    """What has ended, and what never was."""
+    """Operations that have ended, and unknown ones."""
 
     def test_operations_are_listed_the_newest_first_and_by_state(self) -> None:
         (copied,) = self.records("cp", "V1", "V3")
@@ -166,26 +166,26 @@ class Operations(CopyCase):
 
 
 class LongCopies(CopyCase):
-    """A copy that runs as long as the disk does not answer."""
+    """A copy that runs while the disk does not answer."""
 
     def setUp(self) -> None:
         super().setUp()
         self.enterContext(StalledDisk(self.server.data))
 
     def begin(self, *flags: str, **options: Any) -> Running:
-        """Begins to copy onto the old folder."""
+        """Begins a copy onto the old folder."""
         copy = self.start("cp", "V1", "V2", "--verify", *flags, **options)
         return self.enterContext(copy)
 
     def begin_json(self) -> tuple[Running, str]:
-        """Begins to copy, and returns the operation too."""
+        """Begins a copy, and also returns the id of its operation."""
         copy = self.begin("--json")
         record = copy.record()
         self.assertEqual((record["state"], record["files_total"]), (RUNNING, len(SOURCE)))
         return copy, record["id"]
 
     def assert_unchanged(self, operation: str, state: str = CANCELLED) -> None:
-        """Sees how it ended, and that nothing came of it."""
+        """Asserts how the operation ended, and that the destination is unchanged."""
         self.assertEqual(self.operations()[0], (operation, state))
         self.assertEqual(self.operations("--state", "running"), [])
         self.assertEqual(self.rest.listing("V2").files, {"V2/old": 3})
@@ -284,7 +284,7 @@ class LongCopies(CopyCase):
 
 
 def read_terminal(master: int, pattern: re.Pattern[bytes]) -> bytes:
-    """Reads what a terminal shows, until it matches."""
+    """Reads the output of a terminal until it matches."""
     drawn = b""
     while not pattern.search(drawn):
         try:

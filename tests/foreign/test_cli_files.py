@@ -1,4 +1,4 @@
-"""What the command line does to the files of its user, and what it leaves when it is stopped."""
+"""What commands do to the local files of their user, and which files remain when they are stopped."""
 
 import socket
 import time
@@ -8,12 +8,12 @@ from pathlib import Path
 from .command import CommandCase, StalledDisk
 
 SECONDS = 60
-# The type of the HTTP/2 frame that a request begins with (RFC 9113, 6.2).
+# The type of the HTTP/2 frame with which a request begins (RFC 9113, 6.2).
 HEADERS_FRAME = 1
 
 
 class Downloads(CommandCase):
-    """What `get` does to what is there."""
+    """What `get` does to existing local files."""
 
     def test_force_keeps_the_mode_of_what_it_replaces(self) -> None:
         self.rest.put_all({"V1/secret": b"new", "V1/tool": b"new", "V1/fresh": b"new"})
@@ -28,7 +28,7 @@ class Downloads(CommandCase):
         for name, mode in [("secret", 0o600), ("tool", 0o755)]:
             self.assertEqual((out / name).read_bytes(), b"new")
             self.assertEqual((out / name).stat().st_mode & 0o777, mode)
-        # A new file is as any other that this user makes.
+        # A new file has the default mode of new files of this user.
         (self.folder / "plain").touch()
         self.assertEqual((out / "fresh").stat().st_mode, (self.folder / "plain").stat().st_mode)
 
@@ -44,7 +44,7 @@ class Downloads(CommandCase):
             self.assert_fails("get", "V1", str(out), *flags, says=says)
 
         self.assertEqual(list(elsewhere.iterdir()), [])
-        # The folder itself is where its user says.
+        # The target folder itself may be a symbolic link.
         (self.folder / "link").symlink_to("elsewhere")
         self.command("get", "V1", str(self.folder / "link"))
         self.assertEqual((elsewhere / "sub/deep/file").read_bytes(), b"new")
@@ -68,7 +68,7 @@ class Downloads(CommandCase):
             running = self.enterContext(self.start("--server", server, "get", "a", "b"))
             with deaf.accept()[0] as connection, connection.makefile("rb") as stream:
                 self.assertEqual(stream.read(24)[:3], b"PRI")
-                # Frames, until the question: the command hears signals by then.
+                # Skips frames until the request arrives: by then the command handles signals.
                 while (frame := stream.read(9))[3] != HEADERS_FRAME:
                     stream.read(int.from_bytes(frame[:3]))
                 running.interrupt()
@@ -90,7 +90,7 @@ class Downloads(CommandCase):
 
 
 class Uploads(CommandCase):
-    """What `put` does to what is in the store."""
+    """What `put` does to existing files of the store."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -137,20 +137,20 @@ class Uploads(CommandCase):
 
 
 class Backups(CommandCase):
-    """What `backup` makes and leaves."""
+    """The files that `backup` creates, and those that remain."""
 
     def setUp(self) -> None:
         super().setUp()
-        # More than what waits between the connection and the disk, and last a part that is stalled.
+        # More bytes than are buffered between the connection and the disk; the part that stalls comes last.
         self.rest.put_all({f"app/{number}": b"%07d" % number * 70_000 for number in range(9)})
         self.rest.put("app/small", bytes(80_000))
 
     def _unfinished(self) -> list[Path]:
-        """What is being filled, at any depth."""
+        """The unfinished files, at any depth."""
         return list(self.folder.rglob(".imagestore-*.part"))
 
     def _until(self, is_true: Callable[[], object]) -> None:
-        """Asks again and again, until it is true or takes for ever."""
+        """Polls a condition until it is true; fails at a timeout."""
         end = time.monotonic() + SECONDS
         while not is_true():
             self.assertLess(time.monotonic(), end)

@@ -1,4 +1,4 @@
-"""Our own command line before servers that say nothing, and within a time."""
+"""The command line with servers that do not respond, and with time limits."""
 
 import signal
 import socket
@@ -10,7 +10,7 @@ BIG_BYTES = 40 * 1024 * 1024
 
 
 class Silence(CommandCase):
-    """A server that takes connections, and no more."""
+    """A server that accepts connections and never responds."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -20,7 +20,7 @@ class Silence(CommandCase):
         self.url = "http://{}:{}".format(*self.deaf.getsockname())
 
     def assert_ends(self, *arguments: str, says: str, **options: str) -> None:
-        """Sees that a command ends, and says what it waited for."""
+        """Asserts that a command ends, and says what it waited for."""
         done = self.run_command("--server", self.url, *arguments, env=options)
         self.assert_error(done, self.url, says)
 
@@ -49,7 +49,7 @@ class Silence(CommandCase):
             full.bind(("127.0.0.1", 0))
             full.listen(0)
             self.url = "http://{}:{}".format(*full.getsockname())
-            # One waits to be accepted, and the system takes no other.
+            # One connection waits to be accepted, and the kernel accepts no other.
             with socket.create_connection(full.getsockname()):
                 says = "did not accept a connection within 500ms"
                 self.assert_ends("ls", "--timeout", "500ms", says=says)
@@ -57,14 +57,14 @@ class Silence(CommandCase):
     def test_an_input_that_does_not_end_has_a_time(self) -> None:
         put = self.start("put", "-", "a", "--timeout", "500ms", stdin=subprocess.PIPE)
         with put:
-            # Its end never comes.
+            # The standard input never ends.
             put.process.wait()
             self.assert_error(put.end(), 'did not store "a" within 500ms')
         self.assertFalse(self.rest.exists("a"))
 
 
 class StopsMidway(CommandCase):
-    """A server that stands still while bytes move."""
+    """A server that stops while bytes are transferred."""
 
     def test_a_download_ends_within_its_time_and_leaves_nothing(self) -> None:
         self.rest.put("big", bytes(BIG_BYTES))
@@ -73,7 +73,7 @@ class StopsMidway(CommandCase):
         with self.start("get", "big", "-", "--timeout", "5s") as get:
             assert get.process.stdout is not None
             self.assertTrue(get.process.stdout.read(1))
-            # The pipe and the windows hold far less than the rest.
+            # The pipe and the flow-control windows hold far less than the rest.
             self.server.send(signal.SIGSTOP)
             self.addCleanup(self.server.send, signal.SIGCONT)
             done = get.end()

@@ -1,8 +1,8 @@
-"""The real server is killed, again and again, and nothing that it promised is lost.
+"""The real server is killed again and again, and loses no acknowledged write.
 
-It is killed at any moment under load, at every point that `src/crash.rs` marks, and while it recovers
-from a kill. `TEST_LONG=1` kills it a thousand times under load and wherever a point is reached;
-`TEST_SEED=<number>` repeats the choices of a failed run, though not its timing.
+It is killed at random times under load, at every point that `src/crash.rs` marks, and while it recovers from a kill.
+`TEST_LONG=1` kills it a thousand times under load, and at every start point after each call point;
+`TEST_SEED=<number>` repeats the random choices of a failed run, though not its timing.
 """
 
 import contextlib
@@ -31,23 +31,23 @@ from .test_grpc import SERVICE
 IS_LONG = bool(os.environ.get("TEST_LONG"))
 WRITERS = 8
 KILLS = 1_000 if IS_LONG else 200
-# How long it runs before it is killed.
+# How long the server runs before it is killed.
 LOAD_SECONDS = (0.02, 0.5)
-# From the start of the process to its ready line, on a machine that has other things to do.
+# From the start of the process to its ready line, on a machine with other load.
 START_SECONDS = 5
 COMMAND_SECONDS = 120
-# The time from the delete of everything until nothing of it is on the disk.
+# From the deletion of everything until all its space is free.
 FREE_SECONDS = 60
 RECOVERED = "cleared away what an earlier run left unfinished"
 
 MARKS = Path(__file__).parents[2] / "src" / "crash.rs"
 POINTS = re.findall(r'Self::\w+ => "(\w+)",', MARKS.read_text())
-# Those that a start passes, before it listens. The others are passed by calls and in the background.
+# The points that a start passes before it listens. The others are passed by calls and by background work.
 START_POINTS = ["sweep", "swept", "recover", "recovered", "settle", "settled"]
 CALL_POINTS = [point for point in POINTS if point not in START_POINTS]
-# How often the very first start is killed at any moment.
+# How often the very first start is killed at a random time.
 FIRST_STARTS = 40 if IS_LONG else 10
-# Names that a put stages its bytes under, as a kill inside of one leaves them.
+# The names of staged files that a kill during a put leaves.
 STAGED = [f"{n:02x}/{n:02x}{'0' * 62}-{'0' * 32}#{n}" for n in range(3)]
 
 
@@ -61,11 +61,11 @@ class CrashCase(unittest.TestCase):
         folder = tempfile.TemporaryDirectory(prefix="imagestore-")
         self.addCleanup(folder.cleanup)
         self._data = Path(folder.name) / "data"
-        # How long a start takes here, from the last one.
+        # The duration of the last start on this machine.
         self._start_seconds = 0.1
 
     def _serve(self, grace: str) -> Server:
-        """Starts a server that has what the writers copy from."""
+        """Starts a server with the files that the writers copy from."""
         server = Server(self._data, "--reclaim-grace", grace)
         self.addCleanup(server.kill)
         http = Http(server.endpoint)
@@ -75,7 +75,7 @@ class CrashCase(unittest.TestCase):
         return server
 
     def _start(self, server: Server) -> None:
-        """Starts a server that was killed, and sees that it recovers quickly."""
+        """Starts a server that was killed, and asserts that it recovers in time."""
         started = time.monotonic()
         server.start()
         self._start_seconds = time.monotonic() - started
@@ -83,7 +83,7 @@ class CrashCase(unittest.TestCase):
         self.assertLessEqual(len(server.log), 2, "it says what it did in one line")
 
     def _kill_a_start(self, server: Server) -> None:
-        """Starts a server and kills it at any moment, most likely before it listens."""
+        """Starts a server and kills it at a random time, most likely before it listens."""
         server.launch()
         seconds = self._chance.uniform(0, 1.2 * self._start_seconds)
         timer = threading.Timer(seconds, server.send, [signal.SIGKILL])
@@ -96,7 +96,7 @@ class CrashCase(unittest.TestCase):
         self.assertFalse([line for line in server.log if "panicked" in line])
 
     def _check(self, *where: str) -> None:
-        """Sees that a deep check finds nothing."""
+        """Asserts that a deep check finds no damage."""
         done = self._command("check", "--deep", *where)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("clean: ", done.stdout)
@@ -113,7 +113,7 @@ class CrashCase(unittest.TestCase):
         )
 
     def _empty(self, server: Server, writers: Iterable[Writer]) -> None:
-        """Deletes everything, and sees that nothing of it stays."""
+        """Deletes everything, and asserts that all its space is freed."""
         http = Http(server.endpoint)
         for path in [BASE, *(writer.root for writer in writers)]:
             self.assertEqual(http.call("DELETE", path), (200, b""))
@@ -123,8 +123,8 @@ class CrashCase(unittest.TestCase):
         self._wait_until_freed(server)
         server.stop()
         self._check("--data", str(self._data))
-        # What the kills left of puts whose row was not written yet: the sweep takes it an hour later,
-        # and a repair as well.
+        # The kills left objects of puts whose row was not committed. The sweep deletes those of earlier runs, at
+        # first some minutes after a start; a repair deletes them when they are an hour old.
         self._make_objects_old()
         done = self._command("check", "--repair", "--data", str(self._data))
         kinds = {line.partition(": ")[0] for line in done.stdout.splitlines()[:-1]}
@@ -133,7 +133,7 @@ class CrashCase(unittest.TestCase):
         self._check("--data", str(self._data))
 
     def _wait_until_freed(self, server: Server) -> None:
-        """Waits until nothing waits to be freed."""
+        """Waits until the garbage is empty."""
         reflection = Reflection(server.address)
         try:
             store = reflection.service(SERVICE)
@@ -144,10 +144,10 @@ class CrashCase(unittest.TestCase):
             reflection.close()
 
     def _make_objects_old(self) -> None:
-        """Makes the objects so old that a check tells of those that no row names."""
+        """Makes the objects so old that a check reports those without a row."""
         old = time.time() - 2 * 3600
         for path in self._objects():
-            # The server may be deleting it.
+            # The server may be deleting the object.
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path, (old, old))
 
@@ -156,10 +156,10 @@ class CrashCase(unittest.TestCase):
 
 
 class AtAnyMoment(CrashCase):
-    """Kills under load, and while it recovers from them."""
+    """Kills under load, and during the recovery from a kill."""
 
     def test_what_was_promised_survives_every_kill(self) -> None:
-        """Kills the server at any moment, starts it again, and compares."""
+        """Kills the server at a random time, starts it again, and compares its files with the acknowledged writes."""
         server = self._serve(grace="200ms")
         writers = [
             Writer(number, base(), random.Random(self._chance.random())) for number in range(WRITERS)
@@ -169,7 +169,7 @@ class AtAnyMoment(CrashCase):
             self._load_and_kill(server, writers)
             while self._chance.random() < 0.3:
                 self._kill_a_start(server)
-            # Whichever starts first after the kill has to recover.
+            # The first start after the kill recovers: that of a server or of an offline command.
             if kill % 3 == 0:
                 self._check("--data", str(self._data))
             self._start(server)
@@ -198,7 +198,7 @@ class AtEveryPoint(CrashCase):
     """Kills before and after each durable step."""
 
     def test_what_was_promised_survives_every_marked_point(self) -> None:
-        """Ends the server at each point that calls pass, then at those of the start that follows."""
+        """Ends the server at each point that calls pass, then at the points of the start that follows."""
         server = self._serve(grace="0")
         server.stop()
         new = self._data.rename(self._data.with_name("new"))
@@ -218,14 +218,14 @@ class AtEveryPoint(CrashCase):
                 for name in STAGED:
                     (self._data / "blobs" / name).write_bytes(b"half of a part")
                 for start_point in START_POINTS if IS_LONG else [next(start_points)]:
-                    # In the middle of the leftovers; the other points are passed once.
+                    # The sweep passes its points for each staged file: end it in the middle. Others are passed once.
                     hit = 2 if start_point in {"sweep", "swept"} else 1
                     server.launch(IMAGESTORE_CRASH_AT=f"{start_point}:{hit}")
                     self._see_the_end(server)
                     reached[start_point] += 1
                 self._kill_a_start(server)
                 self._start(server)
-                # Only an upload may leave an object that no row names, and it is for the sweep.
+                # Only an upload may leave an object without a row, which the sweep deletes.
                 if not script.doing.startswith(("put ", "chunk ")):
                     self._make_objects_old()
                 script.verify(server.endpoint)
@@ -236,7 +236,7 @@ class AtEveryPoint(CrashCase):
         self.assertEqual([point for point, times in reached.items() if times == 0], [])
 
     def test_a_start_that_makes_a_store_can_be_killed(self) -> None:
-        """Ends the very first start at each point and at any moment; the next one makes the store."""
+        """Ends the very first start at each point and at random times; the next start creates the store."""
         server = Server(self._data)
         self.addCleanup(server.kill)
         for point in [*START_POINTS[2:], *[None] * FIRST_STARTS]:
@@ -255,7 +255,7 @@ class AtEveryPoint(CrashCase):
             self._check("--server", server.url)
 
     def _is_done(self, server: Server, script: Script) -> bool:
-        """Runs the script and waits for what it lets go of, unless the server ends before."""
+        """Runs the script and waits until its garbage is reclaimed. Returns whether the server survived."""
         script.run(server.endpoint)
         if script.doing:
             return False
@@ -266,13 +266,13 @@ class AtEveryPoint(CrashCase):
         return True
 
     def _see_the_end(self, server: Server) -> None:
-        """Sees that the server ended itself."""
+        """Asserts that the server has killed itself without a panic."""
         self.assertEqual(server.ended(), -signal.SIGKILL, server.log)
         self._see_no_panic(server)
 
 
 def in_threads(jobs: list[Callable[[], None]]) -> None:
-    """Runs jobs at once, and raises what the first of them raised."""
+    """Runs jobs in parallel, and raises the first exception of a job."""
     errors: list[BaseException] = []
 
     def run(job: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""`curl`: uploads that say that they are something else, and bodies that wait to be asked for."""
+"""`curl`: uploads with misleading headers, and bodies that are sent after 100-continue."""
 
 import gzip
 import subprocess
@@ -6,9 +6,9 @@ import subprocess
 from .server import ServerCase
 
 COMMAND_SECONDS = 60
-# Longer than any answer takes. What curl sends later is not sent in vain.
+# Longer than any response takes, so that curl sends a body only after 100-continue.
 PATIENT_SECONDS = "30"
-# From this size on curl asks before it sends.
+# From this size on curl sends `Expect: 100-continue`.
 BIG_BYTES = 2 * 1024 * 1024
 
 
@@ -16,7 +16,7 @@ class Curl(ServerCase):
     """Runs curl."""
 
     def put(self, path: str, data: bytes, *options: str) -> tuple[str, int]:
-        """Uploads a file; the status, and how many bytes of it curl has sent."""
+        """Uploads a file. Returns the status and the number of bytes that curl has sent."""
         file = self.folder / "upload"
         file.write_bytes(data)
         url = f"{self.server.url}/ImageStore/{path}?api-version=6.0"

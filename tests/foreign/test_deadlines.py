@@ -1,7 +1,7 @@
-"""Hundreds of callers that give up, and what the server then says and keeps.
+"""Hundreds of callers that give up, and the states that the server then reports and keeps.
 
-While the disk does not answer, no copy that verifies can end. What such a copy makes visible after its
-caller was told that it is over, it does against the answer, however fast or slow the machine is.
+While the disk does not answer, no verifying copy can end. So a copy that becomes visible after its caller was told
+that it has failed contradicts the response, however fast or slow the machine is.
 """
 
 import os
@@ -20,10 +20,10 @@ from .test_grpc import SERVICE, GrpcCase
 SOURCE = {f"src/{n}": bytes([n]) * 100_000 for n in range(8)}
 CALLERS = 4
 COPIES_EACH = 100
-# From before a copy begins to long after.
+# From before the begin of a copy to long after it.
 DEADLINE_SECONDS = (0.001, 0.2)
 CANCELS = 200
-# From before the call arrives to after its answer.
+# From before the arrival of the call to after its response.
 CANCEL_SECONDS = (0.0002, 0.003)
 WRITERS = 2
 CANCELLED, SUCCEEDED = "OPERATION_STATE_CANCELLED", "OPERATION_STATE_SUCCEEDED"
@@ -53,7 +53,7 @@ class Writers:
 
 
 class GivenUp(GrpcCase):
-    """Calls whose callers do not wait for their end."""
+    """Calls whose callers do not wait for the end."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -74,7 +74,7 @@ class GivenUp(GrpcCase):
         return Writers([self.service() for _ in range(WRITERS)])
 
     def give_up_copies(self) -> dict[str, str]:
-        """Copies by callers with deadlines. Returns what each was told, by the operation's id."""
+        """Starts copies by callers with deadlines. Returns the status that each caller got, by the operation's id."""
         def copy_some(caller: int) -> dict[str, str]:
             chance, service = random.Random(self._seed + caller), self.service()
             told = {}
@@ -101,7 +101,7 @@ class GivenUp(GrpcCase):
             }
 
     def state(self, operation: str, method: str = "GetOperation") -> str | None:
-        """The state of an operation, or the last one of those who watch it. `None`: it never began."""
+        """The state of an operation, from its row or from a watch; `None` if the operation never began."""
         try:
             answer = self.store.call(method, id=operation)
             last = list(answer)[-1] if isinstance(answer, grpc.Call) else answer
@@ -111,11 +111,11 @@ class GivenUp(GrpcCase):
         return str(last.DESCRIPTOR.fields_by_name["state"].enum_type.values_by_number[last.state].name)
 
     def is_visible(self, operation: str) -> bool:
-        """Whether the folder is there that an operation makes."""
+        """Whether the destination folder of an operation exists."""
         return self.rest.exists(f"to/{operation}")
 
     def rows(self, state: str) -> set[str]:
-        """The operations that their rows say to be in a state."""
+        """The operations that have this state in their rows."""
         found: set[str] = set()
         token = ""
         while True:
@@ -126,7 +126,7 @@ class GivenUp(GrpcCase):
                 return found
 
     def assert_agrees(self, ends: dict[str, str | None]) -> None:
-        """Sees that rows, answers and folders say the same of operations that have ended."""
+        """Asserts that rows, responses and destinations agree about ended operations."""
         cancelled, succeeded = self.rows(CANCELLED), self.rows(SUCCEEDED)
         for operation, end in ends.items():
             self.assertIn(end, [CANCELLED, SUCCEEDED, None], operation)
@@ -136,7 +136,7 @@ class GivenUp(GrpcCase):
             self.assertEqual(self.is_visible(operation), end == SUCCEEDED, operation)
 
     def assert_stays(self, ends: dict[str, str | None]) -> None:
-        """The same, now and after a restart."""
+        """Asserts the same now and after a restart."""
         self.assert_agrees(ends)
         self.restart()
         self.reflection.close()
@@ -185,7 +185,7 @@ class GivenUp(GrpcCase):
                 seen[operation] = self.state(operation)
                 if was_told or in_row:
                     self.assertEqual(seen[operation], CANCELLED, operation)
-                # So that no more of them wait at once than may run.
+                # The copy ends here, so that the number of running copies stays below its bound.
                 last = self.store.start("CancelOperation", id=operation).code()
                 self.assertIn(last, [grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION])
         ends = {operation: self.state(operation, "WatchOperation") for operation in seen}

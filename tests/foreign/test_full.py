@@ -1,7 +1,7 @@
-"""A disk that is full, once but for the reserve of the server and once to its last byte.
+"""A disk that is full: up to the reserve of the server, or up to the last byte.
 
-Nothing is lost, what changed nothing says so, reads and deletes go on, a restart works, and so does
-everything once there is room again. The disk is a small one in memory, which only root can mount.
+No data is lost, calls that change nothing report an error, reads and deletes work, a restart works, and all calls work
+when space is free again. The disk is a small one in memory, which only root can mount.
 """
 
 import errno
@@ -30,15 +30,15 @@ from .test_grpc import SERVICE
 
 MIB = 1 << 20
 DISK_BYTES = 120 * MIB
-# What the server keeps free for the log of its database.
+# The space that the server keeps free for the log of its database.
 ROOM_BYTES = 24 * MIB
-# Clients that fill a disk at once.
+# Clients that fill a disk in parallel.
 CLIENTS = 8
-# More than a part, so that it is cut.
+# Larger than a part, so the file has several.
 LARGE = 9 * MIB
-# How long it may take until what is deleted is off the disk.
+# How long the release of deleted files may take.
 FREE_SECONDS = 60
-# The most calls until a disk of this size must be full.
+# More calls than are needed to fill a disk of this size.
 CALLS_MAX = 20_000
 
 
@@ -60,17 +60,17 @@ class FullDiskTest(unittest.TestCase):
         self._chance = random.Random(4)
 
     def test_the_reserve(self) -> None:
-        """Refuses what would touch the reserve, and goes on with all the rest."""
+        """Refuses calls that would use the reserve; all other calls succeed."""
         self._start()
         self._put_all()
-        # There is room for its first parts, which go again, and none for the others.
+        # There is space for the first parts of this upload, which are deleted again, and none for the rest.
         objects = self._objects()
         self._refused("PUT", "app/cut", self._pieces(self._available()))
         until = time.monotonic() + FREE_SECONDS
         while self._objects() > objects:
             self.assertLess(time.monotonic(), until, "nothing is freed")
         for again in self._again():
-            # A start makes some room: it moves the log of the database into its file.
+            # A start frees some space, because it moves the log of the database into the database file.
             for size in [MIB, 64 << 10, 4 << 10]:
                 self._fill(size)
             self._refused_uploads()
@@ -82,11 +82,11 @@ class FullDiskTest(unittest.TestCase):
         self._check()
 
     def test_small_files(self) -> None:
-        """Takes files again when those that many clients filled the disk with are deleted."""
+        """Accepts files again after the files with which many clients filled the disk are deleted."""
         self._fill_and_delete(8 << 10)
 
     def test_large_files(self) -> None:
-        """Does the same with files that are not kept in the database."""
+        """Does the same with files that are stored as objects."""
         self._fill_and_delete(MIB)
 
     def _fill_and_delete(self, size: int) -> None:
@@ -94,11 +94,11 @@ class FullDiskTest(unittest.TestCase):
         for _ in range(2):
             with ThreadPoolExecutor(CLIENTS) as clients:
                 filled = list(clients.map(lambda client: self._fill_folder(client, size), range(CLIENTS)))
-            # How much fits depends on how many are on their way at once.
+            # The number of files depends on how many uploads are in progress at once.
             self.assertGreater(sum(filled), 0)
             for client in range(CLIENTS):
                 self._delete(f"fill{client}")
-            # What is free inside the database is room for small files, and goes back to the disk.
+            # Free space inside the database file is used for small files, and is returned to the disk.
             self._upload_when_there_is_room("app/small", size)
             self._upload_when_there_is_room("app/large", DISK_BYTES // 3)
             self._delete("app")
@@ -106,7 +106,7 @@ class FullDiskTest(unittest.TestCase):
         self._check()
 
     def _fill_folder(self, client: int, size: int) -> int:
-        """Stores files in the folder of a client until one is refused. Returns how many it stored."""
+        """Stores files in the folder of a client until one is refused. Returns the number of stored files."""
         rest, chance = Rest(self._server.url), random.Random(client)
         try:
             for number in range(CALLS_MAX):
@@ -120,7 +120,7 @@ class FullDiskTest(unittest.TestCase):
         self.fail(f"the disk is never full: {self._available()} bytes are free")
 
     def test_the_last_byte(self) -> None:
-        """Refuses every change that needs room, whoever notices, deletes, and loses nothing."""
+        """Refuses every change that needs space, wherever the lack is detected; deletes work, and no data is lost."""
         self._start("--reserve", "0")
         self._server.expect(
             "the disk is full, so that the log of the database stays",
@@ -130,7 +130,7 @@ class FullDiskTest(unittest.TestCase):
         self._put_all()
         for number in range(3):
             self._put(f"gone/{number}/file", self._bytes(100))
-        # They are in the log of the database, whose file must grow to take them.
+        # The files are in the log of the database, whose file must grow to take them.
         for number in range(100):
             self._put(f"app/inline/{number}", self._bytes(10_000))
         session = str(uuid.uuid4())
@@ -142,7 +142,7 @@ class FullDiskTest(unittest.TestCase):
             self._refused("PUT", "app/empty", b"")
             self._refused_uploads()
             self._compare()
-        # What is deleted makes room although there is none.
+        # A delete frees space although no byte is free.
         self._delete("app/large")
         until = time.monotonic() + FREE_SECONDS
         while self._available() < LARGE:
@@ -160,13 +160,13 @@ class FullDiskTest(unittest.TestCase):
         self._check()
 
     def _put_all(self) -> None:
-        """Stores a package: an empty file, a small one, and one that is cut."""
+        """Stores a package: an empty file, a small file, and a file of several parts."""
         self._put("app/_.dir", b"")
         self._put("app/in/skipped", b"skipped")
         self._put("app/large", self._bytes(LARGE))
 
     def _refused_uploads(self) -> None:
-        """Tries everything that needs room."""
+        """Tries all kinds of calls that need space."""
         self._refused("PUT", "app/small", b"small")
         self._refused("PUT", "app/object", self._bytes(MIB))
         self._refused("PUT", "app/cut", self._bytes(LARGE))
@@ -186,7 +186,7 @@ class FullDiskTest(unittest.TestCase):
         self.addCleanup(self._rest.close)
 
     def _again(self, before: Callable[[], None] | None = None) -> Iterator[int]:
-        """Goes on as it is, after a stop, and after a kill."""
+        """Yields three times: at once, after a stop and start, and after a kill and start."""
         yield 0
         for number, end in enumerate([self._server.stop, self._server.kill], 1):
             end()
@@ -210,7 +210,7 @@ class FullDiskTest(unittest.TestCase):
         return self._chance.randbytes(size)
 
     def _pieces(self, size: int) -> Iterator[bytes]:
-        """Bytes whose number is not told before they come."""
+        """Bytes that are sent without their length in advance."""
         for _ in range(-(-size // MIB)):
             yield self._bytes(MIB)
 
@@ -219,7 +219,7 @@ class FullDiskTest(unittest.TestCase):
         self._files[path] = data
 
     def _fill(self, size: int) -> None:
-        """Stores files of a size until one is refused."""
+        """Stores files of one size until one is refused."""
         for number in range(CALLS_MAX):
             path, data = f"fill/{len(self._files)}/{number}", self._bytes(size)
             answer = self._rest.call("PUT", path, data)
@@ -230,7 +230,7 @@ class FullDiskTest(unittest.TestCase):
         self.fail(f"the disk is never full: {self._available()} bytes are free")
 
     def _fill_from_outside(self) -> None:
-        """Leaves no byte on the disk."""
+        """Fills the disk to the last byte."""
         with self._filler.open("ab", buffering=0) as filler:
             for size in [MIB, 4096, 1]:
                 try:
@@ -241,7 +241,7 @@ class FullDiskTest(unittest.TestCase):
         self.assertEqual(self._available(), 0)
 
     def _copy_until_full(self) -> None:
-        """Makes plain copies, which look at no reserve, until the database finds no room."""
+        """Makes plain copies, which may use the reserve, until the database has no space."""
         for number in range(CALLS_MAX):
             answer = self._copy("app/in", f"copies/{self._available()}/{number}")
             if answer.status_code != 200:
@@ -250,7 +250,7 @@ class FullDiskTest(unittest.TestCase):
         self.fail("the database always finds room")
 
     def _refused(self, method: str, path: str, data: bytes | Iterator[bytes]) -> None:
-        # The type of what is sent in pieces is the library's business.
+        # The library declares no type for a body that is sent in pieces.
         answer = self._rest.call(method, path, data)  # type: ignore[arg-type]
         self._assert_full(answer)
         self.assertFalse(self._rest.exists(path))
@@ -267,7 +267,7 @@ class FullDiskTest(unittest.TestCase):
         self.assertFalse(self._rest.exists(destination))
 
     def _refused_over_grpc(self) -> None:
-        """Tries what needs room over gRPC."""
+        """Tries calls that need space over gRPC."""
         reflection = Reflection(self._server.address)
         service = reflection.service(SERVICE)
         copy = {"source": "app", "destination": "filtered", "skip_files": ["skipped"]}
@@ -288,7 +288,7 @@ class FullDiskTest(unittest.TestCase):
         reflection.close()
 
     def _copy(self, source: str, destination: str) -> requests.Response:
-        """Makes a plain copy, and notes it if it succeeds."""
+        """Makes a plain copy, and records it if it succeeds."""
         answer = self._send_copy(source, destination, [])
         if answer.status_code == 200:
             for path, data in list(self._files.items()):
@@ -301,7 +301,7 @@ class FullDiskTest(unittest.TestCase):
         return self._rest.call("POST", "$/Copy", json.dumps(body).encode())
 
     def _assert_full(self, answer: requests.Response) -> None:
-        """Sees that a call was refused for want of room, and says what to do."""
+        """Asserts that a call was refused for lack of space, with a message that says what to do."""
         self.assertEqual(answer.status_code, 507, answer.text)
         error = answer.json()["Error"]
         self.assertEqual(error["Code"], "FABRIC_E_IMAGESTORE_IOERROR")
@@ -318,7 +318,7 @@ class FullDiskTest(unittest.TestCase):
         }
 
     def _upload_when_there_is_room(self, path: str, size: int) -> None:
-        """Uploads what reclamation has just made room for."""
+        """Uploads a file when reclamation has freed enough space."""
         until = time.monotonic() + FREE_SECONDS
         data = self._bytes(size)
         while (answer := self._rest.call("PUT", path, data)).status_code != 200:
@@ -327,7 +327,7 @@ class FullDiskTest(unittest.TestCase):
         self._files[path] = data
 
     def _check(self) -> None:
-        """Looks for damage with every byte read, as the store serves."""
+        """Runs a deep check while the store serves."""
         command = [binary(), "check", "--deep", "--server", self._server.url]
         done = subprocess.run(
             command,
@@ -341,7 +341,7 @@ class FullDiskTest(unittest.TestCase):
 
 
 def as_root(*command: str) -> None:
-    """Runs a command that only root may run."""
+    """Runs a command as root."""
     prefix = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
     done = subprocess.run([*prefix, *command], capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
