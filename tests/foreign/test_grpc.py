@@ -1,4 +1,4 @@
-"""A grpcio client without generated code: all that it knows, reflection tells it."""
+"""A grpcio client without generated code, which knows only what reflection returns."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ COUNTERS = ["files_done", "bytes_done", "files_skipped", "bytes_skipped"]
 
 
 class GrpcCase(ServerCase):
-    """A test with a client by reflection."""
+    """A test with a client that uses reflection."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -54,7 +54,7 @@ class GrpcCase(ServerCase):
         field: str | None = None,
         **fields: Any,
     ) -> None:
-        """Sees that a call fails with this code and reason, and for a bad argument names it."""
+        """Asserts that a call fails with this code and reason and, for an invalid argument, names the field."""
         with self.assertRaises(grpc.RpcError) as caught:
             answer = call(*arguments, **fields)
             if isinstance(answer, grpc.Call):
@@ -78,7 +78,7 @@ def upload_messages(path: str, data: bytes, header: dict[str, Any]) -> Iterator[
 
 
 class Discovery(GrpcCase):
-    """What the server tells about itself."""
+    """The services and types that reflection describes."""
 
     def test_all_services_are_listed_by_both_versions(self) -> None:
         expected = {SERVICE, "grpc.health.v1.Health"}
@@ -112,7 +112,7 @@ class Discovery(GrpcCase):
 
         for service in ["", SERVICE]:
             self.assertIn("status", as_dict(health.call("Check", service=service)))
-            # On a machine with other work the database may not answer for a while.
+            # On a machine with other load the database may not answer for a while.
             statuses = (as_dict(found)["status"] for found in health.call("Watch", service=service))
             self.assertIn("SERVING", statuses)
 
@@ -163,7 +163,7 @@ class Files(GrpcCase):
             yield from upload_messages("App/file.bin", bytes(2 * MESSAGE_BYTES), {})
             raise ConnectionError("the client is gone")
 
-        # grpcio cancels the call, and logs why.
+        # grpcio cancels the call, and logs the exception.
         with self.assertLogs("grpc"), self.assertRaises(grpc.RpcError):
             self.store.call("Upload", messages())
 
@@ -262,7 +262,7 @@ class Copies(GrpcCase):
         })
 
     def copy(self, **fields: Any) -> list[Any]:
-        """Copies and returns all messages, after seeing that their counters can be believed."""
+        """Copies, and returns all messages after checking that their counters are consistent."""
         messages = list(self.store.call("Copy", **fields))
         first = messages[0]
         for earlier, later in zip(messages, messages[1:]):

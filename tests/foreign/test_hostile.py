@@ -1,4 +1,4 @@
-"""One caller tries to take the server away from others, in one way after the other."""
+"""One client attacks the server while others work, in one way after the other."""
 
 import random
 import threading
@@ -8,27 +8,27 @@ from .crowd import OverRest, Worker
 from .hostile import BIG_FILE, WAYS, WIDE, WIDE_FOLDERS, Hostile
 from .test_overload import BIG_BYTES, MEMORY_KIB, NEIGHBOUR, raise_open_files
 
-# How long each way is gone: the pools of the server are full by then.
+# The duration of each attack: the pools of the server are full by then.
 WAY_SECONDS = 3
 
 
 class HostileTest(CommandCase):
-    """A server, hostile clients, and somebody from elsewhere who works."""
+    """A server, hostile clients, and a worker at another address."""
 
     def test_no_way_takes_the_server_from_others(self) -> None:
-        """Looks at the memory, and whether somebody from elsewhere is refused."""
+        """Asserts that the memory stays bounded, and that the worker at the other address is never refused."""
         raise_open_files()
         self.rest.put(BIG_FILE, bytes(BIG_BYTES))
         self.rest.put_all({f"{WIDE}/{number}/a": b"1" for number in range(WIDE_FOLDERS)})
         for number, name in enumerate(WAYS):
             with self.subTest(name):
                 self.go(number, name)
-        # Those copies that may run have run.
+        # At least one of the copies that are valid has succeeded.
         self.assertIn("taken", self.rest.listing().folders)
         self.assertIn("clean: ", self.command("check", "--deep"))
 
     def go(self, number: int, name: str) -> None:
-        """Goes one way while somebody works."""
+        """Makes one attack while the worker works."""
         self.server.forget_peak()
         hostile = Hostile(self.server.endpoint, [name])
         self.addCleanup(hostile.close)

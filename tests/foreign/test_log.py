@@ -1,4 +1,4 @@
-"""What the log says of a call that failed: its cause, once, under the id that the caller was told."""
+"""The log of a failed call: its cause, once, under the request id that the caller got."""
 
 import re
 
@@ -6,12 +6,12 @@ from .command import CommandCase
 
 SIZE = 100_000
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-# What the kernel says of a link that leads to itself.
+# The kernel's error for a symbolic link to itself.
 CAUSE = "Too many levels of symbolic links"
 
 
 class LogTest(CommandCase):
-    """A store of which one object cannot be read."""
+    """A store with one object that cannot be read."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -20,20 +20,20 @@ class LogTest(CommandCase):
         (self.object,) = (path for path in blobs.rglob("*-*") if path.is_file())
 
     def break_object(self) -> None:
-        """Puts a link to itself where the object was."""
+        """Replaces the object by a symbolic link to itself."""
         self.server.expect(CAUSE)
         self.object.unlink()
         self.object.symlink_to(self.object)
 
     def causes(self) -> list[str]:
-        """Stops the server, and returns the lines of its log that have the cause."""
+        """Stops the server, and returns the lines of its log that contain the cause."""
         self.server.stop()
         found = [line for line in self.server.log if CAUSE in line]
         self.start_again()
         return found
 
     def assert_once(self, request_id: str | None = None) -> str:
-        """Sees that the cause was logged once, under an id, and returns the line."""
+        """Asserts that the cause was logged once, under a request id, and returns the line."""
         (line,) = self.causes()
         found = re.search(r"request_id=\"?([A-Za-z0-9._-]+)", line)
         assert found is not None, line
@@ -44,7 +44,7 @@ class LogTest(CommandCase):
         return line
 
     def test_a_download_over_rest(self) -> None:
-        """Tells the id in the header and in the error, and logs the cause under it."""
+        """Returns the id in the header and in the error, and logs the cause under it."""
         self.break_object()
         answer = self.rest.call("GET", "app/large/$/Content")
         self.assertEqual(answer.status_code, 500)
@@ -54,7 +54,7 @@ class LogTest(CommandCase):
         self.assertIn("ERROR", self.assert_once(request_id))
 
     def test_the_id_of_the_caller(self) -> None:
-        """Takes an id that is one, in either header, and no other."""
+        """Uses a valid id from either header, and no invalid one."""
         self.break_object()
         headers = {"X-ServiceFabricRequestId": "sf.1"}
         answer = self.rest.call("GET", "app/large/$/Content", headers=headers)
@@ -86,7 +86,7 @@ class LogTest(CommandCase):
                 self.assert_once()
 
     def test_a_check(self) -> None:
-        """Goes on, tells what it cannot read or list, and logs the cause of each once."""
+        """Continues, reports what cannot be read or listed, and logs each cause once."""
         self.break_object()
         for arguments in [["check"], ["check", "--deep"]]:
             with self.subTest(arguments):
@@ -115,6 +115,6 @@ class LogTest(CommandCase):
         self.assertEqual(answer.status_code, 500, answer.text)
         folder.unlink()
         folder.mkdir()
-        # That the part was stored once and cannot be read is another cause, and no error.
+        # The stored part that cannot be read has another cause, which is logged as a warning.
         (line,) = (line for line in self.causes() if "ERROR" in line)
         self.assertIn(f"request_id=\"put-{digits}\"", line)

@@ -1,4 +1,4 @@
-"""What one request, or a few, make the server hold or do for all others."""
+"""The memory and work that one request, or a few, cost the server."""
 
 import json
 import sqlite3
@@ -8,18 +8,18 @@ from http.client import HTTPConnection
 
 from .server import ServerCase
 
-# A folder of so many folders: copies that remember a name of each take hundreds of MiB.
+# A folder with this many folders: if copies kept a name for each of them, they would take hundreds of MiB.
 FOLDERS = 100_000
 COPIES = 8
 MEMORY_KIB = 192 * 1024
-# Uploads that share the room of eight whole parts, and what they send before they stand still.
+# Uploads that share a budget of eight whole parts, and the bytes that each sends before it stalls.
 SLOW = 8
 SLOW_BYTES = 300_000
 PART_BYTES = 8 << 20
 
 
 class MemoryTest(ServerCase):
-    """A server, and requests that are small."""
+    """A server, and small requests."""
 
     def test_copies_that_leave_out_files_do_not_remember_the_folder(self) -> None:
         self.rest.put("large/x/f", b"1")
@@ -50,7 +50,7 @@ class MemoryTest(ServerCase):
             )
         self.start_again()
 
-        # That name is not there, and each copy looks in every folder.
+        # No file has the skipped name, so each copy searches every folder.
         operations = [str(uuid.uuid4()) for _ in range(COPIES)]
         for number, operation in enumerate(operations):
             answer = self.rest.call(
@@ -83,7 +83,7 @@ class MemoryTest(ServerCase):
             each.endheaders()
             each.send(b"%x\r\n" % SLOW_BYTES + bytes(SLOW_BYTES) + b"\r\n")
 
-        # The slow bodies are taken while the first ones are stored, if not before.
+        # The server reads the slow bodies while it stores the first fast files, if not before.
         for number in range(4):
             data = bytes([number, *range(255)]) * (2 * PART_BYTES // 256)
             self.rest.put(f"fast{number}", data)

@@ -1,6 +1,6 @@
-"""More clients than the server can serve, and clients that stand still.
+"""More clients than the server can serve, and stalled clients.
 
-`TEST_LONG=1` lasts ten minutes instead of one; `TEST_SEED=<number>` repeats the choices of a run.
+`TEST_LONG=1` runs for ten minutes instead of one; `TEST_SEED=<number>` repeats the random choices of a run.
 """
 
 import json
@@ -51,7 +51,7 @@ from .rest import Rest
 from .server import Server
 from .test_grpc import SERVICE
 
-# Where one comes from who has nothing to do with the crowd or the hostile clients.
+# The address of a client that belongs neither to the crowd nor to the hostile clients.
 NEIGHBOUR = "127.0.0.3"
 STALLED = 1_000
 WORKERS = 64
@@ -59,36 +59,36 @@ SOAK_SECONDS = 60
 SOAK_SECONDS_LONG = 600
 MEMORY_KIB = 512 * 1024
 OPEN_FILES = 4_096
-# What the server keeps of large messages, and of large answers: src/limits.rs.
+# The server's budgets for large messages and for large responses: src/limits.rs.
 POOL_BYTES = 64 << 20
 ANSWER_POOL_BYTES = 32 << 20
 MESSAGE_BYTES_MAX = 4 << 20
-# What one address may have of a pool: the rest is for others.
+# The most that one address can have of a budget: the rest is reserved for others.
 SHARED_BYTES = POOL_BYTES // 8 * 7
-# Those who send the half of a large message, or ask for a large answer.
+# Clients that send half of a large message, or request a large response.
 LARGE = 100
-# Those who do so for each of some calls, and the memory of the server then.
+# Clients that send half of a message to each of several rpcs, and the memory of the server meanwhile.
 HALVES = 40
 HALVES_KIB = 224 * 1024
-# More bodies that stand still than the server has room for, and connections that take all calls.
+# More stalled bodies than the budget holds, and connections that use up all calls.
 STALLED_BODIES = 20
 NO_ROOM_CONNECTIONS = 5
 NO_ROOM_CALLS = 1_000
-# How often others call meanwhile.
+# The number of calls of other clients meanwhile.
 OTHERS = 20
-# A body that is refused: most of what the server reads on of one.
+# The size of a refused body: most of what the server reads and drops of one.
 REFUSED_BYTES = 31 << 20
 # Files of a folder with a large listing, and the bytes of their names.
 LONG_NAMES = 1_500
 LONG_NAME_BYTES = 1_000
-# What a server with few files serves: the half of them.
+# The open files that a server with few files may have: half of them are for connections.
 FEW_FILES = 128
-# Longer than it takes until what the last connections held is free.
+# Longer than the server takes to release the resources of closed connections.
 SOON_SECONDS = 60
 
 
 def raise_open_files() -> None:
-    """Lets this process open as many connections as the crowd has."""
+    """Allows this process as many connections as the crowd has."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and most < OPEN_FILES:
         raise AssertionError(f"needs {OPEN_FILES} open files; the limit of this machine is {most}")
@@ -96,7 +96,7 @@ def raise_open_files() -> None:
 
 
 class OverloadTest(CommandCase):
-    """A server and a crowd."""
+    """A server and a crowd of clients."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -104,10 +104,9 @@ class OverloadTest(CommandCase):
         self.rest.put(BIG_FILE, bytes(BIG_BYTES))
 
     def test_a_crowd_that_stands_still_costs_little_and_stops_nobody(self) -> None:
-        """1,000 clients stand still and hostile ones go all their ways while 64 work.
+        """1,000 clients stall and hostile clients make all attacks at once while 64 workers work.
 
-        Looks at the memory, at the answers, and at what is left behind. Whoever comes from elsewhere is
-        never refused.
+        Checks the memory, the responses, and what remains afterwards. A worker at another address is never refused.
         """
         seed = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**32))
         seconds = SOAK_SECONDS_LONG if os.environ.get("TEST_LONG") else SOAK_SECONDS
@@ -141,7 +140,7 @@ class OverloadTest(CommandCase):
         for name in ["upload", "download", "copy", "list", "delete"]:
             self.assertGreater(tally.calls[name], WORKERS, tally)
         self.wait_until("no connection is left", lambda: self.open_files() <= files)
-        # No half of anything became visible, and there are turns for what comes next.
+        # No unfinished upload became visible, and later calls get permits.
         names = self.rest.listing()
         self.assertNotIn("stalled", names.folders)
         self.rest.put("after", b"1")
@@ -152,10 +151,10 @@ class OverloadTest(CommandCase):
         self.server.expect("cutting connections that have not ended")
         stalled = Stalled(self.server.endpoint, STALLED)
         self.addCleanup(stalled.close)
-        # The last ones are served, so all are.
+        # The last connections are served, so all are.
         self.assertEqual(self.rest.listing().files, {BIG_FILE: BIG_BYTES})
 
-        # The crowd would come again to a port that is closed.
+        # The crowd would try to connect to a closed port.
         stalled.rest()
         self.server.stop()
         stalled.close()
@@ -180,7 +179,7 @@ class OverloadTest(CommandCase):
 
         for each in crowd:
             each.step()
-        # Other calls have their own, and so has another address.
+        # Small calls have a budget of their own, and so has another address.
         self.rest.put("small", b"1")
         reflection = Reflection(self.server.address)
         self.addCleanup(reflection.close)
@@ -232,7 +231,7 @@ class OverloadTest(CommandCase):
             for each in crowd:
                 each.step()
             there = sum(each.answer is not None or each.has_sent_all for each in crowd)
-            # Those who wait for room have sent what the server takes without it.
+            # Clients that wait for the budget have sent as much as the server accepts without it.
             return there + HALVES > len(crowd)
 
         self.wait_until("all are told or stand still", stand_still)
@@ -253,7 +252,7 @@ class OverloadTest(CommandCase):
             try:
                 connection.sendall(line.encode() + b"Host: localhost\r\n\r\n" + bytes(size - 1))
             except (BrokenPipeError, ConnectionResetError):
-                # It was refused before it had sent all.
+                # The server refused the client before it had sent all.
                 pass
         for number in range(OTHERS):
             self.assertEqual(service.call("Stat", path="a").entry.size_bytes, 1)
@@ -268,11 +267,11 @@ class OverloadTest(CommandCase):
             self.connect_from_elsewhere().sendall(begin)
 
         def have_all() -> bool:
-            # A call that ended meanwhile has left its place, to which none of the refused comes back.
+            # A call that ended has released its permit, and the refused clients do not retry.
             self.connect_from_elsewhere().sendall(no_room("/ImageStore/small/$/Content", 1))
             return self.get_from_elsewhere() == 503
 
-        # Of their address no more calls are let in, so all that can be are there.
+        # The server accepts no more calls from their address, so they have all the permits that they can get.
         self.wait_until("they have what they can have", have_all)
         for _ in range(OTHERS):
             self.assertEqual(self.get_status("/ImageStore?api-version=6.0"), 200)
@@ -305,7 +304,7 @@ class OverloadTest(CommandCase):
         return connection
 
     def status_of(self, connection: socket.socket) -> int:
-        """Returns the status of the answer on a connection."""
+        """Returns the status of the response on a connection."""
         with connection.makefile("rb") as answer:
             return int(answer.readline().split()[1])
 
@@ -316,7 +315,7 @@ class OverloadTest(CommandCase):
             return self.status_of(connection)
 
     def get_status(self, target: str) -> int:
-        """Gets a target on a new connection; returns the status."""
+        """Requests a target on a new connection; returns the status."""
         connection = HTTPConnection(*self.server.endpoint, timeout=CALL_SECONDS)
         connection.request("GET", target)
         answer = connection.getresponse()
@@ -325,7 +324,7 @@ class OverloadTest(CommandCase):
         return answer.status
 
     def is_listed(self, folder: str) -> bool:
-        """Whether there is room for the listing of a folder."""
+        """Whether the listing of a folder succeeds instead of being refused as busy."""
         connection = HTTPConnection(*self.server.endpoint, timeout=CALL_SECONDS)
         connection.request("GET", f"/ImageStore/{folder}?api-version=6.0")
         answer = connection.getresponse()
@@ -335,9 +334,9 @@ class OverloadTest(CommandCase):
         return answer.status == 200
 
     def work(self, chance: random.Random, seconds: int, neighbour: Worker) -> Tally:
-        """Works for some time, half over REST and half over gRPC, and returns what was done.
+        """Runs workers for some time, half over REST and half over gRPC, and returns their tally.
 
-        The neighbour works as well; what it has done is in its own tally.
+        The neighbour works as well, with a tally of its own.
         """
         reflection = Reflection(self.server.address)
         self.addCleanup(reflection.close)
@@ -352,7 +351,7 @@ class OverloadTest(CommandCase):
             workers.append(Worker(number, calls, random.Random(chance.random())))
         with ThreadPoolExecutor(WORKERS + 1) as pool:
             running = [pool.submit(worker.run, over) for worker in [*workers, neighbour]]
-            # The first who fails ends it for all.
+            # The first failure stops all workers.
             for done in running:
                 done.add_done_callback(lambda _: over.set())
             over.wait(seconds)
@@ -369,7 +368,7 @@ class OverloadTest(CommandCase):
         return len(os.listdir(f"/proc/{self.server.pid}/fd"))
 
     def wait_until(self, what: str, is_true: Callable[[], bool]) -> None:
-        """Waits for what must become true soon."""
+        """Waits for a condition that must become true soon."""
         until = time.monotonic() + SOON_SECONDS
         while not is_true():
             self.assertLess(time.monotonic(), until, f"waited in vain until {what}")
@@ -377,7 +376,7 @@ class OverloadTest(CommandCase):
 
 
 class FewFilesTest(unittest.TestCase):
-    """A server that may open few files keeps some of them for its store."""
+    """A server with a low limit of open files reserves some of them for its store."""
 
     def test_connections_leave_files_for_the_store(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="imagestore-")
@@ -388,16 +387,16 @@ class FewFilesTest(unittest.TestCase):
         rest = Rest(server.url)
         self.addCleanup(rest.close)
         rest.put("a", b"1")
-        # One address has all connections but an eighth, and one of them is that of the caller above.
+        # One address can have seven eighths of the connections, and the caller above has one of them.
         few = FEW_FILES // 2
         crowd = [self.connect(server) for _ in range(few - few // 8 - 1)]
         for connection in crowd:
             self.assertEqual(self.get(connection, "/health/live"), (200, None))
 
-        # There is no room for one more, and it is told so; a probe sees that the server is well.
+        # The next connection gets a refusal, but a liveness probe is answered.
         self.assertEqual(self.get(self.connect(server), "/ImageStore?api-version=6.0"), (503, "1"))
         self.assertEqual(self.get(self.connect(server), "/health/live"), (200, None))
-        # Whoever has a connection is served, with files and all.
+        # An accepted connection is served, although its calls need files.
         data = bytes(range(256)) * 1_000
         rest.put("b", data)
         self.assertEqual(rest.content("b"), data)
@@ -413,14 +412,14 @@ class FewFilesTest(unittest.TestCase):
         return connection
 
     def get(self, connection: HTTPConnection, target: str) -> tuple[int, str | None]:
-        """Gets a target; returns the status, and when to come again."""
+        """Requests a target; returns the status and `Retry-After`."""
         connection.request("GET", target)
         answer = connection.getresponse()
         answer.read()
         return answer.status, answer.headers["Retry-After"]
 
     def get_until_served(self, server: Server) -> int:
-        """Comes again until the server has noticed that a connection was closed."""
+        """Retries until the server has noticed that a connection was closed."""
         until = time.monotonic() + SOON_SECONDS
         while True:
             status, hint = self.get(self.connect(server), "/ImageStore?api-version=6.0")

@@ -1,4 +1,4 @@
-"""The REST calls and the page below the prefix of a real nginx, with its defaults."""
+"""The REST calls and the web page below the path prefix of a real nginx, with its default settings."""
 
 from urllib.parse import urljoin
 
@@ -28,9 +28,9 @@ class BelowPrefix(ServerCase):
         )
         self.addCleanup(answer.close)
         lines = answer.iter_lines()
-        # Nothing runs, and a proxy that gathered the answer would keep it.
+        # No operation runs, so a proxy that buffered the response would not pass this comment on.
         self.assertEqual(next(lines), b":")
-        # What the events begin after: an id without data.
+        # The number of the last change before the stream: an id without data.
         self.assertEqual(next(line for line in lines if line), b"id: change-0")
         self.rest.put("App/a.txt", b"one")
         self.rest.call("DELETE", "App")

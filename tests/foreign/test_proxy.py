@@ -1,5 +1,6 @@
-"""Uploads through proxies: those that break off, of which a proxy can make a clean end, and those that
-are refused while their client still sends. And REST through proxies, as a page asks."""
+"""Uploads through proxies: some break off, which a proxy may turn into a clean end of the stream; some are refused
+while their client still sends. Also REST calls through proxies, as a web page makes them.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,13 +16,13 @@ from .server import Server, ServerCase
 SERVICE = "imagestore.v1.ImageStore"
 WHOLE = bytes(range(256)) * 4_000
 MESSAGE_BYTES = 64_000
-# More than any window lets through at once.
+# More bytes than all flow-control windows let through.
 REFUSED_MESSAGES = 300
-# Longer than the proxies wait, so that it is they who end a call.
+# Longer than the timeouts of the proxies, so that the proxies end the calls.
 PATIENT_SECONDS = 60
 HASTY_SECONDS = 0.5
 
-# What a client can say of its bytes, before or after them.
+# The ways in which a client can declare the end of its bytes.
 HEADERS: dict[str, dict[str, Any]] = {
     "size": {"size_bytes": len(WHOLE)},
     "finish": {"ends_with_finish": True},
@@ -30,7 +31,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 
 class Broken:
-    """An upload that has sent three quarters of its bytes, and says nothing more."""
+    """An upload that has sent three quarters of its bytes, and then sends nothing more."""
 
     def __init__(self, channel: grpc.Channel, reflection: Reflection, seconds: float) -> None:
         self._sent, self._over = threading.Event(), threading.Event()
@@ -38,7 +39,7 @@ class Broken:
         self.service.deadline_seconds = seconds
 
     def start(self, path: str, header: dict[str, Any]) -> Any:
-        """Starts the call, and returns when its bytes are on their way."""
+        """Starts the call, and returns when its bytes were handed to grpcio."""
         call = self.service.start("Upload", self._messages(path, header))
         call.add_done_callback(lambda _: self._over.set())
         if not self._sent.wait(PATIENT_SECONDS):
@@ -51,12 +52,12 @@ class Broken:
             yield {"data": WHOLE[start : start + MESSAGE_BYTES]}
         self._sent.set()
         self._over.wait()
-        # The call is over, so that nobody takes this; it must not end as if all were said.
+        # The call is over, so the exception reaches nobody; a normal return would end the stream cleanly.
         raise ConnectionError("the client is gone")
 
 
 class BehindProxies(ServerCase):
-    """The same breaks behind each proxy."""
+    """The same interruptions behind each proxy."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -69,7 +70,7 @@ class BehindProxies(ServerCase):
             self.proxies[name] = proxy
 
     def connect(self, proxy: str) -> grpc.Channel:
-        """Opens a connection of its own through a proxy."""
+        """Opens a separate connection through a proxy."""
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
         channel = grpc.insecure_channel(self.proxies[proxy].address, options)
         self.addCleanup(channel.close)
@@ -78,7 +79,7 @@ class BehindProxies(ServerCase):
     def assert_breaks_leave_nothing(
         self, seconds: float, breaks: Callable[[Any, grpc.Channel], None]
     ) -> None:
-        """Breaks an upload of each sort off behind each proxy, and sees that no file has changed."""
+        """Interrupts an upload with each header behind each proxy, and asserts that no file has changed."""
         calls, kept = [], {}
         for proxy in SETTINGS:
             for sort, header in HEADERS.items():
@@ -92,7 +93,7 @@ class BehindProxies(ServerCase):
         for call in calls:
             self.assertNotEqual(call.code(), grpc.StatusCode.OK)
         self.assertEqual(self.rest.tree(), kept)
-        # When nothing can still be under way.
+        # After a restart no upload can still be in progress.
         self.restart()
         self.assertEqual(self.rest.tree(), kept)
 
@@ -140,7 +141,7 @@ class BehindProxies(ServerCase):
 
 
 class PagesBehindProxies(ServerCase):
-    """What a browser lets a page do behind each proxy, by the headers that it sends."""
+    """The writes that each proxy allows to a page, by the headers that browsers send."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -169,7 +170,7 @@ class PagesBehindProxies(ServerCase):
             with self.subTest(name):
                 self.assertEqual(self.put(name, self.open, own), 200)
                 self.assertEqual(self.put(name, self.open, {}), 200)
-                # A name that is not known is told.
+                # A `Host` that is not allowed is refused.
                 keeps = "keeps" in name
                 self.assertEqual(self.put(name, self.server, {}), 200 if keeps else 403)
 
@@ -180,13 +181,13 @@ class PagesBehindProxies(ServerCase):
                 site = {"Sec-Fetch-Site": "cross-site"}
                 self.assertEqual(self.put(name, self.open, {"Origin": "http://evil.example"}), 403)
                 self.assertEqual(self.put(name, self.open, site), 403)
-                # A name of the page that was bound to the proxy.
+                # A host name of the page that was rebound to the proxy's address.
                 rebound = foreign | {"Sec-Fetch-Site": "same-origin"}
                 self.assertEqual(self.put(name, self.open, rebound), 403)
         self.assertEqual(self.rest.tree(), {})
 
     def test_a_page_of_a_plain_name_writes_where_the_proxy_tells_it(self) -> None:
-        # Browsers say nothing of the site where neither is secure nor of this machine.
+        # Browsers send no `Sec-Fetch-Site` if the page is neither on HTTPS nor on localhost.
         own = {"Origin": "http://{proxy}"}
         for name in PAGE_SETTINGS:
             with self.subTest(name):

@@ -1,4 +1,4 @@
-"""Bytes on a socket: the requests that the documentation prints, and uploads that break off."""
+"""Bytes on a socket: the requests as the documentation prints them, and uploads that break off."""
 
 import socket
 import struct
@@ -8,12 +8,12 @@ from .server import ServerCase
 
 SOCKET_SECONDS = 30
 
-# The page's C# literal puts single backslashes on the wire. That is not JSON.
+# The C# literal of the documentation has single backslashes, so the request is not valid JSON.
 SAMPLE = (
     rb'{"RemoteSource":"CalcAppV1\CalcService\Data",'
     rb'"RemoteDestination":"CalcAppV3\CalcService\Data","SkipFiles":[],"CheckMarkFile":true}'
 )
-# The page's schema block with values: a space before the keys, a comma before the closing brace.
+# The schema block of the documentation with values: a space before the keys, a comma before the closing brace.
 SCHEMA = rb"""{
   " RemoteSource":"CalcAppV1\CalcService\Data",
   " RemoteDestination":"CalcAppV3\CalcService\Data",
@@ -30,7 +30,7 @@ COPY = "/ImageStore/$/Copy?api-version=1.0"
 
 
 class RawCase(ServerCase):
-    """A test with sockets of its own."""
+    """A test with raw sockets."""
 
     def connect(self) -> socket.socket:
         """Opens a connection to the server."""
@@ -39,12 +39,12 @@ class RawCase(ServerCase):
         return connection
 
     def head(self, method: str, target: str, *headers: str) -> bytes:
-        """Makes the head of a request."""
+        """Builds the head of a request."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.server.address}", *headers, "", ""]
         return "\r\n".join(lines).encode()
 
     def assert_empty_ok(self, connection: socket.socket) -> None:
-        """Sees that the answer is a success without a body, with the headers of upstream."""
+        """Asserts that the response is a success without a body, with the headers of upstream."""
         answer = read_answer(connection)
         body = answer.read()
         self.assertEqual((answer.status, body), (200, b""))
@@ -52,21 +52,21 @@ class RawCase(ServerCase):
         self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
 
     def assert_end_below(self, path: str, expected: dict[str, bytes]) -> None:
-        """Sees what is stored, now and after a restart, when nothing can still be under way."""
+        """Asserts which files are stored, now and after a restart, when no upload can be in progress."""
         self.assertEqual(self.rest.tree(path), expected)
         self.restart()
         self.assertEqual(self.rest.tree(path), expected)
 
 
 def read_answer(connection: socket.socket) -> HTTPResponse:
-    """Reads the status and headers of an answer; its body is still to be read."""
+    """Reads the status and headers of a response, but not its body."""
     answer = HTTPResponse(connection)
     answer.begin()
     return answer
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """Reads one head, not a byte more."""
+    """Reads one head, and no byte after it."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)
@@ -77,7 +77,7 @@ def read_head(connection: socket.socket) -> bytes:
 
 
 def read_start(connection: socket.socket) -> bytes:
-    """Reads version and status, or nothing where the server has closed the connection."""
+    """Reads version and status, or nothing if the server has closed the connection."""
     try:
         return connection.recv(len(b"HTTP/1.1 200"))
     except ConnectionResetError:
@@ -85,21 +85,21 @@ def read_start(connection: socket.socket) -> bytes:
 
 
 class DocumentedCopy(RawCase):
-    """The documented request, as it is printed."""
+    """The documented request, as the documentation prints it."""
 
     def setUp(self) -> None:
         super().setUp()
         self.rest.put_all({f"CalcAppV1/CalcService/Data/{k}": v for k, v in SOURCE.items()})
 
     def assert_copied(self, skipped: str | None = None) -> None:
-        """Sees the source at the destination."""
+        """Asserts that the source is at the destination."""
         self.assertEqual(
             self.rest.tree("CalcAppV3"),
             {f"CalcAppV3/CalcService/Data/{k}": v for k, v in SOURCE.items() if k != skipped},
         )
 
     def send_copy(self, body: bytes, target: str = COPY) -> None:
-        """Sends a body in one piece and sees that it succeeds."""
+        """Sends a body in one piece and asserts that the copy succeeds."""
         connection = self.connect()
         length = f"Content-Length: {len(body)}"
         connection.sendall(self.head("POST", target, "Content-Type: text/json", length) + body)
@@ -110,7 +110,7 @@ class DocumentedCopy(RawCase):
         self.assert_copied()
 
     def test_the_sample_body_works_after_100_continue(self) -> None:
-        # What .NET's HttpWebRequest sends: the head first, the body when it is asked for.
+        # As .NET's HttpWebRequest does: the head first, and the body after 100-continue.
         connection = self.connect()
         headers = [
             "Content-Type: text/json",
@@ -160,7 +160,7 @@ class DocumentedCopy(RawCase):
 
 
 class BrokenUpload(RawCase):
-    """Uploads that do not come to their end."""
+    """Uploads that break off."""
 
     TARGET = "/ImageStore/App/file.bin?api-version=6.0"
 
@@ -169,7 +169,7 @@ class BrokenUpload(RawCase):
         self.rest.put("App/kept.txt", b"kept")
 
     def send_part(self, headers: list[str], body: bytes) -> socket.socket:
-        """Sends the head of an upload and some of its body."""
+        """Sends the head of an upload and a part of its body."""
         connection = self.connect()
         connection.sendall(self.head("PUT", self.TARGET, *headers) + body)
         return connection
@@ -179,7 +179,7 @@ class BrokenUpload(RawCase):
             with self.subTest(size=size):
                 connection = self.send_part([f"Content-Length: {size}"], bytes(size - 1))
                 connection.shutdown(socket.SHUT_WR)
-                # The server may answer or just close, but it must not call this a success.
+                # The server may respond or close the connection, but must not report a success.
                 self.assertIn(read_start(connection), [b"", b"HTTP/1.1 400"])
                 connection.close()
                 self.assert_end_below("App", {"App/kept.txt": b"kept"})
@@ -192,7 +192,7 @@ class BrokenUpload(RawCase):
 
     def test_a_dropped_connection_leaves_no_file(self) -> None:
         connection = self.send_part(["Content-Length: 20000000"], bytes(12_000_000))
-        # A linger of zero seconds makes the close a reset, as when a machine vanishes.
+        # With a linger of zero seconds, the close sends a reset.
         linger = struct.pack("ii", 1, 0)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         connection.close()
@@ -219,7 +219,7 @@ class BrokenUpload(RawCase):
         self.assertEqual(ranges, [{"StartPosition": "4", "EndPosition": "11"}])
 
     def test_a_refused_upload_is_answered(self) -> None:
-        # `App` is a folder. The client sends all of its body before it looks at the answer.
+        # `App` is a folder. The client sends its whole body before it reads the response.
         size = 8_000_000
         connection = self.connect()
         head = self.head("PUT", "/ImageStore/App?api-version=6.0", f"Content-Length: {size}")

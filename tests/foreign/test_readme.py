@@ -1,4 +1,4 @@
-"""The README, command by command, as a new user types it."""
+"""The commands of the README, as a new user runs them."""
 
 import os
 import re
@@ -21,7 +21,7 @@ class Readme(ServerCase):
     def test_the_tour_can_be_pasted(self) -> None:
         blocks = [block for kind, block in BLOCKS if kind.strip() == "tour"]
         self.assertEqual(len(blocks), 3)
-        # The server of a test is on another port, and its program in another folder.
+        # The server of the test has another port, and its program is in another folder.
         script = "\n".join(blocks).replace(DEFAULT_ADDRESS, self.server.address)
         folder = self.folder / "tour"
         folder.mkdir()
@@ -84,5 +84,5 @@ class TwoCommands(unittest.TestCase):
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.communicate()
-            # `timeout` passes the signal on, and the server's own code back.
+            # `timeout` forwards the signal to the server, and returns the server's exit code.
             self.assertEqual(process.returncode, 0, log)

@@ -1,4 +1,4 @@
-"""What one request makes the server hold: its own bytes and little more, whatever they mean."""
+"""The memory that one request costs the server: little more than its bytes, whatever it contains."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,14 @@ import grpc
 
 from .test_grpc import GrpcCase
 
-# The largest body, and the largest message: src/limits.rs.
+# The largest body and the largest message: src/limits.rs.
 BODY_BYTES_MAX = MESSAGE_BYTES_MAX = 4 << 20
-# What the largest request may cost: a few times its bytes. What it could mean is ten times that.
+# The most memory for the largest request: a few times its bytes. Its decoded objects would take ten times that.
 REQUEST_KIB = 40 * 1024
 
 
 class RequestMemoryTest(GrpcCase):
-    """Requests that are small on the wire and large where everything is built that they say."""
+    """Requests that are small on the wire, and large if all that they contain is built in memory."""
 
     def test_a_copy_body_costs_no_more_than_its_bytes(self) -> None:
         self.server.expect("the body of a copy has unknown keys")
@@ -30,7 +30,7 @@ class RequestMemoryTest(GrpcCase):
 
     def test_a_list_costs_no_more_than_its_bytes(self) -> None:
         self.rest.put("a/b", b"1")
-        # Two bytes on the wire for each; a number has one.
+        # An element takes two bytes on the wire; a packed number takes one.
         many = MESSAGE_BYTES_MAX // 2 - 100
         header = {"header": {"path": "c", "if_match": [""] * many}}
         wants = [{"start": {}}, {"wants": {"parts": [1] * 2 * many}}]
@@ -38,7 +38,7 @@ class RequestMemoryTest(GrpcCase):
             ("Copy", "TOO_LARGE", None, {"source": "a", "destination": "c", "skip_files": [""] * many}),
             ("Delete", "TOO_LARGE", None, {"path": "a", "if_none_match": [""] * many}),
             ("Upload", "TOO_LARGE", [header], {}),
-            # Its messages have a lower bound.
+            # The messages of this stream have a lower bound.
             ("Backup", "MESSAGE_TOO_LARGE", wants, {}),
             ("Backup", "TOO_LARGE", [{"start": {}}, {"wants": {"parts": [1] * 600}}], {}),
         ]:
@@ -61,7 +61,7 @@ class RequestMemoryTest(GrpcCase):
         self.assertIn(answer.status_code, expected, answer.text)
 
     def grown(self, call: Callable[[], None]) -> int:
-        """By how much a call made the server grow at most, in KiB."""
+        """The largest growth of the server's memory during a call, in KiB."""
         self.server.forget_peak()
         before = self.server.memory("VmRSS")
         call()

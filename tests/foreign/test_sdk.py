@@ -1,7 +1,7 @@
 """Every image store operation of the Python package `azure-servicefabric`.
 
-Only status 200 is a success to it. Its upload calls have no argument for the bytes: they send an
-empty body, so the bytes of these tests go by plain requests.
+The SDK regards only status 200 as a success. Its upload calls have no argument for the bytes and send an empty body, so
+these tests upload bytes by plain requests.
 """
 
 import uuid
@@ -26,7 +26,7 @@ class SdkCase(ServerCase):
     def assert_fails(
         self, status: int, code: str, value: str, call: Callable[..., Any], *arguments: Any
     ) -> None:
-        """Sees that a call fails with this status and code, and that its message names the value."""
+        """Asserts that a call fails with this status and code, and that its message names the value."""
         with self.assertRaises(FabricErrorException) as caught:
             call(*arguments)
         error = caught.exception
@@ -40,7 +40,7 @@ class SdkCase(ServerCase):
         skip_files: list[str] | None = None,
         check_mark_file: bool | None = None,
     ) -> None:
-        """Copies by the SDK."""
+        """Copies with the SDK."""
         self.client.copy_image_store_content(
             ImageStoreCopyDescription(
                 remote_source=source,
@@ -243,7 +243,7 @@ class UploadSessions(SdkCase):
         self.assertEqual((answer.status_code, answer.content), (200, b""), answer.text)
 
     def expected_ranges(self) -> list[tuple[str, str]]:
-        """What the session still lacks."""
+        """The missing ranges of the session."""
         (session,) = self.client.get_image_store_upload_session_by_id(self.session).upload_sessions
         return [(part.start_position, part.end_position) for part in session.expected_ranges]
 
@@ -281,7 +281,7 @@ class UploadSessions(SdkCase):
         self.assertIsNotNone(session.modified_date)
 
     def test_an_unknown_session_is_no_content(self) -> None:
-        # The SDK takes 204 for an error, and then cannot make its exception without an error body.
+        # The SDK treats 204 as an error, and then cannot build its exception without an error body.
         for call, value in [
             (self.client.get_image_store_upload_session_by_id, self.session),
             (self.client.get_image_store_upload_session_by_path, "No/Such"),

@@ -1,4 +1,4 @@
-"""The server as a process: how it starts, how it ends, and what is there afterwards."""
+"""The server as a process: its start, its end, and the state after it."""
 
 import re
 import signal
@@ -29,14 +29,14 @@ SERVING, NOT_SERVING = 1, 2
 
 
 class ServeCase(CommandCase):
-    """A test that starts servers which may not start."""
+    """A test that starts servers, of which some must fail to start."""
 
     def serve(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a server to its end."""
         return self.run_command("serve", *arguments)
 
     def assert_refused(self, *arguments: str, says: list[str]) -> None:
-        """Sees that a server does not start, says why in one line and nothing else, and leaves nothing."""
+        """Asserts that a server does not start, prints one line with the reason, and leaves no file."""
         before = self.files()
         done = self.serve("--listen", "127.0.0.1:0", *arguments)
         self.assert_error(done, *says)
@@ -55,7 +55,7 @@ class ServeCase(CommandCase):
         return connection
 
     def events(self, call: str) -> socket.socket:
-        """Opens a stream of events, and waits until it has begun."""
+        """Opens a stream of events, and waits for its first bytes."""
         connection = self.send(
             f"GET /ImageStore/$/{call} HTTP/1.1\r\nHost: {self.server.address}\r\n"
             "Accept: text/event-stream\r\n\r\n"
@@ -65,7 +65,7 @@ class ServeCase(CommandCase):
 
 
 class Starting(ServeCase):
-    """What a server needs, and what it says."""
+    """The requirements of a start, and the messages about them."""
 
     def test_it_says_that_it_is_ready_in_one_line(self) -> None:
         self.assertEqual(len(self.server.log), 1)
@@ -74,7 +74,7 @@ class Starting(ServeCase):
             "blobs", "lock", "namespace.sqlite", "namespace.sqlite-shm", "namespace.sqlite-wal",
             "namespace.sqlite.lock",
         })
-        # Without clients it ends as well.
+        # The server also ends when it had no clients.
         self.restart()
 
     def test_its_settings_can_come_from_the_environment(self) -> None:
@@ -104,7 +104,7 @@ class Starting(ServeCase):
             says = [f"another server has the database {path} open", "another --database"]
 
             self.assert_refused(*arguments, says=says)
-            # A command on a stopped store is such a server, too.
+            # An offline command is refused like a server.
             other.joinpath("blobs").mkdir(parents=True, exist_ok=True)
             self.assert_fails("check", *arguments, says=says)
             self.assert_fails("backup", f"{self.folder}/backups/", *arguments, says=says)
@@ -120,7 +120,7 @@ class Starting(ServeCase):
         self.assert_refused(
             "--data", data, "--database", database, says=["another server has the database"]
         )
-        # What is killed leaves no lock.
+        # A killed server leaves no lock.
         first.kill()
         second = Server(self.folder / "second", "--database", database, "--blobs",
                         f"file://{self.folder}/first/blobs")
@@ -161,7 +161,7 @@ class Starting(ServeCase):
 
     def test_a_database_that_cannot_be_reached_is_refused(self) -> None:
         data = str(self.folder / "some" / "where")
-        # Nobody has this port: it is that of a connection.
+        # The port of this connection has no listener.
         taken = self.send("")
         url = f"postgres://me:secret@127.0.0.1:{taken.getsockname()[1]}/store"
 
@@ -250,7 +250,7 @@ class Starting(ServeCase):
         )
 
     def change_format(self, by: int) -> int:
-        """Changes the format that a stopped store says it has, and returns it."""
+        """Changes the format number of a stopped store, and returns the new one."""
         database = sqlite3.connect(self.server.data / "namespace.sqlite")
         with database:
             database.execute("UPDATE meta SET value = value + ? WHERE name = 'format'", [by])
@@ -260,22 +260,22 @@ class Starting(ServeCase):
 
 
 class Health(ServeCase):
-    """Readiness is that of the database; liveness that of the process."""
+    """Readiness follows the database; liveness follows the process."""
 
     def wait_for(self, watches: list[Any], expected: int) -> None:
-        """Waits until all of gRPC and REST say whether the server is ready; it lives and reads meanwhile."""
+        """Waits until gRPC and REST report this readiness; liveness and reads work meanwhile."""
         for watch in watches:
             self.assertIn(expected, (found.status for found in watch))
         status = 200 if expected == SERVING else 503
         until = time.monotonic() + SOON_SECONDS
-        # On a machine with other work the database may not answer for a while.
+        # On a machine with other load the database may not answer for a while.
         while self.get("/health") != status:
             self.assertLess(time.monotonic(), until, f"not {status}")
         self.assertEqual(self.get("/health/live"), 200)
         self.assertEqual(self.get("/ImageStore?api-version=6.0"), 200)
 
     def get(self, path: str) -> int:
-        """The status of an answer."""
+        """The status of a response."""
         return requests.get(self.server.url + path, timeout=SOCKET_SECONDS).status_code
 
     def test_a_locked_database_is_not_ready_and_comes_back(self) -> None:
@@ -289,7 +289,7 @@ class Health(ServeCase):
 
         for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"]:
             database.execute(lock)
-            # Readers of this engine do not wait for writers.
+            # SQLite's readers do not wait for writers.
             self.wait_for(watches, NOT_SERVING)
             for service in ["", SERVICE]:
                 answer = health.call("Check", service=service)
@@ -300,7 +300,7 @@ class Health(ServeCase):
 
 
 class Stopping(ServeCase):
-    """SIGTERM and SIGINT end it in time, whoever is connected."""
+    """SIGTERM and SIGINT end the server in time, whoever is connected."""
 
     def test_idle_connections_and_watchers_do_not_delay_sigterm(self) -> None:
         self.stop_with_an_audience(signal.SIGTERM)
@@ -309,7 +309,7 @@ class Stopping(ServeCase):
         self.stop_with_an_audience(signal.SIGINT)
 
     def stop_with_an_audience(self, number: signal.Signals) -> None:
-        """Stops the server while everyone who can wait for something waits."""
+        """Stops the server while clients of every waiting kind are connected."""
         keep_alive = self.send(f"GET /health/live HTTP/1.1\r\nHost: {self.server.address}\r\n\r\n")
         answer = HTTPResponse(keep_alive)
         answer.begin()
@@ -336,7 +336,7 @@ class Stopping(ServeCase):
     def test_a_second_signal_ends_it_at_once(self) -> None:
         self.server.expect("a second signal, ending at once")
         self.rest.put("a", b"1")
-        # An upload that stands still keeps the server as long as a stop may take.
+        # A stalled upload delays the end of the server up to the time limit of a stop.
         upload = self.send(
             f"PUT /ImageStore/b?api-version=6.0 HTTP/1.1\r\nHost: {self.server.address}\r\n"
             "Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
@@ -347,7 +347,7 @@ class Stopping(ServeCase):
 
         self.server.send(signal.SIGINT)
 
-        # A stop that waits for the upload ends with 0.
+        # A stop that waits for the upload would have exit code 0.
         self.assertEqual(self.server.ended(), 1)
         self.assertEqual(rest_of(upload), b"")
         self.start_again()
@@ -406,7 +406,7 @@ class Stopping(ServeCase):
 
 
 class Killed(ServeCase):
-    """SIGKILL loses nothing that was acknowledged."""
+    """SIGKILL loses no acknowledged write."""
 
     def kill_and_start(self) -> None:
         """Kills the server and starts it again."""
@@ -449,7 +449,7 @@ class Killed(ServeCase):
         self.assertEqual((operation, state), (begun["id"], "OPERATION_STATE_FAILED"))
         self.assertTrue(error["message"])
         self.assertEqual(self.rest.tree("V2"), {"V2/old": b"old"})
-        # The same operation can be asked for again.
+        # The operation can be requested again with the same id.
         self.command("cp", "V1", "V2", "--verify", "--operation-id", operation)
         self.assertEqual(self.rest.tree("V2"), {"V2/big": BIG})
 
@@ -461,7 +461,7 @@ class Killed(ServeCase):
             for destination in ["V2", "V3"]:
                 self.records("cp", "V1", destination, "--verify", "--detach")
             self.server.kill()
-        # As a put that is broken off by a kill leaves it.
+        # A staged file, as a put leaves it when the server is killed.
         part.with_name(f"{part.name}#1").write_bytes(BIG[:10])
 
         self.start_again()
@@ -474,7 +474,7 @@ class Killed(ServeCase):
         )
         self.assertEqual([path for path in blobs.rglob("*-*") if path.is_file()], [part])
 
-        # What is cleared away is not told again, and there is nothing to tell after a stop.
+        # The cleanup is not logged again, and after a stop there is nothing to clean up.
         for end in [self.server.kill, self.server.stop]:
             end()
             self.start_again()
@@ -482,7 +482,7 @@ class Killed(ServeCase):
 
 
 def rest_of(connection: socket.socket) -> bytes:
-    """Reads to the end; a reset is an end as well."""
+    """Reads to the end of the stream; a reset is an end as well."""
     try:
         return b"".join(iter(lambda: connection.recv(4096), b""))
     except ConnectionResetError:

@@ -1,7 +1,7 @@
 """`sfctl`, as an operator types it.
 
-It asks for `GET /` and the cluster's version, uploads file by file from several processes (an empty
-file with `Transfer-Encoding: chunked`), and writes the mark of each folder itself.
+It requests `GET /` and the version of the cluster, uploads file by file from several processes (an empty file with
+`Transfer-Encoding: chunked`), and writes the mark file of each folder itself.
 """
 
 import json
@@ -67,7 +67,7 @@ class Sfctl(ServerCase):
         return json.loads(self.sfctl(*arguments, "--output", "json"))
 
     def write_package(self, name: str, files: dict[str, bytes]) -> Path:
-        """Writes a package to disk. Its marks are only folders here: sfctl makes the marks."""
+        """Writes a package to disk, without its mark files, since sfctl creates them."""
         root = self.folder / name
         for path, data in files.items():
             target = root / path
@@ -150,7 +150,7 @@ class Sfctl(ServerCase):
         self.sfctl("store", "delete", "--content-path", "App")
 
     def test_the_version_of_the_cluster_is_one_that_it_knows(self) -> None:
-        # It warns of others when it connects, in a way that the other tests do not see.
+        # sfctl warns about other versions only when it connects, which the other tests do not do.
         select = ["cluster", "select", "--endpoint", self.server.url]
 
         done = self.run_sfctl(*select, warnings="ignore,always::UserWarning")

@@ -1,7 +1,6 @@
-"""A disk that stands still under the file of the database, while its log is written as ever.
+"""A disk that blocks writes to the file of the database, but not to its log.
 
-The log stays within its bound, what finds no room in it is refused as busy, and everything goes on when the
-disk does.
+The log stays within its bound, writes that do not fit are refused as busy, and all calls work again when the disk does.
 """
 
 import fcntl
@@ -20,19 +19,19 @@ from .rest import Rest
 from .server import Server
 
 MIB = 1 << 20
-# The log at its bound, and what one batch of the writer adds.
+# The log at its bound, and the growth by one batch of the writer.
 LOG_BYTES_MAX = 24 * MIB
 CLIENTS = 8
-# Kept in the database.
+# Small enough to be stored in the database.
 FILE_BYTES = 16 << 10
-# More files than the log has room for.
+# More files than the log has space for.
 FILES_MAX = 4 * LOG_BYTES_MAX // FILE_BYTES // CLIENTS
 MOVED_SECONDS = 60
 SHIM = Path(__file__).with_name("slow_disk.c")
 
 
 class SlowDiskTest(unittest.TestCase):
-    """A server whose disk is as slow as the test wants."""
+    """A server whose disk is as slow as the test sets it."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="imagestore-")
@@ -46,7 +45,7 @@ class SlowDiskTest(unittest.TestCase):
         self.addCleanup(self._server.kill)
 
     def test_the_log_is_bounded(self) -> None:
-        """Refuses as busy what finds no room in the log, and loses nothing."""
+        """Writes that do not fit into the log are refused as busy, and no data is lost."""
         self._server.expect(
             "the database does not answer; calls are refused",
             "the write-ahead log is at its bound",
@@ -56,12 +55,12 @@ class SlowDiskTest(unittest.TestCase):
             stored = list(clients.map(self._fill, range(CLIENTS)))
         self.assertLessEqual(self._log_bytes(), LOG_BYTES_MAX)
         self.assertGreater(sum(stored), 0)
-        # Reads need no disk, and what was promised is in the log.
+        # Reads are not blocked, and acknowledged writes are in the log.
         self._compare(stored)
         fcntl.flock(self._gate, fcntl.LOCK_UN)
         rest = Rest(self._server.url)
         self.addCleanup(rest.close)
-        # Until the log is moved, the refusals go on; they say when to come again.
+        # Writes are refused until the log is moved into the database; each refusal says when to retry.
         until = time.monotonic() + MOVED_SECONDS
         while (answer := rest.call("PUT", "after", bytes(FILE_BYTES))).status_code != 200:
             self._assert_busy(answer)
@@ -72,7 +71,7 @@ class SlowDiskTest(unittest.TestCase):
         self._server.stop()
 
     def _fill(self, client: int) -> int:
-        """Stores files in the folder of a client until one is refused. Returns how many it stored."""
+        """Stores files in the folder of a client until one is refused. Returns the number of stored files."""
         rest, chance = Rest(self._server.url), random.Random(client)
         try:
             for number in range(FILES_MAX):
@@ -93,7 +92,7 @@ class SlowDiskTest(unittest.TestCase):
         return (self._data / "namespace.sqlite-wal").stat().st_size
 
     def _compare(self, stored: list[int]) -> None:
-        """Sees that each client has what was stored for it, and the bytes of the last file."""
+        """Asserts that each client has the files that it stored, and the right bytes in the last one."""
         rest = Rest(self._server.url)
         try:
             listed = rest.listing().folders

@@ -1,6 +1,6 @@
-"""Copies that run while others follow and cancel them, over REST and gRPC.
+"""Copies that run while other clients follow and cancel them, over REST and gRPC.
 
-The disk does not answer, so a copy that verifies runs until the test ends it.
+The disk does not answer, so a verifying copy runs until the test ends it.
 """
 
 import json
@@ -41,7 +41,7 @@ class Events:
                 fields[name] = value
             elif "data" in fields:
                 operation = json.loads(fields["data"])
-                # The id is the operation's and a counter, or the number of the change.
+                # The id is that of the operation with a counter, or the number of the change.
                 assert fields["id"].startswith((operation["Id"] + "-", "change-")), fields
                 yield fields["event"], operation
                 fields = {}
@@ -56,7 +56,7 @@ class Events:
 
 
 class LongCopy(RawCase, GrpcCase):
-    """A test with a folder to copy onto another one, and a disk that does not answer."""
+    """A test with a source folder, a destination folder, and a disk that does not answer."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -65,7 +65,7 @@ class LongCopy(RawCase, GrpcCase):
         self.operation = str(uuid.uuid4())
 
     def post_copy(self, *headers: str, query: str = "", **fields: Any) -> socket.socket:
-        """Asks for the copy; the answer is still to be read."""
+        """Requests the copy, without reading the response."""
         body = json.dumps(
             {"RemoteSource": "V1", "RemoteDestination": "V2", "Verify": True}
             | {"OperationId": self.operation} | fields
@@ -82,7 +82,7 @@ class LongCopy(RawCase, GrpcCase):
         return Events(read_answer(connection))
 
     def assert_begins(self, events: Events) -> None:
-        """Waits until the copy runs, as events tell it."""
+        """Waits for the event of the running copy."""
         name, operation = events.next()
         self.assertEqual((name, operation["Id"]), ("progress", self.operation))
         self.assertEqual(
@@ -91,7 +91,7 @@ class LongCopy(RawCase, GrpcCase):
         )
 
     def assert_cancelled(self, events: Events, *codes: str) -> None:
-        """Waits until the copy is cancelled, and sees that nothing came of it."""
+        """Waits until the copy is cancelled, and asserts that the destination is unchanged."""
         operation = events.done()
         self.assertEqual((operation["Id"], operation["State"]), (self.operation, "Cancelled"))
         self.assertIn(operation["Error"]["Code"], codes or ["E_ABORT"])
@@ -100,11 +100,11 @@ class LongCopy(RawCase, GrpcCase):
         self.assertEqual(self.rest.listing("V2").files, {"V2/old": 3})
 
     def assert_runs(self) -> None:
-        """Sees that the copy still runs."""
+        """Asserts that the copy still runs."""
         self.assertEqual(self.rest.call("GET", self.call()).json()["State"], "Running")
 
     def call(self, suffix: str = "") -> str:
-        """The call of the operation."""
+        """The REST call of the operation."""
         return f"$/Operations/{self.operation}{suffix}"
 
     def cancel(self) -> requests.Response:
@@ -112,14 +112,14 @@ class LongCopy(RawCase, GrpcCase):
         return self.rest.call("POST", self.call("/$/Cancel"))
 
     def assert_error(self, answer: HTTPResponse, status: int, code: str) -> None:
-        """Sees an error with its body."""
+        """Asserts that a response is an error with this status and code."""
         error = json.loads(answer.read())["Error"]
         self.assertEqual((answer.status, error["Code"]), (status, code))
         self.assertTrue(error["Message"])
 
 
 class OverRest(LongCopy):
-    """Copies that were asked for over REST."""
+    """Copies that were requested over REST."""
 
     def test_a_plain_caller_hears_that_another_cancelled_it(self) -> None:
         events = self.follow()
@@ -214,7 +214,7 @@ class OverRest(LongCopy):
 
 
 class OverGrpc(LongCopy):
-    """Copies that were asked for over gRPC."""
+    """Copies that were requested over gRPC."""
 
     def copy(self, **fields: Any) -> Any:
         """Begins the copy and waits until it runs."""
@@ -225,7 +225,7 @@ class OverGrpc(LongCopy):
         return copy
 
     def assert_ends(self, call: Any, code: grpc.StatusCode) -> None:
-        """Sees how a call fails."""
+        """Asserts that a call fails with this code."""
         with self.assertRaises(grpc.RpcError) as caught:
             list(call)
         self.assertEqual(caught.exception.code(), code, caught.exception.details())
@@ -241,7 +241,7 @@ class OverGrpc(LongCopy):
 
         self.assertEqual(cancelled["state"], "OPERATION_STATE_CANCELLED")
         self.assert_ends(copy, grpc.StatusCode.CANCELLED)
-        # The watch of an operation that did not succeed is a success itself.
+        # The watch of an operation that did not succeed ends with OK.
         self.assertEqual(as_dict(list(watch)[-1]), cancelled)
         self.assertIn(cancelled, map(as_dict, all_watch))
         self.assert_cancelled(events)
@@ -260,7 +260,7 @@ class OverGrpc(LongCopy):
         self.copy(detached=True).cancel()
         self.assert_begins(events)
 
-        # The same again follows the first, and leaves it as well.
+        # The repeated request follows the first copy, and its cancellation does not cancel that copy.
         self.copy(detached=True).cancel()
 
         self.assert_runs()
@@ -271,5 +271,5 @@ class OverGrpc(LongCopy):
         events = self.follow()
         self.store.deadline_seconds = 1
         self.assert_ends(self.copy(), grpc.StatusCode.DEADLINE_EXCEEDED)
-        # The client hangs up at the moment at which the server gives up.
+        # The client disconnects at the moment when the server's deadline is exceeded, so either may come first.
         self.assert_cancelled(events, "FABRIC_E_TIMEOUT", "E_ABORT")

@@ -1,9 +1,9 @@
 """The web page in a browser, against the real server.
 
-Each test has a server process of its own, an empty store, and the page in headless Chromium. What it
-saw is kept in `tests/.cache/screenshots`.
+Each test has a server process of its own, an empty store, and the page in headless Chromium. Screenshots are in
+`tests/.cache/screenshots`.
 
-`tests/run` installs Chromium and the packages and runs everything. One test alone, after that:
+`tests/run` installs Chromium and the packages and runs all tests. To run one test after that:
 
     IMAGESTORE_BINARY=target/debug/imagestore \\
         tests/.cache/venv/bin/python -m unittest discover -s tests/web -t tests -k keyboard
@@ -11,5 +11,5 @@ saw is kept in `tests/.cache/screenshots`.
 
 import os
 
-# The server and the driver are on this machine, whatever proxy the machine uses.
+# The server and the driver are on this machine, so no proxy of the machine's settings is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"

@@ -1,4 +1,4 @@
-"""Headless Chromium as the reader of the page."""
+"""A test case with headless Chromium."""
 
 import sqlite3
 import tempfile
@@ -32,14 +32,14 @@ FLAGS = [
 ]
 WAIT_SECONDS = 60
 SCREENSHOTS = Path(__file__).parent.parent / ".cache" / "screenshots"
-# What the browser says when a call is refused or the server is gone. The page says it itself.
+# The browser logs refused calls and a lost server under this source. The page shows these errors itself.
 NETWORK = "network"
 
 T = TypeVar("T")
 
 
 class BrowserCase(ServerCase):
-    """A test with an empty store and a browser that is not on the page yet."""
+    """A test with an empty store and a browser that has not opened the page yet."""
 
     driver: webdriver.Chrome
     downloads: Path
@@ -54,7 +54,7 @@ class BrowserCase(ServerCase):
         cls.addClassCleanup(cls.driver.quit)
 
     def setUp(self) -> None:
-        # The page is left after the server: that must stop in time although the page follows it.
+        # The page is left after the server has stopped: an open page must not delay the stop.
         self.addCleanup(self.leave)
         super().setUp()
         self.addCleanup(self.assert_clean_console)
@@ -62,12 +62,12 @@ class BrowserCase(ServerCase):
         self.prefer("light")
 
     def leave(self) -> None:
-        """Leaves the page, and forgets what the browser said about it."""
+        """Leaves the page, and clears the log of the browser."""
         self.driver.get("about:blank")
         self.driver.get_log("browser")
 
     def open(self, path: str = "") -> None:
-        """Opens the page at a folder, and waits until it is shown and the page is live."""
+        """Opens the page at a folder, and waits until the folder is shown and the event stream is connected."""
         self.driver.get(f"{self.server.url}/#/{path}")
         self.wait(lambda: self.text("#live") == "live")
         self.wait(lambda: self.text("#shown") not in ("", "Loading…"))
@@ -78,12 +78,12 @@ class BrowserCase(ServerCase):
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def prefer(self, scheme: str) -> None:
-        """Sets whether the reader prefers light or dark."""
+        """Sets whether the browser prefers a light or dark scheme."""
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
     def wait(self, condition: Callable[[], T]) -> T:
-        """Waits for a condition and returns what it gave. An element that is redrawn is read again."""
+        """Waits for a condition and returns its value. Retries if an element is replaced meanwhile."""
         wait = WebDriverWait(
             self.driver, WAIT_SECONDS, 0.02, [StaleElementReferenceException]
         )
@@ -110,24 +110,24 @@ class BrowserCase(ServerCase):
         self.one(selector).click()
 
     def fill(self, selector: str, value: str) -> None:
-        """Types a value over what a field holds."""
+        """Replaces the value of a field by typing."""
         field = self.one(selector)
         field.clear()
         field.send_keys(value)
 
     def keys(self, *keys: str) -> None:
-        """Types on whatever has the focus."""
+        """Types keys into the focused element."""
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def focused(self) -> str:
-        """The text or the name of what has the focus."""
+        """The text or the name of the focused element."""
         return self.script(
             "const it = document.activeElement;"
             "return it.getAttribute('aria-label') ?? (it.textContent.trim() || it.name);"
         )
 
     def rows(self) -> dict[str, list[str]]:
-        """The rows that are there: name, then size, number of files and date."""
+        """The rows in the document: name, then size, number of files and date."""
         rows = self.script(
             "return [...document.querySelectorAll('#rows tr:not(.spacer)')].map((row) =>"
             " [...row.cells].slice(0, 4).map((cell) => cell.textContent));"
@@ -135,8 +135,9 @@ class BrowserCase(ServerCase):
         return {name: rest for name, *rest in rows}
 
     def multiply(self, name: str, count: int) -> None:
-        """Adds empty files to a folder of the root, which holds `file-000000`, until it has a number
-        of such names. Uploading them would take minutes. The server is started again.
+        """Adds empty files to a folder of the root, which contains `file-000000`, up to a number of such names.
+
+        The rows are written to the database, because uploads would take minutes. The server is started again.
         """
         self.server.stop()
         with closing(sqlite3.connect(self.folder / "data" / "namespace.sqlite")) as database:
@@ -157,11 +158,11 @@ class BrowserCase(ServerCase):
         self.start_again()
 
     def wait_names(self, *names: str) -> None:
-        """Waits until these are the entries that are shown."""
+        """Waits until exactly these entries are shown."""
         self.wait(lambda: list(self.rows()) == list(names))
 
     def wait_card(self, state: str, *words: str) -> WebElement:
-        """Waits for an operation or upload in a state whose card has all these words."""
+        """Waits for the card of an operation or upload in a state that contains all these words."""
 
         def found() -> WebElement | None:
             cards = self.all(f".card[data-state={state}]")
@@ -170,25 +171,25 @@ class BrowserCase(ServerCase):
         return self.wait(found)
 
     def drop(self, *files: Path) -> None:
-        """Drops files and folders on the page, as the browser does for a hand."""
+        """Drops files and folders on the page, as a user does with the mouse."""
         data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             event = {"type": kind, "x": 300, "y": 400, "data": data}
             self.driver.execute_cdp_cmd("Input.dispatchDragEvent", event)
 
     def screenshot(self, name: str) -> None:
-        """Keeps what the page looks like."""
+        """Saves a screenshot of the page."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.driver.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
 
     def assert_clean_console(self) -> None:
-        """Sees that no script failed and the policy refused nothing."""
+        """Asserts that no script failed and the content security policy refused nothing."""
         log = [line for line in self.driver.get_log("browser") if line["source"] != NETWORK]
         self.assertEqual(log, [])
 
 
 def start(profile: Path, downloads: Path) -> webdriver.Chrome:
-    """Starts a browser that nobody used before."""
+    """Starts a browser with a new profile."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in [*FLAGS, f"--user-data-dir={profile}"]:

@@ -1,4 +1,4 @@
-"""The page as a way through the store."""
+"""Browsing the store on the page."""
 
 from selenium.webdriver.common.keys import Keys
 
@@ -12,7 +12,7 @@ PACKAGE = {
     "readme.txt": b"hello",
 }
 MANY = 100_000
-# Markup, a policy's worth of quotes, and whatever a URL gives a meaning to.
+# Markup, quotes, and all characters with a meaning in URLs.
 HOSTILE = "&lt;b onclick='alert(1)'&gt; #?%2F%24;+=ü 漢.txt"
 
 
@@ -116,7 +116,7 @@ class FilesCase(BrowserCase):
         self.wait(lambda: "file-000000" in self.rows())
         self.screenshot("many")
         self.assertLess(len(self.rows()), 100)
-        # The last entry is there once all pages are, which come as the end of the list comes near.
+        # The last entry appears when all pages are loaded; each is loaded when the end of the list comes into view.
         self.script("document.querySelector('#rows a').focus()")
         last = f"file-{MANY - 1:06}"
 

@@ -1,11 +1,11 @@
-"""The page on screens of all widths, and zoomed: names have room, and everything can be reached."""
+"""The page on screens of all widths, and zoomed: names have space, and every element can be reached."""
 
 from .browser import BrowserCase
 
-# A name longer than any column, and more entries than any screen shows.
+# A name longer than any column, and more entries than fit on any screen.
 LONG = "a name that goes on until no column is wide enough, " * 4
 MANY = 1_000
-# Width, height and zoom. A browser that zooms divides the pixels of the page by it.
+# Width, height and zoom. A zoom divides the page's width and height in CSS pixels.
 SCREENS = [
     (320, 568, 1),
     (360, 740, 1),
@@ -31,16 +31,16 @@ SCREENS = [
     (1440, 900, 2),
     (1440, 900, 4),
 ]
-# The least pixels of a name: about 16 letters.
+# The least width of a name in pixels: about 16 letters.
 NAME_PIXELS = 120
-# From this height on, both lists have room beside what is around them.
+# From this height on, both lists fit beside the other elements.
 HIGH_PIXELS = 512
 NAMES = """
   const [long] = arguments;
   const link = [...document.querySelectorAll('#rows a[title]')].find((it) => it.title === long);
   return link.getBoundingClientRect().width;
 """
-# Brings each element into view as a reader can, and names those that cannot be hit then.
+# Scrolls each element into view as a user can, and returns those that cannot be clicked then.
 UNREACHED = """
   const [selectors] = arguments;
   const scrolls = (element) => element === document.documentElement
@@ -70,10 +70,10 @@ DIALOG = ["dialog[open] input", "dialog[open] textarea", "dialog[open] menu butt
 
 
 class LayoutCase(BrowserCase):
-    """Room for names, and nothing out of reach."""
+    """Space for names, and no element out of reach."""
 
     def prepare(self) -> None:
-        """Makes a folder of three entries, one of many, and more operations than are shown."""
+        """Creates a folder of three entries, a folder of many, and more operations than are shown."""
         for folder in ("few", "many"):
             self.rest.put_all({f"{folder}/{LONG.strip()}": b"x" * 3000, f"{folder}/b.so": b"x"})
             self.rest.put_all({f"{folder}/Code/c.so": b"c" * 1_500_000, f"{folder}/file-000000": b""})
@@ -98,7 +98,7 @@ class LayoutCase(BrowserCase):
                         self.screenshot(f"layout-{folder}-{width}-{zoom}")
 
     def look(self, last: str) -> None:
-        """Looks at the folder that is shown, from its first entry to its last."""
+        """Checks the folder that is shown, from its first entry to its last."""
         self.scroll_to(0)
         self.wait(lambda: LONG.strip() in self.rows())
         width, height, wide, high = self.script(

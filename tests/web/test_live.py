@@ -1,11 +1,11 @@
-"""The page as a view of what others do, and of a server that goes and comes back."""
+"""Changes by other clients on the open page, and a server that stops and starts again."""
 
 import json
 import shutil
 
 from .browser import BrowserCase
 
-# What the folder of the page was asked for, and how that was answered.
+# The statuses of the page's requests for the listing of the root.
 LOOKS = (
     "return performance.getEntriesByType('resource')"
     ".filter((it) => new URL(it.name).pathname.endsWith('/ImageStore'))"
@@ -15,15 +15,15 @@ ROWS = 300
 
 
 class LiveCase(BrowserCase):
-    """An open page that nobody touches."""
+    """An open page without input from a user."""
 
     def wait_looks(self, status: int, count: int) -> None:
-        """Waits until the page has got so many further answers of a status for the root."""
+        """Waits until the page has received this many further responses with a status for the root."""
         self.script("performance.clearResourceTimings()")
         self.wait(lambda: self.script(LOOKS).count(status) >= count)
 
     def come_back(self) -> None:
-        """Starts the server, which has ended, where it was."""
+        """Starts the server again at the same address after its end."""
         self.start_again(self.server.address)
         self.wait(lambda: self.text("#live") == "live")
 
@@ -35,13 +35,13 @@ class LiveCase(BrowserCase):
         self.wait_names("App", "file", "other")
         self.rest.call("DELETE", "file").raise_for_status()
         self.wait_names("App", "other")
-        # A folder shows what is below it.
+        # The row of a folder shows the totals of all files below it.
         self.rest.put("App/Code/b.so", b"b" * 500)
         self.wait(lambda: self.rows()["App"][:2] == ["1.46 KiB", "2"])
         self.wait(lambda: self.text("#total") == "1.47 KiB in all")
         self.rest.put("other", b"newer")
         self.wait(lambda: self.rows()["other"][0] == "5 B")
-        # A folder that is deleted while it is shown is left.
+        # If the shown folder is deleted, the page leaves it.
         self.click("a[title=App]")
         self.wait_names("Code")
         self.rest.call("DELETE", "App").raise_for_status()
@@ -70,19 +70,19 @@ class LiveCase(BrowserCase):
             ".getBoundingClientRect().top;"
         )
         place = self.script("return place('file-104')")
-        # Before and behind what is in view, and in it.
+        # Before, after and among the visible rows.
         self.rest.put_all({"a file": b"", "file-110b": b"", "z file": b""})
         self.wait(lambda: "303 of 303" in self.text("#shown"))
         self.assertEqual(self.script("return place('file-104')"), place)
         self.assertEqual(self.focused(), "Delete file-104")
         self.assertEqual(self.script("return getSelection().toString()"), "file-105")
         self.assertEqual(self.one("#filter").get_attribute("value"), "file")
-        # Where the row itself is made anew, its button has the focus still.
+        # If the row itself is replaced, its button keeps the focus.
         self.rest.put("file-104", b"more")
         self.wait(lambda: self.rows()["file-104"][0] == "4 B")
         self.assertEqual(self.focused(), "Delete file-104")
         self.assertEqual(self.script("return place('file-104')"), place)
-        # Where it is gone, nothing can be deleted by mistake.
+        # If the row is removed, the focus moves to a name, so that no other file is deleted by mistake.
         self.rest.call("DELETE", "file-104").raise_for_status()
         self.wait(lambda: "file-104" not in self.rows())
         self.assertEqual(self.focused(), "file-105")
@@ -108,7 +108,7 @@ class LiveCase(BrowserCase):
         self.wait(lambda: not self.one("#problem").is_displayed())
         self.assertEqual(self.one("#live").get_attribute("data-state"), "open")
         self.wait(lambda: self.text("#space") != "")
-        # The page goes on by itself.
+        # The page continues without input.
         self.rest.put("other", b"")
         self.wait_names("file", "other")
         body = json.dumps({"RemoteSource": "file", "RemoteDestination": "copy"})
@@ -126,12 +126,12 @@ class LiveCase(BrowserCase):
         self.server.stop()
         address = self.server.address
         shutil.rmtree(self.folder / "data")
-        # As many writes as the first one had, where the page does not see them.
+        # As many writes as in the first store, while the page is disconnected.
         self.start_again()
         self.rest.put_all({"c": b"1", "d": b"1"})
         self.server.stop()
         self.start_again(address)
         self.wait_names("c", "d")
-        # What the page knew of operations is not of this one.
+        # The page shows no operations of the first store.
         self.wait(lambda: self.one("#no-operations").is_displayed())
         self.assertEqual(self.all("#operation-list > li"), [])

@@ -1,8 +1,8 @@
-"""The page as something to read, in light and dark, on wide and narrow screens."""
+"""The look of the page, in light and dark schemes, on wide and narrow screens."""
 
 from .browser import BrowserCase
 
-# Least contrast of text that everyone can read (WCAG 2, level AA).
+# The least contrast of readable text (WCAG 2, level AA).
 CONTRAST = 4.5
 CONTRASTS = """
   const channels = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -32,7 +32,7 @@ class LooksCase(BrowserCase):
     """How the page looks."""
 
     def prepare(self) -> None:
-        """Fills the store with something to look at."""
+        """Fills the store with entries and operations to show."""
         for version in (1, 2, 3):
             self.rest.put_all(
                 {
@@ -60,7 +60,7 @@ class LooksCase(BrowserCase):
             self.click("#copy-dialog [value=cancel]")
 
     def assert_readable(self, scheme: str) -> None:
-        """Sees that all text stands out against what is behind it."""
+        """Asserts that all text has enough contrast with its background."""
         contrasts = self.script(CONTRASTS)
         self.assertGreater(len(contrasts), 10)
         weak = {name: ratio for name, ratio in contrasts.items() if ratio < CONTRAST}

@@ -1,16 +1,16 @@
-"""The page where names hide what they are: it shows that, and works with the true names."""
+"""Names with invisible or misleading characters: the page shows them escaped, and works with the true names."""
 
 import json
 
 from .browser import BrowserCase
 
-# Turns the text around, is not seen, and is not even a letter.
+# Names with a character that reverses the direction of the text, and with invisible characters.
 FOLDER = "app\u202egpj"
 FILE = "a\u200bb\u2066c\u3164.txt"
 SHOWN_FOLDER = r"app\u{202e}gpj"
 SHOWN_FILE = r"a\u{200b}b\u{2066}c\u{3164}.txt"
 HIDING = "\u202e\u200b\u2066\u3164"
-# All that can be read, hovered over or heard.
+# All text on the page, including tooltips and labels for screen readers.
 ALL_TEXT = """
   const texts = [document.title, document.documentElement.textContent];
   for (const element of document.querySelectorAll('*')) {
@@ -24,15 +24,15 @@ ALL_TEXT = """
 
 
 class NamesCase(BrowserCase):
-    """Names that lie."""
+    """Names that look like other names."""
 
     def assert_shown(self) -> None:
-        """Sees that nothing hides anywhere on the page."""
+        """Asserts that no misleading character is anywhere on the page."""
         text = self.script(ALL_TEXT)
         self.assertEqual([hex(ord(letter)) for letter in text if letter in HIDING], [])
 
     def submit(self, dialog: str) -> None:
-        """Sends a dialog, and waits until it is gone."""
+        """Submits a dialog, and waits until it is closed."""
         self.click(f"#{dialog} [type=submit]")
         self.wait(lambda: not self.one(f"#{dialog}").is_displayed())
 
@@ -52,7 +52,7 @@ class NamesCase(BrowserCase):
         self.assertEqual(self.script(bytes_of), "bytes")
         self.screenshot("names")
 
-        # Where it is not changed, and where it is, the field means the true name.
+        # The field stands for the true name, whether the user edits it or not.
         self.click("#rows button[aria-label^=Copy]")
         source = self.one("#copy-dialog [name=source]").get_attribute("value")
         self.assertEqual(source, f"{SHOWN_FOLDER}/{SHOWN_FILE}")

@@ -1,4 +1,4 @@
-"""The page as a place to start copies, and to watch those of everyone."""
+"""Copies on the page, and the operations of all clients."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from foreign.command import StalledDisk
 
 from .browser import BrowserCase
 
-# Five parts, the last of which is the smallest: a disk that does not give it leaves the bar there.
+# A file of five parts, the last of which is the smallest: while the disk does not return it, the bar stands.
 LAST_PART_BYTES = 1 << 20
 LARGE_BYTES = (32 << 20) + LAST_PART_BYTES
 PACKAGE = {
@@ -19,10 +19,10 @@ PACKAGE = {
 
 
 class OperationsCase(BrowserCase):
-    """Copies, and all operations."""
+    """Copies, and the list of all operations."""
 
     def copy(self, **body: object) -> None:
-        """Copies by REST, as another client."""
+        """Copies over REST, as another client."""
         self.rest.call("POST", "$/Copy", json.dumps(body).encode()).raise_for_status()
 
     def test_a_copy_leaves_out_what_the_list_names(self) -> None:
@@ -72,7 +72,7 @@ class OperationsCase(BrowserCase):
         self.open()
         self.click("[aria-label='Copy App']")
         self.fill("#copy-dialog [name=destination]", "App2")
-        # Empty lines are no names.
+        # Empty lines are ignored.
         self.fill("#copy-dialog [name=skip]", "A*B\n\n?\n")
         self.click("#copy-dialog [name=literal]")
         self.click("#copy-dialog [type=submit]")
@@ -87,7 +87,7 @@ class OperationsCase(BrowserCase):
         self.click("#copy-dialog [type=submit]")
         self.wait(lambda: "Prod" in self.text("#copy-dialog .error"))
         self.assertTrue(self.rest.exists("Prod/a"))
-        # Into it.
+        # Into the folder.
         self.fill("#copy-dialog [name=destination]", "Prod/")
         self.click("#copy-dialog [type=submit]")
         self.wait_card("Succeeded", "Prod/file", "1 file")
@@ -142,7 +142,7 @@ class OperationsCase(BrowserCase):
         self.wait_names("Copied", "Large")
 
     def verify_to(self, destination: str) -> None:
-        """Starts a copy of the large file that reads all of it."""
+        """Starts a verifying copy of the large file."""
         self.click("[aria-label='Copy Large']")
         self.fill("#copy-dialog [name=destination]", destination)
         self.click("#copy-dialog [name=verify]")

@@ -1,4 +1,4 @@
-"""The page behind proxies that keep `Host`, and that put another one."""
+"""The page behind proxies that keep `Host`, and behind proxies that replace it."""
 
 from foreign.proxy import INNER_NAME, PAGE_SETTINGS, Proxy
 
@@ -6,7 +6,7 @@ from .browser import BrowserCase
 
 
 class ProxiesCase(BrowserCase):
-    """Looking and writing through each proxy."""
+    """Reads and writes through each proxy."""
 
     def test_files_are_deleted_through_each_proxy(self) -> None:
         self.server.stop()

@@ -1,4 +1,4 @@
-"""The page as a way into the store."""
+"""Uploads on the page."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from .browser import BrowserCase
 
 
 class UploadsCase(BrowserCase):
-    """Dropping and picking files and folders."""
+    """Dropping and selecting files and folders."""
 
     def make(self, files: dict[str, bytes]) -> Path:
         """Writes files to a local folder."""
@@ -35,13 +35,13 @@ class UploadsCase(BrowserCase):
         stored |= {f"Target/App{folder}/_.dir": b"" for folder in ("", "/Code", "/Empty")}
         stored["Target/there"] = b"before"
         self.assertEqual(self.rest.tree("Target"), stored)
-        # The mark of a folder says that all below is complete.
+        # The mark file of a folder is written after all files below it.
         marked = [self.version(f"Target/App{folder}/_.dir") for folder in ("/Code", "/Empty", "")]
         self.assertEqual(max(marked), marked[2])
         self.screenshot("uploaded")
 
     def version(self, path: str) -> tuple[int, int]:
-        """The version of a file, which every change of the store raises."""
+        """The version number of a file, which increases with every write to the store."""
         [file] = self.rest.call("GET", path).json()["StoreFiles"]
         version = file["FileVersion"]
         return int(version["EpochDataLossNumber"]), int(version["VersionNumber"])
