@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks the record of the gRPC calls that the tests have made (written by tests/spec/harness/record.rs).
+"""Checks the record of the gRPC calls of the tests, which tests/spec/harness/record.rs writes.
 
-For every rpc of the service, the record must have a response message, an error status, and DEADLINE_EXCEEDED. What is
-missing is printed, and the exit code is 1.
+For every rpc of the service, the record must have a response message, DEADLINE_EXCEEDED, and another error status.
+Otherwise the missing ones are printed, and the exit code is 1.
 """
 
 import re
@@ -15,7 +15,7 @@ MESSAGE, OK, DEADLINE_EXCEEDED = "message", "0", "4"
 
 
 def missing(record: str) -> list[str]:
-    """The responses that the record does not have, one line for each rpc and response."""
+    """Returns one line for each rpc and each of its responses that the record lacks."""
     rpcs = re.findall(r"^  rpc (\w+)\(", PROTO.read_text(encoding="utf-8"), re.MULTILINE)
     if not rpcs:
         return [f"{PROTO} has no rpc"]
@@ -31,7 +31,7 @@ def missing(record: str) -> list[str]:
 
 
 def main() -> None:
-    """Checks the record in the file that the first argument names."""
+    """Checks the record whose path is the first argument."""
     found = missing(Path(sys.argv[1]).read_text(encoding="utf-8"))
     if found:
         sys.exit("\n".join(found))

@@ -4,8 +4,8 @@
 postgres_bin=/usr/lib/postgresql/15/bin
 postgres_folder=
 
-# Starts a server in a temporary folder, on a free port and a Unix socket, and sets postgres_url. It
-# lasts until stop_postgres.
+# Starts a server in a temporary folder, on a free port and a Unix socket, and sets postgres_url. The server runs
+# until stop_postgres.
 start_postgres() {
     [[ -x $postgres_bin/initdb ]] || apt_install postgresql-15
     postgres_folder=$(mktemp --directory)
@@ -15,8 +15,7 @@ start_postgres() {
     printf '%s' "$password" >"$postgres_folder/password"
     # PostgreSQL refuses to run as root; its package has created the user postgres.
     [[ $EUID -ne 0 ]] || chown --recursive postgres "$postgres_folder"
-    # The locale does not order text by bytes, so that the tests detect a column without an explicit
-    # collation.
+    # A locale that does not order text by bytes, so that the tests detect columns without an explicit collation.
     as_postgres "$postgres_bin/initdb" --pgdata "$data" --username tests --no-sync --encoding UTF8 \
         --locale C.UTF-8 --locale-provider icu --icu-locale en \
         --auth scram-sha-256 --pwfile "$postgres_folder/password" >"$postgres_folder/initdb" ||
