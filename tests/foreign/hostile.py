@@ -241,7 +241,7 @@ def field(number: int, data: bytes) -> bytes:
 
 
 def copies(skip: bytes, verify: bool) -> Callable[[Endpoint, Event], None]:
-    """Begins copies over gRPC that continue when their caller disconnects, 60 at a time."""
+    """Begins copies over gRPC, 60 at a time; those with `verify` continue when their caller disconnects."""
     flags = b"\x38\x01\x40\x01" if verify else b""
     message = field(1, WIDE.encode()) + field(2, b"taken") + flags + skip
     body = b"\0" + struct.pack(">I", len(message)) + message
