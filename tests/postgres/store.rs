@@ -8,7 +8,7 @@ use imagestore::{
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
     model::{ChunkRange, SessionId, Stat, StorePath},
     namespace::Database,
-    store::{Call, Config, Incoming, Piece, Store},
+    store::{BackupMessage, Call, Config, Incoming, Store},
 };
 use tempfile::TempDir;
 use tokio::{task::JoinSet, time::timeout};
@@ -121,9 +121,9 @@ async fn transfer(from: &Store, to: &Store) {
     let mut restore = to.restore(Call::default()).await.expect("begun");
     while let Some(piece) = backup.next().await {
         match piece.expect("a piece") {
-            Piece::Record(record) => restore.record(record).await.expect("taken"),
-            Piece::Data(data) => restore.data(data).await.expect("taken"),
-            Piece::Offer(_) => panic!("nothing is offered"),
+            BackupMessage::Record(record) => restore.record(record).await.expect("taken"),
+            BackupMessage::Data(data) => restore.data(data).await.expect("taken"),
+            BackupMessage::Offer(_) => panic!("nothing is offered"),
         }
     }
     restore.finish(Call::default()).await.expect("restored");
