@@ -9,7 +9,7 @@ use imagestore::{
     limits::UPLOADS_MAX,
     model::{Conditions, CopyRequest, IfExists, OperationId, SkipFiles, StorePath},
     server::{config, locks::Locks},
-    store::{Call, Config, Incoming, Store},
+    store::{Call, Config, Store, UploadSpec},
 };
 
 use super::Result;
@@ -47,7 +47,7 @@ impl Opened {
     /// Uploads one file.
     pub(crate) async fn upload(&self, path: &str, bytes: Bytes) -> Result<()> {
         let path = StorePath::parse(path, "path")?;
-        let incoming = Incoming { size: Some(bytes.len() as u64), ..Incoming::new(path) };
+        let incoming = UploadSpec { size: Some(bytes.len() as u64), ..UploadSpec::new(path) };
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes).await?;
         upload.finish().await?;

@@ -12,7 +12,7 @@ use crate::{
     grpc::messages,
     limits::MESSAGE_BYTES_MAX,
     model::{ChunkRange, Digest, SessionId, StorePath},
-    store::{Call, Incoming, Store},
+    store::{Call, Store, UploadSpec},
     wire::{
         status,
         v1::{
@@ -192,7 +192,7 @@ pub(super) async fn upload(
         header.if_unmodified_since.as_ref(),
     )?;
     let replaces = messages::replaces(header.if_exists)?;
-    let incoming = Incoming { path, size: header.size_bytes, digest, conditions, replaces };
+    let incoming = UploadSpec { path, size: header.size_bytes, digest, conditions, replaces };
     let begin = store.upload(incoming, clock.call());
     let mut upload = clock.count(begin).await?;
     let mut turn = upload.turn();

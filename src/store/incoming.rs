@@ -4,7 +4,7 @@ use crate::model::{Conditions, Digest, Replaces, Stat, StorePath};
 
 /// The parameters of an upload that precede its bytes.
 #[derive(Clone, Debug)]
-pub struct Incoming {
+pub struct UploadSpec {
     /// The path of the file.
     pub path: StorePath,
     /// Its size in bytes, if the caller announces it.
@@ -17,7 +17,7 @@ pub struct Incoming {
     pub replaces: Replaces,
 }
 
-impl Incoming {
+impl UploadSpec {
     /// The parameters of an upload without announced size, digest or conditions, which may replace a file only.
     pub fn new(path: StorePath) -> Self {
         Self {

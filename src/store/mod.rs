@@ -49,7 +49,7 @@ pub use call::Call;
 pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
-pub use incoming::{Incoming, Stored};
+pub use incoming::{Stored, UploadSpec};
 pub use restore::Restore;
 pub use sessions::Chunk;
 pub use upload::Upload;

@@ -75,7 +75,7 @@ impl Fixture {
     }
 
     async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
-        let incoming = Incoming::new(path(at));
+        let incoming = UploadSpec::new(path(at));
         let mut upload = self.store.upload(incoming, Call::default()).await?;
         upload.write(bytes.into()).await?;
         upload.finish().await

@@ -16,7 +16,7 @@ use crate::{
     model::{Digest, Stat, StorePath},
     namespace::{assembly, condition, content::NewFile, list, pin, sql::Tx},
     store::{
-        Call, Incoming, Store, Stored,
+        Call, Store, Stored, UploadSpec,
         object::ObjectGuard,
         part_writer::{PartWriter, too_many_parts},
     },
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Upload {
     store: Store,
-    incoming: Incoming,
+    incoming: UploadSpec,
     pub(super) part_writer: PartWriter,
     call: Call,
 }
@@ -37,7 +37,7 @@ impl Store {
     /// # Errors
     /// `AlreadyExists` for a path that is a folder or below a file, unless the upload may replace them,
     /// `PreconditionFailed`, `NoSpace`, `TooLarge`, `Busy` if too many uploads wait, `Timeout`.
-    pub async fn upload(&self, incoming: Incoming, call: Call) -> Result<Upload> {
+    pub async fn upload(&self, incoming: UploadSpec, call: Call) -> Result<Upload> {
         // The commit checks this again. A refusal here saves the transfer of the bytes.
         let (path, replaces) = (incoming.path.clone(), incoming.replaces);
         let conditions = incoming.conditions.clone();
@@ -139,7 +139,7 @@ impl Upload {
         let (parts, digest, object) = self.call.until(Box::pin(self.part_writer.finish())).await?;
         self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;
         let pins = self.part_writer.parts.len();
-        let Incoming { path, replaces, .. } = self.incoming.clone();
+        let UploadSpec { path, replaces, .. } = self.incoming.clone();
         let owner = self.part_writer.owner.clone();
         let (list, parts) = self.store.assemble_long(&owner, parts, self.call).await?;
         let file = NewFile { path, replaces, parts, digest: Some(digest) };

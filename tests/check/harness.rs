@@ -12,7 +12,7 @@ use imagestore::{
         OperationId, SessionId, SkipFiles, StorePath,
     },
     namespace::Database,
-    store::{Call, Config, Incoming, Store},
+    store::{Call, Config, Store, UploadSpec},
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -165,7 +165,7 @@ pub(crate) fn noise(seed: &str, size: usize) -> Vec<u8> {
 }
 
 pub(crate) async fn put(store: &Store, at: &str, bytes: &[u8]) -> Result<()> {
-    let incoming = Incoming::new(path(at));
+    let incoming = UploadSpec::new(path(at));
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(Bytes::copy_from_slice(bytes)).await?;
     upload.finish().await.map(drop)

@@ -13,7 +13,7 @@ use imagestore::{
         StorePath,
     },
     namespace::Recovered,
-    store::{Call, Config, Incoming, Store},
+    store::{Call, Config, Store, UploadSpec},
 };
 use object_store::{ObjectStore, memory::InMemory};
 use tempfile::TempDir;
@@ -72,7 +72,7 @@ impl Fixture {
     }
 
     pub(crate) async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
-        let incoming = Incoming::new(path(at));
+        let incoming = UploadSpec::new(path(at));
         // In boxes, so that what waits for an upload stays small.
         let mut upload = Box::pin(self.store.upload(incoming, Call::default())).await?;
         Box::pin(upload.write(bytes.into())).await?;

@@ -10,7 +10,7 @@ use imagestore::{
         ChunkRange, Conditions, CopyRequest, EntryKind, IfExists, OperationId, OperationState,
         Replaces, SessionId, SkipFiles,
     },
-    store::{Call, Incoming},
+    store::{Call, UploadSpec},
 };
 use object_store::memory::InMemory;
 
@@ -138,7 +138,7 @@ impl Machine {
     async fn upload(&mut self, at: &str, content: usize, claim: Claim) {
         let bytes = contents()[content].clone();
         let size = bytes.len() as u64;
-        let incoming = Incoming {
+        let incoming = UploadSpec {
             path: path(at),
             size: match claim {
                 Claim::Nothing => None,
@@ -175,7 +175,7 @@ impl Machine {
     }
 
     async fn abandon(&mut self, at: &str, content: usize) {
-        let incoming = Incoming::new(path(at));
+        let incoming = UploadSpec::new(path(at));
         let begun = self.fixture.store.upload(incoming, Call::default()).await;
         let expected = self.plain.check_put(at);
         assert_eq!(begun.as_ref().map(drop).map_err(Error::kind), expected, "upload of {at}");
@@ -359,7 +359,7 @@ impl Machine {
 
 async fn send(
     fixture: &Fixture,
-    incoming: Incoming,
+    incoming: UploadSpec,
     bytes: Bytes,
 ) -> Result<imagestore::model::Stat> {
     let mut upload = fixture.store.upload(incoming, Call::default()).await?;

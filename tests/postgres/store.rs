@@ -8,7 +8,7 @@ use imagestore::{
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
     model::{ChunkRange, SessionId, Stat, StorePath},
     namespace::Database,
-    store::{BackupMessage, Call, Config, Incoming, Store},
+    store::{BackupMessage, Call, Config, Store, UploadSpec},
 };
 use tempfile::TempDir;
 use tokio::{task::JoinSet, time::timeout};
@@ -41,7 +41,7 @@ pub(crate) async fn try_upload(
     path: &StorePath,
     bytes: &'static [u8],
 ) -> Result<Stat> {
-    let incoming = Incoming::new(path.clone());
+    let incoming = UploadSpec::new(path.clone());
     let mut upload = store.upload(incoming, Call::default()).await?;
     upload.write(bytes.into()).await?;
     upload.finish().await

@@ -12,8 +12,8 @@ fn short() -> Call {
     Call::default().within(Some(Duration::from_millis(50)))
 }
 
-fn incoming(at: &str) -> Incoming {
-    Incoming::new(path(at))
+fn incoming(at: &str) -> UploadSpec {
+    UploadSpec::new(path(at))
 }
 
 fn session() -> SessionId {

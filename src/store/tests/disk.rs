@@ -21,7 +21,7 @@ fn while_blocked<F: Future<Output = ()>>(test: impl FnOnce(Fixture) -> F) {
 fn an_upload_waits_no_longer_than_its_deadline() {
     while_blocked(|fixture| async move {
         let call = Call::default().within(Some(Duration::from_millis(50)));
-        let upload = fixture.store.upload(Incoming::new(path("d")), call).await;
+        let upload = fixture.store.upload(UploadSpec::new(path("d")), call).await;
         assert_eq!(upload.unwrap_err().kind(), Kind::Timeout);
     });
 }

@@ -220,7 +220,8 @@ async fn a_session_of_many_pieces_is_given_up_in_steps() {
 #[tokio::test]
 async fn an_upload_of_many_parts_becomes_a_file_in_steps() {
     let fixture = Fixture::new().await;
-    let mut upload = fixture.store.upload(Incoming::new(path("f")), Call::default()).await.unwrap();
+    let mut upload =
+        fixture.store.upload(UploadSpec::new(path("f")), Call::default()).await.unwrap();
     let owner = upload.part_writer.owner.clone();
     let place = Place::Inline(Bytes::from_static(b"12345678"));
     let part = Part { digest: Digest::of(b"12345678"), size: 8, place };

@@ -9,7 +9,7 @@ use crate::{
 /// Uploads an object, and drops the upload when its first write job has run and its result is not returned yet.
 async fn leave_during_the_first_job(fixture: &Fixture, at: &str) {
     let held = fixture.hold_writer().await;
-    let incoming = Incoming::new(path(at));
+    let incoming = UploadSpec::new(path(at));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
@@ -59,7 +59,7 @@ async fn an_upload_whose_caller_leaves_while_its_part_is_pinned_leaves_no_pin() 
 async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
     let fixture = Fixture::new().await;
     let held = fixture.hold_writer().await;
-    let incoming = Incoming::new(path("a"));
+    let incoming = UploadSpec::new(path("a"));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
@@ -75,7 +75,7 @@ async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
 #[tokio::test]
 async fn an_upload_dropped_half_way_leaves_nothing() {
     let fixture = Fixture::new().await;
-    let incoming = Incoming::new(path("a"));
+    let incoming = UploadSpec::new(path("a"));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     upload.write(vec![1; PART_BYTES_MAX + MIB].into()).await.unwrap();
     until("a part is stored", async || fixture.number("SELECT COUNT(*) FROM pin").await > 0).await;
@@ -157,7 +157,7 @@ async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
         .upload_pool
         .try_acquire(Peer::default(), UPLOAD_BUFFER_POOL_BYTES)
         .unwrap();
-    let incoming = Incoming::new(path("a"));
+    let incoming = UploadSpec::new(path("a"));
     let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
     let bytes: Vec<u8> = (0..=250).cycle().take(PART_BYTES_MAX + MIB).collect();
     upload.write(Bytes::copy_from_slice(&bytes[..MIB])).await.unwrap();
@@ -176,7 +176,7 @@ async fn what_a_file_may_replace_is_judged_when_it_becomes_visible() {
     for (replaces, expected) in
         [(Replaces::File, Err(Kind::AlreadyExists)), (Replaces::Anything, Ok(2))]
     {
-        let incoming = Incoming { replaces, ..Incoming::new(path("d")) };
+        let incoming = UploadSpec { replaces, ..UploadSpec::new(path("d")) };
         let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
         upload.write(object(1)).await.unwrap();
         fixture.upload("d/f", object(2)).await.unwrap();
@@ -194,7 +194,7 @@ async fn who_sends_slowly_gives_back_the_room_that_others_need() {
     let pool = fixture.store.0.budgets.upload_pool.clone();
     let mut slow = Vec::new();
     while !pool.is_scarce(PART_BYTES_MAX) {
-        let incoming = Incoming::new(path("slow"));
+        let incoming = UploadSpec::new(path("slow"));
         let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
         upload.write(vec![7; 300 * KIB].into()).await.unwrap();
         slow.push(tokio::spawn(async move { upload.wait_for(std::future::pending::<()>()).await }));
@@ -211,7 +211,8 @@ async fn who_sends_slowly_gives_back_the_room_that_others_need() {
 #[tokio::test(start_paused = true)]
 async fn who_sends_slowly_keeps_what_nobody_needs() {
     let fixture = Fixture::new().await;
-    let mut upload = fixture.store.upload(Incoming::new(path("a")), Call::default()).await.unwrap();
+    let mut upload =
+        fixture.store.upload(UploadSpec::new(path("a")), Call::default()).await.unwrap();
     for _ in 0..16 {
         upload.write(vec![7; MIB].into()).await.unwrap();
         upload.wait_for(tokio::time::sleep(Duration::from_secs(10))).await.unwrap();
@@ -224,7 +225,7 @@ async fn who_sends_slowly_keeps_what_nobody_needs() {
 async fn what_would_have_too_many_parts_is_refused() {
     let fixture = Fixture::new().await;
     let size = UPLOAD_PARTS_MAX as u64 * PART_BYTES_MAX as u64;
-    let incoming = |size| Incoming { size: Some(size), ..Incoming::new(path("a")) };
+    let incoming = |size| UploadSpec { size: Some(size), ..UploadSpec::new(path("a")) };
     let begin = |size| fixture.store.upload(incoming(size), Call::default());
     let error = begin(size + 1).await.unwrap_err();
     assert_eq!(error.kind(), Kind::TooLarge);

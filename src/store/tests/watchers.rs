@@ -185,7 +185,7 @@ async fn a_start_tells_what_an_earlier_one_left_running() {
         Store::open(config, blobs).await.unwrap().0
     };
     let store = open().await;
-    let incoming = Incoming::new(path("a"));
+    let incoming = UploadSpec::new(path("a"));
     store.upload(incoming, Call::default()).await.unwrap().finish().await.unwrap();
     let asked = CopyRequest { verify: true, ..request("a", "b") };
     let server = store.0.server.clone();
