@@ -145,7 +145,7 @@ struct Receiving<'a> {
     sink: Option<Sink>,
     /// For each offered part whose record has not been received yet: whether its bytes were requested.
     wanted: VecDeque<bool>,
-    incoming: Option<Incoming>,
+    incoming: Option<IncomingPart>,
     keeping: JoinSet<Result<()>>,
     /// The first byte of the digest of each part of the backup: the folders of parts to sync at the end.
     firsts: BTreeSet<u8>,
@@ -155,7 +155,7 @@ struct Receiving<'a> {
 }
 
 /// A part whose bytes are being received.
-struct Incoming {
+struct IncomingPart {
     part: BackupPart,
     left: u64,
     hasher: blake3::Hasher,
@@ -247,7 +247,7 @@ impl<'a> Receiving<'a> {
         self.backed.new_parts += 1;
         self.backed.new_bytes += part.size_bytes;
         let (hasher, left) = (blake3::Hasher::new(), part.size_bytes);
-        self.incoming = Some(Incoming { part: part.clone(), left, hasher, pieces: Vec::new() });
+        self.incoming = Some(IncomingPart { part: part.clone(), left, hasher, pieces: Vec::new() });
         Ok(())
     }
 
@@ -272,7 +272,7 @@ impl<'a> Receiving<'a> {
 
     /// Checks the digest of a complete part, and begins to write the part to the folder while the next ones are
     /// received.
-    async fn keep(&mut self, incoming: Incoming) -> Result<()> {
+    async fn keep(&mut self, incoming: IncomingPart) -> Result<()> {
         let digest = place::digest(&incoming.part)?;
         if incoming.hasher.finalize() != digest {
             let digest = blake3::Hash::from_bytes(digest);
