@@ -23,7 +23,7 @@ use crate::{
     namespace::{
         content::{self, Part},
         counted::Counted,
-        session::pieces::Source,
+        session::pieces::PieceOwner,
         sql::{Row, Tx, params},
         tree::{self, Target},
     },
@@ -108,8 +108,8 @@ fn judge(
     id: SessionId,
     (path, replaces): (&StorePath, Replaces),
     chunk: ChunkRange,
-) -> Result<(Verdict, Source)> {
-    let source = Source::Session(id);
+) -> Result<(Verdict, PieceOwner)> {
+    let source = PieceOwner::Session(id);
     let Some(session) = find(tx, id)? else {
         if tx.exists("SELECT 1 FROM upload_session WHERE id = $1", params![&id.to_string()])? {
             return Err(changed(id));
@@ -138,7 +138,7 @@ fn judge(
     }
     match tree::resolve(tx, path)? {
         Some(Target::File(file)) if file.size == session.total => {
-            Ok((Verdict::There, Source::Content(file.content)))
+            Ok((Verdict::There, PieceOwner::Content(file.content)))
         }
         _ => {
             let message = format!(

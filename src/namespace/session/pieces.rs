@@ -53,7 +53,7 @@ impl Fingerprint {
 
 /// Where the pieces of a session are stored.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Source {
+pub(super) enum PieceOwner {
     /// In the session, until it is committed.
     Session(SessionId),
     /// After that, in the content of its file.
@@ -62,16 +62,20 @@ pub(super) enum Source {
 
 /// A page of the stored pieces of a range without a gap, from the one that contains the offset `from`; empty
 /// if that offset is not stored.
-pub(super) fn list(tx: &mut Tx<'_>, source: Source, (from, end): (i64, i64)) -> Result<Vec<Piece>> {
+pub(super) fn list(
+    tx: &mut Tx<'_>,
+    source: PieceOwner,
+    (from, end): (i64, i64),
+) -> Result<Vec<Piece>> {
     let rows = match source {
-        Source::Session(id) => tx.all(
+        PieceOwner::Session(id) => tx.all(
             "SELECT c.start, c.size, p.id, p.digest FROM upload_chunk c JOIN part p ON p.id = c.part
              WHERE c.session = $1 AND c.start < $3 AND c.start >= (
                SELECT COALESCE(MAX(start), 0) FROM upload_chunk WHERE session = $1 AND start <= $2)
              ORDER BY c.start LIMIT $4",
             params![&id.to_string(), from, end, PAGE_ROWS],
         )?,
-        Source::Content(id) => tx.all(
+        PieceOwner::Content(id) => tx.all(
             "SELECT c.start, p.size, p.id, p.digest FROM content_part c JOIN part p ON p.id = c.part
              WHERE c.content = $1 AND c.start < $3 AND c.start >= (
                SELECT COALESCE(MAX(start), 0) FROM content_part WHERE content = $1 AND start <= $2)
@@ -102,7 +106,7 @@ pub(super) fn list(tx: &mut Tx<'_>, source: Source, (from, end): (i64, i64)) -> 
 /// Calls `each` for the stored pieces of a range. Returns whether the whole range is stored.
 fn walk(
     tx: &mut Tx<'_>,
-    source: Source,
+    source: PieceOwner,
     chunk: ChunkRange,
     mut each: impl FnMut(&Piece),
 ) -> Result<bool> {
@@ -117,7 +121,11 @@ fn walk(
 }
 
 /// The fingerprint of the stored pieces of a range.
-pub(super) fn fingerprint(tx: &mut Tx<'_>, source: Source, chunk: ChunkRange) -> Result<Digest> {
+pub(super) fn fingerprint(
+    tx: &mut Tx<'_>,
+    source: PieceOwner,
+    chunk: ChunkRange,
+) -> Result<Digest> {
     let mut fingerprint = Fingerprint::default();
     walk(tx, source, chunk, |piece| fingerprint.add(piece))?;
     Ok(fingerprint.finish())
@@ -127,7 +135,7 @@ pub(super) fn fingerprint(tx: &mut Tx<'_>, source: Source, chunk: ChunkRange) ->
 /// stored pieces begin or end at other offsets than the parts.
 pub(super) fn are_stored(
     tx: &mut Tx<'_>,
-    source: Source,
+    source: PieceOwner,
     chunk: ChunkRange,
     parts: &[Part],
 ) -> Result<Option<bool>> {
