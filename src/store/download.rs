@@ -48,12 +48,12 @@ pub struct Download {
     pub stat: Stat,
     /// The number of bytes that are still to come.
     left: u64,
-    source: Source,
+    source: DownloadState,
 }
 
 /// The source of the bytes of a download.
 #[derive(Debug)]
-enum Source {
+enum DownloadState {
     /// No bytes.
     Nothing,
     /// The only part of a file of one message.
@@ -85,9 +85,9 @@ impl Download {
             return None;
         }
         let next = match &mut self.source {
-            Source::Nothing => None,
-            Source::SinglePart(single_part) => single_part.read().await,
-            Source::Sender(sender) => sender.ask().await,
+            DownloadState::Nothing => None,
+            DownloadState::SinglePart(single_part) => single_part.read().await,
+            DownloadState::Sender(sender) => sender.ask().await,
         };
         let next = next.unwrap_or_else(|| {
             let message = "the download stood still while others waited, or the server is stopping; \
@@ -209,11 +209,11 @@ impl Store {
         };
         let left = to - offset;
         if left == 0 {
-            return Ok(Download { stat, left, source: Source::Nothing });
+            return Ok(Download { stat, left, source: DownloadState::Nothing });
         }
         if let Some(part) = part {
             let single_part = Box::new(SinglePart { store: self.clone(), plan, part });
-            return Ok(Download { stat, left, source: Source::SinglePart(single_part) });
+            return Ok(Download { stat, left, source: DownloadState::SinglePart(single_part) });
         }
         let (asks, open) = mpsc::channel(1);
         let (gone, store) = (CancellationToken::new(), self.clone());
@@ -221,7 +221,7 @@ impl Store {
         let asking = PieceRequests { queue: open, open: None, turn: turn.hold().clone() };
         self.spawn(async move { store.send(plan, asking, (gone, turn)).await });
         let sender = Sender { asks, asked: None, _here: here };
-        Ok(Download { stat, left, source: Source::Sender(sender) })
+        Ok(Download { stat, left, source: DownloadState::Sender(sender) })
     }
 
     /// The task of a download: sends the pieces until all are sent, the receiver is gone, the permit is revoked, or
