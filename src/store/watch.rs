@@ -30,9 +30,9 @@ impl Store {
         updates.source = match self.0.runs.follow(id) {
             Some(mut states) if !first.state.is_final() => {
                 states.mark_changed();
-                Source::Run(states)
+                UpdateSource::Run(states)
             }
-            _ => Source::Row(Some(Box::new(first))),
+            _ => UpdateSource::Row(Some(Box::new(first))),
         };
         Ok(updates)
     }
@@ -78,13 +78,13 @@ impl Store {
 pub struct Updates {
     store: Store,
     id: OperationId,
-    source: Source,
+    source: UpdateSource,
     last: Option<Operation>,
     turn: Option<Permit>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum UpdateSource {
     Run(watch::Receiver<State>),
     Row(Option<Box<Operation>>),
     End,
@@ -93,7 +93,7 @@ enum Source {
 impl Updates {
     /// Follows the row of an operation by polling, without a permit of a watcher.
     pub(super) fn of_row(store: &Store, id: OperationId) -> Self {
-        Self { store: store.clone(), id, source: Source::Row(None), last: None, turn: None }
+        Self { store: store.clone(), id, source: UpdateSource::Row(None), last: None, turn: None }
     }
 
     /// The operation.
@@ -122,8 +122,8 @@ impl Updates {
     async fn state(&mut self) -> Result<Option<Operation>> {
         loop {
             let operation = match &mut self.source {
-                Source::End => return Ok(None),
-                Source::Run(states) => {
+                UpdateSource::End => return Ok(None),
+                UpdateSource::Run(states) => {
                     let is_open = states.changed().await.is_ok();
                     let state = states.borrow_and_update().clone();
                     if let State::Known(operation) = state
@@ -131,11 +131,11 @@ impl Updates {
                     {
                         *operation
                     } else {
-                        self.source = Source::Row(None);
+                        self.source = UpdateSource::Row(None);
                         continue;
                     }
                 }
-                Source::Row(first) => {
+                UpdateSource::Row(first) => {
                     if let Some(operation) = first.take() {
                         *operation
                     } else {
@@ -146,7 +146,7 @@ impl Updates {
                 }
             };
             if operation.state.is_final() {
-                self.source = Source::End;
+                self.source = UpdateSource::End;
             } else if self.last.as_ref() == Some(&operation) {
                 continue;
             }
