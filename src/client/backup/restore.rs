@@ -53,7 +53,7 @@ pub fn probe(place: &Place, snapshot: Option<&str>) -> Result<()> {
     {
         return Ok(());
     }
-    Source::open(place, snapshot)?.reader.next().map(drop)
+    BackupReader::open(place, snapshot)?.reader.next().map(drop)
 }
 
 impl Client {
@@ -72,7 +72,7 @@ impl Client {
         tally: &Arc<TransferProgress>,
     ) -> Result<RestoreSummary> {
         let (from, name) = (place.clone(), snapshot.map(str::to_owned));
-        let open = tokio::task::spawn_blocking(move || Source::open(&from, name.as_deref()));
+        let open = tokio::task::spawn_blocking(move || BackupReader::open(&from, name.as_deref()));
         let source = joined(open).await?;
         let path = source.path.clone();
         let (sender, messages) = mpsc::channel(limits::TRANSFER_MESSAGES_IN_FLIGHT);
@@ -101,14 +101,14 @@ impl Client {
 }
 
 /// A backup that is being read.
-struct Source {
+struct BackupReader {
     path: PathBuf,
     reader: Reader,
     /// The folder of backups with the files of the parts; `None` if the parts are in the file of the backup.
     folder: Option<Folder>,
 }
 
-impl Source {
+impl BackupReader {
     fn open(place: &Place, snapshot: Option<&str>) -> Result<Self> {
         let (path, folder) = match (place, snapshot) {
             (Place::Folder(folder), name) => {
