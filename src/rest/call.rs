@@ -29,7 +29,7 @@ impl Client {
 
     /// A request for a further page of a response that has begun. It has a new timeout
     /// ([`REST_TIMEOUT_DEFAULT`](limits::REST_TIMEOUT_DEFAULT)), since the client sets the pace of the pages.
-    pub(super) fn further<M>(&self, message: M) -> Request<M> {
+    pub(super) fn next_page_request<M>(&self, message: M) -> Request<M> {
         let mut request = self.request(message);
         request.set_timeout(limits::REST_TIMEOUT_DEFAULT);
         request
@@ -79,16 +79,16 @@ impl Call {
     }
 
     /// A request with the deadline of the call.
-    pub(super) fn plain<M>(&self, message: M) -> Request<M> {
+    pub(super) fn request_within_deadline<M>(&self, message: M) -> Request<M> {
         let mut request = self.client.request(message);
         request.set_timeout(self.time_left());
         request
     }
 
     /// A request that has the deadline of the call only if the query has a `timeout`.
-    pub(super) fn watched<M>(&self, message: M) -> Request<M> {
+    pub(super) fn request_with_optional_deadline<M>(&self, message: M) -> Request<M> {
         if self.query.timeout().is_some() {
-            self.plain(message)
+            self.request_within_deadline(message)
         } else {
             self.client.request(message)
         }

@@ -157,7 +157,7 @@ async fn whole(call: &Call, path: &str) -> Result<Response, Failure> {
 /// # Errors
 /// `FileNotFound` if nothing or a folder is at the path, as in a download.
 async fn file(call: &Call, path: &str) -> Result<Entry, Failure> {
-    let request = call.plain(StatRequest { path: path.to_owned() });
+    let request = call.request_within_deadline(StatRequest { path: path.to_owned() });
     let found = call.client.stat(request).await.map_err(|error| {
         let failure = Failure::from(error);
         if failure.kind == Kind::PathNotFound {

@@ -53,7 +53,7 @@ pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, 
 
 /// Responds when the copy has ended.
 async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
-    let mut stream = call.client.copy(call.plain(request)).await?.into_inner();
+    let mut stream = call.client.copy(call.request_within_deadline(request)).await?.into_inner();
     let mut last = first(&mut stream).await?;
     while let Some(operation) = stream.try_next().await? {
         last = operation;
@@ -68,7 +68,8 @@ async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
 
 /// Responds with a stream of events. A copy that is refused has a plain error response.
 async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> {
-    let mut stream = call.client.copy(call.watched(request)).await?.into_inner();
+    let mut stream =
+        call.client.copy(call.request_with_optional_deadline(request)).await?.into_inner();
     let begun = first(&mut stream).await?;
     let operations = follow(call.client, begun, stream);
     Ok(events::one(&call.head.headers, operations))
@@ -95,7 +96,7 @@ fn follow(
 
 /// The stored final state of an operation whose stream has failed; `None` if the operation has not ended.
 async fn outcome(client: Client, last: Operation) -> Result<Option<Operation>, Failure> {
-    let request = client.further(GetOperationRequest { id: last.id });
+    let request = client.next_page_request(GetOperationRequest { id: last.id });
     let kept = client.get_operation(request).await?;
     Ok(Some(kept.into_inner()).filter(events::has_ended))
 }
@@ -104,7 +105,8 @@ async fn outcome(client: Client, last: Operation) -> Result<Option<Operation>, F
 async fn respond_async(call: Call, mut request: CopyRequest) -> Result<Response, Failure> {
     let limited = call.query.timeout().is_some();
     request.detached = !limited;
-    let mut stream = call.client.copy(call.watched(request)).await?.into_inner();
+    let mut stream =
+        call.client.copy(call.request_with_optional_deadline(request)).await?.into_inner();
     let begun = first(&mut stream).await?;
     if limited {
         // The timeout of the query is the deadline of the backend's call, so a task keeps that call open.

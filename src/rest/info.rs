@@ -21,13 +21,13 @@ pub(super) async fn delete(call: Call, path: String) -> Result<Response, Failure
     let WriteConditions { if_match, if_none_match, if_unmodified_since } =
         conditions::write_conditions(&call)?;
     let request = DeleteRequest { path, if_match, if_unmodified_since, if_none_match };
-    call.client.delete(call.plain(request)).await?;
+    call.client.delete(call.request_within_deadline(request)).await?;
     Ok(answer::empty())
 }
 
 /// The size of a folder; an empty path is the root.
 pub(super) async fn folder_size(call: Call, path: String) -> Result<Response, Failure> {
-    let found = call.client.stat(call.plain(StatRequest { path })).await?;
+    let found = call.client.stat(call.request_within_deadline(StatRequest { path })).await?;
     let entry = present(found.into_inner().entry)?;
     let size = FolderSize { store_relative_path: entry.path, folder_size: Text(entry.size_bytes) };
     Ok(answer::json(StatusCode::OK, &size))
@@ -35,7 +35,8 @@ pub(super) async fn folder_size(call: Call, path: String) -> Result<Response, Fa
 
 /// The space that the store uses.
 pub(super) async fn info(call: Call) -> Result<Response, Failure> {
-    let info = call.client.get_store_info(call.plain(GetStoreInfoRequest {})).await?;
+    let info =
+        call.client.get_store_info(call.request_within_deadline(GetStoreInfoRequest {})).await?;
     Ok(answer::json(StatusCode::OK, &Info::new(info.get_ref())))
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> 
 
 /// The response 304 if the client has the listing already.
 async fn unchanged(call: &Call, path: &str) -> Result<Option<Response>, Failure> {
-    let request = call.plain(StatRequest { path: path.to_owned() });
+    let request = call.request_within_deadline(StatRequest { path: path.to_owned() });
     let found = call.client.stat(request).await?.into_inner();
     let is_known = Validators::of_listing(&found.change_tag).is_known(&call.head.headers);
     if found.change_tag.is_empty() || !is_known {
@@ -70,7 +70,7 @@ fn ask(path: &str, page_token: String, size: usize) -> ListRequest {
 async fn paged(call: &Call, path: String) -> Result<Response, Failure> {
     let token = call.query.continuation_token()?;
     let token = token.map(|token| name_below(&path, &token)).transpose()?.unwrap_or_default();
-    let request = call.plain(ask(&path, token, limits::LIST_PAGE_MAX));
+    let request = call.request_within_deadline(ask(&path, token, limits::LIST_PAGE_MAX));
     let page = call.client.list(request).await?.into_inner();
     let bytes = page.encoded_len();
     let (token, version) = (continuation_token(&path, &page.next_page_token), call.version);
@@ -163,7 +163,11 @@ impl Pages {
             // If the backend is always ready, no await would yield to other tasks between two pages.
             tokio::task::yield_now().await;
         }
-        let request = if is_first { call.plain(ask) } else { call.client.further(ask) };
+        let request = if is_first {
+            call.request_within_deadline(ask)
+        } else {
+            call.client.next_page_request(ask)
+        };
         let mut page = call.client.list(request).await?.into_inner();
         let change_tag = std::mem::take(&mut page.change_tag);
         let bytes = page.encoded_len();

@@ -31,7 +31,8 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
         page_token: call.query.continuation_token()?.unwrap_or_default(),
         state: state(&call)?.into(),
     };
-    let page = call.client.list_operations(call.plain(request)).await?.into_inner();
+    let page =
+        call.client.list_operations(call.request_within_deadline(request)).await?.into_inner();
     let bytes = page.encoded_len();
     let write = move || {
         serde_json::to_vec(&json::Operations {
@@ -47,10 +48,12 @@ pub(super) async fn list(call: Call) -> Result<Response, Failure> {
 async fn follow_all(call: Call) -> Result<Response, Failure> {
     let client = &call.client;
     let since = events::last_change(&call.head.headers);
-    let watch = client.watch_operations(call.watched(WatchOperationsRequest { since })).await;
+    let watch = client
+        .watch_operations(call.request_with_optional_deadline(WatchOperationsRequest { since }))
+        .await;
     let (stream, is_reset) = match watch {
         Err(status) if since.is_some() && status::kind(&status) == Kind::ChangesForgotten => {
-            let anew = call.watched(WatchOperationsRequest { since: None });
+            let anew = call.request_with_optional_deadline(WatchOperationsRequest { since: None });
             (client.watch_operations(anew).await?, true)
         }
         watch => (watch?, false),
@@ -77,20 +80,20 @@ pub(super) async fn get(call: Call, id: String) -> Result<Response, Failure> {
         if events::has_seen_the_end(&call.head.headers, &id) {
             return Ok(answer::no_content());
         }
-        let request = call.watched(WatchOperationRequest { id });
+        let request = call.request_with_optional_deadline(WatchOperationRequest { id });
         let mut stream = call.client.watch_operation(request).await?.into_inner();
         let now = first(&mut stream).await?;
         let later = stream.map(|operation| operation.map_err(Failure::from));
         let operations = futures::stream::once(async { Ok(now) }).chain(later);
         return Ok(events::one(&call.head.headers, operations));
     }
-    let request = call.plain(GetOperationRequest { id });
+    let request = call.request_within_deadline(GetOperationRequest { id });
     Ok(answer(call.client.get_operation(request).await?.get_ref()))
 }
 
 /// Cancels an operation, and responds when its final state is known.
 pub(super) async fn cancel(call: Call, id: String) -> Result<Response, Failure> {
-    let request = call.plain(CancelOperationRequest { id });
+    let request = call.request_within_deadline(CancelOperationRequest { id });
     Ok(answer(call.client.cancel_operation(request).await?.get_ref()))
 }
 

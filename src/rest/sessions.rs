@@ -43,7 +43,7 @@ fn parse_id(text: &str) -> Result<String, Error> {
 
 /// Responds with the session in the query; 204 if there is no such session.
 pub(super) async fn get(call: Call) -> Result<Response, Failure> {
-    let request = call.plain(GetUploadSessionRequest { session_id: id(&call)? });
+    let request = call.request_within_deadline(GetUploadSessionRequest { session_id: id(&call)? });
     match call.client.get_upload_session(request).await.map_err(Failure::from) {
         Ok(session) => sessions(vec![session.into_inner()], call.version).await,
         Err(Failure { kind: Kind::SessionNotFound, .. }) => Ok(answer::no_content()),
@@ -56,7 +56,8 @@ pub(super) async fn get(call: Call) -> Result<Response, Failure> {
 pub(super) async fn list(call: Call, path: String) -> Result<Response, Failure> {
     let page_size = limits::RECORDS_PAGE_MAX.try_into().unwrap_or_default();
     let request = ListUploadSessionsRequest { path, page_size, page_token: String::new() };
-    let page = call.client.list_upload_sessions(call.plain(request)).await?.into_inner();
+    let page =
+        call.client.list_upload_sessions(call.request_within_deadline(request)).await?.into_inner();
     if page.sessions.is_empty() {
         return Ok(answer::no_content());
     }
@@ -79,7 +80,7 @@ async fn sessions(
 /// Deletes the session in the query.
 pub(super) async fn delete(call: Call) -> Result<Response, Failure> {
     let session_id = id(&call).map_err(as_argument)?;
-    let request = call.plain(DeleteUploadSessionRequest { session_id });
+    let request = call.request_within_deadline(DeleteUploadSessionRequest { session_id });
     call.client.delete_upload_session(request).await?;
     Ok(answer::empty())
 }
@@ -89,7 +90,7 @@ pub(super) async fn commit(call: Call) -> Result<Response, Failure> {
     let session_id = id(&call).map_err(as_argument)?;
     let WriteConditions { if_match, if_none_match, if_unmodified_since } =
         conditions::write_conditions(&call)?;
-    let request = call.plain(CommitUploadSessionRequest {
+    let request = call.request_within_deadline(CommitUploadSessionRequest {
         session_id,
         if_exists: conditions::if_exists(&call.query)?,
         if_match,
