@@ -41,18 +41,18 @@ pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, 
         tracing::warn!(keys, "the body of a copy has unknown keys, which are ignored");
     }
     let mut response = if call.wants_events() {
-        watched(call, request).await?
+        copy_events(call, request).await?
     } else if call.wants_async() {
-        respond_async(call, request).await?
+        copy_async(call, request).await?
     } else {
-        waited(call, request).await?
+        copy_sync(call, request).await?
     };
     warning::add(&mut response, "unknown keys are ignored", &unknown_keys);
     Ok(response)
 }
 
 /// Responds when the copy has ended.
-async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
+async fn copy_sync(call: Call, request: CopyRequest) -> Result<Response, Failure> {
     let mut stream = call.client.copy(call.request_within_deadline(request)).await?.into_inner();
     let mut last = first(&mut stream).await?;
     while let Some(operation) = stream.try_next().await? {
@@ -67,7 +67,7 @@ async fn waited(call: Call, request: CopyRequest) -> Result<Response, Failure> {
 }
 
 /// Responds with a stream of events. A copy that is refused has a plain error response.
-async fn watched(call: Call, request: CopyRequest) -> Result<Response, Failure> {
+async fn copy_events(call: Call, request: CopyRequest) -> Result<Response, Failure> {
     let mut stream =
         call.client.copy(call.request_with_optional_deadline(request)).await?.into_inner();
     let begun = first(&mut stream).await?;
@@ -102,7 +102,7 @@ async fn outcome(client: Client, last: Operation) -> Result<Option<Operation>, F
 }
 
 /// Responds at once with the `Location` of the operation; the copy continues without its caller.
-async fn respond_async(call: Call, mut request: CopyRequest) -> Result<Response, Failure> {
+async fn copy_async(call: Call, mut request: CopyRequest) -> Result<Response, Failure> {
     let limited = call.query.timeout().is_some();
     request.detached = !limited;
     let mut stream =
