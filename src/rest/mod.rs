@@ -109,7 +109,7 @@ impl Gateway {
         payload: &mut Payload,
     ) -> Result<Response, Failure> {
         let Some(target) = path::parse(head.uri.path())? else {
-            return self.elsewhere(head).await;
+            return self.outside_store(head).await;
         };
         let (verbs, is_documented) = route::allowed(&target);
         if head.method == Method::OPTIONS && !verbs.is_empty() {
@@ -136,8 +136,8 @@ impl Gateway {
     }
 
     /// Answers a request outside of `/ImageStore`.
-    async fn elsewhere(&self, head: Parts) -> Result<Response, Failure> {
-        if let Some(answer) = self.known(&head) {
+    async fn outside_store(&self, head: Parts) -> Result<Response, Failure> {
+        if let Some(answer) = self.fixed_route(&head) {
             return answer;
         }
         let (method, uri) = (head.method.clone(), head.uri.clone());
@@ -151,7 +151,7 @@ impl Gateway {
     }
 
     /// Answers health checks, `/$/GetClusterVersion` and `OPTIONS *`; `None` for other paths, which are the page's.
-    fn known(&self, head: &Parts) -> Option<Result<Response, Failure>> {
+    fn fixed_route(&self, head: &Parts) -> Option<Result<Response, Failure>> {
         let names = head.uri.path().split('/').filter(|name| !name.is_empty()).map(path::decode);
         let names = names.collect::<Result<Vec<_>, _>>().ok()?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
