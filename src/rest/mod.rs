@@ -73,7 +73,7 @@ pub fn router(backend: Backend, config: Config) -> Router {
 }
 
 /// The error response for an error of the server around the gateway.
-pub fn fault(error: Error) -> Response {
+pub fn error_response(error: Error) -> Response {
     Failure::from(error).into_response()
 }
 

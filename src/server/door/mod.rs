@@ -81,6 +81,6 @@ fn peer(request: &Request) -> Peer {
 fn refusal(class: Class, error: Error) -> Response {
     match class.protocol {
         Protocol::Grpc(_) => status::from_error(&error).into_http::<Body>(),
-        Protocol::Rest => rest::fault(error),
+        Protocol::Rest => rest::error_response(error),
     }
 }
