@@ -112,7 +112,7 @@ impl CheckpointState {
             Ok((_, pages)) if wish == CheckpointRequest::Most => self.moved = pages,
             Ok(_) => {}
             Err(why) => {
-                say(&why);
+                log_checkpoint_error(&why);
                 self.full = Some(error(&why)).filter(|why| why.kind() == Kind::NoSpace);
             }
         }
@@ -253,7 +253,7 @@ fn checkpoint(own: &Sqlite, wish: CheckpointRequest) -> rusqlite::Result<(bool, 
 
 /// Logs the failure of a checkpoint, unless a connection was in its way; the next checkpoint moves what this
 /// one left.
-fn say(error: &rusqlite::Error) {
+fn log_checkpoint_error(error: &rusqlite::Error) {
     if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
         tracing::warn!(?error, "the write-ahead log cannot be moved into the database file");
     }
