@@ -39,7 +39,7 @@ pub fn serve(arguments: Serve) -> ExitCode {
     match try_serve(arguments) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("imagestore: {}", error.explain()));
+            print_line(&format!("imagestore: {}", error.explain()));
             ExitCode::FAILURE
         }
     }
@@ -80,7 +80,7 @@ pub fn with_stopped(
     match config.and_then(|config| try_with_stopped(&config, command)) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("imagestore: {}", error.explain()));
+            print_line(&format!("imagestore: {}", error.explain()));
             ExitCode::FAILURE
         }
     }
@@ -155,7 +155,7 @@ async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), E
         info!("stopped before it had started");
         return Ok(());
     };
-    say(&ready(server.address()));
+    print_line(&ready(server.address()));
     server
         .run(async {
             if !is_stopped {
@@ -223,6 +223,6 @@ fn raise_open_files() {
 }
 
 /// Writes a line to the standard error. Errors are ignored, since there is no other place to report them.
-fn say(line: &str) {
+fn print_line(line: &str) {
     writeln!(io::stderr(), "{line}").ok();
 }
