@@ -255,7 +255,7 @@ impl Blobs {
     /// # Cancel safety
     ///
     /// Can be dropped at any time.
-    pub async fn look(&self, key: &str, size: u64) -> Result<(), Error> {
+    pub async fn head(&self, key: &str, size: u64) -> Result<(), Error> {
         let (store, at) = (Arc::clone(&self.store), key);
         let key = key.to_owned();
         self.call(at, async move {

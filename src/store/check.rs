@@ -255,7 +255,7 @@ impl Checking {
 
     async fn unknown(&mut self, object: ObjectInfo) -> Result<()> {
         // A tombstone is removed only after its object is deleted, so an object that still exists had none.
-        let looked = self.store.0.blobs.look(&object.key, object.size).await;
+        let looked = self.store.0.blobs.head(&object.key, object.size).await;
         if matches!(looked, Err(blob::Error::Missing { .. })) {
             return Ok(());
         }
@@ -322,7 +322,7 @@ impl Store {
     ) -> (PartRow, Option<blob::Error>) {
         let result = match (&part.bytes, &part.object) {
             (None, Some(object)) if !request.deep => {
-                self.0.blobs.look(object, part.size as u64).await
+                self.0.blobs.head(object, part.size as u64).await
             }
             // A part without bytes is a finding of the scan of rows.
             (None, None) => Ok(()),
