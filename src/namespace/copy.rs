@@ -73,7 +73,7 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
     if request.if_exists == IfExists::ReplaceSameKind {
         tree::check_same_kind(tx, &request.destination, &target, "destination")?;
     } else {
-        tree::look(tx, &request.destination, "destination")?;
+        tree::resolve_for_write(tx, &request.destination, "destination")?;
     }
     if !is_filtered {
         reach::check(tx, &request.destination, &target, "destination")?;

@@ -14,7 +14,7 @@ mod place;
 pub mod reach;
 
 pub use super::entries::{File, Target};
-pub use place::{check_file_fits, check_same_kind, look};
+pub use place::{check_file_fits, check_same_kind, resolve_for_write};
 
 use reach::Reach;
 
@@ -118,7 +118,7 @@ pub fn put(
     let Some((above, name)) = path.split_last() else {
         return Err(Error::invalid(field, "the root cannot be replaced"));
     };
-    let old = look(tx, path, field)?;
+    let old = resolve_for_write(tx, path, field)?;
     let new_totals = totals(tx, target)?;
     let old_totals = old.as_ref().map(|old| totals(tx, old)).transpose()?.unwrap_or_default();
     let delta = Totals {

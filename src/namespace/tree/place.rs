@@ -15,7 +15,11 @@ use crate::{
 ///
 /// # Errors
 /// `AlreadyExists` if a parent of the path is a file.
-pub fn look(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<Option<Target>> {
+pub fn resolve_for_write(
+    tx: &mut Tx<'_>,
+    path: &StorePath,
+    field: &'static str,
+) -> Result<Option<Target>> {
     let mut target = Target::Folder(ROOT);
     for (depth, name) in path.names().enumerate() {
         let Target::Folder(folder) = target else {
@@ -43,7 +47,7 @@ pub fn check_file_fits(tx: &mut Tx<'_>, path: &StorePath, replaces: Replaces) ->
     if replaces == Replaces::Anything {
         return Ok(());
     }
-    let old = look(tx, path, "path")?;
+    let old = resolve_for_write(tx, path, "path")?;
     check_not_folder(tx, path, old.as_ref(), "path")
 }
 
@@ -77,7 +81,7 @@ pub fn check_same_kind(
     target: &Target,
     field: &'static str,
 ) -> Result<()> {
-    let old = look(tx, path, field)?;
+    let old = resolve_for_write(tx, path, field)?;
     match (&old, target) {
         (_, Target::File(_)) => check_not_folder(tx, path, old.as_ref(), field),
         (Some(Target::File(_)), Target::Folder(_)) => {
