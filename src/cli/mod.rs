@@ -136,7 +136,7 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
     let mut client = global.connect().await?;
     if !output.is_json() {
         let notes = output.notes();
-        client = client.telling(move |error| notes.say(format_args!("{error}; trying again")));
+        client = client.on_retry(move |error| notes.say(format_args!("{error}; trying again")));
     }
     match command {
         Command::Copy(args) => copy::copy(&client, args, output).await,

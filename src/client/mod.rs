@@ -121,7 +121,7 @@ impl Client {
 
     /// Calls `tell` once, before the first retry after a lost connection, of this client and its clones.
     #[must_use]
-    pub fn telling(self, tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+    pub fn on_retry(self, tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         Self { listener: Listener::new(tell), ..self }
     }
 
