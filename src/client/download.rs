@@ -111,7 +111,7 @@ impl Client {
         }
         let target = joined(tokio::task::spawn_blocking(to)).await?;
         let local = Some(target.path());
-        if let Some(here) = look(&target, file.size_bytes).await? {
+        if let Some(here) = local_digest(&target, file.size_bytes).await? {
             self.digested(&mut file).await?;
             if file.digest == here.to_hex().as_str() {
                 tally.add(1, file.size_bytes);
@@ -230,7 +230,7 @@ impl Client {
 
 /// The digest of the local file at the target, if it has `size` bytes: an earlier download may have stored it. `None`
 /// for a symbolic link, which is not followed, and for a file that cannot be read.
-async fn look(target: &Target, size: u64) -> Result<Option<blake3::Hash>> {
+async fn local_digest(target: &Target, size: u64) -> Result<Option<blake3::Hash>> {
     let target = target.clone();
     let hash = move || {
         let hash = |file: File| {
