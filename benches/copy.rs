@@ -35,7 +35,7 @@ use support::{
 
 /// Files in a sub-folder.
 const IN_FOLDER: u64 = 1000;
-/// The most files of a tree that is copied by `cp`, which would take hours for larger trees.
+/// The most files of a tree that is copied by `cp`, which bounds the time of the benchmark.
 const CP_FILES_MAX: u64 = 100_000;
 
 /// Measures copies of folders.

@@ -1,4 +1,4 @@
-//! A store that is well gives no finding while many write to it.
+//! An undamaged store has no findings while many clients write to it.
 
 use std::{
     sync::{
@@ -17,12 +17,13 @@ use imagestore::{
 use crate::harness::{Folder, check, chunk, copy, noise, path, put};
 
 const WRITERS: u64 = 8;
-/// What they do together before the test ends.
+/// Successful writes of all writers together before the test ends.
 const WRITES: u64 = 3_000;
-/// The same with `TEST_LONG=1`.
+/// The same number with `TEST_LONG=1`.
 const WRITES_LONG: u64 = 100_000;
 
-/// A small source of chance, so that a failure can be replayed from its seed.
+/// A pseudorandom generator (xorshift64). The test prints its seed, which is the process id; `TEST_SEED` has
+/// no effect here.
 struct Chance(u64);
 
 impl Chance {

@@ -1,5 +1,5 @@
-//! The check of a store: every kind of damage is found, what is safe is repaired, and a store that is
-//! well gives no finding however busy it is.
+//! The check of a store: it finds every kind of damage, repairs what is safe to repair, and has no findings
+//! in an undamaged store under load.
 
 #[cfg(test)]
 mod busy;

@@ -1,6 +1,6 @@
-//! The decision table of a copy (reference 2.4, and what is deliberately better): a test for each row.
+//! The decision table of a copy: a test for each row.
 //!
-//! Every file holds the path that it was uploaded to, so a tree shows where its files come from.
+//! Every file holds the path that it was uploaded to, so a tree shows the origin of its files.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ fn checked(request: CopyRequest) -> CopyRequest {
     CopyRequest { check_mark_file: true, ..request }
 }
 
-/// Where the files of the store come from.
+/// All files of the store, each with the path that it was uploaded to.
 async fn tree(fixture: &Fixture) -> BTreeMap<String, String> {
     let mut tree = BTreeMap::new();
     for file in fixture.files("").await {
@@ -38,7 +38,7 @@ async fn tree(fixture: &Fixture) -> BTreeMap<String, String> {
     tree
 }
 
-/// Copies, and expects these files outside the source: where they are and where they come from.
+/// Copies, and expects these files outside the source, each with the path that it was uploaded to.
 async fn becomes(fixture: &Fixture, request: CopyRequest, expected: &[(&str, &str)]) {
     let source = request.source.as_str().to_owned();
     let before = tree(fixture).await;
