@@ -29,10 +29,10 @@ use tempfile::TempDir;
 /// A result of a benchmark; any error ends the program.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The options of every bench.
+/// The options of every benchmark.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
-    /// Small sizes: shows that the bench works, not how fast the store is
+    /// Small sizes: shows that the benchmark works, not how fast the store is
     #[arg(long)]
     pub(crate) quick: bool,
     /// Leaves the data on the disk

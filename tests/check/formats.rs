@@ -19,7 +19,7 @@ const DUMPS: [(i64, [&str; 2]); 3] = [
     (3, [include_str!("formats/3.sqlite.sql"), include_str!("formats/3.postgres.sql")]),
 ];
 
-/// The files of a dump with their sizes, and the byte that each is full of.
+/// The files of a dump, each with its size in bytes and the byte that fills it.
 const FILES: [(&str, usize, u8); 8] = [
     ("app/_.dir", 0, b'r'),
     ("app/conf", 10, b'f'),

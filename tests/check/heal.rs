@@ -143,8 +143,7 @@ async fn an_upload_of_the_same_bytes_heals_a_file_and_its_copies() {
             assert!(healed.is_ok_and(|b| b == bytes_of(case.file)), "{}: {file}", case.name);
         }
         let mut left = kinds(&check(&store, DEEP).await);
-        // A target that has lost its last reference is left to garbage collection: the upload does not repair
-        // that.
+        // Unreferenced targets are ignored here: an upload need not repair them.
         left.retain(|kind| *kind != FindingKind::Unreferenced);
         assert_eq!(left, [], "{}", case.name);
         store.close().await;

@@ -262,7 +262,7 @@ async fn a_copy_is_a_snapshot() {
     assert_eq!(found, expected);
 }
 
-/// Each step doubles the files; no store can hold what a hundred steps make.
+/// Each step doubles the number of files, so that a hundred steps would exceed the bound of the totals.
 #[tokio::test]
 async fn copies_of_copies_end_at_the_bound_of_the_totals() {
     let fixture = with(&["v0/f"]).await;

@@ -226,7 +226,7 @@ pub(crate) fn copy(source: &str, destination: &str) -> CopyRequest {
     }
 }
 
-/// A copy that leaves out files.
+/// A copy with a skip list.
 pub(crate) fn copy_without(source: &str, destination: &str, skip: &[&str]) -> CopyRequest {
     CopyRequest { skip_files: SkipFiles::new(skip).unwrap(), ..copy(source, destination) }
 }

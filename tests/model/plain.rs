@@ -205,7 +205,7 @@ fn above(path: &str) -> impl Iterator<Item = &str> {
 /// An entry of the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// The version of a file; nothing for a folder.
+    /// The version of a file; `None` for a folder.
     pub(crate) version: Option<i64>,
     /// The digest of a file, once it is known.
     pub(crate) digest: Option<Digest>,
@@ -217,7 +217,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) path: String,
-    /// Version and time of a file; nothing for a folder.
+    /// The version and the upload time of a file; `None` for a folder.
     pub(crate) file: Option<(i64, i64)>,
     pub(crate) files: i64,
     pub(crate) bytes: i64,

@@ -73,7 +73,7 @@ async fn a_copy_writes_as_many_rows_for_a_thousand_files_as_for_one() {
     {
         let few = written_by(&one, copy(source, destination)).await;
         let many = written_by(&thousand, copy(source, destination)).await;
-        // A folder on the way to the destination is cloned with its own entries, ten here.
+        // The clone of a shared folder on the path to the destination has all its entries, ten here.
         let cloned = if destination == "c/b/new" { 9 } else { 0 };
         assert_eq!(many["entry"], few["entry"] + cloned, "{source} to {destination}");
         for (table, rows) in few.iter().filter(|(table, _)| **table != "entry") {

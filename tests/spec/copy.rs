@@ -93,7 +93,7 @@ async fn a_folder_without_its_mark_is_copied_unless_marks_are_looked_at() {
     check_refused(&pair, &given, copy("a", "b").checked(), Kind::FileNotFound, "a/_.dir").await;
     check_refused(&pair, &given, copy("a", "b").checked().keep(), Kind::FileNotFound, "a/_.dir")
         .await;
-    // Only the exact name is a mark.
+    // Only a file with the exact name is a mark file.
     check_refused(&pair, "a/_.DIR", copy("a", "b").checked(), Kind::FileNotFound, "a/_.dir").await;
 }
 

@@ -301,7 +301,7 @@ fn nothing_is_left_for_later() {
     assert_none(&wrong);
 }
 
-/// The messages of the log macros in some code: the last string of each call.
+/// The messages of the log macros in code: the last string of each call.
 fn messages(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for name in ["error!(", "warn!(", "info!(", "debug!(", "trace!("] {
