@@ -1,11 +1,12 @@
-//! Compiles the protobuf definitions, without a `protoc`.
+//! Compiles the protobuf definitions without `protoc`: to messages, service and client stubs, a file
+//! descriptor set, and the source of the remote backend.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
 use heck::ToSnakeCase as _;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 
-/// The service whose rpcs the gateway calls.
+/// The protobuf package of the service whose rpcs the gateway calls.
 const PACKAGE: &str = "imagestore.v1";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -16,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
     fs::write(out.join("remote.rs"), remote(&compiler.file_descriptor_set()))?;
-    // The codec tells messages apart by their names.
+    // The codec identifies message types by their names.
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure()
@@ -27,7 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The call of the macro `remote` of `src/wire/backend.rs`: a line for each rpc, in groups by what it streams.
+/// The source of the invocation of the macro `remote!` in `src/wire/backend.rs`: one line for each rpc,
+/// grouped by which sides stream.
 fn remote(descriptors: &FileDescriptorSet) -> String {
     let ours = descriptors.file.iter().filter(|file| file.package() == PACKAGE);
     let rpcs: Vec<&MethodDescriptorProto> =
@@ -51,7 +53,7 @@ fn remote(descriptors: &FileDescriptorSet) -> String {
     text + "}\n"
 }
 
-/// One rpc of it, such as `stat(v1::StatRequest) -> v1::StatResponse;`.
+/// One line of the invocation, such as `stat(v1::StatRequest) -> v1::StatResponse;`.
 fn line(rpc: &MethodDescriptorProto) -> String {
     let message = |name: &str| name.replacen(&format!(".{PACKAGE}."), "v1::", 1);
     let (request, response) = (message(rpc.input_type()), message(rpc.output_type()));

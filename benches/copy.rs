@@ -1,12 +1,12 @@
-//! Does the time of a copy depend on how much is copied?
+//! Benchmark: does the time of a folder copy depend on the number of files?
 //!
-//! Folders of 1 to 1,000,000 files are loaded through the store's own upload path, 1,000 files to a
-//! sub-folder. Then each is copied many times, in turns, so that a slow moment of the disk meets all
-//! sizes: in process, then over gRPC and over REST to the real server on a real socket. The bar is
-//! twice the time of a folder of one file.
+//! Folders of 1 to 1,000,000 files are created by uploads, 1,000 files to a sub-folder. Each folder is copied
+//! many times, in rounds over all sizes, so that a slow phase of the disk affects all sizes alike: first in
+//! process, then over gRPC and over REST to a server process. Target: at most twice the time of the folder of
+//! one file.
 //!
-//! Peers: one durable write of a page, which is the physical limit of a durable transaction, and
-//! `cp -r` and `cp -al` of a real tree of the same shape, which are not durable when they return.
+//! For comparison: one durable write of a page, which is the physical limit of a durable transaction, and `cp
+//! -r` and `cp -al` of a directory tree of the same shape, which are not durable when they return.
 
 mod support;
 
@@ -35,7 +35,7 @@ use support::{
 
 /// Files in a sub-folder.
 const IN_FOLDER: u64 = 1000;
-/// The largest tree that `cp` is given: it is to end today.
+/// The most files of a tree that is copied by `cp`, which bounds the time of the benchmark.
 const CP_FILES_MAX: u64 = 100_000;
 
 /// Measures copies of folders.
@@ -46,7 +46,7 @@ struct Arguments {
     /// Files of the folders to copy
     #[arg(long, value_delimiter = ',')]
     files: Option<Vec<u64>>,
-    /// How often each is copied
+    /// How often each folder is copied
     #[arg(long)]
     copies: Option<usize>,
     /// How often `cp` copies each tree
@@ -54,7 +54,7 @@ struct Arguments {
     cp: Option<usize>,
 }
 
-/// Times of one way to copy: for each folder, one a round.
+/// The times of one way to copy: for each folder, one time per round.
 type Times = Vec<Vec<Duration>>;
 
 fn main() -> Result<()> {
@@ -100,7 +100,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     report(&sizes, &[in_process, over_grpc, over_rest], &rows, &peers)
 }
 
-/// Copies every folder once a round, to a new place each time.
+/// Copies every folder once per round, each time to a new destination.
 async fn rounds(
     sizes: &[u64],
     copies: usize,
@@ -117,7 +117,7 @@ async fn rounds(
     Ok(found)
 }
 
-/// The rows that one more copy of each folder writes.
+/// The number of rows that one more copy of each folder writes.
 async fn rows(opened: &Opened, data: &Path, sizes: &[u64]) -> Result<Vec<u64>> {
     let rows = Rows::count(data)?;
     let mut found = Vec::with_capacity(sizes.len());
@@ -130,7 +130,7 @@ async fn rows(opened: &Opened, data: &Path, sizes: &[u64]) -> Result<Vec<u64>> {
     Ok(found)
 }
 
-/// What `cp -r` and `cp -al` take for a tree of the same shape, if they are asked.
+/// The median times of `cp -r` and `cp -al` for a tree of the same shape; `None` above [`CP_FILES_MAX`].
 fn peers(dir: &Path, sizes: &[u64], runs: usize) -> Result<Vec<Option<[Duration; 2]>>> {
     let mut found = Vec::with_capacity(sizes.len());
     for files in sizes {

@@ -1,9 +1,8 @@
-//! Does reclamation keep callers waiting?
+//! Benchmark: does the reclamation of a deleted folder slow down clients?
 //!
-//! Small files are uploaded one after the other, over one connection, while the store has nothing to
-//! do and while it takes a deleted folder apart. The bar is twice the 99th percentile of the idle one.
-//! The folder is loaded through the store's own upload path, so that every file has a content and a
-//! part of its own, which all go.
+//! Small files are uploaded one after another over one connection, while the store is idle and while it
+//! reclaims a deleted folder. Target: at most twice the 99th percentile of the idle store. The folder is
+//! created by uploads, so every file has its own content and part, and all of them are reclaimed.
 
 mod support;
 
@@ -24,9 +23,9 @@ use support::{
 
 /// Files in a sub-folder.
 const IN_FOLDER: u64 = 1000;
-/// Uploads between two looks at what is left.
+/// Uploads between two queries for the remaining garbage.
 const UPLOADS_A_ROUND: u64 = 20;
-/// The size of an upload.
+/// The size of an uploaded file, in bytes.
 const UPLOAD_BYTES: usize = 4 << 10;
 
 /// Measures uploads while a folder is reclaimed.
@@ -63,7 +62,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         idle.push(upload(&mut grpc, "idle", number).await?);
     }
     grpc.0.delete(DeleteRequest { path: "large".to_owned(), ..DeleteRequest::default() }).await?;
-    // The grace passes first: what is uploaded meanwhile counts for neither.
+    // Reclamation begins after the grace; uploads before that count neither as idle nor as busy.
     let mut busy = Vec::new();
     let mut begun = None;
     for round in 0.. {
@@ -90,14 +89,14 @@ async fn run(arguments: &Arguments) -> Result<()> {
     report(&idle, &busy)
 }
 
-/// Uploads a small file that is new.
+/// Uploads a small file of new bytes. Returns the time.
 async fn upload(grpc: &mut Grpc, folder: &str, number: u64) -> Result<Duration> {
     let path = format!("{folder}/{}/{number}", number / IN_FOLDER);
     let bytes = noise(&path, UPLOAD_BYTES);
     timed(grpc.upload(&path, bytes)).await
 }
 
-/// The folders that are there, and what waits to be freed.
+/// The number of folders in the store, and the file count of the garbage.
 async fn left(grpc: &mut Grpc) -> Result<(u64, u64)> {
     let info = grpc.0.get_store_info(GetStoreInfoRequest {}).await?.into_inner();
     Ok((info.folder_count, info.garbage.unwrap_or_default().file_count))

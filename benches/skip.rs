@@ -1,8 +1,8 @@
-//! What does a skip list cost?
+//! Benchmark: what does a skip list cost?
 //!
-//! A folder of 100,000 files in 1,000 sub-folders is copied whole, with a skip list that matches
-//! nothing, and with one that matches a single file. The cost is to follow the folders that hold a
-//! skipped file, plus one look-up for each folder, and never the files.
+//! A folder of 100,000 files in 1,000 sub-folders is copied without a skip list, with one that matches no
+//! file, and with one that matches a single file. The cost should be that of the folders on the way to a
+//! skipped file, plus one look-up for each folder, and not depend on the number of files.
 
 mod support;
 
@@ -25,10 +25,10 @@ struct Arguments {
     /// Files in the folder
     #[arg(long)]
     files: Option<u64>,
-    /// Its sub-folders
+    /// Sub-folders of the folder
     #[arg(long)]
     folders: Option<u64>,
-    /// How often it is copied
+    /// How often the folder is copied in each way
     #[arg(long)]
     copies: Option<usize>,
 }

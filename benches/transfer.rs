@@ -1,11 +1,12 @@
-//! How fast do bytes come in and go out, and how much memory does the server need for it?
+//! Benchmark: how fast are uploads and downloads, and how much memory does the server need for them?
 //!
-//! Small files over many connections, and one large file each way, over gRPC and over REST, against
-//! the real server, whose peak of resident memory is read meanwhile. Every upload has bytes of its
-//! own, so nothing is found stored already. The client is this program, on the same cores.
+//! Small files over many connections, and one large file in each direction, over gRPC and over REST, against
+//! a server process. For the large file, the server's peak of resident memory is read. Every upload has
+//! unique bytes, so no part is stored already. The client is this program, on the same CPU cores.
 //!
-//! Peers, in the same run: as many small files written and synced by as many threads; a plain write
-//! and sync of a file as large; BLAKE3 of as many bytes in memory; as many bytes over a plain socket.
+//! For comparison, in the same run: as many small files written and synced by as many threads; a plain write
+//! and sync of a file of the same size; BLAKE3 of as many bytes in memory; as many bytes over a plain TCP
+//! connection.
 
 mod support;
 
@@ -35,7 +36,7 @@ use support::{
     timed,
 };
 
-/// What is written at once by the peers.
+/// The block size of the plain file write and of the plain socket's reads, in bytes.
 const BLOCK: usize = 1 << 20;
 
 /// Measures uploads and downloads.
@@ -46,16 +47,16 @@ struct Arguments {
     /// Small files
     #[arg(long)]
     files: Option<usize>,
-    /// Their sizes, in bytes
+    /// Sizes of the small files, in bytes
     #[arg(long, value_delimiter = ',')]
     sizes: Option<Vec<usize>>,
-    /// Connections that they are uploaded over
+    /// Connections that upload the small files
     #[arg(long)]
     connections: Option<usize>,
     /// The size of the large file, in MiB
     #[arg(long)]
     large: Option<usize>,
-    /// How often all is done
+    /// How often each measurement is repeated
     #[arg(long)]
     runs: Option<usize>,
 }
@@ -90,7 +91,7 @@ struct Load {
 }
 
 impl Load {
-    /// What one connection uploads: names below `folder`, and bytes.
+    /// The share of one connection: paths below `folder`, and the bytes of each file as a slice of `bytes`.
     fn share(&self, folder: &str, bytes: &Bytes, connection: usize) -> Vec<(String, Bytes)> {
         let numbers = (connection..self.files).step_by(self.connections);
         let slice = |number: usize| bytes.slice(number * self.size..(number + 1) * self.size);
@@ -184,7 +185,7 @@ async fn upload_rest(server: SocketAddr, shares: Shares) -> Result<Duration> {
     timed(at_once(work)).await
 }
 
-/// Runs work in a task for each piece of it.
+/// Runs each future in a task of its own, and waits for all.
 async fn at_once(work: Vec<impl Future<Output = Result<()>> + Send + 'static>) -> Result<()> {
     for done in try_join_all(work.into_iter().map(tokio::spawn)).await? {
         done?;
@@ -192,7 +193,8 @@ async fn at_once(work: Vec<impl Future<Output = Result<()>> + Send + 'static>) -
     Ok(())
 }
 
-/// A way to move bytes, and what it took.
+/// A way to transfer bytes, with its measurements: times, the server's CPU times, and its peak of memory in
+/// bytes.
 struct Way {
     name: &'static str,
     times: Vec<Duration>,
@@ -270,7 +272,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// Sends bytes to this program over loopback and reads them.
+/// Sends bytes over a loopback TCP connection and reads them in this process.
 async fn socket(bytes: Bytes) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut sender = TcpStream::connect(listener.local_addr()?).await?;

@@ -1,8 +1,8 @@
-//! Is a verifying copy as fast as `b3sum`?
+//! Benchmark: is a copy with `verify` as fast as `b3sum`?
 //!
-//! The same files, of one part and of many, are in the store and in a plain folder. A copy with
-//! `verify` on the real server and `b3sum --num-threads 2` read them in turns, both from the page
-//! cache. The bar is 0.8 of the speed of `b3sum`, which `cargo install b3sum` brings.
+//! The same files, some of one part and some of several, are in the store and in a plain folder. A copy with
+//! `verify` on a server process and `b3sum --num-threads 2` read them alternately, both from the page cache.
+//! Target: 0.8 of the speed of `b3sum`, which `cargo install b3sum` installs.
 
 mod support;
 
@@ -30,11 +30,10 @@ use support::{
 struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// All bytes, in MiB: a half in two files, a quarter in eight, a quarter in as many as make each
-    /// of them 4 MiB
+    /// Total size, in MiB: a half in two files, a quarter in eight files, a quarter in files of 4 MiB
     #[arg(long)]
     size: Option<usize>,
-    /// How often each is done
+    /// How often each is measured
     #[arg(long)]
     runs: Option<usize>,
     /// The program to compare with
@@ -89,7 +88,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The sizes of the files.
+/// The sizes of the files, in bytes, for a total of `all` bytes.
 fn sizes(all: usize) -> Vec<usize> {
     let small = (all / 4) / (4 << 20);
     [(2, all / 4), (8, all / 32), (small.max(1), all / 4 / small.max(1))]

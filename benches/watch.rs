@@ -1,8 +1,8 @@
-//! Are a thousand watchers a burden?
+//! Benchmark: do a thousand watchers slow down a copy?
 //!
-//! A verifying copy on the real server is watched by nobody, and by a thousand streams over a few
-//! connections, in turns. The watchers are this program, on the same cores, so the time that the
-//! server itself has computed is told beside the time that passed. Every watcher has to see the end.
+//! A verifying copy on a server process runs alternately without watchers and with a thousand watch streams
+//! over a few connections. The watchers run in this program, on the same CPU cores, so the table has the
+//! server's CPU time beside the elapsed time. Every watcher must receive the final state.
 
 mod support;
 
@@ -25,7 +25,7 @@ use support::{
     timed,
 };
 
-/// The size of one file.
+/// The size of one file, in bytes.
 const FILE_BYTES: usize = 64 << 20;
 /// Connections that the watchers share.
 const CONNECTIONS: usize = 10;
@@ -35,7 +35,7 @@ const CONNECTIONS: usize = 10;
 struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// All bytes that the copy verifies, in MiB
+    /// Total size of the files that the copy verifies, in MiB
     #[arg(long)]
     size: Option<usize>,
     /// Watchers
@@ -46,7 +46,7 @@ struct Arguments {
     runs: Option<usize>,
 }
 
-/// What one copy took.
+/// The measurements of one copy; the peak of memory is in bytes.
 #[derive(Clone, Copy)]
 struct Took {
     time: Duration,
@@ -102,7 +102,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     Ok(table.print()?)
 }
 
-/// Copies once, with an audience that begins to watch right after the copy has begun.
+/// Copies once; `audience` watchers begin right after the copy has begun.
 async fn watched(server: &Server, grpc: &mut Grpc, audience: usize) -> Result<Took> {
     let mut connections = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
@@ -147,7 +147,7 @@ async fn watched(server: &Server, grpc: &mut Grpc, audience: usize) -> Result<To
     })
 }
 
-/// Watches until the end. Returns how many messages came.
+/// Watches the operation until the stream ends. Returns the number of messages received.
 fn watch(mut connection: Grpc, id: String) -> JoinHandle<Result<usize>> {
     tokio::spawn(async move {
         let request = WatchOperationRequest { id };

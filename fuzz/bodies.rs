@@ -1,7 +1,8 @@
-//! What must hold for whatever a client sends to a parser: one body for each parser.
+//! The properties that each parser of client text must have for every input: one function, called a body, for
+//! each parser.
 //!
-//! The test run drives them over the corpus and a million inputs made from it
-//! (`tests/spec/parsers.rs`); cargo-fuzz drives the same ones for as long as it is let.
+//! `tests/spec/parsers.rs` runs the bodies over the corpus and over a million inputs derived from it;
+//! cargo-fuzz runs the same bodies without a bound.
 
 #![allow(dead_code, reason = "a fuzz target uses one of them")]
 
@@ -13,10 +14,10 @@ use imagestore::{
 };
 use serde_json::Value;
 
-/// A parser's name, which is that of its corpus and its target, and its body.
+/// The name of a parser, which is also the name of its corpus and its fuzz target, and its body.
 pub(crate) type Body = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// The bodies of all parsers.
 pub(crate) const ALL: [Body; 5] = [
     ("api_version", api_version),
     ("content_range", content_range),
@@ -25,7 +26,7 @@ pub(crate) const ALL: [Body; 5] = [
     ("query", query),
 ];
 
-/// The path of a URL, and the path in the store that it names.
+/// Checks the parser of URL paths, and the store paths that they name.
 pub(crate) fn path(data: &[u8]) {
     let Ok(raw) = std::str::from_utf8(data) else { return };
     store_path(raw);
@@ -46,7 +47,8 @@ pub(crate) fn path(data: &[u8]) {
     }
 }
 
-/// A path in the store: what it is refused for, or the form in which it is kept, which means itself.
+/// Checks the parser of store paths. Returns the normalized path, which parses to itself; `None` if the text
+/// is refused.
 fn store_path(text: &str) -> Option<String> {
     let parsed = match StorePath::parse(text, "path") {
         Ok(parsed) => parsed,
@@ -67,7 +69,8 @@ fn store_path(text: &str) -> Option<String> {
     Some(kept.to_owned())
 }
 
-/// The body of a copy. Where it is JSON and names legal paths, it means what JSON says.
+/// Checks the parser of a copy's request body: where the body is valid JSON with legal paths, the parser
+/// returns these paths.
 pub(crate) fn copy_body(data: &[u8]) {
     let parsed = copy_body::parse(data);
     match &parsed {
@@ -93,7 +96,7 @@ pub(crate) fn copy_body(data: &[u8]) {
     }
 }
 
-/// The `Content-Range` of a chunk, which ends within its file.
+/// Checks the parser of a chunk's `Content-Range`: the range ends within the file.
 pub(crate) fn content_range(data: &[u8]) {
     let Ok(value) = std::str::from_utf8(data) else { return };
     match content_range::parse(value) {
@@ -109,7 +112,7 @@ pub(crate) fn content_range(data: &[u8]) {
     }
 }
 
-/// The api-version of a query.
+/// Checks the parser of the api-version.
 pub(crate) fn api_version(data: &[u8]) {
     let Ok(value) = std::str::from_utf8(data) else { return };
     match api_version::parse(value) {
@@ -121,7 +124,7 @@ pub(crate) fn api_version(data: &[u8]) {
     }
 }
 
-/// A query. Only whole pairs count, and the first of a name.
+/// Checks the parser of a query: a value comes from a whole `name=value` pair of the query.
 pub(crate) fn query(data: &[u8]) {
     let Ok(raw) = std::str::from_utf8(data) else { return };
     let query = query::parse(raw);
@@ -140,7 +143,7 @@ pub(crate) fn query(data: &[u8]) {
     }
 }
 
-/// A refusal is of an expected kind and says something.
+/// Checks that an error has an expected kind and a message.
 fn refused(error: &Error, kinds: &[Kind]) {
     assert!(kinds.contains(&error.kind()), "{error:?}");
     assert!(!error.message().is_empty());

@@ -1,4 +1,4 @@
-//! The generated client over a real socket.
+//! The generated gRPC client over a TCP connection.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ use super::Result;
 pub(crate) struct Grpc(pub(crate) ImageStoreClient<Channel>);
 
 impl Grpc {
-    /// Connects, with the windows of the store's own client.
+    /// Connects, with the flow-control windows of the project's Rust client.
     pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .initial_stream_window_size(limits::CLIENT_STREAM_WINDOW_BYTES)
@@ -28,7 +28,7 @@ impl Grpc {
         Ok(Self(ImageStoreClient::new(endpoint.connect().await?)))
     }
 
-    /// Copies, and follows the copy to its end.
+    /// Copies, and reads the states until the copy ends. Returns the last state.
     pub(crate) async fn copy(&mut self, request: CopyRequest) -> Result<Operation> {
         let mut states = self.0.copy(request).await?.into_inner();
         let mut last = None;
@@ -39,7 +39,7 @@ impl Grpc {
             .ok_or_else(|| "the copy ended without success".into())
     }
 
-    /// Uploads a file in messages as large as the store's own client has them.
+    /// Uploads a file in messages of the size that the project's Rust client uses.
     pub(crate) async fn upload(&mut self, path: &str, mut body: Bytes) -> Result<()> {
         let header = Payload::Header(UploadHeader {
             path: path.to_owned(),

@@ -1,4 +1,5 @@
-//! A connection of HTTP/1.1 that is kept alive: requests with a known length, one after the other.
+//! A minimal HTTP/1.1 client on one keep-alive connection: sequential requests and responses with a
+//! `Content-Length`.
 
 use std::net::SocketAddr;
 
@@ -24,7 +25,7 @@ impl Http {
         Ok(Self { stream: BufReader::new(stream), buffer: vec![0; 256 << 10] })
     }
 
-    /// Copies a folder by the documented call.
+    /// Copies a folder by the REST call of upstream.
     pub(crate) async fn copy(&mut self, source: &str, destination: &str) -> Result<()> {
         let body = format!(
             r#"{{"RemoteSource":"{source}","RemoteDestination":"{destination}","SkipFiles":[],"CheckMarkFile":false}}"#
@@ -33,7 +34,7 @@ impl Http {
         self.request("POST", target, body.as_bytes()).await.map(drop)
     }
 
-    /// Uploads a file by the documented call.
+    /// Uploads a file by the REST call of upstream.
     pub(crate) async fn upload(&mut self, path: &str, body: &[u8]) -> Result<()> {
         let target = format!("/ImageStore/{path}?api-version=6.0");
         self.request("PUT", &target, body).await.map(drop)
@@ -44,14 +45,14 @@ impl Http {
         self.request("GET", &format!("/ImageStore/{path}/$/Content"), &[]).await
     }
 
-    /// Sends a request, drops the body of its answer, and returns the length of that.
+    /// Sends a request, discards the body of the response, and returns the length of that body.
     async fn request(&mut self, method: &str, target: &str, body: &[u8]) -> Result<u64> {
         let length = body.len();
         let head = format!(
             "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
         );
         let mut first = head.into_bytes();
-        // What is small goes in one packet with its head, as every client has it.
+        // A small body goes in one packet with the head, as common clients send it.
         let (near, far) = body.split_at(length.min(64 << 10));
         first.extend_from_slice(near);
         self.stream.get_mut().write_all(&first).await?;
@@ -73,7 +74,7 @@ impl Http {
         Ok(length)
     }
 
-    /// Reads the head of an answer: its first line, and the length of its body.
+    /// Reads the head of a response: its status line, and the length of its body.
     async fn head(&mut self) -> Result<(String, u64)> {
         let mut status = String::new();
         self.stream.read_line(&mut status).await?;

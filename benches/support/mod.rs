@@ -1,11 +1,11 @@
-//! What the benches share: options, a place on the disk, medians, and the machine's description.
+//! Shared parts of the benchmarks: options, a scratch folder, statistics, and the description of the machine.
 //!
-//! The benches are plain programs. Each answers one question in a table on the standard output, next
-//! to a physical peer that is measured in the same run: what counts is the ratio, since seconds say
-//! more about the machine than about the program.
+//! The benchmarks are plain programs. Each answers one question in a table on the standard output, next to a
+//! physical limit or a known tool that is measured in the same run: the ratio counts, since seconds say more
+//! about the machine than about the program.
 //!
-//! **Invariant:** nothing large is deleted between timed runs. On some file systems a large delete
-//! makes creating files slow for minutes; so all data goes at the end, or stays with `--keep`.
+//! **Invariant:** nothing large is deleted between timed runs. On some file systems a large delete makes the
+//! creation of files slow for minutes; so all data is deleted at the end, or stays with `--keep`.
 
 #![allow(dead_code, reason = "every bench is a program of its own and uses some of it")]
 
@@ -26,13 +26,13 @@ use std::{
 use bytes::Bytes;
 use tempfile::TempDir;
 
-/// Why a bench ends early.
+/// A result of a benchmark; any error ends the program.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The options of every bench.
+/// The options of every benchmark.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
-    /// Small sizes: shows that the bench works, not how fast the store is
+    /// Small sizes: shows that the benchmark works, not how fast the store is
     #[arg(long)]
     pub(crate) quick: bool,
     /// Leaves the data on the disk
@@ -40,14 +40,15 @@ pub(crate) struct Common {
     keep: bool,
 }
 
-/// Reads the arguments of a bench.
+/// Parses the command line of a benchmark.
 pub(crate) fn arguments<T: clap::Parser>() -> T {
-    // Cargo passes this to every bench.
+    // Cargo passes `--bench` to every benchmark.
     T::parse_from(std::env::args().filter(|argument| argument != "--bench"))
 }
 
 impl Common {
-    /// Makes the folder that holds all data of a run, below the target folder.
+    /// Creates the folder for all data of a run, below Cargo's target folder, and prints the description of
+    /// the machine.
     pub(crate) fn scratch(&self) -> Result<TempDir> {
         let tmp = env!("CARGO_TARGET_TMPDIR");
         fs::create_dir_all(tmp)?;
@@ -57,13 +58,13 @@ impl Common {
         Ok(dir)
     }
 
-    /// One of two sizes, unless the command line says another.
+    /// `said` from the command line, or else `quick` with `--quick` and `full` without it.
     pub(crate) fn size<T>(&self, said: Option<T>, full: T, quick: T) -> T {
         said.unwrap_or(if self.quick { quick } else { full })
     }
 }
 
-/// Runs a bench on a runtime such as the server's.
+/// Runs a benchmark on a multi-threaded runtime, as the server does.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
@@ -73,19 +74,19 @@ pub(crate) fn say(line: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
-/// Measures the steady time of some work.
+/// Measures the elapsed time of a future, by the monotonic clock.
 pub(crate) async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<Duration> {
     let begun = Instant::now();
     work.await?;
     Ok(begun.elapsed())
 }
 
-/// The middle of some times; none for none.
+/// The median; zero for an empty slice.
 pub(crate) fn median(times: &[Duration]) -> Duration {
     percentile(times, 50)
 }
 
-/// The time that so many percent of some times do not pass; none for none.
+/// The percentile `percent`, from 0 to 100; zero for an empty slice.
 pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();
@@ -93,19 +94,19 @@ pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
     times.get((last * percent).div_ceil(100)).copied().unwrap_or_default()
 }
 
-/// How often `part` is in `whole`.
+/// `whole` divided by `part`.
 pub(crate) fn ratio(whole: Duration, part: Duration) -> f64 {
     whole.as_secs_f64() / part.as_secs_f64().max(1e-9)
 }
 
-/// Bytes that no other seed has and that do not compress.
+/// Incompressible bytes that depend on the seed alone and differ between seeds.
 pub(crate) fn noise(seed: &str, size: usize) -> Bytes {
     let mut bytes = vec![0; size];
     blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
     Bytes::from(bytes)
 }
 
-/// One durable write of a page: what no durable transaction can be faster than.
+/// The median time of a durable write of a page, the lower bound for a durable transaction.
 pub(crate) fn durable_writes(file: &Path, count: usize) -> Result<Duration> {
     let mut file = fs::File::create(file)?;
     let page = [7; 4096];

@@ -1,4 +1,4 @@
-//! Counts the rows that the store writes, by triggers that are there only while they count.
+//! Counts the rows that the store writes, by SQL triggers that exist only while rows are counted.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -6,12 +6,12 @@ use rusqlite::Connection;
 
 use super::Result;
 
-/// Triggers in a store's database. They slow it down, so nothing is timed meanwhile.
+/// The triggers in a store's database. Triggers slow down writes, so nothing may be timed while they exist.
 #[derive(Debug)]
 pub(crate) struct Rows(Connection);
 
 impl Rows {
-    /// Begins to count.
+    /// Creates the triggers.
     pub(crate) fn count(data: &Path) -> Result<Self> {
         let database = Connection::open(data.join("namespace.sqlite"))?;
         database.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -35,7 +35,7 @@ impl Rows {
         Ok(rows.try_into()?)
     }
 
-    /// Ends counting.
+    /// Drops the triggers.
     pub(crate) fn end(self) -> Result<()> {
         let mut sql = "BEGIN; DROP TABLE bench_row;".to_owned();
         for (table, change) in triggers(&self.0)? {
@@ -45,7 +45,7 @@ impl Rows {
     }
 }
 
-/// Every table of the store with every kind of change.
+/// All pairs of a table of the store and a kind of change.
 fn triggers(database: &Connection) -> Result<Vec<(String, &'static str)>> {
     let sql = "SELECT name FROM sqlite_master WHERE type = 'table'
                AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'bench_%'";

@@ -1,4 +1,4 @@
-//! The real server, as a process of its own, whose memory and time can be read.
+//! A server process, with its memory and its CPU time.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use std::{
 
 use super::Result;
 
-/// Ticks a second in `/proc/PID/stat`: the same on every Linux.
+/// Clock ticks per second in `/proc/PID/stat` (`USER_HZ`), on the usual architectures.
 const TICKS: u64 = 100;
 
-/// A server that runs. Dropped, it is killed.
+/// A running server process. Dropping the value kills the process.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -34,7 +34,7 @@ impl Server {
         let mut line = String::new();
         lines.read_line(&mut line)?;
         let address = line.trim().strip_prefix("listening on http://").and_then(|a| a.parse().ok());
-        // What the server says later is passed on; that ends with the server.
+        // The later lines of the server are forwarded to stderr; the thread ends with the server.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::stderr()));
         let Some(address) = address else {
             child.kill()?;
@@ -44,30 +44,31 @@ impl Server {
         Ok(Self { child, address })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The most memory that was resident since the start, or since [`Server::forget_peak`], in bytes.
+    /// The peak of resident memory since the start, or since the last [`Server::forget_peak`], in bytes.
     pub(crate) fn peak_bytes(&self) -> Result<u64> {
         self.status_bytes("VmHWM:")
     }
 
-    /// The memory that is resident now, in bytes.
+    /// The current resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
         self.status_bytes("VmRSS:")
     }
 
-    /// Begins to measure the peak anew.
+    /// Resets the peak of resident memory.
     pub(crate) fn forget_peak(&self) -> Result<()> {
         Ok(fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
     }
 
-    /// The time that all its threads have computed so far.
+    /// The CPU time of all threads of the server so far, user and system.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name of the program, in brackets, may hold anything.
+        // The name of the program is in parentheses and may contain any character, so the fields begin after
+        // the last `)`.
         let (_, fields) = stat.rsplit_once(')').ok_or("no fields")?;
         let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
         let ticks = ticks.sum::<std::result::Result<u64, _>>()?;
@@ -84,7 +85,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended already is no fault of the bench.
+        // The process may have ended already, which is no error here.
         self.child.kill().ok();
         self.child.wait().ok();
     }

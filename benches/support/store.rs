@@ -1,4 +1,4 @@
-//! The store in this process, and folders that are loaded through its own upload path.
+//! A store in this process, and folders that are created by uploads.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use super::Result;
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) store: Store,
-    /// Held as long as the store is open.
+    /// The locks are held while the store is open.
     _locks: Locks,
 }
 
@@ -31,8 +31,8 @@ impl Opened {
         Ok(Self { store, _locks: locks })
     }
 
-    /// Uploads `files` small files of different contents below a folder, `in_folder` to a
-    /// sub-folder, as many at once as the store takes.
+    /// Uploads `files` small files of different contents below a folder, `in_folder` to a sub-folder, with up
+    /// to [`UPLOADS_MAX`] uploads at a time.
     pub(crate) async fn load(&self, folder: &str, files: u64, in_folder: u64) -> Result<()> {
         stream::iter(0..files)
             .map(|number| async move {
@@ -54,7 +54,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Copies, and follows the copy to its end.
+    /// Copies, and waits until the copy ends.
     pub(crate) async fn copy(&self, source: &str, destination: &str, skip: &[&str]) -> Result<()> {
         let request = CopyRequest {
             source: StorePath::parse(source, "source")?,

@@ -1,16 +1,16 @@
-//! Tables in Markdown, so that they can be pasted.
+//! Result tables in Markdown.
 
 use std::{
     io::{self, Write},
     time::Duration,
 };
 
-/// A table of text; the first column is what, the others are figures.
+/// A table of text cells: labels in the first column, aligned left, and numbers in the others, aligned right.
 #[derive(Debug)]
 pub(crate) struct Table(Vec<Vec<String>>);
 
 impl Table {
-    /// Begins a table.
+    /// Creates a table with its head.
     pub(crate) fn new(head: &[&str]) -> Self {
         Self(vec![head.iter().map(|cell| (*cell).to_owned()).collect()])
     }
@@ -52,7 +52,7 @@ impl Table {
     }
 }
 
-/// A time with three digits that count.
+/// A time in seconds, milliseconds or microseconds.
 pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds >= 1.0 {
@@ -69,7 +69,7 @@ pub(crate) fn times(ratio: f64) -> String {
     if ratio >= 100.0 { format!("{ratio:.0} ×") } else { format!("{ratio:.2} ×") }
 }
 
-/// How many bytes a second.
+/// A speed in MB/s, of 10^6 bytes.
 pub(crate) fn speed(bytes: u64, time: Duration) -> String {
     format!("{:.0} MB/s", bytes as f64 / 1e6 / time.as_secs_f64().max(1e-9))
 }
@@ -79,7 +79,7 @@ pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// A number with its thousands apart.
+/// A number with commas between its thousands.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Drives the body of the same name: `cargo fuzz run api_version`.
+//! Fuzz target that calls `bodies::api_version`: `cargo fuzz run api_version`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Drives the body of the same name: `cargo fuzz run content_range`.
+//! Fuzz target that calls `bodies::content_range`: `cargo fuzz run content_range`.
 
 #![no_main]
 

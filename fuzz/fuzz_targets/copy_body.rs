@@ -1,4 +1,4 @@
-//! Drives the body of the same name: `cargo fuzz run copy_body`.
+//! Fuzz target that calls `bodies::copy_body`: `cargo fuzz run copy_body`.
 
 #![no_main]
 

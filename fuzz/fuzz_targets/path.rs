@@ -1,4 +1,4 @@
-//! Drives the body of the same name: `cargo fuzz run path`.
+//! Fuzz target that calls `bodies::path`: `cargo fuzz run path`.
 
 #![no_main]
 

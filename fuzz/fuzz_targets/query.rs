@@ -1,4 +1,4 @@
-//! Drives the body of the same name: `cargo fuzz run query`.
+//! Fuzz target that calls `bodies::query`: `cargo fuzz run query`.
 
 #![no_main]
 

@@ -1,17 +1,18 @@
-//! An error and its causes in the log.
+//! Writes errors and their causes to the log.
 
 use super::{Error, Kind};
 
 impl Error {
-    /// Writes the error into the log, with its causes, unless that was done or it is the caller's own
-    /// affair. To be called where it leaves the server, or where nobody is left to be told: once.
+    /// Logs the error and its causes. Call it once for each error: where the error leaves the server, or
+    /// where no caller is left to receive it.
     ///
-    /// What is a fault of the server is an error, what is short or does not answer a warning, and what
-    /// a transport says of a caller that left is for those who look for it.
+    /// Server faults are logged as errors. With a cause, a lack of space or capacity is logged as a warning,
+    /// and any other kind, such as the transport error of a client that left, at level debug. Not logged:
+    /// other errors without a cause, and errors already logged.
     pub fn report(&self) {
         let cause = self.source.as_deref().map(|source| chain(source));
         let (reason, error) = (self.kind.reason(), self.message());
-        // The hook of panics has logged it.
+        // The panic hook has logged a panic.
         if self.is_logged || self.source.as_deref().is_some_and(is_panic) {
             return;
         }
@@ -31,13 +32,13 @@ impl Error {
     }
 }
 
-/// An error and its causes, on one line.
+/// The messages of an error and of its causes, separated by `: `, on one line.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let said = error.to_string();
-        // Some errors print their cause themselves.
+        // Some errors include the message of their cause.
         if !text.ends_with(&said) {
             text.push_str(": ");
             text.push_str(&said);
@@ -47,7 +48,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// Whether a task ended by a panic.
+/// Whether the source is the join error of a task that panicked.
 fn is_panic(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     source.downcast_ref::<tokio::task::JoinError>().is_some_and(tokio::task::JoinError::is_panic)
 }

@@ -18,7 +18,8 @@ use crate::{
 
 /// The source of a list of parts: a function that returns the parts from a cursor on, at most
 /// [`LIST_STEP_ROWS`], and none after the last.
-pub(super) type Source = Arc<dyn Fn(&mut Tx<'_>, Cursor) -> Result<Vec<ListedPart>> + Send + Sync>;
+pub(super) type PartSource =
+    Arc<dyn Fn(&mut Tx<'_>, Cursor) -> Result<Vec<ListedPart>> + Send + Sync>;
 
 /// The cleanup after the attempt to commit a session whose content was built. Dropped, it drops the pieces of the
 /// session in steps if the session is committed, and has the background compute the digest of the content.
@@ -50,7 +51,7 @@ impl Store {
     pub(super) async fn assemble(
         &self,
         owner: &Owner,
-        source: Source,
+        source: PartSource,
         call: Call,
     ) -> Result<Assembled> {
         let list = self.sum_up(&source, call).await?;
@@ -79,7 +80,7 @@ impl Store {
     }
 
     /// The summary (etag and size) of a list.
-    async fn sum_up(&self, source: &Source, call: Call) -> Result<Summary> {
+    async fn sum_up(&self, source: &PartSource, call: Call) -> Result<Summary> {
         let (mut list, mut at) = (Summary::default(), Cursor::default());
         loop {
             let source = Arc::clone(source);
@@ -100,7 +101,7 @@ impl Store {
     }
 
     /// Whether an existing content has exactly this list.
-    async fn is_whole(&self, content: i64, source: &Source, call: Call) -> Result<bool> {
+    async fn is_whole(&self, content: i64, source: &PartSource, call: Call) -> Result<bool> {
         let mut at = Cursor::default();
         loop {
             let source = Arc::clone(source);
@@ -133,7 +134,7 @@ impl Store {
             return Ok((None, parts));
         }
         let parts = Arc::<[Part]>::from(parts);
-        let source: Source = Arc::new(move |tx: &mut Tx<'_>, at: Cursor| {
+        let source: PartSource = Arc::new(move |tx: &mut Tx<'_>, at: Cursor| {
             let page = parts.iter().skip(at.parts).take(LIST_STEP_ROWS);
             let listed = |part: &Part| {
                 let id = content::find_or_insert_part(tx, part)?;

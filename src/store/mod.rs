@@ -16,7 +16,6 @@ mod comparison;
 mod copy;
 mod download;
 mod hash;
-mod incoming;
 mod object;
 mod operations;
 mod part;
@@ -30,6 +29,7 @@ mod runs;
 mod sessions;
 mod space;
 mod upload;
+mod upload_spec;
 mod verify;
 mod watch;
 
@@ -49,10 +49,10 @@ pub use call::Call;
 pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
-pub use incoming::{Stored, UploadSpec};
 pub use restore::Restore;
 pub use sessions::Chunk;
 pub use upload::Upload;
+pub use upload_spec::{Stored, UploadSpec};
 pub use watch::{AllUpdates, Updates};
 
 use crate::{

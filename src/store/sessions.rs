@@ -22,7 +22,7 @@ use crate::{
     },
     store::{
         Call, Store,
-        assembly::{Rest, Source},
+        assembly::{PartSource, Rest},
         comparison::Comparison,
         done,
         object::ObjectGuard,
@@ -178,7 +178,7 @@ impl Store {
         let owner = Owner::new(&self.0.server);
         // If this future is dropped, the content that is built is released.
         let _held = PinGuard { store: self.clone(), owner: owner.id.clone() };
-        let source: Source = Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
+        let source: PartSource = Arc::new(move |tx: &mut Tx<'_>, at| long.page(tx, at));
         let list = Box::pin(self.assemble(&owner, source, call)).await?;
         let _rest = Rest { store: self.clone(), session: id, content: list.content };
         let built = Built { session: long, owner, list };

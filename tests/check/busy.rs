@@ -1,4 +1,4 @@
-//! A store that is well gives no finding while many write to it.
+//! An undamaged store has no findings while many clients write to it.
 
 use std::{
     sync::{
@@ -14,34 +14,23 @@ use imagestore::{
     store::{Call, Store},
 };
 
+use crate::dice::{self, Dice};
 use crate::harness::{Folder, check, chunk, copy, noise, path, put};
 
 const WRITERS: u64 = 8;
-/// What they do together before the test ends.
+/// Successful writes of all writers together before the test ends.
 const WRITES: u64 = 3_000;
-/// The same with `TEST_LONG=1`.
+/// The same number with `TEST_LONG=1`.
 const WRITES_LONG: u64 = 100_000;
 
-/// A small source of chance, so that a failure can be replayed from its seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-async fn one(store: &Store, chance: &mut Chance) -> Result<()> {
-    let folder = |chance: &mut Chance| format!("top/{}", chance.below(5));
-    let (from, to) = (folder(chance), folder(chance));
-    let file = format!("{from}/{}/{}", chance.below(3), chance.below(20));
-    match chance.below(10) {
+async fn one(store: &Store, dice: &mut Dice) -> Result<()> {
+    let folder = |dice: &mut Dice| format!("top/{}", dice.roll(5));
+    let (from, to) = (folder(dice), folder(dice));
+    let file = format!("{from}/{}/{}", dice.roll(3), dice.roll(20));
+    match dice.roll(10) {
         0..4 => {
-            let size = [0, 100, 20_000, 400_000][usize::try_from(chance.below(4)).unwrap()];
-            put(store, &file, &noise(&chance.below(30).to_string(), size)).await
+            let size = [0, 100, 20_000, 400_000][dice.roll(4)];
+            put(store, &file, &noise(&dice.roll(30).to_string(), size)).await
         }
         4 => copy(store, &from, &to, &[]).await,
         5..7 => copy(store, &from, &format!("{to}/3"), &["1", "2", "3"]).await,
@@ -52,7 +41,7 @@ async fn one(store: &Store, chance: &mut Chance) -> Result<()> {
             chunk(store, &session, &file, (20_000, 20_000, 40_000)).await?;
             chunk(store, &session, &file, (0, 20_000, 40_000)).await?;
             let id = SessionId::parse(&session)?;
-            match chance.below(3) {
+            match dice.roll(3) {
                 0 => store.delete_session(id, Call::default()).await,
                 1 => Ok(()),
                 _ => store.commit_session(id, Call::default()).await.map(drop),
@@ -61,9 +50,9 @@ async fn one(store: &Store, chance: &mut Chance) -> Result<()> {
     }
 }
 
-async fn write(store: Store, left: Arc<AtomicU64>, mut chance: Chance) {
+async fn write(store: Store, left: Arc<AtomicU64>, mut dice: Dice) {
     while left.load(Ordering::Relaxed) > 0 {
-        match one(&store, &mut chance).await.map_err(|error| error.kind()) {
+        match one(&store, &mut dice).await.map_err(|error| error.kind()) {
             Ok(()) => drop(
                 left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)),
             ),
@@ -77,14 +66,14 @@ async fn write(store: Store, left: Arc<AtomicU64>, mut chance: Chance) {
 async fn a_busy_store_gives_no_finding() {
     let folder = Folder::new();
     let store = folder.open(Duration::ZERO).await;
-    let seed = u64::from(std::process::id());
-    println!("seed {seed}");
-    let writes = if std::env::var_os("TEST_LONG").is_some() { WRITES_LONG } else { WRITES };
+    let seed = dice::seed();
+    println!("TEST_SEED={seed}");
+    let writes = if dice::is_long() { WRITES_LONG } else { WRITES };
     let left = Arc::new(AtomicU64::new(writes));
     let writers: Vec<_> = (0..WRITERS)
         .map(|number| {
-            let chance = Chance(seed.wrapping_mul(WRITERS).wrapping_add(number) << 20 | 1);
-            tokio::spawn(write(store.clone(), Arc::clone(&left), chance))
+            let dice = Dice(seed.wrapping_add(number));
+            tokio::spawn(write(store.clone(), Arc::clone(&left), dice))
         })
         .collect();
     let mut number = 0;

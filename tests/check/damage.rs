@@ -1,4 +1,5 @@
-//! One kind of damage each: found, named by its paths, and repaired where that is safe.
+//! Test cases for each kind of damage: the check finds it, names the damaged paths, and repairs it where that
+//! is safe.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -9,7 +10,8 @@ use imagestore::{
 
 use crate::harness::{DEEP, FOR_EVER, Folder, LAST, LOOK, REPAIR, RUN, check, fill, kinds};
 
-/// A damage; what is found, in the order of the names; the paths of the first; what a repair leaves.
+/// A damage; the kinds of its findings, sorted by name; the paths of the first finding of the first kind; the
+/// kinds that remain after a repair.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) damage: fn(&Folder),
@@ -357,7 +359,7 @@ async fn damage_to_parts_is_found() {
         Case {
             name: "a folder of objects with a link that leads to itself",
             damage: |store| {
-                // It is looked at before the object.
+                // The listing reaches the link before the object.
                 let link = store.path().join("blobs/00/link");
                 symlink(&link, &link).unwrap();
                 store.add_object(2 * SWEEP_AGE);

@@ -1,7 +1,7 @@
-//! A store that an older program made is brought up to date when it is opened, and keeps all that it had.
+//! A store of an older format is migrated when it is opened, and keeps all its data.
 //!
-//! `formats` has the dump of a store of each older format, on both engines, and `formats/make` made them
-//! with a program of that format; all have the same in them.
+//! `formats` has the dump of a store of each older format, on both engines. `formats/make` made them with a
+//! program of that format; all of them hold the same data.
 
 use imagestore::{
     error::Kind,
@@ -19,7 +19,7 @@ const DUMPS: [(i64, [&str; 2]); 3] = [
     (3, [include_str!("formats/3.sqlite.sql"), include_str!("formats/3.postgres.sql")]),
 ];
 
-/// The files of a dump with their sizes, and the byte that each is full of.
+/// The files of a dump, each with its size in bytes and the byte that fills it.
 const FILES: [(&str, usize, u8); 8] = [
     ("app/_.dir", 0, b'r'),
     ("app/conf", 10, b'f'),
@@ -31,7 +31,7 @@ const FILES: [(&str, usize, u8); 8] = [
     ("app3/deep/x/y", 20, b'y'),
 ];
 
-/// What no step may change.
+/// Queries whose results no migration step may change.
 const KEPT: [&str; 8] = [
     "SELECT folder, folded, name, child, content, size, version, modified FROM entry
      ORDER BY folder, folded, name",
@@ -62,7 +62,7 @@ const INDEXES: [&str; 2] = [
      FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1",
 ];
 
-/// How far paths reach below every folder, as it says and as it is.
+/// The reach of every folder: as stored in its row, and as recounted from the entries.
 const REACH: [&str; 2] = [
     "SELECT id, depth, length FROM folder
      WHERE EXISTS (SELECT 1 FROM entry WHERE folder = folder.id) ORDER BY id",
@@ -74,16 +74,16 @@ const REACH: [&str; 2] = [
      FROM below b JOIN entry e ON e.folder = b.id GROUP BY b.top ORDER BY b.top",
 ];
 
-/// What pieces of garbage free: a file, another one, a folder that a path still leads to, and the part of
-/// the upload that the program did not outlive.
+/// The bytes that each row of the garbage frees: null for a folder that a path still leads to, two files, and
+/// the part of the upload that the kill of the server broke off.
 const WAITING: &str = "SELECT kind, id, bytes FROM garbage ORDER BY kind, id";
 
-/// Which of two engines the tests run on.
+/// The engine that the tests run on, as an index: 0 for SQLite, 1 for PostgreSQL.
 fn engine(folder: &Folder) -> usize {
     usize::from(matches!(folder.database(), namespace::Database::Postgres(_)))
 }
 
-/// A closed store of a dump; what is in its objects is known by their digests.
+/// Creates a closed store from a dump, and its objects, whose bytes are found by their digests.
 fn load(dump: [&str; 2]) -> Folder {
     let folder = Folder::new();
     folder.sql(dump[engine(&folder)]);
@@ -101,10 +101,10 @@ fn load(dump: [&str; 2]) -> Folder {
     folder
 }
 
-/// Opens and closes the namespace alone: no work in the background changes it.
+/// Opens and closes only the namespace, so that no background work changes it.
 fn migrate(folder: &Folder) -> namespace::Recovered {
     let database = folder.database();
-    // The connections block, which no thread of an async runtime may do.
+    // On a separate thread, because connections block and must not run on a thread of an async runtime.
     let open = move || namespace::open(&database, "test", None).unwrap().recovered;
     std::thread::scope(|scope| scope.spawn(open).join()).unwrap()
 }
@@ -147,7 +147,7 @@ async fn an_older_store_gets_the_tables_of_a_new_one_and_keeps_its_rows() {
         assert_eq!(folder.reader().number(number), FORMAT);
         assert_eq!(rows(&folder, &[COLUMNS[is], INDEXES[is]]), tables, "{format}");
         assert_eq!(rows(&folder, &KEPT), kept, "{format}");
-        // Opened again, it is what it is.
+        // A second open changes nothing.
         assert_eq!(migrate(&folder), namespace::Recovered::default());
         assert_eq!(rows(&folder, &KEPT), kept, "{format}");
     }
@@ -197,7 +197,7 @@ async fn an_older_store_is_well_and_goes_on() {
         put(&store, "d/app/deep/x/z", b"z").await.unwrap();
         store.delete(&path("app2"), Call::default()).await.unwrap();
 
-        // The upload session is gone on with.
+        // The upload session can be continued.
         let id = SessionId::parse(SESSION).unwrap();
         let range = ChunkRange::new(100, 100, 300).unwrap();
         let mut chunk = store.chunk(id, path("late"), range, Call::default()).await.unwrap();

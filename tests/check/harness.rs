@@ -1,4 +1,4 @@
-//! A small store with everything in it, and ways to damage it while it is closed.
+//! A small store with every kind of row, and functions to damage it while it is closed.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -25,28 +25,28 @@ use crate::{
 /// The upload session of the small store, of which 100 of 300 bytes are missing.
 pub(crate) const SESSION: &str = "00000000-0000-4000-8000-000000000001";
 
-/// The grace of a store where what is let go of stays.
+/// A grace that outlasts every test, so that deleted content stays.
 pub(crate) const FOR_EVER: Duration = Duration::from_hours(1);
 
-/// A check that only looks.
+/// A check that neither reads all bytes nor repairs.
 pub(crate) const LOOK: CheckRequest = CheckRequest { deep: false, repair: false };
 /// A check that reads every byte.
 pub(crate) const DEEP: CheckRequest = CheckRequest { deep: true, repair: false };
 /// A check that repairs.
 pub(crate) const REPAIR: CheckRequest = CheckRequest { deep: false, repair: true };
 
-/// What SQLite has and PostgreSQL lacks.
+/// Functions that SQLite has and PostgreSQL lacks.
 const FUNCTIONS: &str = "
     CREATE FUNCTION zeroblob(size BIGINT) RETURNS BYTEA LANGUAGE SQL
         AS $$ SELECT decode(repeat('00', CAST(size AS INT)), 'hex') $$;
     CREATE FUNCTION unhex(digits TEXT) RETURNS BYTEA LANGUAGE SQL
         AS $$ SELECT decode(digits, 'hex') $$;";
 
-/// A folder, and a database of either engine, for a store that is opened and closed.
+/// A data folder, and a database of the engine of this run, for a store that is opened and closed.
 pub(crate) struct Folder {
     dir: TempDir,
     database: Database,
-    /// The URL of the database of a server.
+    /// The URL of a PostgreSQL database; `None` with SQLite.
     url: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl Folder {
         self.database.clone()
     }
 
-    /// Opens the store; what is let go of stays for `grace`.
+    /// Opens the store with a grace for deleted content.
     pub(crate) async fn open(&self, grace: Duration) -> Store {
         let mut config = Config::new(self.dir.path());
         config.database = self.database.clone();
@@ -91,12 +91,12 @@ impl Folder {
         }
     }
 
-    /// A look at the tables.
+    /// A reader of the tables.
     pub(crate) fn reader(&self) -> Reader {
         Reader::open(&self.database)
     }
 
-    /// The file of an object that a part of this size has.
+    /// The file of the object of the part with this size.
     pub(crate) fn object(&self, size: usize) -> PathBuf {
         let rows = self.reader().rows("SELECT object, size FROM part WHERE object IS NOT NULL");
         let size = i64::try_from(size).unwrap();
@@ -104,18 +104,18 @@ impl Folder {
         self.dir.path().join("blobs").join(row.text(0).unwrap())
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub(crate) fn objects(&self) -> usize {
         let folders = fs::read_dir(self.dir.path().join("blobs")).unwrap();
         folders.map(|folder| fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
     }
 
-    /// Puts a file of an age among the objects, as one that an earlier run has put, and returns where.
+    /// Adds an object of an age that no row names, as if an earlier run had put it. Returns its path.
     pub(crate) fn add_object(&self, age: Duration) -> PathBuf {
         self.add_file(&format!("{}-{}-{}", "a".repeat(64), "c".repeat(16), "b".repeat(32)), age)
     }
 
-    /// The same, as one of before keys named the run.
+    /// Adds the same with a key of the older form, which does not name the run.
     pub(crate) fn add_old_object(&self, age: Duration) -> PathBuf {
         self.add_file(&format!("{}-{}", "a".repeat(64), "b".repeat(32)), age)
     }
@@ -157,7 +157,7 @@ pub(crate) async fn fill(store: &Store) {
     }
 }
 
-/// Bytes that look like chance.
+/// Pseudorandom bytes that depend on the seed alone.
 pub(crate) fn noise(seed: &str, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
@@ -221,7 +221,7 @@ pub(crate) async fn check(store: &Store, request: CheckRequest) -> CheckReport {
     CheckReport { findings, ..last }
 }
 
-/// The kinds of the findings, each once, in the order of their names.
+/// The kinds of the findings, each once, sorted by name.
 pub(crate) fn kinds(report: &CheckReport) -> Vec<FindingKind> {
     let mut kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind).collect();
     kinds.sort_by_key(|kind| format!("{kind:?}"));

@@ -1,4 +1,4 @@
-//! Damaged content is told by its path, and an upload of the same bytes heals it, wherever it is.
+//! Damaged content is reported by its path, and an upload of the same bytes to any path repairs it.
 
 use std::{fs, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::harness::{
     BIG, DEEP, FOR_EVER, Folder, LAST, RUN, SESSION, check, fill, kinds, noise, path, put,
 };
 
-/// A damage to a file of the small store; the file; and what a deep check finds of it.
+/// A damage to the small store; the damaged file; and the kinds of the findings of a deep check.
 struct Case {
     name: &'static str,
     damage: fn(&Folder),
@@ -109,14 +109,14 @@ async fn read(store: &Store, at: &str) -> Result<Vec<u8>> {
     Ok(all)
 }
 
-/// Fails unless an error tells of the damage and what to do, and nothing from behind the scenes.
+/// Checks that an error names the damaged path and the remedy, and no internals.
 fn assert_told(error: &Error, at: &str) {
     assert_eq!(error.kind(), Kind::Corrupt, "{error:?}");
     let expected = format!("the content of \"{at}\" is corrupt; upload it again");
     assert_eq!(error.message(), expected);
 }
 
-/// A small store with a copy, damaged by a function while it is closed.
+/// A small store with a copy, after a function has damaged it while it was closed.
 async fn damaged(damage: fn(&Folder)) -> (Folder, Store) {
     let folder = Folder::new();
     let store = folder.open(FOR_EVER).await;
@@ -135,7 +135,7 @@ async fn an_upload_of_the_same_bytes_heals_a_file_and_its_copies() {
         let report = check(&store, DEEP).await;
         assert_eq!(kinds(&report), case.found, "{}: {:?}", case.name, report.findings);
 
-        // To another path: what is shared is healed, whoever sends it.
+        // An upload to another path repairs the content that the files share.
         put(&store, "elsewhere", &bytes_of(case.file)).await.unwrap();
         let copy = case.file.replacen("app", "app2", 1);
         for file in ["elsewhere", case.file, &copy] {
@@ -143,13 +143,13 @@ async fn an_upload_of_the_same_bytes_heals_a_file_and_its_copies() {
             assert!(healed.is_ok_and(|b| b == bytes_of(case.file)), "{}: {file}", case.name);
         }
         let mut left = kinds(&check(&store, DEEP).await);
-        // What a part lost its place in is garbage again, and no business of the upload.
+        // Unreferenced targets are ignored here: an upload need not repair them.
         left.retain(|kind| *kind != FindingKind::Unreferenced);
         assert_eq!(left, [], "{}", case.name);
         store.close().await;
         drop(store);
 
-        // The damaged object is buried, and nothing else is.
+        // The damaged object is deleted, and no other object is.
         let store = folder.open(Duration::ZERO).await;
         store.reclaim().await.unwrap();
         assert_eq!(check(&store, DEEP).await.findings, [], "{} reclaimed", case.name);
@@ -191,7 +191,7 @@ async fn uploads_at_once_heal_a_part_once() {
     }
     store.close().await;
     drop(store);
-    // What the later ones put is buried, and so is what was damaged.
+    // The objects of the later uploads are deleted, and so is the damaged object.
     let store = folder.open(Duration::ZERO).await;
     store.reclaim().await.unwrap();
     assert_eq!(check(&store, DEEP).await.findings, []);
@@ -220,7 +220,7 @@ async fn damage_is_told_by_the_path_and_healed_by_what_it_says() {
     };
     assert_told(&copy().await.unwrap_err(), "app/bin/run");
     assert!(store.stat(&path("app3"), Call::default()).await.is_err(), "nothing is visible");
-    // A file of other bytes, and of another size, heals nothing.
+    // An upload of other bytes repairs nothing.
     put(&store, "app/other", &noise("other", INLINE_BYTES_MAX * 2)).await.unwrap();
     assert_told(&read(&store, "app/bin/run").await.unwrap_err(), "app/bin/run");
 

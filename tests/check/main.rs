@@ -1,5 +1,5 @@
-//! The check of a store: every kind of damage is found, what is safe is repaired, and a store that is
-//! well gives no finding however busy it is.
+//! The check of a store: it finds every kind of damage, repairs what is safe to repair, and has no findings
+//! in an undamaged store under load.
 
 #[cfg(test)]
 mod busy;
@@ -9,6 +9,9 @@ mod damage;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../support/database.rs"]
 mod database;
+#[cfg(test)]
+#[path = "../support/dice.rs"]
+mod dice;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]

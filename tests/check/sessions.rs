@@ -1,4 +1,4 @@
-//! Damage to upload sessions, and what they refuse because of it.
+//! Damage to upload sessions, and the calls that a damaged session refuses.
 
 use imagestore::{
     error::Kind,
@@ -95,7 +95,7 @@ async fn a_session_has_a_bound_of_pieces() {
     chunk(&store, SESSION, "late", (100, 50, 300)).await.unwrap();
     let error = chunk(&store, SESSION, "late", (150, 50, 300)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::TooLarge, "{error}");
-    // What was refused has left nothing.
+    // The refused calls have stored nothing.
     let id = SessionId::parse(SESSION).unwrap();
     assert_eq!(store.session(id, Call::default()).await.unwrap().expected.len(), 1);
     store.close().await;

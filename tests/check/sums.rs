@@ -1,4 +1,5 @@
-//! Numbers that no store can have: they are found, and no sum of them ends anything.
+//! Impossible numbers in the tables: the check finds them, and no sum of them makes a read, a delete or a
+//! check fail.
 
 use std::time::Duration;
 

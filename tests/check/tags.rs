@@ -1,4 +1,4 @@
-//! A repair is a change of the folders that show it, and their change tags tell so.
+//! A repair changes the change tags of the folders whose listings show it.
 
 use imagestore::store::{Call, Store};
 
@@ -14,7 +14,7 @@ async fn tags(store: &Store, paths: &[&str]) -> Vec<String> {
     tags
 }
 
-/// The tags of `app`, its `deep` and `x` in that, and of `bin` beside it, before and after a repair.
+/// Whether a repair changes the change tags of `app`, `app/deep`, `app/deep/x` and `app/bin`, in this order.
 async fn repaired(damage: &str) -> Vec<bool> {
     let folder = Folder::new();
     let store = folder.open(FOR_EVER).await;
@@ -35,7 +35,8 @@ async fn repaired(damage: &str) -> Vec<bool> {
 async fn totals_that_are_repaired_are_told_where_they_are_shown() {
     let damage = "UPDATE folder SET files = files + 1 WHERE id =
                     (SELECT child FROM entry WHERE name = 'x' AND child IS NOT NULL)";
-    // Those of `deep` are counted from the wrong ones below it, before or after.
+    // The tag of `app` may change or not: the totals of `deep` are counted before or after the repair of
+    // those below it.
     assert_eq!(repaired(damage).await[1..], [true, true, false]);
 }
 

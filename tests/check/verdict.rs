@@ -1,5 +1,5 @@
-//! What a check says and does beside finding: which bytes it reads, which paths it names, and what its
-//! repairs leave alone.
+//! What a check does besides finding damage: which bytes it reads, which paths it names, and what its repairs
+//! do not change.
 
 use std::{fs, time::Duration};
 
@@ -39,7 +39,7 @@ async fn only_a_deep_check_reads_bytes() {
     for finding in &report.findings {
         assert!(!finding.message.contains(object.file_name().unwrap().to_str().unwrap()));
     }
-    // The damage is told and left alone.
+    // The damage is reported and not repaired.
     let report = check(&store, CheckRequest { deep: true, repair: true }).await;
     assert_eq!((report.total, report.repaired), (2, 0));
     store.close().await;
@@ -55,7 +55,8 @@ async fn an_unknown_object_is_deleted_by_a_repair_alone() {
     assert!(object.exists());
     assert_eq!(check(&store, REPAIR).await.repaired, 1);
     assert!(!object.exists());
-    // What a crash has just left is no damage, and the server that put an old one may still write its row.
+    // A young object is no finding: a recent crash may have left it, or, with a key of the older form, the
+    // server that put it may still write its row.
     for object in [
         folder.add_object(SWEEP_AGE / 2),
         folder.add_old_object(SWEEP_AGE_UNNAMED - Duration::from_mins(10)),

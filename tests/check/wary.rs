@@ -1,4 +1,4 @@
-//! Damage does not spread: what is wrong in one place costs nothing elsewhere, and is never served.
+//! Damage does not spread: damaged rows affect no other data, and damaged content is never served.
 
 use imagestore::{
     blob::Blobs,
@@ -74,7 +74,7 @@ async fn a_file_that_lacks_a_part_is_never_read_or_copied_as_if_it_were_whole() 
     }
 }
 
-/// Opens a store over the objects of another one's folder.
+/// Opens a store with the objects of another store. Returns the kind of the error.
 async fn open_over(folder: &Folder, other: &Folder) -> Kind {
     let blobs = Blobs::local(&other.path().join("blobs")).unwrap();
     let config = Config { database: folder.database(), ..Config::new(folder.path()) };
@@ -91,7 +91,7 @@ async fn a_store_leaves_the_objects_of_another_one_alone() {
     }
     assert_eq!(open_over(&one, &other).await, Kind::InvalidArgument);
     assert_eq!(open_over(&new, &other).await, Kind::InvalidArgument);
-    // Nothing was made or taken: each opens as before.
+    // The refused opens have changed nothing: each store opens as before.
     for folder in [&one, &other, &new] {
         folder.open(FOR_EVER).await.close().await;
     }

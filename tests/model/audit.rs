@@ -1,5 +1,5 @@
-//! The laws of the tables, checked on a connection of its own: every row has a reason to be there,
-//! and everything that is needed is there.
+//! The invariants ("laws") of the tables, checked on a separate connection: every row is referenced or queued
+//! as garbage, and every row that another one needs exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use object_store::{ObjectStore, memory::InMemory};
 
 use crate::{harness::Fixture, plain::Entry, reader::Reader};
 
-/// A statement about `live`, the folders that the root leads to.
+/// A query on `live`, the ids of the folders reachable from the root.
 macro_rules! live {
     ($sql:literal) => {
         concat!(
@@ -22,7 +22,7 @@ macro_rules! live {
     };
 }
 
-/// What must have no row.
+/// The invariants, each with a query that must return no row.
 const LAWS: [(&str, &str); 15] = [
     (
         "totals of a folder are the sums of its entries",
@@ -122,14 +122,14 @@ const LAWS: [(&str, &str); 15] = [
     ("no operation runs", "SELECT seq FROM operation WHERE state = 1"),
 ];
 
-/// Checks the laws, and that every part's object is there.
+/// Checks the invariants, and that the object of every part exists.
 pub(crate) async fn check(fixture: &Fixture, objects: &InMemory) {
     laws(&fixture.tables);
     let named = objects_named(&fixture.tables);
     let stored: Vec<_> = objects.list(None).try_collect().await.unwrap();
     let stored: BTreeSet<String> =
         stored.into_iter().map(|meta| meta.location.to_string()).collect();
-    // A part may have been reclaimed between the two looks.
+    // A part may have been reclaimed between the query and the listing.
     let lost: Vec<_> = named.difference(&stored).collect();
     if !lost.is_empty() {
         let named = objects_named(&fixture.tables);
@@ -137,7 +137,7 @@ pub(crate) async fn check(fixture: &Fixture, objects: &InMemory) {
     }
 }
 
-/// Checks the laws of the tables.
+/// Checks the invariants of the tables.
 pub(crate) fn laws(tables: &Reader) {
     for (law, sql) in LAWS {
         let broken = tables.rows(sql);
@@ -145,13 +145,13 @@ pub(crate) fn laws(tables: &Reader) {
     }
 }
 
-/// The objects that the parts are in.
+/// The keys of the objects that parts refer to.
 pub(crate) fn objects_named(tables: &Reader) -> BTreeSet<String> {
     let rows = tables.rows("SELECT object FROM part WHERE object IS NOT NULL");
     rows.iter().map(|row| row.text(0).unwrap()).collect()
 }
 
-/// Every path of the tree, by the tables.
+/// All paths of the tree with their entries, read from the tables.
 pub(crate) fn tree(tables: &Reader) -> BTreeMap<String, Entry> {
     let root = tables.rows("SELECT files, bytes FROM folder WHERE id = 1");
     let entries = tables.rows(live!(

@@ -1,4 +1,4 @@
-//! What must be the same in both stores after a step, and at the end of a history.
+//! The comparison of the real store with the plain one, after each step and at the end of a history.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ use crate::{
 };
 
 impl Machine {
-    /// Compares the whole tree and its totals, as the tables have it.
+    /// Compares the whole tree with its totals, read from the tables.
     pub(crate) fn compare_tree(&self) {
         let mut found = audit::tree(&self.fixture.tables);
         let expected = self.plain.tree();
         for (path, entry) in &mut found {
-            // That of a chunked upload comes later.
+            // The digest of a chunked upload is computed later, in the background.
             if entry.digest.is_none() {
                 entry.digest = expected.get(path).and_then(|expected| expected.digest);
             }
@@ -29,9 +29,9 @@ impl Machine {
         assert_eq!(found, expected, "the tree");
     }
 
-    /// Compares the listing of one folder, another one after each step, or of all.
+    /// Compares the listings of all folders, or of one folder, which differs from step to step.
     pub(crate) async fn compare_listings(&mut self, all: bool) {
-        // Any size of a page shows the same; 0 is the default.
+        // Every page size gives the same listing; 0 is the default size.
         let size = if all { 0 } else { self.steps % 4 };
         let folders = self.plain.folders();
         let one = self.steps % folders.len();
@@ -39,7 +39,7 @@ impl Machine {
             let (found, tags) = self.fixture.list_tagged(folder, size).await.unwrap();
             let found: Vec<Listed> = found.iter().map(listed).collect();
             assert_eq!(found, self.plain.list(folder), "listing of \"{folder}\"");
-            // The same tag at the same path means the same listing, at all times and in every page.
+            // Equal change tags of a path mean equal listings, at all times and on every page.
             for tag in tags {
                 let key = ((*folder).to_owned(), tag.expect("a folder has a change tag"));
                 let known = self.tagged.entry(key).or_insert_with(|| found.clone());
@@ -67,7 +67,7 @@ impl Machine {
         }
     }
 
-    /// Reads one file of every content back; the tree says that the others have the same.
+    /// Reads one file of every content; the comparison of the trees covers the other files.
     pub(crate) async fn read_all(&mut self) {
         let contents: BTreeMap<Digest, String> =
             self.plain.files.iter().map(|(at, file)| (file.digest, at.clone())).collect();
@@ -76,7 +76,7 @@ impl Machine {
         }
     }
 
-    /// Deletes everything, reclaims, and finds nothing left.
+    /// Deletes everything, reclaims, and checks that nothing is left.
     pub(crate) async fn clear(&mut self) {
         for session in 0..self.sessions.len() {
             self.delete_session(session).await;

@@ -1,7 +1,7 @@
-//! Many callers at once on the same few paths, some of whom leave in the middle.
+//! Many concurrent callers on the same few paths, some of which cancel their calls.
 //!
-//! What each of them sees is whole; and when all have left, the tables obey their laws and nothing is
-//! left over.
+//! Every read returns a whole content; and when all callers have ended, the tables keep their invariants and
+//! nothing is left over.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,14 +25,14 @@ const CALLERS: u64 = 12;
 const CALLS: u32 = 150;
 const CALLS_LONG: u32 = 10_000;
 
-/// A path of few names, so that paths meet.
+/// A random path of few names, so that the callers' paths collide.
 pub(crate) fn some_path(dice: &mut Dice, depth: usize) -> String {
     let names = ["a", "b", "c", "x"];
     let depth = 1 + dice.roll(depth);
     (0..depth).map(|_| names[dice.roll(names.len())]).collect::<Vec<_>>().join("/")
 }
 
-/// A content; the large one is rare.
+/// A random content; the large one is rare.
 pub(crate) fn some_content(dice: &mut Dice) -> Bytes {
     let large = contents().len() - 1;
     let content = if dice.roll(500) == 0 { large } else { dice.roll(large) };
@@ -43,7 +43,7 @@ fn session(number: usize) -> SessionId {
     SessionId::parse(&format!("00000000-0000-4000-8000-{number:012}")).unwrap()
 }
 
-/// Does one thing. What may go wrong, because others do something at the same time, is no error.
+/// Makes one random call. [`is_expected`] accepts the errors that concurrent callers cause.
 async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
     match dice.roll(100) {
         0..30 => {
@@ -61,7 +61,7 @@ async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
                 request.if_exists = IfExists::Keep;
             }
             if dice.roll(2) == 0 {
-                // Somebody sends it twice at once.
+                // The same request is sent twice concurrently.
                 let twice = tokio::join!(fixture.copy(request.clone()), fixture.copy(request));
                 return twice.0.and(twice.1).map(drop);
             }
@@ -98,7 +98,7 @@ async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
     }
 }
 
-/// Whether an error can come from what others do.
+/// Whether concurrent callers can cause an error.
 fn is_expected(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -116,7 +116,7 @@ fn is_expected(error: &Error) -> bool {
 async fn caller(fixture: Arc<Fixture>, seed: u64, calls: u32) {
     let mut dice = Dice(seed);
     for _ in 0..calls {
-        // Some callers leave at once, some a little later, most stay.
+        // Some calls are cancelled at once, some a little later, most not at all.
         let patience = match dice.roll(6) {
             0 => Duration::from_micros(dice.roll(300) as u64),
             1 => Duration::from_micros(dice.roll(5_000) as u64),
@@ -133,7 +133,7 @@ async fn caller(fixture: Arc<Fixture>, seed: u64, calls: u32) {
 async fn callers_at_once_see_whole_files_and_leave_nothing() {
     let (seed, calls) = (seed(), if is_long() { CALLS_LONG } else { CALLS });
     println!("TEST_SEED={seed}");
-    // A grace that outlasts every read here, and then none.
+    // A grace that outlasts every read of this test.
     let memory = Arc::new(InMemory::new());
     let grace = Duration::from_secs(2);
     let fixture =

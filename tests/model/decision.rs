@@ -1,6 +1,6 @@
-//! The decision table of a copy (reference 2.4, and what is deliberately better): a test for each row.
+//! The decision table of a copy: a test for each row.
 //!
-//! Every file holds the path that it was uploaded to, so a tree shows where its files come from.
+//! Every file holds the path that it was uploaded to, so a tree shows the origin of its files.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ fn checked(request: CopyRequest) -> CopyRequest {
     CopyRequest { check_mark_file: true, ..request }
 }
 
-/// Where the files of the store come from.
+/// All files of the store, each with the path that it was uploaded to.
 async fn tree(fixture: &Fixture) -> BTreeMap<String, String> {
     let mut tree = BTreeMap::new();
     for file in fixture.files("").await {
@@ -38,7 +38,7 @@ async fn tree(fixture: &Fixture) -> BTreeMap<String, String> {
     tree
 }
 
-/// Copies, and expects these files outside the source: where they are and where they come from.
+/// Copies, and expects these files outside the source, each with the path that it was uploaded to.
 async fn becomes(fixture: &Fixture, request: CopyRequest, expected: &[(&str, &str)]) {
     let source = request.source.as_str().to_owned();
     let before = tree(fixture).await;
@@ -262,7 +262,7 @@ async fn a_copy_is_a_snapshot() {
     assert_eq!(found, expected);
 }
 
-/// Each step doubles the files; no store can hold what a hundred steps make.
+/// Each step doubles the number of files, so that a hundred steps would exceed the bound of the totals.
 #[tokio::test]
 async fn copies_of_copies_end_at_the_bound_of_the_totals() {
     let fixture = with(&["v0/f"]).await;

@@ -1,8 +1,8 @@
-//! Every path through the store while its blob store goes wrong: the error is clear and comes in time,
-//! nothing has changed, the same call succeeds afterwards, and nothing is left over.
+//! All calls of the store while its blob store fails: the error is clear and in time, nothing has changed,
+//! the same call succeeds afterwards, and nothing is left over.
 //!
-//! The clock stands still but for what a store that does not answer takes, so that minutes pass in no
-//! time, and a call without a limit hangs.
+//! The clock is stopped, and advances only by the timeout of a blob store call that stalls. So the tests take
+//! no real time for timeouts, and a call without a timeout hangs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,31 +24,31 @@ use crate::{
     machine::send_chunk,
 };
 
-/// More than any call may take whose blob store does not answer.
+/// An upper bound for a call whose blob store does not answer.
 const TOO_LONG: Duration = Duration::from_mins(10);
 
-/// A store on objects that can go wrong.
+/// A store on an object store with injected faults.
 pub(crate) async fn faulty_store() -> (Fixture, Arc<Faulty>) {
     let faulty = Faulty::new();
     let fixture = Fixture::with(|_| {}, Arc::<Faulty>::clone(&faulty)).await;
     (fixture, faulty)
 }
 
-/// Bytes that make one object of their own.
+/// The bytes of a file of one object.
 fn one_part(byte: u8) -> Bytes {
     vec![byte; 3 * INLINE_BYTES_MAX].into()
 }
 
-/// Bytes that make two.
+/// The bytes of a file of two objects.
 fn two_parts(byte: u8) -> Bytes {
     let mut bytes = vec![byte; PART_BYTES_MAX + 3 * INLINE_BYTES_MAX];
-    // Of no two of them either part is the same.
+    // No part equals a part of another such file.
     bytes[0] = !byte;
     bytes[PART_BYTES_MAX] = !byte;
     bytes.into()
 }
 
-/// Fails unless an error is of a kind, tells the path, and tells nothing from behind the scenes.
+/// Checks that an error has a kind, names the path, and shows no internals.
 pub(crate) fn assert_clear(error: &Error, kind: Kind, at: &str) {
     let message = error.message();
     assert_eq!(error.kind(), kind, "{error:?}");
@@ -56,9 +56,9 @@ pub(crate) fn assert_clear(error: &Error, kind: Kind, at: &str) {
     assert!(!message.contains("secret") && !message.contains("faulty"), "{message}");
 }
 
-/// Fails unless nothing but what the tables name is left, once what went wrong is cleared away.
+/// Cleans up after faults, then checks that nothing is left but the objects that the tables name.
 pub(crate) async fn assert_clean(fixture: &Fixture, faulty: &Faulty) {
-    // What is still on its way ends, with or without an answer.
+    // Calls in flight end, with or without a response.
     pass_time().await;
     let pins = "SELECT COUNT(*) FROM pin";
     until("what broke off has released", async || fixture.tables.number(pins) == 0).await;
@@ -73,7 +73,7 @@ pub(crate) async fn assert_clean(fixture: &Fixture, faulty: &Faulty) {
     assert_eq!(findings(fixture, true).await.unwrap(), []);
 }
 
-/// The kinds of what a check finds.
+/// The kinds of the findings of a check.
 async fn findings(fixture: &Fixture, deep: bool) -> Result<Vec<FindingKind>> {
     let mut checking = fixture.store.check(CheckRequest { deep, repair: false })?;
     let mut kinds = Vec::new();
@@ -83,8 +83,8 @@ async fn findings(fixture: &Fixture, deep: bool) -> Result<Vec<FindingKind>> {
     Ok(kinds)
 }
 
-/// Does something while calls of a kind go wrong after the first few, and then again without: first
-/// it fails and changes nothing, then it succeeds.
+/// Makes a call while blob store calls of one kind fail after the first `sound` ones, and again without
+/// faults: first the call fails and changes nothing, then it succeeds.
 async fn fails_then_succeeds(
     (fixture, faulty): (&Fixture, &Faulty),
     at: &str,
@@ -103,7 +103,7 @@ async fn fails_then_succeeds(
     assert_clean(fixture, faulty).await;
 }
 
-/// What can go wrong with a put, and what the caller hears.
+/// The faults of a put, and the kind of error that the caller gets.
 const PUTS: [(Fault, Kind); 5] = [
     (Fault::Fail, Kind::Internal),
     (Fault::Tear, Kind::Internal),
@@ -112,7 +112,7 @@ const PUTS: [(Fault, Kind); 5] = [
     (Fault::Stall, Kind::Busy),
 ];
 
-/// What can go wrong with a read, and what the caller hears.
+/// The faults of a read, and the kind of error that the caller gets.
 const GETS: [(Fault, Kind); 3] =
     [(Fault::Fail, Kind::Internal), (Fault::Flip, Kind::Corrupt), (Fault::Stall, Kind::Busy)];
 
@@ -197,14 +197,14 @@ async fn an_upload_relies_on_no_part_that_cannot_be_read() {
     let (fixture, faulty) = faulty_store().await;
     fixture.upload("a", one_part(1)).await.unwrap();
     let first = fixture.object_keys().await;
-    // What does not answer may be well: it stays.
+    // A part whose read stalls may be intact: its object stays.
     faulty.after(0, Asked::Get, Fault::Stall);
     let error = faulty.run(fixture.upload("b", one_part(1))).await.unwrap_err();
     assert_clear(&error, Kind::Busy, "b");
     faulty.stop();
     assert_eq!(fixture.object_keys().await, first);
     for fault in [Fault::Fail, Fault::Flip] {
-        // Neither readable nor to be put anew.
+        // The part can neither be read nor put again.
         let is_broken = fault.clone();
         faulty.schedule(move |call| match call {
             Asked::Get => Some(is_broken.clone()),
@@ -258,7 +258,7 @@ async fn reclamation_deletes_what_it_can_and_the_rest_later() {
             fixture.upload(&format!("a/{byte}"), one_part(byte)).await.unwrap();
         }
         let objects = fixture.object_keys().await.len();
-        // Every other one goes wrong.
+        // Every other delete fails.
         let mut number = 0;
         let some = fault.clone();
         faulty.schedule(move |call| {
@@ -267,19 +267,19 @@ async fn reclamation_deletes_what_it_can_and_the_rest_later() {
         });
         fixture.delete("a").await.unwrap();
         let started = Instant::now();
-        // The background may have been first.
+        // The background work may have reclaimed first.
         if let Err(error) = faulty.run(fixture.store.reclaim()).await {
             assert_clear(&error, kind, "");
         }
         assert!(started.elapsed() < TOO_LONG, "{fault:?}: after {:?}", started.elapsed());
         assert!(fixture.object_keys().await.len() < objects, "{fault:?}");
-        // All of them go wrong; nothing is forgotten.
+        // All deletes fail; every object stays marked for deletion.
         faulty.after(0, Asked::Delete, fault.clone());
         let before = faulty.faults();
         fixture.upload("b", one_part(99)).await.unwrap();
         fixture.delete("b").await.unwrap();
         assert_clear(&faulty.run(fixture.store.reclaim()).await.unwrap_err(), kind, "");
-        // The background tries some of them as well.
+        // The background work tries some of the objects as well.
         let tried = faulty.faults() - before;
         assert!(kind != Kind::Busy || tried <= 4 * RECLAIM_OBJECTS_IN_FLIGHT, "{tried} tried");
         assert!(fixture.tables.number("SELECT COUNT(*) FROM dead_object") > 0);

@@ -1,4 +1,4 @@
-//! An object store around a local folder whose calls go wrong on a schedule.
+//! An object store on a local folder, with faults injected by a schedule.
 
 use std::{
     fmt,
@@ -25,7 +25,7 @@ use object_store::{
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
 
-/// What the store is asked to do; a listing asks once for each of its objects.
+/// The kind of a call of the object store; a listing counts as one call for each object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Put,
@@ -34,30 +34,30 @@ pub(crate) enum Asked {
     List,
 }
 
-/// What goes wrong with a call.
+/// A fault of a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// Nothing is done, and an error says so.
+    /// The call does nothing and returns an error.
     Fail,
-    /// It is done, and an error says that it is not.
+    /// The call takes effect and returns an error.
     Lie,
-    /// A put writes some of the bytes, and an error follows.
+    /// A put writes part of the bytes and returns an error.
     Tear,
-    /// A put writes some of the bytes, and says that it wrote all.
+    /// A put writes part of the bytes and returns success.
     Short,
-    /// A read returns one bit that is not what was put.
+    /// A read returns the bytes with one bit flipped.
     Flip,
-    /// The disk is full.
+    /// The call does nothing and returns the error of a full disk.
     Full,
-    /// There is never an answer. [`Faulty::run`] lets the time pass that is given to it.
+    /// The call never returns. [`Faulty::run`] advances the clock past its timeout.
     Stall,
-    /// The call waits for a permit, and goes on.
+    /// The call waits for a permit, then proceeds.
     Hold(Arc<Semaphore>),
 }
 
 type Schedule = Box<dyn FnMut(Asked) -> Option<Fault> + Send>;
 
-/// The store. Nothing goes wrong at first.
+/// The object store; at first without faults.
 pub(crate) struct Faulty {
     inner: Arc<LocalFileSystem>,
     state: Arc<State>,
@@ -84,12 +84,12 @@ impl Faulty {
         Arc::new(Self { inner, state, _dir: dir })
     }
 
-    /// Lets calls go wrong as a function says.
+    /// Injects the fault that a function returns for each call.
     pub(crate) fn schedule(&self, schedule: impl FnMut(Asked) -> Option<Fault> + Send + 'static) {
         *self.state.schedule.lock().unwrap() = Box::new(schedule);
     }
 
-    /// Lets every call of a kind go wrong but for the first few.
+    /// Injects a fault into every call of a kind except the first `sound` ones.
     pub(crate) fn after(&self, mut sound: usize, asked: Asked, fault: Fault) {
         self.schedule(move |call| {
             if call != asked {
@@ -101,19 +101,19 @@ impl Faulty {
         });
     }
 
-    /// Lets one call go wrong, the next one of its kind.
+    /// Injects a fault into the next call of a kind.
     pub(crate) fn once(&self, asked: Asked, fault: Fault) {
         let mut fault = Some(fault);
         self.schedule(move |call| fault.take_if(|_| call == asked));
     }
 
-    /// Lets nothing go wrong any more.
+    /// Stops the injection of faults.
     pub(crate) fn stop(&self) {
         self.schedule(|_| None);
     }
 
-    /// Does something, and lets time pass whenever a call stalls meanwhile. Nothing else moves the
-    /// clock, so that what does answer is always in time afterwards.
+    /// Runs a future, and advances the clock whenever a call stalls. Nothing else advances the clock, so a
+    /// call that answers is always in time.
     pub(crate) async fn run<T>(&self, act: impl Future<Output = T>) -> T {
         let mut stalls = self.state.stalls.subscribe();
         let clock = async {
@@ -128,12 +128,12 @@ impl Faulty {
         }
     }
 
-    /// How many calls went wrong so far.
+    /// The number of faults injected so far.
     pub(crate) fn faults(&self) -> usize {
         self.state.faults.load(Ordering::SeqCst)
     }
 
-    /// Says of all objects that they are old enough to be swept, or no longer.
+    /// Sets whether listings report all objects as old enough for the sweep.
     pub(crate) fn age(&self, is_aged: bool) {
         self.state.is_aged.store(is_aged, Ordering::SeqCst);
     }
@@ -146,7 +146,7 @@ impl State {
         fault
     }
 
-    /// Does what goes wrong before a call; what is left is done with it.
+    /// Applies the faults that precede a call. Returns a fault that the call itself has to apply.
     async fn begin(&self, asked: Asked, key: &Path) -> Result<Option<Fault>> {
         match self.fault(asked) {
             Some(Fault::Fail) => Err(broken(key)),
@@ -167,22 +167,22 @@ impl State {
     }
 }
 
-/// Lets as much time pass as a call may take; timers are as exact as a millisecond.
+/// Advances the clock by the timeout of a call, and a millisecond, which is the resolution of timers.
 pub(crate) async fn pass_time() {
     tokio::time::advance(BLOB_TIME + Duration::from_millis(1)).await;
 }
 
-/// Stops the clock of a runtime until the end of a test, but for [`pass_time`]. A clock that is merely
-/// paused runs ahead whenever the runtime waits for a database thread.
+/// Stops the clock of a runtime, except for [`pass_time`], until the returned sender is dropped. A clock that
+/// is merely paused advances by itself whenever the runtime waits for a database thread.
 pub(crate) fn stop_clock() -> mpsc::Sender<()> {
     tokio::time::pause();
     let (end, ended) = mpsc::channel();
-    // What blocks keeps the clock from running ahead; it ends when the sender is dropped.
+    // A blocking task keeps the paused clock from advancing; the task ends when the sender is dropped.
     drop(tokio::task::spawn_blocking(move || ended.recv().is_ok()));
     end
 }
 
-/// An error that names what no caller may see.
+/// An error with internals that no caller may see.
 fn broken(key: &Path) -> Error {
     Error::Generic { store: "faulty", source: format!("/srv/secret/{key} is on fire").into() }
 }

@@ -1,4 +1,4 @@
-//! Copies that leave files out.
+//! Copies with a skip list.
 
 use imagestore::{error::Kind, limits::FILTER_STEP_ROWS, model::Operation};
 
@@ -10,7 +10,7 @@ async fn with(files: &[&str]) -> Fixture {
     fixture
 }
 
-/// Files done and skipped; together they are all.
+/// The counts of copied and skipped files; checks that they add up to the totals.
 fn counts(operation: &Operation) -> (i64, i64) {
     let progress = &operation.progress;
     assert_eq!(progress.files_done + progress.files_skipped, progress.files_total);
@@ -41,7 +41,7 @@ async fn a_skip_list_names_files_and_neither_paths_nor_folders() {
     let fixture = with(&["s/x/f", "s/f/g"]).await;
     let operation = fixture.copy(copy_without("s", "d", &["x/f", "x", r"x\f", ""])).await.unwrap();
     assert_eq!(counts(&operation), (2, 0));
-    // A folder of that name stays; a file of that name goes.
+    // The list skips the file of this name, not the folder.
     let operation = fixture.copy(copy_without("s", "e", &["f"])).await.unwrap();
     assert_eq!(counts(&operation), (1, 1));
     assert_eq!(fixture.files("e").await, ["e/f/g"]);
@@ -73,7 +73,7 @@ async fn nothing_left_to_copy_is_not_found_and_the_destination_stays() {
     assert_eq!(kind(fixture.copy(copy_without("s", "d", &["f"])).await), Kind::FileNotFound);
     assert_eq!(fixture.files("d").await, ["d/old"]);
     assert_eq!(fixture.tables.number("SELECT COUNT(*) FROM pin"), 0);
-    // The same id may be sent again, and fails again.
+    // A retry with the same id is allowed, and fails again.
     let request = copy_without("s", "e", &["f"]);
     for _ in 0..2 {
         assert_eq!(kind(fixture.copy(request.clone()).await), Kind::FileNotFound);
@@ -90,7 +90,7 @@ async fn a_single_file_is_copied_whatever_the_list_says() {
     assert_eq!(fixture.files("").await, ["d", "s/f"]);
 }
 
-/// A folder that occurs many times is looked at once and counts as often as it occurs.
+/// A shared folder is filtered once, and counts once for each path to it.
 #[tokio::test]
 async fn a_folder_that_occurs_many_times_counts_as_often() {
     for verify in [false, true] {
@@ -106,7 +106,7 @@ async fn a_folder_that_occurs_many_times_counts_as_often() {
         request.verify = verify;
         let operation = fixture.copy(request).await.unwrap();
         assert_eq!(counts(&operation), (1 << 16, 2 << 16));
-        // Below each of the sixteen, one; the folder "x" of the first is emptied and left out.
+        // One new folder for each of `v0` to `v16`; the folder "x" of `v0` is emptied and left out.
         assert_eq!(fixture.tables.number("SELECT COUNT(*) FROM folder"), folders + 17);
         crate::audit::laws(&fixture.tables);
         fixture.empty().await;
@@ -118,7 +118,7 @@ async fn a_folder_of_more_entries_than_a_step_takes_is_copied_whole() {
     let fixture = Fixture::new().await;
     let count = 2 * FILTER_STEP_ROWS + FILTER_STEP_ROWS / 2;
     fixture.fill_with("same", (0..count).map(|number| format!("s/{number:06}")).collect()).await;
-    // Skipped files at both ends, side by side, and at the bound of a step.
+    // Skipped files at both ends, adjacent ones, and some at the bound of a step.
     let skipped = [0, 1, FILTER_STEP_ROWS - 1, FILTER_STEP_ROWS, FILTER_STEP_ROWS + 1, count - 1];
     let names: Vec<String> = skipped.iter().map(|number| format!("{number:06}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -150,7 +150,7 @@ async fn the_source_may_change_while_it_is_copied() {
     fixture.empty().await;
 }
 
-/// Not every database takes such text, and no file has such a name.
+/// Control characters, which no file name has and not every database accepts.
 #[tokio::test]
 async fn names_and_tokens_that_no_file_can_have_are_no_fault_of_the_database() {
     let fixture = Fixture::new().await;

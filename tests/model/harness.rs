@@ -1,4 +1,4 @@
-//! A store in a folder of its own, and short ways to call it.
+//! A store in its own folder, and short functions to call it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,15 +20,15 @@ use tempfile::TempDir;
 
 use crate::{database::database, reader::Reader};
 
-/// How long a test waits for what must happen soon.
+/// How long a test waits for a condition.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// A store in a temporary folder, its parts in memory.
+/// A store in a temporary folder, by default with its objects in memory.
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) recovered: Recovered,
     pub(crate) objects: Arc<dyn ObjectStore>,
-    /// A look at the tables.
+    /// A reader of the tables.
     pub(crate) tables: Reader,
     config: Config,
     blobs: Blobs,
@@ -73,7 +73,7 @@ impl Fixture {
 
     pub(crate) async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
         let incoming = UploadSpec::new(path(at));
-        // In boxes, so that what waits for an upload stays small.
+        // In boxes, so that a future that contains an upload stays small.
         let mut upload = Box::pin(self.store.upload(incoming, Call::default())).await?;
         Box::pin(upload.write(bytes.into())).await?;
         Box::pin(upload.finish()).await
@@ -125,7 +125,7 @@ impl Fixture {
         self.list_tagged(at, size).await.map(|(entries, _)| entries)
     }
 
-    /// The same, with the change tag of each page.
+    /// All entries of one folder, in pages of `size`, and the change tag of each page.
     pub(crate) async fn list_tagged(
         &self,
         at: &str,
@@ -163,7 +163,7 @@ impl Fixture {
         files
     }
 
-    /// Deletes everything and waits until nothing is left but the root.
+    /// Deletes everything, reclaims, and checks that nothing but the root is left.
     pub(crate) async fn empty(&self) {
         for entry in self.list("", 0).await.unwrap() {
             self.delete(entry.path.as_str()).await.unwrap();
@@ -172,12 +172,12 @@ impl Fixture {
         assert_eq!(self.leftovers(), [], "leftovers");
     }
 
-    /// Reclaims until nothing waits for it and nothing but the root is held.
+    /// Reclaims until nothing but the root is left, for at most [`SOON`].
     pub(crate) async fn settle(&self) {
         let started = std::time::Instant::now();
         loop {
             self.store.reclaim().await.unwrap();
-            // What broke off is cleared away in tasks; they need the thread.
+            // Cancelled calls clean up in tasks, which need this thread.
             if (self.leftovers().is_empty() && self.object_keys().await.is_empty())
                 || started.elapsed() > SOON
             {
@@ -187,7 +187,7 @@ impl Fixture {
         }
     }
 
-    /// The tables that hold rows without a tree, and how many.
+    /// The tables that have rows although the tree is empty, with their numbers of rows.
     pub(crate) fn leftovers(&self) -> Vec<(&'static str, i64)> {
         [
             ("folder", "SELECT COUNT(*) FROM folder WHERE id <> 1"),
@@ -226,12 +226,12 @@ pub(crate) fn copy(source: &str, destination: &str) -> CopyRequest {
     }
 }
 
-/// A copy that leaves out files.
+/// A copy with a skip list.
 pub(crate) fn copy_without(source: &str, destination: &str, skip: &[&str]) -> CopyRequest {
     CopyRequest { skip_files: SkipFiles::new(skip).unwrap(), ..copy(source, destination) }
 }
 
-/// What kind of error it is.
+/// The kind of the error.
 pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T>) -> Kind {
     result.expect_err("an error").kind()
 }
@@ -241,7 +241,7 @@ pub(crate) fn digest(bytes: &[u8]) -> Digest {
     Digest::of(bytes)
 }
 
-/// Waits for what must become true soon.
+/// Waits until a condition is true, for at most [`SOON`].
 pub(crate) async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
     let started = std::time::Instant::now();
     while !is_true().await {

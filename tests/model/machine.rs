@@ -1,5 +1,5 @@
-//! The state machine: every operation is done to the real store and to the plain one, and after
-//! every step both must be the same.
+//! The state machine: it applies every step to the real store and to the plain one, and compares both after
+//! each step.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,22 +21,22 @@ use crate::{
     step::{Claim, Step, contents},
 };
 
-/// More files than this make a history slow and show nothing new.
+/// The most files of a tree: more make a history slow and show nothing new.
 const FILES_MAX: i64 = 400;
-/// All listings are compared after so many steps; one of them after each.
+/// All listings are compared after this number of steps; one of them after each step.
 const LISTINGS_EVERY: usize = 20;
-/// The laws of the tables are checked after so many steps: what breaks one stays.
+/// The invariants are checked after this number of steps: a violation persists.
 const AUDIT_EVERY: usize = 4;
-/// The bytes that a session of the machine cuts its chunks at.
+/// The number of equal pieces of a content at whose bounds chunks begin and end.
 pub(crate) const CUTS: usize = 4;
-/// Sessions at once.
+/// The number of concurrent sessions.
 pub(crate) const SESSIONS: usize = 3;
 
 /// The last copy, so that it can be sent again.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     request: CopyRequest,
-    /// Whether there is a row, and whether it says that the copy succeeded.
+    /// Whether the operation succeeded; `None` if it has no row.
     row: Option<bool>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Machine {
     pub(crate) sessions: Vec<(SessionId, Option<Session>)>,
     pub(crate) last: Option<Sent>,
     last_version: i64,
-    /// What was listed under a path and a change tag.
+    /// The listing that was seen for each path and change tag.
     pub(crate) tagged: BTreeMap<(String, String), Vec<Listed>>,
     pub(crate) steps: usize,
 }
@@ -74,7 +74,7 @@ impl Machine {
         }
     }
 
-    /// Does a history, and checks after each step. Ends with an empty store, for the next one.
+    /// Runs a history, and checks after each step. Leaves an empty store for the next history.
     pub(crate) async fn run(&mut self, history: &[Step]) {
         for step in history {
             self.step(step).await;
@@ -164,7 +164,7 @@ impl Machine {
         self.put(at, bytes, &stat.entry.kind);
     }
 
-    /// Enters a file that the real store has taken, with the version that it got.
+    /// Adds a file that the real store has stored to the plain store, with its version.
     fn put(&mut self, at: &str, bytes: Bytes, kind: &EntryKind) {
         let EntryKind::File { version, modified } = kind else { panic!("{at} is no file") };
         assert!(version.number > self.last_version, "versions rise");
@@ -212,7 +212,7 @@ impl Machine {
             assert_eq!(result, Err(Kind::BadRange), "short chunk {start}..{end} of {at}");
             return;
         }
-        // Of other bytes that are too few, either may be told.
+        // For a chunk that is short and has other bytes, either error is allowed.
         if !(short && result == Err(Kind::BadRange)) {
             assert_eq!(result, expected.map(|_| ()), "chunk {start}..{end} of {at}");
         }
@@ -283,7 +283,7 @@ impl Machine {
         }
     }
 
-    /// `row`: that of an earlier request of the same id.
+    /// `row` is [`Sent::row`] of an earlier request with the same id.
     async fn copy(&mut self, request: CopyRequest, row: Option<bool>) {
         let (files, _) = self.plain.totals(request.source.as_str());
         if files + self.plain.totals("").0 > FILES_MAX {

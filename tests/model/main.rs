@@ -1,4 +1,4 @@
-//! The engine, proven against a plain map that copies everything the slow way, and rule by rule.
+//! The store, compared with a model, which is a plain map that copies every file, and tested rule by rule.
 //!
 //! `TEST_LONG=1` runs the long histories; `TEST_SEED=<number>` repeats a failed run.
 

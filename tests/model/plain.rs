@@ -1,6 +1,7 @@
-//! The plain store: a map from paths to bytes that copies everything the slow way.
+//! The plain store: a map from paths to files that copies every file. It is the model of the real store.
 //!
-//! It says what every call must answer. It knows no folders: a folder is what a path lies below.
+//! Its methods return the expected result of each call. It has no folders: a folder exists while a file is
+//! below its path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use imagestore::{
     model::{CopyRequest, Digest, IfExists, MARK_FILE, folded},
 };
 
-/// A file: its bytes, and what its entry carries along when it is copied.
+/// A file: its bytes, and the fields that a copy of its entry keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
     pub(crate) bytes: Bytes,
@@ -28,7 +29,7 @@ pub(crate) struct Session {
     pub(crate) committed: bool,
 }
 
-/// What a copy did.
+/// The counters of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Copied {
     pub(crate) files: i64,
@@ -37,17 +38,17 @@ pub(crate) struct Copied {
     pub(crate) bytes_skipped: i64,
 }
 
-/// Why a copy fails, and whether its operation had begun by then.
+/// The error of a copy, and whether its operation had begun.
 pub(crate) type Refused = (Kind, bool);
 
-/// The store as a map.
+/// The plain store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plain {
     pub(crate) files: BTreeMap<String, File>,
 }
 
 impl Plain {
-    /// What lies below a folder: the rest of the path, and the file.
+    /// The files below a folder, with their paths relative to it.
     pub(crate) fn below<'a>(
         &'a self,
         folder: &'a str,
@@ -98,7 +99,7 @@ impl Plain {
         gone
     }
 
-    /// Copies as it is asked to, or says why not and changes nothing.
+    /// Copies, or returns the error and changes nothing.
     pub(crate) fn copy(&mut self, request: &CopyRequest) -> Result<Copied, Refused> {
         let (source, destination) = (request.source.as_str(), request.destination.as_str());
         let is_below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|r| r.starts_with('/'));
@@ -157,7 +158,7 @@ impl Plain {
         Ok(copied)
     }
 
-    /// What a listing of a folder must show, in its order: name, whether it is a folder, files, bytes.
+    /// The expected listing of a folder, in order.
     pub(crate) fn list(&self, folder: &str) -> Vec<Listed> {
         let mut names: BTreeMap<(String, String), Listed> = BTreeMap::new();
         for (rest, file) in self.below(folder) {
@@ -196,15 +197,15 @@ impl Plain {
     }
 }
 
-/// The folders that a path lies in, but for the root.
+/// The folders above a path, except for the root.
 fn above(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').filter_map(|(at, _)| path.get(..at))
 }
 
-/// What an entry of the tree says.
+/// An entry of the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// The version of a file; nothing for a folder.
+    /// The version of a file; `None` for a folder.
     pub(crate) version: Option<i64>,
     /// The digest of a file, once it is known.
     pub(crate) digest: Option<Digest>,
@@ -216,15 +217,15 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) path: String,
-    /// Version and time of a file; nothing for a folder.
+    /// The version and the upload time of a file; `None` for a folder.
     pub(crate) file: Option<(i64, i64)>,
     pub(crate) files: i64,
     pub(crate) bytes: i64,
 }
 
 impl Session {
-    /// Whether a chunk is to be stored, as [`Ok`] of true, or is there already. `file` is the one at the
-    /// session's path.
+    /// Whether a chunk has to be stored (`Ok(true)`) or is stored already (`Ok(false)`). `file` is the file
+    /// at the session's path.
     pub(crate) fn check_chunk(
         &self,
         file: Option<&File>,
@@ -260,13 +261,13 @@ impl Session {
         }
     }
 
-    /// The bytes, once they are all there.
+    /// The bytes of the file, if none are missing.
     pub(crate) fn bytes(&self) -> Option<Bytes> {
         let all: Vec<u8> = self.pieces.values().flatten().copied().collect();
         (all.len() == self.total).then(|| all.into())
     }
 
-    /// What is missing, both ends included.
+    /// The missing ranges, both ends included.
     pub(crate) fn gaps(&self) -> Vec<(i64, i64)> {
         let (mut next, mut gaps) = (0, Vec::new());
         for (at, piece) in &self.pieces {
@@ -282,7 +283,7 @@ impl Session {
     }
 }
 
-/// Joins a folder and what lies below it.
+/// Joins a folder and a relative path below it.
 pub(crate) fn join(folder: &str, rest: &str) -> String {
     if folder.is_empty() { rest.to_owned() } else { format!("{folder}/{rest}") }
 }

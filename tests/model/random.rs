@@ -1,4 +1,4 @@
-//! Histories: the small ones exhaustively, larger ones at random.
+//! Histories: all short ones, and longer ones at random.
 
 use std::{
     cell::RefCell,
@@ -21,7 +21,7 @@ use crate::{
 /// Random histories of a normal run, and of a long one.
 const HISTORIES: u32 = 2_000;
 const HISTORIES_LONG: u32 = 100_000;
-/// The longest random history; they are half as long on average.
+/// The exclusive bound of the length of random histories; their average is half of it.
 const STEPS_MAX: usize = 100;
 /// Threads that run histories.
 const WORKERS: u32 = 4;
@@ -29,13 +29,13 @@ const WORKERS: u32 = 4;
 const NAMES: [&str; 6] = ["a", "b", "c", "C", "_.dir", "x"];
 const SKIPS: [&str; 5] = ["a", "B", "c", "_.DIR", "X"];
 
-/// A path; most are short, so that histories meet.
+/// A random path of few names, so that the steps of a history collide.
 fn path(depth: usize) -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(&NAMES[..]), 1..=depth)
         .prop_map(|names| names.join("/"))
 }
 
-/// A content; the large one is rare.
+/// The index of a random content; the large one is rare.
 fn content() -> impl Strategy<Value = usize> {
     let large = contents().len() - 1;
     prop_oneof![1_000 => 0..large, 1 => Just(large)]
@@ -69,12 +69,12 @@ fn copy() -> impl Strategy<Value = Step> {
 }
 
 fn chunk() -> impl Strategy<Value = Step> {
-    // Few contents and paths, so that sessions get complete.
+    // Few contents and paths, so that sessions become complete.
     let range = (0..CUTS, 1..=CUTS).prop_map(|(from, length)| (from, (from + length).min(CUTS)));
     let content = prop_oneof![1 => Just(0_usize), 9 => 2..7_usize];
     (0..SESSIONS, path(2), content, range, prop::bool::weighted(0.1)).prop_map(
         |(session, other, content, (from, to), short)| {
-            // One path and content for each session, but now and then another one.
+            // Usually one path and content for each session, sometimes another one.
             let usual = content != 3;
             let path = if usual { format!("s{session}/x") } else { other };
             let content = if usual && content > 0 { 2 + 2 * session } else { content };
@@ -102,7 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Runs histories on one store, and on a new one after a failure.
+/// Runs histories on one store; after a failure, on a new one.
 struct Bench {
     runtime: Runtime,
     machine: RefCell<Option<Machine>>,
@@ -159,7 +159,7 @@ fn worker(seed: u64, histories: u32) -> Result<(), String> {
     })
 }
 
-/// The steps whose every sequence is tried: few paths, so that all of them meet.
+/// The steps of which all sequences are tried: few paths, so that the steps collide.
 fn small_steps() -> Vec<Step> {
     let upload = |path: &str, content| Step::Upload {
         path: path.to_owned(),
@@ -186,7 +186,7 @@ fn small_steps() -> Vec<Step> {
     ]
 }
 
-/// Runs every sequence of the small steps of a length whose first step is one of a worker's.
+/// Runs one worker's share of all sequences of small steps of a length: every [`WORKERS`]th one.
 fn all_histories(worker: usize, length: u32) -> Result<(), String> {
     let steps = small_steps();
     let bench = Bench::new();

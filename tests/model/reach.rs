@@ -1,4 +1,4 @@
-//! No copy makes a path that nobody can name: not by its depth, and not by its length.
+//! No copy makes a path that is deeper or longer than a path may be.
 
 use imagestore::{
     error::Kind,
@@ -9,17 +9,17 @@ use imagestore::{
 
 use crate::harness::{Fixture, copy, copy_without, kind, path};
 
-/// Folders below each other, and at last a name.
+/// The path of a name below nested folders.
 fn nested(folders: usize, name: &str) -> String {
     "d/".repeat(folders) + name
 }
 
-/// A name of so many bytes.
+/// A name of this many bytes.
 fn long(bytes: usize) -> String {
     "n".repeat(bytes)
 }
 
-/// Copies onto a path that just fits, and onto one that is too far for what comes there.
+/// Copies `s` to a destination that just fits, and to one below which a path would be too deep or too long.
 async fn check(files: &[String], (fits, too_far): (&str, &str)) {
     let fixture = Fixture::new().await;
     for file in files {
@@ -34,7 +34,7 @@ async fn check(files: &[String], (fits, too_far): (&str, &str)) {
         assert_eq!(fixture.files("").await, before, "{what}");
     }
     fixture.copy(copy("s", fits)).await.unwrap();
-    // Everything that is there can be named.
+    // Every copied path is valid.
     for file in fixture.files(fits).await {
         fixture.store.stat(&path(&file), Call::default()).await.unwrap();
     }
@@ -51,7 +51,7 @@ async fn a_copy_goes_no_deeper_than_a_path_may() {
 #[tokio::test]
 async fn a_copy_makes_no_path_longer_than_one_may_be() {
     let files = [format!("s/{}", long(NAME_BYTES_MAX)), format!("s/x/{}", long(NAME_BYTES_MAX))];
-    // What is below the source has two bytes more than a name of the longest kind.
+    // The longest path below the source has two bytes more than the longest name.
     let room = PATH_BYTES_MAX - 1 - (2 + NAME_BYTES_MAX);
     let above = format!("{}/{}/", long(NAME_BYTES_MAX), long(NAME_BYTES_MAX));
     let fits = above.clone() + &long(room - above.len());
@@ -72,7 +72,7 @@ async fn copies_of_copies_end_where_paths_do() {
         }
     };
     assert_eq!(refused.kind(), Kind::PathTooLong);
-    // Each makes the one path that is the deepest one name deeper.
+    // Each copy makes the deepest path one name deeper.
     assert_eq!(copies, PATH_DEPTH_MAX - 2);
     crate::audit::laws(&fixture.tables);
 }
@@ -84,7 +84,7 @@ async fn what_was_removed_or_is_left_out_makes_no_copy_fail() {
     fixture.fill(&[&deep, "s/g"]).await;
     let request = || copy("s", "t/u");
     assert_eq!(kind(fixture.copy(request()).await), Kind::PathTooLong);
-    // What is kept needs no room, and what is skipped does not either.
+    // Neither a kept destination nor a skipped file counts for the bounds.
     fixture.fill(&["kept/there"]).await;
     let keep = CopyRequest { if_exists: IfExists::Keep, ..copy("s", "kept/there") };
     fixture.copy(keep).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a copy costs, counted in rows.
+//! The cost of copies and deletes, counted in rows.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use crate::{
     harness::{Fixture, copy, copy_without},
 };
 
-/// The last id of a table: ids are never used again, so they count what was deleted since, too.
+/// The query for the last id of a table. Ids are never used again, so the difference counts rows that were
+/// deleted since, too.
 macro_rules! last_id {
     ($table:literal) => {
         if postgres().is_some() {
@@ -52,9 +53,9 @@ async fn written_by(
     rows(fixture).into_iter().map(|(table, rows)| (table, rows - before[table])).collect()
 }
 
-/// A store with a folder of so many files in folders of a hundred.
+/// A store with a folder of this many files, a hundred to a sub-folder.
 async fn with(files: usize) -> Fixture {
-    // The background must not change what is counted.
+    // A long grace, so that background work does not change the counts.
     let memory = std::sync::Arc::new(object_store::memory::InMemory::new());
     let long = std::time::Duration::from_hours(1);
     let fixture = Fixture::with(|config| config.reclaim_grace = long, memory).await;
@@ -66,13 +67,13 @@ async fn with(files: usize) -> Fixture {
 #[tokio::test]
 async fn a_copy_writes_as_many_rows_for_a_thousand_files_as_for_one() {
     let (one, thousand) = (with(1).await, with(1_000).await);
-    // To a new place, over what is there, and into a folder that is shared.
+    // To a new path, onto an existing folder, and below a shared folder.
     for (source, destination) in
         [("source", "a/b"), ("source", "a/b"), ("a", "c"), ("source/0", "c/b/new")]
     {
         let few = written_by(&one, copy(source, destination)).await;
         let many = written_by(&thousand, copy(source, destination)).await;
-        // A folder on the way to the destination is cloned with its own entries, ten here.
+        // The clone of a shared folder on the path to the destination has all its entries, ten here.
         let cloned = if destination == "c/b/new" { 9 } else { 0 };
         assert_eq!(many["entry"], few["entry"] + cloned, "{source} to {destination}");
         for (table, rows) in few.iter().filter(|(table, _)| **table != "entry") {

@@ -1,4 +1,5 @@
-//! Upload sessions: chunks in any order, repeated, wrong, and what becomes of them.
+//! Upload sessions: chunks in any order, repeated or wrong, and the end of a session by commit, delete or
+//! expiry.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +80,7 @@ async fn a_stored_range_takes_the_same_bytes_again_and_no_others() {
         again(range).await;
     }
     send(&fixture, 1, "a", BYTES, (6, 10)).await.unwrap();
-    // What two chunks have together is there, too.
+    // A range across two stored chunks is stored, too.
     for range in [(0, 10), (5, 7), (0, 8), (3, 10)] {
         again(range).await;
     }
@@ -115,7 +116,7 @@ async fn large_pieces_are_compared_as_they_were_cut() {
     assert_eq!(fixture.read("a").await.unwrap(), bytes);
 }
 
-/// Begins a chunk and writes it; it is judged by what the session has now.
+/// Begins a chunk and writes its bytes; the chunk is compared with what the session has now.
 async fn begin(fixture: &Fixture, bytes: &[u8], range: (usize, usize)) -> Chunk {
     let (start, end) = range;
     let chunk = ChunkRange::new(start as u64, (end - start) as u64, bytes.len() as u64).unwrap();
@@ -142,7 +143,8 @@ async fn of_two_chunks_at_once_the_later_one_has_the_same_bytes_or_is_refused() 
         assert_eq!(fixture.read("a").await.unwrap(), bytes);
         fixture.store.delete_session(id(1), Call::default()).await.unwrap();
     }
-    // Where they are cut elsewhere, the next try tells.
+    // Where the stored chunks have other bounds, the chunk is refused as busy, and its retry succeeds or
+    // fails for good.
     let late = begin(&fixture, BYTES, (0, 10)).await;
     let different = begin(&fixture, OTHER, (0, 10)).await;
     for range in [(0, 6), (6, 10)] {
@@ -175,7 +177,7 @@ async fn a_chunk_whose_session_began_anew_meanwhile_is_not_there() {
 async fn after_the_commit_a_chunk_is_there_as_long_as_its_bytes_are() {
     let fixture = Fixture::new().await;
     send(&fixture, 1, "a", BYTES, (0, 10)).await.unwrap();
-    // What is compared when the commit comes is there after it.
+    // A repeated chunk that began before the commit succeeds after it.
     let chunk = begin(&fixture, BYTES, (2, 8)).await;
     commit(&fixture, 1).await.unwrap();
     chunk.finish().await.unwrap();
@@ -251,7 +253,7 @@ async fn a_commit_repeats_safely_and_needs_every_byte() {
     let listed = fixture.store.session(id(1), Call::default()).await.unwrap();
     assert!(listed.committed && listed.expected.is_empty());
     fixture.delete("a").await.unwrap();
-    // It was committed, and the file is gone since.
+    // The session was committed, and its file has been deleted since.
     assert!(!commit(&fixture, 1).await.unwrap());
     assert_eq!(fixture.files("").await, [""; 0]);
     assert_eq!(fixture.tables.number("SELECT COUNT(*) FROM operation WHERE kind = 3"), 1);

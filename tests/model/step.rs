@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use imagestore::limits::{INLINE_BYTES_MAX, MIB, PART_BYTES_MAX};
 
-/// One step of a history. Paths are what they say; contents are numbers into [`contents`].
+/// One step of a history. Contents are indexes into [`contents`].
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Upload { path: String, content: usize, claim: Claim },
@@ -22,7 +22,7 @@ pub(crate) enum Step {
     Restart,
 }
 
-/// What an upload says of itself.
+/// What an upload declares about its size and digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     Nothing,
@@ -39,8 +39,8 @@ pub(crate) struct How {
     pub(crate) verify: bool,
 }
 
-/// The contents of all histories: empty, inline, at the bound of what is inline, objects, and one of
-/// several parts.
+/// The contents of all histories: empty, inline, at the bound of inline contents, one object, and several
+/// parts.
 pub(crate) fn contents() -> &'static [Bytes] {
     static CONTENTS: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
         let mut large = vec![5_u8; PART_BYTES_MAX + MIB];

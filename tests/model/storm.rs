@@ -1,5 +1,5 @@
-//! Random histories while the blob store goes wrong at random: a call either does what the plain map
-//! says or fails clearly and changes nothing. When the storm is over, everything is as in the map.
+//! Random histories while the blob store fails at random: a call either does what the plain store expects, or
+//! fails with a clear error and changes nothing. After the faults, both stores are the same.
 
 use bytes::Bytes;
 use imagestore::{
@@ -23,10 +23,10 @@ use crate::{
 const HISTORIES: u64 = 8;
 const HISTORIES_LONG: u64 = 400;
 const STEPS: usize = 150;
-/// One call in so many goes wrong.
+/// One blob store call in this many fails.
 const RARITY: usize = 4;
 
-/// What goes wrong with a call, if anything does.
+/// The random fault of a blob store call, if any.
 fn fault(dice: &mut Dice, asked: Asked) -> Option<Fault> {
     if dice.roll(RARITY) > 0 {
         return None;
@@ -40,7 +40,7 @@ fn fault(dice: &mut Dice, asked: Asked) -> Option<Fault> {
     faults.get(dice.roll(faults.len())).cloned()
 }
 
-/// Fails unless an error comes from what went wrong.
+/// Checks that an error can come from a fault.
 fn assert_fault(error: &Error, at: &str) {
     let faults = [Kind::Internal, Kind::Corrupt, Kind::NoSpace, Kind::Busy];
     assert!(faults.contains(&error.kind()), "{error:?}");
@@ -51,7 +51,7 @@ struct Storm<'a> {
     fixture: &'a mut Fixture,
     plain: Plain,
     dice: Dice,
-    /// How many calls did what they should, and how many failed.
+    /// The number of calls that succeeded; `failed` counts the others.
     done: usize,
     failed: usize,
 }
@@ -84,7 +84,7 @@ impl Storm<'_> {
         self.compare();
     }
 
-    /// Counts a result; an error must come from what went wrong.
+    /// Counts a result; an error must come from a fault.
     fn judge<T>(&mut self, result: Result<T>, at: &str) -> Option<T> {
         match result {
             Ok(value) => {
@@ -99,14 +99,14 @@ impl Storm<'_> {
         }
     }
 
-    /// Notes a file that is acknowledged.
+    /// Adds an acknowledged file to the plain store.
     fn put(&mut self, at: String, bytes: Bytes, kind: &EntryKind) {
         let EntryKind::File { version, modified } = *kind else { panic!("{at} is a folder") };
         let digest = digest(&bytes);
         self.plain.files.insert(at, File { bytes, digest, version: version.number, modified });
     }
 
-    /// Bytes, mostly of an object, of which there are a few dozen, so that some are stored already.
+    /// Random bytes, mostly of an object, from a few dozen contents, so that some are stored already.
     fn content(&mut self) -> Bytes {
         let mut bytes = some_content(&mut self.dice).to_vec();
         if bytes.len() < INLINE_BYTES_MAX {
@@ -116,7 +116,7 @@ impl Storm<'_> {
         bytes.into()
     }
 
-    /// The path of a file, or a folder above one, or any other.
+    /// The path of a file or of a folder above one, or a random path.
     fn any_path(&mut self) -> String {
         let number = self.dice.roll(2 * self.plain.files.len() + 1);
         let Some(file) = self.plain.files.keys().nth(number).cloned() else {
@@ -160,7 +160,7 @@ impl Storm<'_> {
             self.put(at, bytes, &entry.unwrap().kind);
             return;
         }
-        // Without its first chunk there is no session.
+        // If no chunk was stored, there is no session.
         let deleted = self.fixture.store.delete_session(id, Call::default()).await;
         assert!(deleted.is_ok() || !is_begun, "{at} has no session");
     }
@@ -204,12 +204,12 @@ impl Storm<'_> {
         }
     }
 
-    /// Compares the whole tree.
+    /// Compares the whole trees of both stores.
     fn compare(&self) {
         let expected = self.plain.tree();
         let mut found = audit::tree(&self.fixture.tables);
         for (path, entry) in &mut found {
-            // That of a chunked upload comes later.
+            // The digest of a chunked upload is computed later, in the background.
             if entry.digest.is_none() {
                 entry.digest = expected.get(path).and_then(|expected| expected.digest);
             }
@@ -218,7 +218,8 @@ impl Storm<'_> {
     }
 }
 
-/// One history from its seed, to the calm after it. Returns how many calls succeeded and failed.
+/// Runs one history from its seed with faults, then checks the store without faults. Returns how many calls
+/// succeeded and failed.
 async fn history(fixture: &mut Fixture, faulty: &Faulty, seed: u64) -> (usize, usize) {
     let mut chance = Dice(!seed);
     faulty.schedule(move |asked| fault(&mut chance, asked));

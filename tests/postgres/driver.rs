@@ -1,4 +1,4 @@
-//! The driver, against the server itself.
+//! The PostgreSQL driver, against a PostgreSQL server.
 
 use imagestore::{
     error::{Error, Kind},
@@ -18,7 +18,7 @@ pub(crate) fn connect(database: &Database, mode: Mode) -> Box<dyn Connection> {
     database.connect(mode).expect("connected")
 }
 
-/// Ends the connections of a [`named`] database, as a failing server does.
+/// Terminates the server processes of a [`named`] database's connections, as a failing server does.
 pub(crate) fn cut(name: &str) {
     let sql = format!(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -27,7 +27,8 @@ pub(crate) fn cut(name: &str) {
     administer(&url(), &sql);
 }
 
-/// A schema, and its database under a name by which [`cut`] finds its connections.
+/// Creates a schema. Returns its name, and its database with this name as `application_name`, by which
+/// [`cut`] finds the connections.
 pub(crate) fn named() -> (String, Database) {
     let url = new_schema(&url());
     let name = url.rsplit("%3D").next().expect("a schema").to_owned();
@@ -53,7 +54,8 @@ fn values_come_back_as_they_were() {
         .expect("made");
     let insert = "INSERT INTO t (i, s, b) VALUES ($1, $2, $3) RETURNING id, i, s, b";
     let text = "grün \u{1F600} \u{FFFF} ' \\ %";
-    // A statement is prepared for the parameters of its first use, and serves those of a later one.
+    // The statement is prepared for the parameter types of its first use, and must accept those of later
+    // uses.
     for (number, params) in [
         [Param::Null, Param::Null, Param::Null],
         [Param::Int(i64::MIN), Param::Text(text), Param::Bytes(&[0, 255])],
@@ -75,7 +77,7 @@ fn values_come_back_as_they_were() {
     connection.commit().expect("committed");
     assert!(connection.disk_bytes().expect("measured") > 0);
     let now = connection.now().expect("a clock");
-    // From 2026 on, and not in nanoseconds.
+    // In microseconds since 1970: a time between 2023 and 2096, so not in milliseconds or nanoseconds.
     assert!((1_700_000_000_000_000..4_000_000_000_000_000).contains(&now), "{now}");
 }
 
@@ -167,12 +169,12 @@ fn a_lost_connection_is_made_again() {
     writer.make_tables("CREATE TABLE t (i BIGINT PRIMARY KEY);").expect("made");
     writer.commit().expect("committed");
 
-    // Between transactions nobody notices.
+    // A connection lost between transactions is replaced without an error.
     cut(&name);
     writer.begin(Mode::Write).expect("begun on a new connection");
     writer.execute("INSERT INTO t (i) VALUES (1)", &[]).expect("inserted");
 
-    // Within one, all of it is undone, and can be repeated.
+    // A connection lost within a transaction: all of the transaction is undone, and it can be repeated.
     cut(&name);
     let insert = "INSERT INTO t (i) VALUES (2)";
     let error = writer.execute(insert, &[]).expect_err("lost");
@@ -185,7 +187,7 @@ fn a_lost_connection_is_made_again() {
     assert_eq!(ints(&writer.query("SELECT COUNT(*) FROM t", &[]).expect("a row")), [0]);
     writer.rollback();
 
-    // The claim is taken again, too.
+    // The new connection has acquired the claim again.
     let error = database.connect(Mode::Write).err().expect("refused");
     assert!(error.message().starts_with("another server has the database open"), "{error}");
 }

@@ -1,6 +1,6 @@
-//! What only PostgreSQL can show: the claim of a server, lost connections, a database that does not answer,
-//! names of every kind in its indexes, and how its faults are told. It needs the server that `IMAGESTORE_TEST_POSTGRES` names;
-//! `tests/run` starts one.
+//! Tests that only PostgreSQL can run: the claim of a server, lost connections, a database that does not
+//! answer, the longest names and paths in the indexes, and the kinds of its errors. They need the PostgreSQL
+//! server of `IMAGESTORE_TEST_POSTGRES`; `tests/run` starts one.
 
 #[cfg(test)]
 #[path = "../support/database.rs"]

@@ -1,4 +1,5 @@
-//! A database that does not answer: everything that waits for it ends, and works when it is there again.
+//! A database that does not answer: every waiting call fails in time, and calls succeed once the database
+//! answers again.
 
 use std::{
     io::Write,
@@ -30,12 +31,12 @@ use crate::{
     wire::Wire,
 };
 
-/// Longer than all bounds together.
+/// Longer than all timeouts involved together.
 const LONG: Duration = Duration::from_secs(120);
 const INSERT: &str = "INSERT INTO t (i) VALUES (1)";
 const COUNT: &str = "SELECT COUNT(*) FROM t";
 
-/// A connection that writes, as after a start, and a table.
+/// A write connection in the state after a start, and a table `t`.
 fn writer(database: &imagestore::namespace::Database) -> Box<dyn Connection> {
     let mut writer = connect(database, Mode::Write);
     writer.settle().expect("settled");
@@ -45,7 +46,8 @@ fn writer(database: &imagestore::namespace::Database) -> Box<dyn Connection> {
     writer
 }
 
-/// Sees that a database did not answer in time, as the engine is told.
+/// Checks the error of a database that did not answer in time, and that the connection reports the same error
+/// to the engine.
 #[track_caller]
 fn assert_stalled(writer: &dyn Connection, error: &Error, says: &str) {
     assert_eq!(error.kind(), Kind::Busy, "{error:?}");
@@ -69,7 +71,7 @@ fn a_silent_server_is_left_and_found_again() {
     writer.begin(Mode::Write).expect("begun");
     assert_eq!(ints(&writer.query(COUNT, &[]).expect("a row")), [0], "all of it is undone");
 
-    // The commit is on its way, and arrives when nobody waits for it any more.
+    // The commit is in flight, and reaches the database after the client has stopped waiting.
     writer.execute(INSERT, &[]).expect("inserted");
     wire.fall_silent();
     let error = writer.commit().expect_err("silence");
@@ -82,7 +84,7 @@ fn a_silent_server_is_left_and_found_again() {
 
 #[test]
 fn a_server_that_never_says_anything_is_left() {
-    // What is not accepted is connected all the same.
+    // The kernel completes connections that the listener has not accepted.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let database = parse(&format!("postgres://me:secret@127.0.0.1:{port}/x"));
@@ -121,11 +123,11 @@ fn the_locks_of_others_are_waited_for_and_not_for_ever() {
     writer.rollback();
 }
 
-/// Processes that are stopped, until the drop.
+/// Processes stopped by a signal. Dropping the value continues them.
 struct Stopped(Vec<Pid>);
 
 impl Stopped {
-    /// Stops the processes of a [`named`] database.
+    /// Stops the server processes of a [`named`] database's connections.
     fn new(name: &str) -> Self {
         let mut client = postgres::Client::connect(&url(), NoTls).expect("connected");
         let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = $1";
@@ -183,7 +185,7 @@ async fn all_who_wait_are_refused_and_who_has_left_changes_nothing_later() {
             }
         });
     }
-    // It leaves while it waits, or has begun something that is never committed.
+    // The delete is cancelled while it waits, or after it has begun a transaction that is never committed.
     let kept = path("kept");
     let left = store.delete(&kept, Call::default());
     timeout(Duration::from_millis(10), left).await.expect_err("silence");
@@ -231,7 +233,8 @@ async fn a_server_says_whether_its_database_answers_and_stops_in_time_without() 
     let mut waits = TcpStream::connect(address).expect("connected");
     let request = "DELETE /ImageStore/a?api-version=6.0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
     waits.write_all(request.as_bytes()).expect("sent");
-    // It is accepted by now: the change comes after a second in which the database does not answer.
+    // The server has accepted the request by now: the status changes only after the database has not answered
+    // for a second.
     assert_eq!(next(&mut watch).await, NotServing);
     stop.send(()).expect("a server");
     timeout(2 * STOP_TIME, running).await.expect("in time").expect("no panic");

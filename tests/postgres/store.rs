@@ -1,4 +1,4 @@
-//! A whole store on PostgreSQL, where its engine differs from SQLite's.
+//! A whole store on PostgreSQL, where this engine differs from SQLite.
 
 use std::{path::Path, time::Duration};
 
@@ -66,15 +66,15 @@ async fn a_store_is_there_after_a_restart() {
 #[tokio::test]
 async fn the_longest_names_and_paths_fit_the_indexes() {
     let (_folder, _, store) = new().await;
-    // The lower case of this letter is longer than the letter: no folded name is longer.
+    // The lower case of this letter has more bytes than the letter: no folded name is longer than this one.
     let name = "\u{23A}".repeat(NAME_BYTES_MAX / 2);
     assert_eq!(name.to_lowercase().len(), NAME_BYTES_MAX / 2 * 3);
-    // Random text, because the database compresses what repeats itself.
+    // Random text, because PostgreSQL compresses repetitive text.
     let mut random = String::new();
     let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
     while random.len() + 2 <= NAME_BYTES_MAX {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        // Capital letters of the Latin and Cyrillic alphabets.
+        // The 32 Cyrillic capital letters from U+0400 on.
         random.extend(char::from_u32(0x400 + (seed >> 59) as u32));
     }
     for name in [&name, &random] {
@@ -115,7 +115,7 @@ async fn writers_at_once_lose_nothing() {
     store.close().await;
 }
 
-/// Moves a whole store into an empty one.
+/// Restores a full backup of a store into an empty store.
 async fn transfer(from: &Store, to: &Store) {
     let mut backup = from.backup(true, Call::default()).await.expect("begun");
     let mut restore = to.restore(Call::default()).await.expect("begun");
@@ -132,7 +132,7 @@ async fn transfer(from: &Store, to: &Store) {
 #[tokio::test]
 async fn a_backup_moves_a_store_from_one_engine_to_the_other_and_back() {
     let (_folder, _, first) = new().await;
-    // Names that the engines would order each in its own way.
+    // Names that the engines would order differently by default.
     for name in ["a/B", "a/a", "a/ä", "a/Z", "a/z", "a/\u{1F600}", "a/ b", "a/~"] {
         upload(&first, &path(&format!("{name}/x")), b"bytes").await;
     }
@@ -159,11 +159,11 @@ async fn a_backup_moves_a_store_from_one_engine_to_the_other_and_back() {
     }
 }
 
-/// How often each writer writes while connections are cut.
+/// The writes of each writer while connections are terminated.
 const WRITES: usize = 12;
-/// Writers at once.
+/// The number of concurrent writers.
 const WRITERS: usize = 8;
-/// Longer than that takes on any machine.
+/// Longer than all writes take on any machine.
 const WRITE_TIME: Duration = Duration::from_mins(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,7 +178,7 @@ async fn what_was_acknowledged_outlives_lost_connections() {
             let mut refused = 0;
             for number in 0..WRITES {
                 let path = path(&format!("{writer}/{number}"));
-                // A client repeats what it is told to.
+                // A client retries a call that is refused as busy.
                 while let Err(error) = try_upload(&store, &path, b"bytes").await {
                     assert_eq!(error.kind(), Kind::Busy, "{error:?}");
                     refused += 1;
@@ -197,7 +197,7 @@ async fn what_was_acknowledged_outlives_lost_connections() {
                 let name = name.clone();
                 tokio::task::spawn_blocking(move || cut(&name)).await.expect("no panic");
                 cuts += 1;
-                // Some writes get through between two cuts, or nobody would ever be done.
+                // One write succeeds between two cuts; otherwise the writers might never finish.
                 while let Err(error) = try_upload(&store, &path("between"), b"cuts").await {
                     assert_eq!(error.kind(), Kind::Busy, "{error:?}");
                 }

@@ -1,5 +1,5 @@
-//! A way to the database on which it can fall silent: connections are accepted, bytes are taken, and
-//! nothing comes of it until it speaks again.
+//! A TCP proxy to the database that can be silenced: it then accepts connections and reads bytes, but
+//! forwards nothing until it is told to continue.
 
 use std::{
     io::{Read, Write},
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Wire {
-    /// Makes a schema, and the database to which it is this way.
+    /// Creates a schema and starts a proxy. Returns the proxy, and the database with the proxy's address.
     pub(crate) fn new() -> (Self, Database) {
         let url = new_schema(&url());
         let (login, rest) = url.rsplit_once('@').expect("a login");
@@ -69,7 +69,7 @@ impl State {
             drop(self.changed.wait_while(is_silent, |is_silent| *is_silent).expect("no panic"));
             let bytes = buffer.get(..read).expect("read");
             if read == 0 || to.write_all(bytes).is_err() {
-                // The other one may be gone.
+                // The connection may be closed already.
                 to.shutdown(Shutdown::Write).ok();
                 from.shutdown(Shutdown::Read).ok();
                 return;

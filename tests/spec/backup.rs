@@ -1,4 +1,4 @@
-//! Backups and restores: what a restored store is, what is moved, and what is refused.
+//! Backups and restores: the state of a restored store, the bytes that are transferred, and refusals.
 
 use std::collections::BTreeMap;
 
@@ -30,13 +30,13 @@ fn wants(parts: Vec<u32>) -> BackupRequest {
     BackupRequest { payload: Some(backup_request::Payload::Wants(wants)) }
 }
 
-/// A whole backup, as a restore takes it.
+/// The messages of a full backup, as the requests of a restore.
 pub(crate) async fn backup(client: &mut Client) -> Vec<RestoreRequest> {
     let messages = all(client.backup(iter([start(true)])).await).await.expect("a backup");
     messages.into_iter().map(|message| forward(message.payload.expect("a payload"))).collect()
 }
 
-/// A message of a backup as one of a restore.
+/// A message of a backup as a request of a restore.
 fn forward(payload: backup_response::Payload) -> RestoreRequest {
     let payload = match payload {
         backup_response::Payload::Record(record) => restore_request::Payload::Record(record),
@@ -46,7 +46,7 @@ fn forward(payload: backup_response::Payload) -> RestoreRequest {
     RestoreRequest { payload: Some(payload) }
 }
 
-/// Every entry that is listed down to a depth, described; copies of copies are too many to list.
+/// All entries down to a depth, with their details; copies of copies have too many paths to list them all.
 async fn entries(client: &mut Client, depth: usize) -> BTreeMap<String, Entry> {
     let mut found = BTreeMap::new();
     let mut folders = vec![String::new()];
@@ -70,7 +70,7 @@ pub(crate) async fn assert_clean(client: &mut Client) {
     assert_eq!(reports.last().expect("a report").findings_total, 0, "{reports:?}");
 }
 
-/// The distinct folders, parts and their bytes of a store.
+/// The numbers of distinct folders and parts of a store, and the bytes of the parts.
 async fn space(client: &mut Client) -> (u64, u64, u64) {
     let info = client.get_store_info(GetStoreInfoRequest {}).await.expect("info").into_inner();
     let unique = info.unique.expect("a usage");
@@ -111,10 +111,10 @@ async fn a_restored_store_is_the_same_and_as_small() {
     assert_eq!(new.rest().download("c/large").await.expect("the bytes"), large);
     assert_eq!(new.rest().download("c/empty").await.expect("the bytes"), b"");
     assert_clean(&mut restored).await;
-    // The part of the upload session is the only one that is not there.
+    // Only the part of the upload session is missing in the restored store.
     let (there, here) = (space(&mut client).await, space(&mut restored).await);
     assert_eq!((here.1 + 1, here.2 + 1), (there.1, there.2));
-    // A restored store can be backed up, and gives versions above all that it had.
+    // A restored store can be backed up, and gives new files higher versions than all restored ones.
     let last = before.values().filter_map(|entry| entry.version).map(|v| v.version_number).max();
     new.rest().upload("new", b"4").await.expect("stored");
     let new = &entries(&mut restored, 1).await["new"];
@@ -137,7 +137,7 @@ async fn an_empty_store_and_its_versions_survive() {
     assert_eq!(old["c"].version, new["c"].version, "the third write of one and the same epoch");
 }
 
-/// A backup that is asked, and what it answers.
+/// A running backup: the sender of its requests, and its responses.
 struct Asked {
     requests: mpsc::Sender<BackupRequest>,
     messages: Streaming<BackupResponse>,
@@ -155,8 +155,8 @@ impl Asked {
         Ok(self.messages.message().await?.map(|message| message.payload.expect("a payload")))
     }
 
-    /// Reads to the end, and answers each offer. Returns the sizes of what was offered, the number of
-    /// the bytes that came, and the messages as a restore takes them.
+    /// Reads to the end, and answers each offer of parts. Returns the sizes of the offered parts, the number
+    /// of bytes received, and the messages as the requests of a restore.
     async fn rest(
         &mut self,
         answer: impl Fn(&[u64]) -> Vec<u32>,
@@ -200,7 +200,7 @@ async fn a_backup_shows_the_moment_at_which_it_began() {
     let (old, mut client) = server("a/f=1 a/g=2 b/f=3").await;
     let mut asked = Asked::start(&mut client).await;
     let header = asked.next().await.expect("a message").expect("the header");
-    // It waits for the answer to its first offer.
+    // The backup now waits for the answer to its first offer.
     fill(&old.rest(), "a/f=other a/new=4 c=5").await;
     old.rest().copy(&copy("b", "a/g")).await.expect("copied");
     old.rest().delete("b").await.expect("deleted");

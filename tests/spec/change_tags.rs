@@ -1,4 +1,4 @@
-//! The change tags of folders, by which those who look at one learn cheaply that it has changed.
+//! The change tags of folders, by which clients learn at low cost that a folder has changed.
 
 use imagestore::wire::v1::{ListRequest, StatRequest};
 
@@ -6,7 +6,7 @@ use crate::harness::{Answer, Client, Driver, Http, Server, copy, fill};
 
 const VERSION: &str = "?api-version=6.0";
 
-/// The tag of a path. A look at it and a listing have the same.
+/// The change tag of a path; checks that `Stat` and `List` return the same.
 async fn tag(client: &Client, path: &str) -> String {
     let mut client = client.clone();
     let stat = StatRequest { path: path.to_owned() };
@@ -25,7 +25,7 @@ async fn tags<const N: usize>(client: &Client, paths: [&str; N]) -> [String; N] 
     all
 }
 
-/// Which of the folders have other tags than before.
+/// The folders whose tags differ from those in `before`, which gets the new tags.
 async fn changed<'a, const N: usize>(
     client: &Client,
     paths: [&'a str; N],
@@ -61,7 +61,7 @@ async fn a_tag_changes_with_every_write_below_and_with_no_other() {
     store.list("a").await.expect("a listing");
     assert_eq!(changed(&client, paths, &mut before).await, [""; 0]);
 
-    // Two paths of one folder, until one of them is written to.
+    // Both paths refer to one folder, until one of them is written to.
     store.copy(&copy("a", "b/a")).await.expect("copied");
     assert_eq!(changed(&client, paths, &mut before).await, ["", "b"]);
     assert_eq!(tag(&client, "b/a").await, before[1]);
@@ -137,7 +137,7 @@ async fn a_listing_that_the_client_has_is_not_sent_again() {
     let after = list(http, "/a", VERSION, before.header("etag").expect("a tag")).await;
     assert_eq!(after.status, 200);
     assert_ne!(after.header("etag"), before.header("etag"));
-    // Nothing is written under it: a folder has no entity tag.
+    // A change tag is no condition of a write: a folder has no entity tag.
     let tag = after.header("etag").expect("a tag").to_owned();
     let refused =
         http.request("DELETE", &format!("/ImageStore/a{VERSION}")).header("If-Match", &tag);

@@ -1,20 +1,20 @@
-//! No two files of a module need each other, however many lie between them: whoever reads one can begin
-//! with those that it names.
+//! Forbids cycles between the files of a module, however long, so that a reader can begin with the files that
+//! a file depends on.
 //!
-//! What is looked at are the children of one module, each with all that is below it. A child may name
-//! its parent, since what the parent itself declares belongs to all of them; a name that the parent only
-//! hands on is that of the child which declares it.
+//! The nodes of a graph are the children of one module, each with all modules below it. A child may name its
+//! parent, because all children may use the items that the parent itself declares. A name that the parent
+//! only re-exports counts as a name of the child that declares it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::{File, assert_none, files};
 
-/// A module by the names on the way to it.
+/// The path of a module, as a list of names.
 type Module = Vec<String>;
-/// Which children of a module name which.
+/// For each child of a module, the children that it names.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// The module that a file below `src` is.
+/// The module of a file below `src`.
 fn module(file: &File) -> Module {
     let path = file.path.strip_prefix("src").expect("below src").with_extension("");
     let mut names: Module =
@@ -23,7 +23,7 @@ fn module(file: &File) -> Module {
     names
 }
 
-/// Adds every path that a tree of `use` names, such as `a::{self, b::c}`.
+/// Adds all paths of a tree of `use`, such as `a::{self, b::c}`.
 fn expand(tree: &str, prefix: &[String], paths: &mut Vec<Module>) {
     let mut path = prefix.to_vec();
     let mut rest = tree.trim_start();
@@ -58,7 +58,7 @@ fn expand(tree: &str, prefix: &[String], paths: &mut Vec<Module>) {
     }
 }
 
-/// The paths in some code that begin with a word, as they are written.
+/// The paths in code that begin with a word, as they are written.
 fn paths(code: &str, word: &str) -> Vec<Module> {
     let mut paths = Vec::new();
     for (at, _) in code.match_indices(&format!("{word}::")) {
@@ -70,11 +70,11 @@ fn paths(code: &str, word: &str) -> Vec<Module> {
     paths
 }
 
-/// The modules of the program: what each names by a path from the root, and what it hands on.
+/// The modules of the program, each with its code.
 struct Modules(BTreeMap<Module, String>);
 
 impl Modules {
-    /// The module that a path from the root leads to.
+    /// Resolves a path from the root, also through re-exports, to its module.
     fn find(&self, mut path: Module) -> Module {
         for _ in 0..8 {
             let known = (0..=path.len()).rev().find(|&at| self.0.contains_key(&path[..at]));
@@ -89,7 +89,7 @@ impl Modules {
         path
     }
 
-    /// Where a module has a name from, if that is one of its children.
+    /// The path of a name that a module re-exports from one of its children; otherwise `None`.
     fn handed_on(&self, owner: &[String], code: &str, name: &str) -> Option<Module> {
         let is_child = |module: &Module| module.split_last().is_some_and(|(_, up)| up == owner);
         for child in self.0.keys().filter(|module| is_child(module)) {
@@ -113,7 +113,7 @@ impl Modules {
         from_root.chain(from_here).map(|path| self.find(path)).collect()
     }
 
-    /// Who names whom among the children of each module.
+    /// The graph of the children of each module.
     fn graphs(&self) -> BTreeMap<Module, Graph> {
         let mut graphs: BTreeMap<Module, Graph> = BTreeMap::new();
         for (module, code) in &self.0 {
@@ -129,7 +129,7 @@ impl Modules {
     }
 }
 
-/// Where one gets from some name by any number of steps.
+/// The names that are reachable from a name in one or more steps.
 fn reached(graph: &Graph, from: &str) -> BTreeSet<String> {
     let mut reached = BTreeSet::new();
     let mut next = vec![from];
@@ -143,7 +143,7 @@ fn reached(graph: &Graph, from: &str) -> BTreeSet<String> {
     reached
 }
 
-/// Each circle, by the names on it.
+/// The cycles, each as the names on it.
 fn circles(graph: &Graph) -> BTreeSet<Vec<String>> {
     let on_one = |name: &&String| reached(graph, name).contains(*name);
     graph

@@ -1,4 +1,4 @@
-//! Conditional writes: what must be true of a path, so that it is written, over both interfaces.
+//! Conditional writes over both interfaces: a write happens only if its conditions hold for the path.
 
 use imagestore::error::Kind;
 
@@ -6,13 +6,14 @@ use crate::harness::{Driver, Gate, Outcome, Pair, Preconditions, Server, both, c
 
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
-/// The entity tag that no file has.
+/// An entity tag that no file has.
 const NO_TAG: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// 2001 and 2100.
+/// Times in 2001 and in 2100, in seconds since 1970.
 const EARLY: i64 = 1_000_000_000;
 const LATE: i64 = 4_102_444_800;
 
-/// The writes that a condition can have, each of a file `f`.
+/// The results of every kind of write to a file `f` under a condition, where the file exists and where it
+/// does not.
 async fn every_write(store: &dyn Driver, when: &Preconditions) -> Vec<Result<(), Kind>> {
     let mut told = Vec::new();
     for is_there in [true, false] {
@@ -37,7 +38,7 @@ async fn every_write(store: &dyn Driver, when: &Preconditions) -> Vec<Result<(),
             }));
             let is_old = store.download("f").await.is_ok_and(|bytes| bytes == b"old");
             let is_as_before = if is_there { is_old } else { store.list("f").await.is_err() };
-            // To delete nothing changes nothing either.
+            // A delete of nothing changes nothing either.
             let changes = told.last() == Some(&Ok(())) && (is_there || write != "delete");
             assert_eq!(is_as_before, !changes, "{write} {when:?} {is_there}");
         }
@@ -45,7 +46,8 @@ async fn every_write(store: &dyn Driver, when: &Preconditions) -> Vec<Result<(),
     told
 }
 
-/// Six writes onto a file and six onto nothing.
+/// The expected results: six writes onto a file and six onto nothing, with whether the condition holds for
+/// each six.
 fn verdicts(holds: [bool; 2]) -> Vec<Result<(), Kind>> {
     let verdict = |holds| if holds { Ok(()) } else { Err(Kind::PreconditionFailed) };
     holds.map(|holds| [verdict(holds); 6]).concat()
@@ -107,7 +109,7 @@ async fn a_folder_is_there_and_has_no_tag_and_no_time() {
                 of(store.delete_if("b", &when).await),
             ));
         }
-        // What refuses a file there anyway comes first.
+        // Errors that do not depend on a condition come first.
         told.push((
             of(store.upload_if("a", b"1", &Preconditions::none_matches(&["*"])).await),
             of(store.upload_if("a/x/y", b"1", &Preconditions::matches(&["*"])).await),
@@ -149,7 +151,7 @@ async fn what_succeeded_can_be_repeated_under_its_conditions() {
         vec![
             of(store.copy(&ask.clone().when(&when)).await),
             of(store.copy(&ask.clone().when(&when)).await),
-            // Other conditions are other arguments.
+            // The conditions are arguments of the operation: other ones with the same id are a conflict.
             of(store.copy(&ask).await),
             of(store.commit_if(SESSION, &when).await),
             of(store.commit_if(SESSION, &when).await),
@@ -160,7 +162,7 @@ async fn what_succeeded_can_be_repeated_under_its_conditions() {
     assert_eq!(left, "a=1 b=1 f=1");
 }
 
-/// Counts up in a file, each time only if nobody else has counted meanwhile. Returns how often it did.
+/// Increments the number in a file by conditional uploads. Returns the number of increments that succeeded.
 async fn count(store: &dyn Driver, tries: usize) -> u64 {
     let mut counted = 0;
     for _ in 0..tries {
@@ -171,7 +173,7 @@ async fn count(store: &dyn Driver, tries: usize) -> u64 {
             String::from_utf8(bytes).expect("text").parse().expect("a number")
         };
         let next = (number + 1).to_string();
-        // A file that was counted up between the two looks is seen at the write.
+        // The write fails if the file has changed between the reads of its tag and of its bytes.
         match of(store.upload_if("n", next.as_bytes(), &when).await) {
             Ok(()) => counted += 1,
             Err(kind) => assert_eq!(kind, Kind::PreconditionFailed),
@@ -266,9 +268,9 @@ async fn every_line_of_a_condition_counts_and_its_form_is_looked_at() {
     for lines in [
         &[("If-Match", "\"x\""), ("If-Match", tag.as_str())][..],
         &[("If-Match", &format!("\"a,b c\" ,, {tag}"))],
-        // A date counts only without tags.
+        // A date is ignored if there are entity tags.
         &[("If-Match", &tag), ("If-Unmodified-Since", "Sun, 06 Nov 1994 08:49:37 GMT")],
-        // Only for reads.
+        // This condition is only for reads.
         &[("If-Modified-Since", "Sun, 06 Nov 2094 08:49:37 GMT")],
         &[("If-None-Match", "\"*\"")],
     ] {
@@ -276,7 +278,8 @@ async fn every_line_of_a_condition_counts_and_its_form_is_looked_at() {
     }
     for lines in [
         &[("If-None-Match", "\"x\""), ("If-None-Match", tag.as_str())][..],
-        // A weak tag is as good as a strong one only to tell that nothing is new.
+        // If-None-Match compares weakly, so a weak tag matches; If-Match compares strongly, so it does not
+        // match.
         &[("If-None-Match", &weak)],
         &[("If-Match", &weak)],
         &[("If-Match", "\"*\"")],

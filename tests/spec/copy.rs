@@ -1,10 +1,10 @@
-//! Copy: the decision table of reference 2.4 with the improvements of DESIGN 5.2, row by row.
+//! Copy: its decision table, row by row, over both interfaces.
 
 use imagestore::error::Kind;
 
 use crate::harness::{Copy, Pair, both, copy, fill, sorted};
 
-/// One row: given files, when copied, then an outcome and files. Over both interfaces.
+/// Checks one row over both interfaces: the given files, the copy, its result, and the files afterwards.
 pub(crate) async fn check(
     pair: &Pair,
     given: &str,
@@ -22,7 +22,7 @@ pub(crate) async fn check(
     assert_eq!(left, sorted(then), "{copy:?}");
 }
 
-/// A row that is refused changes nothing. The message names what was wrong.
+/// Checks a row whose copy is refused: nothing changes, and the message contains `names`.
 pub(crate) async fn check_refused(pair: &Pair, given: &str, copy: Copy, kind: Kind, names: &str) {
     let (told, left) = pair
         .run(async |store| {
@@ -60,7 +60,7 @@ async fn a_file_replaces_a_folder_or_is_kept_from_it() {
     check(&pair, "a=1 b/x=2 b/_.dir", copy("a", "b"), Ok(()), "a=1 b=1").await;
     check(&pair, "a=1 b/x=2", copy("a", "b").keep(), Ok(()), "a=1 b/x=2").await;
     check(&pair, "a=1 b/_.dir", copy("a", "b").keep().checked(), Ok(()), "a=1 b/_.dir").await;
-    // An incomplete folder is not worth keeping where marks are looked at.
+    // Where marks are checked, a folder without its mark is incomplete and is not kept.
     check(&pair, "a=1 b/x=2", copy("a", "b").keep().checked(), Ok(()), "a=1 b=1").await;
 }
 
@@ -88,12 +88,12 @@ async fn a_folder_without_its_mark_is_copied_unless_marks_are_looked_at() {
     let then = format!("{UNMARKED} b/f=1 b/s/g=2 b/s/_.dir");
     check(&pair, UNMARKED, copy("a", "b"), Ok(()), &then).await;
     check_refused(&pair, UNMARKED, copy("a", "b").checked(), Kind::FileNotFound, "a/_.dir").await;
-    // The destination of a refused copy is as it was.
+    // A refused copy leaves its destination unchanged.
     let given = format!("{UNMARKED} b/old=3 b/_.dir");
     check_refused(&pair, &given, copy("a", "b").checked(), Kind::FileNotFound, "a/_.dir").await;
     check_refused(&pair, &given, copy("a", "b").checked().keep(), Kind::FileNotFound, "a/_.dir")
         .await;
-    // Only the exact name is a mark.
+    // Only a file with the exact name is a mark file.
     check_refused(&pair, "a/_.DIR", copy("a", "b").checked(), Kind::FileNotFound, "a/_.dir").await;
 }
 
@@ -163,7 +163,7 @@ async fn a_copy_onto_its_own_parent_or_child_is_refused_before_anything_else() {
     for ask in [copy("a/s", "a"), copy("a", "a/s"), copy("a", "a/new/deep"), copy("a/s", "\\a/")] {
         check_refused(&pair, MARKED, ask.clone(), Kind::InvalidArgument, "overlap").await;
         check_refused(&pair, MARKED, ask.clone().keep(), Kind::InvalidArgument, "overlap").await;
-        // By the paths alone: nothing has to be there.
+        // The paths alone decide this: no file has to exist.
         check_refused(&pair, "z=1", ask.checked(), Kind::InvalidArgument, "overlap").await;
     }
     check_refused(&pair, "a=1", copy("a", "a/b"), Kind::InvalidArgument, "overlap").await;
@@ -263,7 +263,7 @@ async fn a_copy_carries_the_versions_and_dates_of_its_source() {
         assert_eq!(stamps("b", "f").await, source);
         assert_eq!(stamps("c", "c").await, source);
         assert_eq!(stamps("b/s", "g").await, stamps("a/s", "g").await);
-        // The next upload has a higher version than all before.
+        // The next upload has a higher version than all earlier ones.
         store.upload("d", b"").await.expect("stored");
         let new = stamps("d", "d").await.0;
         (new > source.0, new > stamps("a/s", "g").await.0)

@@ -1,5 +1,5 @@
-//! Uploads whose time passes: by the deadline of the call, and by the time that the server may take. What
-//! they wait for does not come, so that only the clock can end them.
+//! Uploads that exceed their time: the deadline of the call, or the time in the request. They wait for
+//! something that never arrives, so that only the clock can end them.
 
 use futures::{StreamExt, stream};
 use imagestore::{
@@ -14,7 +14,7 @@ use tonic::{Code, Request, Status};
 use crate::harness::{Driver, Gate, Server, chunk, tree};
 
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
-/// Too many bytes to be kept in the database.
+/// More bytes than are kept inline in the database.
 static OBJECT: [u8; 20_000] = [7; 20_000];
 
 fn timed<T>(message: T) -> Request<T> {
@@ -23,7 +23,7 @@ fn timed<T>(message: T) -> Request<T> {
     request
 }
 
-/// Sees that the server has told a call that its time is over.
+/// Checks that the server has ended a call with `DEADLINE_EXCEEDED`.
 #[track_caller]
 fn assert_late<T>(answer: Result<T, Status>) {
     let status = answer.err().expect("an error");
@@ -60,7 +60,7 @@ async fn an_upload_that_does_not_end_is_over_at_its_deadline() {
     assert_late(client.upload(timed(silent)).await);
     let begun = stream::iter([header("a", None), data(b"1")]).chain(stream::pending());
     assert_late(client.upload(timed(begun)).await);
-    // A caller who never pauses.
+    // A caller that sends data without a pause.
     let endless = stream::iter([header("a", None)]).chain(stream::repeat(data(b"1")));
     assert_late(client.upload(timed(endless)).await);
     let silent = stream::pending::<UploadChunkRequest>();
@@ -75,7 +75,7 @@ async fn an_upload_that_does_not_end_is_over_at_its_deadline() {
     assert_eq!(server.rest().session(SESSION).await.expect("none"), None);
 }
 
-/// The bytes are stored already, and they are read before the store relies on them.
+/// The part is stored already, so the upload reads it back before relying on it, and waits at the gate.
 #[tokio::test]
 async fn an_upload_that_the_store_does_not_end_is_over_when_its_time_is() {
     let gate = Gate::new();

@@ -45,7 +45,7 @@ async fn a_delete_takes_all_that_is_below_and_is_no_error_twice() {
         for path in ["a/s", "a/s", "no/such", "f/below", "g/only", "A", " a/", "a", "Store/App"] {
             told.push(of(store.delete(path).await));
         }
-        // A folder exists while it holds a file.
+        // A folder exists only while it holds a file.
         told.push(of(store.list("g").await));
         told
     })

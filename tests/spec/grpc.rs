@@ -1,4 +1,4 @@
-//! The service over gRPC: what each rpc answers, and how each fails (DESIGN 5.1).
+//! The service over gRPC: the responses and the errors of each rpc.
 
 use imagestore::{
     error::Kind,
@@ -22,12 +22,12 @@ use crate::harness::{Client, Driver, Server, copy, fill, line, tree};
 pub(crate) const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
 pub(crate) const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 
-/// A path as a message has it.
+/// A path as a field of a message.
 pub(crate) fn path(path: &str) -> String {
     path.to_owned()
 }
 
-/// A store with some files, and a client of it.
+/// A server with some files, and a client of it.
 pub(crate) async fn server(files: &str) -> (Server, Client) {
     let server = Server::start().await;
     fill(&server.rest(), files).await;
@@ -47,7 +47,7 @@ pub(crate) async fn all<T>(
     Ok(all)
 }
 
-/// Sees an error with all that programs read of it.
+/// Checks an error and its machine-readable details.
 #[track_caller]
 pub(crate) fn assert_told<T>(result: Result<T, Status>, kind: Kind, field: Option<&str>) {
     let status = result.err().unwrap_or_else(|| panic!("{kind:?} {field:?} is not told"));
@@ -113,12 +113,12 @@ async fn a_folder_is_listed_in_pages() {
     }
     let expected = [("a/a", 1, 1), ("a/B", 1, 1), ("a/C", 2, 2), ("a/d", 1, 1)];
     assert_eq!(found, expected.map(|(path, files, bytes)| (path.to_owned(), files, bytes)));
-    // A file is listed as itself.
+    // The listing of a file has the file itself.
     let request = ListRequest { path: path("a/d"), ..ListRequest::default() };
     let page = client.list(request).await.expect("a page").into_inner();
     assert_eq!(page.entries.len(), 1);
     assert_eq!(page.entries[0].path, "a/d");
-    // A page may be asked for that is larger than the largest.
+    // A page size above the maximum is allowed.
     let request = ListRequest { path: path("a"), page_size: u32::MAX, ..ListRequest::default() };
     assert_eq!(client.list(request).await.expect("a page").into_inner().entries.len(), 4);
 }
@@ -317,7 +317,7 @@ async fn a_watch_of_all_ends_when_its_caller_leaves() {
     server.rest().copy(&copy("a", "b")).await.expect("copied");
     assert_eq!(watch.message().await.expect("a change").expect("one").destination, "b");
     drop(watch);
-    // A stop waits for no audience, and one that stays is told.
+    // A stop of the server does not wait for watchers, and ends their streams with an error.
     let mut stays = client
         .watch_operations(WatchOperationsRequest::default())
         .await
@@ -338,7 +338,7 @@ async fn a_watch_of_all_goes_on_after_a_change() {
     let list = client.list_operations(ListOperationsRequest::default()).await.expect("a page");
     let changes: Vec<u64> = list.get_ref().operations.iter().map(|one| one.change).collect();
     assert_eq!((changes, list.get_ref().change), (vec![3, 2, 1], 3));
-    // Also after a restart.
+    // The changes keep their numbers after a restart.
     let server = server.restart().await;
     let mut client = server.client().await;
     let since = |since| WatchOperationsRequest { since: Some(since) };

@@ -1,4 +1,4 @@
-//! The services beside ours: health, and what reflection tells.
+//! The services beside the image store's: health, and reflection.
 
 use futures::{FutureExt, stream};
 use imagestore::server::SERVICE;
@@ -49,7 +49,8 @@ async fn the_health_of_an_unknown_service_is_told_and_watched() {
     }
 }
 
-/// Asks several things in one call of a version of reflection. Each is a file, or the code of an error.
+/// Requests several symbols in one call of a version of reflection. Each answer is a file, or the code of an
+/// error.
 macro_rules! answers {
     ($version:ident, $server:expr, $symbols:expr) => {{
         use tonic_reflection::pb::$version::{

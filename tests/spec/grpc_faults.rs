@@ -1,4 +1,4 @@
-//! Errors over gRPC on the wire: each fits the trailers of every client, and has its reason.
+//! Errors over gRPC on the wire: each fits the limit of every client for trailers, and has its reason.
 
 use http::Request;
 use http_body_util::Full;
@@ -16,10 +16,10 @@ use tonic_types::StatusExt;
 
 use crate::harness::{Driver, Server, tree};
 
-/// What every client takes of headers.
+/// The size of headers that every client accepts, in bytes.
 const HEADERS_BYTES_MAX: usize = 8 * KIB;
 
-/// Sends one message, and returns the error that the server answers.
+/// Sends one message, and returns the error of the response.
 async fn refused(server: &Server, method: &str, message: &[u8]) -> Status {
     let length = u32::try_from(message.len()).expect("small").to_be_bytes();
     let frame = [&[0][..], &length, message].concat();
@@ -50,10 +50,10 @@ async fn an_error_about_a_long_path_reaches_its_client() {
         let (begin, end) = shown.split_once('…').expect("a gap");
         assert!(path.starts_with(begin) && path.ends_with(end), "{shown}");
         assert!(begin.len() > 90 && end.len() > 90, "{shown}");
-        // As the generated client sees it.
+        // The generated client gets the same error.
         let status = server.client().await.stat(StatRequest { path: path.clone() }).await;
         assert_eq!(status::kind(&status.expect_err("nothing there")), Kind::PathNotFound);
-        // Two paths in one message.
+        // An error message with two paths.
         let below = format!("{path}/b");
         let message =
             CopyRequest { source: path, destination: below, ..Default::default() }.encode_to_vec();

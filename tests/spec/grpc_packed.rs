@@ -21,7 +21,7 @@ use crate::harness::{Driver, Server, fill, tree};
 
 const ENCODINGS: [CompressionEncoding; 2] = [CompressionEncoding::Gzip, CompressionEncoding::Zstd];
 
-/// An upload with a message of some bytes.
+/// The messages of an upload with one message of data.
 fn upload(path: &str, data: Vec<u8>) -> [UploadRequest; 2] {
     let header = UploadHeader { path: path.to_owned(), ..UploadHeader::default() };
     [Payload::Header(header), Payload::Data(data.into())]
@@ -42,7 +42,7 @@ async fn requests_and_answers_may_be_compressed() {
     }
 }
 
-/// Makes a call, taking gzip; whether the first message of the answer is compressed.
+/// Makes a call that accepts gzip. Returns whether the first message of the response is compressed.
 async fn is_packed(server: &Server, method: &str, message: &impl Message) -> bool {
     let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).expect("small").to_be_bytes();
@@ -72,7 +72,7 @@ async fn long_answers_are_compressed_and_stored_bytes_are_not() {
     assert!(!is_packed(&server, "Download", &download).await);
 }
 
-/// Sees that a message was too large, and that the bound is told.
+/// Checks the error of a message that is too large: it names the bound.
 #[track_caller]
 fn assert_too_large(status: &Status, bound: usize) {
     assert_eq!(
@@ -121,7 +121,7 @@ async fn metadata_that_is_too_large_costs_its_call_alone() {
         request.metadata_mut().insert("x-large", value);
         let refused = client.stat(request).await.expect_err("too large");
         assert_too_large(&refused, HEADER_BYTES_MAX);
-        // The connection serves the others.
+        // The connection still serves other calls.
         client.stat(StatRequest { path: "a".to_owned() }).await.expect("described");
         assert!(watch.message().now_or_never().is_none(), "the watch goes on");
     }

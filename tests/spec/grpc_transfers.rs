@@ -53,18 +53,18 @@ async fn a_file_is_uploaded_and_described() {
         ends_with_finish: true,
         ..UploadHeader::default()
     };
-    // An empty message of bytes is nothing special.
+    // An empty data message is allowed.
     let end = finish(Some(5), &blake3::hash(bytes).to_hex());
     let messages = vec![header(sent), data(b"he"), data(b""), data(b"llo"), end];
     let stored = client.upload(iter(messages)).await.expect("stored").into_inner();
     let stat = client.stat(StatRequest { path: path("a/f") }).await.expect("found").into_inner();
     assert_eq!(stored.entry, stat.entry);
     assert_eq!(tree(&server.rest()).await, "a/f=hello");
-    // The header alone is a file of no bytes.
+    // A header without data is an empty file.
     let sent = UploadHeader { path: path("a/f"), ..UploadHeader::default() };
     client.upload(iter([header(sent)])).await.expect("stored");
     assert_eq!(tree(&server.rest()).await, "a/f");
-    // Nobody need say what the bytes are, or that an end comes that says so.
+    // The size and the digest are optional, and so is the announcement of a `finish` message.
     let sent = UploadHeader { path: path("a/f"), ..UploadHeader::default() };
     client.upload(iter([header(sent), data(b"1"), finish(None, "")])).await.expect("stored");
     assert_eq!(tree(&server.rest()).await, "a/f=1");
@@ -104,14 +104,14 @@ async fn an_upload_that_is_not_as_announced_leaves_nothing() {
         (vec![header(head("a")), data(b"12"), finish(Some(1), "")], lost, Some("size_bytes")),
         (vec![header(head("a")), data(b"1"), finish(None, &other)], lost, Some("blake3")),
         (vec![header(head("a")), data(b"1"), finish(None, "xyz")], invalid, Some("blake3")),
-        // What the header says holds, too.
+        // The size and the digest of the header must hold, too.
         (vec![header(sized(2)), data(b"1"), finish(Some(1), "")], lost, Some("size_bytes")),
         (vec![header(digest(&other)), data(b"1"), finish(None, &one)], lost, Some("blake3")),
-        // Nothing comes after the end, not even the end.
+        // No message may follow `finish`, not even another one.
         (vec![header(head("a")), finish(Some(0), ""), data(b"1")], invalid, Some("finish")),
         (vec![header(head("a")), finish(None, ""), finish(None, "")], invalid, Some("finish")),
         (vec![header(head("a")), finish(None, ""), header(head("a"))], invalid, Some("finish")),
-        // It was to come.
+        // The announced `finish` is missing.
         (vec![header(ended(None))], lost, Some("finish")),
         (vec![header(ended(None)), data(b"1")], lost, Some("finish")),
         (vec![header(ended(Some(1))), data(b"1")], lost, Some("finish")),
@@ -270,7 +270,7 @@ async fn a_message_beyond_the_bound_is_refused_and_one_at_it_is_taken() {
     let long = StatRequest { path: "x".repeat(MESSAGE_BYTES_MAX) };
     let refused = client.stat(long).await.expect_err("refused");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
-    // The connection goes on.
+    // The connection still works.
     client.stat(StatRequest::default()).await.expect("the root");
 }
 
@@ -285,7 +285,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     for message in upload("a/f", &vec![1; 3 * MIB]) {
         sender.send(message).await.expect("it is read");
     }
-    // More than the windows hold, so the server has begun.
+    // More bytes than the flow-control windows hold, so the server has begun to read.
     for _ in 0..64 {
         sender.send(data(&vec![2; MIB])).await.expect("it is read");
     }

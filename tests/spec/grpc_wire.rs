@@ -1,6 +1,6 @@
 //! gRPC on the wire: deadlines, bounds of messages, health and reflection.
 //!
-//! The client here has no clock of its own, so that it is the server that tells when time is up.
+//! The client here enforces no deadlines, so that the server has to.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ use crate::harness::{Driver, Gate, Server, chunk, copy, fill, tree, upload};
 const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 
-/// A message with a deadline.
+/// A request with a deadline.
 fn timed<T>(timeout: &str, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.metadata_mut().insert("grpc-timeout", timeout.parse().expect("a value"));
@@ -61,7 +61,7 @@ async fn end<T>(answer: Result<tonic::Response<Streaming<T>>, Status>) -> Kind {
     }
 }
 
-/// The kinds of the errors of every rpc with a deadline.
+/// The kind of the error of every rpc, called with a deadline.
 async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)> {
     let mut client = server.plain().await;
     let path = || "a".to_owned();
@@ -121,7 +121,7 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
     ]
 }
 
-/// A store on which every call would succeed.
+/// A store on which every call without a deadline would succeed.
 async fn ready() -> Server {
     let server = Server::start().await;
     let store = server.rest();
@@ -187,7 +187,7 @@ async fn a_watch_ends_at_its_deadline() {
     assert!(state.starts_with("Copy Running "), "{state}");
 }
 
-/// A path that is as long as a path can be.
+/// A path of nearly the maximum length.
 fn long(index: usize) -> String {
     let name = format!("{index:04}{}", "n".repeat(1016));
     [name.as_str(), &"n".repeat(1020), &"n".repeat(1020), &"n".repeat(1020)].join("/")
@@ -244,7 +244,7 @@ async fn no_page_is_larger_than_a_message() {
         page_token = page.next_page_token;
     }
     assert_eq!(found.len(), SESSIONS);
-    // REST has no pages here: it tells the first one.
+    // REST has no paging here: the response has the first page.
     let target = format!("/ImageStore/{}/$/GetUploadSession?api-version=6.0", long(1));
     let sessions = server.http().get(&target).await.json();
     let sessions = sessions["UploadSessions"].as_array().expect("sessions");
@@ -261,7 +261,7 @@ async fn the_health_of_the_service_is_told() {
     for service in ["", SERVICE] {
         let request = HealthCheckRequest { service: service.to_owned() };
         client.check(request.clone()).await.expect("a status");
-        // On a machine with other work the database may not answer for a while.
+        // On a busy machine the database may not answer for a while.
         let mut watch = client.watch(request).await.expect("watched").into_inner();
         let serves = tonic_health::ServingStatus::Serving as i32;
         while watch.message().await.expect("a status").expect("no end").status != serves {}
@@ -270,7 +270,7 @@ async fn the_health_of_the_service_is_told() {
     assert_eq!(client.check(other).await.expect_err("unknown").code(), tonic::Code::NotFound);
 }
 
-/// The files that reflection gives for a symbol, in both of its versions.
+/// The files that a version of reflection returns for a symbol.
 macro_rules! files {
     ($version:ident, $server:expr, $symbol:expr) => {{
         use $version::{

@@ -1,7 +1,7 @@
-//! Copies that stand at a gate: what their callers and watchers see meanwhile.
+//! Running copies: what their callers and watchers see.
 //!
-//! The objects are behind a gate, so a copy with `verify` stands where the test wants it to, and no
-//! test waits for a clock that it does not name.
+//! A gate blocks the reads of objects, so that a test decides where a copy with `verify` waits, and no test
+//! depends on the speed of a copy.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use tonic::{Code, Streaming};
 use super::harness::{Client, Connection, Driver, Gate, Http, Server, copy, of};
 
 const FILES: usize = 8;
-/// Above what is kept in the database, so that every file is an object.
+/// More than is kept inline in the database, so that every file has an object.
 const FILE_BYTES: usize = 40_000;
 const ID: &str = "0b5d1c1e-52a7-4a4c-8d3e-6a1f2f5b7a10";
-/// Longer than anything here takes that waits for nothing.
+/// A timeout longer than any call here takes that is not blocked.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A store with a folder `app` of distinct files, and a file that is to be overwritten.
+/// A server behind a closed gate, with a folder `app` of distinct files and a file to be overwritten.
 async fn stage() -> (Gate, Server) {
     let gate = Gate::new();
     gate.close();
@@ -52,7 +52,7 @@ async fn begin(client: &Client, request: CopyRequest) -> (Streaming<Operation>, 
     (stream, first)
 }
 
-/// Follows a stream to its end, and looks at every rule that its messages have to keep.
+/// Reads the states of a stream to its end, and checks the rules for their order.
 async fn follow(mut stream: Streaming<Operation>, mut last: Operation) -> Result<Operation, Kind> {
     while let Some(next) = stream.message().await.map_err(|status| kind(&status))? {
         assert_eq!(last.state(), OperationState::Running, "nothing follows the end");
@@ -80,7 +80,7 @@ async fn ended(client: &Client) -> Operation {
     last.expect("the watch of any operation succeeds")
 }
 
-/// Nothing has changed, and no pin or half-built folder is in the way of anything.
+/// Checks that nothing has changed, and that no pin or unfinished folder blocks later calls.
 async fn assert_untouched(server: &Server) {
     let grpc = server.grpc().await;
     assert_eq!(grpc.download("new").await.expect("the old file"), b"old");
@@ -93,7 +93,7 @@ async fn progress_comes_while_the_copy_runs() {
     let client = server.client().await;
     let (mut stream, mut last) = begin(&client, request()).await;
     gate.pass(3);
-    // The gate is shut again, so these can only be told by messages on the way.
+    // The gate blocks all further reads, so only progress messages can report these files.
     while last.files_done < 3 {
         last = stream.message().await.expect("a message").expect("progress");
         assert_eq!(last.state(), OperationState::Running);
@@ -148,13 +148,13 @@ async fn the_same_id_follows_the_first_and_other_arguments_conflict() {
     let other = CopyRequest { destination: "elsewhere".to_owned(), ..request() };
     let refused = client.clone().copy(other).await.expect_err("a conflict");
     assert_eq!((kind(&refused), refused.code()), (Kind::WriteConflict, Code::AlreadyExists));
-    // The second does not own the copy: it can leave.
+    // A caller that joins a running copy does not own it, so it can leave.
     let (third, _) = begin(&client, request()).await;
     drop(third);
     gate.open();
     let last = follow(stream, first).await.expect("copied");
     assert_eq!(follow(second, at).await.as_ref(), Ok(&last));
-    // And after the end it reports it.
+    // After the end, a repeated call returns the result.
     let (_, again) = begin(&client, request()).await;
     assert_eq!(again, last);
 }
@@ -167,13 +167,13 @@ async fn a_slow_watcher_gets_the_latest_state() {
     let watch = WatchOperationRequest { id: ID.to_owned() };
     let quick = client.clone().watch_operation(watch).await.expect("a watch").into_inner();
     gate.open();
-    // The slow one has not read a word when the copy is over.
+    // The slow watcher has read no message when the copy ends.
     follow(quick, at.clone()).await.expect("copied");
     let last = follow(slow, at).await.expect("copied");
     assert_eq!(last.state(), OperationState::Succeeded);
 }
 
-/// Sends the copy of these tests over REST and leaves the answer to be read.
+/// Sends the copy of these tests over REST, without reading the response.
 async fn copy_over_rest(server: &Server, query: &str, headers: &str) -> Connection {
     let body = format!(
         r#"{{"RemoteSource":"app","RemoteDestination":"new","Verify":true,"OperationId":"{ID}"}}"#

@@ -1,6 +1,6 @@
-//! The specification of the image store: each test reads as given, when, then, and speaks to a whole
-//! server over a real socket. What both interfaces can do is asked of both, and must end in the same
-//! state and the same error.
+//! The specification of the image store: each test reads as given, when, then, and calls a whole server over
+//! a socket. What both interfaces offer is tested over both, and must have the same result and the same
+//! error.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,5 +1,5 @@
-//! Operations: what a copy, a folder's delete and a commit leave to be looked at, and ids that make a
-//! copy safe to repeat.
+//! Operations: the records that a copy, a folder's delete and a commit leave, and ids that make a copy safe
+//! to repeat.
 
 use imagestore::error::Kind;
 
@@ -17,7 +17,8 @@ async fn a_repeated_copy_reports_the_first_and_copies_nothing() {
         fill(store, "a/g=3").await;
         store.delete("b").await.expect("deleted");
         told.push(of(store.copy(&ask).await));
-        // Upper case is the same id, and another spelling of the list the same request.
+        // An id in upper case is the same id, and other spellings of the paths and the skip list are the same
+        // request.
         told.push(of(store.copy(&copy("/a/", "b\\").skip(&["x"]).id(&ID.to_uppercase())).await));
         told.push(
             store

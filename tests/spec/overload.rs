@@ -1,5 +1,5 @@
-//! What a client gets that asks for more than the server does at once: an answer at once that says
-//! so and when to come again, in either interface, while those that are served go on.
+//! Clients that ask for more than the server does at once: over both interfaces they get an error at once,
+//! with the time after which to retry, while the admitted calls continue.
 
 use std::time::Duration;
 
@@ -25,17 +25,17 @@ use tonic_types::StatusExt;
 
 use super::harness::{Answer, Client, Connection, Driver, Server, copy};
 
-/// Longer than anything here takes that waits for nothing, shorter than any wait for a turn.
+/// A timeout longer than any call here takes that does not queue, and shorter than the timeout of any queue.
 const SOON: Duration = Duration::from_secs(20);
 const EVENTS: &str = "/ImageStore/$/Operations";
 
-/// Clients on connections of their own: enough for so many calls and one more.
+/// Clients on separate connections: enough for this many calls and one more.
 async fn clients(server: &Server, calls: usize) -> Vec<Client> {
     let connections = calls / STREAMS_PER_CONNECTION_MAX as usize + 1;
     join_all((0..connections).map(|_| server.client())).await
 }
 
-/// Sees a refusal over gRPC that says when to come again.
+/// Checks a refusal over gRPC, with the time after which to retry.
 #[track_caller]
 fn assert_busy(status: &Status, message: &str) {
     assert_eq!((status.code(), status.message()), (Code::Unavailable, message));
@@ -44,7 +44,7 @@ fn assert_busy(status: &Status, message: &str) {
     assert_eq!(hint, Some(status::RETRY_AFTER));
 }
 
-/// Sees one over REST.
+/// Checks a refusal over REST, with its `Retry-After`.
 #[track_caller]
 fn assert_busy_rest(answer: &Answer, message: &str) {
     assert_eq!(answer.assert_fault(Kind::Busy), message);
@@ -58,7 +58,7 @@ async fn watchers_beyond_the_bound_are_refused() {
     server.rest().upload("a", b"1").await.expect("stored");
     let id = "0b5d1c1e-52a7-4a4c-8d3e-6a1f2f5b7a11";
     server.rest().copy(&copy("a", "b").id(id)).await.expect("copied");
-    // All come from one address, which has no part in the reserve.
+    // All clients are one peer, which gets no part of the reserve beyond its share.
     let most = WATCHERS_MAX - WATCHERS_MAX / BUDGET_RESERVE;
     let clients = clients(&server, most).await;
     let watch = |number: usize| {
@@ -74,7 +74,7 @@ async fn watchers_beyond_the_bound_are_refused() {
     assert_busy(&client.watch_operation(one).await.expect_err("one too many"), message);
     let events = || server.http().request("GET", EVENTS).header("Accept", "text/event-stream");
     assert_busy_rest(&events().send().await, message);
-    // Those who do not watch are served.
+    // Calls that do not watch are served.
     server.rest().copy(&copy("a", "c")).await.expect("copied");
 
     drop(watches.pop());
@@ -101,7 +101,7 @@ async fn uploads_beyond_those_that_run_and_wait_are_refused() {
         let header = UploadHeader { path, ..UploadHeader::default() };
         UploadRequest { payload: Some(Payload::Header(header)) }
     };
-    // Uploads of which no more than the header ever comes.
+    // Uploads that never send more than their header.
     let mut uploads: FuturesUnordered<_> = (0..=most)
         .map(|number| {
             let mut client = clients[number % clients.len()].clone();
@@ -113,11 +113,11 @@ async fn uploads_beyond_those_that_run_and_wait_are_refused() {
     let first = timeout(SOON, uploads.next()).await.expect("an answer soon").expect("one");
     assert_busy(&first.expect_err("one too many"), message);
     let put = server.http().request("PUT", "/ImageStore/x?api-version=6.0");
-    // Its body is not asked for.
+    // The server does not ask for the body.
     let put = put.header("Expect", "100-continue").header("Content-Length", "1");
     let rest = timeout(SOON, put.send()).await;
     assert_busy_rest(&rest.expect("an answer soon"), message);
-    // Those who do not upload are served.
+    // Calls that do not upload are served.
     server.rest().list("").await.expect("listed");
 
     drop(uploads);
@@ -129,7 +129,7 @@ async fn uploads_beyond_those_that_run_and_wait_are_refused() {
 async fn downloads_beyond_those_that_run_and_wait_are_refused() {
     let message = "the server has too many downloads; try again later";
     let server = Server::start().await;
-    // More than the client lets a server send ahead on a call.
+    // More bytes than the client's flow-control window lets a server send ahead on a call.
     server.rest().upload("a", &vec![7; 3 * MIB]).await.expect("stored");
     let most = DOWNLOADS_MAX + DOWNLOADS_WAITING_MAX;
     let clients = clients(&server, most).await;
@@ -167,7 +167,7 @@ async fn requests_that_are_kept_whole_have_a_bound_together() {
     let target = "/ImageStore/$/Copy?api-version=6.0";
     let post = || server.http().request("POST", target);
     let length = body.len().to_string();
-    // All but a byte of each: they wait for it.
+    // Each request lacks one byte of its body and waits for it.
     let mut waiting = Vec::new();
     for _ in 0..BODY_POOL_BYTES / REST_BODY_BYTES_MAX - 1 {
         let mut connection = post().header("Content-Length", &length).open().await;
@@ -175,7 +175,7 @@ async fn requests_that_are_kept_whole_have_a_bound_together() {
         waiting.push(connection);
     }
 
-    // Some of the bytes are still on their way.
+    // Some of the sent bytes may not have arrived, so requests are added until one is refused.
     let refused = async {
         let mut open = Vec::new();
         loop {
@@ -189,7 +189,7 @@ async fn requests_that_are_kept_whole_have_a_bound_together() {
     };
     let answer = timeout(SOON, refused).await.expect("one is refused");
     assert_busy_rest(&answer, "the server has too many bytes of requests; try again later");
-    // What is not kept is served.
+    // A body that is not buffered in memory is served.
     server.rest().upload("a", &body).await.expect("stored");
 
     drop(waiting);

@@ -1,8 +1,8 @@
-//! What reads a client's text, over a million inputs: the corpus, and changes of it.
+//! The parsers of client text, over a million inputs: the corpus, and mutations of it.
 //!
-//! A random text is refused at its first byte. So each input is one of the corpus with some changes,
-//! which are those that a fuzzer tries: cut, repeat, replace, and words that mean something. A failure
-//! is shrunk to the few changes that matter. The bodies are those of the fuzz targets.
+//! A parser refuses a random text at its first byte. So each input is one of the corpus with some mutations,
+//! which are those of a fuzzer: cut, repeat, replace, join, and insert a token. A failure is shrunk to the
+//! few mutations that matter. The checks, called bodies, are those of the fuzz targets.
 
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
@@ -16,11 +16,11 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-/// Inputs of each parser, beside its corpus.
+/// The number of mutated inputs of each parser, besides its corpus.
 const INPUTS: u32 = 220_000;
-/// Changes of one input.
+/// The most mutations of one input.
 const CHANGES_MAX: usize = 6;
-/// What the parsers give a meaning to.
+/// Tokens with a meaning for the parsers.
 const WORDS: [&[u8]; 34] = [
     b"/",
     b"\\",
@@ -58,18 +58,18 @@ const WORDS: [&[u8]; 34] = [
     b"\xc3\xa4",
 ];
 
-/// A change of an input.
+/// A mutation of an input.
 #[derive(Clone, Debug)]
 enum Change {
-    /// A word is put in.
+    /// Inserts a token.
     Insert(Index, &'static [u8]),
-    /// A byte becomes another one.
+    /// Replaces a byte.
     Replace(Index, u8),
-    /// Some bytes are left out.
+    /// Removes a range of bytes.
     Cut(Index, Index),
-    /// Some bytes come twice.
+    /// Repeats a range of bytes.
     Repeat(Index, Index),
-    /// It goes on as another input of the corpus does.
+    /// Replaces the end by the end of another input of the corpus.
     Join(Index, Index, Index),
 }
 
@@ -83,7 +83,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Two places in a text, in order.
+/// Two offsets in a text, in ascending order.
 fn span(data: &[u8], from: Index, to: Index) -> (usize, usize) {
     let (from, to) = (from.index(data.len() + 1), to.index(data.len() + 1));
     (from.min(to), from.max(to))
@@ -114,7 +114,7 @@ fn apply(data: &mut Vec<u8>, change: &Change, corpus: &[Vec<u8>]) {
     }
 }
 
-/// The committed inputs of a parser.
+/// The files of a parser's corpus.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let mut files: Vec<_> = fs::read_dir(&folder)

@@ -1,4 +1,5 @@
-//! What a copy replaces: only what is of the same kind, where that is asked for, and how many files.
+//! What a copy replaces: only an entry of the same kind, if the request says so; and the number of replaced
+//! files.
 
 use imagestore::{error::Kind, wire::v1::CopyRequest};
 
@@ -32,7 +33,7 @@ async fn what_is_of_the_other_kind_stays() {
         check_refused(&pair, folder, ask.clone(), Kind::AlreadyExists, "folder of 2 files").await;
         check_refused(&pair, "a/f=1 b=2", ask, Kind::AlreadyExists, "\"b\" is a file").await;
     }
-    // As without it, nothing is copied below a file.
+    // With or without this flag, nothing is copied below a file.
     let below = copy("a", "b/c").same_kind();
     check_refused(&pair, "a=1 b=2", below, Kind::AlreadyExists, "\"b\" is a file").await;
 }
@@ -115,7 +116,7 @@ async fn what_is_of_the_other_kind_is_refused_before_the_copy_runs() {
     fill(&store, "a/f=1 a/x=2 b=3").await;
     let ask = copy("a", "b").skip(&["x"]).same_kind().id(ID);
     assert_eq!(of(store.copy(&ask).await), Err(Kind::AlreadyExists));
-    // It is refused before it runs.
+    // The copy is refused before it becomes an operation.
     assert_eq!(of(store.operation(ID).await), Err(Kind::OperationNotFound));
     assert_eq!(tree(&store).await, "a/f=1 a/x=2 b=3");
 }

@@ -1,4 +1,5 @@
-//! What a body says of itself: pieces, encodings, two lengths; and when a client is asked for it.
+//! The framing of a request body: chunked and other encodings, and two lengths; and when the server asks for
+//! the body.
 
 use imagestore::error::Kind;
 
@@ -9,7 +10,7 @@ const COPY: &str = "/ImageStore/$/Copy?api-version=6.0";
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 const BODY: &[u8] = br#"{"RemoteSource":"a","RemoteDestination":"b"}"#;
 
-/// The target of a chunk.
+/// The request target of a chunk.
 fn chunk(path: &str) -> String {
     format!("/ImageStore/{path}/$/UploadChunk?api-version=6.0&session-id={SESSION}")
 }
@@ -58,7 +59,8 @@ async fn an_encoded_body_is_not_taken_for_its_bytes() {
     assert_eq!(tree(&server.rest()).await, "a/f=2 b/f=2");
 }
 
-/// Sends requests on one connection at once, and returns the answers. It must end with the last one.
+/// Pipelines requests on one connection, and returns the responses. The connection must close after the last
+/// one.
 async fn pipelined(server: &Server, bytes: &[u8], answers: usize) -> Vec<Answer> {
     let mut connection = server.http().connect().await;
     connection.send(bytes).await;
@@ -81,7 +83,7 @@ async fn a_body_with_two_ends_or_another_coding_is_refused_and_ends_its_connecti
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        // A proxy that goes by the length sees the beginning of another request.
+        // A proxy that reads the body by its length finds a second, hidden request here.
         let hidden = "DELETE /ImageStore/a?api-version=6.0 HTTP/1.1\r\nHost: localhost\r\n\r\n";
         [request.head().as_bytes(), b"1\r\nx\r\n0\r\n\r\n", hidden.as_bytes()].concat()
     };
@@ -104,7 +106,7 @@ async fn a_body_with_two_ends_or_another_coding_is_refused_and_ends_its_connecti
         let answers = pipelined(&server, &put(headers), 1).await;
         let message = answers[0].assert_fault(kind);
         assert!(message.contains(names), "{message}");
-        // Behind others, of which none is taken for what it is not.
+        // The same behind valid requests, all of which are read correctly.
         let answers = pipelined(&server, &[&before[..], &put(headers)].concat(), 4).await;
         assert!(answers[..3].iter().all(|answer| answer.status == 200), "{answers:?}");
         answers[3].assert_fault(kind);
@@ -119,7 +121,7 @@ async fn nothing_is_served_after_a_length_with_many_zeros() {
     let zeros = "0".repeat(300);
     let head =
         |path| format!("PUT /ImageStore/{path}?api-version=6.0 HTTP/1.1\r\nHost: localhost\r\n");
-    // Whoever reads the length otherwise finds the next head elsewhere.
+    // A parser that reads this length differently finds the next head elsewhere.
     let hidden = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let sized = format!("{}Content-Length: {zeros}5\r\n\r\nX\r\n\r\n", head("a"));
     let answers = pipelined(&server, format!("{sized}{}{hidden}", head("b")).as_bytes(), 1).await;
@@ -181,7 +183,7 @@ async fn a_body_that_waits_to_be_asked_for_is_asked_for_once_its_head_is_judged(
         }
         let mut connection = http.connect().await;
         connection.send(request.body(b"abc").head().as_bytes()).await;
-        // The first head is the answer.
+        // The first response is the final one, without a `100 Continue` before it.
         connection.answer().await.assert_fault(kind);
     }
     assert_eq!(tree(&server.rest()).await, "a/f=abc b/f=abc");

@@ -44,9 +44,9 @@ async fn dates_and_tags_of_all_lines_are_compared() {
         (&[("Range", "bytes=0-1"), ("If-Range", "\"a b\"")], 200),
         (&[("If-Match", "\"x\""), ("If-Match", tag)], 200),
         (&[("If-Match", "\"x\""), ("If-Match", "\"y\"")], 412),
-        // Weak tags do not tell bytes apart.
+        // If-Match compares strongly, so a weak tag does not match.
         (&[("If-Match", &weak)], 412),
-        // A date counts only without tags.
+        // A date is ignored if there are entity tags.
         (&[("If-None-Match", "\"x\""), ("If-Modified-Since", AFTER)], 200),
         (&[("If-Match", tag), ("If-Unmodified-Since", BEFORE)], 200),
         (&[("If-Match", "\"x\""), ("If-None-Match", tag)], 412),
@@ -69,8 +69,8 @@ async fn dates_and_tags_of_all_lines_are_compared() {
     }
 }
 
-/// A gateway before a server, on which a file is replaced whenever one of the first downloads of it is about
-/// to begin: always after the gateway has looked at it.
+/// A gateway to a server on which file `f` is replaced before each of the first `times` downloads, always
+/// after the gateway has read the metadata of the file.
 async fn unsteady(server: &Server, times: usize) -> Http {
     let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address))
         .expect("a URI")
@@ -148,7 +148,7 @@ async fn a_file_that_is_replaced_while_it_is_read_is_the_new_one() {
         let tag = server.rest().etag("f").await.expect("a tag");
         assert_eq!(answer.header("etag"), Some(format!("\"{tag}\"").as_str()));
     }
-    // Only who asks for one file is told that it is another one.
+    // Only a request for one version, by If-Match, fails because the file has changed.
     let tag = format!("\"{}\"", server.rest().etag("f").await.expect("a tag"));
     get(http, &[("If-Match", &tag)]).await.assert_fault(Kind::PreconditionFailed);
 }

@@ -1,4 +1,4 @@
-//! REST on the wire: connections that live on, and both versions of HTTP.
+//! REST on the wire: connections that are kept alive, and both versions of HTTP.
 
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -17,7 +17,7 @@ async fn a_connection_lives_on_after_a_chunked_body() {
     let put = "/ImageStore/a?api-version=6.0";
     let mut connection = http.connect().await;
     for request in [
-        // How sfctl sends a file of no bytes.
+        // sfctl sends an empty file in this form.
         http.request("PUT", put).chunked(&[]),
         http.request("PUT", &chunk).header("Content-Range", "bytes */0").chunked(&[]),
         http.request("PUT", put).chunked(&[b"1", b"2"]),
@@ -54,7 +54,7 @@ async fn a_connection_lives_on_after_a_body_that_nobody_needs() {
             assert_eq!(answer.header("connection"), None, "{target}");
         }
     }
-    // What is long is not read for nothing.
+    // A long body that is not needed is not read: the connection closes.
     let long = http.request("GET", "/health/live").header("Content-Length", "70000");
     let answer = long.send().await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
@@ -130,7 +130,7 @@ async fn rest_answers_over_http_2_as_well() {
     let (head, body) = send(&mut http2, Request::get(uri), "").await;
     assert_eq!(head.headers["content-type"], "application/json; charset=utf-8");
     assert_eq!(body, r#"{"StoreFiles":[],"StoreFolders":[],"ContinuationToken":""}"#);
-    // The guard knows its host, too.
+    // The check of the host applies to HTTP/2, too.
     let request = Request::get("http://evil.example/ImageStore?api-version=6.0");
     assert_eq!(send(&mut http2, request, "").await.0.status, 403);
 }

@@ -1,4 +1,4 @@
-//! `$/Content`: the bytes of a file, ranges of them, and their entity tag (DESIGN 5.2).
+//! `$/Content`: the bytes of a file, ranges of them, and their entity tag.
 
 use imagestore::{error::Kind, wire::v1::StatRequest};
 
@@ -13,7 +13,7 @@ async fn server() -> Server {
     server
 }
 
-/// Sees the headers that every answer with content has.
+/// Checks the headers of every response with content.
 fn assert_guarded(answer: &Answer) {
     for (name, value) in [
         ("content-type", "application/octet-stream"),
@@ -44,7 +44,7 @@ async fn a_file_is_downloaded() {
         let etag = format!("\"{}\"", stat.entry.expect("an entry").etag);
         assert_eq!(answer.header("etag"), Some(etag.as_str()));
     }
-    // A page is only ever an attachment.
+    // An HTML file is served only as an attachment.
     server.rest().upload("a/x.html", b"<script>").await.expect("stored");
     assert_guarded(&server.http().get("/ImageStore/a/x.html/$/Content").await);
     server.rest().upload("a/f", b"").await.expect("stored");
@@ -63,7 +63,7 @@ async fn head_has_the_headers_and_no_body() {
         assert_eq!(head.header(name), get.header(name), "{name}");
         assert!(head.header(name).is_some(), "{name}");
     }
-    // A range is for GET alone.
+    // A range applies only to GET.
     let head = server.http().request("HEAD", TARGET).header("Range", "bytes=0-1").send_head().await;
     assert_eq!((head.status, head.header("content-length")), (200, Some("10")));
     let none = server.http().request("HEAD", "/ImageStore/no/$/Content").send_head().await;

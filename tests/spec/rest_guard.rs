@@ -1,4 +1,4 @@
-//! What keeps a web page of elsewhere from acting on a store of this machine (DESIGN 5.2).
+//! The protection of a store against web pages of other origins: requests across origins, and DNS rebinding.
 
 use imagestore::{
     error::Kind,
@@ -162,7 +162,7 @@ async fn a_request_says_at_most_once_for_whom_it_is() {
     let mut connection = server.http().connect().await;
     connection.send(format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes()).await;
     assert!(connection.rest().await.starts_with(b"HTTP/1.0 200 OK\r\n"));
-    // As to a proxy: the address counts.
+    // A target in absolute form, as for a proxy: its host and the Host header must both be allowed.
     let foreign = get(&format!("http://evil.example{target}")).header("Host", "localhost");
     foreign.send().await.assert_fault(Kind::Forbidden);
     let foreign = get(&format!("http://localhost{target}")).header("Host", "evil.example");
@@ -196,10 +196,10 @@ async fn a_page_cannot_speak_grpc() {
     let frame = [&[0], &length.to_be_bytes()[..], &message].concat();
     let target = "/imagestore.v1.ImageStore/Delete";
     let call = || server.http().request("POST", target).header("Content-Type", "application/grpc");
-    // A name of a page that was made to mean this machine: to the browser it is one origin.
+    // DNS rebinding: the host name of the page leads to this machine, so the browser sees one origin.
     let foreign = call().header("Host", "evil.example").body(&frame).send().await;
     foreign.assert_fault(Kind::Forbidden);
-    // Browsers have no HTTP/2 without TLS, and gRPC has nothing else.
+    // Browsers have no HTTP/2 without TLS, and gRPC requires HTTP/2.
     assert_eq!(call().body(&frame).send().await.status, 404);
     assert_eq!(tree(&server.rest()).await, "a=1");
 }

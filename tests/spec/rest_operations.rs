@@ -1,4 +1,4 @@
-//! Operations over REST: lists, events, and copies that are left to run (DESIGN 5.2).
+//! Operations over REST: lists, events, and copies that run without their caller.
 
 use imagestore::error::Kind;
 use serde_json::Value;
@@ -19,10 +19,10 @@ struct Event {
     data: Value,
 }
 
-/// Reads the next event of an answer whose head was read; nothing at its end.
+/// Reads the next event of a response whose head was read; `None` at its end.
 async fn event(connection: &mut Connection) -> Option<Event> {
     let mut text = String::new();
-    // An id without data is no event.
+    // A message with an id but no data is no event.
     while !text.starts_with("event: ") {
         text = String::from_utf8(connection.piece().await?).expect("text");
     }
@@ -35,7 +35,7 @@ async fn event(connection: &mut Connection) -> Option<Event> {
     })
 }
 
-/// Reads on to the last event of an answer.
+/// Reads up to the `done` event of a response.
 async fn done(connection: &mut Connection) -> Event {
     loop {
         let event = event(connection).await.expect("an event");
@@ -45,7 +45,7 @@ async fn done(connection: &mut Connection) -> Event {
     }
 }
 
-/// Opens a stream of events and sees the head of its answer.
+/// Opens a stream of events and checks the head of its response.
 async fn events(
     server: &Server,
     target: &str,
@@ -63,7 +63,7 @@ async fn events(
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     assert_eq!(head.header("cache-control"), Some("no-store"));
     assert_eq!(head.header("x-content-type-options"), Some("nosniff"));
-    // Proxies that gather answers do not gather this one, and something comes at once.
+    // The header tells proxies not to buffer the response, and a comment is sent at once.
     assert_eq!(head.header("x-accel-buffering"), Some("no"));
     assert_eq!(connection.piece().await.expect("a comment"), b":\n\n");
     connection
@@ -101,7 +101,7 @@ async fn a_copy_tells_its_progress_as_events() {
     assert_eq!((&last.data["FilesDone"], &last.data["BytesDone"]), (&"1".into(), &"50000".into()));
     assert_eq!(last.data["Error"], Value::Null);
     assert!(event(&mut connection).await.is_none(), "done is the last one");
-    // The same as the operation says.
+    // The operation itself has the same data.
     assert_eq!(server.http().get(OPERATION).await.json(), last.data);
 }
 
@@ -179,7 +179,7 @@ async fn an_operation_is_followed_and_followed_again() {
     let mut connection = events(&server, OPERATION, None, &[]).await;
     let first = event(&mut connection).await.expect("an event");
     assert_eq!((first.name.as_str(), first.id.as_str()), ("progress", &*format!("{ID}-1")));
-    // A browser comes again with the last id that it saw, and gets the current state.
+    // A browser reconnects with the last id that it received, and gets the current state.
     let again = [("Last-Event-ID", &*first.id)];
     let mut connection = events(&server, OPERATION, None, &again).await;
     let second = event(&mut connection).await.expect("an event");
@@ -187,7 +187,7 @@ async fn an_operation_is_followed_and_followed_again() {
     assert_eq!(second.data["State"], "Running");
     gate.open();
     while event(&mut connection).await.is_some_and(|event| event.name != "done") {}
-    // One that has ended is told once.
+    // The stream of an ended operation has one event.
     let mut connection = events(&server, OPERATION, None, &[]).await;
     assert_eq!(event(&mut connection).await.expect("an event").name, "done");
     assert!(event(&mut connection).await.is_none());
@@ -232,7 +232,7 @@ async fn who_follows_all_operations_again_hears_of_every_end() {
         assert_eq!((event.name.as_str(), event.id.as_str()), ("done", id));
         assert_eq!(event.data["Kind"], kind);
     }
-    // What nobody knows any more, or not yet, is told so, and then what comes.
+    // An unknown id gets a `reset` event, and then the new changes.
     let unknown = [("Last-Event-ID", "change-1000")];
     let mut connection = events(&server, ALL, None, &unknown).await;
     assert_eq!(event(&mut connection).await.expect("an event").name, "reset");
@@ -240,7 +240,7 @@ async fn who_follows_all_operations_again_hears_of_every_end() {
     assert_eq!(event(&mut connection).await.expect("an event").id, "change-5");
 }
 
-/// A browser's `EventSource` comes again also after the end, and stays away after a 204.
+/// A browser's `EventSource` reconnects even after the end of a stream; the status 204 stops it.
 #[tokio::test]
 async fn who_has_seen_the_end_of_an_operation_is_sent_away() {
     let server = Server::start().await;
@@ -261,18 +261,18 @@ async fn a_copy_that_is_left_to_run_says_where_to_find_it() {
     assert_eq!(answer.status, 202);
     answer.assert_json();
     assert_eq!(answer.header("preference-applied"), Some("respond-async"));
-    // Relative to the call, whatever a proxy has before both.
+    // The location is relative to the URL of the call, so it holds behind a proxy that adds a prefix.
     let location = answer.header("location").expect("a location");
     assert_eq!(location, format!("Operations/{ID}"));
     let location = format!("/ImageStore/$/{location}");
     assert_eq!(answer.json()["State"], "Running");
     assert_eq!(answer.json()["Id"], ID);
-    // It works as it stands, and the copy goes on without its caller.
+    // The location works, and the copy continues without its caller.
     let mut connection = events(&server, &location, None, &[]).await;
     gate.open();
     while event(&mut connection).await.is_some_and(|event| event.name != "done") {}
     assert_eq!(server.http().get(&location).await.json()["State"], "Succeeded");
-    // One that ends at once is told in the same way.
+    // A copy that ends at once has a response of the same form.
     let body = r#"{"RemoteSource":"a","RemoteDestination":"c"}"#;
     let request = server.http().request("POST", COPY).header("Prefer", "respond-async");
     let answer = request.body(body.as_bytes()).send().await;

@@ -1,4 +1,4 @@
-//! Listings that take more than one page, and their tokens (reference, section 4.4).
+//! Listings of more than one page, and their continuation tokens.
 
 use futures::{StreamExt, stream};
 use imagestore::{error::Kind, limits::LIST_PAGE_BYTES};
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::harness::{Driver, Http, Server, fill, upload};
 
-/// The names on a page: files first, as the answer has them, and folders.
+/// The paths on a page: files, then folders.
 fn names(page: &Value) -> Vec<String> {
     let array = |key: &str| page[key].as_array().expect(key).clone();
     let items = array("StoreFiles").into_iter().chain(array("StoreFolders"));
     items.map(|item| item["StoreRelativePath"].as_str().expect("a path").to_owned()).collect()
 }
 
-/// The page that begins at a token, as a client sends it back: verbatim.
+/// The page at a token, which is sent back verbatim, as clients do.
 async fn page(http: Http, folder: &str, token: &str) -> Value {
     let target = format!("/ImageStore/{folder}?api-version=6.0&ContinuationToken={token}");
     http.get(&target).await.json()
@@ -24,7 +24,7 @@ fn encode(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Names that have every character that a URL gives a meaning, in the order of listings.
+/// Names with all characters that have a meaning in a URL, in the order of listings.
 const HOSTILE: [&str; 12] =
     [" b", "#c", "$d", "%2F", "%e", "&f=g", "+h", "=i", "?j", "a=b&c=d", "ä ö", "📦"];
 
@@ -33,7 +33,7 @@ async fn a_page_begins_where_its_token_says() {
     let server = Server::start().await;
     let (http, store) = (server.http(), server.rest());
     for (index, name) in HOSTILE.into_iter().enumerate() {
-        // Files and folders in turns.
+        // Files and folders alternate.
         let below = if index % 2 == 0 { "" } else { "/x" };
         store.upload(&format!("a/{name}{below}"), b"").await.expect(name);
     }
@@ -45,7 +45,7 @@ async fn a_page_begins_where_its_token_says() {
             HOSTILE[index..].iter().map(|name| format!("a/{name}")).collect();
         expected.sort();
         assert_eq!(found, expected, "{name}");
-        // Where its entry is gone, the page begins with the next one.
+        // If the entry of the token was deleted, the page begins with the next entry.
         store.delete(&format!("a/{name}")).await.expect("deleted");
         let missing = page(http, "a", &token).await;
         assert_eq!(names(&missing).len(), HOSTILE.len() - index - 1, "{name}");
@@ -64,7 +64,7 @@ async fn a_token_of_something_else_is_refused() {
     let long = "n".repeat(4097);
     let target = format!("/ImageStore/a?api-version=6.0&ContinuationToken={long}");
     server.http().get(&target).await.assert_fault(Kind::TooLarge);
-    // An empty token is none, and un-paged versions take no notice of any.
+    // An empty token counts as none, and api-versions without pages ignore tokens.
     for query in ["6.0&ContinuationToken=", "1.0&ContinuationToken=%", "3.0&ContinuationToken=zz"] {
         let answer = server.http().get(&format!("/ImageStore/a?api-version={query}")).await;
         assert_eq!(names(&answer.json()), ["a/f"], "{query}");
@@ -76,7 +76,7 @@ async fn a_large_folder_comes_in_pages_or_whole() {
     const FILES: usize = 900;
     let server = Server::start().await;
     let http = server.http();
-    // Long paths fill a page with few entries; each name has what a token must encode.
+    // Long paths fill a page with few entries; each name has characters that a token must encode.
     let folder = vec!["d".repeat(900); 3].join("/");
     let long = "n".repeat(900);
     let path = |index: usize| format!("{folder}/{index:04} %2F+&={long}ä");

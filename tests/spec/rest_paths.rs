@@ -1,4 +1,4 @@
-//! How a path may be written in a URL (reference, sections 1.2 and 6).
+//! The forms of a path in a URL.
 
 use imagestore::error::Kind;
 
@@ -46,7 +46,7 @@ async fn an_encoded_dollar_is_a_dollar() {
     let body = br#"{"RemoteSource":"a","RemoteDestination":"b"}"#;
     server.http().post("/ImageStore/%24/Copy?api-version=1.0", body).await.assert_empty_ok();
     assert_eq!(server.http().get("/ImageStore/a/%24/Content").await.text(), "1");
-    // An encoded separator never makes a call.
+    // A path with an encoded separator is never taken for a call.
     let target = "/ImageStore/%24%2FCopy?api-version=1.0";
     server.http().post(target, body).await.assert_fault(Kind::InvalidArgument);
     server.http().put(target, body).await.assert_fault(Kind::InvalidArgument);

@@ -1,4 +1,4 @@
-//! Which calls there are over REST: verbs, paths and versions (reference, section 1).
+//! The routes of REST: verbs, paths and api-versions.
 
 use imagestore::error::Kind;
 
@@ -7,7 +7,7 @@ use crate::harness::{Answer, Http, Server, fill, tree};
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 const COPY: &[u8] = br#"{"RemoteSource":"a/f","RemoteDestination":"c"}"#;
 
-/// A request; the query goes behind its `?` or `&`.
+/// A request; a query is appended to its target with `?` or `&`.
 struct Call {
     method: &'static str,
     target: String,
@@ -23,7 +23,7 @@ fn call(line: &str, status: u16) -> Call {
     Call { method: method.expect("a verb"), target, range: "", body: b"", status }
 }
 
-/// The thirteen routes of upstream, in an order that makes each of them succeed.
+/// The routes of upstream, in an order in which each of them succeeds.
 fn documented() -> Vec<Call> {
     vec![
         Call { body: b"1", ..call("PUT /ImageStore/a/f", 200) },
@@ -46,7 +46,7 @@ fn documented() -> Vec<Call> {
     ]
 }
 
-/// The further routes, which need no version.
+/// The additional routes, which need no api-version.
 fn extensions() -> Vec<Call> {
     vec![
         call("GET /ImageStore/a/f/$/Content", 200),
@@ -126,7 +126,7 @@ async fn a_documented_call_without_a_good_version_is_refused_and_does_nothing() 
             let message = answer.assert_fault(Kind::InvalidArgument);
             assert!(message.contains(&format!("'{version}'")), "{line}: {message}");
         }
-        // The first occurrence counts.
+        // If a parameter is repeated, the first one counts.
         let answer = call.send(server.http(), "api-version=0.9&api-version=6.0").await;
         answer.assert_fault(Kind::InvalidArgument);
     }

@@ -1,5 +1,5 @@
-//! Uploads in chunks, as REST alone has them: the `Content-Range`, the forms of no bytes, and the
-//! answers to sessions that are not there (reference, sections 3.3 to 3.6).
+//! Uploads in chunks, as only REST has them: the `Content-Range`, the forms of an empty file, and the
+//! responses about unknown sessions.
 
 use imagestore::error::Kind;
 
@@ -7,7 +7,7 @@ use crate::harness::{Answer, Driver, Server, tree};
 
 const ID: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 
-/// Sends a chunk with a range, or without any.
+/// Sends a chunk with or without a `Content-Range`.
 async fn chunk(server: &Server, range: Option<&str>, body: &[u8]) -> Answer {
     let target = format!("/ImageStore/a/f/$/UploadChunk?api-version=6.0&session-id={ID}");
     let mut request = server.http().request("PUT", &target);
@@ -82,7 +82,7 @@ async fn a_body_of_another_length_than_its_range_is_refused() {
         (None, b"a"),
     ] {
         chunk(&server, range, body).await.assert_fault(Kind::BadRange);
-        // Also where the length is not said before.
+        // The same with a chunked body, which has no `Content-Length`.
         let target = format!("/ImageStore/a/f/$/UploadChunk?api-version=6.0&session-id={ID}");
         let mut request = server.http().request("PUT", &target);
         if let Some(range) = range {
@@ -91,7 +91,7 @@ async fn a_body_of_another_length_than_its_range_is_refused() {
         let pieces: &[&[u8]] = if body.is_empty() { &[] } else { &[body] };
         request.chunked(pieces).send().await.assert_fault(Kind::BadRange);
     }
-    // One that breaks off.
+    // A body that breaks off.
     let head = format!(
         "PUT /ImageStore/a/f/$/UploadChunk?api-version=6.0&session-id={ID} HTTP/1.1\r\n\
          Host: localhost\r\nContent-Range: bytes 0-9/10\r\nContent-Length: 10\r\n\r\nshort"

@@ -1,5 +1,5 @@
-//! The answers over REST, byte by byte: the order of keys, numbers as strings, dates by version
-//! (reference, sections 1.4, 4 and 3.4). What varies is taken from what gRPC says of the same thing.
+//! The responses over REST, byte by byte: the order of keys, numbers as strings, and dates by api-version.
+//! Values that vary are taken from the gRPC response about the same thing.
 
 use imagestore::{
     error::Kind,
@@ -15,20 +15,20 @@ async fn stat(client: &Client, path: &str) -> Entry {
     found.into_inner().entry.expect("an entry")
 }
 
-/// A date as the versions from 3.0 on write it.
+/// A date in the format of the api-versions from 3.0 on.
 fn iso(time: prost_types::Timestamp) -> String {
     let millis = time.nanos / 1_000_000;
     let time = jiff::Timestamp::from_second(time.seconds).expect("a time");
     format!("{}.{millis:03}Z", time.strftime("%Y-%m-%dT%H:%M:%S"))
 }
 
-/// A date as the versions before 3.0 write it: 100 ns since 1601.
+/// A date in the format of the api-versions before 3.0: units of 100 ns since 1601.
 fn ticks(time: prost_types::Timestamp) -> String {
     (i128::from(time.seconds) * 10_000_000 + i128::from(time.nanos) / 100 + 116_444_736_000_000_000)
         .to_string()
 }
 
-/// A file of a listing.
+/// A file of a listing, as JSON.
 fn file(entry: &Entry, date: fn(prost_types::Timestamp) -> String) -> String {
     let version = entry.version.expect("a version");
     format!(
@@ -170,7 +170,7 @@ async fn the_store_tells_its_space() {
     assert_eq!(info.unique.expect("unique").used_bytes, 13);
     let answer = server.http().get("/ImageStore/$/Info?api-version=6.5").await;
     answer.assert_json();
-    // What is free changes while others use the disk.
+    // The available space changes while other programs use the disk.
     let text = answer.text();
     let (before, rest) = text.split_once(r#""AvailableSpace":""#).expect("a key");
     let (available, after) = rest.split_once('"').expect("an end");

@@ -1,4 +1,4 @@
-//! `PUT /ImageStore/{path}`: whole or not at all (reference, section 3.1; DESIGN 4 and 5.2).
+//! `PUT /ImageStore/{path}`: a file is stored whole or not at all.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use imagestore::{error::Kind, limits::REST_BODY_BYTES_MAX};
@@ -24,13 +24,13 @@ async fn a_body_may_say_its_length_or_not() {
     http.put(PUT, b"").await.assert_empty_ok();
     check(b"").await;
     http.put(PUT, b"three").await.assert_empty_ok();
-    // How sfctl sends a file of no bytes.
+    // sfctl sends an empty file in this form.
     http.request("PUT", PUT).chunked(&[]).send().await.assert_empty_ok();
     check(b"").await;
     http.put(PUT, b"four").await.assert_empty_ok();
     http.request("PUT", PUT).send().await.assert_empty_ok();
     check(b"").await;
-    // More than one message, and more than one part.
+    // More than one gRPC message, and more than one part.
     let large: Vec<u8> = (0..9_000_000_u32).map(|i| i.to_le_bytes()[1]).collect();
     http.put(PUT, &large).await.assert_empty_ok();
     check(&large).await;
@@ -69,7 +69,7 @@ async fn a_body_that_is_cut_short_leaves_nothing() {
             let mut connection = server.http().connect().await;
             connection.send(head.as_bytes()).await;
             connection.finish().await;
-            // The server closes when it is done with it.
+            // The server closes the connection after it has handled the request.
             let rest = connection.rest().await;
             assert!(!rest.starts_with(b"HTTP/1.1 200"), "{target} {begin:.40}");
             assert_eq!(tree(&server.rest()).await, "a/old=1", "{target} {begin:.40}");
@@ -90,7 +90,7 @@ async fn a_connection_that_breaks_in_the_middle_leaves_nothing() {
         connection.send(format!("{head}{body}").as_bytes()).await;
         connection.reset();
     }
-    // A stop waits for what is under way.
+    // A stop of the server waits for running requests.
     let server = server.restart().await;
     assert_eq!(tree(&server.rest()).await, "");
 }

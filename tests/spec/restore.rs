@@ -1,4 +1,4 @@
-//! Restores that are refused: nothing of them is visible, and the store is as empty as before.
+//! Refused restores: nothing of them is visible, and the store is as empty as before.
 
 use imagestore::{
     error::Kind,
@@ -27,7 +27,7 @@ fn record(message: &mut RestoreRequest) -> Option<&mut Record> {
     }
 }
 
-/// Makes the digest that of the records, so that only what they say is wrong.
+/// Recomputes the digest of the changed records, so that only their contents are wrong.
 fn sign(mut messages: Vec<RestoreRequest>) -> Vec<RestoreRequest> {
     let mut hasher = blake3::Hasher::new();
     for message in &mut messages {
@@ -54,7 +54,7 @@ async fn a_store_that_holds_something_is_not_restored_over() {
     assert_eq!(tree(&new.rest()).await, "b=2");
 }
 
-/// Refuses a changed backup, and sees that nothing of it is visible.
+/// Checks that a changed backup is refused, and that nothing of it is visible.
 async fn assert_refused(
     new: &Server,
     messages: &[RestoreRequest],
@@ -70,7 +70,7 @@ async fn assert_refused(
     assert_eq!(tree(&new.rest()).await, "", "{what}");
 }
 
-/// Finds a record of a kind.
+/// The index of the first message whose record matches.
 fn find(messages: &mut [RestoreRequest], is: impl Fn(&Record) -> bool) -> usize {
     let found = messages.iter_mut().position(|message| record(message).is_some_and(|r| is(r)));
     found.expect("a record")
@@ -117,7 +117,7 @@ async fn a_torn_or_damaged_backup_is_refused_as_a_whole() {
         header.format = BACKUP_FORMAT + 1;
     })
     .await;
-    // After all that it is still an empty store, and can be restored.
+    // After all refusals the store is still empty and can be restored.
     let mut client = new.client().await;
     client.restore(iter(good)).await.expect("restored");
     assert_eq!(new.rest().list("").await.expect("a listing").len(), 2);
@@ -133,7 +133,7 @@ async fn a_backup_that_no_store_can_have_written_is_refused() {
         assert_refused(&new, &good, name, |messages| {
             let at = find(messages, |record| matches!(record, Record::Entries(_)));
             let Some(Record::Entries(entries)) = record(&mut messages[at]) else { unreachable!() };
-            // Out of order, or none that a path can have.
+            // A name out of order, or one that no path can have.
             let entry = entries.entries.last_mut().expect("an entry");
             name.clone_into(&mut entry.name);
             if name == "z" {

@@ -1,5 +1,5 @@
-//! Operations that run: watched, cancelled, bounded by time, left alone. The parts stand behind a
-//! gate, so that a test decides how long a copy with `verify` takes.
+//! Running operations: watched, cancelled, ended by a deadline, or without a caller. A gate blocks the reads
+//! of objects, so that a test decides how long a copy with `verify` takes.
 
 use imagestore::{
     error::Kind,
@@ -16,7 +16,7 @@ const ID: &str = "0190a9f0-1234-7abc-8def-0123456789ab";
 const COPY: &str = "/ImageStore/$/Copy?api-version=6.0";
 const BODY: &str = r#"{"RemoteSource":"a","RemoteDestination":"b","Verify":true,"OperationId":"0190a9f0-1234-7abc-8def-0123456789ab"}"#;
 
-/// A store with one file that is too large for the database, and its gate, closed.
+/// A server with one file that is too large to be inline, and its closed gate.
 async fn behind() -> (Gate, Server) {
     let gate = Gate::new();
     let server = Server::start_behind(&gate).await;
@@ -35,7 +35,7 @@ fn ask() -> Copy {
     copy("a", "b").verify().id(ID)
 }
 
-/// Sees that the copy was as if never asked for, but for its operation.
+/// Checks that the copy was cancelled and has changed nothing; opens the gate.
 async fn assert_cancelled(gate: &Gate, server: &Server) {
     let last = watch(&mut server.client().await).await.pop().expect("a state");
     assert_eq!(last.state(), OperationState::Cancelled);
@@ -46,7 +46,7 @@ async fn assert_cancelled(gate: &Gate, server: &Server) {
     assert_eq!(of(store.list("b/f").await), Err(Kind::PathNotFound));
 }
 
-/// All that the watch of the operation tells.
+/// All messages of a watch of the operation.
 async fn watch(client: &mut Client) -> Vec<Operation> {
     let request = WatchOperationRequest { id: ID.to_owned() };
     let mut stream = client.watch_operation(request).await.expect("a watch").into_inner();
@@ -127,7 +127,7 @@ async fn a_caller_who_leaves_cancels_the_copy() {
     assert_cancelled(&gate, &server).await;
 }
 
-/// Watches all operations; its first message is of one that begins later.
+/// Watches all operations; the first message is about an operation that begins later.
 async fn begin_watch(server: &Server) -> tonic::Streaming<Operation> {
     let mut client = server.client().await;
     client.watch_operations(WatchOperationsRequest::default()).await.expect("a watch").into_inner()
@@ -156,7 +156,7 @@ async fn another_client_cancels_a_copy_and_its_caller_is_told() {
         let ask = ask();
         let cancel = async {
             begun.message().await.expect("a change").expect("it begins");
-            // Over the other interface than the copy.
+            // The cancel uses the other interface than the copy.
             if by_rest { grpc.cancel(ID).await } else { rest.cancel(ID).await }
         };
         let copying = async { if by_rest { rest.copy(&ask).await } else { grpc.copy(&ask).await } };
@@ -168,7 +168,7 @@ async fn another_client_cancels_a_copy_and_its_caller_is_told() {
     }
 }
 
-/// Whether the operation was begun.
+/// Whether the operation has begun.
 async fn is_begun(server: &Server) -> bool {
     match server.rest().operation(ID).await {
         Ok(_) => true,
@@ -179,7 +179,8 @@ async fn is_begun(server: &Server) -> bool {
     }
 }
 
-/// A copy that has no time to begin leaves no operation, so each is given more until it begins.
+/// A deadline before the copy begins leaves no operation, so each try has a longer deadline until the copy
+/// begins.
 #[tokio::test]
 async fn a_deadline_cancels_the_copy() {
     let (gate, server) = behind().await;
@@ -194,7 +195,7 @@ async fn a_deadline_cancels_the_copy() {
             Ok::<_, tonic::Status>(())
         };
         let code = told.await.expect_err("too late").code();
-        // The client has a clock of its own, and either may be first.
+        // The client enforces the deadline, too, and either may be first.
         assert!(matches!(code, tonic::Code::DeadlineExceeded | tonic::Code::Cancelled), "{code}");
         time *= 2;
     }
@@ -234,9 +235,9 @@ async fn a_repeated_copy_follows_the_first() {
     assert_eq!(first.message().await.expect("a message").expect("one").id, ID);
     let mut second = client.copy(CopyRequest::from(&ask())).await.expect("begun").into_inner();
     assert_eq!(second.message().await.expect("a message").expect("one").id, ID);
-    // One that follows and leaves cancels nothing.
+    // A caller that joins the running copy and leaves cancels nothing.
     drop(client.copy(CopyRequest::from(&ask())).await.expect("begun"));
-    // Other arguments are a conflict also while it runs.
+    // Other arguments with the same id are a conflict, also while the copy runs.
     let conflict = server.rest().copy(&copy("a", "c").id(ID)).await;
     assert_eq!(of(conflict), Err(Kind::WriteConflict));
     gate.open();
@@ -247,7 +248,7 @@ async fn a_repeated_copy_follows_the_first() {
         }
         assert_eq!(last.state(), OperationState::Succeeded);
     }
-    // Done, and done once.
+    // The copy has run once: a repeated call reports it.
     server.rest().copy(&ask()).await.expect("it reports the first");
     let list = ListOperationsRequest::default();
     let all = client.list_operations(list).await.expect("a page").into_inner().operations;
@@ -272,14 +273,14 @@ async fn a_corrupt_part_fails_the_copy_and_names_its_file() {
         assert_eq!(store.download("b").await.expect("the old file"), b"old");
         let state = store.operation(ID).await.expect("an operation");
         assert!(state.starts_with("Copy Failed 0+0/1 "), "{state}");
-        // The watch of what failed succeeds, and says why.
+        // A watch of the failed operation succeeds and reports the error.
         let states = watch(&mut server.client().await).await;
         let [last] = states.as_slice() else { panic!("one state: {states:?}") };
         assert_eq!(last.state(), OperationState::Failed);
         assert!(last.error.as_ref().expect("why").message.contains("\"a/sub/f\""));
         let body = server.http().get(&format!("/ImageStore/$/Operations/{ID}")).await.json();
         assert_eq!(body["Error"]["Code"], "FABRIC_E_CORRUPTED_IMAGE_STORE_OBJECT_FOUND");
-        // A download never sends bad bytes.
+        // A download never sends corrupt bytes.
         let mut client = server.client().await;
         let request = imagestore::wire::v1::DownloadRequest {
             path: "a/sub/f".to_owned(),

@@ -1,16 +1,16 @@
-//! The documented copy request as it is printed: raw bytes over a raw socket.
+//! The copy request as the documentation of upstream prints it, sent as raw bytes over a socket.
 
 use crate::harness::{Driver, Server, fill, sorted, tree};
 
-/// What the page's C# literal puts on the wire. Its single backslashes are not JSON.
+/// The bytes that the C# literal of the documentation page sends. Its single backslashes are not valid JSON.
 const SAMPLE: &str = r#"{"RemoteSource":"CalcAppV1\CalcService\Data","RemoteDestination":"CalcAppV3\CalcService\Data","SkipFiles":[],"CheckMarkFile":true}"#;
 /// The page's schema block with values: a space before the keys, a comma before the closing brace.
 const SCHEMA: &str = "{\n  \" RemoteSource\":\"CalcAppV1\\CalcService\\Data\",\n  \" RemoteDestination\":\"CalcAppV3\\CalcService\\Data\",\n  \" SkipFiles\":[],\n  \" CheckMarkFile\":true,\n}";
-/// The same as proper JSON.
+/// The same as valid JSON.
 const PROPER: &str = r#"{"RemoteSource":"CalcAppV1\\CalcService\\Data","RemoteDestination":"CalcAppV3\\CalcService\\Data","SkipFiles":[],"CheckMarkFile":true}"#;
 
 const PLAIN: &str = "/ImageStore/$/Copy?api-version=1.0";
-/// The page calls this parameter required.
+/// With a parameter that the page calls required.
 const REMOTE_LOCATION: &str = "/ImageStore/$/Copy?api-version=1.0&remote-location=CalcAppV9%5CData";
 
 const GIVEN: &str = "CalcAppV1/CalcService/Data/_.dir CalcAppV1/CalcService/Data/b/t.txt=1 \
@@ -19,7 +19,7 @@ const THEN: &str = "CalcAppV1/CalcService/Data/_.dir CalcAppV1/CalcService/Data/
                     CalcAppV1/_.dir CalcAppV3/CalcService/Data/_.dir \
                     CalcAppV3/CalcService/Data/b/t.txt=1";
 
-/// Whether the body follows the head at once, or waits to be asked for.
+/// Whether the body follows the head at once, or after a `100 Continue`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Nothing,
@@ -39,7 +39,7 @@ async fn check(target: &str, body: &str, expect: Expect) {
         head.push_str("Expect: 100-continue\r\nConnection: Keep-Alive\r\n");
     }
     head.push_str("\r\n");
-    // Twice, because the old client keeps its connection.
+    // Two requests, because the old client keeps its connection alive.
     for _ in 0..2 {
         connection.send(head.as_bytes()).await;
         if expect == Expect::Continue {

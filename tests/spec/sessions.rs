@@ -1,4 +1,4 @@
-//! Uploads in chunks, over both interfaces (reference, sections 3.3 to 3.7; DESIGN 5.2).
+//! Uploads in chunks, over both interfaces.
 
 use imagestore::error::Kind;
 
@@ -57,7 +57,7 @@ async fn other_bytes_for_a_stored_range_are_refused_and_change_nothing() {
         assert_eq!(store.session(ID).await.expect("a session"), Some(vec![(7, 8)]));
         store.chunk(ID, "f", (7, 9), b"89").await.expect("stored");
         store.commit(ID).await.expect("committed");
-        // The file is what was committed; a changed one needs a session of its own.
+        // A chunk of a committed session is compared with the file; other bytes need a session of their own.
         told.push(of(store.chunk(ID, "f", (0, 9), b"x").await));
         store.chunk(OTHER, "f", (0, 9), b"x23456789").await.expect("stored");
         store.commit(OTHER).await.expect("committed");
@@ -75,17 +75,17 @@ async fn what_does_not_fit_the_session_is_refused_and_changes_nothing() {
     let (told, left) = both(async |store| {
         store.chunk(ID, "f", (2, 9), b"345").await.expect("stored");
         let told = vec![
-            // Overlap in part, on either side, and around.
+            // Partial overlaps: on either side of the stored range, and around it.
             of(store.chunk(ID, "f", (0, 9), b"123").await),
             of(store.chunk(ID, "f", (4, 9), b"56").await),
             of(store.chunk(ID, "f", (0, 9), b"123456789").await),
-            // Another path, also one that only looks like it; another total.
+            // Another path, a path that differs only in case, and another total.
             of(store.chunk(ID, "g", (0, 9), b"12").await),
             of(store.chunk(ID, "F", (0, 9), b"12").await),
             of(store.chunk(ID, "f", (0, 8), b"12").await),
-            // The same path in another spelling is the same.
+            // Another spelling of the same path is accepted.
             of(store.chunk(ID, "\\f/", (0, 9), b"12").await),
-            // Not all is there.
+            // The commit of an incomplete session.
             of(store.commit(ID).await),
             of(store.list("").await),
         ];
@@ -118,7 +118,7 @@ async fn a_commit_can_be_repeated_and_replaces_a_file() {
         fill(store, "f=old").await;
         store.chunk(ID, "f", (0, 3), b"new").await.expect("stored");
         let mut told = vec![of(store.commit(ID).await), of(store.commit(ID).await)];
-        // What came after the first commit stays.
+        // A repeated commit leaves a later upload of the same path unchanged.
         fill(store, "f=later").await;
         told.push(of(store.commit(ID).await));
         store.delete("f").await.expect("deleted");
@@ -139,7 +139,7 @@ async fn no_file_can_be_committed_onto_a_folder_or_below_a_file() {
             of(store.chunk(ID, "d", (0, 1), b"1").await),
             of(store.chunk(ID, "f/below", (0, 1), b"1").await),
         ];
-        // In the way only since the chunk came.
+        // Conflicts that arise after the chunk was stored.
         store.chunk(ID, "e", (0, 1), b"1").await.expect("stored");
         store.chunk(OTHER, "g/below", (0, 1), b"1").await.expect("stored");
         fill(store, "e/x=3 g=4").await;
@@ -163,7 +163,7 @@ async fn a_session_can_be_forgotten() {
             of(store.commit(ID).await),
         ];
         assert_eq!(store.session(ID).await.expect("none"), None);
-        // Its id can begin anew, for another path.
+        // The id of a deleted session can be used again, for another path.
         store.chunk(ID, "g", (0, 1), b"2").await.expect("stored");
         store.commit(ID).await.expect("committed");
         told
@@ -184,10 +184,10 @@ async fn a_session_is_named_by_a_uuid() {
             told.push(of(store.chunk(id, "f", (0, 1), b"1").await));
             told.push(store.session(id).await.map(drop).map_err(|fault| fault.kind));
         }
-        // That of zeros is one as others are.
+        // The nil UUID is an id like any other.
         store.chunk(NIL, "nil", (0, 1), b"1").await.expect("stored");
         store.commit(NIL).await.expect("committed");
-        // Upper case is the same id.
+        // An id in upper case is the same id.
         store.chunk(&ID.to_uppercase(), "f", (0, 1), b"1").await.expect("stored");
         store.commit(ID).await.expect("committed");
         told

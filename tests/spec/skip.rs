@@ -25,7 +25,7 @@ async fn names_are_compared_without_case() {
     let given = "a/Read.ME=1 a/s/read.me=2 a/ÄÖ=3 a/ΣΑΣ=4 a/k=5";
     let then = format!("{given} b/k=5");
     check(&pair, given, copy("a", "b").skip(&["READ.me", "äö", "σας"]), Ok(()), &then).await;
-    // The Kelvin sign folds to k.
+    // The case folding of the Kelvin sign is `k`.
     let left = format!("{given} b/Read.ME=1 b/s/read.me=2 b/ÄÖ=3 b/ΣΑΣ=4");
     check(&pair, given, copy("a", "b").skip(&["\u{212a}"]), Ok(()), &left).await;
 }
@@ -47,7 +47,7 @@ async fn the_mark_of_the_source_itself_is_never_left_out() {
     let then = format!("{given} b/_.dir b/f=1 b/s/g=2");
     check(&pair, given, copy("a", "b").skip(&["_.dir"]), Ok(()), &then).await;
     check(&pair, given, copy("a", "b").skip(&["_.DIR"]).checked(), Ok(()), &then).await;
-    // Another spelling is no mark.
+    // A name in another case is no mark file.
     let other = "a/_.DIR a/f=1";
     check(&pair, other, copy("a", "b").skip(&["_.dir"]), Ok(()), "a/_.DIR a/f=1 b/f=1").await;
 }
@@ -67,7 +67,7 @@ async fn where_nothing_is_left_the_destination_stays() {
         .await;
     check_refused(&pair, given, copy("a", "c").skip(&["x"]), Kind::FileNotFound, "skip_files")
         .await;
-    // The mark alone is something.
+    // The mark file alone is enough for a copy.
     let marked = "a/_.dir a/x=1 b/old=3";
     let then = "a/_.dir a/x=1 b/_.dir";
     check(&pair, marked, copy("a", "b").skip(&["x"]), Ok(()), then).await;
@@ -115,12 +115,12 @@ async fn names_that_left_nothing_out_are_told() {
         done(copy("a", "b").skip(&["X", "*.dll", "Notes.TX", "s", "s/x", "", "a\u{1}b"])).await;
         done(copy("a", "b").skip(&["x", "no"]).verify()).await;
         done(copy("a", "b").skip(&["no", "No"]).verify()).await;
-        // The mark of the source is not left out, though it has the name.
+        // The mark file of the source is copied, although the list has its name.
         done(copy("a", "b").skip(&["_.dir"])).await;
-        // For a file the list is not looked at.
+        // The list is ignored for a single file.
         done(copy("file", "b").skip(&["file", "no"])).await;
         done(copy("file", "c").skip(&["file"]).verify()).await;
-        // Nothing is copied.
+        // These copies copy nothing.
         done(copy("a", "kept").skip(&["no"]).keep()).await;
         done(copy("a", "a").skip(&["no"])).await;
         told

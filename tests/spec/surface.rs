@@ -1,5 +1,5 @@
-//! The API is described: every word has a comment, and names follow the rules. That the tests call every rpc,
-//! `tests/support/calls.py` sees in their record.
+//! The description of the API: every element of the proto has a comment, and names follow the rules.
+//! `tests/support/calls.py` checks by a record that the tests call every rpc.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn file() -> FileDescriptorProto {
     file
 }
 
-/// `WatchOperation` as the generated client writes it: `watch_operation`.
+/// The name of an rpc in the generated client, such as `watch_operation` for `WatchOperation`.
 fn method(rpc: &str) -> String {
     let mut name = String::new();
     for letter in rpc.chars() {
@@ -42,7 +42,7 @@ fn every_word_of_the_api_has_a_comment() {
         assert!(commented.contains(path), "{name} has no comment");
         words += 1;
     };
-    // The numbers are those of the fields of `google.protobuf.FileDescriptorProto` and below.
+    // The numbers are the field numbers of `google.protobuf.FileDescriptorProto` and of the messages in it.
     for (at, message) in (0..).zip(&file.message_type) {
         check(&[4, at], message.name());
         for (index, field) in (0..).zip(&message.field) {
@@ -71,7 +71,7 @@ fn names_follow_the_rules() {
         assert!(message.nested_type.is_empty() && message.enum_type.is_empty());
         let numbers: Vec<i32> =
             message.field.iter().map(prost_types::FieldDescriptorProto::number).collect();
-        // A number that is left out may be given to a field that is not there yet.
+        // A number that is left out may be given to a later field.
         assert!(numbers.is_sorted_by(|one, next| one < next), "{} {numbers:?}", message.name());
         assert!(numbers.first().is_none_or(|first| *first == 1), "{}", message.name());
     }
@@ -84,7 +84,7 @@ fn names_follow_the_rules() {
     assert_eq!(format!("{}.{}", file.package(), service.name()), SERVICE);
     for rpc in &service.method {
         assert_eq!(rpc.input_type(), format!(".imagestore.v1.{}Request", rpc.name()));
-        // Operations and sessions are answers of several rpcs.
+        // Several rpcs respond with an operation or a session.
         let shared = [".imagestore.v1.Operation", ".imagestore.v1.UploadSession"];
         let own = format!(".imagestore.v1.{}Response", rpc.name());
         assert!(rpc.output_type() == own || shared.contains(&rpc.output_type()), "{}", rpc.name());

@@ -1,5 +1,5 @@
-//! The rules of the house that no compiler keeps: who may import whom, how long a file may be, that
-//! each says what it is, and how log messages are written.
+//! The rules of the source that the compiler does not check: which module imports which, how long a file may
+//! be, that each has a head, and how log messages are written.
 
 #![allow(clippy::string_slice, reason = "where to cut comes from a search in the same text")]
 
@@ -10,10 +10,10 @@ use std::{
 };
 
 const LINES_MAX: usize = 400;
-/// The files that are longer; the list only shrinks.
+/// The files that may be longer; the list only shrinks.
 const LONG: [&str; 0] = [];
 
-/// Who may import whom; `server` wires, so it may import all.
+/// Which modules each module may import; `server` wires all modules, so it may import all.
 const IMPORTS: [(&str, &[&str]); 15] = [
     ("crash", &[]),
     ("offload", &["limits"]),
@@ -32,7 +32,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("cli", &["client", "error", "limits", "wire"]),
 ];
 
-/// Which modules alone may name a crate.
+/// The only modules that may name each crate.
 const CRATES: [(&str, &[&str]); 11] = [
     ("tonic", &["wire", "grpc", "rest", "client", "server"]),
     ("axum", &["rest", "web", "server"]),
@@ -47,14 +47,14 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("roaring", &["namespace"]),
 ];
 
-/// A file of Rust below a folder of the package.
+/// A Rust file of the package.
 pub(crate) struct File {
     pub(crate) path: PathBuf,
     text: String,
 }
 
 impl File {
-    /// The first name below `src`: the module that the rules speak of.
+    /// The first name below `src`: the module that the rules apply to.
     fn module(&self) -> &str {
         let path = self.path.strip_prefix("src").expect("below src");
         let first = path.iter().next().expect("a name").to_str().expect("text");
@@ -65,7 +65,7 @@ impl File {
         self.path.iter().any(|name| name.to_string_lossy().contains("tests"))
     }
 
-    /// What is compiled into the program: no comments, no tests at the foot.
+    /// The code of the program: without comments, and without the tests at the end.
     pub(crate) fn code(&self) -> String {
         let own = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let line = |line: &str| match line.find("//") {
@@ -76,12 +76,12 @@ impl File {
     }
 }
 
-/// The package, as `cargo test` runs in it.
+/// The folder of the package.
 fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files of Rust below a folder.
+/// All Rust files below a folder.
 pub(crate) fn files(folder: &str) -> Vec<File> {
     let mut files = Vec::new();
     let mut folders = vec![package().join(folder)];
@@ -101,20 +101,20 @@ pub(crate) fn files(folder: &str) -> Vec<File> {
     files
 }
 
-/// Fails with all that is wrong, so that it is mended in one go.
+/// Fails with the list of all violations.
 #[track_caller]
 pub(crate) fn assert_none(wrong: &[String]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The identifiers that follow a marker such as `crate::`, those of its braces included.
+/// The identifiers after a marker such as `crate::`, including those in braces.
 fn named_after(code: &str, marker: &str) -> BTreeSet<String> {
     let identifier = |text: &str| -> String {
         text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
     };
     let mut names = BTreeSet::new();
     for (at, _) in code.match_indices(marker) {
-        // Not the end of another path, such as `foo_crate::`.
+        // Skips the end of another path, such as `foo_crate::`.
         if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
             continue;
         }
@@ -189,22 +189,22 @@ fn a_crate_stays_where_it_belongs() {
     assert_none(&wrong);
 }
 
-/// Words one of which is in every piece of SQL that names a table.
+/// SQL words: every piece of SQL that names a table has at least one of them.
 const SQL: [&str; 8] = ["SELECT", "FROM", "JOIN", "INTO", "UPDATE", "TABLE", "ON", "EXISTS"];
 
-/// The files and folders that alone may have statements on a table.
+/// The only files and folders that may have statements on a table.
 const STATEMENTS: [(&str, &[&str]); 1] = [(
     "entry",
     &["src/namespace/entries.rs", "src/namespace/entries", "src/namespace/schema/steps.rs"],
 )];
 
-/// What some code is made of: string literals, and the characters beside them.
+/// A token of code: a string literal, or a character outside of string literals.
 enum Token {
     String(String),
     Char(char),
 }
 
-/// The tokens of some code, whose comments are gone.
+/// The tokens of code without comments.
 fn tokens(code: &str) -> impl Iterator<Item = Token> {
     let mut chars = code.chars();
     std::iter::from_fn(move || {
@@ -225,7 +225,7 @@ fn tokens(code: &str) -> impl Iterator<Item = Token> {
     })
 }
 
-/// The strings of some code that are SQL with a table among its words.
+/// The strings in code that are SQL with a table among its words.
 fn statements_on(code: &str, table: &str) -> Vec<String> {
     let code = code.replace("'\"'", "");
     let strings = tokens(&code).filter_map(|token| match token {
@@ -301,7 +301,7 @@ fn nothing_is_left_for_later() {
     assert_none(&wrong);
 }
 
-/// The messages of the log macros in some code: the last string of each call.
+/// The messages of the log macros in code: the last string of each call.
 fn messages(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for name in ["error!(", "warn!(", "info!(", "debug!(", "trace!("] {
@@ -354,7 +354,7 @@ fn no_test_file_is_forgotten() {
                 let name = folder.file_name().expect("a name").to_str().expect("text");
                 (folder.parent().expect("a folder"), name)
             }
-            // What several test binaries share says in each of them where it is.
+            // A file that several test binaries share has a `#[path]` line in each of them.
             name if folder.ends_with("support") => {
                 let line = format!("support/{name}.rs\"]");
                 if !files("tests").iter().any(|file| file.text.contains(&line)) {

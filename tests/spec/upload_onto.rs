@@ -1,4 +1,4 @@
-//! What an upload may replace: a file, or also a folder with all it holds where that is asked for.
+//! What an upload may replace: a file, or, if the request says so, also a folder with all its files.
 
 use imagestore::{
     error::Kind,

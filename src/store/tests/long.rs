@@ -61,7 +61,7 @@ impl Fixture {
     /// Builds the content of a session with many pieces, and does not commit the session.
     async fn build(&self, id: SessionId) -> Built {
         let (session, owner) = (self.long(id).await, Owner::new(&self.store.0.server));
-        let source: crate::store::assembly::Source =
+        let source: crate::store::assembly::PartSource =
             Arc::new(move |tx: &mut Tx<'_>, at| session.page(tx, at));
         let list = self.store.assemble(&owner, source, Call::default()).await.unwrap();
         Built { session, owner, list }

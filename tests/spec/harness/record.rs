@@ -64,7 +64,7 @@ fn status(fields: &HeaderMap) -> Option<&str> {
     fields.get("grpc-status").map(|status| status.to_str().expect("a number"))
 }
 
-/// Appends a line to the record; nothing without `what`.
+/// Appends a line to the record, unless `what` is `None`.
 fn record(path: &str, what: Option<&str>) {
     static RECORD: LazyLock<Option<File>> = LazyLock::new(|| {
         let path = std::env::var_os(FILE)?;

@@ -60,14 +60,14 @@ fn date(seconds: i64) -> String {
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).expect("a date")
 }
 
-/// Checks for an empty success; else the error.
+/// Checks for an empty success, or returns the error of the response.
 fn empty(answer: &Answer) -> Outcome<()> {
     ok(answer)?;
     answer.assert_empty_ok();
     Ok(())
 }
 
-/// Checks that the status is no error; else the error.
+/// Returns the error of a response, if its status is that of an error.
 fn ok(answer: &Answer) -> Outcome<()> {
     if answer.status >= 400 { Err(answer.fault()) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! One of many clients at once, and the random things that it does.
+//! One of many concurrent clients, and its random calls.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,14 +14,14 @@ use crate::{
     harness::{Copy, Driver, Item, Outcome, copy},
 };
 
-/// An interface of the server that tasks can share.
+/// A driver of one interface that tasks can share.
 pub(super) type Shared = Arc<dyn Driver + Send>;
 
-/// A client. Below `own/c<number>` only it writes, though the folder `own` is everybody's, and it
-/// knows what is there.
+/// A client. Only this client writes below `own/c<number>`, so it knows the files there; the folder `own` is
+/// shared.
 pub(super) struct Client {
     pub(super) number: usize,
-    /// The interface that it uses, and the other one.
+    /// The driver that the client mainly uses, and the driver of the other interface.
     pub(super) stores: [Shared; 2],
     pub(super) record: Arc<Record>,
     pub(super) dice: Dice,
@@ -40,7 +40,7 @@ impl Client {
         Self { number, stores, record, dice, own: BTreeMap::new() }
     }
 
-    /// Does so many random things.
+    /// Performs this number of random actions.
     pub(super) async fn run(mut self, calls: usize) -> Self {
         for _ in 0..calls {
             match Box::pin(self.act()).await {
@@ -51,7 +51,7 @@ impl Client {
         self
     }
 
-    /// Does one thing.
+    /// Performs one random action.
     async fn act(&mut self) -> Outcome<()> {
         match self.dice.roll(100) {
             0..12 => self.publish().await,
@@ -78,7 +78,7 @@ impl Client {
         names[self.dice.roll(names.len())]
     }
 
-    /// Waits for a call; some clients leave in the middle of it, and then it has happened or not.
+    /// Waits for a call, or sometimes cancels it; a cancelled call may or may not have taken effect.
     async fn wait(&mut self, call: impl Future<Output = Outcome<()>>) -> Outcome<()> {
         let patience = match self.dice.roll(6) {
             0 => Duration::from_micros(self.dice.roll(3_000) as u64),
@@ -87,7 +87,7 @@ impl Client {
         tokio::time::timeout(patience, call).await.unwrap_or(Ok(()))
     }
 
-    /// A copy, in some of its ways.
+    /// Copies with random options.
     async fn ask(&mut self, from: &str, to: &str) -> Outcome<()> {
         let mut ask: Copy = copy(from, to);
         ask.verify = self.dice.roll(6) == 0;
@@ -100,7 +100,8 @@ impl Client {
         self.wait(async { store.copy(&ask).await }).await
     }
 
-    /// Uploads a version of a package where nobody looks, then makes it visible by one copy.
+    /// Uploads a version of a package to a staging folder that no other client reads, then publishes it by
+    /// one copy.
     async fn publish(&mut self) -> Outcome<()> {
         let store = self.store();
         let (staging, package) = self.record.package(&mut self.dice);
@@ -115,12 +116,12 @@ impl Client {
         published
     }
 
-    /// Where a version is published.
+    /// A random path to publish a version at.
     fn live(&mut self) -> String {
         format!("live/p{}", self.dice.roll(3))
     }
 
-    /// Where a package is: published, or in a copy of everything that was.
+    /// A random path of a package: a published one, or one in a copy of the folder `live`.
     fn place(&mut self) -> String {
         let above = self.one_of(&["live", "live", "snap0", "snap1"]);
         format!("{above}/p{}", self.dice.roll(3))
@@ -156,7 +157,7 @@ impl Client {
         self.read(&path).await
     }
 
-    /// Downloads a file, or a range of it.
+    /// Downloads a random file range or the whole file, and records the bytes.
     async fn read(&mut self, path: &str) -> Outcome<()> {
         let store = self.store();
         let (offset, length, bytes) = if self.dice.roll(2) == 0 {
@@ -191,7 +192,7 @@ impl Client {
         self.wait(async { store.upload(&path, &bytes).await }).await
     }
 
-    /// Two clients send the same chunks of one session at once, over either interface, and both commit.
+    /// Sends the same chunks of one session over both interfaces at once, and commits it over both.
     async fn upload_in_chunks(&mut self) -> Outcome<()> {
         let path = self.hot();
         let bytes = self.record.upload(&path, Class::Object, &mut self.dice).all();
@@ -230,7 +231,7 @@ impl Client {
         self.read(&path).await
     }
 
-    /// Copies everybody's own folder, so that the next write below it has to clone.
+    /// Copies the folder `own`, so that the next write below it has to clone.
     async fn mirror(&mut self) -> Outcome<()> {
         let path = format!("mirror{}", self.dice.roll(2));
         let number = self.dice.roll(4);
@@ -242,7 +243,7 @@ impl Client {
         format!("own/c{}/{name}", self.number)
     }
 
-    /// Changes something below its own folder. Nobody else does, so it happens exactly so.
+    /// Changes something below the client's own folder. No other client does, so the result is known exactly.
     async fn write_own(&mut self) -> Outcome<()> {
         let store = self.store();
         let name = self.one_of(&["x", "y", "d/x", "d/y/z", "e/x"]);
@@ -290,7 +291,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sees that its own folder is as it left it, over either interface.
+    /// Checks, over a random interface, that the client's own folder is as the client left it.
     pub(super) async fn see_own(&mut self) -> Outcome<()> {
         let sizes: BTreeMap<_, _> =
             self.own.iter().map(|(name, upload)| (self.own(name), upload.size() as u64)).collect();
@@ -309,8 +310,8 @@ impl Client {
     }
 }
 
-/// The sizes of all files below a folder that nobody changes. Sees that the totals of every folder
-/// are those of a recount.
+/// The sizes of all files below a folder that no client changes now. Checks the totals of every folder by a
+/// recount.
 pub(super) async fn files(store: &dyn Driver, folder: &str) -> Outcome<BTreeMap<String, u64>> {
     let mut files = BTreeMap::new();
     for Item { path, is_folder, size, files: count, .. } in store.list(folder).await? {
@@ -326,11 +327,11 @@ pub(super) async fn files(store: &dyn Driver, folder: &str) -> Outcome<BTreeMap<
     Ok(files)
 }
 
-/// Whether a call can fail so because of what others do.
+/// Whether concurrent clients can cause an error of this kind.
 fn is_expected(kind: Kind) -> bool {
     matches!(
         kind,
-        // A chunk that comes again when the session is committed and others have changed the file.
+        // A chunk was repeated after the commit of its session, and another client has changed the file.
         Kind::SessionConflict | Kind::FileNotFound | Kind::FolderNotFound | Kind::PathNotFound
     )
 }

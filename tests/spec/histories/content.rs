@@ -1,18 +1,19 @@
-//! Bytes that say whose they are: cells of 16 bytes, each with the number of its upload and its place
-//! in the file. So any piece of a file tells which upload wrote it, and whether all of it did.
+//! Bytes that identify their upload: cells of 16 bytes, each with the number of the upload and the index of
+//! the cell in the file. So any piece of a file shows which upload wrote it, and whether all of it is from
+//! that upload.
 
 use std::ops::Range;
 
 const CELL: usize = 16;
-/// What is asked of a file with a range begins below this; no file is shorter.
+/// The size of the smallest file, in bytes; ranges begin below this offset.
 pub(super) const SIZE_MIN: usize = 4096;
-/// No shorter piece is looked at: it holds a whole cell wherever it begins.
+/// The size of the smallest piece that is read, in bytes: at any offset it holds a whole cell.
 pub(super) const PIECE_MIN: usize = 2 * CELL;
 
-/// Where the bytes of an upload go.
+/// Where the bytes of an upload are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Into the database.
+    /// Inline in the database.
     Inline = 0,
     /// One object.
     Object = 1,
@@ -20,7 +21,7 @@ pub(super) enum Class {
     Large = 2,
 }
 
-/// The number of an upload: a serial number, and its class.
+/// An upload, as one number: its serial number, and its class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Upload(u64);
 
@@ -29,7 +30,7 @@ impl Upload {
         Self(serial as u64 * 3 + class as u64)
     }
 
-    /// How many bytes it has.
+    /// The size in bytes.
     pub(super) fn size(self) -> usize {
         // Sizes differ, so that a mixture of two uploads shows in a listing as well.
         let more = (self.0 as usize / 3) % 500 * CELL;
@@ -40,7 +41,7 @@ impl Upload {
         }
     }
 
-    /// Some of its bytes.
+    /// A range of the bytes.
     pub(super) fn bytes(self, range: Range<usize>) -> Vec<u8> {
         let first = range.start / CELL;
         let mut bytes = Vec::with_capacity(range.len() + 2 * CELL);
@@ -52,12 +53,12 @@ impl Upload {
         bytes[skipped..skipped + range.len()].to_vec()
     }
 
-    /// All of its bytes.
+    /// All bytes.
     pub(super) fn all(self) -> Vec<u8> {
         self.bytes(0..self.size())
     }
 
-    /// Whose bytes these are, which were read from `offset` on.
+    /// The upload of bytes that were read from `offset` on. Panics if they are of more than one upload.
     pub(super) fn of(bytes: &[u8], offset: usize) -> Self {
         let cell = offset.next_multiple_of(CELL) - offset;
         let number = bytes.get(cell..cell + 8).expect("at least a cell");

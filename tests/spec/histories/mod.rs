@@ -1,13 +1,13 @@
-//! Many clients at once over real sockets, over both interfaces, on the same paths: what each of them
-//! sees is whole, and at the end every total is that of a recount.
+//! Many concurrent clients over sockets, over both interfaces, on the same paths: every read is whole, and at
+//! the end every total equals a recount.
 //!
-//! Three kinds of places are told apart. Packages become visible by copies alone, so every listing of
-//! one is of one version. Hot paths are written by everybody, so what is read there is what somebody
-//! sent there. And what lies below a client's own folder is exactly what it left, although the folders
-//! above are everybody's and are copied all the time.
+//! There are three kinds of paths. Packages become visible only by copies, so every listing of a package is
+//! of one version. All clients write to hot paths, so a read there returns what some client has sent. And a
+//! client's own folder is exactly as the client left it, although the folders above it are shared and are
+//! copied all the time.
 //!
-//! `TEST_LONG=1` makes the histories longer; `TEST_SEED=<number>` repeats their choices, though not
-//! their timing.
+//! `TEST_LONG=1` makes the histories longer; `TEST_SEED=<number>` repeats their choices, though not their
+//! timing.
 
 mod client;
 mod content;
@@ -28,11 +28,11 @@ use crate::{
 
 const CLIENTS: usize = 16;
 const CALLS: usize = 100;
-/// Those on PostgreSQL, where each statement crosses a socket.
+/// The same number on PostgreSQL, where each statement crosses a socket.
 const CALLS_POSTGRES: usize = 25;
 const CALLS_LONG: usize = 1_000;
 
-/// Both interfaces of a server, on connections of their own.
+/// Drivers of both interfaces of a server, on separate connections.
 async fn stores(server: &Server) -> [Shared; 2] {
     [Arc::new(server.grpc().await), Arc::new(server.rest())]
 }
@@ -58,7 +58,7 @@ async fn clients_at_once_see_what_was_sent_and_whole_packages() {
         clients.push(client.await.expect("no panic"));
     }
 
-    // Calls whose clients have left may still run; a stop ends them.
+    // Cancelled calls may still run; the stop of the server ends them.
     let server = server.restart().await;
     for mut client in clients {
         client.stores = stores(&server).await;
@@ -67,8 +67,8 @@ async fn clients_at_once_see_what_was_sent_and_whole_packages() {
     verify_all(&server, &record).await;
 }
 
-/// Sees that all files are what somebody sent there, every total is that of a recount, and a deep
-/// check finds nothing.
+/// Checks that every file is what a client has sent, that every total equals a recount, and that a deep check
+/// has no findings.
 async fn verify_all(server: &Server, record: &Record) {
     let store = server.rest();
     let all = files(&store, "").await.expect("listings");

@@ -1,6 +1,6 @@
-//! What the clients asked for and saw, all of them together; and what of it cannot be.
+//! The record of what all clients have sent and read, and the check that the reads are possible.
 //!
-//! Every wish is noted before it is sent, so that what is on its way counts as well.
+//! Every request is recorded before it is sent, so that requests in flight count as well.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crate::{
     harness::{Copy, Item},
 };
 
-/// The name that copies of packages leave out, in whatever case.
+/// The name that copies of packages leave out, in any case.
 pub(super) const SKIPPED: &str = "extra";
 
 /// A version of a package: the uploads of its files by their paths below it.
@@ -22,18 +22,18 @@ pub(super) struct Package {
     pub(super) files: BTreeMap<String, Upload>,
 }
 
-/// What all clients together did.
+/// The record that all clients share.
 #[derive(Default)]
 pub(super) struct Record(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
     uploads: usize,
-    /// Where each upload was sent to.
+    /// The paths that each upload was sent to.
     sent: BTreeMap<Upload, BTreeSet<String>>,
-    /// Which path was asked to be copied where to.
+    /// The destinations to which each source was copied.
     copied: BTreeMap<String, BTreeSet<String>>,
-    /// What was downloaded from which path.
+    /// The downloads: the upload that was read, and its path.
     seen: BTreeSet<(Upload, String)>,
     packages: Vec<Package>,
     listings: usize,
@@ -44,7 +44,7 @@ impl Record {
         self.0.lock().expect("no panic")
     }
 
-    /// Notes an upload, of new bytes or of some that were sent before, perhaps to another path.
+    /// Records an upload to a path, of new bytes or of bytes that were sent before, perhaps to another path.
     pub(super) fn upload(&self, path: &str, class: Class, dice: &mut Dice) -> Upload {
         let mut inner = self.inner();
         let some = Upload::new(dice.roll(inner.uploads + 1), Class::Inline);
@@ -55,14 +55,15 @@ impl Record {
         upload
     }
 
-    /// Notes a copy.
+    /// Records a copy.
     pub(super) fn copy(&self, copy: &Copy) {
         let mut inner = self.inner();
         let targets = inner.copied.entry(copy.source.clone()).or_default();
         targets.insert(copy.destination.clone());
     }
 
-    /// Makes a version of a package, at a path that only its uploads ever use. Returns that path.
+    /// Creates a version of a package, at a path that only its own uploads use. Returns that path and the
+    /// version.
     pub(super) fn package(&self, dice: &mut Dice) -> (String, Package) {
         let version = {
             let mut inner = self.inner();
@@ -72,7 +73,7 @@ impl Record {
         let path = format!("staging/v{version}");
         let mut package = Package::default();
         for folder in ["", "sub/"] {
-            // Versions differ in how many files they have.
+            // Versions differ in their numbers of files.
             let mut names = vec![format!("manifest-{version}"), SKIPPED.to_owned()];
             names.extend((0..=dice.roll(3)).map(|n| format!("f{n}")));
             for name in names {
@@ -86,8 +87,8 @@ impl Record {
         (path, package)
     }
 
-    /// Sees that the listing of a folder, which copies alone have made, is that of one version of a
-    /// package, whole but perhaps for what copies leave out.
+    /// Checks that the listing of a folder, which only copies have made, is that of one version of a package,
+    /// whole except for the file that copies leave out.
     pub(super) fn listed(&self, folder: &str, items: &[Item]) {
         let mut inner = self.inner();
         inner.listings += 1;
@@ -103,19 +104,19 @@ impl Record {
         let whole = inner.packages[version].level(folder.ends_with("/sub"));
         let mut rest = whole.clone();
         rest.remove(SKIPPED);
-        // The one sub-folder has a file less then.
+        // The sub-folder then has one file less.
         rest.entry("sub").and_modify(|files| *files -= 1);
         assert!(found == whole || found == rest, "{folder} shows {found:?} and not {whole:?}");
     }
 
-    /// Notes what was downloaded from a path, from `offset` on.
+    /// Records the bytes that were downloaded from a path, from `offset` on.
     pub(super) fn saw(&self, path: &str, bytes: &[u8], offset: usize) {
         let upload = Upload::of(bytes, offset);
         self.inner().seen.insert((upload, path.to_owned()));
     }
 
-    /// Sees that every content that was seen at a path was sent there, or to a path from which copies
-    /// lead there. Returns how many listings and how many different sights there were.
+    /// Checks that every upload that was read at a path was sent there, or to a path from which copies lead
+    /// there. Returns the numbers of listings and of different downloads.
     pub(super) fn verify(&self) -> (usize, usize) {
         let inner = self.inner();
         for (upload, path) in &inner.seen {
@@ -136,7 +137,7 @@ impl Record {
 }
 
 impl Inner {
-    /// Where copies of a path, and of the folders above it, bring it.
+    /// The paths to which copies of a path, or of a folder above it, lead.
     fn leads(&self, from: &str) -> Vec<String> {
         let ends = from.match_indices('/').map(|(at, _)| at).chain([from.len()]);
         ends.flat_map(|end| {
@@ -148,7 +149,8 @@ impl Inner {
 }
 
 impl Package {
-    /// What a listing shows of one of its two folders: the sizes of files and the files of folders.
+    /// The expected listing of the package's folder or of its sub-folder: sizes of files, and file counts of
+    /// folders.
     fn level(&self, is_sub: bool) -> BTreeMap<&str, u64> {
         let mut level = BTreeMap::new();
         for (name, upload) in &self.files {
