@@ -57,7 +57,6 @@ pub use watch::{AllUpdates, Updates};
 
 use crate::{
     blob::{self, Blobs},
-    budget::Permit,
     error::{Error, Kind, Result},
     limits::{
         BLOB_TIME, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
@@ -224,23 +223,29 @@ impl Store {
         token: String,
         call: Call,
     ) -> Result<Listing> {
-        let turn = self.listing_turn(call).await?;
         let path = path.clone();
-        let list = move |tx: &mut Tx<'_>| {
-            // The job outlives a caller that leaves.
-            let _turn = turn;
-            list::list(tx, &path, size, &token)
-        };
-        self.0.engine.read(call.deadline, list).await
+        self.read_listing(call, move |tx| list::list(tx, &path, size, &token)).await
     }
 
-    /// Acquires a permit to read one page of a listing. Peers share the permits, so that the listings of one
-    /// peer do not block others.
+    /// Reads one page of a listing, with a permit. Peers share the permits, so that the listings of one peer do not
+    /// block others.
     ///
     /// # Errors
-    /// `Timeout`; `Busy` after [`LISTING_WAIT`](crate::limits::LISTING_WAIT).
-    async fn listing_turn(&self, call: Call) -> Result<Permit> {
-        call.until(self.0.budgets.listings.acquire(call.peer, 1)).await
+    /// `Timeout`; `Busy` after [`LISTING_WAIT`](crate::limits::LISTING_WAIT); those of the job.
+    ///
+    /// # Cancel safety
+    /// Can be dropped. A job that has begun runs to its end, and holds the permit until then.
+    async fn read_listing<T: Send + 'static>(
+        &self,
+        call: Call,
+        job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = call.until(self.0.budgets.listings.acquire(call.peer, 1)).await?;
+        let job = move |tx: &mut Tx<'_>| {
+            let _permit = permit;
+            job(tx)
+        };
+        self.0.engine.read(call.deadline, job).await
     }
 
     /// Deletes the file or folder at a path with everything below it, at constant cost. Returns its totals;

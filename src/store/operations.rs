@@ -35,12 +35,8 @@ impl Store {
         token: String,
         call: Call,
     ) -> Result<(Page<Operation>, i64)> {
-        let turn = self.listing_turn(call).await?;
-        let list = move |tx: &mut Tx<'_>| {
-            let _turn = turn;
-            operation::list(tx, state, size, &token)
-        };
-        let (mut page, change) = self.0.engine.read(call.deadline, list).await?;
+        let list = move |tx: &mut Tx<'_>| operation::list(tx, state, size, &token);
+        let (mut page, change) = self.read_listing(call, list).await?;
         page.items.iter_mut().for_each(|operation| self.add_progress(operation));
         Ok((page, change))
     }

@@ -134,13 +134,9 @@ impl Store {
     ) -> Result<Page<Session>> {
         let mut listing = session::Listing::new(path, size, token)?;
         loop {
-            let turn = self.listing_turn(call).await?;
-            let step = move |tx: &mut Tx<'_>| {
-                let _turn = turn;
-                listing.step(tx).map(|page| (listing, page))
-            };
+            let step = move |tx: &mut Tx<'_>| listing.step(tx).map(|page| (listing, page));
             let page;
-            (listing, page) = self.0.engine.read(call.deadline, step).await?;
+            (listing, page) = self.read_listing(call, step).await?;
             if let Some(page) = page {
                 return Ok(page);
             }

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    budget::{Budget, Peer},
+    budget::{Budget, Peer, Permit},
     limits::{
         BACKUPS_MAX, DOWNLOAD_POOL_BYTES, DOWNLOADS_MAX, LISTINGS_MAX, READERS,
         UPLOAD_BUFFER_POOL_BYTES, VERIFIES_MAX, WATCHERS_MAX, micros,
