@@ -10,6 +10,8 @@ use axum::{body::Body, extract::Request, response::IntoResponse, routing};
 use bytes::Bytes;
 use futures::FutureExt;
 use http::StatusCode;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -61,6 +63,14 @@ impl Fixture {
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("connected")
+    }
+
+    /// Connects over HTTP/2. The task ends with the connection.
+    async fn http2(&self) -> (http2::SendRequest<Body>, JoinHandle<hyper::Result<()>>) {
+        let io = TokioIo::new(self.connect().await);
+        let handshake = http2::handshake(TokioExecutor::new(), io);
+        let (client, connection) = handshake.await.expect("connected");
+        (client, tokio::spawn(connection))
     }
 
     /// Stops the listener, and asserts that it ends soon.

@@ -201,12 +201,7 @@ async fn a_call_of_http2_that_is_not_read_is_reset_alone() {
     let dropped = Arc::new(Semaphore::new(0));
     let bounds = Bounds { stall: STALL, ..Bounds::default() };
     let fixture = Fixture::new(endless(&dropped).merge(hello()), bounds).await;
-    let stream = fixture.connect().await;
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake(executor, io).await.expect("connected");
-    let running = tokio::spawn(connection);
+    let (mut client, running) = fixture.http2().await;
     let request = |path: &str| {
         let uri = format!("http://h{path}");
         http::Request::get(uri).body(Body::empty()).expect("a request")
@@ -239,11 +234,7 @@ async fn a_body_of_small_frames_comes_whole() {
         body.len().to_string()
     });
     let fixture = Fixture::new(rest, Bounds::default()).await;
-    let io = hyper_util::rt::TokioIo::new(fixture.connect().await);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake(executor, io).await.expect("connected");
-    let running = tokio::spawn(connection);
+    let (mut client, running) = fixture.http2().await;
     let mut sent = 0;
     let all_sent = Arc::new(Semaphore::new(0));
     let (begun, many) = (Arc::clone(&all_sent), SMALL_FRAMES_PER_CONNECTION);
@@ -277,11 +268,7 @@ async fn the_bodies_of_refused_calls_are_read_and_do_not_hold_up_their_connectio
         std::future::pending::<()>().await;
     });
     let fixture = Fixture::new(rest, bounds).await;
-    let io = hyper_util::rt::TokioIo::new(fixture.connect().await);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake(executor, io).await.expect("connected");
-    let running = tokio::spawn(connection);
+    let (mut client, running) = fixture.http2().await;
     let request = |body| http::Request::put("http://h/").body(body).expect("a request");
     let _runs = tokio::spawn(client.send_request(request(Body::empty())));
     entered.acquire().await.expect("open").forget();
@@ -310,11 +297,7 @@ async fn the_bodies_of_refused_calls_are_read_and_do_not_hold_up_their_connectio
 async fn an_idle_connection_of_http2_is_closed() {
     let bounds = Bounds { idle_time: Duration::from_secs(2), ..Bounds::default() };
     let fixture = Fixture::new(hello(), bounds).await;
-    let io = hyper_util::rt::TokioIo::new(fixture.connect().await);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake(executor, io).await.expect("connected");
-    let running = tokio::spawn(connection);
+    let (mut client, running) = fixture.http2().await;
     let request = http::Request::get("http://h/").body(Body::empty()).expect("a request");
     client.send_request(request).await.expect("an answer");
     timeout(SOON, running).await.expect("closed").expect("no panic").expect("a clean end");

@@ -1,9 +1,7 @@
 //! A panic ends the call in which it happens, and no other.
 
 use futures::stream;
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http_body_util::BodyExt;
 use tonic_types::StatusExt;
 
 use super::*;
@@ -64,12 +62,9 @@ async fn an_answer_of_http1_breaks_off() {
 async fn an_answer_of_http2_is_reset_and_others_on_its_connection_go_on() {
     let told = Arc::new(Notify::new());
     let fixture = Fixture::new(bodies(b"begun", &told), Bounds::default()).await;
-    let io = TokioIo::new(fixture.connect().await);
-    let (mut client, connection) =
-        http2::handshake(TokioExecutor::new(), io).await.expect("a connection");
-    let connection = tokio::spawn(connection);
+    let (mut client, connection) = fixture.http2().await;
     let mut begin = async |path: &str| {
-        let request = http::Request::get(format!("http://h{path}")).body(Empty::<Bytes>::new());
+        let request = http::Request::get(format!("http://h{path}")).body(Body::empty());
         let mut answer = client.send_request(request.expect("a request")).await.expect("a head");
         let frame = answer.frame().await.expect("a frame").expect("a piece");
         assert_eq!(frame.into_data().expect("data"), "begun");
