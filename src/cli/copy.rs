@@ -195,7 +195,7 @@ fn summary(operation: &Operation, kept: Option<KeepSummary>) -> String {
     line + &text::beside(operation)
 }
 
-/// Cancels the copy and reports the outcome. A second signal, or no answer within [`limits::INTERRUPT_TIME`], ends
+/// Cancels the copy and reports the outcome. A SIGINT, or no answer within [`limits::INTERRUPT_TIME`], ends
 /// the wait; the dropped watch then cancels the copy, unless it is detached.
 async fn cancel(
     client: &Client,
@@ -207,7 +207,7 @@ async fn cancel(
     let id = watch.id().to_owned();
     let outcome = tokio::select! {
         outcome = timeout(limits::INTERRUPT_TIME, client.cancel(&id)) => outcome,
-        () = interrupt.recv() => {
+        () = interrupt.recv_interrupt() => {
             return Err(Failure::Said(format!("left the copy {id} without waiting for its end")));
         }
     };

@@ -41,4 +41,12 @@ impl Interrupt {
             _ = self.terminate.recv() => {}
         }
     }
+    /// Waits for the next SIGINT. A caller that has received a signal waits here for the request to end at once:
+    /// `timeout` and supervisors send SIGTERM twice, to the process and to its group.
+    ///
+    /// # Cancel safety
+    /// No signal is lost when the future is dropped.
+    pub(super) async fn recv_interrupt(&mut self) {
+        self.interrupt.recv().await;
+    }
 }

@@ -31,7 +31,10 @@ use crate::{
 /// The log filter of a private server: only warnings and errors, since its command prints the results.
 const PRIVATE_LOG: &str = "warn";
 
-/// Runs a server until SIGINT or SIGTERM; a second signal ends it at once, with exit code 1.
+/// Runs a server until SIGINT or SIGTERM. A SIGINT after that ends it at once, with exit code 1.
+///
+/// A further SIGTERM changes nothing: `timeout` and supervisors send one to the process and one to its group,
+/// and end a process at once by SIGKILL.
 ///
 /// One line on the standard error names the address on which the server listens, whatever the log filter
 /// is. An error is one line there, and exit code 1.
@@ -111,9 +114,9 @@ fn runtime() -> Result<Runtime, Error> {
     Builder::new_multi_thread().enable_all().build().map_err(failed)
 }
 
-/// Runs the server to its end; `None` after a second signal.
+/// Runs the server to its end; `None` after a SIGINT during the stop.
 ///
-/// The server runs in a task of its own, so that a second signal does not wait until the server is dropped.
+/// The server runs in a task of its own, so that this SIGINT does not wait until the server is dropped.
 async fn until_ended(config: Config) -> Option<Result<(), Error>> {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -129,8 +132,8 @@ async fn until_ended(config: Config) -> Option<Result<(), Error>> {
     let _ = stop.send(());
     select! {
         ended = server => Some(ended.unwrap_or_else(|error| Err(server_panicked(error)))),
-        () = signals.next() => {
-            warn!("a second signal, ending at once");
+        _ = signals.interrupt.recv() => {
+            warn!("SIGINT during the stop, ending at once");
             None
         }
     }

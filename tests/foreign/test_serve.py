@@ -333,17 +333,10 @@ class Stopping(ServeCase):
             self.assertEqual(rest_of(connection), b"")
         self.start_again()
 
-    def test_a_second_signal_ends_it_at_once(self) -> None:
-        self.server.expect("a second signal, ending at once")
+    def test_sigint_during_a_stop_ends_it_at_once(self) -> None:
+        self.server.expect("SIGINT during the stop, ending at once")
         self.rest.put("a", b"1")
-        # A stalled upload delays the end of the server up to the time limit of a stop.
-        upload = self.send(
-            f"PUT /ImageStore/b?api-version=6.0 HTTP/1.1\r\nHost: {self.server.address}\r\n"
-            "Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
-        )
-        self.assertIn(b"100 Continue", upload.recv(4096))
-        self.server.send(signal.SIGTERM)
-        self.server.line(re.compile("stopping"))
+        upload = self.stop_with_an_upload()
 
         self.server.send(signal.SIGINT)
 
@@ -352,6 +345,29 @@ class Stopping(ServeCase):
         self.assertEqual(rest_of(upload), b"")
         self.start_again()
         self.assertEqual(self.rest.tree(), {"a": b"1"})
+
+    def test_sigterm_during_a_stop_changes_nothing(self) -> None:
+        upload = self.stop_with_an_upload()
+
+        for _ in range(10):
+            self.server.send(signal.SIGTERM)
+            upload.sendall(b"1")
+
+        self.assertTrue(rest_of(upload).startswith(b"HTTP/1.1 200 "))
+        self.assertEqual(self.server.ended(), 0)
+        self.start_again()
+        self.assertEqual(self.rest.tree(), {"b": b"1" * 10})
+
+    def stop_with_an_upload(self) -> socket.socket:
+        """Starts a stop that waits for an upload of 10 bytes to `b`, up to the time limit of a stop."""
+        upload = self.send(
+            f"PUT /ImageStore/b?api-version=6.0 HTTP/1.1\r\nHost: {self.server.address}\r\n"
+            "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+        )
+        self.assertIn(b"100 Continue", upload.recv(4096))
+        self.server.send(signal.SIGTERM)
+        self.server.line(re.compile("stopping"))
+        return upload
 
     def test_a_database_that_is_locked_does_not_delay_it(self) -> None:
         self.server.expect(
