@@ -33,7 +33,7 @@ use tracing::{debug, error, warn};
 use super::{
     Bounds,
     door::Refused,
-    flow::{self, ClientStream, StallExecutor},
+    flow::{self, ClientStream, StallExecutor, UnreadFrames},
 };
 use crate::{
     budget::{Budget, Peer, Permit, PermitHandle},
@@ -47,6 +47,7 @@ use crate::{
 /// When the future is dropped, all connections are aborted.
 pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, bounds: Bounds) {
     let budget = Budget::new("connections", bounds.connections);
+    let unread = Budget::new("bytes of unread frames", limits::UNREAD_POOL_BYTES);
     let mut connections = JoinSet::new();
     let mut refused = JoinSet::new();
     loop {
@@ -68,7 +69,8 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, 
                 let (app, stop) = (app.clone(), stop.clone());
                 let mut carried = Extensions::new();
                 carried.insert(peer);
-                let connection = Connection { app, stop, bounds, carried };
+                let unread = UnreadFrames::new(unread.clone(), peer);
+                let connection = Connection { app, stop, bounds, carried, unread };
                 match budget.try_acquire(peer, 1) {
                     Ok(permit) => {
                         connections.spawn(flow::scope(connection.serve(stream, permit)));
@@ -152,6 +154,7 @@ struct Connection {
     bounds: Bounds,
     /// The extensions that each request of the connection gets.
     carried: Extensions,
+    unread: UnreadFrames,
 }
 
 impl Connection {
@@ -178,9 +181,10 @@ impl Connection {
         permit: Option<Permit>,
         last: impl AsyncFnOnce(&CancellationToken, &StallExecutor),
     ) {
-        let Self { app, stop, bounds, carried } = self;
+        let Self { app, stop, bounds, carried, unread } = self;
         let hold = permit.as_ref().map(|permit| permit.hold().clone());
-        let stream = match ClientStream::new(stream, bounds.stall, stop.clone(), permit) {
+        let reads = unread.clone();
+        let stream = match ClientStream::new(stream, bounds.stall, stop.clone(), permit, reads) {
             Ok(stream) => stream,
             Err(error) => {
                 debug!(%error, "a connection ended before it began");
@@ -189,7 +193,7 @@ impl Connection {
         };
         let (begun, calls) = (CancellationToken::new(), StallExecutor::new(bounds.stall));
         let begins = begun.clone();
-        let (first_refused, unread) = (stream.first_refused(), stream.unread());
+        let first_refused = stream.first_refused();
         let service =
             TowerToHyperService::new(app.map_request(move |mut request: Request<Incoming>| {
                 begins.cancel();

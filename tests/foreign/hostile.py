@@ -27,6 +27,8 @@ MIB = 1 << 20
 # The largest message and body that the server accepts: src/limits.rs.
 LARGEST_BYTES = 4 * MIB
 WINDOW_BYTES = 64 * 1024 - 1
+# The largest frame that the server accepts.
+FRAME_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
 SECONDS = 5
 START_SECONDS = 60
@@ -167,6 +169,12 @@ def small_frames(stream: int) -> bytes:
     return (b"\0\0\1\0\0" + struct.pack(">I", stream) + b"x") * WINDOW_BYTES
 
 
+def scattered_frames(stream: int) -> bytes:
+    """Frames of a byte, each in a buffer of its own: frames of a type that nobody knows are between them."""
+    unknown = struct.pack(">I", FRAME_BYTES)[1:] + b"\xee" + bytes(5 + FRAME_BYTES)
+    return (b"\0\0\1\0\0" + struct.pack(">I", stream) + b"x" + unknown) * 60
+
+
 def long_trailers(stream: int) -> bytes:
     """Trailers in which each byte is a header field: `accept-encoding` of HPACK's static table."""
     fields = b"\x90" * 11_900
@@ -286,6 +294,7 @@ WAYS: dict[str, Callable[[Endpoint, Event], None]] = {
     "half messages of a watch of health": half_messages(f"{HEALTH}Watch"),
     "windows of zero": windows_of_zero,
     "small frames": waiting_uploads(2, small_frames),
+    "scattered frames": waiting_uploads(25, scattered_frames),
     "long trailers": waiting_uploads(25, long_trailers),
     "refused bodies": refused_bodies,
     "stalled bodies": stalled_bodies,

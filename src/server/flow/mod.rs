@@ -6,7 +6,7 @@
 //! | bytes of requests that are buffered whole | [`BODY_POOL_BYTES`](limits::BODY_POOL_BYTES), [`URGENT_POOL_BYTES`](limits::URGENT_POOL_BYTES) | busy | [`request_body`] |
 //! | bytes of stream messages that are received or processed | [`MESSAGE_POOL_BYTES`](limits::MESSAGE_POOL_BYTES) | waits for [`ROOM_WAIT`](limits::ROOM_WAIT), then busy | [`request_body`] |
 //! | unread bytes of HTTP/2 request bodies | [`STREAM_WINDOW_BYTES`](limits::STREAM_WINDOW_BYTES) each; with the bound of calls [`WINDOWS_BYTES`](limits::WINDOWS_BYTES) in all | the client waits | hyper |
-//! | unread small frames of those bodies | [`SMALL_FRAMES_PER_CONNECTION`](limits::SMALL_FRAMES_PER_CONNECTION), and [`SMALL_FRAMES_PER_BODY`](limits::SMALL_FRAMES_PER_BODY) for each open body | the client waits | [`small_frames`] |
+//! | what unread small frames of those bodies keep | [`UNREAD_FREE_BYTES`](limits::UNREAD_FREE_BYTES) for each connection, and [`UNREAD_POOL_BYTES`](limits::UNREAD_POOL_BYTES) for all | the client waits | [`small_frames`] |
 //! | the next bytes of a request body | [`THROUGHPUT_BYTES_MIN`](limits::THROUGHPUT_BYTES_MIN) in [`BODY_STALL`](limits::BODY_STALL) | the call fails | [`request_body`], [`throughput`] |
 //! | the next message of a bidirectional stream | [`BODY_STALL`](limits::BODY_STALL) | the call fails | [`request_body`] |
 //! | a request body that no handler reads any more | [`REFUSED_BODY_BYTES`](limits::REFUSED_BODY_BYTES), [`REFUSED_BODY_TIME`](limits::REFUSED_BODY_TIME); no budget | reset | [`drain`], [`stream`] |
@@ -39,6 +39,7 @@ pub(super) use drain::drained;
 pub(super) use executor::StallExecutor;
 pub(super) use request_body::{Buffering, RequestBody, Sender};
 pub(super) use response_body::ResponseBody;
+pub(super) use small_frames::UnreadFrames;
 pub(super) use stream::ClientStream;
 pub(super) use waiting::scope;
 

@@ -1,10 +1,13 @@
 //! Small DATA frames of HTTP/2 that no handler has read.
 //!
 //! The HTTP/2 library (h2) uses some 250 bytes of memory for a frame, beside its payload: a stream window of 64 KiB
-//! that is full of 1-byte frames takes 16 MiB. The library bounds this overhead only for each connection, at half
-//! the connection window, so that 60 connections can take 2 GiB. So this module counts the small frames in the
-//! bytes of a connection as they arrive, and again as handlers read them. While too many frames of a connection are
-//! unread, the connection is not read.
+//! that is full of 1-byte frames takes 16 MiB. They are in a list of the connection, which never shrinks. A payload
+//! is a slice of the buffer that the library has read into, so that an unread frame keeps up to 32 KiB alive,
+//! whatever else the client sends between such frames. The library bounds neither for all connections together. So
+//! this module counts the small frames in the bytes of a connection as they arrive, and again as handlers read them,
+//! and charges what they take to a budget with a share for each peer: the list until the connection ends, the
+//! buffers until no frame is left. A connection that has too little of the budget is not read until handlers have
+//! read its frames.
 //!
 //! A frame that arrives after its body was dropped is never read by a handler. The library frees it at once; here
 //! one such frame is discounted every [`SMALL_FRAME_FORGET`].
@@ -20,9 +23,12 @@ use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::limits::{
-    SMALL_FRAME_BYTES, SMALL_FRAME_FORGET, SMALL_FRAMES_PER_BODY, SMALL_FRAMES_PER_CONNECTION,
-    TRAILER_BYTES_MAX,
+use crate::{
+    budget::{Budget, Peer, Permit},
+    limits::{
+        BUFFER_PER_RECEIVED, FRAME_BUFFER_BYTES, FRAME_OVERHEAD_BYTES, SMALL_FRAME_BYTES,
+        SMALL_FRAME_FORGET, TRAILER_BYTES_MAX, UNREAD_FREE_BYTES, UNREAD_STEP_BYTES,
+    },
 };
 
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4).
@@ -35,69 +41,84 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 /// The length of the smallest frame that counts; also of a frame header with the length of the padding.
 const FRAME_BYTES_MIN: usize = HEAD_BYTES + 1;
+/// What a received byte costs at most: that of a smallest frame, as a share of the frame's overhead and as part of a
+/// buffer.
+const COST_PER_BYTE: usize = FRAME_OVERHEAD_BYTES.div_ceil(FRAME_BYTES_MIN) + BUFFER_PER_RECEIVED;
 
-/// The number of unread small frames of a connection. Clones share it.
+/// The part of [`UNREAD_FREE_BYTES`] that the list of frames may take.
+const LIST_FREE_BYTES: usize = UNREAD_FREE_BYTES / 2;
+
+/// The unread small frames of a connection. Clones share them.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct UnreadFrames(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
+    budget: Budget,
+    peer: Peer,
+    /// What the frames take beyond [`UNREAD_FREE_BYTES`].
+    permit: Option<Permit>,
     frames: usize,
-    /// The request bodies that are not dropped.
-    bodies: usize,
+    /// The most frames that there were at once.
+    peak: usize,
+    /// The bytes that were received since the oldest of the frames.
+    received: usize,
     /// The time up to which frames are discounted.
     forgotten: Instant,
     /// The waker of the task that reads the connection, while it waits.
     reader: Option<Waker>,
 }
 
-impl Default for UnreadFrames {
-    fn default() -> Self {
-        let forgotten = Instant::now();
-        Self(Arc::new(Mutex::new(State { frames: 0, bodies: 0, forgotten, reader: None })))
-    }
-}
-
 impl UnreadFrames {
+    /// Makes the count of a connection of a peer.
+    pub(in crate::server) fn new(budget: Budget, peer: Peer) -> Self {
+        let (forgotten, permit, reader) = (Instant::now(), None, None);
+        let state =
+            State { budget, peer, permit, frames: 0, peak: 0, received: 0, forgotten, reader };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     /// Wraps the body of a request, to count the small frames that are read. Frames of HTTP/1 do not count.
     pub(in crate::server) fn count<B: Body<Data = Bytes> + Unpin>(
         &self,
         request: Request<B>,
     ) -> Request<CountedBody<B>> {
-        let unread = (request.version() == Version::HTTP_2).then(|| {
-            let mut state = self.lock();
-            state.bodies += 1;
-            state.wake();
-            drop(state);
-            self.clone()
-        });
+        let unread = (request.version() == Version::HTTP_2).then(|| self.clone());
         request.map(|body| CountedBody { body, unread })
     }
 
-    /// How many more small frames may arrive. If none, the task is woken when a handler reads one or drops a body,
-    /// but not when time passes.
+    /// How many more bytes may be received, whatever frames they are. If none, the task is woken when a handler
+    /// reads a frame or drops a body, but not when time passes.
     fn room(&self, cx: &Context<'_>) -> usize {
         let mut state = self.lock();
         while state.frames > 0 && state.forgotten.elapsed() >= SMALL_FRAME_FORGET {
-            state.frames -= 1;
             state.forgotten += SMALL_FRAME_FORGET;
+            state.remove();
         }
         if state.frames == 0 {
             state.forgotten = Instant::now();
         }
-        let most = SMALL_FRAMES_PER_CONNECTION + state.bodies * SMALL_FRAMES_PER_BODY;
-        let room = most.saturating_sub(state.frames);
+        let mut room = state.room();
+        if room < LIST_FREE_BYTES / COST_PER_BYTE && state.grow() {
+            room = state.room();
+        }
         state.reader = (room == 0).then(|| cx.waker().clone());
         room
     }
 
-    fn arrived(&self, frames: usize) {
-        self.lock().frames += frames;
+    /// Counts the frames in some bytes.
+    fn arrived(&self, frames: usize, bytes: usize) {
+        let mut state = self.lock();
+        state.frames += frames;
+        state.peak = state.peak.max(state.frames);
+        if state.frames > 0 {
+            state.received = state.received.saturating_add(bytes);
+        }
     }
 
     fn read(&self) {
         let mut state = self.lock();
-        state.frames = state.frames.saturating_sub(1);
+        state.remove();
         state.wake();
     }
 
@@ -107,6 +128,50 @@ impl UnreadFrames {
 }
 
 impl State {
+    /// What the list and the buffers of the frames take, at most.
+    fn charge(&self) -> usize {
+        let received = self.received.saturating_mul(BUFFER_PER_RECEIVED);
+        let buffers = self.frames.saturating_mul(FRAME_BUFFER_BYTES).min(received);
+        buffers + self.peak * FRAME_OVERHEAD_BYTES
+    }
+
+    /// How many more bytes fit into what this connection has of the budget, whatever frames they are.
+    ///
+    /// The list takes at most [`LIST_FREE_BYTES`] and the permit, so that a connection without unread frames is read.
+    fn room(&self) -> usize {
+        let permit = self.permit.as_ref().map_or(0, Permit::amount);
+        let most = self.peak.max((LIST_FREE_BYTES + permit) / FRAME_OVERHEAD_BYTES);
+        let spare = self.peak.saturating_sub(self.frames) * FRAME_BYTES_MIN;
+        let free = (UNREAD_FREE_BYTES + permit).saturating_sub(self.charge());
+        let room = (free / COST_PER_BYTE)
+            .max(spare.min(free / BUFFER_PER_RECEIVED))
+            .min(most.saturating_sub(self.frames) * FRAME_BYTES_MIN);
+        if room < FRAME_BYTES_MIN { 0 } else { room }
+    }
+
+    /// Takes more of the budget. Returns whether there was enough for this peer.
+    fn grow(&mut self) -> bool {
+        if let Some(permit) = &mut self.permit {
+            return permit.grow(UNREAD_STEP_BYTES).is_ok();
+        }
+        self.permit = self.budget.try_acquire(self.peer, UNREAD_STEP_BYTES).ok();
+        self.permit.is_some()
+    }
+
+    /// Counts a frame no longer. After the last one, only the list is charged.
+    fn remove(&mut self) {
+        self.frames = self.frames.saturating_sub(1);
+        if self.frames > 0 {
+            return;
+        }
+        self.received = 0;
+        let list = (self.peak * FRAME_OVERHEAD_BYTES).saturating_sub(LIST_FREE_BYTES);
+        match &mut self.permit {
+            Some(permit) if list > 0 => permit.shrink(permit.amount().saturating_sub(list)),
+            _ => self.permit = None,
+        }
+    }
+
     fn wake(&mut self) {
         self.reader.take().into_iter().for_each(Waker::wake);
     }
@@ -150,9 +215,7 @@ impl<B: Body<Data = Bytes> + Unpin> Drop for CountedBody<B> {
         // The library frees the frames that it has of this body, so they are read here and counted as read.
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut *self).poll_frame(&mut cx) {}
-        let mut state = unread.lock();
-        state.bodies -= 1;
-        state.wake();
+        unread.lock().wake();
     }
 }
 
@@ -162,7 +225,6 @@ fn is_small(bytes: usize) -> bool {
 }
 
 /// A parser of the frame boundaries in the bytes that a client sends on a connection.
-#[derive(Default)]
 pub(super) struct FrameCounter {
     at: Position,
     unread: UnreadFrames,
@@ -184,16 +246,11 @@ enum Position {
     Over,
 }
 
-impl Default for Position {
-    fn default() -> Self {
-        Self::Preface(0)
-    }
-}
-
 impl FrameCounter {
-    /// The number of unread small frames, shared.
-    pub(super) fn unread(&self) -> UnreadFrames {
-        self.unread.clone()
+    /// Begins at the preface.
+    pub(super) fn new(unread: UnreadFrames) -> Self {
+        let at = Position::Preface(0);
+        Self { at, unread, last_stream: 0, has_long_trailers: false, pause: None }
     }
 
     /// How many bytes may be read from the connection. Waits while too many small frames are unread.
@@ -207,7 +264,7 @@ impl FrameCounter {
             let room = self.unread.room(cx);
             if left > 0 || room > 0 {
                 self.pause = None;
-                return Poll::Ready(left + room * FRAME_BYTES_MIN);
+                return Poll::Ready(left + room);
             }
             let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(SMALL_FRAME_FORGET)));
             ready!(pause.as_mut().poll(cx));
@@ -235,7 +292,7 @@ impl FrameCounter {
 
     /// Counts the small frames in the next bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
-        let mut small = 0;
+        let (mut small, received) = (0, bytes.len());
         while let Some((&first, rest)) = bytes.split_first() {
             match &mut self.at {
                 Position::Over => break,
@@ -270,8 +327,8 @@ impl FrameCounter {
                 }
             }
         }
-        if small > 0 {
-            self.unread.arrived(small);
+        if !matches!(self.at, Position::Over) {
+            self.unread.arrived(small, received);
         }
     }
 

@@ -72,6 +72,7 @@ impl ClientStream {
         stall: Duration,
         stop: CancellationToken,
         connection: Option<Permit>,
+        unread: UnreadFrames,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
@@ -79,18 +80,13 @@ impl ClientStream {
         socket.set_tcp_keepalive(&probes.with_retries(PROBES))?;
         socket.set_tcp_user_timeout(Some(SILENCE_TIME))?;
         let (framing, throughput) = (HeadParser::default(), MinThroughput::new(stall));
-        let frames = small_frames::FrameCounter::default();
+        let frames = small_frames::FrameCounter::new(unread);
         Ok(Self { stream, framing, frames, throughput, stop, connection, closing: None })
     }
 
     /// The number of the request with two body lengths, shared, see [`HeadParser`].
     pub(in crate::server) fn first_refused(&self) -> FirstRefused {
         self.framing.first_refused()
-    }
-
-    /// The number of unread small HTTP/2 frames, shared.
-    pub(in crate::server) fn unread(&self) -> UnreadFrames {
-        self.frames.unread()
     }
 
     /// Records a stall or progress at the permit of the connection.
@@ -233,8 +229,9 @@ mod tests {
         let (_client, (stream, _)) = (client.expect("connected"), accepted.expect("accepted"));
         let permit = Budget::new("tests", 1).try_acquire(Peer::default(), 1).expect("one");
         let stop = CancellationToken::new();
-        let stream =
-            ClientStream::new(stream, Duration::ZERO, stop, Some(permit)).expect("it is there");
+        let unread = UnreadFrames::new(Budget::new("tests", 1), Peer::default());
+        let stream = ClientStream::new(stream, Duration::ZERO, stop, Some(permit), unread)
+            .expect("it is there");
         let socket = SockRef::from(&stream.stream);
         assert!(socket.keepalive().expect("an option"));
         assert_eq!(socket.tcp_keepalive_time().expect("an option"), PROBE_AFTER);

@@ -5,7 +5,10 @@ use tokio::sync::Semaphore;
 use tonic_types::StatusExt;
 
 use super::*;
-use crate::limits::SMALL_FRAMES_PER_CONNECTION;
+use crate::limits::{FRAME_OVERHEAD_BYTES, UNREAD_FREE_BYTES};
+
+/// More unread frames than a connection may have, if there were no pool.
+const MANY_FRAMES: usize = UNREAD_FREE_BYTES / FRAME_OVERHEAD_BYTES;
 
 /// Long enough for running work to progress, short enough to wait for.
 const STALL: Duration = Duration::from_millis(100);
@@ -237,7 +240,7 @@ async fn a_body_of_small_frames_comes_whole() {
     let (mut client, running) = fixture.http2().await;
     let mut sent = 0;
     let all_sent = Arc::new(Semaphore::new(0));
-    let (begun, many) = (Arc::clone(&all_sent), SMALL_FRAMES_PER_CONNECTION);
+    let (begun, many) = (Arc::clone(&all_sent), MANY_FRAMES);
     let frames = stream::iter(0..FRAMES).map(move |_| {
         sent += 1;
         if sent == 10 * many {
@@ -274,7 +277,7 @@ async fn the_bodies_of_refused_calls_are_read_and_do_not_hold_up_their_connectio
     entered.acquire().await.expect("open").forget();
     let all = async {
         let mut refused = 0;
-        while refused < 2 * SMALL_FRAMES_PER_CONNECTION {
+        while refused < 2 * MANY_FRAMES {
             // The body comes when the call is refused already.
             let (answered, is_answered) = oneshot::channel::<()>();
             let body = stream::once(async {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, join, stream};
+use futures::{FutureExt, StreamExt, join, stream};
 use http_body_util::{BodyExt, StreamBody};
 
 use super::*;
@@ -11,6 +11,15 @@ use super::*;
 fn frame_of(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(payload.len()).expect("short").to_be_bytes();
     [&length[..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+}
+
+fn pool() -> Budget {
+    Budget::new("tests", 8 * UNREAD_STEP_BYTES)
+}
+
+/// The parser of a connection of one peer.
+fn counter(budget: &Budget) -> FrameCounter {
+    FrameCounter::new(UnreadFrames::new(budget.clone(), Peer::default()))
 }
 
 fn unread(reader: &FrameCounter) -> usize {
@@ -38,27 +47,16 @@ fn small_frames_are_counted_wherever_the_bytes_are_cut() {
     ]
     .concat();
     for size in [1, 2, 3, 9, 10, 11, 100, bytes.len()] {
-        let mut reader = FrameCounter::default();
+        let mut reader = counter(&pool());
         bytes.chunks(size).for_each(|piece| reader.follow(piece));
         assert_eq!(unread(&reader), 4, "{size}");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_body_that_begins_has_frames_of_its_own() {
-    let mut reader = FrameCounter::default();
-    let (unread, begun) = (reader.unread(), Instant::now());
-    unread.arrived(SMALL_FRAMES_PER_CONNECTION);
-    let mut request = Request::new(axum::body::Body::empty());
-    *request.version_mut() = Version::HTTP_2;
-    let (free, _body) = join!(room(&mut reader), async { unread.count(request) });
-    assert_eq!((free, begun.elapsed()), (SMALL_FRAMES_PER_BODY, Duration::ZERO), "woken");
-}
-
 #[test]
 fn long_trailers_end_the_connection() {
     let long = |second: (u32, u8, usize)| {
-        let mut reader = FrameCounter::default();
+        let mut reader = counter(&pool());
         reader.follow(PREFACE);
         for (stream, flags, size) in [(1, END_HEADERS, 5000), (3, 0, 5000), second] {
             let mut bytes = frame_of(HEADERS, flags, &vec![0x82; size]);
@@ -75,47 +73,111 @@ fn long_trailers_end_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn other_connections_are_read_as_they_come() {
-    let mut reader = FrameCounter::default();
+    let mut reader = counter(&pool());
     reader.follow(b"PUT /ImageStore/a HTTP/1.1\r\n\r\n");
     reader.follow(&frame_of(DATA, 0, b"x").repeat(1000));
     assert_eq!(unread(&reader), 0);
-    assert_eq!(room(&mut reader).await, usize::MAX / FRAME_BYTES_MIN);
+    assert_eq!(room(&mut reader).await, usize::MAX);
+}
+
+/// A body of frames of a byte, which does not end.
+fn body(
+    unread: &UnreadFrames,
+    version: Version,
+) -> impl Body<Data = Bytes, Error = axum::Error> + Unpin {
+    let piece = |_| Ok(Frame::data(Bytes::from_static(b"x")));
+    let body = StreamBody::new(stream::iter((0..10_000).map(piece)).chain(stream::pending()));
+    let mut request = Request::new(body);
+    *request.version_mut() = version;
+    unread.count(request).into_body()
+}
+
+/// Receives as many frames of a byte, with so many bytes of other frames before each, as there is room for. Returns
+/// how many that were.
+fn fill(reader: &mut FrameCounter, filler: usize) -> usize {
+    let frame = [frame_of(0xee, 0, &vec![0; filler]), frame_of(DATA, 0, b"x")].concat();
+    let before = unread(reader);
+    'full: loop {
+        let mut rest = &frame[..];
+        while !rest.is_empty() {
+            let Some(room) = room(reader).now_or_never() else { break 'full };
+            let (some, later) = rest.split_at(room.min(rest.len()));
+            reader.follow(some);
+            rest = later;
+        }
+    }
+    unread(reader) - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_frames_of_all_connections_take_is_bounded() {
+    for filler in [0, 100, FRAME_BUFFER_BYTES / 2] {
+        let pool = pool();
+        let mut readers: Vec<FrameCounter> = (0..10).map(|_| counter(&pool)).collect();
+        let mut kept = 0;
+        for reader in &mut readers {
+            reader.follow(PREFACE);
+            let frames = fill(reader, filler);
+            assert!(frames > 0, "{filler}");
+            let buffer = BUFFER_PER_RECEIVED * (filler + 2 * HEAD_BYTES + 1);
+            kept += frames * (FRAME_OVERHEAD_BYTES + buffer.min(FRAME_BUFFER_BYTES));
+        }
+        let most = 10 * (UNREAD_FREE_BYTES + 2 * FRAME_BUFFER_BYTES) + 8 * UNREAD_STEP_BYTES;
+        assert!(kept <= most && kept > most / 3, "{filler}: {kept} of {most}");
+        // One peer takes seven eighths of the pool.
+        assert_eq!(pool.free(), UNREAD_STEP_BYTES, "{filler}");
+        drop(readers);
+        assert_eq!(pool.free(), 8 * UNREAD_STEP_BYTES);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_of_frames_is_charged_until_the_connection_ends() {
+    let pool = pool();
+    let mut first = counter(&pool);
+    let unread_frames = first.unread.clone();
+    let body = body(&unread_frames, Version::HTTP_2);
+    first.follow(PREFACE);
+    let frames = fill(&mut first, 0);
+    drop(body);
+    assert_eq!(unread(&first), 0);
+    let held = 8 * UNREAD_STEP_BYTES - pool.free();
+    assert_eq!(held, frames * FRAME_OVERHEAD_BYTES - LIST_FREE_BYTES);
+    // Another connection takes the rest. Both are read on.
+    let mut second = counter(&pool);
+    second.follow(PREFACE);
+    assert!(fill(&mut second, 0) > 0);
+    assert!(fill(&mut first, 0) > 0);
+    drop((first, second, unread_frames));
+    assert_eq!(pool.free(), 8 * UNREAD_STEP_BYTES);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_read_on_when_its_frames_are_read_or_forgotten() {
-    let mut reader = FrameCounter::default();
-    let unread = reader.unread();
-    let most = SMALL_FRAMES_PER_CONNECTION + SMALL_FRAMES_PER_BODY;
-    let piece = || Ok::<_, axum::Error>(Frame::data(Bytes::from_static(b"x")));
-    let request = |version| {
-        let body =
-            StreamBody::new(stream::iter((0..most).map(move |_| piece())).chain(stream::pending()));
-        let mut request = Request::new(body);
-        *request.version_mut() = version;
-        unread.count(request).into_body()
-    };
-    let _other = request(Version::HTTP_11);
-    let mut body = request(Version::HTTP_2);
+    let pool = Budget::new("tests", 1);
+    let mut reader = counter(&pool);
+    let unread = reader.unread.clone();
+    let _other = body(&unread, Version::HTTP_11);
+    let mut body = body(&unread, Version::HTTP_2);
     reader.follow(PREFACE);
-    assert_eq!(room(&mut reader).await, most);
+    let frames = fill(&mut reader, 0);
+    assert!(frames >= LIST_FREE_BYTES / FRAME_OVERHEAD_BYTES * 3 / 4, "{frames}");
     let begun = Instant::now();
-    unread.arrived(most);
-    let (free, ()) = join!(room(&mut reader), async {
+    let (more, ()) = join!(room(&mut reader), async {
         body.frame().await.expect("a frame").expect("no error");
     });
-    assert_eq!((free, begun.elapsed()), (1, Duration::ZERO), "woken");
+    assert!(more >= FRAME_BYTES_MIN, "{more}");
+    fill(&mut reader, 0);
     // The unread frames of a body count as read when the body is dropped.
-    unread.arrived(1);
-    let (free, ()) = join!(room(&mut reader), async { drop(body) });
-    let expected = SMALL_FRAMES_PER_CONNECTION - 1;
-    assert_eq!((free, begun.elapsed()), (expected, Duration::ZERO), "woken");
-    // A frame that arrives for the dropped body is discounted after a while.
-    unread.arrived(expected);
-    assert_eq!((room(&mut reader).await, begun.elapsed()), (1, SMALL_FRAME_FORGET));
+    let (_, ()) = join!(room(&mut reader), async { drop(body) });
+    assert_eq!((self::unread(&reader), begun.elapsed()), (0, Duration::ZERO), "woken");
+    // Frames that arrive for the dropped body are discounted after a while.
+    let frames = fill(&mut reader, 0);
+    room(&mut reader).await;
+    assert_eq!((self::unread(&reader), begun.elapsed()), (frames - 1, SMALL_FRAME_FORGET));
 }
 
-/// How many small frames may arrive.
+/// How many bytes may be received.
 async fn room(reader: &mut FrameCounter) -> usize {
-    std::future::poll_fn(|cx| reader.poll_room(cx)).await / FRAME_BYTES_MIN
+    std::future::poll_fn(|cx| reader.poll_room(cx)).await
 }
