@@ -133,7 +133,7 @@ async fn until_ended(config: Config) -> Option<Result<(), Error>> {
     select! {
         ended = server => Some(ended.unwrap_or_else(|error| Err(server_panicked(error)))),
         _ = signals.interrupt.recv() => {
-            warn!("SIGINT during the stop, ending at once");
+            warn!("interrupted during the stop, ending at once");
             None
         }
     }

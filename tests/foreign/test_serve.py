@@ -334,7 +334,7 @@ class Stopping(ServeCase):
         self.start_again()
 
     def test_sigint_during_a_stop_ends_it_at_once(self) -> None:
-        self.server.expect("SIGINT during the stop, ending at once")
+        self.server.expect("interrupted during the stop, ending at once")
         self.rest.put("a", b"1")
         upload = self.stop_with_an_upload()
 
