@@ -5,6 +5,7 @@ mod database;
 mod http2;
 mod list;
 mod sqlite;
+mod tls;
 mod upload;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub use database::*;
 pub use http2::*;
 pub use list::*;
 pub use sqlite::*;
+pub use tls::*;
 pub use upload::*;
 
 /// One kibibyte.

@@ -1,5 +1,11 @@
 //! The arguments that every client command takes, and the connection that they select.
 
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
 use clap::{Args, builder::FalseyValueParser};
 
 use crate::{
@@ -7,7 +13,12 @@ use crate::{
         Failure,
         time::{Time, some_time},
     },
-    client::{Client, error::Result, in_process::Connector},
+    client::{
+        Client, Options,
+        error::{Error, Result},
+        in_process::Connector,
+    },
+    limits::TLS_FILE_BYTES_MAX,
 };
 
 /// The arguments of every client command.
@@ -22,6 +33,9 @@ pub struct Global {
         default_value = "http://127.0.0.1:19080"
     )]
     pub server: String,
+    /// Certificate authority of the server in PEM [default: those of the system]
+    #[arg(long, global = true, value_name = "FILE", env = "IMAGESTORE_CA")]
+    pub ca: Option<PathBuf>,
     /// Print results as JSON, one object per line
     #[arg(long, global = true, env = "IMAGESTORE_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -44,12 +58,15 @@ impl Global {
     /// Connects to the server.
     ///
     /// # Errors
-    /// [`Failure::Said`] with a hint if no server accepts the connection; else the error of the client.
+    /// [`Failure::Said`] with a hint if no server accepts the connection; a `--ca` that cannot be read; else the error
+    /// of the client.
     pub(super) async fn connect(&self) -> std::result::Result<Client, Failure> {
         let time = self.timeout.map(|Time(time)| time);
-        let connected: Result<Client> = match &self.in_process {
-            Some(connector) => Client::connect_in_process(connector.clone(), time).await,
-            None => Client::connect_within(&self.server, time).await,
+        let connected = if let Some(connector) = &self.in_process {
+            Client::connect_in_process(connector.clone(), time).await
+        } else {
+            let authorities = self.ca.as_deref().map(read_authorities).transpose()?;
+            Client::connect_with(&self.server, Options { time, authorities }).await
         };
         connected.map_err(|error| {
             if error.is_lost() {
@@ -59,4 +76,17 @@ impl Global {
             error.into()
         })
     }
+}
+
+/// Reads the file of `--ca`, of at most [`TLS_FILE_BYTES_MAX`].
+fn read_authorities(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(TLS_FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|why| Error::Local { action: "read", path: path.to_owned(), why })?;
+    if bytes.len() as u64 > TLS_FILE_BYTES_MAX {
+        let why = format!("{} has more than {TLS_FILE_BYTES_MAX} bytes", path.display());
+        return Err(Error::Authorities(why));
+    }
+    Ok(bytes)
 }

@@ -48,13 +48,18 @@ pub enum Error {
         why: String,
     },
     /// The address of the server is invalid.
-    #[error("{address:?} is not the address of a server: {why}; write http://HOST:PORT")]
+    #[error(
+        "{address:?} is not the address of a server: {why}; write http://HOST:PORT or https://HOST:PORT"
+    )]
     Address {
         /// The address as it was given.
         address: String,
         /// Why the address is invalid.
         why: String,
     },
+    /// The authorities that the client shall trust cannot be used.
+    #[error("the certificate authority cannot be used: {0}")]
+    Authorities(String),
     /// A local file or folder cannot be read or written.
     #[error("cannot {action} {}: {why}", path.display())]
     Local {
@@ -163,7 +168,8 @@ impl Error {
             | Self::Place { .. }
             | Self::Damaged { .. }
             | Self::Backup { .. }
-            | Self::Answer(_) => None,
+            | Self::Answer(_)
+            | Self::Authorities(_) => None,
         }
     }
 

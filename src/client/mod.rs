@@ -21,6 +21,7 @@ pub mod path;
 mod piped;
 mod retry;
 mod target;
+mod tls;
 pub mod transfer;
 mod tree;
 pub mod upload;
@@ -52,6 +53,15 @@ use crate::{
 /// The generated client over a connection.
 type Stub = ImageStoreClient<Channel>;
 
+/// How a client connects.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The time from now after which all calls end; `None`: no deadline.
+    pub time: Option<Duration>,
+    /// The authorities that the certificate of the server is checked against, in PEM; `None`: those of the system.
+    pub authorities: Option<Vec<u8>>,
+}
+
 /// A connection to a server. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -62,37 +72,42 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `http://HOST:PORT`; the scheme may be left out.
+    /// Connects to `http://HOST:PORT` or `https://HOST:PORT`; without a scheme, to the former.
     ///
     /// # Errors
     /// [`Error::Address`] if `address` is malformed or has another scheme, [`Error::Lost`] if the connection fails,
     /// [`Error::Waited`] if it is not made within [`limits::CLIENT_CONNECT_TIME`].
     pub async fn connect(address: &str) -> Result<Self> {
-        Self::connect_within(address, None).await
+        Self::connect_with(address, Options::default()).await
     }
 
-    /// Connects; all calls of the client have one deadline, `time` from now. `None`: no deadline.
+    /// Connects with some options.
     ///
     /// # Errors
-    /// Those of [`Client::connect`]. After the deadline every call fails with [`Error::Waited`]; the server cancels a
-    /// running copy at the deadline.
-    pub async fn connect_within(address: &str, time: Option<Duration>) -> Result<Self> {
-        let deadline = time.and_then(Deadline::after);
+    /// Those of [`Client::connect`]; [`Error::Authorities`] if [`Options::authorities`] are not PEM. After the deadline every call fails with [`Error::Waited`]; the server cancels a running
+    /// copy at the deadline.
+    pub async fn connect_with(address: &str, options: Options) -> Result<Self> {
+        let deadline = options.time.and_then(Deadline::after);
         let server =
             if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let unfit = |why: String| Error::Address { address: address.to_owned(), why };
-        if !server.starts_with("http://") {
-            return Err(unfit("only http is spoken".to_owned()));
-        }
         let endpoint =
             Endpoint::from_shared(server.clone()).map_err(|error| unfit(root_cause(&error)))?;
+        let endpoint = match (endpoint.uri().scheme_str(), &options.authorities) {
+            (Some("https"), authorities) => {
+                let tls = tls::config(authorities.as_deref())?;
+                endpoint.tls_config(tls).map_err(|error| unfit(root_cause(&error)))?
+            }
+            (Some("http"), _) => endpoint,
+            _ => return Err(unfit("only http and https are spoken".to_owned())),
+        };
         Self::over(tuned(endpoint).connect(), server, deadline).await
     }
 
-    /// Connects to a server in the same process; `time` is as in [`Client::connect_within`].
+    /// Connects to a server in the same process; `time` is as in [`Options`].
     ///
     /// # Errors
-    /// Those of [`Client::connect_within`], except [`Error::Address`].
+    /// Those of [`Client::connect`], except [`Error::Address`].
     pub async fn connect_in_process(connector: Connector, time: Option<Duration>) -> Result<Self> {
         let connect = service_fn(move |_| connector.clone().connect().map_ok(TokioIo::new));
         // The connector ignores this address.

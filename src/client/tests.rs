@@ -294,10 +294,18 @@ async fn a_copy_that_is_refused_or_cancelled_is_not_repeated() {
 
 #[tokio::test]
 async fn an_address_that_is_none_is_refused() {
-    for address in ["https://there:1", "http://", "http://a b", "ftp://there"] {
+    for address in ["http://", "https://", "http://a b", "ftp://there"] {
         let error = Client::connect(address).await.expect_err(address);
         assert!(matches!(error, Error::Address { .. }), "{address}: {error}");
     }
+}
+
+#[tokio::test]
+async fn authorities_that_are_none_are_refused() {
+    let options =
+        super::Options { authorities: Some(b"a key".to_vec()), ..super::Options::default() };
+    let error = Client::connect_with("https://localhost:1", options).await.expect_err("no PEM");
+    assert!(matches!(error, Error::Authorities(_)), "{error}");
 }
 
 #[tokio::test]

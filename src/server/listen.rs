@@ -1,9 +1,12 @@
-//! The accept loop: HTTP/1.1 and HTTP/2 on one port, and graceful shutdown.
+//! The accept loop: HTTP/1.1 and HTTP/2 on one port, with or without TLS, and graceful shutdown.
 //!
 //! A connection beyond the limit is accepted and answered with a refusal, since a client in the backlog of the
 //! kernel cannot tell a full server from a dead one. Open connections are kept. When [`Bounds::refused`] connections
 //! are being refused, further ones wait in the backlog; if only the reserve of the budget is free, a connection that
 //! may not use the reserve is dropped without an answer.
+//!
+//! Where the port has TLS, the handshake and the first request head share one time limit. A client that begins without
+//! TLS is answered that it must use it, in plain text.
 //!
 //! A shutdown takes at most [`Bounds::stop_time`]. The server stops accepting. A connection without any request so
 //! far is closed at once, and so is an idle one, over HTTP/2 after GOAWAY; a connection with requests ends with
@@ -24,16 +27,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
     select,
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{either::Either, sync::CancellationToken};
 use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
 use super::{
     Bounds,
     door::Refused,
-    flow::{self, ClientStream, StallExecutor, UnreadFrames},
+    flow::{self, ClientStream, StallExecutor, Transport, UnreadFrames},
+    identity::{Tls, is_handshake},
 };
 use crate::{
     budget::{Budget, Peer, Permit, PermitHandle},
@@ -45,7 +49,13 @@ use crate::{
 /// # Cancel safety
 ///
 /// When the future is dropped, all connections are aborted.
-pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, bounds: Bounds) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    app: Router,
+    stop: CancellationToken,
+    bounds: Bounds,
+) {
     let budget = Budget::new("connections", bounds.connections);
     let unread = Budget::new("bytes of unread frames", limits::UNREAD_POOL_BYTES);
     let mut connections = JoinSet::new();
@@ -70,7 +80,9 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, 
                 let mut carried = Extensions::new();
                 carried.insert(peer);
                 let unread = UnreadFrames::new(unread.clone(), peer);
-                let connection = Connection { app, stop, bounds, carried, unread };
+                let (tls, accepted) = (tls.clone(), Instant::now());
+                let connection =
+                    Connection { app, stop, bounds, carried, unread, tls, peer, accepted };
                 match budget.try_acquire(peer, 1) {
                     Ok(permit) => {
                         connections.spawn(flow::scope(connection.serve(stream, permit)));
@@ -155,21 +167,86 @@ struct Connection {
     /// The extensions that each request of the connection gets.
     carried: Extensions,
     unread: UnreadFrames,
+    tls: Option<Tls>,
+    peer: Peer,
+    accepted: Instant,
 }
 
 impl Connection {
     /// Serves until the client disconnects or is idle for too long, the permit is revoked, or the server stops.
     async fn serve(self, stream: TcpStream, permit: Permit) {
-        let idle_time = self.bounds.idle_time;
-        self.until(stream, Some(permit), async |_, calls| calls.idle(idle_time).await).await;
+        let hold = permit.hold().clone();
+        hold.stalls();
+        let stream = select! {
+            stream = self.handshake(stream) => stream,
+            () = gives_way(Some(hold)) => None,
+        };
+        match stream {
+            Some(stream) if self.lacks_tls(&stream) => {
+                self.refuse_over(stream, Some(permit), Refused::NoTls).await;
+            }
+            Some(stream) => {
+                let idle_time = self.bounds.idle_time;
+                let last = async |_: &_, calls: &StallExecutor| calls.idle(idle_time).await;
+                self.until(stream, Some(permit), last).await;
+            }
+            None => {}
+        }
     }
 
     /// Refuses the first request as busy and closes the connection.
-    async fn refuse(mut self, stream: TcpStream) {
-        self.carried.insert(Refused);
-        let served = self.until(stream, None, async |begun, _| begun.cancelled().await);
-        if timeout(limits::CONNECTION_REFUSED_TIME, served).await.is_err() {
+    async fn refuse(self, stream: TcpStream) {
+        let refused = async {
+            match self.handshake(stream).await {
+                Some(stream) if self.lacks_tls(&stream) => {
+                    self.refuse_over(stream, None, Refused::NoTls).await;
+                }
+                Some(stream) => self.refuse_over(stream, None, Refused::TooMany).await,
+                None => {}
+            }
+        };
+        if timeout(limits::CONNECTION_REFUSED_TIME, refused).await.is_err() {
             debug!("a refused connection is cut");
+        }
+    }
+
+    /// Answers the first request with the error of `why`, and closes the connection.
+    async fn refuse_over(mut self, stream: Transport, permit: Option<Permit>, why: Refused) {
+        self.carried.insert(why);
+        self.until(stream, permit, async |begun, _| begun.cancelled().await).await;
+    }
+
+    fn lacks_tls(&self, stream: &Transport) -> bool {
+        self.tls.is_some() && matches!(stream, Either::Left(_))
+    }
+
+    /// Makes the handshake, where the port has TLS and the client begins with it. `None` if that fails, takes too
+    /// long, or the server stops.
+    async fn handshake(&self, stream: TcpStream) -> Option<Transport> {
+        let opened = async {
+            flow::set_options(&stream)?;
+            match &self.tls {
+                Some(tls) if is_handshake(&stream).await? => tls
+                    .accept(self.peer, stream)
+                    .await
+                    .map(|stream| Either::Right(Box::new(stream))),
+                Some(_) | None => Ok(Either::Left(stream)),
+            }
+        };
+        let opened = select! {
+            opened = timeout_at(self.accepted + self.bounds.header_time, opened) => opened,
+            () = self.stop.cancelled() => return None,
+        };
+        match opened {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                debug!(%error, "a connection ended before it began");
+                None
+            }
+            Err(_) => {
+                debug!("a connection did not begin in time");
+                None
+            }
         }
     }
 
@@ -177,20 +254,14 @@ impl Connection {
     /// `last` gets a token that is cancelled at the first request, and the executor of the HTTP/2 calls.
     async fn until(
         self,
-        stream: TcpStream,
+        stream: Transport,
         permit: Option<Permit>,
         last: impl AsyncFnOnce(&CancellationToken, &StallExecutor),
     ) {
-        let Self { app, stop, bounds, carried, unread } = self;
+        let Self { app, stop, bounds, carried, unread, accepted, .. } = self;
         let hold = permit.as_ref().map(|permit| permit.hold().clone());
         let reads = unread.clone();
-        let stream = match ClientStream::new(stream, bounds.stall, stop.clone(), permit, reads) {
-            Ok(stream) => stream,
-            Err(error) => {
-                debug!(%error, "a connection ended before it began");
-                return;
-            }
-        };
+        let stream = ClientStream::new(stream, bounds.stall, stop.clone(), permit, reads);
         let (begun, calls) = (CancellationToken::new(), StallExecutor::new(bounds.stall));
         let begins = begun.clone();
         let first_refused = stream.first_refused();
@@ -204,7 +275,7 @@ impl Connection {
         let builder = builder(bounds, calls.clone());
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let silent = async {
-            if timeout(bounds.header_time, begun.cancelled()).await.is_ok() {
+            if timeout_at(accepted + bounds.header_time, begun.cancelled()).await.is_ok() {
                 std::future::pending::<()>().await;
             }
         };

@@ -13,7 +13,8 @@ mod door;
 mod flow;
 mod framing;
 mod health;
-pub mod listen;
+pub mod identity;
+mod listen;
 pub mod locks;
 mod private;
 pub mod process;
@@ -37,6 +38,7 @@ pub use bounds::Bounds;
 use config::Config;
 use door::{Hosts, door};
 use health::Health;
+use identity::{Reloader, Tls};
 use locks::Locks;
 
 use crate::{
@@ -98,6 +100,7 @@ impl std::error::Error for Error {
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
+    tls: Option<(Tls, Reloader)>,
     app: Router,
     bounds: Bounds,
     ready: watch::Sender<bool>,
@@ -186,7 +189,11 @@ impl Server {
     }
 
     async fn open(config: &Config, listener: Listener, replaced: Replaced) -> Result<Self, Error> {
-        // The locks come first: without them another server may be putting parts into the blob folder.
+        let tls = match config.tls.clone() {
+            Some(files) => Some(Tls::open(files).await?),
+            None => None,
+        };
+        // The locks come before the store: without them another server may be putting parts into the blob folder.
         let (mut locks, (blobs, leftovers)) = match replaced.blobs {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
             None => (Locks::take(config)?, open_blobs(config).await?),
@@ -204,7 +211,12 @@ impl Server {
         let bounds = Bounds::default();
         let app =
             door(grpc.into_axum_router(), rest::router(backend, gateway), hosts(config), bounds)?;
-        Ok(Self { listener, app, bounds, ready, stop, store, locks })
+        Ok(Self { listener, tls, app, bounds, ready, stop, store, locks })
+    }
+
+    /// Whether the port has TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The address on which the server listens, with the actual port where the configuration says port 0. A
@@ -220,7 +232,8 @@ impl Server {
     ///
     /// When the future is dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, app, bounds, ready, stop, store, locks, .. } = self;
+        let Self { listener, tls, app, bounds, ready, stop, store, locks } = self;
+        let (tls, reloader) = tls.unzip();
         let stopping = async {
             shutdown.await;
             info!("stopping");
@@ -230,13 +243,20 @@ impl Server {
         let token = stop.clone();
         let serving = async move {
             match listener {
-                Listener::Tcp(listener, _) => listen::serve(listener, app, token, bounds).await,
+                Listener::Tcp(listener, _) => {
+                    listen::serve(listener, tls, app, token, bounds).await;
+                }
                 Listener::InProcess(connections) => {
                     private::serve(connections, app, token, bounds.stop_time).await;
                 }
             }
         };
-        tokio::join!(serving, stopping, health::keep(&store, ready, &stop));
+        tokio::join!(
+            serving,
+            stopping,
+            health::keep(&store, ready, &stop),
+            reload(reloader, &stop)
+        );
         // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         let closing = tokio::spawn(async move {
             store.close().await;
@@ -291,8 +311,19 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
     Ok((blobs, leftovers))
 }
 
+/// Takes changes of the certificate until the server stops.
+async fn reload(reloader: Option<Reloader>, stop: &CancellationToken) {
+    if let Some(reloader) = reloader {
+        stop.run_until_cancelled(reloader.run()).await;
+    }
+}
+
 /// The host names under which requests are accepted. Logs a warning if every name is accepted.
 fn hosts(config: &Config) -> Hosts {
+    if config.tls.is_some() {
+        // The browser has compared the name with the certificate.
+        return Hosts::any();
+    }
     let hosts = Hosts::with(&config.allowed_hosts);
     if hosts.is_any() {
         warn!("every host name is taken, so that a web page of elsewhere can reach the store");

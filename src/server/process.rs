@@ -158,7 +158,7 @@ async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), E
         info!("stopped before it had started");
         return Ok(());
     };
-    print_line(&ready(server.address()));
+    print_line(&ready(server.has_tls(), server.address()));
     server
         .run(async {
             if !is_stopped {
@@ -171,8 +171,9 @@ async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), E
 }
 
 /// The line by which people and scripts see that the server is ready, and its port.
-fn ready(address: SocketAddr) -> String {
-    format!("listening on http://{address}")
+fn ready(has_tls: bool, address: SocketAddr) -> String {
+    let scheme = if has_tls { "https" } else { "http" };
+    format!("listening on {scheme}://{address}")
 }
 
 /// The signals that stop the server.

@@ -3,6 +3,7 @@
 mod overload;
 mod panics;
 mod shares;
+mod tls;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -57,7 +58,7 @@ impl Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let app = door(grpc, rest, Hosts::with(&["h".to_owned()]), bounds).expect("a door");
-        let ended = tokio::spawn(listen::serve(listener, app, stop.clone(), bounds));
+        let ended = tokio::spawn(listen::serve(listener, None, app, stop.clone(), bounds));
         Self { address, stop, ended }
     }
 

@@ -59,8 +59,8 @@ class Service:
 class Reflection:
     """The reflection of a server."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address)
+    def __init__(self, address: str, channel: grpc.Channel | None = None) -> None:
+        self._channel = channel or grpc.insecure_channel(address)
         self._database = ProtoReflectionDescriptorDatabase(self._channel)
         # A separate pool, so that descriptors that this process has loaded are not used.
         self.pool = descriptor_pool.DescriptorPool(self._database)

@@ -1,6 +1,7 @@
 """The documented REST calls in their simplest form, to prepare a store and to inspect it."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote
 
 import requests
@@ -19,9 +20,11 @@ class Listing:
 class Rest:
     """A caller of the REST interface."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trusted: Path | None = None) -> None:
         self._url = url
         self._session = requests.Session()
+        # Given with each request, because a variable of the environment precedes that of the session.
+        self._verify = True if trusted is None else str(trusted)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -48,6 +51,7 @@ class Rest:
             data=data,
             headers=headers,
             timeout=TIMEOUT_SECONDS,
+            verify=self._verify,
         )
 
     def put(self, path: str, data: bytes = b"") -> None:

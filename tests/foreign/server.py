@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .rest import Rest
 
-READY = re.compile(r"http://([0-9.]+):([0-9]+)")
+READY = re.compile(r"https?://([0-9.]+):([0-9]+)")
 ANY_PORT = "127.0.0.1:0"
 # A log line that an operator should read.
 ALARM = re.compile(r"^\S+ +(?:WARN|ERROR) ")
@@ -164,14 +164,20 @@ class ServerCase(unittest.TestCase):
     """A test with an empty server of its own."""
 
     maxDiff = None
+    # The authority of the server's certificate, where it has TLS.
+    trusted: Path | None = None
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="imagestore-")
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
-        self.server = Server(self.folder / "data")
+        self.server = self.make_server(self.folder / "data")
         self.addCleanup(self.server.stop)
         self._connect()
+
+    def make_server(self, data: Path) -> Server:
+        """Starts the server of the test."""
+        return Server(data)
 
     def restart(self) -> None:
         """Stops the server and starts it on the same data folder."""
@@ -184,7 +190,7 @@ class ServerCase(unittest.TestCase):
         self._connect()
 
     def _connect(self) -> None:
-        self.rest = Rest(self.server.url)
+        self.rest = Rest(self.server.url, self.trusted)
         self.addCleanup(self.rest.close)
 
 

@@ -29,6 +29,8 @@ mod copy;
 #[cfg(test)]
 mod deadlines;
 #[cfg(test)]
+mod dependencies;
+#[cfg(test)]
 #[path = "../support/dice.rs"]
 mod dice;
 #[cfg(test)]

@@ -33,7 +33,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 ];
 
 /// The only modules that may name each crate.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("tonic", &["wire", "grpc", "rest", "client", "server"]),
     ("axum", &["rest", "web", "server"]),
     ("prost", &["wire", "grpc", "rest", "client", "cli"]),
@@ -45,6 +45,9 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("rusqlite", &["namespace"]),
     ("tokio_postgres", &["namespace"]),
     ("roaring", &["namespace"]),
+    ("rustls", &["server"]),
+    ("tokio_rustls", &["server"]),
+    ("x509_cert", &["server"]),
 ];
 
 /// A Rust file of the package.

@@ -1,5 +1,5 @@
 //! Admission control: the layer that refuses calls above the limit as busy, with `Retry-After` or
-//! `RetryInfo`, and all calls of a connection above the limit of connections.
+//! `RetryInfo`, and all calls of a connection that is refused.
 //!
 //! A call counts until its client has taken the last byte of the response. Health checks and cancellations
 //! have a limit of their own: an orchestrator that restarts a merely overloaded server would abort every call,
@@ -25,15 +25,37 @@ use crate::{
     server::flow::Flow,
 };
 
-/// Marks a request whose connection is above the limit of connections, in its extensions.
+/// Why the connection of a request is refused, in the extensions of the request.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::server) struct Refused;
+pub(in crate::server) enum Refused {
+    /// The connection is above the limit of connections.
+    TooMany,
+    /// The connection has no TLS, and the port has.
+    NoTls,
+}
+
+impl Refused {
+    /// The error of a call; `None` if the call is made nevertheless.
+    fn error(self, class: Class) -> Option<Error> {
+        match self {
+            Self::TooMany if class.is_urgent() => None,
+            Self::TooMany => {
+                let message = "the server has too many connections; try again later";
+                Some(Error::new(Kind::Busy, message))
+            }
+            Self::NoTls => {
+                let message = "this port takes TLS only; use an https:// address";
+                Some(Error::new(Kind::InvalidArgument, message))
+            }
+        }
+    }
+}
 
 pub(super) async fn layer(State(flow): State<Flow>, mut request: Request, next: Next) -> Response {
     let (class, peer) = (Class::of(&request), peer(&request));
-    if !class.is_urgent() && request.extensions().get::<Refused>().is_some() {
-        let message = "the server has too many connections; try again later";
-        return refusal(class, Error::new(Kind::Busy, message));
+    let refused = request.extensions().get::<Refused>();
+    if let Some(error) = refused.and_then(|refused| refused.error(class)) {
+        return refusal(class, error);
     }
     let call = match flow.calls.try_acquire(peer, 1) {
         Err(_) if class.is_urgent() => flow.urgent_calls.try_acquire(peer, 1),

@@ -4,7 +4,7 @@
 //! address of the store has the same origin as the store for the browser, and can read as well (DNS rebinding). So
 //! requests are accepted only under hosts that nobody else can bind: IP addresses, `localhost`, the names of the
 //! machine, and those that the operator allows. Browsers send `Origin` or `Sec-Fetch-Site` with writes; tools send
-//! neither and pass.
+//! neither and pass. Over TLS every name is accepted: the browser has compared the name with the certificate.
 //!
 //! A proxy that rewrites `Host` hides the name that the page has requested. A write through such a proxy is accepted
 //! if the proxy sends that name in `X-Forwarded-Host`, which no page can set without a preflight, or if the browser
@@ -45,11 +45,16 @@ pub(in crate::server) struct Hosts {
 }
 
 impl Hosts {
+    /// Every name.
+    pub(in crate::server) fn any() -> Self {
+        Self { names: None }
+    }
+
     /// IP addresses, `localhost`, the names of this machine, and the names in `added`, where `*` means every
     /// name.
     pub(in crate::server) fn with(added: &[String]) -> Self {
         if added.iter().any(|name| name == ANY) {
-            return Self { names: None };
+            return Self::any();
         }
         let machine = rustix::system::uname();
         let machine = machine.nodename().to_str().unwrap_or_default();

@@ -40,7 +40,7 @@ pub(super) use executor::StallExecutor;
 pub(super) use request_body::{Buffering, RequestBody, Sender};
 pub(super) use response_body::ResponseBody;
 pub(super) use small_frames::UnreadFrames;
-pub(super) use stream::ClientStream;
+pub(super) use stream::{ClientStream, Transport, set_options};
 pub(super) use waiting::scope;
 
 use super::Bounds;

@@ -1,8 +1,9 @@
-//! The TCP stream of a client: minimum write throughput, a lingering close, and keep-alive probes.
+//! The stream of a client, over TCP or TLS: minimum write throughput, a lingering close, and keep-alive probes.
 //!
 //! **Writes.** A client that does not read fills the buffer of the kernel, and then that of the connection. It is
 //! disconnected when it is below the minimum throughput of bodies, or as soon as the budget of its call is revoked.
-//! The connection is reset, so that the kernel drops the unsent bytes as well.
+//! The connection is reset, so that the kernel drops the unsent bytes as well. Over TLS the same holds for encrypted
+//! bytes that are not sent.
 //!
 //! **Close.** When a request is refused before its body is read, closing the socket with unread bytes makes the
 //! kernel send a reset, and the client may lose the response. So after the last response the write side is shut
@@ -25,7 +26,11 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_rustls::server::TlsStream;
+use tokio_util::{
+    either::Either,
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+};
 use tracing::debug;
 
 use super::{
@@ -41,21 +46,25 @@ use crate::{
     },
 };
 
-/// A TCP stream whose input is parsed, whose writes have a minimum throughput, and whose close lingers.
+/// A TCP stream, or TLS over one.
+pub(in crate::server) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// A stream whose input is parsed, whose writes have a minimum throughput, and whose close lingers.
 pub(in crate::server) struct ClientStream {
-    stream: TcpStream,
+    stream: Transport,
     framing: HeadParser,
     frames: small_frames::FrameCounter,
     throughput: MinThroughput,
     stop: CancellationToken,
     /// The permit of the connection; `None` for a connection that is refused.
     connection: Option<Permit>,
-    /// Set when the write side is shut down.
     closing: Option<Closing>,
 }
 
 /// The bounds of a lingering close.
 struct Closing {
+    /// Whether the write side is shut down.
+    is_shut: bool,
     bytes_left: usize,
     time: Pin<Box<Sleep>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -64,24 +73,16 @@ struct Closing {
 impl ClientStream {
     /// Wraps a stream. `stall` is how long the client may take for each [`THROUGHPUT_BYTES_MIN`](crate::limits::THROUGHPUT_BYTES_MIN);
     /// `stop` ends a lingering close.
-    ///
-    /// # Errors
-    /// A socket option that cannot be set, usually because the connection is closed already.
     pub(in crate::server) fn new(
-        stream: TcpStream,
+        stream: Transport,
         stall: Duration,
         stop: CancellationToken,
         connection: Option<Permit>,
         unread: UnreadFrames,
-    ) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
-        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
-        socket.set_tcp_keepalive(&probes.with_retries(PROBES))?;
-        socket.set_tcp_user_timeout(Some(SILENCE_TIME))?;
+    ) -> Self {
         let (framing, throughput) = (HeadParser::default(), MinThroughput::new(stall));
         let frames = small_frames::FrameCounter::new(unread);
-        Ok(Self { stream, framing, frames, throughput, stop, connection, closing: None })
+        Self { stream, framing, frames, throughput, stop, connection, closing: None }
     }
 
     /// The number of the request with two body lengths, shared, see [`HeadParser`].
@@ -94,7 +95,7 @@ impl ClientStream {
         self.connection.iter().map(Permit::hold).for_each(what);
     }
 
-    /// Counts written bytes.
+    /// Counts written bytes, and the time in which the client does not take them.
     ///
     /// # Errors
     /// `TimedOut` if the client reads too slowly, or a permit of the call is revoked.
@@ -115,13 +116,34 @@ impl ClientStream {
                     ready!(self.throughput.poll_expired(cx));
                 }
                 // With a linger time of 0 the kernel drops unsent bytes and resets the connection at once.
-                if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+                let socket = SockRef::from(&*tcp(&mut self.stream));
+                if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
                     debug!(%error, "a connection is gone before it is cut");
                 }
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
     }
+}
+
+/// The TCP stream of a transport.
+fn tcp(stream: &mut Transport) -> &mut TcpStream {
+    match stream {
+        Either::Left(stream) => stream,
+        Either::Right(stream) => stream.get_mut().0,
+    }
+}
+
+/// Sets the options of an accepted socket: keep-alive probes, and no delay of small writes.
+///
+/// # Errors
+/// An option that cannot be set, usually because the connection is closed already.
+pub(in crate::server) fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    socket.set_tcp_keepalive(&probes.with_retries(PROBES))?;
+    socket.set_tcp_user_timeout(Some(SILENCE_TIME))
 }
 
 impl AsyncRead for ClientStream {
@@ -178,23 +200,32 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // TCP has nothing to flush, TLS what it has encrypted and not sent.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, flushed.map_ok(|()| 0)).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, stop, closing, .. } = &mut *self;
-        if closing.is_none() {
-            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
-        }
         let closing = closing.get_or_insert_with(|| Closing {
+            is_shut: false,
             bytes_left: REFUSED_BODY_BYTES,
             time: Box::pin(sleep(REFUSED_BODY_TIME)),
             stop: Box::pin(stop.clone().cancelled_owned()),
         });
+        if !closing.is_shut
+            && let Poll::Ready(shut) = Pin::new(&mut *stream).poll_shutdown(cx)
+        {
+            shut?;
+            closing.is_shut = true;
+        }
         if closing.time.as_mut().poll(cx).is_ready() || closing.stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        closing.drain(stream, cx).map(Ok)
+        if !closing.is_shut {
+            return Poll::Pending;
+        }
+        closing.drain(tcp(stream), cx).map(Ok)
     }
 }
 
@@ -219,7 +250,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::budget::{Budget, Peer};
 
     #[tokio::test]
     async fn a_client_that_is_gone_without_a_word_is_noticed() {
@@ -227,12 +257,8 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().expect("an address"));
         let (client, accepted) = tokio::join!(client, listener.accept());
         let (_client, (stream, _)) = (client.expect("connected"), accepted.expect("accepted"));
-        let permit = Budget::new("tests", 1).try_acquire(Peer::default(), 1).expect("one");
-        let stop = CancellationToken::new();
-        let unread = UnreadFrames::new(Budget::new("tests", 1), Peer::default());
-        let stream = ClientStream::new(stream, Duration::ZERO, stop, Some(permit), unread)
-            .expect("it is there");
-        let socket = SockRef::from(&stream.stream);
+        set_options(&stream).expect("it is there");
+        let socket = SockRef::from(&stream);
         assert!(socket.keepalive().expect("an option"));
         assert_eq!(socket.tcp_keepalive_time().expect("an option"), PROBE_AFTER);
         assert_eq!(socket.tcp_keepalive_interval().expect("an option"), PROBE_EVERY);

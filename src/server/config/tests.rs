@@ -1,0 +1,119 @@
+//! Flags, and the settings that they make.
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Command {
+    #[command(flatten)]
+    serve: Serve,
+}
+
+fn parse(arguments: &[&str]) -> Result<Serve, String> {
+    let arguments = std::iter::once("imagestore").chain(arguments.iter().copied());
+    Command::try_parse_from(arguments).map(|c| c.serve).map_err(|error| error.to_string())
+}
+
+fn config(arguments: &[&str]) -> Config {
+    parse(arguments).expect("parsed").config().expect("checked")
+}
+
+fn sqlite(config: &Config) -> &Path {
+    match &config.database {
+        Database::Sqlite(file) => file,
+        Database::Postgres(_) => panic!("no file"),
+    }
+}
+
+#[test]
+fn without_flags_all_is_on_this_machine() {
+    let config = config(&[]);
+    assert_eq!(config.listen.to_string(), "127.0.0.1:19080");
+    assert_eq!(sqlite(&config), Path::new("./imagestore-data/namespace.sqlite"));
+    assert_eq!(config.blobs, Path::new("./imagestore-data/blobs"));
+    assert_eq!(config.reserve_bytes, 16 << 20);
+    assert_eq!(config.reclaim_grace, Duration::from_secs(5));
+    assert_eq!(config.operation_life, Duration::from_hours(168));
+}
+
+#[test]
+fn every_flag_has_an_environment_variable() {
+    let command = <Command as clap::CommandFactory>::command();
+    for flag in command.get_arguments().filter(|flag| flag.get_id() != "help") {
+        let name = flag.get_long().expect("a flag").to_uppercase().replace('-', "_");
+        let variable = flag.get_env().expect("a variable").to_str().expect("text");
+        assert_eq!(variable, format!("IMAGESTORE_{name}"));
+    }
+}
+
+#[test]
+fn a_listener_for_others_must_be_meant() {
+    for open in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
+        let error = parse(&["--listen", open]).expect("parsed").config().expect_err("refused");
+        assert!(error.to_string().contains("--allow-anonymous"), "{error}");
+        assert_eq!(config(&["--listen", open, "--allow-anonymous"]).listen.to_string(), open);
+    }
+    for own in ["127.0.0.2:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+        config(&["--listen", own]);
+    }
+    assert!(parse(&["--listen", "localhost:1"]).expect_err("a name").contains("IP address"));
+}
+
+#[test]
+fn a_url_names_a_local_path() {
+    let config = config(&["--database", "sqlite:///a/b%20c", "--blobs", "file:///d"]);
+    assert_eq!(sqlite(&config), Path::new("/a/b c"));
+    assert_eq!(config.blobs, Path::new("/d"));
+    for (flag, url, why) in [
+        ("--database", "postgres://me:secret@host:port/db", "expected postgres://"),
+        ("--database", "postgres://me:secret@/db", "expected a host"),
+        ("--database", "postgres://me:secret@host/db?sslmode=require", "sslmode=require"),
+        ("--database", "mysql://me:secret@host/db", "mysql:// is not supported"),
+        ("--database", "file:///a", "file:// is not supported"),
+        ("--blobs", "s3://bucket", "s3:// is not supported"),
+        ("--blobs", "file://relative", "file:///PATH"),
+        ("--blobs", "file:///", "file:///PATH"),
+        ("--blobs", "file:///a%ffb", "file:///PATH"),
+        ("--blobs", "/a", "file:///PATH"),
+    ] {
+        let error = parse(&[flag, url]).expect("parsed").config().expect_err("refused");
+        let error = error.to_string();
+        assert!(error.starts_with(flag) && error.contains(why), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_password_is_nowhere_printed() {
+    let url = "postgresql://me:secret@host/db?connect_timeout=3";
+    let serve = parse(&["--database", url]).expect("parsed");
+    assert!(!format!("{serve:?}").contains("secret"), "{serve:?}");
+    let config = serve.config().expect("checked");
+    assert!(matches!(config.database, Database::Postgres(_)), "{config:?}");
+    assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+}
+
+#[test]
+fn host_names_are_added() {
+    assert!(config(&[]).allowed_hosts.is_empty());
+    let added = ["--allowed-host", "store.example,b_1", "--allowed-host", "*"];
+    assert_eq!(config(&added).allowed_hosts, ["store.example", "b_1", "*"]);
+    for text in ["", ".", "http://a", "a:80", "a b", "a..b", "*.a", "[::1]"] {
+        assert!(host_name(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn sizes_have_units() {
+    let check = |text: &str, expect: u64| assert_eq!(bytes(text), Ok(Bytes(expect)), "{text}");
+    check("0", 0);
+    check("17", 17);
+    check("1k", 1 << 10);
+    check("16MiB", 16 << 20);
+    check("2GB", 2 << 30);
+    check("1T", 1 << 40);
+    for text in ["", "M", "-1", "+1", "1.5M", "1X", "99999999999T", "1 M"] {
+        assert!(bytes(text).is_err(), "{text}");
+    }
+}

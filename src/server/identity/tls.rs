@@ -1,0 +1,214 @@
+//! The TLS of the port: the certificate of the server, its key, and the handshake.
+//!
+//! Both files are read every [`TLS_FILES_EVERY`] and compared by content: tools that renew certificates replace files
+//! in ways that a watch of the file system does not see. A change makes a new configuration, for the connections
+//! from then on; it has new keys for session tickets, so that sessions of the old certificate are not resumed. Files
+//! that do not fit together leave the old configuration in use.
+//!
+//! A handshake holds a permit of a budget with a share for each peer, so that clients that stall in theirs do not
+//! hold up others.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    ServerConfig,
+    crypto::ring::Ticketer,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+};
+use tokio::{fs::File, io::AsyncReadExt as _, net::TcpStream, select, sync::watch, time::sleep};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{error, info};
+
+use super::{certificate::check_validity, provider::provider};
+use crate::{
+    budget::{Budget, Peer},
+    limits::{
+        CONNECTIONS_MAX, HANDSHAKES_MAX, HEADER_TIME, TLS_FILE_BYTES_MAX, TLS_FILES_EVERY,
+        TLS_WRITE_BUFFER_BYTES,
+    },
+    server::Error,
+};
+
+/// The first byte of a TLS connection: the record type of a handshake (RFC 8446, section 5.1).
+const HANDSHAKE: u8 = 22;
+/// The protocols that a client may select by ALPN, the preferred one first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The files of the certificate and the key of the server, in PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate chain, that of the server first.
+    pub certificate: PathBuf,
+    /// The private key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
+    pub key: PathBuf,
+}
+
+/// The contents of both files.
+#[derive(Clone, PartialEq, Eq)]
+struct Pair {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl TlsFiles {
+    async fn read(&self) -> Result<Pair, Error> {
+        let certificate = read("certificate", &self.certificate).await?;
+        Ok(Pair { certificate, key: read("key", &self.key).await? })
+    }
+
+    /// The configuration of TLS with a pair that was read from these files.
+    fn config(&self, pair: &Pair) -> Result<Arc<ServerConfig>, Error> {
+        let (certificate, key) = (self.certificate.display(), self.key.display());
+        let chain = CertificateDer::pem_slice_iter(&pair.certificate)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| {
+                Error::new(format!("the certificate {certificate} is not PEM")).because(error)
+            })?;
+        let Some(own) = chain.first() else {
+            return Err(Error::new(format!("{certificate} has no certificate in PEM")));
+        };
+        check_validity(own, UnixTime::now())
+            .map_err(|why| Error::new(format!("the certificate {certificate} {why}")))?;
+        let parsed = PrivateKeyDer::from_pem_slice(&pair.key).map_err(|error| {
+            let is_encrypted = String::from_utf8_lossy(&pair.key).contains("ENCRYPTED");
+            Error::new(if is_encrypted {
+                format!("the key {key} is encrypted; 'openssl pkey -in {key}' prints it decrypted")
+            } else {
+                format!("{key} has no private key in PEM")
+            })
+            .because(error)
+        })?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::new("the provider of TLS is broken").because(error))?
+            .with_no_client_auth()
+            .with_single_cert(chain, parsed)
+            .map_err(|error| {
+                let message = format!("the key {key} is not that of the certificate {certificate}");
+                Error::new(message).because(error)
+            })?;
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        config.ticketer = Ticketer::new()
+            .map_err(|error| Error::new("cannot make a key for session tickets").because(error))?;
+        Ok(Arc::new(config))
+    }
+}
+
+/// Reads a file of at most [`TLS_FILE_BYTES_MAX`].
+async fn read(what: &str, path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |error: io::Error| {
+        Error::new(format!("cannot read the {what} {}", path.display())).because(error)
+    };
+    let file = File::open(path).await.map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(TLS_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).await.map_err(failed)?;
+    if bytes.len() as u64 > TLS_FILE_BYTES_MAX {
+        let message =
+            format!("the {what} {} has more than {TLS_FILE_BYTES_MAX} bytes", path.display());
+        return Err(Error::new(message));
+    }
+    Ok(bytes)
+}
+
+/// The TLS of the port. Clones share the handshakes.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Tls {
+    pub(super) config: watch::Receiver<Arc<ServerConfig>>,
+    handshakes: Budget,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds something else; a certificate that is not valid now; a key that is not
+    /// that of the certificate.
+    pub(in crate::server) async fn open(files: TlsFiles) -> Result<(Self, Reloader), Error> {
+        let pair = files.read().await?;
+        let (sender, config) = watch::channel(files.config(&pair)?);
+        let handshakes = Budget::new("TLS handshakes", HANDSHAKES_MAX);
+        let handshakes = handshakes.with_queue(CONNECTIONS_MAX, HEADER_TIME);
+        Ok((Self { config, handshakes }, Reloader { files, last: Ok(pair), sender }))
+    }
+
+    /// Makes the handshake of a connection. The caller bounds its time.
+    ///
+    /// # Errors
+    /// A handshake that fails, or too many at once.
+    pub(in crate::server) async fn accept(
+        &self,
+        peer: Peer,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let mut permit = self.handshakes.acquire(peer, 1).await.map_err(io::Error::other)?;
+        permit.hold().stalls();
+        let config = Arc::clone(&self.config.borrow());
+        let accepting = TlsAcceptor::from(config).accept_with(stream, |connection| {
+            connection.set_buffer_limit(Some(TLS_WRITE_BUFFER_BYTES));
+        });
+        select! {
+            accepted = accepting => accepted,
+            error = permit.hold_mut().revoked() => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// Whether a client begins with TLS. Reads nothing; waits for the first byte.
+///
+/// # Errors
+/// A connection that is broken, or that the client has closed.
+pub(in crate::server) async fn is_handshake(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    match stream.peek(&mut first).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(first == [HANDSHAKE]),
+    }
+}
+
+/// Takes changes of the files.
+pub(in crate::server) struct Reloader {
+    files: TlsFiles,
+    /// What was read last, or why nothing was.
+    last: Result<Pair, String>,
+    sender: watch::Sender<Arc<ServerConfig>>,
+}
+
+// The key is not shown.
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Reloader {
+    /// Looks at the files every [`TLS_FILES_EVERY`], without end.
+    pub(in crate::server) async fn run(mut self) {
+        loop {
+            sleep(TLS_FILES_EVERY).await;
+            self.look().await;
+        }
+    }
+
+    pub(super) async fn look(&mut self) {
+        let read = self.files.read().await.map_err(|error| error.explain());
+        if read == self.last {
+            return;
+        }
+        let config = match &read {
+            Ok(pair) => self.files.config(pair).map_err(|error| error.explain()),
+            Err(error) => Err(error.clone()),
+        };
+        match config {
+            Ok(config) => {
+                self.sender.send_replace(config);
+                info!("the TLS certificate has changed");
+            }
+            Err(error) => error!(error, "the TLS certificate is not reloaded"),
+        }
+        self.last = read;
+    }
+}

@@ -1,0 +1,109 @@
+//! Connections over TLS that stall.
+
+use std::net::IpAddr;
+
+use futures::stream;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tempfile::TempDir;
+use tokio::net::TcpSocket;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::*;
+use crate::{limits::HANDSHAKES_MAX, server::identity::TlsFiles};
+
+/// A fixture whose port has TLS, and a connector that trusts it.
+async fn start(rest: Router, bounds: Bounds) -> (Fixture, TlsConnector) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let folder = TempDir::new().expect("a folder");
+    let files = TlsFiles {
+        certificate: folder.path().join("cert.pem"),
+        key: folder.path().join("key.pem"),
+    };
+    std::fs::write(&files.certificate, cert.pem()).expect("written");
+    std::fs::write(&files.key, signing_key.serialize_pem()).expect("written");
+    let (tls, _) = Tls::open(files).await.map_err(|error| error.explain()).expect("opened");
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).expect("a root");
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
+    let grpc = Router::new().fallback(panics);
+    let app = door(grpc, rest, Hosts::any(), bounds).expect("a door");
+    let ended = tokio::spawn(listen::serve(listener, Some(tls), app, stop.clone(), bounds));
+    (Fixture { address, stop, ended }, TlsConnector::from(Arc::new(config)))
+}
+
+/// Makes a handshake from an address of this machine.
+async fn handshake(
+    fixture: &Fixture,
+    connector: &TlsConnector,
+    from: IpAddr,
+) -> TlsStream<TcpStream> {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::new(from, 0)).expect("an address of this machine");
+    let stream = socket.connect(fixture.address).await.expect("connected");
+    let name = ServerName::try_from("localhost").expect("a name");
+    connector.connect(name, stream).await.expect("a handshake")
+}
+
+const THIS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+#[tokio::test]
+async fn half_a_handshake_ends_in_time() {
+    let bounds = Bounds { header_time: Duration::from_millis(100), ..Bounds::default() };
+    let (fixture, _) = start(hello(), bounds).await;
+    let mut silent = fixture.connect().await;
+    let mut half = fixture.connect().await;
+    half.write_all(&[22, 3, 1]).await.expect("sent");
+    for stream in [&mut silent, &mut half] {
+        assert_eq!(timeout(SOON, read_to_end(stream)).await.expect("ended"), "");
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn handshakes_that_stall_do_not_hold_up_those_of_others() {
+    let bounds = Bounds { header_time: FOREVER, ..Bounds::default() };
+    let (fixture, connector) = start(hello(), bounds).await;
+    let mut halves = Vec::new();
+    for _ in 0..2 * HANDSHAKES_MAX {
+        let mut half = fixture.connect().await;
+        half.write_all(&[22, 3, 1]).await.expect("sent");
+        halves.push(half);
+    }
+    // Connections are accepted in order, so the handshakes before have begun or wait.
+    timeout(SOON, handshake(&fixture, &connector, OTHER)).await.expect("soon");
+    drop(halves);
+    // A handshake of the same address waits until others have ended.
+    timeout(SOON, handshake(&fixture, &connector, THIS)).await.expect("soon");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let bounds = Bounds { stall: Duration::from_millis(100), ..Bounds::default() };
+    let (left, mut is_left) = oneshot::channel::<()>();
+    let left = Arc::new(std::sync::Mutex::new(Some(left)));
+    let rest = Router::new().fallback(async move || {
+        let left = left.lock().expect("no panic").take().expect("one call");
+        let pieces = stream::repeat_with(move || {
+            // The sender is dropped with the body.
+            let _ = &left;
+            Ok::<_, Infallible>(Bytes::from_static(&[7; 16 << 10]))
+        });
+        Body::from_stream(pieces)
+    });
+    let (fixture, connector) = start(rest, bounds).await;
+    let mut client = handshake(&fixture, &connector, THIS).await;
+    client.write_all(GET.as_bytes()).await.expect("sent");
+    timeout(SOON, &mut is_left).await.expect("cut").expect_err("dropped");
+    fixture.stop().await;
+}
