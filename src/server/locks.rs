@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The lock file of a folder.
-const IN_FOLDER: &str = "lock";
+pub(super) const IN_FOLDER: &str = "lock";
 /// The suffix of a database's lock file.
 const BESIDE_DATABASE: &str = ".lock";
 /// The suffixes of the files that SQLite makes beside a database.
@@ -204,6 +204,15 @@ fn real_file(path: &Path) -> io::Result<(PathBuf, bool)> {
         }
         found => Ok((found?, false)),
     }
+}
+
+/// A database file, and the files that are made beside it.
+pub(super) fn database_files(database: &Path) -> Vec<PathBuf> {
+    let real = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    let suffixes = OF_DATABASE.iter().chain([&BESIDE_DATABASE]);
+    let mut files: Vec<_> = suffixes.map(|suffix| beside(&real, suffix)).collect();
+    files.push(real);
+    files
 }
 
 /// Opens a file, and creates it if it is missing. Returns whether it was missing.

@@ -16,6 +16,7 @@ mod health;
 pub mod identity;
 mod listen;
 pub mod locks;
+mod permissions;
 mod private;
 pub mod process;
 mod reflection;
@@ -29,7 +30,7 @@ use std::{
 };
 
 use axum::Router;
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{net::TcpListener, sync::watch, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
 use tracing::{info, warn};
@@ -198,6 +199,9 @@ impl Server {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
             None => (Locks::take(config)?, open_blobs(config).await?),
         };
+        let settings = config.clone();
+        // A walk that panics leaves the permissions as they are.
+        spawn_blocking(move || permissions::tighten(&settings)).await.ok();
         let remote = replaced.calls_itself.then(|| channel(&listener)).transpose()?;
         let stop = CancellationToken::new();
         let (ready, is_ready) = watch::channel(true);

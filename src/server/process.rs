@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Error, Server,
     config::{Config, Serve},
+    permissions::restrict_process,
 };
 use crate::{
     client::in_process::{self, Connector},
@@ -52,6 +53,7 @@ fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
     init_log(arguments.log())?;
     let config = arguments.config()?;
     raise_open_files();
+    restrict_process();
     let runtime = runtime()?;
     let ended = runtime.block_on(until_ended(config));
     if let Some(result) = ended {
@@ -94,6 +96,7 @@ fn try_with_stopped(
     command: impl FnOnce(Connector) -> ExitCode,
 ) -> Result<ExitCode, Error> {
     init_log(PRIVATE_LOG)?;
+    restrict_process();
     let runtime = runtime()?;
     let (connector, connections) = in_process::pair();
     let server = runtime.block_on(Server::start_private(config, connections))?;
