@@ -14,7 +14,8 @@
 //! | [`budget`] | what callers share, and how | nobody |
 //! | [`crash`] | points at which tests end the process | nobody |
 //! | [`offload`] | long work off the threads of the runtime | nobody |
-//! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash` |
+//! | [`tls`] | the cryptography of TLS, and certificates in PEM | nobody |
+//! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash`, `tls` |
 //! | [`blob`] | immutable parts in an object store | `crash`, `budget` |
 //! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget` |
 //! | [`wire`] | generated messages, the service as the gateway calls it, error ↔ status | `offload` |
@@ -120,5 +121,6 @@ pub mod offload;
 pub mod rest;
 pub mod server;
 pub mod store;
+pub mod tls;
 pub mod web;
 pub mod wire;

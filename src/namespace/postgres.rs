@@ -13,10 +13,11 @@
 //! connection. A password is in no error, log line or `Debug`. Every statement has a timeout in the database,
 //! and a longer one in the client; a handshake has one in the client ([`session`]).
 //!
-//! **Deliberately absent:** TLS, so `sslmode=require` is refused. Poolers that share a connection between
-//! clients: neither prepared statements nor session locks work with them.
+//! **Deliberately absent:** poolers that share a connection between clients: neither prepared statements nor
+//! session locks work with them.
 
 mod session;
+mod tls;
 mod values;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::{
     namespace::{
         postgres::{
             session::{PreparedClient, Session, statement_time},
+            tls::TlsSettings,
             values::{as_params, row},
         },
         sql::{Connection, Mode, Param, Row},
@@ -45,7 +47,10 @@ const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Where a PostgreSQL database is, and how to log in. `Debug` hides the password.
 #[derive(Clone, Debug)]
-pub struct PostgresUrl(tokio_postgres::Config);
+pub struct PostgresUrl {
+    config: tokio_postgres::Config,
+    tls: TlsSettings,
+}
 
 impl PostgresUrl {
     /// Reads a URL such as `postgres://user:password@host:5432/database`.
@@ -54,19 +59,15 @@ impl PostgresUrl {
     /// `InvalidArgument`, without the URL, which may hold a password.
     pub fn parse(url: &str) -> Result<Self> {
         let refused = |why: &str| Err(Error::invalid("database", why));
+        let (mut tls, url) = TlsSettings::split(url)?;
         let Ok(mut config) = url.parse::<tokio_postgres::Config>() else {
             return refused("expected postgres://USER:PASSWORD@HOST:PORT/DATABASE");
         };
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return refused("expected a host: postgres://USER:PASSWORD@HOST:PORT/DATABASE");
         }
-        if config.get_ssl_mode() == SslMode::Require {
-            return refused(
-                "sslmode=require is not supported; use a trusted network, a tunnel, or the \
-                 database's Unix socket",
-            );
-        }
-        config.ssl_mode(SslMode::Disable);
+        tls.complete(&config);
+        config.ssl_mode(if tls.is_enabled() { SslMode::Require } else { SslMode::Disable });
         if config.get_application_name().is_none() {
             config.application_name("imagestore");
         }
@@ -79,7 +80,7 @@ impl PostgresUrl {
         if config.get_keepalives_interval().is_none() {
             config.keepalives_idle(DATABASE_KEEP_ALIVE).keepalives_interval(DATABASE_KEEP_ALIVE);
         }
-        Ok(Self(config))
+        Ok(Self { config, tls })
     }
 }
 
@@ -111,6 +112,11 @@ impl PostgresConnection {
             Mode::Write => (true, DATABASE_START_TIME),
             Mode::Read => (false, DATABASE_STATEMENT_TIME),
         };
+        if claims && url.tls.trusts_anyone() {
+            tracing::warn!(
+                "sslmode=require takes any certificate of the database; verify-full does not"
+            );
+        }
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
         let mut connection = Self {
@@ -128,7 +134,7 @@ impl PostgresConnection {
 
     fn connect(&mut self) -> Result<()> {
         let runtime = self.runtime.as_ref().ok_or_else(no_runtime)?;
-        let connect = Session::connect(&self.url.0, self.claims, self.statement_time);
+        let connect = Session::connect(&self.url, self.claims, self.statement_time);
         self.session = Some(runtime.block_on(connect)?);
         Ok(())
     }

@@ -15,4 +15,6 @@ mod silent;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod wire;

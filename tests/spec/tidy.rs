@@ -14,13 +14,14 @@ const LINES_MAX: usize = 400;
 const LONG: [&str; 0] = [];
 
 /// Which modules each module may import; `server` wires all modules, so it may import all.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 16] = [
     ("crash", &[]),
     ("offload", &["limits"]),
     ("error", &[]),
     ("limits", &[]),
     ("model", &["error", "limits"]),
-    ("namespace", &["crash", "error", "limits", "model"]),
+    ("tls", &[]),
+    ("namespace", &["crash", "error", "limits", "model", "tls"]),
     ("budget", &["error", "limits"]),
     ("blob", &["budget", "crash", "error", "limits"]),
     ("store", &["budget", "error", "limits", "model", "namespace", "blob"]),
@@ -33,7 +34,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 ];
 
 /// The only modules that may name each crate.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("tonic", &["wire", "grpc", "rest", "client", "server"]),
     ("axum", &["rest", "web", "server"]),
     ("prost", &["wire", "grpc", "rest", "client", "cli"]),
@@ -43,9 +44,11 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("serde_json", &["rest", "cli", "server"]),
     ("object_store", &["blob"]),
     ("rusqlite", &["namespace"]),
+    ("rustls_native_certs", &["namespace"]),
     ("tokio_postgres", &["namespace"]),
+    ("tokio_postgres_rustls", &["namespace"]),
     ("roaring", &["namespace"]),
-    ("rustls", &["server"]),
+    ("rustls", &["namespace", "server", "tls"]),
     ("tokio_rustls", &["server"]),
     ("x509_cert", &["server"]),
 ];

@@ -5,7 +5,7 @@
 //! became of the statement.
 
 use std::{
-    collections::HashMap, error::Error as _, future::poll_fn, pin::Pin, pin::pin, task::Poll,
+    collections::HashMap, error::Error as _, future::poll_fn, io, pin::Pin, pin::pin, task::Poll,
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use tokio_postgres::{
     error::{DbError, Severity, SqlState},
     types::Type,
 };
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -22,7 +23,10 @@ use crate::{
         DATABASE_CONNECT_TIME, DATABASE_GRACE, DATABASE_IDLE_TIME, DATABASE_LOCK_TIME,
         DATABASE_STATEMENT_TIME,
     },
-    namespace::{postgres::values::param_type, sql::Param},
+    namespace::{
+        postgres::{PostgresUrl, values::param_type},
+        sql::Param,
+    },
 };
 
 /// The settings of every connection. Scans are off: each statement has its index, but a plan may be made
@@ -104,12 +108,13 @@ pub(super) struct PreparedClient {
 impl Session {
     /// Connects and sets up the session; takes the claim if `claims`. `time` is the timeout of later
     /// statements.
-    pub(super) async fn connect(config: &Config, claims: bool, time: Duration) -> Result<Self> {
-        let mut session = Self::open(config).await.map_err(|fault| {
+    pub(super) async fn connect(url: &PostgresUrl, claims: bool, time: Duration) -> Result<Self> {
+        let tls = url.tls.is_enabled().then(|| url.tls.connector()).transpose()?;
+        let mut session = Self::open(&url.config, tls).await.map_err(|fault| {
             let error = fault.translate();
             match fault {
                 // The database refuses the login or does not exist: the operator sees the cause at the start.
-                Fault::Driver(cause) if error.kind() == Kind::Internal => {
+                Fault::Driver(cause) if error.kind() == Kind::Internal && !is_tls(&cause) => {
                     Error::new(Kind::Internal, "the database refuses the connection").because(cause)
                 }
                 Fault::TimedOut(_) | Fault::Driver(_) => error,
@@ -152,16 +157,26 @@ impl Session {
     }
 
     /// Connects, including the handshake.
-    async fn open(config: &Config) -> Result<Self, Fault> {
+    async fn open(config: &Config, tls: Option<MakeRustlsConnect>) -> Result<Self, Fault> {
         // The timeout of the configuration is for the TCP connection to one address only.
         let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
         let each = config.get_connect_timeout().copied().unwrap_or(DATABASE_CONNECT_TIME);
         let time = each.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
-        let connected = timeout(time, config.connect(NoTls)).await;
+        let connecting = async {
+            let (client, connection): (_, ConnectionTask) = if let Some(tls) = tls {
+                let (client, connection) = config.connect(tls).await?;
+                (client, Box::pin(connection))
+            } else {
+                let (client, connection) = config.connect(NoTls).await?;
+                (client, Box::pin(connection))
+            };
+            Ok((client, connection))
+        };
+        let connected = timeout(time, connecting).await;
         let (client, connection) =
             connected.map_err(|_| Fault::TimedOut(time))?.map_err(Fault::Driver)?;
         let talk = PreparedClient { client, statements: HashMap::new() };
-        Ok(Self { talk, connection: Some(Box::pin(connection)) })
+        Ok(Self { talk, connection: Some(connection) })
     }
 
     async fn claim(&mut self) -> Result<()> {
@@ -220,15 +235,29 @@ impl PreparedClient {
     }
 }
 
+/// The error of the operating system that broke a connection.
+fn io_error(error: &PgError) -> Option<&io::Error> {
+    error.source().and_then(<dyn std::error::Error>::downcast_ref)
+}
+
+/// Whether the handshake of TLS failed, which a repetition does not change.
+fn is_tls(error: &PgError) -> bool {
+    let inner = io_error(error).and_then(io::Error::get_ref);
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}
+
 /// Converts an error of the database to one for the caller.
 fn translate(error: &PgError) -> Error {
     let cause = match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    let is_io = || error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+    if is_tls(error) {
+        let message = "the database and this server do not agree on TLS";
+        return Error::new(Kind::Internal, message).because(cause);
+    }
     let Some(code) = error.code() else {
-        if error.is_closed() || is_io() {
+        if error.is_closed() || io_error(error).is_some() {
             let message = "the database cannot be reached; try again";
             return Error::new(Kind::Busy, message).because(cause);
         }

@@ -68,7 +68,7 @@ fn a_url_names_a_local_path() {
     for (flag, url, why) in [
         ("--database", "postgres://me:secret@host:port/db", "expected postgres://"),
         ("--database", "postgres://me:secret@/db", "expected a host"),
-        ("--database", "postgres://me:secret@host/db?sslmode=require", "sslmode=require"),
+        ("--database", "postgres://me:secret@host/db?sslmode=prefer", "sslmode=prefer"),
         ("--database", "mysql://me:secret@host/db", "mysql:// is not supported"),
         ("--database", "file:///a", "file:// is not supported"),
         ("--blobs", "s3://bucket", "s3:// is not supported"),

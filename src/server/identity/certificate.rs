@@ -10,7 +10,7 @@ use x509_cert::{Certificate, der::Decode};
 pub(super) fn check_validity(certificate: &[u8], now: UnixTime) -> Result<(), String> {
     let certificate = Certificate::from_der(certificate)
         .map_err(|error| format!("is not an X.509 certificate: {error}"))?;
-    let validity = certificate.tbs_certificate().validity();
+    let validity = certificate.tbs_certificate.validity;
     let (first, last) = (validity.not_before, validity.not_after);
     if now.as_secs() < first.to_unix_duration().as_secs() {
         return Err(format!("is not valid before {first}"));

@@ -1,7 +1,6 @@
 //! TLS: the certificate of the server, and the handshake of a connection.
 
 mod certificate;
-mod provider;
 mod tls;
 #[cfg(test)]
 mod tls_tests;

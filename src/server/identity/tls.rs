@@ -14,16 +14,12 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{
-    ServerConfig,
-    crypto::ring::Ticketer,
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
-};
+use rustls::{ServerConfig, crypto::ring::Ticketer, pki_types::UnixTime};
 use tokio::{fs::File, io::AsyncReadExt as _, net::TcpStream, select, sync::watch, time::sleep};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{error, info};
 
-use super::{certificate::check_validity, provider::provider};
+use super::certificate::check_validity;
 use crate::{
     budget::{Budget, Peer},
     limits::{
@@ -31,6 +27,7 @@ use crate::{
         TLS_WRITE_BUFFER_BYTES,
     },
     server::Error,
+    tls,
 };
 
 /// The first byte of a TLS connection: the record type of a handshake (RFC 8446, section 5.1).
@@ -63,26 +60,14 @@ impl TlsFiles {
     /// The configuration of TLS with a pair that was read from these files.
     fn config(&self, pair: &Pair) -> Result<Arc<ServerConfig>, Error> {
         let (certificate, key) = (self.certificate.display(), self.key.display());
-        let chain = CertificateDer::pem_slice_iter(&pair.certificate)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| {
-                Error::new(format!("the certificate {certificate} is not PEM")).because(error)
-            })?;
-        let Some(own) = chain.first() else {
-            return Err(Error::new(format!("{certificate} has no certificate in PEM")));
-        };
-        check_validity(own, UnixTime::now())
-            .map_err(|why| Error::new(format!("the certificate {certificate} {why}")))?;
-        let parsed = PrivateKeyDer::from_pem_slice(&pair.key).map_err(|error| {
-            let is_encrypted = String::from_utf8_lossy(&pair.key).contains("ENCRYPTED");
-            Error::new(if is_encrypted {
-                format!("the key {key} is encrypted; 'openssl pkey -in {key}' prints it decrypted")
-            } else {
-                format!("{key} has no private key in PEM")
-            })
-            .because(error)
-        })?;
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let wrong_certificate = |why| Error::new(format!("the certificate {certificate} {why}"));
+        let chain = tls::certificates(&pair.certificate).map_err(wrong_certificate)?;
+        for own in chain.iter().take(1) {
+            check_validity(own, UnixTime::now()).map_err(wrong_certificate)?;
+        }
+        let parsed = tls::private_key(&pair.key)
+            .map_err(|why| Error::new(format!("the key {key} {why}")))?;
+        let mut config = ServerConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new("the provider of TLS is broken").because(error))?
             .with_no_client_auth()
