@@ -58,6 +58,10 @@ pub(in crate::server) struct ClientStream {
     stop: CancellationToken,
     /// The permit of the connection; `None` for a connection that is refused.
     connection: Option<Permit>,
+    /// Whether the last read waits for the client.
+    is_reading: bool,
+    /// Whether the last flush waits for the client.
+    is_flushing: bool,
     closing: Option<Closing>,
 }
 
@@ -82,7 +86,17 @@ impl ClientStream {
     ) -> Self {
         let (framing, throughput) = (HeadParser::default(), MinThroughput::new(stall));
         let frames = small_frames::FrameCounter::new(unread);
-        Self { stream, framing, frames, throughput, stop, connection, closing: None }
+        Self {
+            stream,
+            framing,
+            frames,
+            throughput,
+            stop,
+            connection,
+            is_reading: false,
+            is_flushing: false,
+            closing: None,
+        }
     }
 
     /// The number of the request with two body lengths, shared, see [`HeadParser`].
@@ -108,6 +122,10 @@ impl ClientStream {
             Poll::Ready(written) => {
                 self.throughput.record(*written.as_ref().unwrap_or(&0));
                 self.note(PermitHandle::progress);
+                if self.is_reading {
+                    // From now on: a client that reads gets the next bytes soon, and one that stands still stalls.
+                    self.note(PermitHandle::stalls);
+                }
                 Poll::Ready(written)
             }
             Poll::Pending => {
@@ -160,7 +178,8 @@ impl AsyncRead for ClientStream {
                 Pin::new(&mut some).poll_read(cx, buffer)
             }
         };
-        if read.is_pending() {
+        self.is_reading = read.is_pending();
+        if self.is_reading {
             self.note(PermitHandle::stalls);
         }
         ready!(read)?;
@@ -200,8 +219,12 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TCP has nothing to flush, TLS what it has encrypted and not sent.
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // A flush that ends at once says nothing of the client: TCP has nothing to flush, and TLS may have nothing.
+        if flushed.is_ready() && !self.is_flushing {
+            return flushed;
+        }
+        self.is_flushing = flushed.is_pending();
         self.written(cx, flushed.map_ok(|()| 0)).map_ok(|_| ())
     }
 
