@@ -10,7 +10,7 @@
 //! read its frames.
 //!
 //! A frame that arrives after its body was dropped is never read by a handler. The library frees it at once; here
-//! one such frame is discounted every [`SMALL_FRAME_FORGET`].
+//! such frames are no longer counted when the connection has had no body for [`SMALL_FRAME_FORGET`].
 
 use std::{
     pin::Pin,
@@ -63,8 +63,10 @@ struct State {
     peak: usize,
     /// The bytes that were received since the oldest of the frames.
     received: usize,
-    /// The time up to which frames are discounted.
-    forgotten: Instant,
+    /// The bodies of the connection that are not dropped.
+    bodies: usize,
+    /// When the last body was dropped.
+    since: Instant,
     /// The waker of the task that reads the connection, while it waits.
     reader: Option<Waker>,
 }
@@ -72,9 +74,9 @@ struct State {
 impl UnreadFrames {
     /// Makes the count of a connection of a peer.
     pub(in crate::server) fn new(budget: Budget, peer: Peer) -> Self {
-        let (forgotten, permit, reader) = (Instant::now(), None, None);
-        let state =
-            State { budget, peer, permit, frames: 0, peak: 0, received: 0, forgotten, reader };
+        let (since, permit, reader) = (Instant::now(), None, None);
+        let (frames, peak, received, bodies) = (0, 0, 0, 0);
+        let state = State { budget, peer, permit, frames, peak, received, bodies, since, reader };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -84,6 +86,9 @@ impl UnreadFrames {
         request: Request<B>,
     ) -> Request<CountedBody<B>> {
         let unread = (request.version() == Version::HTTP_2).then(|| self.clone());
+        if unread.is_some() {
+            self.lock().bodies += 1;
+        }
         request.map(|body| CountedBody { body, unread })
     }
 
@@ -91,12 +96,8 @@ impl UnreadFrames {
     /// reads a frame or drops a body, but not when time passes.
     fn room(&self, cx: &Context<'_>) -> usize {
         let mut state = self.lock();
-        while state.frames > 0 && state.forgotten.elapsed() >= SMALL_FRAME_FORGET {
-            state.forgotten += SMALL_FRAME_FORGET;
-            state.remove();
-        }
-        if state.frames == 0 {
-            state.forgotten = Instant::now();
+        if state.bodies == 0 && state.since.elapsed() >= SMALL_FRAME_FORGET {
+            state.remove(usize::MAX);
         }
         let mut room = state.room();
         if room < LIST_FREE_BYTES / COST_PER_BYTE && state.grow() {
@@ -118,7 +119,7 @@ impl UnreadFrames {
 
     fn read(&self) {
         let mut state = self.lock();
-        state.remove();
+        state.remove(1);
         state.wake();
     }
 
@@ -158,9 +159,9 @@ impl State {
         self.permit.is_some()
     }
 
-    /// Counts a frame no longer. After the last one, only the list is charged.
-    fn remove(&mut self) {
-        self.frames = self.frames.saturating_sub(1);
+    /// Counts some frames no longer. After the last one, only the list is charged.
+    fn remove(&mut self, frames: usize) {
+        self.frames = self.frames.saturating_sub(frames);
         if self.frames > 0 {
             return;
         }
@@ -215,7 +216,10 @@ impl<B: Body<Data = Bytes> + Unpin> Drop for CountedBody<B> {
         // The library frees the frames that it has of this body, so they are read here and counted as read.
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut *self).poll_frame(&mut cx) {}
-        unread.lock().wake();
+        let mut state = unread.lock();
+        state.bodies -= 1;
+        state.since = Instant::now();
+        state.wake();
     }
 }
 
