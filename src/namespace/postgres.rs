@@ -142,7 +142,7 @@ impl PostgresConnection {
     /// Begins a transaction, on a new connection if the old one is lost.
     fn try_begin(&mut self, sql: &str) -> Result<()> {
         if self.session.is_none() {
-            self.connect()?;
+            self.connect().map_err(busy_without_files)?;
             tracing::info!("connected to the database again");
         }
         self.with(async |talk| talk.client.batch_execute(sql).await)
@@ -169,6 +169,14 @@ impl PostgresConnection {
             error
         })
     }
+}
+
+/// The error of a reconnection. Files of TLS that cannot be used now may be renewed.
+fn busy_without_files(error: Error) -> Error {
+    if error.kind() != Kind::InvalidArgument {
+        return error;
+    }
+    Error::new(Kind::Busy, "the database cannot be reached; try again").because(error)
 }
 
 fn no_runtime() -> Error {

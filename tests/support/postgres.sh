@@ -43,18 +43,19 @@ start_postgres() {
 make_postgres_certificates() {
     command -v openssl >/dev/null || apt_install openssl
     local folder=$1 name key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
-    mkdir "$folder"
+    mkdir "$folder" || return
     for name in ca other; do
         openssl req -x509 "${key[@]}" -keyout "$folder/$name.key" -out "$folder/$name.pem" -days 30 \
-            -subj "/CN=$name of the tests" 2>>"$folder/log"
+            -subj "/CN=$name of the tests" 2>>"$folder/log" || return
     done
-    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' >"$folder/server.ext"
-    printf 'extendedKeyUsage=clientAuth' >"$folder/certified.ext"
+    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' >"$folder/server.ext" || return
+    printf 'extendedKeyUsage=clientAuth' >"$folder/certified.ext" || return
     for name in server certified; do
         openssl req -new "${key[@]}" -keyout "$folder/$name.key" -out "$folder/$name.csr" \
-            -subj "/CN=$name" 2>>"$folder/log"
+            -subj "/CN=$name" 2>>"$folder/log" || return
         openssl x509 -req -in "$folder/$name.csr" -CA "$folder/ca.pem" -CAkey "$folder/ca.key" \
-            -CAcreateserial -days 30 -extfile "$folder/$name.ext" -out "$folder/$name.pem" 2>>"$folder/log"
+            -CAcreateserial -days 30 -extfile "$folder/$name.ext" -out "$folder/$name.pem" 2>>"$folder/log" ||
+            return
     done
     chmod 600 "$folder"/*.key
 }

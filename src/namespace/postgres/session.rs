@@ -114,7 +114,7 @@ impl Session {
             let error = fault.translate();
             match fault {
                 // The database refuses the login or does not exist: the operator sees the cause at the start.
-                Fault::Driver(cause) if error.kind() == Kind::Internal && !is_tls(&cause) => {
+                Fault::Driver(cause) if error.kind() == Kind::Internal => {
                     Error::new(Kind::Internal, "the database refuses the connection").because(cause)
                 }
                 Fault::TimedOut(_) | Fault::Driver(_) => error,
@@ -240,7 +240,7 @@ fn io_error(error: &PgError) -> Option<&io::Error> {
     error.source().and_then(<dyn std::error::Error>::downcast_ref)
 }
 
-/// Whether the handshake of TLS failed, which a repetition does not change.
+/// Whether the handshake of TLS failed, for example because a certificate is being renewed.
 fn is_tls(error: &PgError) -> bool {
     let inner = io_error(error).and_then(io::Error::get_ref);
     inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
@@ -253,8 +253,8 @@ fn translate(error: &PgError) -> Error {
         None => error.to_string(),
     };
     if is_tls(error) {
-        let message = "the database and this server do not agree on TLS";
-        return Error::new(Kind::Internal, message).because(cause);
+        let message = "the database and this server do not agree on TLS; try again";
+        return Error::new(Kind::Busy, message).because(cause);
     }
     let Some(code) = error.code() else {
         if error.is_closed() || io_error(error).is_some() {

@@ -27,6 +27,8 @@ use crate::{
 
 /// The protocol of PostgreSQL in ALPN, which `sslnegotiation=direct` needs.
 const PROTOCOL: &[u8] = b"postgresql";
+/// The value of `sslrootcert` for the authorities of the system.
+const SYSTEM: &str = "system";
 /// The permissions of others than the owner and the group.
 const OTHERS: u32 = 0o007;
 
@@ -59,28 +61,53 @@ impl TlsSettings {
     /// `InvalidArgument` for an unknown `sslmode`, and for `sslcert` or `sslkey` without the other.
     pub(super) fn split(url: &str) -> Result<(Self, String)> {
         let mut found = Self { mode: None, roots: None, certificate: None, key: None };
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        // As the driver, which takes all before the first `@` as user and password.
+        let host = url.find('@').map_or(0, |at| at + 1);
+        let Some(query) = url.get(host..).and_then(|rest| rest.find('?')).map(|at| host + at + 1)
+        else {
+            return Ok((found, url.to_owned()));
+        };
+        let (base, query) = url.split_at(query);
         let mut others = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !["sslmode", "sslrootcert", "sslcert", "sslkey"].contains(&name) {
+                others.push(pair);
+                continue;
+            }
             let value = percent_decode_str(value)
                 .decode_utf8()
                 .map_err(|_| refused(&format!("{name} is not UTF-8")))?;
-            let path = || Some(PathBuf::from(value.as_ref()));
+            let path = Some(PathBuf::from(value.as_ref()));
             match name {
                 "sslmode" => found.mode = Some(mode(&value)?),
-                "sslrootcert" => found.roots = path(),
-                "sslcert" => found.certificate = path(),
-                "sslkey" => found.key = path(),
-                _ => others.push(pair),
+                "sslrootcert" => found.roots = path,
+                "sslcert" => found.certificate = path,
+                _ => found.key = path,
             }
         }
-        if found.certificate.is_some() != found.key.is_some() {
+        found.check()?;
+        let rest = format!("{base}{}", others.join("&"));
+        Ok((found, rest.strip_suffix('?').unwrap_or(&rest).to_owned()))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.certificate.is_some() != self.key.is_some() {
             return Err(refused("sslcert and sslkey need each other"));
         }
-        let query =
-            if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
-        Ok((found, format!("{base}{query}")))
+        let is_system = self.roots.as_ref().is_none_or(|roots| roots.as_os_str() == SYSTEM);
+        let is_weak = match self.mode {
+            // Anybody can have a certificate of a public authority, for a name of their own.
+            Some(Mode::VerifyCa) => is_system,
+            Some(Mode::Require) => is_system && self.roots.is_some(),
+            Some(Mode::Disable | Mode::VerifyFull) | None => false,
+        };
+        if is_weak {
+            let why = "the authorities of the system are for sslmode=verify-full; give the file of \
+                       an authority as sslrootcert";
+            return Err(refused(why));
+        }
+        Ok(())
     }
 
     /// Sets the mode where the URL has none.
@@ -134,7 +161,7 @@ impl TlsSettings {
     fn roots(&self) -> Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         match &self.roots {
-            Some(path) if path.as_os_str() != "system" => {
+            Some(path) if path.as_os_str() != SYSTEM => {
                 for root in parsed("sslrootcert", path, tls::certificates)? {
                     roots.add(root).map_err(|error| {
                         refused(&format!("sslrootcert {}: {error}", path.display()))
@@ -307,12 +334,26 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_no_parameter() {
+        for (password, parameter) in [("pa?ss", "?sslmode=require"), ("se?sslkey=%ff&&b", "")] {
+            let url = format!("postgres://me:{password}@localhost/db");
+            let (found, rest) = split(&format!("{url}{parameter}"));
+            let expected = if parameter.is_empty() { Mode::Disable } else { Mode::Require };
+            assert_eq!((found, rest), (Some(expected), url));
+        }
+    }
+
+    #[test]
     fn other_modes_and_half_a_pair_are_refused() {
         for (query, why) in [
             ("sslmode=prefer", "sslmode=prefer is not supported; use verify-full"),
             ("sslmode=", "sslmode= is not supported"),
             ("sslcert=a", "sslcert and sslkey need each other"),
             ("sslkey=a", "sslcert and sslkey need each other"),
+            ("sslkey=%ff", "sslkey is not UTF-8"),
+            ("sslmode=verify-ca", "give the file of an authority"),
+            ("sslmode=verify-ca&sslrootcert=system", "give the file of an authority"),
+            ("sslmode=require&sslrootcert=system", "give the file of an authority"),
         ] {
             let error = TlsSettings::split(&format!("postgres://h/db?{query}")).expect_err(query);
             assert!(error.message().contains(why), "{error:?}");
