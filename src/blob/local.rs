@@ -18,7 +18,7 @@ use super::{Error, durable, is_key, prefixes};
 use crate::crash::{self, Point};
 
 /// The prefix of the name of the mark; the id of the store follows, in hexadecimal.
-const MARK: &str = "store-";
+pub const MARK: &str = "store-";
 
 /// The folder, by its path.
 #[derive(Clone, Debug)]

@@ -40,6 +40,7 @@ use crate::limits::{BLOB_CALLS_MAX, BLOB_TIME, PART_BYTES_MAX};
 pub use buffer::Buffer;
 pub use error::Error;
 use local::Folder;
+pub use local::MARK;
 use reading::Reading;
 
 use crate::crash::{self, Point};

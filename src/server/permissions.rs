@@ -2,8 +2,8 @@
 //! the content of all packages.
 //!
 //! A process with a server has a file mode creation mask that gives others nothing. Files of a server without that
-//! mask are found by the permissions of their folder, and corrected when a server starts. The folder comes last, so
-//! that a start that is interrupted is repeated.
+//! mask are found by the permissions of their folder, and corrected when a server has opened its store: a folder that
+//! is none of a store stays as it is. The folder comes last, so that a start that is interrupted is repeated.
 
 use std::{
     fs, io,
@@ -21,7 +21,7 @@ use super::{
     config::Config,
     locks::{IN_FOLDER, database_files},
 };
-use crate::namespace::Database;
+use crate::{blob, namespace::Database};
 
 /// The permissions of the group and of others.
 const OTHERS: u32 = 0o077;
@@ -45,10 +45,12 @@ pub(super) fn tighten(config: &Config) {
             found.path(&file);
         }
     }
-    found.folder(&config.blobs);
-    if config.data != config.blobs {
-        found.path(&config.data.join(IN_FOLDER));
-        found.path(&config.data);
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (data, blobs) = (real(&config.data), real(&config.blobs));
+    found.blobs(&blobs);
+    if data != blobs {
+        found.path(&data.join(IN_FOLDER));
+        found.path(&data);
     }
     if found.count > 0 {
         info!(
@@ -71,28 +73,32 @@ struct Tightened {
 }
 
 impl Tightened {
-    /// Corrects a blob folder, and all below it if others can enter the folder.
-    fn folder(&mut self, path: &Path) {
-        if is_open(path) {
-            self.below(path, 2);
+    /// Corrects a blob folder, and what the store keeps in it if others can enter the folder.
+    fn blobs(&mut self, folder: &Path) {
+        if is_open(folder) {
+            for prefix in blob::prefixes() {
+                let keys = folder.join(prefix);
+                self.below(&keys, |_| true);
+                self.path(&keys);
+            }
+            self.below(folder, |name| name == IN_FOLDER || name.starts_with(blob::MARK));
         }
-        self.path(path);
+        self.path(folder);
     }
 
-    /// Corrects what is below a folder, up to a depth.
-    fn below(&mut self, folder: &Path, depth: usize) {
+    /// Corrects the entries of a folder with some names.
+    fn below(&mut self, folder: &Path, is_own: impl Fn(&str) -> bool) {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => return self.fail(folder, error),
         };
         for entry in entries {
-            match entry.and_then(|entry| Ok((entry.path(), entry.file_type()?.is_dir()))) {
-                Ok((path, is_folder)) => {
-                    if is_folder && depth > 1 {
-                        self.below(&path, depth - 1);
-                    }
-                    self.path(&path);
+            match entry {
+                Ok(entry) if entry.file_name().to_str().is_some_and(&is_own) => {
+                    self.path(&entry.path());
                 }
+                Ok(_) => {}
                 Err(error) => self.fail(folder, error),
             }
         }
@@ -157,7 +163,8 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let folder = folder.path();
         let config = store(folder);
-        symlink(folder.join("other"), config.blobs.join("link")).expect("made");
+        symlink(folder.join("other"), config.blobs.join("0a/link")).expect("made");
+        fs::create_dir(config.blobs.join("site")).expect("made");
         tighten(&config);
         for file in ["lock", "namespace.sqlite", "namespace.sqlite-wal", "blobs/0a/b-1"] {
             assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
@@ -166,6 +173,20 @@ mod tests {
             assert_eq!(mode(&folder.join(path)), 0o700, "{path}");
         }
         assert_eq!(mode(&folder.join("other")), 0o644, "not of the store");
+        assert_ne!(mode(&config.blobs.join("site")), 0o700, "not of the store");
+    }
+
+    #[test]
+    fn folders_behind_symbolic_links_are_corrected() {
+        let folder = TempDir::new().expect("a folder");
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        fs::create_dir(&real).expect("made");
+        store(&real);
+        symlink(&real, &link).expect("made");
+        tighten(&Config::local(&link));
+        for path in ["", "blobs", "blobs/0a"] {
+            assert_eq!(mode(&real.join(path)), 0o700, "{path}");
+        }
     }
 
     #[test]
