@@ -84,7 +84,7 @@ impl Client {
     /// Connects with some options.
     ///
     /// # Errors
-    /// Those of [`Client::connect`]; [`Error::Authorities`] if [`Options::authorities`] are not PEM. After the deadline every call fails with [`Error::Waited`]; the server cancels a running
+    /// Those of [`Client::connect`]; [`Error::Authorities`] if [`Options::authorities`] are not PEM, or the address is without TLS. After the deadline every call fails with [`Error::Waited`]; the server cancels a running
     /// copy at the deadline.
     pub async fn connect_with(address: &str, options: Options) -> Result<Self> {
         let deadline = options.time.and_then(Deadline::after);
@@ -98,7 +98,11 @@ impl Client {
                 let tls = tls::config(authorities.as_deref())?;
                 endpoint.tls_config(tls).map_err(|error| unfit(root_cause(&error)))?
             }
-            (Some("http"), _) => endpoint,
+            (Some("http"), None) => endpoint,
+            (Some("http"), Some(_)) => {
+                let why = format!("{server} is without TLS; write https://HOST:PORT");
+                return Err(Error::Authorities(why));
+            }
             _ => return Err(unfit("only http and https are spoken".to_owned())),
         };
         Self::over(tuned(endpoint).connect(), server, deadline).await

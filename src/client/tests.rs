@@ -301,11 +301,13 @@ async fn an_address_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn authorities_that_are_none_are_refused() {
+async fn authorities_that_cannot_be_used_are_refused() {
     let options =
         super::Options { authorities: Some(b"a key".to_vec()), ..super::Options::default() };
-    let error = Client::connect_with("https://localhost:1", options).await.expect_err("no PEM");
-    assert!(matches!(error, Error::Authorities(_)), "{error}");
+    for address in ["https://localhost:1", "http://localhost:1", "localhost:1"] {
+        let error = Client::connect_with(address, options.clone()).await.expect_err(address);
+        assert!(matches!(error, Error::Authorities(_)), "{error}");
+    }
 }
 
 #[tokio::test]

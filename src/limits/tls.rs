@@ -8,7 +8,5 @@ use super::{KIB, MIB};
 pub const TLS_FILES_EVERY: Duration = Duration::from_secs(1);
 /// The largest such file.
 pub const TLS_FILE_BYTES_MAX: u64 = MIB as u64;
-/// Handshakes at once; further ones wait.
-pub const HANDSHAKES_MAX: usize = 64;
 /// The bytes of responses that a connection encrypts ahead of a slow client.
 pub const TLS_WRITE_BUFFER_BYTES: usize = 32 * KIB;

@@ -81,8 +81,7 @@ pub(super) async fn serve(
                 carried.insert(peer);
                 let unread = UnreadFrames::new(unread.clone(), peer);
                 let (tls, accepted) = (tls.clone(), Instant::now());
-                let connection =
-                    Connection { app, stop, bounds, carried, unread, tls, peer, accepted };
+                let connection = Connection { app, stop, bounds, carried, unread, tls, accepted };
                 match budget.try_acquire(peer, 1) {
                     Ok(permit) => {
                         connections.spawn(flow::scope(connection.serve(stream, permit)));
@@ -168,7 +167,6 @@ struct Connection {
     carried: Extensions,
     unread: UnreadFrames,
     tls: Option<Tls>,
-    peer: Peer,
     accepted: Instant,
 }
 
@@ -226,10 +224,9 @@ impl Connection {
         let opened = async {
             flow::set_options(&stream)?;
             match &self.tls {
-                Some(tls) if is_handshake(&stream).await? => tls
-                    .accept(self.peer, stream)
-                    .await
-                    .map(|stream| Either::Right(Box::new(stream))),
+                Some(tls) if is_handshake(&stream).await? => {
+                    tls.accept(stream).await.map(|stream| Either::Right(Box::new(stream)))
+                }
                 Some(_) | None => Ok(Either::Left(stream)),
             }
         };

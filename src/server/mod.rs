@@ -199,15 +199,15 @@ impl Server {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
             None => (Locks::take(config)?, open_blobs(config).await?),
         };
-        let settings = config.clone();
-        // A walk that panics leaves the permissions as they are.
-        spawn_blocking(move || permissions::tighten(&settings)).await.ok();
         let remote = replaced.calls_itself.then(|| channel(&listener)).transpose()?;
         let stop = CancellationToken::new();
         let (ready, is_ready) = watch::channel(true);
         let grpc = grpc(is_ready.clone(), &stop)?;
         let store = open_store(config, blobs, leftovers).await?;
         locks.keep();
+        let settings = config.clone();
+        // A walk that panics leaves the permissions as they are.
+        spawn_blocking(move || permissions::tighten(&settings)).await.ok();
         let grpc = grpc.add_service(Service::new(store.clone()));
         let gateway = rest::Config { ready: is_ready, page: web::router() };
         let in_process = || Service::backend(store.clone());
@@ -324,11 +324,11 @@ async fn reload(reloader: Option<Reloader>, stop: &CancellationToken) {
 
 /// The host names under which requests are accepted. Logs a warning if every name is accepted.
 fn hosts(config: &Config) -> Hosts {
+    let names = &config.allowed_hosts;
     if config.tls.is_some() {
-        // The browser has compared the name with the certificate.
-        return Hosts::any();
+        return Hosts::with_tls(names);
     }
-    let hosts = Hosts::with(&config.allowed_hosts);
+    let hosts = Hosts::with(names);
     if hosts.is_any() {
         warn!("every host name is taken, so that a web page of elsewhere can reach the store");
     }

@@ -4,7 +4,8 @@
 //! address of the store has the same origin as the store for the browser, and can read as well (DNS rebinding). So
 //! requests are accepted only under hosts that nobody else can bind: IP addresses, `localhost`, the names of the
 //! machine, and those that the operator allows. Browsers send `Origin` or `Sec-Fetch-Site` with writes; tools send
-//! neither and pass. Over TLS every name is accepted: the browser has compared the name with the certificate.
+//! neither and pass. Over TLS every name is accepted unless the operator allows some: the browser has compared the
+//! name with the certificate. A page without TLS is then a page of another origin.
 //!
 //! A proxy that rewrites `Host` hides the name that the page has requested. A write through such a proxy is accepted
 //! if the proxy sends that name in `X-Forwarded-Host`, which no page can set without a preflight, or if the browser
@@ -42,26 +43,29 @@ pub(super) async fn layer(State(hosts): State<Hosts>, request: Request, next: Ne
 pub(in crate::server) struct Hosts {
     /// The accepted names; `None`: every name.
     names: Option<Arc<[String]>>,
+    /// Whether the port has TLS, so that its pages have an origin of `https`.
+    has_tls: bool,
 }
 
 impl Hosts {
-    /// Every name.
-    pub(in crate::server) fn any() -> Self {
-        Self { names: None }
+    /// The names for a port with TLS: those in `added`; every name if there are none.
+    pub(in crate::server) fn with_tls(added: &[String]) -> Self {
+        let names = if added.is_empty() { None } else { Self::with(added).names };
+        Self { names, has_tls: true }
     }
 
     /// IP addresses, `localhost`, the names of this machine, and the names in `added`, where `*` means every
     /// name.
     pub(in crate::server) fn with(added: &[String]) -> Self {
         if added.iter().any(|name| name == ANY) {
-            return Self::any();
+            return Self { names: None, has_tls: false };
         }
         let machine = rustix::system::uname();
         let machine = machine.nodename().to_str().unwrap_or_default();
         let label = machine.split('.').next().unwrap_or_default();
         let own = ["localhost", machine, label].into_iter().filter(|name| !name.is_empty());
         let names = own.chain(added.iter().map(String::as_str)).map(canonical);
-        Self { names: Some(names.collect()) }
+        Self { names: Some(names.collect()), has_tls: false }
     }
 
     /// Whether every name is accepted.
@@ -106,7 +110,8 @@ impl Hosts {
         }
         let asked = asked.into_iter().flatten().next();
         let origin = text(headers, &header::ORIGIN).unwrap_or_default();
-        let is_own = Origin::parse(origin).is_some_and(|page| {
+        let page = Origin::parse(origin).filter(|page| page.is_https || !self.has_tls);
+        let is_own = page.is_some_and(|page| {
             let is_asked = asked.iter().chain(&forwarded).any(|host| page.is_of(host));
             is_asked || (site == Some("same-origin") && self.take(&page.host))
         });
@@ -179,7 +184,7 @@ impl std::fmt::Display for Host {
 /// The origin of a page.
 struct Origin {
     host: Host,
-    default_port: u16,
+    is_https: bool,
 }
 
 impl Origin {
@@ -187,20 +192,18 @@ impl Origin {
     fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;
         let scheme = uri.scheme()?;
-        let default_port = if *scheme == Scheme::HTTP {
-            80
-        } else if *scheme == Scheme::HTTPS {
-            443
-        } else {
+        let is_https = *scheme == Scheme::HTTPS;
+        if !is_https && *scheme != Scheme::HTTP {
             return None;
-        };
+        }
         let host = Host::parse(uri.authority()?.as_str()).ok()?;
-        Some(Self { host, default_port })
+        Some(Self { host, is_https })
     }
 
     /// Whether the origin has this host and port. A missing port is the default port of the origin's scheme.
     fn is_of(&self, host: &Host) -> bool {
-        let port = |host: &Host| host.port.map_or(self.default_port, NonZeroU16::get);
+        let default = if self.is_https { 443 } else { 80 };
+        let port = |host: &Host| host.port.map_or(default, NonZeroU16::get);
         self.host.name == host.name && port(&self.host) == port(host)
     }
 }

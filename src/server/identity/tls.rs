@@ -5,8 +5,8 @@
 //! from then on; it has new keys for session tickets, so that sessions of the old certificate are not resumed. Files
 //! that do not fit together leave the old configuration in use.
 //!
-//! A handshake holds a permit of a budget with a share for each peer, so that clients that stall in theirs do not
-//! hold up others.
+//! Handshakes have no bound beside that of connections, which has a share for each peer and gives way: a smaller one
+//! is full of the stalled handshakes of a few addresses, and then nobody else gets in.
 
 use std::{
     fmt, io,
@@ -15,17 +15,13 @@ use std::{
 };
 
 use rustls::{ServerConfig, crypto::ring::Ticketer, pki_types::UnixTime};
-use tokio::{fs::File, io::AsyncReadExt as _, net::TcpStream, select, sync::watch, time::sleep};
+use tokio::{fs::File, io::AsyncReadExt as _, net::TcpStream, sync::watch, time::sleep};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{error, info};
 
 use super::certificate::check_validity;
 use crate::{
-    budget::{Budget, Peer},
-    limits::{
-        CONNECTIONS_MAX, HANDSHAKES_MAX, HEADER_TIME, TLS_FILE_BYTES_MAX, TLS_FILES_EVERY,
-        TLS_WRITE_BUFFER_BYTES,
-    },
+    limits::{TLS_FILE_BYTES_MAX, TLS_FILES_EVERY, TLS_WRITE_BUFFER_BYTES},
     server::Error,
     tls,
 };
@@ -57,13 +53,13 @@ impl TlsFiles {
         Ok(Pair { certificate, key: read("key", &self.key).await? })
     }
 
-    /// The configuration of TLS with a pair that was read from these files.
-    fn config(&self, pair: &Pair) -> Result<Arc<ServerConfig>, Error> {
+    /// The configuration of TLS with a pair that was read from these files, if it is valid `now`.
+    fn config(&self, pair: &Pair, now: UnixTime) -> Result<Arc<ServerConfig>, Error> {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         let wrong_certificate = |why| Error::new(format!("the certificate {certificate} {why}"));
         let chain = tls::certificates(&pair.certificate).map_err(wrong_certificate)?;
         for own in chain.iter().take(1) {
-            check_validity(own, UnixTime::now()).map_err(wrong_certificate)?;
+            check_validity(own, now).map_err(wrong_certificate)?;
         }
         let parsed = tls::private_key(&pair.key)
             .map_err(|why| Error::new(format!("the key {key} {why}")))?;
@@ -73,8 +69,10 @@ impl TlsFiles {
             .with_no_client_auth()
             .with_single_cert(chain, parsed)
             .map_err(|error| {
-                let message = format!("the key {key} is not that of the certificate {certificate}");
-                Error::new(message).because(error)
+                let is_other = matches!(error, rustls::Error::InconsistentKeys(_));
+                let why = if is_other { "is not that of" } else { "cannot be used with" };
+                Error::new(format!("the key {key} {why} the certificate {certificate}"))
+                    .because(error)
             })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         config.ticketer = Ticketer::new()
@@ -99,11 +97,10 @@ async fn read(what: &str, path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The TLS of the port. Clones share the handshakes.
+/// The TLS of the port.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Tls {
     pub(super) config: watch::Receiver<Arc<ServerConfig>>,
-    handshakes: Budget,
 }
 
 impl Tls {
@@ -114,31 +111,24 @@ impl Tls {
     /// that of the certificate.
     pub(in crate::server) async fn open(files: TlsFiles) -> Result<(Self, Reloader), Error> {
         let pair = files.read().await?;
-        let (sender, config) = watch::channel(files.config(&pair)?);
-        let handshakes = Budget::new("TLS handshakes", HANDSHAKES_MAX);
-        let handshakes = handshakes.with_queue(CONNECTIONS_MAX, HEADER_TIME);
-        Ok((Self { config, handshakes }, Reloader { files, last: Ok(pair), sender }))
+        let (sender, config) = watch::channel(files.config(&pair, UnixTime::now())?);
+        Ok((Self { config }, Reloader { files, last: Ok(pair), failure: None, sender }))
     }
 
     /// Makes the handshake of a connection. The caller bounds its time.
     ///
     /// # Errors
-    /// A handshake that fails, or too many at once.
+    /// A handshake that fails.
     pub(in crate::server) async fn accept(
         &self,
-        peer: Peer,
         stream: TcpStream,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let mut permit = self.handshakes.acquire(peer, 1).await.map_err(io::Error::other)?;
-        permit.hold().stalls();
         let config = Arc::clone(&self.config.borrow());
-        let accepting = TlsAcceptor::from(config).accept_with(stream, |connection| {
-            connection.set_buffer_limit(Some(TLS_WRITE_BUFFER_BYTES));
-        });
-        select! {
-            accepted = accepting => accepted,
-            error = permit.hold_mut().revoked() => Err(io::Error::other(error)),
-        }
+        TlsAcceptor::from(config)
+            .accept_with(stream, |connection| {
+                connection.set_buffer_limit(Some(TLS_WRITE_BUFFER_BYTES));
+            })
+            .await
     }
 }
 
@@ -159,6 +149,8 @@ pub(in crate::server) struct Reloader {
     files: TlsFiles,
     /// What was read last, or why nothing was.
     last: Result<Pair, String>,
+    /// Why it is not in use. It may be later, such as a certificate that is not valid yet.
+    failure: Option<String>,
     sender: watch::Sender<Arc<ServerConfig>>,
 }
 
@@ -174,26 +166,31 @@ impl Reloader {
     pub(in crate::server) async fn run(mut self) {
         loop {
             sleep(TLS_FILES_EVERY).await;
-            self.look().await;
+            self.look(UnixTime::now()).await;
         }
     }
 
-    pub(super) async fn look(&mut self) {
+    pub(super) async fn look(&mut self, now: UnixTime) {
         let read = self.files.read().await.map_err(|error| error.explain());
-        if read == self.last {
+        if read == self.last && self.failure.is_none() {
             return;
         }
         let config = match &read {
-            Ok(pair) => self.files.config(pair).map_err(|error| error.explain()),
+            Ok(pair) => self.files.config(pair, now).map_err(|error| error.explain()),
             Err(error) => Err(error.clone()),
         };
+        self.last = read;
         match config {
             Ok(config) => {
                 self.sender.send_replace(config);
                 info!("the TLS certificate has changed");
+                self.failure = None;
             }
-            Err(error) => error!(error, "the TLS certificate is not reloaded"),
+            Err(error) if self.failure.as_ref() == Some(&error) => {}
+            Err(error) => {
+                error!(error, "the TLS certificate is not reloaded");
+                self.failure = Some(error);
+            }
         }
-        self.last = read;
     }
 }

@@ -1,8 +1,9 @@
 //! Files of TLS that fit, and files that do not.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
 
 use super::{Reloader, Tls, TlsFiles};
@@ -76,15 +77,31 @@ async fn reloaded(certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> bool 
     let first = pair([2020, 2090]);
     let opened: Result<(Tls, Reloader), Error> = Tls::open(files(folder, first.0, first.1)).await;
     let (mut tls, mut reloader) = opened.map_err(|error| error.explain()).expect("opened");
-    reloader.look().await;
+    reloader.look(UnixTime::now()).await;
     assert!(!tls.config.has_changed().expect("a sender"), "the same files");
     files(folder, certificate, key);
-    reloader.look().await;
+    reloader.look(UnixTime::now()).await;
     let has_changed = tls.config.has_changed().expect("a sender");
     tls.config.mark_unchanged();
-    reloader.look().await;
+    reloader.look(UnixTime::now()).await;
     assert!(!tls.config.has_changed().expect("a sender"), "taken once");
     has_changed
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_yet_is_taken_when_it_is() {
+    let folder = TempDir::new().expect("a folder");
+    let first = pair([2020, 2090]);
+    let opened = Tls::open(files(folder.path(), first.0, first.1)).await;
+    let (tls, mut reloader) = opened.map_err(|error| error.explain()).expect("opened");
+    let later = pair([2091, 2092]);
+    files(folder.path(), later.0, later.1);
+    reloader.look(UnixTime::now()).await;
+    assert!(!tls.config.has_changed().expect("a sender"), "too early");
+    let at = date_time_ymd(2091, 6, 1).unix_timestamp();
+    let at = Duration::from_secs(u64::try_from(at).expect("after 1970"));
+    reloader.look(UnixTime::since_unix_epoch(at)).await;
+    assert!(tls.config.has_changed().expect("a sender"));
 }
 
 #[tokio::test]

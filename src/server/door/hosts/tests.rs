@@ -210,3 +210,25 @@ fn a_proxy_may_put_another_host() {
     assert_eq!(put("", &[page, ("sec-fetch-site", "same-site")]), Err(Kind::Forbidden));
     assert_eq!(put("store.example", &[origin]), Err(Kind::Forbidden));
 }
+
+#[test]
+fn over_tls_every_name_is_taken_and_pages_have_tls() {
+    let over_tls = |added: &[String], headers: &[(&str, &str)]| {
+        let mut request = Request::put("/ImageStore/a");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        Hosts::with_tls(added).check(&request).map_err(|error| error.kind())
+    };
+    let host = ("host", "store.example");
+    assert_eq!(over_tls(&[], &[host]), Ok(()));
+    assert_eq!(over_tls(&[], &[host, ("origin", "https://store.example")]), Ok(()));
+    assert_eq!(
+        over_tls(&[], &[host, ("origin", "http://store.example:443")]),
+        Err(Kind::Forbidden)
+    );
+    assert_eq!(over_tls(&[], &[host, ("origin", "https://evil.example")]), Err(Kind::Forbidden));
+    assert_eq!(over_tls(&["other.example".to_owned()], &[host]), Err(Kind::Forbidden));
+    assert_eq!(over_tls(&["store.example".to_owned()], &[host]), Ok(()));
+}
