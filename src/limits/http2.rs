@@ -30,8 +30,8 @@ pub const UNREAD_FREE_BYTES: usize = 32 * KIB;
 pub const UNREAD_POOL_BYTES: usize = 32 * MIB;
 /// The steps in which a connection takes of it.
 pub const UNREAD_STEP_BYTES: usize = 64 * KIB;
-/// How long after its last body the unread small frames of a connection are no longer counted: nobody reads a frame
-/// whose body was dropped before the frame arrived.
+/// How long after its last body and its last small frame the unread small frames of a connection are no longer
+/// counted: nobody reads a frame whose body was dropped before the frame arrived.
 pub const SMALL_FRAME_FORGET: Duration = Duration::from_secs(1);
 /// The trailers of a request, as they are sent. The connection of a client that sends more ends.
 pub const TRAILER_BYTES_MAX: usize = 256;

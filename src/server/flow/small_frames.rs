@@ -10,7 +10,8 @@
 //! read its frames.
 //!
 //! A frame that arrives after its body was dropped is never read by a handler. The library frees it at once; here
-//! such frames are no longer counted when the connection has had no body for [`SMALL_FRAME_FORGET`].
+//! such frames are no longer counted when the connection has had no body and no small frame for
+//! [`SMALL_FRAME_FORGET`]. Frames of a request that the library has not handed over yet still count.
 
 use std::{
     pin::Pin,
@@ -65,7 +66,7 @@ struct State {
     received: usize,
     /// The bodies of the connection that are not dropped.
     bodies: usize,
-    /// When the last body was dropped.
+    /// When the last body was dropped, or the last small frame arrived.
     since: Instant,
     /// The waker of the task that reads the connection, while it waits.
     reader: Option<Waker>,
@@ -112,6 +113,9 @@ impl UnreadFrames {
         let mut state = self.lock();
         state.frames += frames;
         state.peak = state.peak.max(state.frames);
+        if frames > 0 {
+            state.since = Instant::now();
+        }
         if state.frames > 0 {
             state.received = state.received.saturating_add(bytes);
         }
