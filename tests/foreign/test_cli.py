@@ -27,7 +27,8 @@ PACKAGE = {
 }
 # The environment variables that have the same meaning for every command.
 SHARED = {
-    f"IMAGESTORE_{name}" for name in ["SERVER", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
+    f"IMAGESTORE_{name}"
+    for name in ["SERVER", "CA", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
 }
 MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/er/{MARK}"}
 
