@@ -22,7 +22,7 @@
 //! | [`grpc`] | the service | `store`, `wire`, `budget`, `offload` |
 //! | [`rest`] | the gateway | `wire`, `budget`, `offload` |
 //! | [`web`] | the embedded page | nobody |
-//! | [`client`], [`cli`] | the Rust client and the command line | `wire` |
+//! | [`client`], [`cli`] | the Rust client and the command line | `tls`, `wire` |
 //! | [`server`] | configuration, wiring, shutdown | all of these |
 //!
 //! A test keeps these rules (`tests/spec/tidy.rs`).

@@ -41,6 +41,7 @@ impl Interrupt {
             _ = self.terminate.recv() => {}
         }
     }
+
     /// Waits for the next SIGINT. A caller that has received a signal waits here for the request to end at once:
     /// `timeout` and supervisors send SIGTERM twice, to the process and to its group.
     ///

@@ -84,8 +84,9 @@ impl Client {
     /// Connects with some options.
     ///
     /// # Errors
-    /// Those of [`Client::connect`]; [`Error::Authorities`] if [`Options::authorities`] are not PEM, or the address is without TLS. After the deadline every call fails with [`Error::Waited`]; the server cancels a running
-    /// copy at the deadline.
+    /// Those of [`Client::connect`]; [`Error::Authorities`] if [`Options::authorities`] are not PEM, or the address is
+    /// without TLS. After the deadline every call fails with [`Error::Waited`]; the server cancels a running copy at
+    /// the deadline.
     pub async fn connect_with(address: &str, options: Options) -> Result<Self> {
         let deadline = options.time.and_then(Deadline::after);
         let server =

@@ -173,49 +173,35 @@ struct Connection {
 impl Connection {
     /// Serves until the client disconnects or is idle for too long, the permit is revoked, or the server stops.
     async fn serve(self, stream: TcpStream, permit: Permit) {
-        let hold = permit.hold().clone();
-        hold.stalls();
-        let stream = select! {
-            stream = self.handshake(stream) => stream,
-            () = gives_way(Some(hold)) => None,
-        };
-        match stream {
-            Some(stream) if self.lacks_tls(&stream) => {
-                self.refuse_over(stream, Some(permit), Refused::NoTls).await;
-            }
-            Some(stream) => {
-                let idle_time = self.bounds.idle_time;
-                let last = async |_: &_, calls: &StallExecutor| calls.idle(idle_time).await;
-                self.until(stream, Some(permit), last).await;
-            }
-            None => {}
-        }
+        self.open(stream, Some(permit), None).await;
     }
 
     /// Refuses the first request as busy and closes the connection.
     async fn refuse(self, stream: TcpStream) {
-        let refused = async {
-            match self.handshake(stream).await {
-                Some(stream) if self.lacks_tls(&stream) => {
-                    self.refuse_over(stream, None, Refused::NoTls).await;
-                }
-                Some(stream) => self.refuse_over(stream, None, Refused::TooMany).await,
-                None => {}
-            }
-        };
+        let refused = self.open(stream, None, Some(Refused::TooMany));
         if timeout(limits::CONNECTION_REFUSED_TIME, refused).await.is_err() {
             debug!("a refused connection is cut");
         }
     }
 
-    /// Answers the first request with the error of `why`, and closes the connection.
-    async fn refuse_over(mut self, stream: Transport, permit: Option<Permit>, why: Refused) {
-        self.carried.insert(why);
-        self.until(stream, permit, async |begun, _| begun.cancelled().await).await;
-    }
-
-    fn lacks_tls(&self, stream: &Transport) -> bool {
-        self.tls.is_some() && matches!(stream, Either::Left(_))
+    /// Makes the handshake, then serves the connection. If it is refused, or lacks the TLS of the port, answers the
+    /// first request with the reason and closes the connection.
+    async fn open(mut self, stream: TcpStream, permit: Option<Permit>, refused: Option<Refused>) {
+        let hold = permit.as_ref().map(|permit| permit.hold().clone());
+        hold.iter().for_each(PermitHandle::stalls);
+        let stream = select! {
+            stream = self.handshake(stream) => stream,
+            () = gives_way(hold) => None,
+        };
+        let Some(stream) = stream else { return };
+        let lacks_tls = self.tls.is_some() && matches!(stream, Either::Left(_));
+        if let Some(why) = if lacks_tls { Some(Refused::NoTls) } else { refused } {
+            self.carried.insert(why);
+            self.until(stream, permit, async |begun, _| begun.cancelled().await).await;
+        } else {
+            let idle_time = self.bounds.idle_time;
+            self.until(stream, permit, async |_, calls| calls.idle(idle_time).await).await;
+        }
     }
 
     /// Makes the handshake, where the port has TLS and the client begins with it. `None` if that fails, takes too

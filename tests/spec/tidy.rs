@@ -29,7 +29,7 @@ const IMPORTS: [(&str, &[&str]); 16] = [
     ("grpc", &["budget", "error", "limits", "model", "offload", "store", "wire"]),
     ("rest", &["budget", "error", "limits", "offload", "wire"]),
     ("web", &["limits"]),
-    ("client", &["error", "limits", "wire"]),
+    ("client", &["error", "limits", "tls", "wire"]),
     ("cli", &["client", "error", "limits", "wire"]),
 ];
 

@@ -71,19 +71,17 @@ impl TlsSettings {
         let mut others = Vec::new();
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !["sslmode", "sslrootcert", "sslcert", "sslkey"].contains(&name) {
-                others.push(pair);
-                continue;
-            }
-            let value = percent_decode_str(value)
-                .decode_utf8()
-                .map_err(|_| refused(&format!("{name} is not UTF-8")))?;
-            let path = Some(PathBuf::from(value.as_ref()));
+            let text = || {
+                let decoded = percent_decode_str(value).decode_utf8();
+                decoded.map_err(|_| refused(&format!("{name} is not UTF-8")))
+            };
+            let path = || text().map(|text| Some(PathBuf::from(text.as_ref())));
             match name {
-                "sslmode" => found.mode = Some(mode(&value)?),
-                "sslrootcert" => found.roots = path,
-                "sslcert" => found.certificate = path,
-                _ => found.key = path,
+                "sslmode" => found.mode = Some(mode(&text()?)?),
+                "sslrootcert" => found.roots = path()?,
+                "sslcert" => found.certificate = path()?,
+                "sslkey" => found.key = path()?,
+                _ => others.push(pair),
             }
         }
         found.check()?;

@@ -97,7 +97,8 @@ impl UnreadFrames {
     /// reads a frame or drops a body, but not when time passes.
     fn room(&self, cx: &Context<'_>) -> usize {
         let mut state = self.lock();
-        if state.bodies == 0 && state.since.elapsed() >= SMALL_FRAME_FORGET {
+        let may_forget = state.frames > 0 && state.bodies == 0;
+        if may_forget && state.since.elapsed() >= SMALL_FRAME_FORGET {
             state.remove(usize::MAX);
         }
         let mut room = state.room();

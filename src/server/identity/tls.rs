@@ -58,7 +58,7 @@ impl TlsFiles {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         let wrong_certificate = |why| Error::new(format!("the certificate {certificate} {why}"));
         let chain = tls::certificates(&pair.certificate).map_err(wrong_certificate)?;
-        for own in chain.iter().take(1) {
+        if let Some(own) = chain.first() {
             check_validity(own, now).map_err(wrong_certificate)?;
         }
         let parsed = tls::private_key(&pair.key)

@@ -27,7 +27,7 @@ fn reads() -> Router {
 }
 
 /// Connects from the loopback address 127.0.0.`host`.
-async fn connect_from(fixture: &Fixture, host: u8) -> TcpStream {
+pub(super) async fn connect_from(fixture: &Fixture, host: u8) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("an address");
     socket.connect(fixture.address).await.expect("connected")

@@ -1,16 +1,13 @@
 //! Connections over TLS that stall.
 
-use std::net::IpAddr;
-
 use futures::{future::select_all, stream};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tempfile::TempDir;
-use tokio::net::TcpSocket;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::*;
-use crate::server::identity::TlsFiles;
+use super::{shares::connect_from, *};
+use crate::{server::identity::TlsFiles, tls};
 
 /// A fixture whose port has TLS, and a connector that trusts it.
 async fn start(rest: Router, bounds: Bounds) -> (Fixture, TlsConnector) {
@@ -23,39 +20,28 @@ async fn start(rest: Router, bounds: Bounds) -> (Fixture, TlsConnector) {
     };
     std::fs::write(&files.certificate, cert.pem()).expect("written");
     std::fs::write(&files.key, signing_key.serialize_pem()).expect("written");
-    let (tls, _) = Tls::open(files).await.map_err(|error| error.explain()).expect("opened");
+    let (port_tls, _) = Tls::open(files).await.map_err(|error| error.explain()).expect("opened");
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).expect("a root");
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    let config = ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
     let grpc = Router::new().fallback(panics);
     let app = door(grpc, rest, Hosts::with_tls(&[]), bounds).expect("a door");
-    let ended = tokio::spawn(listen::serve(listener, Some(tls), app, stop.clone(), bounds));
+    let ended = tokio::spawn(listen::serve(listener, Some(port_tls), app, stop.clone(), bounds));
     (Fixture { address, stop, ended }, TlsConnector::from(Arc::new(config)))
 }
 
-/// Makes a handshake from an address of this machine.
-async fn handshake(
-    fixture: &Fixture,
-    connector: &TlsConnector,
-    from: IpAddr,
-) -> TlsStream<TcpStream> {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(SocketAddr::new(from, 0)).expect("an address of this machine");
-    let stream = socket.connect(fixture.address).await.expect("connected");
+/// Makes a handshake from the loopback address 127.0.0.`host`.
+async fn handshake(fixture: &Fixture, connector: &TlsConnector, host: u8) -> TlsStream<TcpStream> {
+    let stream = connect_from(fixture, host).await;
     let name = ServerName::try_from("localhost").expect("a name");
     connector.connect(name, stream).await.expect("a handshake")
 }
-
-const THIS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-const THIRD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 
 #[tokio::test]
 async fn half_a_handshake_ends_in_time() {
@@ -81,10 +67,10 @@ async fn handshakes_that_stall_give_way_to_others() {
         halves.push(half);
     }
     // One is in the reserve, and one more is served when one that stalls is closed.
-    let second = timeout(SOON, handshake(&fixture, &connector, OTHER)).await.expect("soon");
+    let second = timeout(SOON, handshake(&fixture, &connector, 2)).await.expect("soon");
     let served = async {
         loop {
-            let mut third = handshake(&fixture, &connector, THIRD).await;
+            let mut third = handshake(&fixture, &connector, 3).await;
             third.write_all(GET.as_bytes()).await.expect("sent");
             let mut answer = [0; 12];
             third.read_exact(&mut answer).await.expect("an answer");
@@ -115,7 +101,7 @@ async fn a_client_that_does_not_read_is_cut() {
         Body::from_stream(pieces)
     });
     let (fixture, connector) = start(rest, bounds).await;
-    let mut client = handshake(&fixture, &connector, THIS).await;
+    let mut client = handshake(&fixture, &connector, 1).await;
     client.write_all(GET.as_bytes()).await.expect("sent");
     timeout(SOON, &mut is_left).await.expect("cut").expect_err("dropped");
     fixture.stop().await;
