@@ -31,7 +31,9 @@ pub enum Kind {
     BadRange,
     /// A range of a download that begins beyond the end.
     UnsatisfiableRange,
-    /// A web page of another origin sent a write.
+    /// The call has no credential, or one that is refused, or that was revoked.
+    Unauthenticated,
+    /// The caller may not make the call, or a web page of another origin sent a write.
     Forbidden,
     /// The source or the file does not exist.
     FileNotFound,
@@ -217,7 +219,7 @@ mod tests {
     fn a_reason_is_for_ever() {
         let reasons: Vec<_> = Kind::ALL.iter().map(|kind| kind.reason()).collect();
         let expected = "INVALID_ARGUMENT PATH_TOO_LONG RESERVED INVALID_SESSION_ID BAD_RANGE \
-            UNSATISFIABLE_RANGE FORBIDDEN FILE_NOT_FOUND FOLDER_NOT_FOUND PATH_NOT_FOUND \
+            UNSATISFIABLE_RANGE UNAUTHENTICATED FORBIDDEN FILE_NOT_FOUND FOLDER_NOT_FOUND PATH_NOT_FOUND \
             OPERATION_NOT_FOUND SESSION_NOT_FOUND ALREADY_EXISTS WRITE_CONFLICT SESSION_CONFLICT \
             CHANGED PRECONDITION_FAILED FINISHED CHANGES_FORGOTTEN TOO_LARGE MESSAGE_TOO_LARGE BUSY \
             TIMEOUT CANCELLED NO_SPACE CORRUPT DATA_LOSS UNSUPPORTED_ENCODING UNIMPLEMENTED INTERNAL";

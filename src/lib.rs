@@ -12,15 +12,16 @@
 //! |---|---|---|
 //! | [`model`], [`error`], [`limits`] | pure values, the one error, every bound | nobody |
 //! | [`budget`] | what callers share, and how | nobody |
+//! | [`access`] | who may do what: roles, grants, and the authorization of a call | `budget` |
 //! | [`crash`] | points at which tests end the process | nobody |
 //! | [`offload`] | long work off the threads of the runtime | nobody |
 //! | [`tls`] | the cryptography of TLS, and certificates in PEM | nobody |
 //! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash`, `tls` |
 //! | [`blob`] | immutable parts in an object store | `crash`, `budget` |
-//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget` |
+//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget`, `access` |
 //! | [`wire`] | generated messages, the service as the gateway calls it, error ↔ status | `offload` |
-//! | [`grpc`] | the service | `store`, `wire`, `budget`, `offload` |
-//! | [`rest`] | the gateway | `wire`, `budget`, `offload` |
+//! | [`grpc`] | the service | `store`, `wire`, `budget`, `offload`, `access` |
+//! | [`rest`] | the gateway | `wire`, `budget`, `offload`, `access` |
 //! | [`web`] | the embedded page | nobody |
 //! | [`client`], [`cli`] | the Rust client and the command line | `tls`, `wire` |
 //! | [`server`] | configuration, wiring, shutdown | all of these |
@@ -107,6 +108,7 @@
 #[cfg(test)]
 extern crate self as imagestore;
 
+pub mod access;
 pub mod blob;
 pub mod budget;
 pub mod cli;

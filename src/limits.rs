@@ -1,5 +1,6 @@
 //! Every size, count, queue and time bound of the system in one place.
 
+mod access;
 mod client;
 mod database;
 mod http2;
@@ -10,6 +11,7 @@ mod upload;
 
 use std::time::Duration;
 
+pub use access::*;
 pub use client::*;
 pub use database::*;
 pub use http2::*;

@@ -48,7 +48,7 @@ impl Opened {
     pub(crate) async fn upload(&self, path: &str, bytes: Bytes) -> Result<()> {
         let path = StorePath::parse(path, "path")?;
         let incoming = UploadSpec { size: Some(bytes.len() as u64), ..UploadSpec::new(path) };
-        let mut upload = self.store.upload(incoming, Call::default()).await?;
+        let mut upload = self.store.upload(incoming, &Call::system()).await?;
         upload.write(bytes).await?;
         upload.finish().await?;
         Ok(())
@@ -66,7 +66,7 @@ impl Opened {
             verify: false,
             id: OperationId::new(),
         };
-        let mut copying = self.store.copy(request, false, Call::default()).await?;
+        let mut copying = self.store.copy(request, false, &Call::system()).await?;
         while copying.next().await?.is_some() {}
         Ok(())
     }

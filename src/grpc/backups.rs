@@ -5,10 +5,10 @@
 use bytes::Bytes;
 use futures::stream;
 use prost::Message as _;
-use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use crate::{
+    access::{RequestContext, Rpc},
     error::{Error, Kind, Result},
     grpc::{streams::stopping, transfers},
     model::{
@@ -16,7 +16,7 @@ use crate::{
         FileVersion, Taken, Totals,
     },
     offload,
-    store::{Backup, BackupMessage, Call, Store},
+    store::{Backup, BackupMessage, Store},
     wire::{
         backend::Answers,
         convert::{micros, timestamp},
@@ -41,23 +41,24 @@ struct Sending {
 /// Begins a backup and returns its response stream.
 pub(super) async fn backup(
     store: &Store,
+    context: &RequestContext,
     mut requests: Streaming<BackupRequest>,
-    call: Call,
 ) -> Result<Answers<BackupResponse>> {
+    let call = context.authorize(Rpc::Backup, &[])?;
     let start = match call.until(next_request(&mut requests)).await? {
         Some(backup_request::Payload::Start(start)) => start,
         Some(backup_request::Payload::Wants(_)) | None => {
             return Err(Error::invalid("start", "the first message has no start; send it first"));
         }
     };
-    let backup = store.backup(start.everything, call).await?;
+    let backup = store.backup(start.everything, &call).await?;
     let hasher = blake3::Hasher::new();
     let sending = Sending { backup, requests, hasher, is_asked: false };
-    Ok(Box::pin(stream::unfold(Some(sending), move |sending| async move {
-        let mut sending = sending?;
+    Ok(Box::pin(stream::unfold(Some((sending, call)), async |state| {
+        let (mut sending, call) = state?;
         match Box::pin(call.until(sending.next())).await {
             Ok(Some(payload)) => {
-                Some((Ok(BackupResponse { payload: Some(payload) }), Some(sending)))
+                Some((Ok(BackupResponse { payload: Some(payload) }), Some((sending, call))))
             }
             Ok(None) => None,
             Err(error) => Some((Err(from_error(&error)), None)),
@@ -118,12 +119,13 @@ impl Sending {
 /// Receives a backup and makes it visible.
 pub(super) async fn restore(
     store: &Store,
+    context: &RequestContext,
     mut requests: Streaming<RestoreRequest>,
-    call: Call,
-    stop: CancellationToken,
 ) -> Result<RestoreResponse> {
     use restore_request::Payload;
-    let mut restore = store.restore(call).await?;
+    let call = context.authorize(Rpc::Restore, &[])?;
+    let stop = store.draining();
+    let mut restore = store.restore(&call).await?;
     let receiving = async {
         let mut hasher = blake3::Hasher::new();
         while let Some(request) = transfers::next(&mut requests).await? {
@@ -149,7 +151,7 @@ pub(super) async fn restore(
         received = call.until(receiving) => received?,
         () = stop.cancelled() => return Err(stopping()),
     }
-    let totals = restore.finish(call).await?;
+    let totals = restore.finish(&call).await?;
     Ok(RestoreResponse { file_count: totals.files as u64, size_bytes: totals.bytes as u64 })
 }
 

@@ -1,28 +1,34 @@
-//! The metadata of a call: its deadline, and its peer.
+//! The context of a call: its caller, its deadline, and its peer.
 
 use std::time::Duration;
 
 use tonic::{Request, Status, metadata::MetadataMap};
 
 use crate::{
+    access::{Identity, RequestContext},
     budget::Peer,
-    error::{Error, Result},
-    store::Call,
+    error::{Error, Kind, Result},
     wire::status,
 };
 
 /// The header with the timeout of a call, as gRPC over HTTP/2 defines it.
 const TIMEOUT: &str = "grpc-timeout";
 
-/// Reads the deadline and the peer of a call.
+/// Reads the context of a call.
 ///
 /// # Errors
-/// `InvalidArgument` for a header that is not of the form `<up to 8 digits><unit>`.
-pub(super) fn call<T>(request: &Request<T>) -> Result<Call, Status> {
-    let timeout = timeout(request.metadata()).map_err(|error| status::from_error(&error))?;
-    // A call without a peer is made by the server itself, in this process.
-    let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
-    Ok(Call { deadline: None, peer }.within(timeout))
+/// The error of a credential that was refused; `Unauthenticated` for a call whose caller nobody has looked at;
+/// `InvalidArgument` for a deadline that is not of the form `<up to 8 digits><unit>`.
+pub(super) fn context<T>(request: &Request<T>) -> Result<RequestContext, Status> {
+    let read = || {
+        let unknown = || Error::new(Kind::Unauthenticated, "the call has no caller");
+        let identity = request.extensions().get::<Identity>().ok_or_else(unknown)?;
+        let caller = identity.clone()?;
+        // A call without a peer is made by the server itself, in this process.
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+        Ok(RequestContext::new(caller, peer, timeout(request.metadata())?))
+    };
+    read().map_err(|error: Error| status::from_error(&error))
 }
 
 fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>> {
@@ -52,7 +58,6 @@ fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     fn check(text: &str, expect: Result<Option<Duration>, Kind>) {
         let mut metadata = MetadataMap::new();

@@ -6,9 +6,12 @@
 
 mod backups;
 mod call;
+mod files;
 mod long;
 mod messages;
+mod operations;
 mod service;
+mod sessions;
 mod streams;
 mod transfers;
 

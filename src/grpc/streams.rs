@@ -37,25 +37,25 @@ pub(super) fn watch(
     call: Call,
     stop: CancellationToken,
 ) -> Answers<v1::Operation> {
-    let state = Some((updates, stop));
-    Box::pin(stream::unfold(state, move |state| async move {
-        let (mut updates, stop) = state?;
+    let state = Some((updates, call, stop));
+    Box::pin(stream::unfold(state, async |state| {
+        let (mut updates, call, stop) = state?;
         let next = tokio::select! {
             // At shutdown, a state that is ready is sent before the error.
             biased;
             next = call.until(updates.next()) => next,
             () = stop.cancelled() => Err(stopping()),
         };
-        step(next, (updates, stop), messages::operation)
+        step(next, (updates, call, stop), messages::operation)
     }))
 }
 
 /// The changes of all operations.
 pub(super) fn watch_all(updates: AllUpdates, call: Call) -> Answers<v1::Operation> {
-    Box::pin(stream::unfold(Some(updates), move |updates| async move {
-        let mut updates = updates?;
+    Box::pin(stream::unfold(Some((updates, call)), async |state| {
+        let (mut updates, call) = state?;
         let next = call.until(async { updates.next().await?.ok_or_else(stopping) }).await;
-        step(next.map(Some), updates, messages::operation)
+        step(next.map(Some), (updates, call), messages::operation)
     }))
 }
 
@@ -65,16 +65,13 @@ pub(super) fn check(
     call: Call,
     stop: CancellationToken,
 ) -> Answers<v1::CheckResponse> {
-    Box::pin(stream::unfold(Some(checking), move |checking| {
-        let stop = stop.clone();
-        async move {
-            let mut checking = checking?;
-            let next = tokio::select! {
-                next = call.until(checking.next()) => next.map_err(late_check),
-                () = stop.cancelled() => Err(stopping()),
-            };
-            step(next, checking, messages::check_report)
-        }
+    Box::pin(stream::unfold(Some((checking, call, stop)), async |state| {
+        let (mut checking, call, stop) = state?;
+        let next = tokio::select! {
+            next = call.until(checking.next()) => next.map_err(late_check),
+            () = stop.cancelled() => Err(stopping()),
+        };
+        step(next, (checking, call, stop), messages::check_report)
     }))
 }
 
@@ -89,14 +86,14 @@ fn late_check(error: Error) -> Error {
 /// The bytes of a download.
 pub(super) fn download(download: Download, call: Call) -> Answers<v1::DownloadResponse> {
     let entry = Some(messages::stat(&download.stat));
-    Box::pin(stream::unfold(Some((download, entry)), move |state| async move {
-        let (mut download, entry) = state?;
+    Box::pin(stream::unfold(Some((download, entry, call)), async |state| {
+        let (mut download, entry, call) = state?;
         let mut next = call.until(async { download.next().await.transpose() }).await;
         // An empty range has one message too, since the first message carries the entry.
         if let (Ok(None), Some(_)) = (&next, &entry) {
             next = Ok(Some(Bytes::new()));
         }
-        step(next, (download, None), |data| v1::DownloadResponse { data, entry })
+        step(next, (download, None, call), |data| v1::DownloadResponse { data, entry })
     }))
 }
 

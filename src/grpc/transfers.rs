@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::{
+    access::{RequestContext, Rpc},
     budget::PermitHandle,
     error::{Error, Kind, Result},
     grpc::messages,
@@ -178,14 +179,15 @@ impl Clock {
 /// Receives a file and makes it visible.
 pub(super) async fn upload(
     store: &Store,
+    context: &RequestContext,
     messages: Streaming<UploadRequest>,
-    call: Call,
 ) -> Result<v1::UploadResponse> {
     let mut body = Body::new(messages);
-    let header = call.until(body.header()).await?;
-    let mut clock = Clock::new(call, header.timeout)?;
-    let digest = digest(&header.blake3)?;
+    let header = context.until(body.header()).await?;
     let path = StorePath::parse(&header.path, "path")?;
+    let call = context.authorize(Rpc::Upload, &[&path])?;
+    let mut clock = Clock::new(call.clone(), header.timeout)?;
+    let digest = digest(&header.blake3)?;
     let conditions = messages::conditions(
         &header.if_match,
         &header.if_none_match,
@@ -193,8 +195,8 @@ pub(super) async fn upload(
     )?;
     let replaces = messages::replaces(header.if_exists)?;
     let incoming = UploadSpec { path, size: header.size_bytes, digest, conditions, replaces };
-    let begin = store.upload(incoming, clock.call());
-    let mut upload = clock.count(begin).await?;
+    let first = clock.call();
+    let mut upload = clock.count(store.upload(incoming, &first)).await?;
     let mut turn = upload.turn();
     while let Some(data) = upload.wait_for(call.until(body.data(&mut turn))).await?? {
         upload.limit(clock.call());
@@ -222,17 +224,19 @@ fn digest(text: &str) -> Result<Option<Digest>> {
 /// Receives a chunk and adds it to its session.
 pub(super) async fn chunk(
     store: &Store,
+    context: &RequestContext,
     messages: Streaming<UploadChunkRequest>,
-    call: Call,
 ) -> Result<v1::UploadChunkResponse> {
     let mut body = Body::new(messages);
-    let header = call.until(body.header()).await?;
-    let mut clock = Clock::new(call, header.timeout)?;
-    let session = SessionId::parse(&header.session_id)?;
+    let header = context.until(body.header()).await?;
     let path = StorePath::parse(&header.path, "path")?;
+    let call = context.authorize(Rpc::UploadChunk, &[&path])?;
+    let mut clock = Clock::new(call.clone(), header.timeout)?;
+    let session = SessionId::parse(&header.session_id)?;
     let range = ChunkRange::new(header.offset, header.length, header.total_bytes)?;
     let replaces = messages::replaces(header.if_exists)?;
-    let begin = store.chunk_over(session, (path, replaces), range, clock.call());
+    let first = clock.call();
+    let begin = store.chunk_over(session, (path, replaces), range, &first);
     let mut chunk = clock.count(begin).await?;
     let mut turn = chunk.turn();
     while let Some(data) = chunk.wait_for(call.until(body.data(&mut turn))).await?? {
@@ -253,7 +257,7 @@ mod tests {
     async fn the_time_in_which_the_bytes_come_does_not_count() {
         let second = Duration::from_secs(1);
         let time = prost_types::Duration { seconds: 3, nanos: 0 };
-        let mut clock = Clock::new(Call::default(), Some(time)).expect("a time");
+        let mut clock = Clock::new(Call::system(), Some(time)).expect("a time");
         clock.count(tokio::time::sleep(second)).await;
         tokio::time::sleep(5 * second).await;
         let call = clock.call();
@@ -265,7 +269,7 @@ mod tests {
         clock.count(tokio::time::sleep(second * 2)).await;
         assert_eq!(clock.call().check().expect_err("late").kind(), Kind::Timeout);
         // The deadline of the call counts everything.
-        let clock = Clock::new(Call::default().within(Some(second)), Some(time)).expect("a time");
+        let clock = Clock::new(Call::system().within(Some(second)), Some(time)).expect("a time");
         tokio::time::sleep(second).await;
         assert_eq!(clock.call().check().expect_err("late").kind(), Kind::Timeout);
     }

@@ -70,8 +70,17 @@ pub struct Listing {
     /// The token of the next page; none on the last page.
     pub next: Option<String>,
     /// An opaque version of a folder: two reads with the same tag show the same entries with the same totals.
-    /// None for a file.
+    /// None for a file, and for a partial listing.
     pub change_tag: Option<String>,
+    /// Whether entries that the caller may not see were left out.
+    pub is_partial: bool,
+}
+
+impl Listing {
+    /// A listing from which entries were left out, without entries so far.
+    pub fn partial() -> Self {
+        Self { items: Vec::new(), next: None, change_tag: None, is_partial: true }
+    }
 }
 
 /// A page of a listing.

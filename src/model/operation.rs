@@ -140,3 +140,14 @@ impl OperationState {
         self != Self::Running
     }
 }
+
+impl Operation {
+    /// The source and the destination, as far as an operation of its kind has them.
+    pub fn ends(&self) -> [Option<&StorePath>; 2] {
+        match self.kind {
+            OperationKind::Copy => [Some(&self.source), Some(&self.destination)],
+            OperationKind::Delete => [Some(&self.source), None],
+            OperationKind::CommitUploadSession => [None, Some(&self.destination)],
+        }
+    }
+}

@@ -77,7 +77,7 @@ pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Resu
     let version = tree::file_version(tx, 0)?;
     let Target::Folder(folder) = target else {
         let item = to_entry(path.clone(), &target, Totals::default(), version);
-        return Ok(Listing { items: vec![item], next: None, change_tag: None });
+        return Ok(Listing { items: vec![item], next: None, change_tag: None, is_partial: false });
     };
     let change_tag = Some(tree::change_tag(tx, folder)?);
     let size = if size == 0 { LIST_PAGE_DEFAULT } else { size.min(LIST_PAGE_MAX) };
@@ -88,11 +88,11 @@ pub fn list(tx: &mut Tx<'_>, path: &StorePath, size: usize, token: &str) -> Resu
         let name = row.name()?;
         bytes += path.as_str().len() + name.len() + ENTRY_OVERHEAD_BYTES;
         if items.len() == size || (bytes > LIST_PAGE_BYTES && !items.is_empty()) {
-            return Ok(Listing { items, next: Some(name), change_tag });
+            return Ok(Listing { items, next: Some(name), change_tag, is_partial: false });
         }
         items.push(to_entry(path.child(&name), &row.target()?, row.totals()?, version));
     }
-    Ok(Listing { items, next: None, change_tag })
+    Ok(Listing { items, next: None, change_tag, is_partial: false })
 }
 
 /// `folder` are the totals if the target is a folder; `version` has the epoch of the store.

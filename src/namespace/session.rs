@@ -11,7 +11,7 @@ mod expiry;
 mod pieces;
 mod reading;
 
-pub use commit::{Built, Committed, Long, Outcome, commit, delete, drop_pieces};
+pub use commit::{Built, Committed, Long, Outcome, commit, delete, drop_pieces, not_to_commit};
 pub use expiry::expire;
 pub use pieces::{Fingerprint, Piece};
 pub use reading::{Listing, Reading};
@@ -51,6 +51,14 @@ fn find(tx: &mut Tx<'_>, id: SessionId) -> Result<Option<Found>> {
     tx.first(sql, params![&id.to_string()])?.map(|row| found(&row)).transpose()
 }
 
+/// The path of a session; `None` if no session has the id.
+///
+/// # Errors
+/// Those of the database.
+pub fn path(tx: &mut Tx<'_>, id: SessionId) -> Result<Option<StorePath>> {
+    Ok(find(tx, id)?.map(|session| session.path))
+}
+
 fn found(row: &Row) -> Result<Found> {
     Ok(Found {
         path: StorePath::parse(&row.text(0)?, "path").map_err(Error::internal)?,
@@ -62,7 +70,8 @@ fn found(row: &Row) -> Result<Found> {
     })
 }
 
-fn unknown(id: SessionId) -> Error {
+/// The error for an id that no session has.
+pub fn unknown(id: SessionId) -> Error {
     let message = format!("no upload session has the id {id}; it may have expired");
     Error::new(Kind::SessionNotFound, message)
         .field("session_id")
@@ -118,9 +127,9 @@ fn judge(
         return Ok((Verdict::Wanted, source));
     };
     if session.path != *path {
+        // The caller need not have the right to know the path of the session.
         let message = format!(
-            "the upload session {id} belongs to \"{}\", not to \"{path}\"; use a new session",
-            session.path
+            "the upload session {id} belongs to another path than \"{path}\"; use a new session"
         );
         return Err(Error::new(Kind::SessionConflict, message)
             .field("path")

@@ -5,25 +5,64 @@ use std::{ops::Deref, time::Duration};
 use futures::TryStreamExt;
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use tokio::time::Instant;
-use tonic::Request;
+use tonic::{Request, metadata::AsciiMetadataValue};
 
 use super::{Backend, answer::Failure, api_version::ApiVersion, query::Query};
-use crate::{budget::Peer, error::Error, limits, wire::backend::Answers};
+use crate::{access::Identity, budget::Peer, error::Error, limits, wire::backend::Answers};
 
-/// The backend, together with the peer that its work is charged to.
+/// The backend, together with who has sent the REST request.
 #[derive(Clone)]
 pub(super) struct Client {
     /// The backend.
     pub(super) backend: Backend,
     /// The peer that has sent the REST request.
     pub(super) peer: Peer,
+    /// Its caller, if the server around the gateway has identified one.
+    pub(super) identity: Option<Identity>,
+    /// Its credential, by which a remote backend identifies the caller.
+    pub(super) authorization: Option<AsciiMetadataValue>,
 }
 
 impl Client {
+    /// The client for a REST request with this head.
+    ///
+    /// # Errors
+    /// The error of a credential that was refused.
+    pub(super) fn new(backend: Backend, head: &Parts) -> Result<Self, Error> {
+        let identity = head.extensions.get::<Identity>().cloned();
+        if let Some(Err(error)) = identity {
+            return Err(error);
+        }
+        let authorization = head.headers.get(header::AUTHORIZATION);
+        Ok(Self {
+            backend,
+            peer: head.extensions.get::<Peer>().copied().unwrap_or_default(),
+            identity,
+            authorization: authorization.and_then(|value| {
+                let mut value = AsciiMetadataValue::try_from(value.as_bytes()).ok()?;
+                value.set_sensitive(true);
+                Some(value)
+            }),
+        })
+    }
+
+    /// The client for a REST request without a credential.
+    #[cfg(test)]
+    pub(super) fn of_backend(backend: Backend) -> Self {
+        let head = http::Request::new(()).into_parts().0;
+        Self::new(backend, &head).expect("no credential is refused")
+    }
+
     /// A request without a deadline.
     pub(super) fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.extensions_mut().insert(self.peer);
+        if let Some(identity) = &self.identity {
+            request.extensions_mut().insert(identity.clone());
+        }
+        if let Some(credential) = &self.authorization {
+            request.metadata_mut().insert(header::AUTHORIZATION.as_str(), credential.clone());
+        }
         request
     }
 
@@ -177,17 +216,23 @@ mod tests {
         let see = Arc::clone(&seen);
         let backend = service_fn(move |request: http::Request<tonic::body::Body>| {
             let peer = request.extensions().get::<Peer>().copied();
+            let id = request.headers().get(request::HEADER).cloned();
             *see.lock().expect("no panic") =
-                peer.zip(request.headers().get(request::HEADER).cloned());
+                Some((peer, id, request.headers().get(header::AUTHORIZATION).cloned()));
             async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
         });
         let peer = Peer::from(std::net::IpAddr::from([10, 0, 0, 1]));
-        let client = Client { backend: remote(backend), peer };
+        let mut head = http::Request::new(()).into_parts().0;
+        head.extensions.insert(peer);
+        let credential = HeaderValue::from_static("Bearer x");
+        head.headers.insert(header::AUTHORIZATION, credential.clone());
+        let client = Client::new(remote(backend), &head).expect("no refusal");
         let id = HeaderValue::from_static("mine");
         let asked = Id::of(&HeaderMap::from_iter([(request::HEADER, id.clone())]));
         let request = client.request(StatRequest::default());
         asked.run(client.stat(request)).await.expect_err("no answer");
-        assert_eq!(seen.lock().expect("no panic").clone(), Some((peer, id)));
+        let expected = (Some(peer), Some(id), Some(credential));
+        assert_eq!(seen.lock().expect("no panic").clone(), Some(expected));
     }
 
     #[test]

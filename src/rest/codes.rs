@@ -13,6 +13,7 @@ pub const fn status(kind: Kind) -> StatusCode {
         | Kind::InvalidSessionId
         | Kind::BadRange
         | Kind::DataLoss => StatusCode::BAD_REQUEST,
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::FileNotFound
         | Kind::FolderNotFound
@@ -49,6 +50,7 @@ pub const fn code(kind: Kind) -> &'static str {
         Kind::Reserved => "FABRIC_E_IMAGEBUILDER_RESERVED_DIRECTORY_ERROR",
         Kind::InvalidSessionId => "FABRIC_E_INVALID_UPLOAD_SESSION_ID",
         Kind::BadRange => "FABRIC_E_UPLOAD_SESSION_RANGE_NOT_SATISFIABLE",
+        Kind::Unauthenticated => "FABRIC_E_SERVER_AUTHENTICATION_FAILED",
         Kind::Forbidden => "E_ACCESSDENIED",
         Kind::FileNotFound => "FABRIC_E_FILE_NOT_FOUND",
         Kind::FolderNotFound => "FABRIC_E_DIRECTORY_NOT_FOUND",

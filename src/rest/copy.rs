@@ -130,7 +130,7 @@ mod tests {
     use tower::{BoxError, service_fn};
 
     use super::*;
-    use crate::{budget::Peer, wire::backend::remote};
+    use crate::wire::backend::remote;
 
     #[tokio::test]
     async fn who_asks_after_a_broken_stream_does_not_wait_for_ever() {
@@ -140,7 +140,7 @@ mod tests {
             *seen.lock().expect("no panic") = request.headers().get("grpc-timeout").cloned();
             async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
         });
-        let client = Client { backend: remote(backend), peer: Peer::default() };
+        let client = Client::of_backend(remote(backend));
         // The result is an error, not an invented final state.
         outcome(client, Operation::default()).await.expect_err("nobody knows");
         assert!(asked.lock().expect("no panic").is_some());

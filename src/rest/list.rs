@@ -273,7 +273,7 @@ mod tests {
     use tower::{BoxError, service_fn};
 
     use super::*;
-    use crate::{budget::Peer, error::Kind, rest::call::Client, wire::backend::remote};
+    use crate::{error::Kind, rest::call::Client, wire::backend::remote};
 
     /// Writes a listing with this many entries, every second of which is a folder. Returns the listing, and the
     /// maximum of bytes of folders that were kept.
@@ -328,7 +328,7 @@ mod tests {
             );
             Ok::<_, BoxError>(http::Response::new(tonic::body::Body::new(page)))
         });
-        let client = Client { backend: remote(backend), peer: Peer::default() };
+        let client = Client::of_backend(remote(backend));
         let (head, ()) = http::Request::new(()).into_parts();
         let query = crate::rest::query::parse("");
         let (version, arrived) = (ApiVersion::NEWEST, tokio::time::Instant::now());

@@ -55,7 +55,7 @@ use self::{
     payload::Payload,
     route::{PathParameters, RequestContent, Route},
 };
-use crate::{budget::Peer, error::Error, wire::backend::Backend};
+use crate::{error::Error, wire::backend::Backend};
 
 /// What the gateway gets from the server around it.
 #[derive(Debug)]
@@ -111,6 +111,7 @@ impl Gateway {
         let Some(target) = path::parse(head.uri.path())? else {
             return self.outside_store(head).await;
         };
+        let client = Client::new(Arc::clone(&self.backend), &head)?;
         let (verbs, is_documented) = route::allowed(&target);
         if head.method == Method::OPTIONS && !verbs.is_empty() {
             return Ok(answer::options(&verbs));
@@ -129,8 +130,6 @@ impl Gateway {
             None => ApiVersion::NEWEST,
         };
         let arrived = Instant::now();
-        let peer = head.extensions.get::<Peer>().copied().unwrap_or_default();
-        let client = Client { backend: Arc::clone(&self.backend), peer };
         let call = Call { client, head, query, version, arrived };
         dispatch(call, (route, parameters), payload).await
     }

@@ -238,7 +238,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::{budget::Peer, rest::call::Client, wire::backend::remote};
+    use crate::{rest::call::Client, wire::backend::remote};
 
     /// Sends pieces to a backend that reads to the end. Returns what the backend received, if it saw the end.
     async fn sent(pieces: Vec<Result<&'static [u8], std::io::Error>>, md5: &str) -> Option<String> {
@@ -310,7 +310,7 @@ mod tests {
                 Ok::<_, Status>(Status::aborted("seen").into_http())
             }
         });
-        let client = Client { backend: remote(backend), peer: Peer::default() };
+        let client = Client::of_backend(remote(backend));
         let body = stream::once(async move {
             read.store(true, SeqCst);
             Ok::<_, std::io::Error>(Bytes::from_static(b"a"))

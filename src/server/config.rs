@@ -1,7 +1,7 @@
 //! The settings of a server: command line flags, with an environment variable for each.
 //!
-//! **Invariant:** a [`Config`] is checked as a whole. Settings with an unsupported URL, or with a listen address that
-//! other machines reach but without `--allow-anonymous`, are an error.
+//! **Invariant:** a [`Config`] is checked as a whole. Settings with an unsupported URL, or that give everyone on the
+//! network a right without `--allow-anonymous`, are an error.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use clap::builder::FalseyValueParser;
+use clap::{ValueEnum, builder::FalseyValueParser};
 use percent_encoding::percent_decode_str;
 
 use super::{Error, identity::TlsFiles};
@@ -73,13 +73,46 @@ pub struct Serve {
     )]
     allowed_host: Vec<String>,
 
-    /// Allow a --listen address that other machines reach; everyone who reaches it can read and write
+    /// Give everyone who reaches the server every right, also on a --listen address that other machines reach
     #[arg(long, env = "IMAGESTORE_ALLOW_ANONYMOUS", value_parser = FalseyValueParser::new())]
     allow_anonymous: bool,
+
+    /// File of grants in TOML, which says who may do what; read again when it changes
+    #[arg(long, env = "IMAGESTORE_GRANTS", value_name = "FILE")]
+    grants: Option<PathBuf>,
+
+    /// Whether a caller needs a right [default: open on a loopback address without --grants, else required]
+    #[arg(long, env = "IMAGESTORE_ACCESS", value_enum, value_name = "ACCESS")]
+    access: Option<AccessFlag>,
+
+    /// Take calls that need a right without TLS, on a network that only the callers reach
+    #[arg(long, env = "IMAGESTORE_ALLOW_PLAINTEXT", value_parser = FalseyValueParser::new())]
+    allow_plaintext: bool,
 
     /// What to log: a level, or directives such as info,imagestore=debug
     #[arg(long, env = "IMAGESTORE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
+}
+
+/// The value of `--access`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AccessFlag {
+    /// Everyone may do everything
+    Open,
+    /// A caller may do what is granted
+    Required,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever reaches the server may do everything.
+    Open,
+    /// A caller may do what is granted to it.
+    Required {
+        /// The file of grants.
+        grants: Option<PathBuf>,
+    },
 }
 
 /// The checked settings of a server.
@@ -104,6 +137,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// The certificate and the key of the port; `None`: no TLS.
     pub tls: Option<TlsFiles>,
+    /// Who may do what.
+    pub access: Access,
 }
 
 impl Serve {
@@ -116,16 +151,11 @@ impl Serve {
     ///
     /// # Errors
     ///
-    /// A listen address that other machines reach, without `--allow-anonymous`; a URL that is malformed or has
-    /// an unsupported scheme; a certificate without a key, or a key without a certificate.
+    /// A listen address that other machines reach, where neither TLS nor a flag says that this is meant; flags of
+    /// access that contradict each other; a URL that is malformed or has an unsupported scheme; a certificate without
+    /// a key, or a key without a certificate.
     pub fn config(self) -> Result<Config, Error> {
-        if !is_loopback(self.listen.ip()) && !self.allow_anonymous {
-            return Err(Error::new(format!(
-                "other machines reach --listen {}, and whoever does can read and write; \
-                 add --allow-anonymous if that is meant",
-                self.listen
-            )));
-        }
+        let access = self.access()?;
         let tls = match (self.tls_cert, self.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
             (None, None) => None,
@@ -149,7 +179,46 @@ impl Serve {
             operation_life: self.operation_life.0,
             allowed_hosts: self.allowed_host,
             tls,
+            access,
         })
+    }
+
+    /// Who may do what, by the flags together.
+    fn access(&self) -> Result<Access, Error> {
+        let (listen, is_reachable) = (self.listen, !is_loopback(self.listen.ip()));
+        let contradicts = |flag: &str| {
+            let message = format!("--allow-anonymous gives every right to everyone; omit {flag}");
+            Err(Error::new(message))
+        };
+        match (self.allow_anonymous, &self.grants, self.access) {
+            (true, Some(_), _) => return contradicts("it, or --grants"),
+            (true, None, Some(AccessFlag::Required)) => {
+                return contradicts("it, or --access required");
+            }
+            (true, None, _) => return Ok(Access::Open),
+            (false, Some(_), Some(AccessFlag::Open)) => {
+                let message = "--access open gives every right to everyone; omit it, or --grants";
+                return Err(Error::new(message));
+            }
+            (false, None, Some(AccessFlag::Open)) if is_reachable => {
+                return Err(Error::new(format!(
+                    "other machines reach --listen {listen}; if everyone there may do everything, give \
+                     --allow-anonymous instead of --access open"
+                )));
+            }
+            (false, None, None | Some(AccessFlag::Open)) if !is_reachable => {
+                return Ok(Access::Open);
+            }
+            (false, ..) => {}
+        }
+        if is_reachable && self.tls_cert.is_none() && !self.allow_plaintext {
+            return Err(Error::new(format!(
+                "other machines reach --listen {listen}; give --tls-cert and --tls-key, or \
+                 --allow-plaintext if only the callers reach this network, or --allow-anonymous if \
+                 everyone there may do everything"
+            )));
+        }
+        Ok(Access::Required { grants: self.grants.clone() })
     }
 }
 
@@ -183,6 +252,7 @@ impl Config {
             operation_life: limits::OPERATION_LIFE_DEFAULT,
             allowed_hosts: Vec::new(),
             tls: None,
+            access: Access::Open,
         }
     }
 }

@@ -27,6 +27,7 @@ mod tests;
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
 };
 
 use axum::Router;
@@ -36,10 +37,10 @@ use tonic::{service::Routes, transport::Channel};
 use tracing::{info, warn};
 
 pub use bounds::Bounds;
-use config::Config;
+use config::{Access, Config};
 use door::{Hosts, door};
 use health::Health;
-use identity::{Reloader, Tls};
+use identity::{Authenticator, GrantsSource, Tls, TlsSource, Watched};
 use locks::Locks;
 
 use crate::{
@@ -101,7 +102,8 @@ impl std::error::Error for Error {
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
-    tls: Option<(Tls, Reloader)>,
+    tls: Option<Tls>,
+    watched: WatchedFiles,
     app: Router,
     bounds: Bounds,
     ready: watch::Sender<bool>,
@@ -109,6 +111,30 @@ pub struct Server {
     store: Store,
     /// Held until the store is closed.
     locks: Locks,
+}
+
+/// The files that are read again while the server runs.
+#[derive(Debug, Default)]
+struct WatchedFiles {
+    tls: Option<Watched<TlsSource>>,
+    grants: Option<Watched<GrantsSource>>,
+}
+
+impl WatchedFiles {
+    /// Takes changes until the server stops.
+    async fn run(self, stop: &CancellationToken) {
+        let tls = async {
+            if let Some(files) = self.tls {
+                stop.run_until_cancelled(files.run()).await;
+            }
+        };
+        let grants = async {
+            if let Some(file) = self.grants {
+                stop.run_until_cancelled(file.run()).await;
+            }
+        };
+        tokio::join!(tls, grants);
+    }
 }
 
 /// The source of connections.
@@ -190,10 +216,12 @@ impl Server {
     }
 
     async fn open(config: &Config, listener: Listener, replaced: Replaced) -> Result<Self, Error> {
-        let tls = match config.tls.clone() {
-            Some(files) => Some(Tls::open(files).await?),
-            None => None,
+        let (tls, tls_files) = match config.tls.clone() {
+            Some(files) => Tls::open(files).await.map(|(tls, files)| (Some(tls), Some(files)))?,
+            None => (None, None),
         };
+        let (authenticator, grants) = authenticator(config, &listener).await?;
+        let watched = WatchedFiles { tls: tls_files, grants };
         // The locks come before the store: without them another server may be putting parts into the blob folder.
         let (mut locks, (blobs, leftovers)) = match replaced.blobs {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
@@ -213,9 +241,9 @@ impl Server {
         let in_process = || Service::backend(store.clone());
         let backend = remote.map_or_else(in_process, backend::remote);
         let bounds = Bounds::default();
-        let app =
-            door(grpc.into_axum_router(), rest::router(backend, gateway), hosts(config), bounds)?;
-        Ok(Self { listener, tls, app, bounds, ready, stop, store, locks })
+        let rest = rest::router(backend, gateway);
+        let app = door(grpc.into_axum_router(), rest, (hosts(config), authenticator), bounds)?;
+        Ok(Self { listener, tls, watched, app, bounds, ready, stop, store, locks })
     }
 
     /// Whether the port has TLS.
@@ -236,8 +264,7 @@ impl Server {
     ///
     /// When the future is dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, tls, app, bounds, ready, stop, store, locks } = self;
-        let (tls, reloader) = tls.unzip();
+        let Self { listener, tls, watched, app, bounds, ready, stop, store, locks } = self;
         let stopping = async {
             shutdown.await;
             info!("stopping");
@@ -255,12 +282,7 @@ impl Server {
                 }
             }
         };
-        tokio::join!(
-            serving,
-            stopping,
-            health::keep(&store, ready, &stop),
-            reload(reloader, &stop)
-        );
+        tokio::join!(serving, stopping, health::keep(&store, ready, &stop), watched.run(&stop));
         // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         let closing = tokio::spawn(async move {
             store.close().await;
@@ -315,11 +337,29 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
     Ok((blobs, leftovers))
 }
 
-/// Takes changes of the certificate until the server stops.
-async fn reload(reloader: Option<Reloader>, stop: &CancellationToken) {
-    if let Some(reloader) = reloader {
-        stop.run_until_cancelled(reloader.run()).await;
+/// Who is admitted, and the grants file to watch.
+async fn authenticator(
+    config: &Config,
+    listener: &Listener,
+) -> Result<(Authenticator, Option<Watched<GrantsSource>>), Error> {
+    let Access::Required { grants } = &config.access else {
+        let is_local = matches!(listener, Listener::InProcess(_));
+        let admitted = if is_local { Authenticator::local() } else { Authenticator::open() };
+        return Ok((admitted, None));
+    };
+    let (rights, watched) = match grants {
+        Some(file) => {
+            let (rights, watched) = GrantsSource::open(file.clone()).await?;
+            (rights, Some(watched))
+        }
+        None => (watch::channel(Arc::default()).1, None),
+    };
+    let authenticator = Authenticator::required(rights);
+    if authenticator.admits_nobody() {
+        let message = "nobody may do anything: give --grants a file that grants something";
+        return Err(Error::new(message));
     }
+    Ok((authenticator, watched))
 }
 
 /// The host names under which requests are accepted. Logs a warning if every name is accepted.

@@ -57,7 +57,8 @@ impl Fixture {
     async fn with(grpc: Router, rest: Router, bounds: Bounds, stop: CancellationToken) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let app = door(grpc, rest, Hosts::with(&["h".to_owned()]), bounds).expect("a door");
+        let hosts = Hosts::with(&["h".to_owned()]);
+        let app = door(grpc, rest, (hosts, Authenticator::open()), bounds).expect("a door");
         let ended = tokio::spawn(listen::serve(listener, None, app, stop.clone(), bounds));
         Self { address, stop, ended }
     }

@@ -52,12 +52,12 @@ impl Store {
         &self,
         owner: &Owner,
         source: PartSource,
-        call: Call,
+        call: &Call,
     ) -> Result<Assembled> {
         let list = self.sum_up(&source, call).await?;
         let own = owner.clone();
         let begin = move |tx: &mut Tx<'_>| assembly::begin(tx, &own, &list);
-        let (assembled, is_found) = self.0.engine.write(call.deadline, begin).await?;
+        let (assembled, is_found) = self.0.engine.write(call.deadline(), begin).await?;
         if is_found && self.is_whole(assembled.content, &source, call).await? {
             return Ok(assembled);
         }
@@ -71,7 +71,7 @@ impl Store {
                 next.pass(&page);
                 Ok(next)
             };
-            let next = self.0.engine.write(call.deadline, step).await?;
+            let next = self.0.engine.write(call.deadline(), step).await?;
             if next == at {
                 return Ok(assembled);
             }
@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// The summary (etag and size) of a list.
-    async fn sum_up(&self, source: &PartSource, call: Call) -> Result<Summary> {
+    async fn sum_up(&self, source: &PartSource, call: &Call) -> Result<Summary> {
         let (mut list, mut at) = (Summary::default(), Cursor::default());
         loop {
             let source = Arc::clone(source);
@@ -92,7 +92,7 @@ impl Store {
                 Ok((list, next))
             };
             let next;
-            (list, next) = self.0.engine.read(call.deadline, step).await?;
+            (list, next) = self.0.engine.read(call.deadline(), step).await?;
             if next == at {
                 return Ok(list);
             }
@@ -101,7 +101,7 @@ impl Store {
     }
 
     /// Whether an existing content has exactly this list.
-    async fn is_whole(&self, content: i64, source: &PartSource, call: Call) -> Result<bool> {
+    async fn is_whole(&self, content: i64, source: &PartSource, call: &Call) -> Result<bool> {
         let mut at = Cursor::default();
         loop {
             let source = Arc::clone(source);
@@ -111,7 +111,7 @@ impl Store {
                 next.pass(&page);
                 Ok((assembly::has(tx, content, at, &page)?, next))
             };
-            let (is_same, next) = self.0.engine.read(call.deadline, step).await?;
+            let (is_same, next) = self.0.engine.read(call.deadline(), step).await?;
             if !is_same || next == at {
                 return Ok(is_same);
             }
@@ -128,7 +128,7 @@ impl Store {
         &self,
         owner: &Owner,
         parts: Vec<Part>,
-        call: Call,
+        call: &Call,
     ) -> Result<(Option<Assembled>, Vec<Part>)> {
         if parts.len() <= LIST_STEP_ROWS {
             return Ok((None, parts));

@@ -70,16 +70,16 @@ impl Store {
     ///
     /// # Cancel safety
     /// Can be dropped; the pin is released then.
-    pub async fn backup(&self, everything: bool, call: Call) -> Result<Backup> {
-        let turn = self.0.budgets.backups.try_acquire(call.peer, 1);
+    pub async fn backup(&self, everything: bool, call: &Call) -> Result<Backup> {
+        let turn = self.0.budgets.backups.try_acquire(call.peer(), 1);
         let turn = turn.map_err(|_| {
             Error::new(Kind::Busy, "too many backups run; try again when one is over")
         })?;
-        let expected = self.0.engine.read(call.deadline, backup::expected).await?;
+        let expected = self.0.engine.read(call.deadline(), backup::expected).await?;
         let owner = Owner::new(&self.0.server);
         let held = PinGuard { store: self.clone(), owner: owner.id.clone() };
         let take = move |tx: &mut Tx<'_>| backup::take(tx, &owner);
-        let (root, taken) = self.0.engine.write(call.deadline, take).await?;
+        let (root, taken) = self.0.engine.write(call.deadline(), take).await?;
         let (sender, pieces) = mpsc::channel(BACKUP_PIECES_WAITING);
         let (wants, wanted) = mpsc::channel(1);
         let (counts, stand) = (BackupCounts::default(), turn.hold().clone());

@@ -28,7 +28,7 @@ use crate::{
         garbage,
         sql::Tx,
     },
-    store::{Store, part::Keep},
+    store::{Call, Store, part::Keep},
 };
 
 /// A running check. Dropped, it ends; its repairs stay.
@@ -69,9 +69,12 @@ impl std::fmt::Debug for Checking {
 impl Store {
     /// Begins a check, which [`Checking::next`] advances.
     ///
+    /// The call shows that the caller is authorized.
+    ///
     /// # Errors
     /// `Busy` if another check runs.
-    pub fn check(&self, request: CheckRequest) -> Result<Checking> {
+    pub fn check(&self, request: CheckRequest, _call: &Call) -> Result<Checking> {
+        // One check runs at a time, whoever asks for it.
         let turn = self.0.budgets.checks.try_acquire(Peer::default(), 1);
         let turn = turn
             .map_err(|_| Error::new(Kind::Busy, "another check runs; try again when it is over"))?;

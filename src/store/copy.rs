@@ -47,8 +47,8 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped. If the first transaction has not begun, nothing happens; otherwise the copy is cancelled,
     /// unless it is detached or has other callers.
-    pub async fn copy(&self, request: CopyRequest, detached: bool, call: Call) -> Result<Copying> {
-        let (id, deadline) = (request.id, call.deadline);
+    pub async fn copy(&self, request: CopyRequest, detached: bool, call: &Call) -> Result<Copying> {
+        let (id, deadline) = (request.id, call.deadline());
         // A copy whose deadline has passed does not begin.
         call.check()?;
         let request = Arc::new(request);
@@ -66,12 +66,12 @@ impl Store {
         &self,
         request: &Arc<CopyRequest>,
         detached: bool,
-        call: Call,
+        call: &Call,
     ) -> Result<Caller> {
         let skip = &request.skip_files;
         let is_long = request.verify || !skip.is_empty();
         let load = Load { is_long, skip_bytes: skip.bytes_held() };
-        let key = (request.id, request.fingerprint());
+        let key = (&**request, request.fingerprint());
         loop {
             match self.0.runs.attach(key, load, (detached, call))? {
                 Attached::New(run, caller) => {
@@ -82,7 +82,7 @@ impl Store {
                 // The run is being cancelled. When it has ended, a new one begins.
                 Attached::Ending(mut state) => {
                     let ended = state.wait_for(State::is_over);
-                    match call.deadline {
+                    match call.deadline() {
                         None => ended.await.map(drop),
                         Some(deadline) => tokio::time::timeout_at(deadline, ended)
                             .await

@@ -181,17 +181,17 @@ impl Store {
         path: &StorePath,
         (offset, length): (u64, Option<u64>),
         etag: Option<Digest>,
-        call: Call,
+        call: &Call,
     ) -> Result<Download> {
         // The permit is acquired before the look-up, since the file may be replaced during the wait.
-        let turn = call.until(self.0.budgets.downloads.acquire(call.peer, 1)).await?;
+        let turn = call.until(self.0.budgets.downloads.acquire(call.peer(), 1)).await?;
         let at = path.clone();
         let look = move |tx: &mut Tx<'_>| {
             let (file, stat) = find(tx, &at, etag)?;
             let part = single_part::part(tx, &file)?;
             Ok((file, stat, part))
         };
-        let (file, stat, part) = self.0.engine.read(call.deadline, look).await?;
+        let (file, stat, part) = self.0.engine.read(call.deadline(), look).await?;
         let size = file.size as u64;
         if offset > size {
             let message = format!("offset {offset} is beyond the {size} bytes of \"{path}\"");
@@ -205,7 +205,7 @@ impl Store {
             content: file.content,
             from: offset as i64,
             to: to as i64,
-            peer: call.peer,
+            peer: call.peer(),
         };
         let left = to - offset;
         if left == 0 {

@@ -10,12 +10,12 @@ mod assembly;
 mod background;
 mod backup;
 mod budgets;
-mod call;
 mod check;
 mod comparison;
 mod copy;
 mod download;
 mod hash;
+mod listing;
 mod object;
 mod operations;
 mod part;
@@ -45,7 +45,6 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 pub use backup::{Backup, BackupMessage};
-pub use call::Call;
 pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
@@ -55,6 +54,7 @@ pub use upload::Upload;
 pub use upload_spec::{Stored, UploadSpec};
 pub use watch::{AllUpdates, Updates};
 
+pub use crate::access::Call;
 use crate::{
     blob::{self, Blobs},
     error::{Error, Kind, Result},
@@ -63,8 +63,8 @@ use crate::{
         SESSION_LIFE,
     },
     model::{
-        Conditions, Digest, Info, Listing, Operation, OperationId, OperationKind, OperationState,
-        Stat, StorePath, Totals, reserved,
+        Conditions, Digest, Info, Operation, OperationId, OperationKind, OperationState, Stat,
+        StorePath, Totals, reserved,
     },
     namespace::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
@@ -206,46 +206,9 @@ impl Store {
     ///
     /// # Errors
     /// `PathNotFound`, `Timeout`.
-    pub async fn stat(&self, path: &StorePath, call: Call) -> Result<Stat> {
+    pub async fn stat(&self, path: &StorePath, call: &Call) -> Result<Stat> {
         let path = path.clone();
-        self.0.engine.read(call.deadline, move |tx| list::stat(tx, &path)).await
-    }
-
-    /// A page of at most `size` entries of a folder, or the one file at a path. `token` is [`Listing::next`]
-    /// of the previous page, or empty. A `size` of 0 is the default.
-    ///
-    /// # Errors
-    /// `PathNotFound`, `InvalidArgument` for a malformed token, `Timeout`, `Busy` if too many listings wait.
-    pub async fn list(
-        &self,
-        path: &StorePath,
-        size: usize,
-        token: String,
-        call: Call,
-    ) -> Result<Listing> {
-        let path = path.clone();
-        self.read_listing(call, move |tx| list::list(tx, &path, size, &token)).await
-    }
-
-    /// Reads one page of a listing, with a permit. Peers share the permits, so that the listings of one peer do not
-    /// block others.
-    ///
-    /// # Errors
-    /// `Timeout`; `Busy` after [`LISTING_WAIT`](crate::limits::LISTING_WAIT); those of the job.
-    ///
-    /// # Cancel safety
-    /// Can be dropped. A job that has begun runs to its end, and holds the permit until then.
-    async fn read_listing<T: Send + 'static>(
-        &self,
-        call: Call,
-        job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let permit = call.until(self.0.budgets.listings.acquire(call.peer, 1)).await?;
-        let job = move |tx: &mut Tx<'_>| {
-            let _permit = permit;
-            job(tx)
-        };
-        self.0.engine.read(call.deadline, job).await
+        self.0.engine.read(call.deadline(), move |tx| list::stat(tx, &path)).await
     }
 
     /// Deletes the file or folder at a path with everything below it, at constant cost. Returns its totals;
@@ -253,7 +216,7 @@ impl Store {
     ///
     /// # Errors
     /// `Reserved`, `Timeout`; nothing has changed then.
-    pub async fn delete(&self, path: &StorePath, call: Call) -> Result<Totals> {
+    pub async fn delete(&self, path: &StorePath, call: &Call) -> Result<Totals> {
         self.delete_if(path, Conditions::default(), call).await
     }
 
@@ -265,7 +228,7 @@ impl Store {
         &self,
         path: &StorePath,
         conditions: Conditions,
-        call: Call,
+        call: &Call,
     ) -> Result<Totals> {
         if path.is_reserved() {
             return Err(reserved(path, "path"));
@@ -292,7 +255,7 @@ impl Store {
     /// watchers once that is durable, even if the caller is gone.
     async fn write_recorded<T: Send + 'static>(
         &self,
-        call: Call,
+        call: &Call,
         job: impl FnOnce(&mut Tx<'_>) -> Result<(T, Option<Operation>)> + Send + 'static,
     ) -> Result<T> {
         let store = self.clone();
@@ -301,7 +264,7 @@ impl Store {
                 store.0.runs.record(operation);
             }
         };
-        let (value, _) = self.0.engine.write_and(call.deadline, job, record).await?;
+        let (value, _) = self.0.engine.write_and(call.deadline(), job, record).await?;
         Ok(value)
     }
 
@@ -309,8 +272,8 @@ impl Store {
     ///
     /// # Errors
     /// `Internal`.
-    pub async fn info(&self, call: Call) -> Result<Info> {
-        let mut info = self.0.engine.read(call.deadline, list::info).await?;
+    pub async fn info(&self, call: &Call) -> Result<Info> {
+        let mut info = self.0.engine.read(call.deadline(), list::info).await?;
         let disk = self.0.space.disk().await?;
         info.on_disk.bytes += info.metadata_bytes as i64;
         info.disk_capacity = disk.capacity;

@@ -4,26 +4,29 @@
 use tokio::sync::watch;
 
 use crate::{
+    access::Role,
     error::{Error, Kind, Result},
     limits::DRAIN_TIME,
-    model::{Operation, OperationError, OperationId, OperationState, Page},
+    model::{Operation, OperationError, OperationId, OperationState, Page, StorePath},
     namespace::{operation, sql::Tx},
     store::{Call, Store, run::State, runs::in_doubt},
 };
 
 impl Store {
-    /// Returns an operation; a running one with its latest progress.
+    /// Returns an operation; a running one with its latest progress. One whose paths the caller may not read is
+    /// unknown to the caller.
     ///
     /// # Errors
     /// `OperationNotFound`, `Timeout`.
-    pub async fn operation(&self, id: OperationId, call: Call) -> Result<Operation> {
+    pub async fn operation(&self, id: OperationId, call: &Call) -> Result<Operation> {
         let mut operation =
-            self.0.engine.read(call.deadline, move |tx| operation::get(tx, id)).await?;
+            self.0.engine.read(call.deadline(), move |tx| operation::get(tx, id)).await?;
         self.add_progress(&mut operation);
-        Ok(operation)
+        if call.may_see(&operation) { Ok(operation) } else { Err(operation::unknown(id)) }
     }
 
-    /// A page of operations, the newest first; running ones with their latest progress. Also returns the number of
+    /// A page of operations, the newest first, without those that the caller may not see; running ones with their
+    /// latest progress. Also returns the number of
     /// the last change of any operation when the page was read.
     ///
     /// # Errors
@@ -33,10 +36,11 @@ impl Store {
         state: Option<OperationState>,
         size: usize,
         token: String,
-        call: Call,
+        call: &Call,
     ) -> Result<(Page<Operation>, i64)> {
         let list = move |tx: &mut Tx<'_>| operation::list(tx, state, size, &token);
         let (mut page, change) = self.read_listing(call, list).await?;
+        page.items.retain(|operation| call.may_see(operation));
         page.items.iter_mut().for_each(|operation| self.add_progress(operation));
         Ok((page, change))
     }
@@ -57,9 +61,10 @@ impl Store {
     /// or its deadline passes.
     ///
     /// # Errors
-    /// `Finished` if the operation has ended or ends first, `OperationNotFound`, `Timeout`, `Busy` if it is not
+    /// `Forbidden` if the caller may see it, but may not write its destination; `Finished` if it has ended or ends first, `OperationNotFound`, `Timeout`, `Busy` if it is not
     /// known yet whether the operation has begun.
-    pub async fn cancel(&self, id: OperationId, why: Error, call: Call) -> Result<Operation> {
+    pub async fn cancel(&self, id: OperationId, why: Error, call: &Call) -> Result<Operation> {
+        self.check_cancel(id, call).await?;
         loop {
             let Some(mut states) = self.0.runs.cancel(id, why.clone()) else {
                 match self.cancel_row(id, &why, call).await? {
@@ -81,12 +86,32 @@ impl Store {
         }
     }
 
+    /// Checks that the caller may cancel an operation.
+    async fn check_cancel(&self, id: OperationId, call: &Call) -> Result<()> {
+        let root = StorePath::root();
+        if call.may(Role::Admin, &root) {
+            return Ok(());
+        }
+        // The row of a run may not be written yet.
+        let [source, destination] = if let Some(ends) = self.0.runs.ends(id) {
+            ends.map(Some)
+        } else {
+            let read = move |tx: &mut Tx<'_>| operation::get(tx, id);
+            self.0.engine.read(call.deadline(), read).await?.ends().map(<Option<&_>>::cloned)
+        };
+        let mut ends = source.iter().chain(&destination);
+        if !ends.all(|path| call.may(Role::Reader, path)) {
+            return Err(operation::unknown(id));
+        }
+        call.require(Role::Writer, destination.as_ref().or(source.as_ref()).unwrap_or(&root))
+    }
+
     /// Cancels an operation that no run of this server has. `None` if a run has begun meanwhile.
     async fn cancel_row(
         &self,
         id: OperationId,
         why: &Error,
-        call: Call,
+        call: &Call,
     ) -> Result<Option<Operation>> {
         let (error, store) = (OperationError::from(why), self.clone());
         let recorder = self.clone();
@@ -102,7 +127,7 @@ impl Store {
                 recorder.0.runs.record(operation);
             }
         };
-        self.0.engine.write_and(call.deadline, cancel, record).await
+        self.0.engine.write_and(call.deadline(), cancel, record).await
     }
 
     /// Cancels all runs of this server for a stop, and waits for their end for at most [`DRAIN_TIME`].
@@ -122,9 +147,9 @@ impl Store {
 }
 
 /// Waits for the last state of a run that is being cancelled.
-async fn outcome(states: &mut watch::Receiver<State>, call: Call) -> Result<State> {
+async fn outcome(states: &mut watch::Receiver<State>, call: &Call) -> Result<State> {
     let over = states.wait_for(State::is_over);
-    let over = match call.deadline {
+    let over = match call.deadline() {
         None => over.await,
         Some(deadline) => tokio::time::timeout_at(deadline, over).await.map_err(|_| {
             let message =

@@ -81,12 +81,12 @@ impl Store {
     ///
     /// # Errors
     /// `AlreadyExists` if the store is not empty, `Busy` if another restore runs, `Timeout`.
-    pub async fn restore(&self, call: Call) -> Result<Restore> {
-        let turn = self.0.budgets.restores.try_acquire(call.peer, 1);
+    pub async fn restore(&self, call: &Call) -> Result<Restore> {
+        let turn = self.0.budgets.restores.try_acquire(call.peer(), 1);
         let turn = turn.map_err(|_| {
             Error::new(Kind::Busy, "another restore runs; try again when it is over")
         })?;
-        self.0.engine.read(call.deadline, restore::check_empty).await?;
+        self.0.engine.read(call.deadline(), restore::check_empty).await?;
         let owner = Owner::new(&self.0.server);
         Ok(Restore {
             held: Arc::new(PinGuard { store: self.clone(), owner: owner.id.clone() }),
@@ -203,7 +203,7 @@ impl Restore {
     /// # Errors
     /// Those of [`Restore::record`]; `Timeout`; `AlreadyExists` if something was stored meanwhile. Nothing is
     /// visible then.
-    pub async fn finish(mut self, call: Call) -> Result<Totals> {
+    pub async fn finish(mut self, call: &Call) -> Result<Totals> {
         if !self.is_whole {
             return Err(damaged("it is truncated: its footer is missing"));
         }
@@ -214,7 +214,7 @@ impl Restore {
         call.until(settled).await?;
         let Some(build) = self.build.take() else { return Err(damaged("it has no header")) };
         let finish = move |tx: &mut Tx<'_>| build.finish(tx);
-        let totals = self.held.store.0.engine.write(call.deadline, finish).await?;
+        let totals = self.held.store.0.engine.write(call.deadline(), finish).await?;
         tracing::info!(files = totals.files, bytes = totals.bytes, "a backup is restored");
         Ok(totals)
     }

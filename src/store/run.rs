@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     budget::{Budget, Peer, Permit},
     error::{Error, Kind, Result},
-    model::{Digest, Operation, OperationId},
+    model::{CopyRequest, Digest, Operation, OperationId, StorePath},
 };
 
 /// The state of a run, as its callers see it.
@@ -79,6 +79,8 @@ pub(super) struct Run {
     pub(super) id: OperationId,
     /// The fingerprint of the request.
     pub(super) fingerprint: Digest,
+    /// The source and the destination of the request.
+    pub(super) ends: [StorePath; 2],
     /// The peer of its first caller, to whose share of the budgets the work counts.
     pub(super) peer: Peer,
     /// The state, which only the registry changes.
@@ -91,10 +93,11 @@ pub(super) struct Run {
 
 impl Run {
     /// Makes a run in the state [`State::Starting`].
-    pub(super) fn new(id: OperationId, fingerprint: Digest, peer: Peer) -> Arc<Self> {
+    pub(super) fn new(request: &CopyRequest, fingerprint: Digest, peer: Peer) -> Arc<Self> {
         Arc::new(Self {
-            id,
+            id: request.id,
             fingerprint,
+            ends: [request.source.clone(), request.destination.clone()],
             peer,
             state: watch::Sender::new(State::Starting),
             callers: Mutex::default(),

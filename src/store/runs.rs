@@ -33,7 +33,7 @@ use crate::{
     budget::{Budget, Permit},
     error::{Error, Kind, Result},
     limits::{OPERATIONS_RUNNING_MAX, SKIP_POOL_BYTES, WATCH_LAG},
-    model::{Digest, Operation, OperationId},
+    model::{CopyRequest, Digest, Operation, OperationId, StorePath},
     namespace::operation,
     store::{
         Call,
@@ -131,10 +131,11 @@ impl Runs {
     /// store stops.
     pub(super) fn attach(
         &self,
-        (id, fingerprint): (OperationId, Digest),
+        (request, fingerprint): (&CopyRequest, Digest),
         Load { is_long, skip_bytes }: Load,
-        (is_detached, Call { deadline, peer }): (bool, Call),
+        (is_detached, call): (bool, &Call),
     ) -> Result<Attached> {
+        let (id, deadline, peer) = (request.id, call.deadline(), call.peer());
         let mut table = self.table();
         if table.is_closed {
             return Err(Error::new(Kind::Busy, "the server is stopping; try again"));
@@ -160,7 +161,7 @@ impl Runs {
             (amount > 0).then(|| budget.try_acquire(peer, amount)).transpose()
         };
         let room = [take(&self.places, is_long.into())?, take(&self.skips, skip_bytes)?];
-        let run = Run::new(id, fingerprint, peer);
+        let run = Run::new(request, fingerprint, peer);
         let caller = run.attach(is_detached, deadline);
         let caller = caller.ok_or_else(|| Error::internal("a new run is cancelled"))?;
         table.runs.insert(id, (Arc::clone(&run), room));
@@ -236,6 +237,11 @@ impl Runs {
     /// The states of an operation that runs here.
     pub(super) fn follow(&self, id: OperationId) -> Option<watch::Receiver<State>> {
         self.table().runs.get(&id).map(|(run, _)| run.state.subscribe())
+    }
+
+    /// The source and the destination of an operation that runs here.
+    pub(super) fn ends(&self, id: OperationId) -> Option<[StorePath; 2]> {
+        self.table().runs.get(&id).map(|(run, _)| run.ends.clone())
     }
 
     /// The latest state of an operation that runs here.

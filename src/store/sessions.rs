@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
+    access::{Caller, Role},
     budget::{Permit, PermitHandle},
     error::{Error, Kind, Result},
     limits::UNPIN_ROWS,
@@ -70,7 +71,7 @@ impl Store {
         session: SessionId,
         path: StorePath,
         range: ChunkRange,
-        call: Call,
+        call: &Call,
     ) -> Result<Chunk> {
         self.chunk_over(session, (path, Replaces::default()), range, call).await
     }
@@ -84,44 +85,46 @@ impl Store {
         session: SessionId,
         (path, replaces): (StorePath, Replaces),
         range: ChunkRange,
-        call: Call,
+        call: &Call,
     ) -> Result<Chunk> {
         let at = path.clone();
         let check =
             move |tx: &mut Tx<'_>| session::check_chunk(tx, session, (&at, replaces), range);
-        let bytes = match self.0.engine.read(call.deadline, check).await? {
+        let bytes = match self.0.engine.read(call.deadline(), check).await? {
             Verdict::Wanted => {
                 let part_writer = self.cut(&path, Some(range.length as u64), call).await?;
                 Arriving::New(Box::new(part_writer))
             }
             Verdict::There => {
-                let turn = call.until(self.0.budgets.uploads.acquire(call.peer, 1)).await?;
+                let turn = call.until(self.0.budgets.uploads.acquire(call.peer(), 1)).await?;
                 let comparison =
-                    Comparison::new(self.clone(), session, path.clone(), range, call.peer);
+                    Comparison::new(self.clone(), session, path.clone(), range, call.peer());
                 Arriving::Again(Box::new(comparison), turn)
             }
         };
         let store = self.clone();
+        let call = call.clone();
         Ok(Chunk { store, session, path, replaces, range, received: 0, bytes, call })
     }
 
-    /// Returns an upload session.
+    /// Returns an upload session. One whose path the caller may not write is unknown to the caller.
     ///
     /// # Errors
     /// `SessionNotFound`, `Timeout`.
-    pub async fn session(&self, id: SessionId, call: Call) -> Result<Session> {
+    pub async fn session(&self, id: SessionId, call: &Call) -> Result<Session> {
         let mut reading = session::Reading::new(id);
         loop {
             let step = move |tx: &mut Tx<'_>| reading.step(tx).map(|session| (reading, session));
             let session;
-            (reading, session) = self.0.engine.read(call.deadline, step).await?;
+            (reading, session) = self.0.engine.read(call.deadline(), step).await?;
             if let Some(session) = session {
-                return Ok(session);
+                let is_theirs = call.may(Role::Writer, &session.path);
+                return if is_theirs { Ok(session) } else { Err(session::unknown(id)) };
             }
         }
     }
 
-    /// A page of the upload sessions of a path, or of all.
+    /// A page of the upload sessions of a path, or of all, without those whose path the caller may not write.
     ///
     /// # Errors
     /// `InvalidArgument` for a malformed token, `Timeout`, `Busy` if too many listings wait.
@@ -130,14 +133,15 @@ impl Store {
         path: Option<StorePath>,
         size: usize,
         token: String,
-        call: Call,
+        call: &Call,
     ) -> Result<Page<Session>> {
         let mut listing = session::Listing::new(path, size, token)?;
         loop {
             let step = move |tx: &mut Tx<'_>| listing.step(tx).map(|page| (listing, page));
             let page;
             (listing, page) = self.read_listing(call, step).await?;
-            if let Some(page) = page {
+            if let Some(mut page) = page {
+                page.items.retain(|session| call.may(Role::Writer, &session.path));
                 return Ok(page);
             }
         }
@@ -148,7 +152,7 @@ impl Store {
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown or incomplete session, `AlreadyExists`.
-    pub async fn commit_session(&self, id: SessionId, call: Call) -> Result<Option<Entry>> {
+    pub async fn commit_session(&self, id: SessionId, call: &Call) -> Result<Option<Entry>> {
         let committed =
             self.commit_session_if(id, Replaces::default(), Conditions::default(), call);
         Ok(committed.await?.map(|(entry, _)| entry))
@@ -164,7 +168,7 @@ impl Store {
         id: SessionId,
         replaces: Replaces,
         conditions: Conditions,
-        call: Call,
+        call: &Call,
     ) -> Result<Option<(Entry, i64)>> {
         let how = (replaces, conditions);
         let long = match self.commit_once(id, how.clone(), None, call).await? {
@@ -190,10 +194,13 @@ impl Store {
         id: SessionId,
         (replaces, conditions): (Replaces, Conditions),
         built: Option<Built>,
-        call: Call,
+        call: &Call,
     ) -> Result<Ended> {
-        let server = self.0.server.clone();
+        let (server, caller) = (self.0.server.clone(), call.caller().clone());
         let commit = move |tx: &mut Tx<'_>| {
+            if !is_theirs(tx, id, &caller)? {
+                return Err(session::not_to_commit(id));
+            }
             let how = (replaces, &conditions);
             let (path, file, replaced) = match session::commit(tx, id, how, built.as_ref())? {
                 Outcome::Done(committed) => committed,
@@ -218,12 +225,24 @@ impl Store {
     ///
     /// # Errors
     /// `SessionNotFound`, `Timeout`.
-    pub async fn delete_session(&self, id: SessionId, call: Call) -> Result<()> {
-        if self.0.engine.write(call.deadline, move |tx| session::delete(tx, id)).await? {
+    pub async fn delete_session(&self, id: SessionId, call: &Call) -> Result<()> {
+        let caller = call.caller().clone();
+        let delete = move |tx: &mut Tx<'_>| {
+            if !is_theirs(tx, id, &caller)? {
+                return Err(session::unknown(id));
+            }
+            session::delete(tx, id)
+        };
+        if self.0.engine.write(call.deadline(), delete).await? {
             self.drop_pieces(id);
         }
         Ok(())
     }
+}
+
+/// Whether the caller may write the path of a session, if there is one.
+fn is_theirs(tx: &mut Tx<'_>, id: SessionId, caller: &Caller) -> Result<bool> {
+    Ok(session::path(tx, id)?.is_none_or(|path| caller.may(Role::Writer, &path)))
 }
 
 impl Chunk {
@@ -288,7 +307,7 @@ impl Chunk {
                 let add = move |tx: &mut Tx<'_>| {
                     session::add_chunk(tx, session, (&path, replaces), range, &sent)
                 };
-                return store.0.engine.write(call.deadline, add).await.map(drop);
+                return store.0.engine.write(call.deadline(), add).await.map(drop);
             }
         };
         let (parts, _, object) = call.until(Box::pin(part_writer.finish())).await?;
@@ -305,7 +324,7 @@ impl Chunk {
             }
             Ok(verdict)
         };
-        let verdict = store.0.engine.write(call.deadline, add).await?;
+        let verdict = store.0.engine.write(call.deadline(), add).await?;
         part_writer.has_pins = pins > UNPIN_ROWS;
         // If the same chunk was added concurrently, no row names this object, and its guard is dropped.
         if verdict == Verdict::Wanted {

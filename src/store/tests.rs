@@ -28,7 +28,6 @@ use std::{sync::mpsc, time::Duration};
 
 use bytes::Bytes;
 use tempfile::TempDir;
-use tokio::time::Instant;
 
 use super::*;
 use crate::{
@@ -76,13 +75,13 @@ impl Fixture {
 
     async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
         let incoming = UploadSpec::new(path(at));
-        let mut upload = self.store.upload(incoming, Call::default()).await?;
+        let mut upload = self.store.upload(incoming, &Call::system()).await?;
         upload.write(bytes.into()).await?;
         upload.finish().await
     }
 
     async fn download(&self, at: &str) -> Download {
-        self.store.download(&path(at), (0, None), None, Call::default()).await.unwrap()
+        self.store.download(&path(at), (0, None), None, &Call::system()).await.unwrap()
     }
 
     async fn read(&self, at: &str) -> Result<Vec<u8>> {

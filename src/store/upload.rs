@@ -37,15 +37,15 @@ impl Store {
     /// # Errors
     /// `AlreadyExists` for a path that is a folder or below a file, unless the upload may replace them,
     /// `PreconditionFailed`, `NoSpace`, `TooLarge`, `Busy` if too many uploads wait, `Timeout`.
-    pub async fn upload(&self, incoming: UploadSpec, call: Call) -> Result<Upload> {
+    pub async fn upload(&self, incoming: UploadSpec, call: &Call) -> Result<Upload> {
         // The commit checks this again. A refusal here saves the transfer of the bytes.
         let (path, replaces) = (incoming.path.clone(), incoming.replaces);
         let conditions = incoming.conditions.clone();
         let check =
             move |tx: &mut Tx<'_>| condition::check_file(tx, (&path, replaces), &conditions);
-        self.0.engine.read(call.deadline, check).await?;
+        self.0.engine.read(call.deadline(), check).await?;
         let part_writer = self.cut(&incoming.path, incoming.size, call).await?;
-        Ok(Upload { store: self.clone(), incoming, part_writer, call })
+        Ok(Upload { store: self.clone(), incoming, part_writer, call: call.clone() })
     }
 
     /// Acquires a permit of an upload, and makes a part writer for `expected` bytes, if the number is known.
@@ -53,15 +53,15 @@ impl Store {
         &self,
         path: &StorePath,
         expected: Option<u64>,
-        call: Call,
+        call: &Call,
     ) -> Result<PartWriter> {
         let size = expected.unwrap_or(0);
         if size.div_ceil(PART_BYTES_MAX as u64) > UPLOAD_PARTS_MAX as u64 {
             return Err(too_many_parts(path));
         }
         call.until(self.0.space.check(size)).await?;
-        let turn = call.until(self.0.budgets.uploads.acquire(call.peer, 1)).await?;
-        Ok(PartWriter::new(self, path, expected, (call.peer, turn)))
+        let turn = call.until(self.0.budgets.uploads.acquire(call.peer(), 1)).await?;
+        Ok(PartWriter::new(self, path, expected, (call.peer(), turn)))
     }
 }
 
@@ -141,7 +141,7 @@ impl Upload {
         let pins = self.part_writer.parts.len();
         let UploadSpec { path, replaces, .. } = self.incoming.clone();
         let owner = self.part_writer.owner.clone();
-        let (list, parts) = self.store.assemble_long(&owner, parts, self.call).await?;
+        let (list, parts) = self.store.assemble_long(&owner, parts, &self.call).await?;
         let file = NewFile { path, replaces, parts, digest: Some(digest) };
         let conditions = std::mem::take(&mut self.incoming.conditions);
         let commit = move |tx: &mut Tx<'_>| {
@@ -158,7 +158,7 @@ impl Upload {
             }
             Ok(Stored { stat: list::stat(tx, &file.path)?, files_replaced })
         };
-        let stored = self.store.0.engine.write(self.call.deadline, commit).await?;
+        let stored = self.store.0.engine.write(self.call.deadline(), commit).await?;
         self.part_writer.has_pins = pins > UNPIN_ROWS;
         object.into_iter().for_each(ObjectGuard::disarm);
         Ok(stored)

@@ -22,10 +22,11 @@ impl Store {
     ///
     /// # Errors
     /// `OperationNotFound`, `Busy` if there are too many watchers.
-    pub async fn watch(&self, id: OperationId, call: Call) -> Result<Updates> {
+    pub async fn watch(&self, id: OperationId, call: &Call) -> Result<Updates> {
         let turn = self.turn_to_watch(call)?;
         let first = self.operation(id, call).await?;
         let mut updates = Updates::of_row(self, id);
+        updates.call = call.clone();
         updates.turn = Some(turn);
         updates.source = match self.0.runs.follow(id) {
             Some(mut states) if !first.state.is_final() => {
@@ -39,19 +40,19 @@ impl Store {
 
     /// Acquires the permit of a watcher. It is noted as stalled for ever, so that it can be revoked whenever peers
     /// below their share need it.
-    fn turn_to_watch(&self, call: Call) -> Result<Permit> {
-        let turn = self.0.budgets.watchers.try_acquire(call.peer, 1)?;
+    fn turn_to_watch(&self, call: &Call) -> Result<Permit> {
+        let turn = self.0.budgets.watchers.try_acquire(call.peer(), 1)?;
         turn.hold().stalls();
         Ok(turn)
     }
 
-    /// Watches all operations: first the running ones, and with `since`, the number of a change, also those that
+    /// Watches all operations that the caller may see: first the running ones, and with `since`, the number of a change, also those that
     /// have changed after it; then every further change.
     ///
     /// # Errors
     /// `ChangesForgotten` if some changes after `since` are no longer kept, or no change has this number yet,
     /// `Busy` if there are too many watchers, `Timeout`.
-    pub async fn watch_all(&self, since: Option<i64>, call: Call) -> Result<AllUpdates> {
+    pub async fn watch_all(&self, since: Option<i64>, call: &Call) -> Result<AllUpdates> {
         let turn = self.turn_to_watch(call)?;
         let Subscription { changes, running, last_change } = self.0.runs.subscribe();
         let mut updates = AllUpdates {
@@ -62,6 +63,7 @@ impl Store {
             is_behind: since.is_some(),
             running: HashMap::new(),
             pending: VecDeque::new(),
+            call: call.clone(),
             turn,
         };
         if since.is_some() {
@@ -77,6 +79,8 @@ impl Store {
 #[derive(Debug)]
 pub struct Updates {
     store: Store,
+    /// The call of the watcher, which may see the operation no longer when its rights change.
+    call: Call,
     id: OperationId,
     source: UpdateSource,
     last: Option<Operation>,
@@ -93,7 +97,9 @@ enum UpdateSource {
 impl Updates {
     /// Follows the row of an operation by polling, without a permit of a watcher.
     pub(super) fn of_row(store: &Store, id: OperationId) -> Self {
-        Self { store: store.clone(), id, source: UpdateSource::Row(None), last: None, turn: None }
+        let source = UpdateSource::Row(None);
+        let call = Call::system();
+        Self { store: store.clone(), call, id, source, last: None, turn: None }
     }
 
     /// The operation.
@@ -112,10 +118,14 @@ impl Updates {
         let Some(mut turn) = self.turn.as_ref().map(|turn| turn.hold().clone()) else {
             return self.state().await;
         };
-        tokio::select! {
+        let state = tokio::select! {
             biased;
-            state = self.state() => state,
-            error = turn.revoked() => Err(error),
+            state = self.state() => state?,
+            error = turn.revoked() => return Err(error),
+        };
+        match state {
+            Some(operation) if !self.call.may_see(&operation) => Err(operation::unknown(self.id)),
+            state => Ok(state),
         }
     }
 
@@ -141,7 +151,7 @@ impl Updates {
                     } else {
                         // No run of this server sends changes, so the row is polled.
                         tokio::time::sleep(PROGRESS_EVERY).await;
-                        self.store.operation(self.id, Call::default()).await?
+                        self.store.operation(self.id, &Call::system()).await?
                     }
                 }
             };
@@ -169,6 +179,8 @@ pub struct AllUpdates {
     /// The running operations that the caller knows of, with the number of their last change.
     running: HashMap<OperationId, i64>,
     pending: VecDeque<Operation>,
+    /// The call of the watcher, whose rights are looked at for each change.
+    call: Call,
     turn: Permit,
 }
 
@@ -190,8 +202,18 @@ impl AllUpdates {
         let mut turn = self.turn.hold().clone();
         tokio::select! {
             biased;
-            change = self.change() => change,
+            change = self.seen_change() => change,
             error = turn.revoked() => Err(error),
+        }
+    }
+
+    /// The next change that the caller may see.
+    async fn seen_change(&mut self) -> Result<Option<Operation>> {
+        loop {
+            match self.change().await? {
+                Some(operation) if !self.call.may_see(&operation) => {}
+                change => return Ok(change),
+            }
         }
     }
 
@@ -201,7 +223,7 @@ impl AllUpdates {
                 return Ok(Some(operation));
             }
             if self.is_behind {
-                self.catch_up(Call::default()).await?;
+                self.catch_up(&Call::system()).await?;
                 continue;
             }
             let change = tokio::select! {
@@ -248,12 +270,12 @@ impl AllUpdates {
 
     /// Reads a page of rows that have changed after the last seen change. After the last page, adds the running
     /// operations with their latest progress.
-    async fn catch_up(&mut self, call: Call) -> Result<()> {
+    async fn catch_up(&mut self, call: &Call) -> Result<()> {
         // Changes that were announced before this subscription are in the rows that are read next.
         let Subscription { changes, running, .. } = self.store.0.runs.subscribe();
         let since = self.seen;
         let read = move |tx: &mut Tx<'_>| operation::changed_since(tx, since, CHANGES_PAGE);
-        let rows = self.store.0.engine.read(call.deadline, read).await?;
+        let rows = self.store.0.engine.read(call.deadline(), read).await?;
         self.changes = changes;
         self.is_behind = rows.len() == CHANGES_PAGE;
         let mut ended = Vec::new();

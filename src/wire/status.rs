@@ -106,6 +106,7 @@ pub const fn code(kind: Kind) -> Code {
         | Kind::OperationNotFound
         | Kind::SessionNotFound => Code::NotFound,
         Kind::AlreadyExists | Kind::WriteConflict => Code::AlreadyExists,
+        Kind::Unauthenticated => Code::Unauthenticated,
         Kind::Forbidden => Code::PermissionDenied,
         Kind::TooLarge | Kind::MessageTooLarge | Kind::NoSpace => Code::ResourceExhausted,
         Kind::PreconditionFailed | Kind::Finished => Code::FailedPrecondition,

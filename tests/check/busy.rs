@@ -34,17 +34,17 @@ async fn one(store: &Store, dice: &mut Dice) -> Result<()> {
         }
         4 => copy(store, &from, &to, &[]).await,
         5..7 => copy(store, &from, &format!("{to}/3"), &["1", "2", "3"]).await,
-        7 => store.delete(&path(&from), Call::default()).await.map(drop),
-        8 => store.delete(&path(&file), Call::default()).await.map(drop),
+        7 => store.delete(&path(&from), &Call::system()).await.map(drop),
+        8 => store.delete(&path(&file), &Call::system()).await.map(drop),
         _ => {
             let session = uuid::Uuid::new_v4().to_string();
             chunk(store, &session, &file, (20_000, 20_000, 40_000)).await?;
             chunk(store, &session, &file, (0, 20_000, 40_000)).await?;
             let id = SessionId::parse(&session)?;
             match dice.roll(3) {
-                0 => store.delete_session(id, Call::default()).await,
+                0 => store.delete_session(id, &Call::system()).await,
                 1 => Ok(()),
-                _ => store.commit_session(id, Call::default()).await.map(drop),
+                _ => store.commit_session(id, &Call::system()).await.map(drop),
             }
         }
     }

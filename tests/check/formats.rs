@@ -110,7 +110,7 @@ fn migrate(folder: &Folder) -> namespace::Recovered {
 }
 
 async fn read(store: &Store, at: &str) -> Vec<u8> {
-    let mut download = store.download(&path(at), (0, None), None, Call::default()).await.unwrap();
+    let mut download = store.download(&path(at), (0, None), None, &Call::system()).await.unwrap();
     let mut bytes = Vec::new();
     while let Some(piece) = download.next().await {
         bytes.extend_from_slice(&piece.unwrap());
@@ -195,15 +195,15 @@ async fn an_older_store_is_well_and_goes_on() {
         copy(&store, "d", "a/b/c/d/e/f/g", &[]).await.unwrap();
         copy(&store, "app", "d/app", &["conf"]).await.unwrap();
         put(&store, "d/app/deep/x/z", b"z").await.unwrap();
-        store.delete(&path("app2"), Call::default()).await.unwrap();
+        store.delete(&path("app2"), &Call::system()).await.unwrap();
 
         // The upload session can be continued.
         let id = SessionId::parse(SESSION).unwrap();
         let range = ChunkRange::new(100, 100, 300).unwrap();
-        let mut chunk = store.chunk(id, path("late"), range, Call::default()).await.unwrap();
+        let mut chunk = store.chunk(id, path("late"), range, &Call::system()).await.unwrap();
         chunk.write(vec![b'b'; 100].into()).await.unwrap();
         chunk.finish().await.unwrap();
-        store.commit_session(id, Call::default()).await.unwrap().unwrap();
+        store.commit_session(id, &Call::system()).await.unwrap().unwrap();
         let late = [b'a', b'b', b'c'].map(|byte| vec![byte; 100]).concat();
         assert!(read(&store, "late").await == late, "{format}");
 

@@ -151,7 +151,7 @@ pub(crate) async fn fill(store: &Store) {
         put(store, path, &noise(path, size)).await.unwrap();
     }
     copy(store, "app", "app2", &[]).await.unwrap();
-    store.delete(&path("gone"), Call::default()).await.unwrap();
+    store.delete(&path("gone"), &Call::system()).await.unwrap();
     for offset in [0, 200] {
         chunk(store, SESSION, "late", (offset, 100, 300)).await.unwrap();
     }
@@ -166,7 +166,7 @@ pub(crate) fn noise(seed: &str, size: usize) -> Vec<u8> {
 
 pub(crate) async fn put(store: &Store, at: &str, bytes: &[u8]) -> Result<()> {
     let incoming = UploadSpec::new(path(at));
-    let mut upload = store.upload(incoming, Call::default()).await?;
+    let mut upload = store.upload(incoming, &Call::system()).await?;
     upload.write(Bytes::copy_from_slice(bytes)).await?;
     upload.finish().await.map(drop)
 }
@@ -182,7 +182,7 @@ pub(crate) async fn copy(store: &Store, from: &str, to: &str, skip: &[&str]) -> 
         verify: false,
         id: OperationId::new(),
     };
-    let mut copying = store.copy(request, false, Call::default()).await?;
+    let mut copying = store.copy(request, false, &Call::system()).await?;
     while copying.next().await?.is_some() {}
     Ok(())
 }
@@ -195,7 +195,7 @@ pub(crate) async fn chunk(
 ) -> Result<()> {
     let range = ChunkRange::new(offset, length, total)?;
     let id = SessionId::parse(session)?;
-    let mut chunk = store.chunk(id, path(at), range, Call::default()).await?;
+    let mut chunk = store.chunk(id, path(at), range, &Call::system()).await?;
     let bytes = noise(&format!("{session} {offset}"), usize::try_from(length).unwrap());
     chunk.write(bytes.into()).await?;
     chunk.finish().await
@@ -207,7 +207,7 @@ pub(crate) fn path(text: &str) -> StorePath {
 
 /// Checks a store, and returns the last report with all findings.
 pub(crate) async fn check(store: &Store, request: CheckRequest) -> CheckReport {
-    let mut checking = store.check(request).unwrap();
+    let mut checking = store.check(request, &Call::system()).unwrap();
     let (mut findings, mut last) = (Vec::new(), None);
     while let Some(mut report) = checking.next().await.unwrap() {
         assert!(!last.is_some_and(|last: CheckReport| last.done), "a report after the last");

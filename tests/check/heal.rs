@@ -101,7 +101,7 @@ fn bytes_of(file: &str) -> Vec<u8> {
 }
 
 async fn read(store: &Store, at: &str) -> Result<Vec<u8>> {
-    let mut download = store.download(&path(at), (0, None), None, Call::default()).await?;
+    let mut download = store.download(&path(at), (0, None), None, &Call::system()).await?;
     let mut all = Vec::new();
     while let Some(piece) = download.next().await {
         all.extend_from_slice(&piece?);
@@ -163,10 +163,10 @@ async fn a_chunk_heals_as_an_upload_does() {
     let (_folder, store) = damaged(|folder| flip(folder, RUN)).await;
     let id = SessionId::parse(&SESSION.replace('1', "2")).unwrap();
     let range = ChunkRange::new(0, RUN as u64, RUN as u64).unwrap();
-    let mut chunk = store.chunk(id, path("new"), range, Call::default()).await.unwrap();
+    let mut chunk = store.chunk(id, path("new"), range, &Call::system()).await.unwrap();
     chunk.write(bytes_of("app/bin/run").into()).await.unwrap();
     chunk.finish().await.unwrap();
-    store.commit_session(id, Call::default()).await.unwrap();
+    store.commit_session(id, &Call::system()).await.unwrap();
     for file in ["new", "app/bin/run", "app2/bin/run"] {
         assert_eq!(read(&store, file).await.unwrap(), bytes_of("app/bin/run"), "{file}");
     }
@@ -214,12 +214,12 @@ async fn damage_is_told_by_the_path_and_healed_by_what_it_says() {
         id: OperationId::new(),
     };
     let copy = async || {
-        let mut copying = store.copy(request(), false, Call::default()).await?;
+        let mut copying = store.copy(request(), false, &Call::system()).await?;
         while copying.next().await?.is_some() {}
         Ok::<_, Error>(())
     };
     assert_told(&copy().await.unwrap_err(), "app/bin/run");
-    assert!(store.stat(&path("app3"), Call::default()).await.is_err(), "nothing is visible");
+    assert!(store.stat(&path("app3"), &Call::system()).await.is_err(), "nothing is visible");
     // An upload of other bytes repairs nothing.
     put(&store, "app/other", &noise("other", INLINE_BYTES_MAX * 2)).await.unwrap();
     assert_told(&read(&store, "app/bin/run").await.unwrap_err(), "app/bin/run");

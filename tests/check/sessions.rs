@@ -76,7 +76,7 @@ async fn a_session_whose_pieces_are_damaged_becomes_no_file() {
         folder.sql(damage);
         let store = folder.open(FOR_EVER).await;
         let id = SessionId::parse(SESSION).unwrap();
-        let error = store.commit_session(id, Call::default()).await.unwrap_err();
+        let error = store.commit_session(id, &Call::system()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt, "{damage}: {error}");
         store.close().await;
     }
@@ -97,6 +97,6 @@ async fn a_session_has_a_bound_of_pieces() {
     assert_eq!(error.kind(), Kind::TooLarge, "{error}");
     // The refused calls have stored nothing.
     let id = SessionId::parse(SESSION).unwrap();
-    assert_eq!(store.session(id, Call::default()).await.unwrap().expected.len(), 1);
+    assert_eq!(store.session(id, &Call::system()).await.unwrap().expected.len(), 1);
     store.close().await;
 }

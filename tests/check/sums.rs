@@ -74,7 +74,7 @@ async fn the_space_that_is_used_is_told_without_a_recount() {
     drop(store);
     folder.sql("UPDATE sums SET number = 1000 * kind, bytes = 1000000 * kind");
     let store = folder.open(FOR_EVER).await;
-    let info = store.info(Call::default()).await.unwrap();
+    let info = store.info(&Call::system()).await.unwrap();
     assert_eq!(info.folders, 1_000);
     assert_eq!((info.unique.count, info.unique.bytes), (7_000, 7_000_000));
     assert_eq!(info.on_disk.count, 4_000);
@@ -123,22 +123,22 @@ async fn numbers_that_no_store_can_have_stop_nothing_but_writes() {
         let possible = |bytes: i64| (0..=TOTAL_MAX).contains(&bytes);
         for at in ["", "app", "app/big"] {
             let at = StorePath::parse_or_root(at, "path").unwrap();
-            let stat = store.stat(&at, Call::default()).await.unwrap();
-            let page = store.list(&at, 0, String::new(), Call::default()).await.unwrap();
+            let stat = store.stat(&at, &Call::system()).await.unwrap();
+            let page = store.list(&at, 0, String::new(), &Call::system()).await.unwrap();
             for entry in page.items.iter().chain([&stat.entry]) {
                 assert!(possible(entry.totals.files) && possible(entry.totals.bytes), "{entry:?}");
             }
         }
-        let info = store.info(Call::default()).await.unwrap();
+        let info = store.info(&Call::system()).await.unwrap();
         assert!(possible(info.staging.bytes) && possible(info.logical.bytes), "{info:?}");
-        store.delete(&path("app"), Call::default()).await.unwrap();
+        store.delete(&path("app"), &Call::system()).await.unwrap();
         store.reclaim().await.unwrap();
         assert_eq!(
             kinds(&check(&store, REPAIR).await),
             [K::EntrySize, K::FolderTotals, K::SessionReceived, K::StoreSums]
         );
         assert_eq!(kinds(&check(&store, DEEP).await), [K::EntrySize]);
-        store.delete(&path("app2"), Call::default()).await.unwrap();
+        store.delete(&path("app2"), &Call::system()).await.unwrap();
         store.reclaim().await.unwrap();
         put(&store, "app/new", b"new").await.unwrap();
         assert_eq!(check(&store, DEEP).await.findings, []);

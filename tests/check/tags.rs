@@ -8,7 +8,7 @@ use crate::harness::{FOR_EVER, Folder, REPAIR, check, fill, path};
 async fn tags(store: &Store, paths: &[&str]) -> Vec<String> {
     let mut tags = Vec::new();
     for at in paths {
-        let stat = store.stat(&path(at), Call::default()).await.unwrap();
+        let stat = store.stat(&path(at), &Call::system()).await.unwrap();
         tags.push(stat.change_tag.expect("a folder"));
     }
     tags

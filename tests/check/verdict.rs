@@ -99,7 +99,7 @@ async fn an_empty_folder_goes_with_its_path() {
     let store = folder.open(FOR_EVER).await;
     check(&store, REPAIR).await;
     for at in ["app/deep", "app2/deep"] {
-        store.delete(&path(at), Call::default()).await.unwrap();
+        store.delete(&path(at), &Call::system()).await.unwrap();
     }
     assert_eq!(check(&store, DEEP).await.findings, []);
     store.close().await;
@@ -129,8 +129,8 @@ async fn a_finding_names_some_of_many_paths() {
 async fn there_is_one_check_at_a_time() {
     let folder = Folder::new();
     let store = folder.open(FOR_EVER).await;
-    let first = store.check(LOOK).unwrap();
-    let error = store.check(LOOK).expect_err("refused");
+    let first = store.check(LOOK, &Call::system()).unwrap();
+    let error = store.check(LOOK, &Call::system()).expect_err("refused");
     assert!(error.kind().retryable(), "{error}");
     drop(first);
     check(&store, LOOK).await;

@@ -54,7 +54,7 @@ impl Machine {
             Step::Chunk { .. } | Step::Commit { .. } | Step::DeleteSession { .. } | Step::Restart
         );
         for (id, known) in self.sessions.iter().filter(|_| is_about_sessions) {
-            let found = self.fixture.store.session(*id, Call::default()).await;
+            let found = self.fixture.store.session(*id, &Call::system()).await;
             match known {
                 None => assert_eq!(found.map_err(|e| e.kind()), Err(Kind::SessionNotFound)),
                 Some(session) => {

@@ -86,11 +86,11 @@ async fn act(fixture: &Fixture, dice: &mut Dice) -> Result<()> {
         }
         88..92 => {
             let id = session(dice.roll(3));
-            fixture.store.commit_session(id, Call::default()).await.map(drop)
+            fixture.store.commit_session(id, &Call::system()).await.map(drop)
         }
         92..94 => {
             let id = session(dice.roll(3));
-            fixture.store.delete_session(id, Call::default()).await
+            fixture.store.delete_session(id, &Call::system()).await
         }
         94..98 => fixture.list(&some_path(dice, 2), 2).await.map(drop),
         98 => fixture.store.sweep().await,
@@ -154,10 +154,10 @@ async fn callers_at_once_see_whole_files_and_leave_nothing() {
         assert!(contents().iter().any(|content| *content == found), "{file}");
     }
     for number in 0..3 {
-        let delete = fixture.store.delete_session(session(number), Call::default()).await;
+        let delete = fixture.store.delete_session(session(number), &Call::system()).await;
         assert!(delete.is_ok() || delete.unwrap_err().kind() == Kind::SessionNotFound);
     }
-    let root = fixture.store.stat(&path(""), Call::default()).await.unwrap().entry.totals;
+    let root = fixture.store.stat(&path(""), &Call::system()).await.unwrap().entry.totals;
     assert_eq!(root.files, fixture.files("").await.len() as i64);
     fixture.empty().await;
     assert_eq!(fixture.object_keys().await, [""; 0]);

@@ -74,7 +74,7 @@ async fn a_copy_carries_version_and_time_of_its_source() {
     let fixture = with(&["s/f"]).await;
     fixture.copy(copy("s", "d")).await.unwrap();
     fixture.copy(copy("s/f", "e")).await.unwrap();
-    let stat = async |at: &str| fixture.store.stat(&path(at), Call::default()).await.unwrap();
+    let stat = async |at: &str| fixture.store.stat(&path(at), &Call::system()).await.unwrap();
     assert_eq!(stat("s/f").await.entry.kind, stat("d/f").await.entry.kind);
     assert_eq!(stat("s/f").await.entry.kind, stat("e").await.entry.kind);
 }
@@ -278,7 +278,7 @@ async fn copies_of_copies_end_at_the_bound_of_the_totals() {
         }
     }
     assert_eq!(refusal.unwrap().kind(), Kind::TooLarge);
-    let root = fixture.store.stat(&path(""), Call::default()).await.unwrap().entry.totals;
+    let root = fixture.store.stat(&path(""), &Call::system()).await.unwrap().entry.totals;
     assert!(root.bytes <= TOTAL_MAX && root.bytes > TOTAL_MAX / 4, "{root:?}");
     crate::audit::laws(&fixture.tables);
     fixture.empty().await;

@@ -75,7 +75,8 @@ pub(crate) async fn assert_clean(fixture: &Fixture, faulty: &Faulty) {
 
 /// The kinds of the findings of a check.
 async fn findings(fixture: &Fixture, deep: bool) -> Result<Vec<FindingKind>> {
-    let mut checking = fixture.store.check(CheckRequest { deep, repair: false })?;
+    let mut checking =
+        fixture.store.check(CheckRequest { deep, repair: false }, &Call::system())?;
     let mut kinds = Vec::new();
     while let Some(report) = checking.next().await? {
         kinds.extend(report.findings.iter().map(|finding| finding.kind));
@@ -149,7 +150,7 @@ async fn a_chunk_whose_put_goes_wrong_is_not_counted_and_can_be_repeated() {
                 send_chunk(&fixture, id, "a/chunk", range, bytes.clone()).await
             })
             .await;
-            fixture.store.commit_session(id, Call::default()).await.unwrap();
+            fixture.store.commit_session(id, &Call::system()).await.unwrap();
             assert_eq!(fixture.read("a/chunk").await.unwrap(), bytes);
         }
     }

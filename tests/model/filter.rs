@@ -158,7 +158,7 @@ async fn names_and_tokens_that_no_file_can_have_are_no_fault_of_the_database() {
     let request = copy_without("s", "t", &["a\0b", "\u{1}"]);
     fixture.copy(request).await.unwrap();
     let path = imagestore::model::StorePath::root();
-    let call = imagestore::store::Call::default();
+    let call = &imagestore::store::Call::system();
     for token in ["a\0b", "\u{7f}"] {
         let listed = fixture.store.list(&path, 0, token.to_owned(), call).await;
         assert_eq!(listed.unwrap_err().kind(), Kind::InvalidArgument);

@@ -74,7 +74,7 @@ impl Fixture {
     pub(crate) async fn upload(&self, at: &str, bytes: impl Into<Bytes>) -> Result<Stat> {
         let incoming = UploadSpec::new(path(at));
         // In boxes, so that a future that contains an upload stays small.
-        let mut upload = Box::pin(self.store.upload(incoming, Call::default())).await?;
+        let mut upload = Box::pin(self.store.upload(incoming, &Call::system())).await?;
         Box::pin(upload.write(bytes.into())).await?;
         Box::pin(upload.finish()).await
     }
@@ -98,7 +98,7 @@ impl Fixture {
     }
 
     pub(crate) async fn read_range(&self, at: &str, range: (u64, Option<u64>)) -> Result<Vec<u8>> {
-        let mut download = self.store.download(&path(at), range, None, Call::default()).await?;
+        let mut download = self.store.download(&path(at), range, None, &Call::system()).await?;
         let mut all = Vec::new();
         while let Some(piece) = download.next().await {
             all.extend_from_slice(&piece?);
@@ -107,12 +107,12 @@ impl Fixture {
     }
 
     pub(crate) async fn delete(&self, at: &str) -> Result<()> {
-        self.store.delete(&path(at), Call::default()).await.map(drop)
+        self.store.delete(&path(at), &Call::system()).await.map(drop)
     }
 
     /// Runs a copy to its end.
     pub(crate) async fn copy(&self, request: CopyRequest) -> Result<Operation> {
-        let mut copying = self.store.copy(request, false, Call::default()).await?;
+        let mut copying = self.store.copy(request, false, &Call::system()).await?;
         let mut last = None;
         while let Some(operation) = copying.next().await? {
             last = Some(operation);
@@ -134,7 +134,7 @@ impl Fixture {
         let (path, mut all, mut tags) = (path(at), Vec::new(), Vec::new());
         let mut token = String::new();
         loop {
-            let page = self.store.list(&path, size, token, Call::default()).await?;
+            let page = self.store.list(&path, size, token, &Call::system()).await?;
             all.extend(page.items);
             tags.push(page.change_tag);
             match page.next {

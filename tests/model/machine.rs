@@ -116,7 +116,7 @@ impl Machine {
             }
             Step::CopyAgain { is_changed } => self.copy_again(*is_changed).await,
             Step::Delete { path: at } => {
-                let gone = self.fixture.store.delete(&path(at), Call::default()).await.unwrap();
+                let gone = self.fixture.store.delete(&path(at), &Call::system()).await.unwrap();
                 assert_eq!(
                     (gone.files, gone.bytes),
                     self.plain.remove(at),
@@ -176,7 +176,7 @@ impl Machine {
 
     async fn abandon(&mut self, at: &str, content: usize) {
         let incoming = UploadSpec::new(path(at));
-        let begun = self.fixture.store.upload(incoming, Call::default()).await;
+        let begun = self.fixture.store.upload(incoming, &Call::system()).await;
         let expected = self.plain.check_put(at);
         assert_eq!(begun.as_ref().map(drop).map_err(Error::kind), expected, "upload of {at}");
         if let Ok(mut upload) = begun {
@@ -231,7 +231,7 @@ impl Machine {
 
     async fn commit(&mut self, session: usize) {
         let (id, known) = self.sessions[session].clone();
-        let result = self.fixture.store.commit_session(id, Call::default()).await;
+        let result = self.fixture.store.commit_session(id, &Call::system()).await;
         let found = result.as_ref().map(Option::is_some).map_err(Error::kind);
         let Some(session_before) = known else {
             return assert_eq!(found, Err(Kind::InvalidArgument), "commit of an unknown session");
@@ -260,7 +260,7 @@ impl Machine {
 
     pub(crate) async fn delete_session(&mut self, session: usize) {
         let (id, known) = &mut self.sessions[session];
-        let result = self.fixture.store.delete_session(*id, Call::default()).await;
+        let result = self.fixture.store.delete_session(*id, &Call::system()).await;
         let expected = known.take().map(drop).ok_or(Kind::SessionNotFound);
         assert_eq!(result.map_err(|e| e.kind()), expected, "delete of a session");
     }
@@ -339,7 +339,7 @@ impl Machine {
     }
 
     async fn stat(&mut self, at: &str) {
-        let result = self.fixture.store.stat(&path(at), Call::default()).await;
+        let result = self.fixture.store.stat(&path(at), &Call::system()).await;
         if !self.plain.exists(at) {
             assert_eq!(result.map(drop).map_err(|e| e.kind()), Err(Kind::PathNotFound), "{at}");
             return;
@@ -362,7 +362,7 @@ async fn send(
     incoming: UploadSpec,
     bytes: Bytes,
 ) -> Result<imagestore::model::Stat> {
-    let mut upload = fixture.store.upload(incoming, Call::default()).await?;
+    let mut upload = fixture.store.upload(incoming, &Call::system()).await?;
     upload.write(bytes).await?;
     upload.finish().await
 }
@@ -374,7 +374,7 @@ pub(crate) async fn send_chunk(
     range: ChunkRange,
     bytes: Bytes,
 ) -> Result<()> {
-    let mut chunk = fixture.store.chunk(id, path(at), range, Call::default()).await?;
+    let mut chunk = fixture.store.chunk(id, path(at), range, &Call::system()).await?;
     chunk.write(bytes).await?;
     chunk.finish().await
 }

@@ -36,12 +36,12 @@ async fn send(
 }
 
 async fn commit(fixture: &Fixture, session: u32) -> Result<bool> {
-    let entry = fixture.store.commit_session(id(session), Call::default()).await?;
+    let entry = fixture.store.commit_session(id(session), &Call::system()).await?;
     Ok(entry.is_some())
 }
 
 async fn gaps(fixture: &Fixture, session: u32) -> Vec<(i64, i64)> {
-    let session = fixture.store.session(id(session), Call::default()).await.unwrap();
+    let session = fixture.store.session(id(session), &Call::system()).await.unwrap();
     session.expected.iter().map(|gap| (gap.start, gap.end)).collect()
 }
 
@@ -120,7 +120,7 @@ async fn large_pieces_are_compared_as_they_were_cut() {
 async fn begin(fixture: &Fixture, bytes: &[u8], range: (usize, usize)) -> Chunk {
     let (start, end) = range;
     let chunk = ChunkRange::new(start as u64, (end - start) as u64, bytes.len() as u64).unwrap();
-    let mut chunk = fixture.store.chunk(id(1), path("a"), chunk, Call::default()).await.unwrap();
+    let mut chunk = fixture.store.chunk(id(1), path("a"), chunk, &Call::system()).await.unwrap();
     chunk.write(Bytes::copy_from_slice(&bytes[start..end])).await.unwrap();
     chunk
 }
@@ -141,7 +141,7 @@ async fn of_two_chunks_at_once_the_later_one_has_the_same_bytes_or_is_refused() 
         assert_eq!(kind(late.finish().await), Kind::SessionConflict);
         commit(&fixture, 1).await.unwrap();
         assert_eq!(fixture.read("a").await.unwrap(), bytes);
-        fixture.store.delete_session(id(1), Call::default()).await.unwrap();
+        fixture.store.delete_session(id(1), &Call::system()).await.unwrap();
     }
     // Where the stored chunks have other bounds, the chunk is refused as busy, and its retry succeeds or
     // fails for good.
@@ -161,7 +161,7 @@ async fn of_two_chunks_at_once_the_later_one_has_the_same_bytes_or_is_refused() 
 #[tokio::test]
 async fn a_chunk_whose_session_began_anew_meanwhile_is_not_there() {
     let fixture = Fixture::new().await;
-    let delete = async || fixture.store.delete_session(id(1), Call::default()).await.unwrap();
+    let delete = async || fixture.store.delete_session(id(1), &Call::system()).await.unwrap();
     send(&fixture, 1, "a", BYTES, (0, 10)).await.unwrap();
     let chunks = [begin(&fixture, BYTES, (0, 10)).await, begin(&fixture, BYTES, (0, 10)).await];
     delete().await;
@@ -210,7 +210,7 @@ async fn a_chunk_of_another_length_than_its_range_is_refused() {
         let sent = send_chunk(&fixture, id(1), "a", range, Bytes::from_static(bytes)).await;
         assert_eq!(kind(sent), Kind::BadRange);
     }
-    assert_eq!(kind(fixture.store.session(id(1), Call::default()).await), Kind::SessionNotFound);
+    assert_eq!(kind(fixture.store.session(id(1), &Call::system()).await), Kind::SessionNotFound);
     for (offset, length, total) in [(0, 11, 10), (10, 1, 10), (0, 0, 10), (u64::MAX, 1, 10)] {
         assert_eq!(kind(ChunkRange::new(offset, length, total)), Kind::BadRange);
     }
@@ -250,7 +250,7 @@ async fn a_commit_repeats_safely_and_needs_every_byte() {
     for _ in 0..2 {
         assert!(commit(&fixture, 1).await.unwrap());
     }
-    let listed = fixture.store.session(id(1), Call::default()).await.unwrap();
+    let listed = fixture.store.session(id(1), &Call::system()).await.unwrap();
     assert!(listed.committed && listed.expected.is_empty());
     fixture.delete("a").await.unwrap();
     // The session was committed, and its file has been deleted since.
@@ -291,7 +291,7 @@ async fn a_commit_replaces_a_file_with_a_new_version() {
     let fixture = Fixture::new().await;
     fixture.fill(&["a"]).await;
     let version =
-        async || fixture.store.stat(&path("a"), Call::default()).await.unwrap().entry.kind;
+        async || fixture.store.stat(&path("a"), &Call::system()).await.unwrap().entry.kind;
     let before = version().await;
     send(&fixture, 1, "a", BYTES, (0, 10)).await.unwrap();
     commit(&fixture, 1).await.unwrap();
@@ -306,7 +306,8 @@ async fn two_sessions_of_one_path_do_not_mix_and_the_later_commit_wins() {
     send(&fixture, 1, "a", BYTES, (0, 5)).await.unwrap();
     send(&fixture, 2, "a", other, (0, 10)).await.unwrap();
     send(&fixture, 1, "a", BYTES, (5, 10)).await.unwrap();
-    let sessions = fixture.store.sessions(Some(path("a")), 1, String::new(), Call::default());
+    let call = Call::system();
+    let sessions = fixture.store.sessions(Some(path("a")), 1, String::new(), &call);
     let page = sessions.await.unwrap();
     assert_eq!((page.items.len(), page.next.is_some()), (1, true));
     commit(&fixture, 1).await.unwrap();
@@ -321,7 +322,7 @@ async fn a_deleted_session_leaves_nothing() {
     let bytes = vec![7; 3 * INLINE_BYTES_MAX];
     send(&fixture, 1, "a", &bytes, (0, 2 * INLINE_BYTES_MAX)).await.unwrap();
     assert_eq!(fixture.object_keys().await.len(), 1);
-    let delete = async || fixture.store.delete_session(id(1), Call::default()).await;
+    let delete = async || fixture.store.delete_session(id(1), &Call::system()).await;
     delete().await.unwrap();
     assert_eq!(kind(delete().await), Kind::SessionNotFound);
     fixture.settle().await;
@@ -342,7 +343,7 @@ async fn sessions_survive_a_restart_and_expire() {
     let fixture = Fixture::with(|config| config.session_life = Duration::ZERO, memory).await;
     send(&fixture, 1, "a", BYTES, (0, 5)).await.unwrap();
     fixture.store.expire().await.unwrap();
-    assert_eq!(kind(fixture.store.session(id(1), Call::default()).await), Kind::SessionNotFound);
+    assert_eq!(kind(fixture.store.session(id(1), &Call::system()).await), Kind::SessionNotFound);
     fixture.settle().await;
     assert_eq!(fixture.leftovers(), []);
 }
@@ -356,7 +357,7 @@ async fn a_file_of_several_large_chunks_gets_its_digest_in_the_background() {
     send(&fixture, 1, "a", &bytes, (middle, bytes.len())).await.unwrap();
     send(&fixture, 1, "a", &bytes, (0, middle)).await.unwrap();
     commit(&fixture, 1).await.unwrap();
-    let stat = async || fixture.store.stat(&path("a"), Call::default()).await.unwrap().digest;
+    let stat = async || fixture.store.stat(&path("a"), &Call::system()).await.unwrap().digest;
     until("the digest is known", async || stat().await.is_some()).await;
     assert_eq!(stat().await, Some(digest(&bytes)));
     assert_eq!(fixture.read("a").await.unwrap(), bytes);

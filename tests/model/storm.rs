@@ -156,12 +156,12 @@ impl Storm<'_> {
             is_complete &= is_stored;
         }
         if is_complete {
-            let entry = self.fixture.store.commit_session(id, Call::default()).await.unwrap();
+            let entry = self.fixture.store.commit_session(id, &Call::system()).await.unwrap();
             self.put(at, bytes, &entry.unwrap().kind);
             return;
         }
         // If no chunk was stored, there is no session.
-        let deleted = self.fixture.store.delete_session(id, Call::default()).await;
+        let deleted = self.fixture.store.delete_session(id, &Call::system()).await;
         assert!(deleted.is_ok() || !is_begun, "{at} has no session");
     }
 

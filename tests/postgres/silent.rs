@@ -180,14 +180,14 @@ async fn all_who_wait_are_refused_and_who_has_left_changes_nothing_later() {
         calls.spawn(async move {
             let path = path(&format!("new/{number}"));
             match number % 2 {
-                0 => store.delete(&path, Call::default()).await.map(drop),
-                _ => store.stat(&path, Call::default()).await.map(drop),
+                0 => store.delete(&path, &Call::system()).await.map(drop),
+                _ => store.stat(&path, &Call::system()).await.map(drop),
             }
         });
     }
     // The delete is cancelled while it waits, or after it has begun a transaction that is never committed.
     let kept = path("kept");
-    let left = store.delete(&kept, Call::default());
+    let left = store.delete(&kept, &Call::system());
     timeout(Duration::from_millis(10), left).await.expect_err("silence");
     while let Some(ended) = timeout(LONG, calls.join_next()).await.expect("an end") {
         let error = ended.expect("no panic").expect_err("silence");
@@ -200,7 +200,7 @@ async fn all_who_wait_are_refused_and_who_has_left_changes_nothing_later() {
         }
     };
     timeout(LONG, works).await.expect("it works again");
-    store.stat(&kept, Call::default()).await.expect("it is there");
+    store.stat(&kept, &Call::system()).await.expect("it is there");
     store.close().await;
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn try_upload(
     bytes: &'static [u8],
 ) -> Result<Stat> {
     let incoming = UploadSpec::new(path.clone());
-    let mut upload = store.upload(incoming, Call::default()).await?;
+    let mut upload = store.upload(incoming, &Call::system()).await?;
     upload.write(bytes.into()).await?;
     upload.finish().await
 }
@@ -54,12 +54,12 @@ pub(crate) fn path(text: &str) -> StorePath {
 #[tokio::test]
 async fn a_store_is_there_after_a_restart() {
     let (folder, database, store) = new().await;
-    let info = store.info(Call::default()).await.expect("measured");
+    let info = store.info(&Call::system()).await.expect("measured");
     assert!(info.metadata_bytes > 0 && info.folders == 1, "{info:?}");
     let stored = upload(&store, &path("a/b"), b"bytes").await;
     store.close().await;
     let store = open(folder.path(), database).await;
-    assert_eq!(store.stat(&path("a/b"), Call::default()).await.expect("there"), stored);
+    assert_eq!(store.stat(&path("a/b"), &Call::system()).await.expect("there"), stored);
     store.close().await;
 }
 
@@ -80,16 +80,16 @@ async fn the_longest_names_and_paths_fit_the_indexes() {
     for name in [&name, &random] {
         let long = path(&[name.as_str(); PATH_BYTES_MAX / NAME_BYTES_MAX - 1].join("/"));
         upload(&store, &long, b"x").await;
-        let page = store.list(&StorePath::root(), 0, name.clone(), Call::default()).await;
+        let page = store.list(&StorePath::root(), 0, name.clone(), &Call::system()).await;
         assert_eq!(page.expect("a page").items.first().expect("an entry").path, path(name));
 
         let id = SessionId::parse(&uuid::Uuid::new_v4().to_string()).expect("an id");
         let range = ChunkRange { offset: 0, length: 1, total: 2 };
-        let chunk = store.chunk(id, long.clone(), range, Call::default()).await;
+        let chunk = store.chunk(id, long.clone(), range, &Call::system()).await;
         let mut chunk = chunk.expect("begun");
         chunk.write(b"y".as_slice().into()).await.expect("written");
         chunk.finish().await.expect("stored");
-        let sessions = store.sessions(Some(long), 0, String::new(), Call::default()).await;
+        let sessions = store.sessions(Some(long), 0, String::new(), &Call::system()).await;
         assert_eq!(sessions.expect("a page").items.len(), 1);
     }
     store.close().await;
@@ -107,7 +107,7 @@ async fn writers_at_once_lose_nothing() {
         });
     }
     uploads.join_all().await;
-    let stat = store.stat(&path("all"), Call::default()).await.expect("there");
+    let stat = store.stat(&path("all"), &Call::system()).await.expect("there");
     assert_eq!((stat.entry.totals.files, stat.entry.totals.bytes), (64, 64 * 8));
     let reader = Reader::open(&database);
     assert_eq!(reader.number("SELECT COUNT(*) FROM part"), 1);
@@ -117,8 +117,8 @@ async fn writers_at_once_lose_nothing() {
 
 /// Restores a full backup of a store into an empty store.
 async fn transfer(from: &Store, to: &Store) {
-    let mut backup = from.backup(true, Call::default()).await.expect("begun");
-    let mut restore = to.restore(Call::default()).await.expect("begun");
+    let mut backup = from.backup(true, &Call::system()).await.expect("begun");
+    let mut restore = to.restore(&Call::system()).await.expect("begun");
     while let Some(piece) = backup.next().await {
         match piece.expect("a piece") {
             BackupMessage::Record(record) => restore.record(record).await.expect("taken"),
@@ -126,7 +126,7 @@ async fn transfer(from: &Store, to: &Store) {
             BackupMessage::Offer(_) => panic!("nothing is offered"),
         }
     }
-    restore.finish(Call::default()).await.expect("restored");
+    restore.finish(&Call::system()).await.expect("restored");
 }
 
 #[tokio::test]
@@ -143,10 +143,10 @@ async fn a_backup_moves_a_store_from_one_engine_to_the_other_and_back() {
     let (_folder, _, third) = new().await;
     transfer(&second, &third).await;
     let list = async |store: &Store| {
-        let page = store.list(&path("a"), 0, String::new(), Call::default()).await.expect("a page");
+        let page = store.list(&path("a"), 0, String::new(), &Call::system()).await.expect("a page");
         let mut found = Vec::new();
         for entry in page.items {
-            found.push(store.stat(&entry.path.child("x"), Call::default()).await.expect("a file"));
+            found.push(store.stat(&entry.path.child("x"), &Call::system()).await.expect("a file"));
         }
         found
     };
@@ -207,7 +207,7 @@ async fn what_was_acknowledged_outlives_lost_connections() {
     timeout(WRITE_TIME, write).await.expect("all is written");
     println!("{cuts} cuts, {refused} calls refused");
     let expected = (WRITERS * WRITES + 1) as i64;
-    let info = store.info(Call::default()).await.expect("measured");
+    let info = store.info(&Call::system()).await.expect("measured");
     assert_eq!(info.logical.count, expected);
     let reader = Reader::open(&database);
     assert_eq!(reader.number("SELECT COUNT(*) FROM entry WHERE content IS NOT NULL"), expected);

@@ -14,7 +14,8 @@ const LINES_MAX: usize = 400;
 const LONG: [&str; 0] = [];
 
 /// Which modules each module may import; `server` wires all modules, so it may import all.
-const IMPORTS: [(&str, &[&str]); 16] = [
+const IMPORTS: [(&str, &[&str]); 17] = [
+    ("access", &["budget", "error", "limits", "model"]),
     ("crash", &[]),
     ("offload", &["limits"]),
     ("error", &[]),
@@ -24,23 +25,23 @@ const IMPORTS: [(&str, &[&str]); 16] = [
     ("namespace", &["crash", "error", "limits", "model", "tls"]),
     ("budget", &["error", "limits"]),
     ("blob", &["budget", "crash", "error", "limits"]),
-    ("store", &["budget", "error", "limits", "model", "namespace", "blob"]),
+    ("store", &["access", "budget", "error", "limits", "model", "namespace", "blob"]),
     ("wire", &["error", "limits", "offload"]),
-    ("grpc", &["budget", "error", "limits", "model", "offload", "store", "wire"]),
-    ("rest", &["budget", "error", "limits", "offload", "wire"]),
+    ("grpc", &["access", "budget", "error", "limits", "model", "offload", "store", "wire"]),
+    ("rest", &["access", "budget", "error", "limits", "offload", "wire"]),
     ("web", &["limits"]),
     ("client", &["error", "limits", "tls", "wire"]),
     ("cli", &["client", "error", "limits", "wire"]),
 ];
 
 /// The only modules that may name each crate.
-const CRATES: [(&str, &[&str]); 16] = [
+const CRATES: [(&str, &[&str]); 17] = [
     ("tonic", &["wire", "grpc", "rest", "client", "server"]),
     ("axum", &["rest", "web", "server"]),
     ("prost", &["wire", "grpc", "rest", "client", "cli"]),
     ("prost_reflect", &["cli"]),
     ("prost_types", &["wire", "grpc", "rest", "client", "cli"]),
-    ("serde", &["rest", "cli"]),
+    ("serde", &["access", "rest", "cli"]),
     ("serde_json", &["rest", "cli", "server"]),
     ("object_store", &["blob"]),
     ("rusqlite", &["namespace"]),
@@ -49,6 +50,7 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("tokio_postgres_rustls", &["namespace"]),
     ("roaring", &["namespace"]),
     ("rustls", &["namespace", "server", "tls"]),
+    ("toml", &["access"]),
     ("tokio_rustls", &["server"]),
     ("x509_cert", &["server"]),
 ];

@@ -67,6 +67,11 @@ pub enum Outcome {
     Long(Long),
 }
 
+/// The error for the commit of an id that no session has.
+pub fn not_to_commit(id: SessionId) -> Error {
+    Error::invalid("session_id", unknown(id).message().to_owned())
+}
+
 /// Makes the file of a complete session visible, in one transaction of bounded size. The list of a session of
 /// more than [`LIST_STEP_ROWS`] pieces must be built before, and its pieces are dropped later by
 /// [`drop_pieces`].
@@ -86,7 +91,7 @@ pub fn commit(
     built: Option<&Built>,
 ) -> Result<Outcome> {
     let Some(session) = find(tx, id)? else {
-        return Err(Error::invalid("session_id", unknown(id).message().to_owned()));
+        return Err(not_to_commit(id));
     };
     if session.committed {
         let found = tree::resolve(tx, &session.path)?;

@@ -61,6 +61,51 @@ fn a_listener_for_others_must_be_meant() {
 }
 
 #[test]
+fn access_is_open_only_where_that_is_safe_or_meant() {
+    let required = |grants: Option<&str>| Ok(Access::Required { grants: grants.map(Into::into) });
+    let reachable = "other machines reach --listen 0.0.0.0:1; give --tls-cert";
+    let tls = ["--tls-cert", "c", "--tls-key", "k"].as_slice();
+    let grants = ["--grants", "g"].as_slice();
+    let local = ["--listen", "127.0.0.1:1"].as_slice();
+    let public = ["--listen", "0.0.0.0:1"].as_slice();
+    for (flags, expected) in [
+        (vec![local], Ok(Access::Open)),
+        (vec![local, &["--access", "open"]], Ok(Access::Open)),
+        (vec![local, &["--allow-anonymous"]], Ok(Access::Open)),
+        (vec![local, &["--access", "required"]], required(None)),
+        (vec![local, grants], required(Some("g"))),
+        (vec![local, tls], Ok(Access::Open)),
+        (vec![public, &["--allow-anonymous"]], Ok(Access::Open)),
+        (vec![public, &["--allow-anonymous", "--access", "open"]], Ok(Access::Open)),
+        (vec![public, tls], required(None)),
+        (vec![public, &["--allow-plaintext"]], required(None)),
+        (vec![public, tls, grants, &["--access", "required"]], required(Some("g"))),
+        (vec![public], Err(reachable)),
+        (vec![public, grants], Err(reachable)),
+        (vec![public, &["--access", "required"]], Err(reachable)),
+        (vec![public, &["--access", "open"]], Err("instead of --access open")),
+        (vec![public, tls, &["--access", "open"]], Err("instead of --access open")),
+        (vec![local, grants, &["--access", "open"]], Err("omit it, or --grants")),
+        (vec![local, grants, &["--allow-anonymous"]], Err("omit it, or --grants")),
+        (
+            vec![local, &["--allow-anonymous", "--access", "required"]],
+            Err("omit it, or --access required"),
+        ),
+    ] {
+        let flags = flags.concat();
+        let access = parse(&flags).expect("parsed").config().map(|config| config.access);
+        match (access, expected) {
+            (Ok(access), Ok(expected)) => assert_eq!(access, expected, "{flags:?}"),
+            (Err(error), Err(expected)) => {
+                let error = error.explain();
+                assert!(error.contains(expected) && !error.contains('\n'), "{flags:?}: {error}");
+            }
+            (access, _) => panic!("{flags:?}: {access:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_url_names_a_local_path() {
     let config = config(&["--database", "sqlite:///a/b%20c", "--blobs", "file:///d"]);
     assert_eq!(sqlite(&config), Path::new("/a/b c"));

@@ -10,6 +10,7 @@
 //! | [`head`] | refuses requests whose body length is ambiguous, and heads that are too long |
 //! | [`hosts`] | refuses foreign host names (DNS rebinding) and writes by pages of other origins (CSRF) |
 //! | [`admission`] | refuses calls above a limit as busy; health checks and cancellations have a reserve |
+//! | [`identity`] | identifies the caller; refuses gRPC calls whose credential is refused |
 //! | [`request_body`] | bounds the memory of request bodies, and their minimum throughput |
 //! | [`response_body`] | splits responses into pieces, and bounds the bytes that wait for slow clients |
 //! | [`steer`] | routes the request to gRPC or to REST |
@@ -22,6 +23,7 @@ mod catch_panic;
 mod classify;
 mod head;
 mod hosts;
+mod identity;
 mod isolation;
 mod request_body;
 mod request_id;
@@ -41,18 +43,18 @@ use tower::ServiceBuilder;
 
 use self::classify::{Class, Classes, Protocol};
 pub(super) use self::{admission::Refused, hosts::Hosts};
-use super::{Bounds, flow::Flow};
+use super::{Bounds, flow::Flow, identity::Authenticator};
 use crate::{budget::Peer, error::Error, rest, wire::status};
 
 /// Joins both interfaces behind the layers: `grpc` gets the gRPC calls, `rest` all other requests. Requests are
-/// accepted under the names in `hosts`.
+/// accepted under the names in `hosts`, from callers that `authenticator` identifies.
 ///
 /// # Errors
 /// A descriptor of the API that cannot be read.
 pub(super) fn door(
     grpc: Router,
     rest: Router,
-    hosts: Hosts,
+    (hosts, authenticator): (Hosts, Authenticator),
     bounds: Bounds,
 ) -> Result<Router, super::Error> {
     let classes = Classes::new().map_err(|error| {
@@ -67,6 +69,7 @@ pub(super) fn door(
         .layer(from_fn(head::layer))
         .layer(from_fn_with_state(hosts, hosts::layer))
         .layer(from_fn_with_state(flow.clone(), admission::layer))
+        .layer(from_fn_with_state(authenticator, identity::layer))
         .layer(from_fn_with_state(flow.clone(), request_body::layer))
         .layer(from_fn_with_state(flow, response_body::layer));
     Ok(steer::router(grpc, rest).layer(layers))

@@ -1,27 +1,24 @@
 //! The TLS of the port: the certificate of the server, its key, and the handshake.
 //!
-//! Both files are read every [`TLS_FILES_EVERY`] and compared by content: tools that renew certificates replace files
-//! in ways that a watch of the file system does not see. A change makes a new configuration, for the connections
-//! from then on; it has new keys for session tickets, so that sessions of the old certificate are not resumed. Files
-//! that do not fit together leave the old configuration in use.
+//! A change of the files makes a new configuration, for the connections from then on; it has new keys for session
+//! tickets, so that sessions of the old certificate are not resumed. Files that do not fit together leave the old
+//! configuration in use.
 //!
 //! Handshakes have no bound beside that of connections, which has a share for each peer and gives way: a smaller one
 //! is full of the stalled handshakes of a few addresses, and then nobody else gets in.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::{ServerConfig, crypto::ring::Ticketer, pki_types::UnixTime};
-use tokio::{fs::File, io::AsyncReadExt as _, net::TcpStream, sync::watch, time::sleep};
+use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::{error, info};
 
-use super::certificate::check_validity;
+use super::{
+    certificate::check_validity,
+    watched::{Source, Watched, read},
+};
 use crate::{
-    limits::{TLS_FILE_BYTES_MAX, TLS_FILES_EVERY, TLS_WRITE_BUFFER_BYTES},
+    limits::{TLS_FILE_BYTES_MAX, TLS_WRITE_BUFFER_BYTES},
     server::Error,
     tls,
 };
@@ -42,15 +39,15 @@ pub struct TlsFiles {
 
 /// The contents of both files.
 #[derive(Clone, PartialEq, Eq)]
-struct Pair {
+pub(in crate::server) struct Pair {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
 impl TlsFiles {
     async fn read(&self) -> Result<Pair, Error> {
-        let certificate = read("certificate", &self.certificate).await?;
-        Ok(Pair { certificate, key: read("key", &self.key).await? })
+        let certificate = read("certificate", &self.certificate, TLS_FILE_BYTES_MAX).await?;
+        Ok(Pair { certificate, key: read("key", &self.key, TLS_FILE_BYTES_MAX).await? })
     }
 
     /// The configuration of TLS with a pair that was read from these files, if it is valid `now`.
@@ -81,20 +78,24 @@ impl TlsFiles {
     }
 }
 
-/// Reads a file of at most [`TLS_FILE_BYTES_MAX`].
-async fn read(what: &str, path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |error: io::Error| {
-        Error::new(format!("cannot read the {what} {}", path.display())).because(error)
-    };
-    let file = File::open(path).await.map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(TLS_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).await.map_err(failed)?;
-    if bytes.len() as u64 > TLS_FILE_BYTES_MAX {
-        let message =
-            format!("the {what} {} has more than {TLS_FILE_BYTES_MAX} bytes", path.display());
-        return Err(Error::new(message));
+/// Puts a new certificate and key in use.
+pub(in crate::server) struct TlsSource {
+    files: TlsFiles,
+    sender: watch::Sender<Arc<ServerConfig>>,
+}
+
+impl Source for TlsSource {
+    const NAME: &str = "the TLS certificate";
+    type Content = Pair;
+
+    async fn read(&self) -> Result<Pair, Error> {
+        self.files.read().await
     }
-    Ok(bytes)
+
+    fn apply(&self, pair: &Pair, now: UnixTime) -> Result<(), Error> {
+        self.sender.send_replace(self.files.config(pair, now)?);
+        Ok(())
+    }
 }
 
 /// The TLS of the port.
@@ -109,10 +110,12 @@ impl Tls {
     /// # Errors
     /// A file that cannot be read, or holds something else; a certificate that is not valid now; a key that is not
     /// that of the certificate.
-    pub(in crate::server) async fn open(files: TlsFiles) -> Result<(Self, Reloader), Error> {
+    pub(in crate::server) async fn open(
+        files: TlsFiles,
+    ) -> Result<(Self, Watched<TlsSource>), Error> {
         let pair = files.read().await?;
         let (sender, config) = watch::channel(files.config(&pair, UnixTime::now())?);
-        Ok((Self { config }, Reloader { files, last: Ok(pair), failure: None, sender }))
+        Ok((Self { config }, Watched::new(TlsSource { files, sender }, pair)))
     }
 
     /// Makes the handshake of a connection. The caller bounds its time.
@@ -141,56 +144,5 @@ pub(in crate::server) async fn is_handshake(stream: &TcpStream) -> io::Result<bo
     match stream.peek(&mut first).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(first == [HANDSHAKE]),
-    }
-}
-
-/// Takes changes of the files.
-pub(in crate::server) struct Reloader {
-    files: TlsFiles,
-    /// What was read last, or why nothing was.
-    last: Result<Pair, String>,
-    /// Why it is not in use. It may be later, such as a certificate that is not valid yet.
-    failure: Option<String>,
-    sender: watch::Sender<Arc<ServerConfig>>,
-}
-
-// The key is not shown.
-impl fmt::Debug for Reloader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reloader").field("files", &self.files).finish_non_exhaustive()
-    }
-}
-
-impl Reloader {
-    /// Looks at the files every [`TLS_FILES_EVERY`], without end.
-    pub(in crate::server) async fn run(mut self) {
-        loop {
-            sleep(TLS_FILES_EVERY).await;
-            self.look(UnixTime::now()).await;
-        }
-    }
-
-    pub(super) async fn look(&mut self, now: UnixTime) {
-        let read = self.files.read().await.map_err(|error| error.explain());
-        if read == self.last && self.failure.is_none() {
-            return;
-        }
-        let config = match &read {
-            Ok(pair) => self.files.config(pair, now).map_err(|error| error.explain()),
-            Err(error) => Err(error.clone()),
-        };
-        self.last = read;
-        match config {
-            Ok(config) => {
-                self.sender.send_replace(config);
-                info!("the TLS certificate has changed");
-                self.failure = None;
-            }
-            Err(error) if self.failure.as_ref() == Some(&error) => {}
-            Err(error) => {
-                error!(error, "the TLS certificate is not reloaded");
-                self.failure = Some(error);
-            }
-        }
     }
 }

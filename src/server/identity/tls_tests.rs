@@ -6,8 +6,8 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
 
-use super::{Reloader, Tls, TlsFiles};
-use crate::{limits::TLS_FILE_BYTES_MAX, server::Error};
+use super::{Tls, TlsFiles};
+use crate::limits::TLS_FILE_BYTES_MAX;
 
 /// The text of a certificate for localhost that is valid in these years, and of its key.
 fn pair(years: [i32; 2]) -> (String, String) {
@@ -75,7 +75,7 @@ async fn reloaded(certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> bool 
     let folder = TempDir::new().expect("a folder");
     let folder = folder.path();
     let first = pair([2020, 2090]);
-    let opened: Result<(Tls, Reloader), Error> = Tls::open(files(folder, first.0, first.1)).await;
+    let opened = Tls::open(files(folder, first.0, first.1)).await;
     let (mut tls, mut reloader) = opened.map_err(|error| error.explain()).expect("opened");
     reloader.look(UnixTime::now()).await;
     assert!(!tls.config.has_changed().expect("a sender"), "the same files");

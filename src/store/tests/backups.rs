@@ -43,7 +43,7 @@ async fn filled() -> Fixture {
     fixture.upload("a/b/larger", object(2)).await.unwrap();
     fixture.upload("a/empty", Bytes::new()).await.unwrap();
     many_files(&fixture, "a/many").await;
-    finish(fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap())
+    finish(fixture.store.copy(request("a", "c"), false, &Call::system()).await.unwrap())
         .await
         .unwrap();
     fixture
@@ -65,7 +65,7 @@ async fn rest(backup: &mut Backup) -> Result<Vec<BackupMessage>> {
 }
 
 async fn whole(fixture: &Fixture) -> Vec<BackupMessage> {
-    rest(&mut fixture.store.backup(true, Call::default()).await.unwrap()).await.unwrap()
+    rest(&mut fixture.store.backup(true, &Call::system()).await.unwrap()).await.unwrap()
 }
 
 /// Gives pieces to a restore.
@@ -81,26 +81,26 @@ async fn feed(restore: &mut Restore, pieces: &[BackupMessage]) -> Result<()> {
 }
 
 async fn begin(fixture: &Fixture) -> Restore {
-    fixture.store.restore(Call::default()).await.unwrap()
+    fixture.store.restore(&Call::system()).await.unwrap()
 }
 
 async fn delete_all(fixture: &Fixture) {
     for name in ["a", "c"] {
-        fixture.store.delete(&path(name), Call::default()).await.unwrap();
+        fixture.store.delete(&path(name), &Call::system()).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn what_is_deleted_during_a_backup_stays_until_its_end() {
     let fixture = filled().await;
-    let mut backup = fixture.store.backup(false, Call::default()).await.unwrap();
+    let mut backup = fixture.store.backup(false, &Call::system()).await.unwrap();
     delete_all(&fixture).await;
     fixture.store.reclaim().await.unwrap();
     let pieces = rest(&mut backup).await.unwrap();
     let other = Fixture::new().await;
     let mut restore = begin(&other).await;
     feed(&mut restore, &pieces).await.unwrap();
-    assert_eq!(restore.finish(Call::default()).await.unwrap().files, 2 * (FILES as i64 + 3));
+    assert_eq!(restore.finish(&Call::system()).await.unwrap().files, 2 * (FILES as i64 + 3));
     assert_eq!(other.read("a/b/larger").await.unwrap(), object(2));
     assert_eq!(other.read("c/many/7").await.unwrap(), 7_usize.to_be_bytes());
     drop(backup);
@@ -112,7 +112,7 @@ async fn what_is_deleted_during_a_backup_stays_until_its_end() {
 async fn a_backup_that_is_dropped_holds_nothing() {
     let fixture = filled().await;
     for pieces in 0..4 {
-        let mut backup = fixture.store.backup(true, Call::default()).await.unwrap();
+        let mut backup = fixture.store.backup(true, &Call::system()).await.unwrap();
         for _ in 0..pieces {
             backup.next().await.unwrap().unwrap();
         }
@@ -130,12 +130,12 @@ async fn a_lost_part_ends_a_backup_and_its_path_is_told() {
     for key in fixture.gate.keys().await {
         fixture.store.0.blobs.delete(&key).await.unwrap();
     }
-    let mut backup = fixture.store.backup(true, Call::default()).await.unwrap();
+    let mut backup = fixture.store.backup(true, &Call::system()).await.unwrap();
     let error = rest(&mut backup).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     assert!(error.message().contains("\"a/b/large\""), "{error}");
     // A caller that wants no bytes does not notice that they are missing.
-    let mut backup = fixture.store.backup(false, Call::default()).await.unwrap();
+    let mut backup = fixture.store.backup(false, &Call::system()).await.unwrap();
     while let Some(piece) = backup.next().await {
         if let BackupMessage::Offer(_) = piece.unwrap() {
             backup.want(Vec::new()).await;
@@ -152,16 +152,16 @@ async fn only_so_many_backups_and_one_restore_run_at_once() {
     // The last permit is the reserve for other peers.
     for _ in 1..BACKUPS_MAX {
         // None of them ends before its first offer has an answer.
-        running.push(fixture.store.backup(false, Call::default()).await.unwrap());
+        running.push(fixture.store.backup(false, &Call::system()).await.unwrap());
     }
-    let error = fixture.store.backup(false, Call::default()).await.unwrap_err();
+    let error = fixture.store.backup(false, &Call::system()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Busy);
     drop(running);
     fixture.idle().await;
-    drop(fixture.store.backup(false, Call::default()).await.unwrap());
+    drop(fixture.store.backup(false, &Call::system()).await.unwrap());
     delete_all(&fixture).await;
     let restoring = begin(&fixture).await;
-    let error = fixture.store.restore(Call::default()).await.unwrap_err();
+    let error = fixture.store.restore(&Call::system()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Busy);
     drop(restoring);
     drop(begin(&fixture).await);
@@ -180,7 +180,7 @@ async fn a_restore_that_breaks_off_anywhere_leaves_nothing() {
     }
     let mut restore = begin(&fixture).await;
     feed(&mut restore, &pieces).await.unwrap();
-    let totals = restore.finish(Call::default()).await.unwrap();
+    let totals = restore.finish(&Call::system()).await.unwrap();
     assert_eq!(totals.files, 2 * (FILES as i64 + 3));
     assert_eq!(fixture.read("c/b/large").await.unwrap(), object(1));
     fixture.idle().await;
@@ -194,14 +194,14 @@ async fn what_waits_to_be_freed_is_read_before_a_restore_relies_on_it() {
     let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
     for (at, byte) in [("well", 1), ("bad", 2)] {
         fixture.upload(at, object(byte)).await.unwrap();
-        fixture.store.delete(&path(at), Call::default()).await.unwrap();
+        fixture.store.delete(&path(at), &Call::system()).await.unwrap();
     }
     fixture.log.expect("a stored part cannot be read");
     fixture.gate.spoil(&object(2)).await;
     drop_half(&fixture, &pieces).await;
     let mut restore = begin(&fixture).await;
     feed(&mut restore, &pieces).await.unwrap();
-    restore.finish(Call::default()).await.unwrap();
+    restore.finish(&Call::system()).await.unwrap();
     fixture.idle().await;
     assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
     assert_eq!(fixture.read("a/b/large").await.unwrap(), object(1));
@@ -227,9 +227,9 @@ async fn a_restore_that_lost_a_pin_is_given_up() {
     feed(&mut restore, &pieces).await.unwrap();
     let forget = |tx: &mut Tx<'_>| tx.execute("DELETE FROM pin", &[]);
     assert!(fixture.store.0.engine.write(None, forget).await.unwrap() > 0);
-    let error = restore.finish(Call::default()).await.unwrap_err();
+    let error = restore.finish(&Call::system()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Cancelled);
-    let page = fixture.store.list(&StorePath::root(), 0, String::new(), Call::default()).await;
+    let page = fixture.store.list(&StorePath::root(), 0, String::new(), &Call::system()).await;
     assert_eq!(page.unwrap().items, []);
 }
 
@@ -255,11 +255,11 @@ async fn what_is_stored_during_a_restore_wins() {
     let mut restore = begin(&fixture).await;
     feed(&mut restore, &pieces).await.unwrap();
     fixture.upload("mine", object(3)).await.unwrap();
-    let error = restore.finish(Call::default()).await.unwrap_err();
+    let error = restore.finish(&Call::system()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::AlreadyExists);
     fixture.idle().await;
     assert_eq!(fixture.read("mine").await.unwrap(), object(3));
-    fixture.store.delete(&path("mine"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("mine"), &Call::system()).await.unwrap();
     fixture.expect_nothing_left().await;
 }
 
@@ -286,14 +286,14 @@ async fn an_object_of_a_restore_has_its_row_although_nothing_comes_after_it() {
     until("the object has a row", async || other.number(parts).await == 1).await;
     assert_eq!(other.number("SELECT COUNT(*) FROM pin WHERE kind = 3").await, 1);
     feed(&mut restore, &pieces[first + 1..]).await.unwrap();
-    restore.finish(Call::default()).await.unwrap();
+    restore.finish(&Call::system()).await.unwrap();
     assert_eq!(other.read("a/b/larger").await.unwrap(), object(2));
 }
 
 #[tokio::test]
 async fn a_backup_that_has_lost_its_pin_ends_with_an_error() {
     let fixture = filled().await;
-    let mut backup = fixture.store.backup(true, Call::default()).await.unwrap();
+    let mut backup = fixture.store.backup(true, &Call::system()).await.unwrap();
     let unpin = |tx: &mut Tx<'_>| tx.execute("DELETE FROM pin", &[]);
     fixture.store.0.engine.write(None, unpin).await.unwrap();
     assert_eq!(rest(&mut backup).await.unwrap_err().kind(), Kind::Cancelled);

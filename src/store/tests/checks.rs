@@ -26,7 +26,7 @@ impl Fixture {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        let mut checking = self.store.check(REPAIR).unwrap();
+        let mut checking = self.store.check(REPAIR, &Call::system()).unwrap();
         let mut findings = Vec::new();
         while let Some(report) = checking.next().await.unwrap() {
             findings.extend(report.findings);
@@ -35,7 +35,7 @@ impl Fixture {
     }
 
     async fn totals(&self, at: &str) -> Totals {
-        self.store.stat(&path(at), Call::default()).await.unwrap().entry.totals
+        self.store.stat(&path(at), &Call::system()).await.unwrap().entry.totals
     }
 }
 
@@ -74,7 +74,7 @@ async fn what_arrives_after_the_verdict_on_a_session_counts() {
     let id = SessionId::parse("00000000-0000-4000-8000-000000000001").unwrap();
     let send = async |offset: u64| {
         let range = crate::model::ChunkRange::new(offset, 10, 30).unwrap();
-        let mut chunk = fixture.store.chunk(id, path("f"), range, Call::default()).await.unwrap();
+        let mut chunk = fixture.store.chunk(id, path("f"), range, &Call::system()).await.unwrap();
         chunk.write(vec![1; 10].into()).await.unwrap();
         chunk.finish().await.unwrap();
     };
@@ -85,7 +85,7 @@ async fn what_arrives_after_the_verdict_on_a_session_counts() {
     let repair = verdicts.pop().unwrap().repair.unwrap();
     assert_eq!(fixture.repair(repair.clone()).await, RepairResult::Yes);
     assert_eq!(fixture.number("SELECT received FROM upload_session").await, 20);
-    fixture.store.delete_session(id, Call::default()).await.unwrap();
+    fixture.store.delete_session(id, &Call::system()).await.unwrap();
     assert_eq!(fixture.repair(repair).await, RepairResult::No);
 }
 
@@ -93,7 +93,7 @@ async fn what_arrives_after_the_verdict_on_a_session_counts() {
 async fn what_has_a_reason_to_be_there_since_the_verdict_stays() {
     let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
     fixture.upload("f", "f").await.unwrap();
-    fixture.store.delete(&path("f"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("f"), &Call::system()).await.unwrap();
     fixture.execute("DELETE FROM garbage").await;
     let content = fixture.number("SELECT id FROM content").await;
     let mut verdicts = fixture.judge(Candidate::Content(content)).await;
@@ -114,7 +114,7 @@ async fn a_part_that_is_reclaimed_while_it_is_read_is_well() {
     let reads = fixture.gate.reads();
     let meanwhile = async {
         until("it is read", async || fixture.gate.reads() > reads).await;
-        fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+        fixture.store.delete(&path("a"), &Call::system()).await.unwrap();
         until("it is reclaimed", async || fixture.gate.keys().await.is_empty()).await;
         fixture.gate.open();
     };

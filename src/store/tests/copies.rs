@@ -14,7 +14,7 @@ fn why() -> Error {
 async fn begun(fixture: &Fixture, request: &CopyRequest) -> Copying {
     fixture.gate.close();
     let reads = fixture.gate.reads();
-    let copying = fixture.store.copy(request.clone(), false, Call::default()).await.unwrap();
+    let copying = fixture.store.copy(request.clone(), false, &Call::system()).await.unwrap();
     until("the copy reads", async || fixture.gate.reads() > reads).await;
     copying
 }
@@ -25,16 +25,16 @@ async fn a_copy_dropped_by_its_caller_is_cancelled() {
     fixture.upload("a/f", object(1)).await.unwrap();
     let request = CopyRequest { verify: true, ..request("a", "b") };
     drop(begun(&fixture, &request).await);
-    let mut updates = fixture.store.watch(request.id, Call::default()).await.unwrap();
+    let mut updates = fixture.store.watch(request.id, &Call::system()).await.unwrap();
     let mut last = None;
     while let Some(operation) = updates.next().await.unwrap() {
         last = Some(operation);
     }
     assert_eq!(last.unwrap().state, OperationState::Cancelled);
     fixture.gate.open();
-    let missing = fixture.store.stat(&path("b"), Call::default()).await.unwrap_err();
+    let missing = fixture.store.stat(&path("b"), &Call::system()).await.unwrap_err();
     assert_eq!(missing.kind(), Kind::PathNotFound);
-    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("a"), &Call::system()).await.unwrap();
     fixture.expect_nothing_left().await;
 }
 
@@ -44,9 +44,9 @@ async fn a_detached_copy_goes_on_without_its_caller() {
     fixture.upload("a/f", object(1)).await.unwrap();
     let request = CopyRequest { verify: true, ..request("a", "b") };
     fixture.gate.close();
-    drop(fixture.store.copy(request.clone(), true, Call::default()).await.unwrap());
+    drop(fixture.store.copy(request.clone(), true, &Call::system()).await.unwrap());
     fixture.gate.open();
-    let mut updates = fixture.store.watch(request.id, Call::default()).await.unwrap();
+    let mut updates = fixture.store.watch(request.id, &Call::system()).await.unwrap();
     let mut last = None;
     while let Some(operation) = updates.next().await.unwrap() {
         last = Some(operation);
@@ -65,18 +65,15 @@ async fn a_cancelled_copy_that_is_sent_again_runs_again() {
     let held = fixture.hold_writer().await;
     let cancel = {
         let (store, id) = (fixture.store.clone(), request.id);
-        tokio::spawn(async move { store.cancel(id, why(), Call::default()).await })
+        tokio::spawn(async move { store.cancel(id, why(), &Call::system()).await })
     };
     fixture.waiting(1).await;
-    let mut again = Box::pin(fixture.store.copy(request.clone(), false, Call::default()));
+    let call = Call::system();
+    let mut again = Box::pin(fixture.store.copy(request.clone(), false, &call));
     assert!(futures::poll!(&mut again).is_pending());
     // A request does not wait beyond its deadline.
-    let deadline = Some(Instant::now() + Duration::from_millis(20));
-    let late = fixture
-        .store
-        .copy(request.clone(), false, Call { deadline, ..Call::default() })
-        .await
-        .unwrap_err();
+    let call = Call::system().within(Some(Duration::from_millis(20)));
+    let late = fixture.store.copy(request.clone(), false, &call).await.unwrap_err();
     assert_eq!(late.kind(), Kind::Timeout);
     // The first run may still succeed.
     assert!(!late.message().contains("nothing has changed"), "{}", late.message());
@@ -103,17 +100,18 @@ async fn a_cancel_and_the_final_transaction_have_one_winner() {
             let held = fixture.hold_writer().await;
             fixture.gate.open();
             fixture.waiting(1).await;
-            let mut cancel = Box::pin(fixture.store.cancel(request.id, why(), Call::default()));
+            let call = Call::system();
+            let mut cancel = Box::pin(fixture.store.cancel(request.id, why(), &call));
             assert!(futures::poll!(&mut cancel).is_pending());
             drop(held);
             (cancel.await, finish(copying).await)
         } else {
             fixture.gate.open();
             let copied = finish(copying).await;
-            (fixture.store.cancel(request.id, why(), Call::default()).await, copied)
+            (fixture.store.cancel(request.id, why(), &Call::system()).await, copied)
         };
-        let exists = fixture.store.stat(&path("b"), Call::default()).await.is_ok();
-        let row = fixture.store.operation(request.id, Call::default()).await.unwrap().state;
+        let exists = fixture.store.stat(&path("b"), &Call::system()).await.is_ok();
+        let row = fixture.store.operation(request.id, &Call::system()).await.unwrap().state;
         if is_waiting {
             assert_eq!(cancelled.unwrap().state, OperationState::Cancelled);
             assert_eq!(copied.unwrap_err().kind(), Kind::Cancelled);
@@ -133,16 +131,16 @@ async fn the_same_id_follows_a_copy_that_runs_and_other_arguments_conflict() {
     fixture.upload("a/f", object(1)).await.unwrap();
     let request = CopyRequest { verify: true, ..request("a", "b") };
     let first = begun(&fixture, &request).await;
-    let second = fixture.store.copy(request.clone(), false, Call::default()).await.unwrap();
+    let second = fixture.store.copy(request.clone(), false, &Call::system()).await.unwrap();
     let other = CopyRequest { destination: path("c"), ..request.clone() };
-    let conflict = fixture.store.copy(other, false, Call::default()).await.unwrap_err();
+    let conflict = fixture.store.copy(other, false, &Call::system()).await.unwrap_err();
     assert_eq!(conflict.kind(), Kind::WriteConflict);
     // A caller that joined may leave without effect on the copy.
-    drop(fixture.store.copy(request.clone(), false, Call::default()).await.unwrap());
+    drop(fixture.store.copy(request.clone(), false, &Call::system()).await.unwrap());
     fixture.gate.open();
     let (first, second) = tokio::join!(finish(first), finish(second));
     assert_eq!(first.unwrap(), second.unwrap());
-    let third = fixture.store.copy(request, false, Call::default()).await.unwrap();
+    let third = fixture.store.copy(request, false, &Call::system()).await.unwrap();
     assert_eq!(finish(third).await.unwrap().state, OperationState::Succeeded);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM operation WHERE kind = 1").await, 1);
 }
@@ -154,21 +152,17 @@ async fn a_deadline_cancels_a_copy_and_nothing_has_changed() {
     fixture.gate.close();
     let request = CopyRequest { verify: true, ..request("a", "b") };
     // Enough time for the copy to begin.
-    let deadline = Some(Instant::now() + Duration::from_secs(4));
-    let copying = fixture
-        .store
-        .copy(request.clone(), false, Call { deadline, ..Call::default() })
-        .await
-        .unwrap();
+    let call = Call::system().within(Some(Duration::from_secs(4)));
+    let copying = fixture.store.copy(request.clone(), false, &call).await.unwrap();
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Timeout);
-    let row = fixture.store.operation(request.id, Call::default()).await.unwrap();
+    let row = fixture.store.operation(request.id, &Call::system()).await.unwrap();
     assert_eq!(row.state, OperationState::Cancelled);
-    assert!(fixture.store.stat(&path("b"), Call::default()).await.is_err());
+    assert!(fixture.store.stat(&path("b"), &Call::system()).await.is_err());
 }
 
 /// The counters of every state that a watcher sees.
 async fn progress_of(fixture: &Fixture, request: CopyRequest) -> Vec<Progress> {
-    let mut copying = fixture.store.copy(request, false, Call::default()).await.unwrap();
+    let mut copying = fixture.store.copy(request, false, &Call::system()).await.unwrap();
     let mut seen = Vec::new();
     while let Some(operation) = copying.next().await.unwrap() {
         seen.push(operation.progress);
@@ -210,7 +204,7 @@ async fn a_copy_that_nobody_runs_is_begun_anew() {
     let (lost, server) = (asked.clone(), fixture.store.0.server.clone());
     let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &lost, &server);
     fixture.store.0.engine.write(None, start).await.unwrap();
-    let copying = fixture.store.copy(asked, false, Call::default()).await.unwrap();
+    let copying = fixture.store.copy(asked, false, &Call::system()).await.unwrap();
     assert_eq!(finish(copying).await.unwrap().state, OperationState::Succeeded);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM operation").await, 1);
@@ -225,7 +219,7 @@ async fn a_copy_goes_on_while_one_who_asked_for_it_is_there() {
         fixture.gate.close();
         let asked = CopyRequest { verify: true, ..request("a", "b") };
         let copy = async |detached| {
-            fixture.store.copy(asked.clone(), detached, Call::default()).await.unwrap()
+            fixture.store.copy(asked.clone(), detached, &Call::system()).await.unwrap()
         };
         let (first, second) = (copy(false).await, copy(second_is_detached).await);
         drop(first);
@@ -259,15 +253,15 @@ async fn a_filtered_copy_waits_for_its_turn() {
         |to| CopyRequest { skip_files: SkipFiles::new(&["g"]).unwrap(), ..request("a", to) };
     let others = all(&fixture.store.0.budgets.filters, Peer::default());
     let first = filtered("b");
-    let waiting = fixture.store.copy(first.clone(), false, Call::default()).await.unwrap();
+    let waiting = fixture.store.copy(first.clone(), false, &Call::system()).await.unwrap();
     // Without the wait, the copy would end within fewer commits than these.
     for _ in 0..20 {
         fixture.store.0.engine.write(None, |_| Ok(())).await.unwrap();
     }
-    let ended = fixture.store.cancel(first.id, why(), Call::default()).await.unwrap();
+    let ended = fixture.store.cancel(first.id, why(), &Call::system()).await.unwrap();
     assert_eq!(ended.state, OperationState::Cancelled);
     assert_eq!(finish(waiting).await.unwrap_err().kind(), Kind::Cancelled);
-    let second = fixture.store.copy(filtered("c"), false, Call::default()).await.unwrap();
+    let second = fixture.store.copy(filtered("c"), false, &Call::system()).await.unwrap();
     drop(others);
     assert_eq!(finish(second).await.unwrap().progress.files_skipped, 1);
 }
@@ -284,7 +278,7 @@ async fn a_skip_list_takes_room_while_its_copy_runs() {
         CopyRequest { verify: true, skip_files, ..request("a", to) }
     };
     let begin =
-        async |asked: &CopyRequest| fixture.store.copy(asked.clone(), false, Call::default()).await;
+        async |asked: &CopyRequest| fixture.store.copy(asked.clone(), false, &Call::system()).await;
     fixture.gate.close();
     // The copies wait at the gate for the parts that they verify.
     let mut running = Vec::new();

@@ -20,7 +20,7 @@ fn while_blocked<F: Future<Output = ()>>(test: impl FnOnce(Fixture) -> F) {
 #[test]
 fn an_upload_waits_no_longer_than_its_deadline() {
     while_blocked(|fixture| async move {
-        let call = Call::default().within(Some(Duration::from_millis(50)));
+        let call = &Call::system().within(Some(Duration::from_millis(50)));
         let upload = fixture.store.upload(UploadSpec::new(path("d")), call).await;
         assert_eq!(upload.unwrap_err().kind(), Kind::Timeout);
     });
@@ -34,12 +34,12 @@ fn a_copy_can_be_cancelled() {
             let asked = CopyRequest { skip_files, ..request("a", "d") };
             let (store, id) = (fixture.store.clone(), asked.id);
             let copy = tokio::spawn(async move {
-                finish(store.copy(asked, false, Call::default()).await?).await
+                finish(store.copy(asked, false, &Call::system()).await?).await
             });
             until("it runs", async || fixture.store.0.runs.has(id)).await;
             let why = Error::new(Kind::Cancelled, "cancelled by a test");
             // The result of cancelling a copy that has not begun is tested elsewhere.
-            fixture.store.cancel(id, why, Call::default().within(Some(SOON))).await.ok();
+            fixture.store.cancel(id, why, &Call::system().within(Some(SOON))).await.ok();
             assert_eq!(copy.await.unwrap().unwrap_err().kind(), Kind::Cancelled);
         }
     });

@@ -55,7 +55,7 @@ async fn a_download_that_loses_its_content_fails_and_never_skips() {
     let bytes = many_parts(&fixture, "a", 3 * DOWNLOAD_PARTS_PAGE).await;
     let mut download = fixture.download("a").await;
     let mut found = download.next().await.unwrap().unwrap().to_vec();
-    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("a"), &Call::system()).await.unwrap();
     // The first page of rows of the list is gone, and some rows of the second page.
     reclaim_early(&fixture, 2 * DOWNLOAD_PARTS_PAGE - 1).await;
     let error = loop {
@@ -73,7 +73,7 @@ async fn a_download_within_the_grace_of_a_delete_is_whole() {
     let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
     let bytes = many_parts(&fixture, "a", 2 * DOWNLOAD_PARTS_PAGE).await;
     let mut download = fixture.download("a").await;
-    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("a"), &Call::system()).await.unwrap();
     fixture.store.reclaim().await.unwrap();
     let mut found = Vec::new();
     while let Some(piece) = download.next().await {
@@ -91,7 +91,7 @@ async fn a_download_that_lasts_pins_its_content() {
     let mut found = download.next().await.unwrap().unwrap().to_vec();
     let pins = "SELECT COUNT(*) FROM pin WHERE kind = 2";
     until("it is pinned", async || fixture.number(pins).await == 1).await;
-    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("a"), &Call::system()).await.unwrap();
     fixture.store.reclaim().await.unwrap();
     while let Some(piece) = download.next().await {
         found.extend_from_slice(&piece.unwrap());
@@ -116,7 +116,7 @@ async fn a_late_object_of_a_small_file_has_a_pin_and_a_turn() {
     let pins = "SELECT COUNT(*) FROM pin WHERE kind = 2";
     until("it is pinned", async || fixture.number(pins).await == 1).await;
     assert_eq!(fixture.store.0.budgets.downloads.free(), free - 1);
-    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("a"), &Call::system()).await.unwrap();
     fixture.store.reclaim().await.unwrap();
     fixture.gate.open();
     assert_eq!(read.await.unwrap(), object(1));
@@ -131,15 +131,15 @@ async fn the_grace_counts_from_the_last_path_that_led_to_a_content() {
     let grace = Duration::from_hours(1);
     let fixture = Fixture::with_grace(grace).await;
     fixture.upload("a/f", "old").await.unwrap();
-    finish(fixture.store.copy(request("a", "b"), false, Call::default()).await.unwrap())
+    finish(fixture.store.copy(request("a", "b"), false, &Call::system()).await.unwrap())
         .await
         .unwrap();
     // This write clones the shared folder.
     fixture.upload("a/g", "new").await.unwrap();
-    fixture.store.delete(&path("b"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("b"), &Call::system()).await.unwrap();
     fixture.age(grace).await;
     let download = fixture.download("a/f").await;
-    fixture.store.delete(&path("a/f"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("a/f"), &Call::system()).await.unwrap();
     fixture.store.reclaim().await.unwrap();
     assert_eq!(fixture.number("SELECT COUNT(*) FROM content").await, 2);
     drop(download);
@@ -153,7 +153,7 @@ async fn a_corrupt_object_is_named_by_its_path_to_readers_and_to_verify() {
     fixture.gate.spoil(&object(2)).await;
     let read = fixture.read("a/b/f").await.unwrap_err();
     let verify = CopyRequest { verify: true, ..request("a", "c") };
-    let copying = fixture.store.copy(verify.clone(), false, Call::default()).await.unwrap();
+    let copying = fixture.store.copy(verify.clone(), false, &Call::system()).await.unwrap();
     let copied = finish(copying).await.unwrap_err();
     for error in [read, copied] {
         assert_eq!(error.kind(), Kind::Corrupt);
@@ -161,11 +161,11 @@ async fn a_corrupt_object_is_named_by_its_path_to_readers_and_to_verify() {
         let key = &fixture.gate.keys().await[0];
         assert!(!error.message().contains(key), "{error}");
     }
-    let row = fixture.store.operation(verify.id, Call::default()).await.unwrap();
+    let row = fixture.store.operation(verify.id, &Call::system()).await.unwrap();
     assert_eq!(row.state, OperationState::Failed);
-    assert!(fixture.store.stat(&path("c"), Call::default()).await.is_err());
+    assert!(fixture.store.stat(&path("c"), &Call::system()).await.is_err());
     // Without `verify` nothing is read.
-    let plain = fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap();
+    let plain = fixture.store.copy(request("a", "c"), false, &Call::system()).await.unwrap();
     assert_eq!(finish(plain).await.unwrap().state, OperationState::Succeeded);
 }
 
@@ -179,7 +179,8 @@ async fn one_corrupt_file_does_not_keep_others_from_their_digests() {
         for (number, piece) in (0..).zip(&pieces) {
             let start = number * piece.len() as u64;
             let range = ChunkRange::new(start, piece.len() as u64, total).unwrap();
-            let begin = fixture.store.chunk(id, path(at), range, Call::default());
+            let call = Call::system();
+            let begin = fixture.store.chunk(id, path(at), range, &call);
             let mut chunk = begin.await.unwrap();
             chunk.write(piece.clone()).await.unwrap();
             chunk.finish().await.unwrap();
@@ -187,7 +188,7 @@ async fn one_corrupt_file_does_not_keep_others_from_their_digests() {
         if byte == 1 {
             fixture.gate.spoil(&object(9)).await;
         }
-        fixture.store.commit_session(id, Call::default()).await.unwrap();
+        fixture.store.commit_session(id, &Call::system()).await.unwrap();
         Digest::of(&pieces.concat())
     };
     fixture.gate.close();
@@ -195,7 +196,7 @@ async fn one_corrupt_file_does_not_keep_others_from_their_digests() {
     let expected = upload("good", 2).await;
     fixture.gate.open();
     let digest =
-        async |at: &str| fixture.store.stat(&path(at), Call::default()).await.unwrap().digest;
+        async |at: &str| fixture.store.stat(&path(at), &Call::system()).await.unwrap().digest;
     until("the good file has its digest", async || digest("good").await.is_some()).await;
     assert_eq!(digest("good").await, Some(expected));
     assert_eq!(digest("bad").await, None);
@@ -224,7 +225,7 @@ async fn a_file_of_one_message_takes_one_look_at_the_database_and_no_task() {
         if size > 0 {
             let range = (3, Some(5));
             let mut download =
-                fixture.store.download(&path(name), range, None, Call::default()).await.unwrap();
+                fixture.store.download(&path(name), range, None, &Call::system()).await.unwrap();
             assert_eq!(download.next().await.unwrap().unwrap(), bytes[3..8]);
             assert!(download.next().await.is_none());
         }

@@ -43,7 +43,7 @@ impl Fixture {
     }
 
     async fn commit(&self, id: SessionId) -> Result<()> {
-        self.store.commit_session(id, Call::default()).await.map(|entry| {
+        self.store.commit_session(id, &Call::system()).await.map(|entry| {
             entry.expect("the file");
         })
     }
@@ -63,7 +63,7 @@ impl Fixture {
         let (session, owner) = (self.long(id).await, Owner::new(&self.store.0.server));
         let source: crate::store::assembly::PartSource =
             Arc::new(move |tx: &mut Tx<'_>, at| session.page(tx, at));
-        let list = self.store.assemble(&owner, source, Call::default()).await.unwrap();
+        let list = self.store.assemble(&owner, source, &Call::system()).await.unwrap();
         Built { session, owner, list }
     }
 
@@ -72,7 +72,8 @@ impl Fixture {
     }
 
     async fn expect_well(&self) {
-        let mut checking = self.store.check(CheckRequest { deep: true, repair: false }).unwrap();
+        let mut checking =
+            self.store.check(CheckRequest { deep: true, repair: false }, &Call::system()).unwrap();
         while let Some(report) = checking.next().await.unwrap() {
             assert_eq!(report.findings, []);
         }
@@ -128,7 +129,7 @@ async fn pieces_that_a_commit_leaves_are_no_damage() {
     let drop_some = move |tx: &mut Tx<'_>| session::drop_pieces(tx, session(1));
     assert!(fixture.store.0.engine.write(None, drop_some).await.unwrap());
     fixture.expect_well().await;
-    fixture.store.delete_session(session(1), Call::default()).await.unwrap();
+    fixture.store.delete_session(session(1), &Call::system()).await.unwrap();
     fixture.idle().await;
     assert_eq!(fixture.number("SELECT COUNT(*) FROM upload_chunk").await, 0);
     fixture.expect_well().await;
@@ -194,7 +195,7 @@ async fn a_session_of_many_pieces_is_given_up_in_steps() {
     assert!(fixture.store.0.engine.write(None, delete).await.unwrap());
     assert_eq!(fixture.number("SELECT COUNT(*) FROM upload_chunk").await, PIECES as i64);
     fixture.expect_well().await;
-    let call = Call::default();
+    let call = &Call::system();
     let gone = fixture.store.session(session(1), call).await.unwrap_err();
     assert_eq!(gone.kind(), Kind::SessionNotFound);
     let gone = fixture.store.delete_session(session(1), call).await.unwrap_err();
@@ -221,7 +222,7 @@ async fn a_session_of_many_pieces_is_given_up_in_steps() {
 async fn an_upload_of_many_parts_becomes_a_file_in_steps() {
     let fixture = Fixture::new().await;
     let mut upload =
-        fixture.store.upload(UploadSpec::new(path("f")), Call::default()).await.unwrap();
+        fixture.store.upload(UploadSpec::new(path("f")), &Call::system()).await.unwrap();
     let owner = upload.part_writer.owner.clone();
     let place = Place::Inline(Bytes::from_static(b"12345678"));
     let part = Part { digest: Digest::of(b"12345678"), size: 8, place };

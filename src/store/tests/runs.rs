@@ -15,7 +15,7 @@ async fn verifying() -> (Fixture, CopyRequest) {
     (fixture, asked)
 }
 
-async fn begin(fixture: &Fixture, asked: &CopyRequest, call: Call) -> Copying {
+async fn begin(fixture: &Fixture, asked: &CopyRequest, call: &Call) -> Copying {
     let reads = fixture.gate.reads();
     let copying = fixture.store.copy(asked.clone(), false, call).await.unwrap();
     until("the copy reads", async || fixture.gate.reads() > reads).await;
@@ -25,10 +25,10 @@ async fn begin(fixture: &Fixture, asked: &CopyRequest, call: Call) -> Copying {
 /// Checks that row, registry and tree agree: the copy is cancelled, and nothing has changed.
 async fn expect_cancelled(fixture: &Fixture, id: OperationId) {
     fixture.idle().await;
-    let operation = fixture.store.operation(id, Call::default()).await.unwrap();
+    let operation = fixture.store.operation(id, &Call::system()).await.unwrap();
     assert_eq!(operation.state, OperationState::Cancelled);
     assert!(!fixture.store.0.runs.has(id));
-    let missing = fixture.store.stat(&path("b"), Call::default()).await.unwrap_err();
+    let missing = fixture.store.stat(&path("b"), &Call::system()).await.unwrap_err();
     assert_eq!(missing.kind(), Kind::PathNotFound);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
 }
@@ -36,9 +36,10 @@ async fn expect_cancelled(fixture: &Fixture, id: OperationId) {
 #[tokio::test]
 async fn a_cancel_goes_on_although_its_caller_left() {
     let (fixture, asked) = verifying().await;
-    let copying = begin(&fixture, &asked, Call::default()).await;
+    let copying = begin(&fixture, &asked, &Call::system()).await;
     let held = fixture.hold_writer().await;
-    let mut cancel = Box::pin(fixture.store.cancel(asked.id, cancelled(), Call::default()));
+    let call = Call::system();
+    let mut cancel = Box::pin(fixture.store.cancel(asked.id, cancelled(), &call));
     assert!(futures::poll!(&mut cancel).is_pending());
     drop(cancel);
     fixture.gate.open();
@@ -50,14 +51,10 @@ async fn a_cancel_goes_on_although_its_caller_left() {
 #[tokio::test]
 async fn a_cancel_waits_no_longer_than_its_deadline_and_goes_on() {
     let (fixture, asked) = verifying().await;
-    let copying = begin(&fixture, &asked, Call::default()).await;
+    let copying = begin(&fixture, &asked, &Call::system()).await;
     let held = fixture.hold_writer().await;
-    let deadline = Some(Instant::now() + Duration::from_millis(20));
-    let error = fixture
-        .store
-        .cancel(asked.id, cancelled(), Call { deadline, ..Call::default() })
-        .await
-        .unwrap_err();
+    let call = Call::system().within(Some(Duration::from_millis(20)));
+    let error = fixture.store.cancel(asked.id, cancelled(), &call).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);
     drop(held);
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
@@ -67,8 +64,9 @@ async fn a_cancel_waits_no_longer_than_its_deadline_and_goes_on() {
 #[tokio::test]
 async fn two_cancels_have_one_answer() {
     let (fixture, asked) = verifying().await;
-    let copying = begin(&fixture, &asked, Call::default()).await;
-    let cancel = || fixture.store.cancel(asked.id, cancelled(), Call::default());
+    let copying = begin(&fixture, &asked, &Call::system()).await;
+    let call = Call::system();
+    let cancel = || fixture.store.cancel(asked.id, cancelled(), &call);
     let (first, second) = tokio::join!(cancel(), cancel());
     assert_eq!(first.unwrap(), second.unwrap());
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
@@ -81,9 +79,9 @@ async fn two_cancels_have_one_answer() {
 async fn a_deadline_holds_although_the_caller_leaves_with_it() {
     for polls in 0..4 {
         let (fixture, asked) = verifying().await;
-        let deadline = Instant::now() + Duration::from_secs(2);
-        let mut copying =
-            begin(&fixture, &asked, Call { deadline: Some(deadline), ..Call::default() }).await;
+        let call = Call::system().within(Some(Duration::from_secs(2)));
+        let deadline = call.deadline().unwrap();
+        let mut copying = begin(&fixture, &asked, &call).await;
         assert_eq!(copying.next().await.unwrap().unwrap().state, OperationState::Running);
         let held = fixture.hold_writer().await;
         let mut next = Box::pin(async move { while copying.next().await.unwrap().is_some() {} });
@@ -102,9 +100,9 @@ async fn a_deadline_holds_although_the_caller_leaves_with_it() {
 #[tokio::test]
 async fn a_deadline_holds_although_nobody_reads_the_answer() {
     let (fixture, asked) = verifying().await;
-    let deadline = Some(Instant::now() + Duration::from_secs(2));
-    let _unread = begin(&fixture, &asked, Call { deadline, ..Call::default() }).await;
-    let mut updates = fixture.store.watch(asked.id, Call::default()).await.unwrap();
+    let call = Call::system().within(Some(Duration::from_secs(2)));
+    let _unread = begin(&fixture, &asked, &call).await;
+    let mut updates = fixture.store.watch(asked.id, &Call::system()).await.unwrap();
     let mut last = None;
     while let Some(operation) = updates.next().await.unwrap() {
         last = Some(operation);
@@ -122,7 +120,8 @@ async fn a_copy_that_is_dropped_before_it_has_begun_is_none() {
     for polls in 0..3 {
         let (fixture, asked) = verifying().await;
         let held = fixture.hold_writer().await;
-        let mut copy = Box::pin(fixture.store.copy(asked.clone(), false, Call::default()));
+        let call = Call::system();
+        let mut copy = Box::pin(fixture.store.copy(asked.clone(), false, &call));
         for _ in 0..polls {
             assert!(futures::poll!(&mut copy).is_pending());
             tokio::task::yield_now().await;
@@ -143,9 +142,11 @@ async fn a_caller_who_attaches_before_the_copy_has_begun_is_counted() {
     for is_detached in [true, false] {
         let (fixture, asked) = verifying().await;
         let held = fixture.hold_writer().await;
-        let mut first = Box::pin(fixture.store.copy(asked.clone(), false, Call::default()));
+        let call = Call::system();
+        let mut first = Box::pin(fixture.store.copy(asked.clone(), false, &call));
         assert!(futures::poll!(&mut first).is_pending());
-        let mut second = Box::pin(fixture.store.copy(asked.clone(), is_detached, Call::default()));
+        let call = Call::system();
+        let mut second = Box::pin(fixture.store.copy(asked.clone(), is_detached, &call));
         assert!(futures::poll!(&mut second).is_pending());
         drop(held);
         let (first, second) = tokio::join!(first, second);
@@ -166,7 +167,8 @@ async fn a_caller_who_attaches_before_the_copy_has_begun_is_counted() {
 async fn a_copy_that_is_refused_tells_all_who_asked() {
     let fixture = Fixture::new().await;
     let asked = request("missing", "b");
-    let copy = || fixture.store.copy(asked.clone(), false, Call::default());
+    let call = Call::system();
+    let copy = || fixture.store.copy(asked.clone(), false, &call);
     let (first, second) = tokio::join!(copy(), copy());
     for error in [first.unwrap_err(), second.unwrap_err()] {
         assert_eq!((error.kind(), error.violated_field()), (Kind::FileNotFound, Some("source")));
@@ -185,12 +187,12 @@ async fn a_copy_whose_first_transaction_fails_leaves_nothing_to_wait_for() {
     };
     rename("ALTER TABLE operation RENAME TO hidden").await.unwrap();
     let asked = request("a", "b");
-    let error = fixture.store.copy(asked.clone(), false, Call::default()).await.unwrap_err();
+    let error = fixture.store.copy(asked.clone(), false, &Call::system()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Internal);
     fixture.idle().await;
     assert!(!fixture.store.0.runs.has(asked.id));
     rename("ALTER TABLE hidden RENAME TO operation").await.unwrap();
-    let copying = fixture.store.copy(asked, false, Call::default()).await.unwrap();
+    let copying = fixture.store.copy(asked, false, &Call::system()).await.unwrap();
     assert_eq!(finish(copying).await.unwrap().state, OperationState::Succeeded);
 }
 
@@ -198,12 +200,8 @@ async fn a_copy_whose_first_transaction_fails_leaves_nothing_to_wait_for() {
 async fn a_deadline_before_the_copy_has_begun_promises_nothing() {
     let (fixture, asked) = verifying().await;
     let held = fixture.hold_writer().await;
-    let deadline = Some(Instant::now() + Duration::from_millis(20));
-    let late = fixture
-        .store
-        .copy(asked.clone(), true, Call { deadline, ..Call::default() })
-        .await
-        .unwrap_err();
+    let call = Call::system().within(Some(Duration::from_millis(20)));
+    let late = fixture.store.copy(asked.clone(), true, &call).await.unwrap_err();
     assert_eq!(late.kind(), Kind::Timeout);
     let words = format!("look whether the operation {} begins", asked.id);
     assert!(late.message().contains(&words), "{}", late.message());
@@ -216,7 +214,7 @@ async fn a_deadline_before_the_copy_has_begun_promises_nothing() {
 async fn a_copy_that_keeps_what_came_meanwhile_has_skipped_all() {
     let (fixture, asked) = verifying().await;
     let asked = CopyRequest { if_exists: IfExists::Keep, ..asked };
-    let copying = begin(&fixture, &asked, Call::default()).await;
+    let copying = begin(&fixture, &asked, &Call::system()).await;
     fixture.upload("b", Bytes::from_static(b"kept")).await.unwrap();
     fixture.gate.open();
     let progress = finish(copying).await.unwrap().progress;
@@ -228,12 +226,12 @@ async fn a_copy_that_keeps_what_came_meanwhile_has_skipped_all() {
 #[tokio::test]
 async fn a_panic_of_the_work_ends_the_copy() {
     let (fixture, asked) = verifying().await;
-    let copying = begin(&fixture, &asked, Call::default()).await;
+    let copying = begin(&fixture, &asked, &Call::system()).await;
     fixture.log.expect("a panic of a test");
     fixture.gate.panic();
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Internal);
     fixture.idle().await;
-    let operation = fixture.store.operation(asked.id, Call::default()).await.unwrap();
+    let operation = fixture.store.operation(asked.id, &Call::system()).await.unwrap();
     assert_eq!(operation.state, OperationState::Failed);
     assert!(!fixture.store.0.runs.has(asked.id));
     assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
@@ -242,10 +240,10 @@ async fn a_panic_of_the_work_ends_the_copy() {
 #[tokio::test]
 async fn a_stop_cancels_what_runs_and_refuses_what_comes() {
     let (fixture, asked) = verifying().await;
-    let copying = begin(&fixture, &asked, Call::default()).await;
+    let copying = begin(&fixture, &asked, &Call::system()).await;
     fixture.store.drain().await;
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
-    let late = fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap_err();
+    let late = fixture.store.copy(request("a", "c"), false, &Call::system()).await.unwrap_err();
     assert_eq!(late.kind(), Kind::Busy);
     fixture.gate.open();
     expect_cancelled(&fixture, asked.id).await;

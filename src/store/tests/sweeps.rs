@@ -20,7 +20,7 @@ async fn put_without_an_answer(
     let puts = fixture.gate.puts();
     let store = fixture.store.clone();
     let upload = tokio::spawn(async move {
-        let mut upload = store.upload(UploadSpec::new(path("a")), Call::default()).await?;
+        let mut upload = store.upload(UploadSpec::new(path("a")), &Call::system()).await?;
         upload.write(bytes).await?;
         upload.finish().await
     });

@@ -6,7 +6,7 @@ use crate::limits::{BUDGET_RESERVE, BUDGET_STALL, DOWNLOAD_MESSAGE_BYTES, OPERAT
 /// A call of a peer of the tests.
 fn from(number: u8) -> Call {
     let peer = Peer::from(std::net::IpAddr::from([10, 0, 0, number]));
-    Call { peer, ..Call::default() }
+    Call::from_peer(peer)
 }
 
 /// The most permits that one peer may have of a budget: all but the reserve.
@@ -27,14 +27,14 @@ async fn a_watcher_gives_way_to_those_of_others() {
     let store = &fixture.store;
     let mut watchers = Vec::new();
     for _ in 0..most(WATCHERS_MAX) {
-        watchers.push(store.watch_all(None, from(1)).await.unwrap());
+        watchers.push(store.watch_all(None, &from(1)).await.unwrap());
     }
-    assert!(store.watch_all(None, from(1)).await.is_err(), "the reserve is for others");
+    assert!(store.watch_all(None, &from(1)).await.is_err(), "the reserve is for others");
     tokio::time::advance(BUDGET_STALL).await;
-    let _newcomer = store.watch_all(None, from(2)).await.unwrap();
+    let _newcomer = store.watch_all(None, &from(2)).await.unwrap();
     assert_gave_way(watchers[0].next().await, "too many watchers");
     watchers.swap_remove(0);
-    let _again = store.watch_all(None, from(3)).await.unwrap();
+    let _again = store.watch_all(None, &from(3)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,10 +42,7 @@ async fn a_download_that_nobody_reads_gives_way_to_those_of_others() {
     let fixture = Fixture::new().await;
     // A file of more than one message, whose download holds a permit from the start.
     fixture.upload("a", vec![7; DOWNLOAD_MESSAGE_BYTES + 1]).await.unwrap();
-    let begin = |call| {
-        let store = fixture.store.clone();
-        async move { store.download(&path("a"), (0, None), None, call).await }
-    };
+    let begin = async |call: Call| fixture.store.download(&path("a"), (0, None), None, &call).await;
     let mut downloads = Vec::new();
     for _ in 0..most(DOWNLOADS_MAX) {
         downloads.push(begin(from(1)).await.unwrap());
@@ -66,15 +63,15 @@ async fn the_listings_of_one_do_not_hold_up_those_of_another() {
     let root = StorePath::root();
     let mut held = Vec::new();
     for _ in 0..most(LISTINGS_MAX) {
-        held.push(store.0.budgets.listings.acquire(from(1).peer, 1).await.unwrap());
+        held.push(store.0.budgets.listings.acquire(from(1).peer(), 1).await.unwrap());
     }
     let waits = |number| {
         let (store, root) = (store.clone(), root.clone());
         tokio::spawn(async move {
             let call = from(number);
-            store.list(&root, 10, String::new(), call).await.unwrap();
-            store.operations(None, 10, String::new(), call).await.unwrap();
-            store.sessions(None, 10, String::new(), call).await.unwrap();
+            store.list(&root, 10, String::new(), &call).await.unwrap();
+            store.operations(None, 10, String::new(), &call).await.unwrap();
+            store.sessions(None, 10, String::new(), &call).await.unwrap();
         })
     };
     let greedy = waits(1);
@@ -90,7 +87,7 @@ async fn the_listings_of_one_do_not_hold_up_those_of_another() {
 /// Begins a verifying, detached copy of `a`.
 async fn verify(fixture: &Fixture, call: Call) -> Result<Copying> {
     let request = CopyRequest { verify: true, ..request("a", "b") };
-    fixture.store.copy(request, true, call).await
+    fixture.store.copy(request, true, &call).await
 }
 
 #[tokio::test]
@@ -123,11 +120,11 @@ async fn a_copy_does_not_wait_for_the_many_of_another() {
 async fn a_filtered_copy_does_not_wait_for_those_of_another() {
     let fixture = Fixture::new().await;
     fixture.upload("a/f", object(1)).await.unwrap();
-    let filtered = |call| {
+    let filtered = async |call: Call| {
         let skip_files = SkipFiles::new(&["g"]).unwrap();
-        fixture.store.copy(CopyRequest { skip_files, ..request("a", "b") }, false, call)
+        fixture.store.copy(CopyRequest { skip_files, ..request("a", "b") }, false, &call).await
     };
-    let turns = all(&fixture.store.0.budgets.filters, from(1).peer);
+    let turns = all(&fixture.store.0.budgets.filters, from(1).peer());
     let waiting = filtered(from(1)).await.unwrap();
     finish(filtered(from(2)).await.unwrap()).await.unwrap();
     drop(turns);
@@ -145,9 +142,9 @@ async fn a_copy_that_verifies_for_long_pauses_for_those_of_others() {
     let reads = fixture.gate.reads();
     let copying = verify(&fixture, from(1)).await.unwrap();
     until("it reads", async || fixture.gate.reads() > reads).await;
-    let others = [all(verifies, from(1).peer), all(verifies, from(2).peer)];
+    let others = [all(verifies, from(1).peer()), all(verifies, from(2).peer())];
     assert_eq!(others.each_ref().map(Vec::len), [most(VERIFIES_MAX) - 1, 1]);
-    let waiting = verifies.acquire(from(3).peer, 1);
+    let waiting = verifies.acquire(from(3).peer(), 1);
     let slow = async {
         tokio::time::sleep(2 * BUDGET_STALL).await;
         fixture.gate.open();
@@ -167,8 +164,8 @@ async fn a_copy_that_verifies_for_long_pauses_for_those_of_others() {
 async fn a_backup_that_stands_still_gives_way_to_those_of_others() {
     let fixture = Fixture::new().await;
     fixture.upload("a", object(1)).await.unwrap();
-    let begin = async |call| {
-        let mut backup = fixture.store.backup(false, call).await?;
+    let begin = async |call: Call| {
+        let mut backup = fixture.store.backup(false, &call).await?;
         while !matches!(backup.next().await.unwrap()?, BackupMessage::Offer(_)) {}
         Ok::<_, Error>(backup)
     };

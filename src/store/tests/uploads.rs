@@ -10,7 +10,7 @@ use crate::{
 async fn leave_during_the_first_job(fixture: &Fixture, at: &str) {
     let held = fixture.hold_writer().await;
     let incoming = UploadSpec::new(path(at));
-    let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+    let mut upload = fixture.store.upload(incoming, &Call::system()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
     fixture.waiting(1).await;
@@ -51,7 +51,7 @@ async fn an_upload_whose_caller_leaves_while_its_part_is_pinned_leaves_no_pin() 
     let fixture = Fixture::new().await;
     fixture.upload("a", object(1)).await.unwrap();
     leave_during_the_first_job(&fixture, "b").await;
-    assert!(fixture.store.stat(&path("b"), Call::default()).await.is_err());
+    assert!(fixture.store.stat(&path("b"), &Call::system()).await.is_err());
     assert_eq!(fixture.number("SELECT COUNT(*) FROM pin").await, 0);
 }
 
@@ -60,7 +60,7 @@ async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
     let fixture = Fixture::new().await;
     let held = fixture.hold_writer().await;
     let incoming = UploadSpec::new(path("a"));
-    let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+    let mut upload = fixture.store.upload(incoming, &Call::system()).await.unwrap();
     upload.write(object(1)).await.unwrap();
     let finish = tokio::spawn(upload.finish());
     fixture.waiting(1).await;
@@ -68,7 +68,7 @@ async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
     assert!(finish.await.unwrap_err().is_cancelled());
     drop(held);
     fixture.expect_nothing_left().await;
-    let missing = fixture.store.stat(&path("a"), Call::default()).await.unwrap_err();
+    let missing = fixture.store.stat(&path("a"), &Call::system()).await.unwrap_err();
     assert_eq!(missing.kind(), Kind::PathNotFound);
 }
 
@@ -76,7 +76,7 @@ async fn an_upload_that_is_taken_back_in_the_queue_leaves_nothing() {
 async fn an_upload_dropped_half_way_leaves_nothing() {
     let fixture = Fixture::new().await;
     let incoming = UploadSpec::new(path("a"));
-    let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+    let mut upload = fixture.store.upload(incoming, &Call::system()).await.unwrap();
     upload.write(vec![1; PART_BYTES_MAX + MIB].into()).await.unwrap();
     until("a part is stored", async || fixture.number("SELECT COUNT(*) FROM pin").await > 0).await;
     drop(upload);
@@ -104,7 +104,7 @@ async fn of_some_chunks_at_once_one_is_stored_and_nothing_else() {
     let store = &fixture.store;
     let mut chunks = Vec::new();
     for bytes in [object(1), object(1), object(2)] {
-        let mut chunk = store.chunk(id, path("a"), range, Call::default()).await.unwrap();
+        let mut chunk = store.chunk(id, path("a"), range, &Call::system()).await.unwrap();
         chunk.write(bytes).await.unwrap();
         chunks.push(chunk);
     }
@@ -118,9 +118,9 @@ async fn of_some_chunks_at_once_one_is_stored_and_nothing_else() {
         fixture.gate.keys().await.len() == 1
     })
     .await;
-    store.commit_session(id, Call::default()).await.unwrap();
+    store.commit_session(id, &Call::system()).await.unwrap();
     assert_eq!(fixture.read("a").await.unwrap(), bytes);
-    store.delete(&path("a"), Call::default()).await.unwrap();
+    store.delete(&path("a"), &Call::system()).await.unwrap();
     fixture.expect_nothing_left().await;
 }
 
@@ -158,7 +158,7 @@ async fn an_upload_that_waits_in_vain_goes_on_with_smaller_parts() {
         .try_acquire(Peer::default(), UPLOAD_BUFFER_POOL_BYTES)
         .unwrap();
     let incoming = UploadSpec::new(path("a"));
-    let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+    let mut upload = fixture.store.upload(incoming, &Call::system()).await.unwrap();
     let bytes: Vec<u8> = (0..=250).cycle().take(PART_BYTES_MAX + MIB).collect();
     upload.write(Bytes::copy_from_slice(&bytes[..MIB])).await.unwrap();
     drop(others);
@@ -177,7 +177,7 @@ async fn what_a_file_may_replace_is_judged_when_it_becomes_visible() {
         [(Replaces::File, Err(Kind::AlreadyExists)), (Replaces::Anything, Ok(2))]
     {
         let incoming = UploadSpec { replaces, ..UploadSpec::new(path("d")) };
-        let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+        let mut upload = fixture.store.upload(incoming, &Call::system()).await.unwrap();
         upload.write(object(1)).await.unwrap();
         fixture.upload("d/f", object(2)).await.unwrap();
         fixture.upload("d/s/g", object(3)).await.unwrap();
@@ -195,7 +195,7 @@ async fn who_sends_slowly_gives_back_the_room_that_others_need() {
     let mut slow = Vec::new();
     while !pool.is_scarce(PART_BYTES_MAX) {
         let incoming = UploadSpec::new(path("slow"));
-        let mut upload = fixture.store.upload(incoming, Call::default()).await.unwrap();
+        let mut upload = fixture.store.upload(incoming, &Call::system()).await.unwrap();
         upload.write(vec![7; 300 * KIB].into()).await.unwrap();
         slow.push(tokio::spawn(async move { upload.wait_for(std::future::pending::<()>()).await }));
     }
@@ -212,7 +212,7 @@ async fn who_sends_slowly_gives_back_the_room_that_others_need() {
 async fn who_sends_slowly_keeps_what_nobody_needs() {
     let fixture = Fixture::new().await;
     let mut upload =
-        fixture.store.upload(UploadSpec::new(path("a")), Call::default()).await.unwrap();
+        fixture.store.upload(UploadSpec::new(path("a")), &Call::system()).await.unwrap();
     for _ in 0..16 {
         upload.write(vec![7; MIB].into()).await.unwrap();
         upload.wait_for(tokio::time::sleep(Duration::from_secs(10))).await.unwrap();
@@ -226,7 +226,8 @@ async fn what_would_have_too_many_parts_is_refused() {
     let fixture = Fixture::new().await;
     let size = UPLOAD_PARTS_MAX as u64 * PART_BYTES_MAX as u64;
     let incoming = |size| UploadSpec { size: Some(size), ..UploadSpec::new(path("a")) };
-    let begin = |size| fixture.store.upload(incoming(size), Call::default());
+    let call = Call::system();
+    let begin = |size| fixture.store.upload(incoming(size), &call);
     let error = begin(size + 1).await.unwrap_err();
     assert_eq!(error.kind(), Kind::TooLarge);
     assert!(error.message().contains("262144 parts"), "{error:?}");

@@ -12,7 +12,7 @@ use crate::{
 
 /// The rows and bytes in the garbage queue.
 async fn waiting(fixture: &Fixture) -> (i64, i64) {
-    let garbage = fixture.store.info(Call::default()).await.unwrap().garbage;
+    let garbage = fixture.store.info(&Call::system()).await.unwrap().garbage;
     (garbage.count, garbage.bytes)
 }
 
@@ -23,13 +23,13 @@ async fn what_waits_is_what_nothing_refers_to() {
     let size = object(1).len() as i64;
     fixture.upload("a/b/f", object(1)).await.unwrap();
     fixture.upload("a/g", "1234").await.unwrap();
-    let copying = fixture.store.copy(request("a", "c"), false, Call::default()).await.unwrap();
+    let copying = fixture.store.copy(request("a", "c"), false, &Call::system()).await.unwrap();
     finish(copying).await.unwrap();
     assert_eq!(waiting(&fixture).await, (0, 0));
     // "a" still refers to the same content, so nothing is garbage.
-    fixture.store.delete(&path("c"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("c"), &Call::system()).await.unwrap();
     assert_eq!(waiting(&fixture).await, (0, 0));
-    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("a"), &Call::system()).await.unwrap();
     assert_eq!(waiting(&fixture).await, (1, size + 4));
     // The content of a replaced file becomes garbage.
     fixture.upload("d", "old").await.unwrap();
@@ -50,7 +50,7 @@ async fn what_waits_falls_step_by_step() {
     for number in 0..files {
         fixture.upload(&format!("a/{number}"), format!("{number:010}")).await.unwrap();
     }
-    fixture.store.delete(&path("a"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("a"), &Call::system()).await.unwrap();
     fixture.age(grace).await;
     let mut before = files * 10;
     assert_eq!(waiting(&fixture).await, (1, before));
@@ -79,7 +79,7 @@ async fn a_step_says_what_it_has_done() {
     let fixture = Fixture::with_grace(Duration::from_hours(1)).await;
     for number in 0..8 {
         fixture.upload(&number.to_string(), format!("{number:010}")).await.unwrap();
-        fixture.store.delete(&path(&number.to_string()), Call::default()).await.unwrap();
+        fixture.store.delete(&path(&number.to_string()), &Call::system()).await.unwrap();
     }
     let contents = async || fixture.number("SELECT COUNT(*) FROM content").await;
     let mut before = contents().await;

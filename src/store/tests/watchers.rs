@@ -6,12 +6,12 @@ use super::*;
 use crate::limits::WATCH_LAG;
 
 async fn copy(fixture: &Fixture, to: &str) -> Operation {
-    let copying = fixture.store.copy(request("a", to), false, Call::default()).await.unwrap();
+    let copying = fixture.store.copy(request("a", to), false, &Call::system()).await.unwrap();
     finish(copying).await.unwrap()
 }
 
 async fn watch(fixture: &Fixture, since: Option<i64>) -> Result<AllUpdates> {
-    fixture.store.watch_all(since, Call::default()).await
+    fixture.store.watch_all(since, &Call::system()).await
 }
 
 /// The next changes, up to the end of the operation with this destination.
@@ -40,17 +40,17 @@ async fn a_cancelled_copy_is_told_to_watchers_of_all_once() {
     let mut all = watch(&fixture, None).await.unwrap();
     fixture.gate.close();
     let reads = fixture.gate.reads();
-    let copying = fixture.store.copy(request.clone(), false, Call::default()).await.unwrap();
+    let copying = fixture.store.copy(request.clone(), false, &Call::system()).await.unwrap();
     until("the copy reads", async || fixture.gate.reads() > reads).await;
     fixture
         .store
-        .cancel(request.id, Error::new(Kind::Cancelled, "by a test"), Call::default())
+        .cancel(request.id, Error::new(Kind::Cancelled, "by a test"), &Call::system())
         .await
         .unwrap();
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
     fixture.idle().await;
     fixture.upload("c/f", object(2)).await.unwrap();
-    fixture.store.delete(&path("c"), Call::default()).await.unwrap();
+    fixture.store.delete(&path("c"), &Call::system()).await.unwrap();
     let mut states = Vec::new();
     loop {
         let operation = all.next().await.unwrap().unwrap();
@@ -68,7 +68,7 @@ async fn a_watcher_that_lags_learns_every_end() {
     fixture.upload("a", object(1)).await.unwrap();
     fixture.gate.close();
     let long = CopyRequest { verify: true, ..request("a", "long") };
-    let long = fixture.store.copy(long, false, Call::default()).await.unwrap();
+    let long = fixture.store.copy(long, false, &Call::system()).await.unwrap();
     let mut all = watch(&fixture, None).await.unwrap();
     let copies = (0..2 * WATCH_LAG).map(|number| {
         let fixture = &fixture;
@@ -152,7 +152,8 @@ async fn a_delete_is_told_although_its_caller_left() {
     let mut all = watch(&fixture, None).await.unwrap();
     let held = fixture.hold_writer().await;
     let at = path("a");
-    let mut delete = Box::pin(fixture.store.delete(&at, Call::default()));
+    let call = Call::system();
+    let mut delete = Box::pin(fixture.store.delete(&at, &call));
     assert!(futures::poll!(&mut delete).is_pending());
     // One more job in the batch of the delete, which delays the commit until the caller has left.
     let (left, leaves) = mpsc::channel::<()>();
@@ -186,18 +187,18 @@ async fn a_start_tells_what_an_earlier_one_left_running() {
     };
     let store = open().await;
     let incoming = UploadSpec::new(path("a"));
-    store.upload(incoming, Call::default()).await.unwrap().finish().await.unwrap();
+    store.upload(incoming, &Call::system()).await.unwrap().finish().await.unwrap();
     let asked = CopyRequest { verify: true, ..request("a", "b") };
     let server = store.0.server.clone();
     let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &asked, &server);
     store.0.engine.write(None, start).await.unwrap();
     let (running, change) =
-        store.operations(None, 0, String::new(), Call::default()).await.unwrap();
+        store.operations(None, 0, String::new(), &Call::system()).await.unwrap();
     assert_eq!(change, running.items[0].change);
     let since = running.items[0].change;
     store.close().await;
     let store = open().await;
-    let mut all = store.watch_all(Some(since), Call::default()).await.unwrap();
+    let mut all = store.watch_all(Some(since), &Call::system()).await.unwrap();
     let told = all.next().await.unwrap().unwrap();
     assert_eq!((told.id, told.state), (running.items[0].id, OperationState::Failed));
     assert_eq!(told.change, since + 1);

@@ -1,0 +1,211 @@
+//! The context of a call beside its arguments: its deadline, its peer, and its caller, who may make the call.
+
+use std::{pin::pin, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    access::{
+        Caller, Role,
+        rpc::{Needs, Rpc},
+    },
+    budget::Peer,
+    error::{Error, Result},
+    model::{Operation, StorePath},
+};
+
+/// The context of a request that is not authorized yet.
+#[derive(Clone, Debug)]
+pub struct RequestContext(Call);
+
+impl RequestContext {
+    /// The context of a request of `caller`, for which `time` is left, if that is limited.
+    pub fn new(caller: Caller, peer: Peer, time: Option<Duration>) -> Self {
+        Self(Call { deadline: None, peer, caller }.within(time))
+    }
+
+    /// As [`Call::until`], for what comes before the call is authorized.
+    ///
+    /// # Errors
+    /// `Timeout`, and those of the work.
+    ///
+    /// # Cancel safety
+    /// That of the work.
+    pub async fn until<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.0.until(work).await
+    }
+
+    /// Authorizes an rpc. `paths` are those that the rpc needs roles at, in the order of its table.
+    ///
+    /// The decision depends on the caller and the paths alone, so that it tells nothing about what is stored.
+    ///
+    /// # Errors
+    /// `Forbidden`; `Unauthenticated` for a caller without a credential.
+    pub fn authorize(&self, rpc: Rpc, paths: &[&StorePath]) -> Result<Call> {
+        let call = &self.0;
+        let root = StorePath::root();
+        match rpc.needs() {
+            Needs::Paths(roles) => {
+                // A table and a call that do not fit each other are refused.
+                if roles.len() != paths.len() {
+                    return Err(Error::internal("the paths of a call are not those of its rpc"));
+                }
+                for (role, path) in roles.iter().zip(paths) {
+                    call.require(*role, path)?;
+                }
+            }
+            Needs::Root(role) => call.require(role, &root)?,
+            Needs::Monitor => {
+                if !call.caller.rights().is_monitor() {
+                    call.require(Role::Monitor, &root)?;
+                }
+            }
+            Needs::Folder => {
+                for path in paths {
+                    if !call.caller.rights().may_see(path) {
+                        call.require(Role::Reader, path)?;
+                    }
+                }
+            }
+            Needs::Stored => {
+                if call.caller.rights().is_empty() {
+                    call.require(Role::Reader, &root)?;
+                }
+            }
+        }
+        Ok(self.0.clone())
+    }
+}
+
+/// The context of an authorized call of the store. Only [`RequestContext::authorize`] and [`Call::system`] make one.
+#[derive(Clone, Debug)]
+pub struct Call {
+    deadline: Option<Instant>,
+    peer: Peer,
+    caller: Caller,
+}
+
+impl Call {
+    /// A call of the server itself, which may do everything, without a deadline.
+    pub fn system() -> Self {
+        Self { deadline: None, peer: Peer::default(), caller: Caller::system() }
+    }
+
+    /// A call of a test, from a peer.
+    #[cfg(test)]
+    pub(crate) fn from_peer(peer: Peer) -> Self {
+        Self { peer, ..Self::system() }
+    }
+
+    /// The time after which the caller no longer waits. Work that has not begun by then does not begin.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The client, to whose share of the budgets the work counts.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Who makes the call.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Whether the caller may read, write or administer what is at a path, at this moment.
+    pub fn may(&self, role: Role, path: &StorePath) -> bool {
+        self.caller.may(role, path)
+    }
+
+    /// Checks that the caller has a role at a path.
+    ///
+    /// # Errors
+    /// `Forbidden`; `Unauthenticated` for a caller without a credential.
+    pub fn require(&self, role: Role, path: &StorePath) -> Result<()> {
+        if self.may(role, path) {
+            return Ok(());
+        }
+        let path = if path.is_root() { "/" } else { path.as_str() };
+        let what = match role {
+            Role::Monitor => "see the figures of the store".to_owned(),
+            Role::Reader => format!("read '{path}'"),
+            Role::Writer => format!("write '{path}'"),
+            Role::Admin => format!("administer '{path}'"),
+        };
+        Err(self.caller.refused(&what))
+    }
+
+    /// Whether the caller may see an operation: whoever may read all of its paths.
+    pub fn may_see(&self, operation: &Operation) -> bool {
+        operation.ends().into_iter().flatten().all(|path| self.may(Role::Reader, path))
+    }
+
+    /// The same call with a deadline after `time`, unless its own is earlier. A time that overflows [`Instant`]
+    /// sets no deadline.
+    #[must_use]
+    pub fn within(&self, time: Option<Duration>) -> Self {
+        let end = time.and_then(|time| Instant::now().checked_add(time));
+        Self { deadline: self.deadline.into_iter().chain(end).min(), ..self.clone() }
+    }
+
+    /// Checks the deadline.
+    ///
+    /// # Errors
+    /// `Timeout` if the deadline has passed.
+    pub fn check(&self) -> Result<()> {
+        let is_over = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if is_over { Err(Error::late()) } else { Ok(()) }
+    }
+
+    /// Awaits `work`, and drops it at the deadline: only for work that changes nothing when it is dropped. A
+    /// large future should be boxed, since the returned future contains it.
+    ///
+    /// # Errors
+    /// `Timeout`, and those of the work.
+    ///
+    /// # Cancel safety
+    /// That of the work.
+    pub async fn until<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        // Pinned here, since a move into `timeout_at` would make this future twice as large.
+        let mut work = pin!(work);
+        match self.deadline {
+            None => work.await,
+            Some(deadline) => {
+                timeout_at(deadline, &mut work).await.unwrap_or_else(|_| Err(Error::late()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_end_counts() {
+        let second = Duration::from_secs(1);
+        let now = Instant::now();
+        let ends = |deadline: Option<Duration>, time| {
+            let deadline = deadline.map(|deadline| now + deadline);
+            let call = Call { deadline, ..Call::system() };
+            call.within(time).deadline.map(|end| end - now)
+        };
+        assert_eq!(ends(None, None), None);
+        assert_eq!(ends(None, Some(second)), Some(second));
+        assert_eq!(ends(Some(second), None), Some(second));
+        assert_eq!(ends(Some(second), Some(2 * second)), Some(second));
+        assert_eq!(ends(Some(2 * second), Some(second)), Some(second));
+        assert_eq!(ends(Some(second), Some(Duration::MAX)), Some(second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_ends_at_the_deadline() {
+        let call = &Call::system().within(Some(Duration::from_secs(1)));
+        assert!(call.check().is_ok());
+        let error = call.until(std::future::pending::<Result<()>>()).await.expect_err("late");
+        assert_eq!(error.kind(), Kind::Timeout);
+        assert_eq!(call.check().expect_err("late").kind(), Kind::Timeout);
+        assert!(&Call::system().check().is_ok());
+    }
+}

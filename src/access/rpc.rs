@@ -1,0 +1,75 @@
+//! The rpcs, and what each needs.
+
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
+use crate::access::Role;
+
+/// An rpc of `imagestore.v1.ImageStore`, named as there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[allow(missing_docs, reason = "the rpcs are described in the proto")]
+pub enum Rpc {
+    Copy,
+    GetOperation,
+    ListOperations,
+    WatchOperation,
+    WatchOperations,
+    CancelOperation,
+    List,
+    Stat,
+    Upload,
+    Download,
+    Delete,
+    UploadChunk,
+    GetUploadSession,
+    ListUploadSessions,
+    CommitUploadSession,
+    DeleteUploadSession,
+    GetStoreInfo,
+    Check,
+    /// `Check` with `repair`, which needs more than one without.
+    #[strum(disabled)]
+    Repair,
+    Backup,
+    Restore,
+}
+
+/// What a caller needs for an rpc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// A role at each of the paths of the call, in order.
+    Paths(&'static [Role]),
+    /// A role at the root.
+    Root(Role),
+    /// The role of a monitor anywhere, or that of a reader at the root.
+    Monitor,
+    /// The role of a reader at the path, or at a path below it. The store leaves out what the caller may not read.
+    Folder,
+    /// Any right. The store looks at the paths, which only it knows, and leaves out or does not find what the caller
+    /// may not see.
+    Stored,
+}
+
+impl Rpc {
+    /// What a caller needs.
+    pub(super) const fn needs(self) -> Needs {
+        use Role::{Admin, Reader, Writer};
+        match self {
+            Self::Stat | Self::Download => Needs::Paths(&[Reader]),
+            Self::Upload | Self::UploadChunk | Self::Delete => Needs::Paths(&[Writer]),
+            Self::Copy => Needs::Paths(&[Reader, Writer]),
+            Self::List => Needs::Folder,
+            Self::GetOperation
+            | Self::ListOperations
+            | Self::WatchOperation
+            | Self::WatchOperations
+            | Self::CancelOperation
+            | Self::GetUploadSession
+            | Self::ListUploadSessions
+            | Self::CommitUploadSession
+            | Self::DeleteUploadSession => Needs::Stored,
+            Self::GetStoreInfo => Needs::Monitor,
+            Self::Backup | Self::Check => Needs::Root(Reader),
+            Self::Restore | Self::Repair => Needs::Root(Admin),
+        }
+    }
+}
