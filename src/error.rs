@@ -45,6 +45,8 @@ pub enum Kind {
     OperationNotFound,
     /// No upload session has this id, or it was forgotten.
     SessionNotFound,
+    /// No token has this name.
+    TokenNotFound,
     /// A file or folder at the path, or a file above it, prevents the write.
     AlreadyExists,
     /// The id of an operation was used with other arguments.
@@ -65,6 +67,8 @@ pub enum Kind {
     MessageTooLarge,
     /// The server is overloaded, or does not reach its database or blob store; the same call can succeed later.
     Busy,
+    /// The client has sent too many credentials that are refused.
+    TooManyFailures,
     /// The deadline passed.
     Timeout,
     /// Cancelled by another client, or by its caller.
@@ -220,9 +224,9 @@ mod tests {
         let reasons: Vec<_> = Kind::ALL.iter().map(|kind| kind.reason()).collect();
         let expected = "INVALID_ARGUMENT PATH_TOO_LONG RESERVED INVALID_SESSION_ID BAD_RANGE \
             UNSATISFIABLE_RANGE UNAUTHENTICATED FORBIDDEN FILE_NOT_FOUND FOLDER_NOT_FOUND PATH_NOT_FOUND \
-            OPERATION_NOT_FOUND SESSION_NOT_FOUND ALREADY_EXISTS WRITE_CONFLICT SESSION_CONFLICT \
+            OPERATION_NOT_FOUND SESSION_NOT_FOUND TOKEN_NOT_FOUND ALREADY_EXISTS WRITE_CONFLICT SESSION_CONFLICT \
             CHANGED PRECONDITION_FAILED FINISHED CHANGES_FORGOTTEN TOO_LARGE MESSAGE_TOO_LARGE BUSY \
-            TIMEOUT CANCELLED NO_SPACE CORRUPT DATA_LOSS UNSUPPORTED_ENCODING UNIMPLEMENTED INTERNAL";
+            TOO_MANY_FAILURES TIMEOUT CANCELLED NO_SPACE CORRUPT DATA_LOSS UNSUPPORTED_ENCODING UNIMPLEMENTED INTERNAL";
         assert_eq!(reasons.join(" "), expected);
     }
 

@@ -12,18 +12,19 @@
 //! |---|---|---|
 //! | [`model`], [`error`], [`limits`] | pure values, the one error, every bound | nobody |
 //! | [`budget`] | what callers share, and how | nobody |
-//! | [`access`] | who may do what: roles, grants, and the authorization of a call | `budget` |
+//! | [`access`] | who may do what: roles, grants, and the authorization of a call | `budget`, `secret` |
 //! | [`crash`] | points at which tests end the process | nobody |
 //! | [`offload`] | long work off the threads of the runtime | nobody |
+//! | [`secret`] | texts that are shown to nobody | nobody |
 //! | [`tls`] | the cryptography of TLS, and certificates in PEM | nobody |
 //! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash`, `tls` |
 //! | [`blob`] | immutable parts in an object store | `crash`, `budget` |
-//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget`, `access` |
+//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget`, `access`, `secret` |
 //! | [`wire`] | generated messages, the service as the gateway calls it, error ↔ status | `offload` |
 //! | [`grpc`] | the service | `store`, `wire`, `budget`, `offload`, `access` |
 //! | [`rest`] | the gateway | `wire`, `budget`, `offload`, `access` |
 //! | [`web`] | the embedded page | nobody |
-//! | [`client`], [`cli`] | the Rust client and the command line | `tls`, `wire` |
+//! | [`client`], [`cli`] | the Rust client and the command line | `tls`, `secret`, `wire` |
 //! | [`server`] | configuration, wiring, shutdown | all of these |
 //!
 //! A test keeps these rules (`tests/spec/tidy.rs`).
@@ -121,6 +122,7 @@ pub mod model;
 pub mod namespace;
 pub mod offload;
 pub mod rest;
+pub mod secret;
 pub mod server;
 pub mod store;
 pub mod tls;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use imagestore::{
     cli,
+    secret::Secret,
     server::{
         config::{Config, Serve},
         process::{serve, with_stopped},
@@ -83,10 +84,11 @@ fn without_variables(error: clap::Error) -> clap::Error {
 /// one.
 fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
     let config = command.stopped().map(|(data, stopped)| {
-        Config::private(data, stopped.database.as_deref(), stopped.blobs.as_deref())
+        let database = stopped.database.as_ref().map(Secret::expose);
+        Config::private(data, database, stopped.blobs.as_deref())
     });
     match config {
-        None => cli::run(global, command),
+        None => cli::run(&cli::Global { token: token(), ..global.clone() }, command),
         Some(config) => match cli::prepare(global, &command) {
             Err(code) => code,
             Ok(()) => with_stopped(config, command.makes_store(), |connector| {
@@ -94,4 +96,11 @@ fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
             }),
         },
     }
+}
+
+/// The token in the environment, which other users cannot see as they see flags. An empty one is none.
+fn token() -> Option<Secret> {
+    let token = std::env::var_os("IMAGESTORE_TOKEN").filter(|token| !token.is_empty())?;
+    // A replaced character is none that a token has, so the token is refused.
+    Some(Secret::from(token.to_string_lossy().into_owned()))
 }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     access::{
-        Caller, Role,
+        Caller, Rights, Role,
         rpc::{Needs, Rpc},
     },
     budget::Peer,
@@ -67,6 +67,7 @@ impl RequestContext {
                     }
                 }
             }
+            Needs::Identity => {}
             Needs::Stored => {
                 if call.caller.rights().is_empty() {
                     call.require(Role::Reader, &root)?;
@@ -135,9 +136,39 @@ impl Call {
         Err(self.caller.refused(&what))
     }
 
-    /// Whether the caller may see an operation: whoever may read all of its paths.
+    /// Checks that the caller is an admin of every path of some rights.
+    ///
+    /// # Errors
+    /// `Forbidden`; `Unauthenticated` for a caller without a credential.
+    pub fn require_admin(&self, rights: &Rights) -> Result<()> {
+        let own = self.caller.rights();
+        for (_, pattern) in rights.iter() {
+            if !Rights::new(vec![(Role::Admin, pattern.clone())]).is_within(&own) {
+                return Err(self.caller.refused(&format!("administer '{pattern}'")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Awaits `work`, and drops it when the credential of the caller ends: for watches, which have no end.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, and those of the work.
+    ///
+    /// # Cancel safety
+    /// That of the work.
+    pub async fn while_valid<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            error = self.caller.expired() => Err(error),
+        }
+    }
+
+    /// Whether the caller may see an operation: one that it started, or whose paths it may read.
     pub fn may_see(&self, operation: &Operation) -> bool {
-        operation.ends().into_iter().flatten().all(|path| self.may(Role::Reader, path))
+        self.caller.has_name(&operation.caller)
+            || operation.ends().into_iter().flatten().all(|path| self.may(Role::Reader, path))
     }
 
     /// The same call with a deadline after `time`, unless its own is earlier. A time that overflows [`Instant`]

@@ -2,10 +2,14 @@
 
 use std::{
     fmt,
+    future::pending,
     sync::{Arc, LazyLock},
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -14,15 +18,29 @@ use crate::{
     model::StorePath,
 };
 
-/// An identity, its rights, and whether its credential was revoked. Clones share all of it.
+/// The name of who sends no credential.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// An identity, its rights, and the end of its credential. Clones share all of it.
 #[derive(Clone)]
 pub struct Caller(Arc<Inner>);
 
 struct Inner {
     name: String,
     is_anonymous: bool,
+    is_revocable: bool,
     rights: watch::Receiver<Arc<Rights>>,
-    revoked: CancellationToken,
+    expiry: Option<Expiry>,
+    revoked: Arc<CancellationToken>,
+}
+
+/// The end of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// In microseconds since 1970.
+    pub at: i64,
+    /// The same time by the clock of the runtime.
+    pub instant: Instant,
 }
 
 impl fmt::Debug for Caller {
@@ -30,9 +48,6 @@ impl fmt::Debug for Caller {
         f.debug_tuple("Caller").field(&self.0.name).finish()
     }
 }
-
-/// The name of who sends no credential.
-pub const ANONYMOUS: &str = "anonymous";
 
 impl Caller {
     /// The server itself, which may do everything.
@@ -46,23 +61,55 @@ impl Caller {
         Self::everywhere("local")
     }
 
-    fn everywhere(name: &str) -> Self {
-        let rights = watch::channel(Arc::new(Rights::everything())).1;
-        Self::named(name.to_owned(), false, rights)
-    }
-
     /// Who sends no credential. The rights are those of the latest value of the channel.
     pub fn anonymous(rights: watch::Receiver<Arc<Rights>>) -> Self {
-        Self::named(ANONYMOUS.to_owned(), true, rights)
+        Self::with(ANONYMOUS.to_owned(), false, rights, None)
     }
 
-    fn named(name: String, is_anonymous: bool, rights: watch::Receiver<Arc<Rights>>) -> Self {
-        Self(Arc::new(Inner { name, is_anonymous, rights, revoked: CancellationToken::new() }))
+    /// Who sends the secret of a token.
+    pub fn token(name: &str, rights: Rights, expiry: Option<Expiry>) -> Self {
+        let rights = watch::channel(Arc::new(rights)).1;
+        Self::with(format!("token:{name}"), true, rights, expiry)
+    }
+
+    fn everywhere(name: &str) -> Self {
+        let rights = watch::channel(Arc::new(Rights::everything())).1;
+        Self::with(name.to_owned(), false, rights, None)
+    }
+
+    fn with(
+        name: String,
+        is_revocable: bool,
+        rights: watch::Receiver<Arc<Rights>>,
+        expiry: Option<Expiry>,
+    ) -> Self {
+        let is_anonymous = name == ANONYMOUS;
+        let revoked = Arc::default();
+        Self(Arc::new(Inner { name, is_anonymous, is_revocable, rights, expiry, revoked }))
+    }
+
+    /// The same caller with another end of its credential.
+    #[must_use]
+    pub fn until(&self, expiry: Option<Expiry>) -> Self {
+        let Inner { name, is_anonymous, is_revocable, rights, revoked, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            name: name.clone(),
+            is_anonymous: *is_anonymous,
+            is_revocable: *is_revocable,
+            rights: rights.clone(),
+            expiry,
+            revoked: Arc::clone(revoked),
+        }))
     }
 
     /// The name, as messages show it.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Whether this is the name of the caller, and of nobody else.
+    pub fn has_name(&self, name: &str) -> bool {
+        !self.0.is_anonymous && self.0.name == name
     }
 
     /// The rights of this moment.
@@ -73,6 +120,11 @@ impl Caller {
     /// Whether the caller has a role at a path.
     pub fn may(&self, role: Role, path: &StorePath) -> bool {
         self.0.rights.borrow().may(role, path)
+    }
+
+    /// When the credential ends; `None`: never.
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.0.expiry
     }
 
     /// The error for a call that the caller may not make; `what` follows "may not". A caller without a credential is
@@ -86,8 +138,40 @@ impl Caller {
         Error::new(Kind::Forbidden, format!("'{name}' may not {what}"))
     }
 
-    /// Resolves when the credential is revoked.
-    pub async fn revoked(&self) {
+    /// Whether the credential can be revoked. That of who sends none cannot.
+    pub fn is_revocable(&self) -> bool {
+        self.0.is_revocable
+    }
+
+    /// Ends the credential for all calls that run.
+    pub fn revoke(&self) {
+        self.0.revoked.cancel();
+    }
+
+    /// Resolves when the credential is revoked, with the error for the calls that run.
+    pub async fn revoked(&self) -> Error {
         self.0.revoked.cancelled().await;
+        let message = format!("the credential of '{}' was revoked", self.name());
+        Error::new(Kind::Unauthenticated, message)
+    }
+
+    /// Resolves when the credential ends, with the error for the watches that run.
+    pub async fn expired(&self) -> Error {
+        match self.0.expiry {
+            Some(expiry) => sleep_until(expiry.instant).await,
+            None => pending().await,
+        }
+        let message = format!("the credential of '{}' has expired", self.name());
+        Error::new(Kind::Unauthenticated, message)
+    }
+
+    /// The number of clones of this caller: a call that runs holds one.
+    pub fn clones(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    /// The number of callers that [`Caller::until`] has made of one, and that still exist, with that one.
+    pub fn variants(&self) -> usize {
+        Arc::strong_count(&self.0.revoked)
     }
 }

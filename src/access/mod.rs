@@ -12,14 +12,16 @@ mod pattern;
 mod rights;
 mod role;
 mod rpc;
+mod token;
 
 pub use call::{Call, RequestContext};
-pub use caller::{ANONYMOUS, Caller};
+pub use caller::{ANONYMOUS, Caller, Expiry};
 pub use grants::{Grants, GrantsError};
 pub use pattern::Pattern;
 pub use rights::Rights;
 pub use role::Role;
 pub use rpc::Rpc;
+pub use token::{TOKEN_PREFIX, new_token_id, new_token_secret, read_token_secret};
 
 use crate::{error::Result, limits::ECHO_BYTES_MAX};
 

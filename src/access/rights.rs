@@ -76,6 +76,12 @@ impl Rights {
             .all(|(role, pattern)| other.at_least(*role).any(|wider| pattern.is_within(wider)))
     }
 
+    /// The rights of another role at the same paths.
+    #[must_use]
+    pub fn as_role(&self, role: Role) -> Self {
+        Self(self.iter().map(|(_, pattern)| (role, pattern.clone())).collect())
+    }
+
     /// The pairs, in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(Role, Pattern)> {
         self.0.iter()

@@ -31,11 +31,18 @@ pub enum Rpc {
     Repair,
     Backup,
     Restore,
+    GetCaller,
+    CreateToken,
+    ListTokens,
+    RotateToken,
+    RevokeToken,
 }
 
 /// What a caller needs for an rpc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
+    /// Nothing but an identity.
+    Identity,
     /// A role at each of the paths of the call, in order.
     Paths(&'static [Role]),
     /// A role at the root.
@@ -66,7 +73,12 @@ impl Rpc {
             | Self::GetUploadSession
             | Self::ListUploadSessions
             | Self::CommitUploadSession
-            | Self::DeleteUploadSession => Needs::Stored,
+            | Self::DeleteUploadSession
+            | Self::CreateToken
+            | Self::ListTokens
+            | Self::RotateToken
+            | Self::RevokeToken => Needs::Stored,
+            Self::GetCaller => Needs::Identity,
             Self::GetStoreInfo => Needs::Monitor,
             Self::Backup | Self::Check => Needs::Root(Reader),
             Self::Restore | Self::Repair => Needs::Root(Admin),

@@ -1,13 +1,12 @@
 //! The arguments of the client commands.
 //!
-//! A setting that has the same meaning for every command has an environment variable: the server, the timeout, the
-//! number of parallel transfers, the output format, and the URLs of a stopped store. An option that changes what one
-//! command does has none, so that a forgotten variable cannot change the meaning of a typed command.
+//! A setting that has the same meaning for every command has an environment variable: the server, the token file, the
+//! timeout, the number of parallel transfers, the output format, and the URLs of a stopped store. An option that
+//! changes what one command does has none, so that a forgotten variable cannot change the meaning of a typed command.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+pub(super) mod token;
+
+use std::path::{Path, PathBuf};
 
 use clap::{
     ArgMatches, Args, Subcommand, ValueEnum,
@@ -16,7 +15,8 @@ use clap::{
     parser::ValueSource,
 };
 
-use crate::{cli::skip, limits, wire::v1::OperationState};
+use self::token::{TokenCommand, Whoami};
+use crate::{cli::skip, limits, secret::Secret, wire::v1::OperationState};
 
 /// The client commands.
 #[derive(Clone, Debug, Subcommand)]
@@ -52,6 +52,11 @@ pub enum Command {
     Backup(Backup),
     /// Restore a backup into an empty store
     Restore(Restore),
+    /// Create, list, rotate and revoke tokens, by which the server knows its callers
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show who the caller is, and what it may do
+    Whoami(Whoami),
 }
 
 /// Arguments of `copy`.
@@ -262,14 +267,14 @@ pub struct Restore {
 }
 
 /// The location of the store of a stopped server.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Debug)]
 pub struct Stopped {
     /// Open the data folder of a stopped server, instead of connecting to a server
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Database of the stopped server, if it was started with --database
     #[arg(long, value_name = "URL", env = "IMAGESTORE_DATABASE", hide_env_values = true)]
-    pub database: Option<String>,
+    pub database: Option<Secret>,
     /// Blob store of the stopped server, if it was started with --blobs
     #[arg(long, value_name = "URL", env = "IMAGESTORE_BLOBS")]
     pub blobs: Option<String>,
@@ -305,17 +310,13 @@ pub fn wrong(line: &ArgMatches) -> Option<(ErrorKind, String)> {
 /// Finds a typed `--database` or `--blobs` without `--data`. The environment variables are allowed without
 /// `--data`, because a server has the same ones; a command that connects to a server ignores them.
 fn needs_data(line: &ArgMatches) -> Option<&'static str> {
-    let (_, line) = line.subcommand()?;
+    let (_, mut line) = line.subcommand()?;
+    while let Some((_, below)) = line.subcommand() {
+        line = below;
+    }
     let given = |id| line.try_contains_id(id).unwrap_or(false);
     let typed = |id| given(id) && line.value_source(id) == Some(ValueSource::CommandLine);
     ["database", "blobs"].into_iter().find(|id| typed(id) && !given("data"))
-}
-
-impl fmt::Debug for Stopped {
-    /// Leaves out the URLs, which may hold passwords.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stopped").field("data", &self.data).finish_non_exhaustive()
-    }
 }
 
 impl Command {
@@ -328,15 +329,18 @@ impl Command {
             &backup.stopped
         } else if let Self::Restore(restore) = self {
             &restore.stopped
+        } else if let Self::Token(token) = self {
+            token.stopped()
         } else {
             return None;
         };
         stopped.data.as_deref().map(|data| (data, stopped))
     }
 
-    /// Whether the command creates the store of a stopped server if it is missing.
+    /// Whether the command creates the store of a stopped server if it is missing. The first token of a store can be
+    /// created before the first start of its server.
     pub fn makes_store(&self) -> bool {
-        matches!(self, Self::Restore(_))
+        matches!(self, Self::Restore(_) | Self::Token(TokenCommand::Create(_)))
     }
 }
 

@@ -109,7 +109,11 @@ fn lost(failure: Failure, id: &str) -> Failure {
         Failure::Client(error) if error.is_lost() || error.is_late() => Failure::Said(format!(
             "{error}; the copy is operation {id}: watch it, or repeat it with --operation-id {id}"
         )),
-        Failure::Client(_) | Failure::Stream(_) | Failure::Said(_) | Failure::Refused(_) => failure,
+        Failure::Client(_)
+        | Failure::Stream(_)
+        | Failure::Said(_)
+        | Failure::Refused(_)
+        | Failure::No => failure,
     }
 }
 

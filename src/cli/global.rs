@@ -12,6 +12,7 @@ use crate::{
     cli::{
         Failure,
         time::{Time, some_time},
+        token_file,
     },
     client::{
         Client, Options,
@@ -19,6 +20,7 @@ use crate::{
         in_process::Connector,
     },
     limits::TLS_FILE_BYTES_MAX,
+    secret::Secret,
 };
 
 /// The arguments of every client command.
@@ -36,6 +38,16 @@ pub struct Global {
     /// Certificate authority of the server in PEM [default: those of the system]
     #[arg(long, global = true, value_name = "FILE", env = "IMAGESTORE_CA")]
     pub ca: Option<PathBuf>,
+    /// The file with the token of the caller.
+    #[arg(long, global = true, value_name = "FILE", env = "IMAGESTORE_TOKEN_FILE")]
+    #[arg(
+        help = "File with the token of the caller, which only its owner may read [default: the token in \
+                  IMAGESTORE_TOKEN]"
+    )]
+    pub token_file: Option<PathBuf>,
+    /// The token of the environment. It has no flag, because other users see the flags of a process.
+    #[arg(skip)]
+    pub token: Option<Secret>,
     /// Print results as JSON, one object per line
     #[arg(long, global = true, env = "IMAGESTORE_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -58,15 +70,16 @@ impl Global {
     /// Connects to the server.
     ///
     /// # Errors
-    /// [`Failure::Said`] with a hint if no server accepts the connection; a `--ca` that cannot be read; else the error
-    /// of the client.
+    /// [`Failure::Said`] with a hint if no server accepts the connection; a `--ca` or token file that cannot be read;
+    /// two tokens; else the error of the client.
     pub(super) async fn connect(&self) -> std::result::Result<Client, Failure> {
         let time = self.timeout.map(|Time(time)| time);
         let connected = if let Some(connector) = &self.in_process {
             Client::connect_in_process(connector.clone(), time).await
         } else {
             let authorities = self.ca.as_deref().map(read_authorities).transpose()?;
-            Client::connect_with(&self.server, Options { time, authorities }).await
+            let options = Options { time, authorities, token: self.credential()? };
+            Client::connect_with(&self.server, options).await
         };
         connected.map_err(|error| {
             if error.is_lost() {
@@ -75,6 +88,19 @@ impl Global {
             }
             error.into()
         })
+    }
+
+    /// The token of the file or of the environment.
+    fn credential(&self) -> Result<Option<Secret>, Failure> {
+        match (&self.token_file, &self.token) {
+            (Some(_), Some(_)) => Err(Failure::Said(
+                "IMAGESTORE_TOKEN has a token, and --token-file or IMAGESTORE_TOKEN_FILE names a file with \
+                 one; give one of them"
+                    .to_owned(),
+            )),
+            (Some(path), None) => token_file::read(path).map(Some),
+            (None, token) => Ok(token.clone()),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     },
     wire::{
         DESCRIPTOR,
-        v1::{DeleteResponse, Entry, Operation},
+        v1::{DeleteResponse, Entry, Operation, Token},
     },
 };
 
@@ -158,6 +158,14 @@ pub(super) struct Deleted<'a> {
     pub(super) answer: Json<'a, DeleteResponse>,
 }
 
+/// A token and its secret as JSON: the fields of the token, and `secret`.
+#[derive(Serialize)]
+pub(super) struct TokenWithSecret<'a> {
+    #[serde(flatten)]
+    pub(super) token: Json<'a, Token>,
+    pub(super) secret: &'a str,
+}
+
 /// A finished backup as JSON.
 pub(super) fn backed(backed: &BackupSummary) -> Value {
     json!({
@@ -185,8 +193,8 @@ pub(super) fn restored(restored: &RestoreSummary) -> Value {
 mod tests {
     use super::*;
     use crate::wire::v1::{
-        CheckResponse, EntryKind, Finding, GetStoreInfoResponse, OperationKind, OperationState,
-        StatResponse, Usage,
+        CheckResponse, EntryKind, Finding, GetCallerResponse, GetStoreInfoResponse, Grant,
+        OperationKind, OperationState, Role, StatResponse, Usage,
     };
 
     fn shown(value: impl Serialize) -> Value {
@@ -286,6 +294,25 @@ mod tests {
         assert_eq!(value["started_at"], "1970-01-01T00:00:00.000001Z");
         assert_eq!(value["finished_at"], Value::Null);
         assert_eq!(value["error"], json!({ "code": 5, "message": "gone" }));
+    }
+
+    #[test]
+    fn a_token_has_its_secret_among_its_fields() {
+        let grants = vec![Grant { role: Role::Reader.into(), path: "/".to_owned() }];
+        let token = Token { name: "ci".to_owned(), grants, ..Token::default() };
+        assert_eq!(keys(Json(&token)), fields("Token"));
+        let with_secret = TokenWithSecret { token: Json(&token), secret: "imagestore_1" };
+        let value = shown(&with_secret);
+        assert_eq!((&value["name"], &value["secret"]), (&"ci".into(), &"imagestore_1".into()));
+        assert_eq!(value["grants"], json!([{ "role": "ROLE_READER", "path": "/" }]));
+        assert_eq!(value["expires_at"], Value::Null);
+        let mut all = fields("Token");
+        all.push("secret".to_owned());
+        all.sort();
+        assert_eq!(keys(&with_secret), all);
+        let caller = GetCallerResponse::default();
+        assert_eq!(keys(Json(&caller)), fields("GetCallerResponse"));
+        assert_eq!(shown(Json(&caller))["may"], Value::Null);
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Failures {
         let goes_on = match &failure {
             Failure::Client(error) => !error.is_lost() && !error.is_late(),
             Failure::Refused(_) => true,
-            Failure::Stream(_) | Failure::Said(_) => false,
+            Failure::Stream(_) | Failure::Said(_) | Failure::No => false,
         };
         if let Some(before) = self.0.take() {
             output.note(format_args!("imagestore: {before}"));

@@ -2,7 +2,7 @@
 //!
 //! Results go to standard output, progress and errors to standard error; an error is one line. The exit code is 0
 //! or 1. If standard output is a closed pipe, a command that only shows something ends with exit code 0 and no
-//! message, and a command that changes something continues.
+//! message, and a command that changes something continues; one whose result is a new secret fails.
 
 mod args;
 mod backup;
@@ -21,6 +21,8 @@ mod show;
 mod skip;
 mod text;
 pub mod time;
+mod token;
+mod token_file;
 mod transfer;
 
 use std::{io, process::ExitCode};
@@ -57,6 +59,7 @@ pub fn run(global: &Global, command: Command) -> ExitCode {
         Err(Failure::Stream(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
+        Err(Failure::No) => ExitCode::FAILURE,
         Err(failure) => fail(&failure, &mut output),
     }
 }
@@ -95,6 +98,9 @@ enum Failure {
     /// A failure that the command itself found and that concerns one argument; work on the others continues.
     #[error("{0}")]
     Refused(String),
+    /// The answer to a question is no; the command has printed it.
+    #[error("no")]
+    No,
 }
 
 impl From<client::error::Error> for Failure {
@@ -133,7 +139,11 @@ async fn execute(global: &Global, command: Command, output: &mut Output) -> Resu
 }
 
 async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
-    let mut client = global.connect().await?;
+    let notes = output.notes();
+    let mut client = global.connect().await?.on_token_expiry(move |time| {
+        let hint = "rotate it by 'imagestore token rotate'";
+        notes.say(format_args!("the token expires at {time}; {hint}"));
+    });
     if !output.is_json() {
         let notes = output.notes();
         client = client.on_retry(move |error| notes.say(format_args!("{error}; trying again")));
@@ -148,6 +158,8 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
         Command::Check(args) => check::check(&client, &args, output).await,
         Command::Backup(args) => backup::backup(&client, &args, output).await,
         Command::Restore(args) => backup::restore(&client, &args, output).await,
+        Command::Token(command) => token::run(&client, command, output).await,
+        Command::Whoami(args) => token::whoami(&client, &args, output).await,
         Command::Info => show::info(&client, output).await,
         Command::Watch(args) => operations::watch(&client, args.id.as_deref(), output).await,
         Command::Operations(args) => operations::list(&client, args.state, output).await,

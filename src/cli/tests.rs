@@ -1,6 +1,7 @@
 //! Tests of commands against a scripted server: their output and their result.
 
 mod silent;
+mod token;
 
 use std::fs;
 

@@ -3,7 +3,7 @@
 use indicatif::{HumanBytes, HumanCount};
 use prost_types::Timestamp;
 
-use crate::wire::v1::{Operation, OperationKind, OperationState};
+use crate::wire::v1::{Grant, Operation, OperationKind, OperationState, Role};
 
 /// A number of files.
 pub(super) fn files(count: u64) -> String {
@@ -41,6 +41,18 @@ pub(super) fn state(state: OperationState) -> &'static str {
         OperationState::Failed => "failed",
         OperationState::Cancelled => "cancelled",
     }
+}
+
+/// A role and its path.
+pub(super) fn grant(grant: &Grant) -> String {
+    let role = match grant.role() {
+        Role::Unspecified => "unknown",
+        Role::Monitor => "monitor",
+        Role::Reader => "reader",
+        Role::Writer => "writer",
+        Role::Admin => "admin",
+    };
+    format!("{role} {}", path(&grant.path))
 }
 
 /// What an operation does, with its paths.

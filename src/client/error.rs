@@ -60,6 +60,11 @@ pub enum Error {
     /// The authorities that the client shall trust cannot be used.
     #[error("the certificate authority cannot be used: {0}")]
     Authorities(String),
+    /// The token cannot be sent. The message does not show it.
+    #[error(
+        "the token cannot be used: it must be ASCII letters, digits and signs, without a space"
+    )]
+    Token,
     /// A local file or folder cannot be read or written.
     #[error("cannot {action} {}: {why}", path.display())]
     Local {
@@ -169,7 +174,8 @@ impl Error {
             | Self::Damaged { .. }
             | Self::Backup { .. }
             | Self::Answer(_)
-            | Self::Authorities(_) => None,
+            | Self::Authorities(_)
+            | Self::Token => None,
         }
     }
 

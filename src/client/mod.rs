@@ -2,8 +2,8 @@
 //!
 //! Reads, uploads, downloads, watches and copies are retried a bounded number of times ([`limits::RETRIES`]) when the
 //! connection is lost or the server is busy. A copy is safe to retry because the client gives it an operation id.
-//! `delete` and `cancel` are not retried, because their response says what *this* call did; neither are checks,
-//! backups, restores and uploads from a stream.
+//! `delete` and `cancel` are not retried, because their response says what *this* call did; neither are changes of
+//! tokens, checks, backups, restores and uploads from a stream.
 //!
 //! Every wait is bounded: a call by [`limits::CALL_TIME`], a transfer by [`limits::TRANSFER_SILENCE`] without progress.
 //! A stream also ends when the server does not respond to a probe; a watch and a copy have no other bound. All work of
@@ -13,6 +13,7 @@
 //! written.
 
 pub mod backup;
+mod bearer;
 pub mod check;
 pub mod download;
 pub mod error;
@@ -22,6 +23,7 @@ mod piped;
 mod retry;
 mod target;
 mod tls;
+pub mod token;
 pub mod transfer;
 mod tree;
 pub mod upload;
@@ -31,6 +33,7 @@ pub mod watch;
 use std::{collections::VecDeque, time::Duration};
 
 use futures::{Stream, TryFutureExt, stream};
+use http::HeaderValue;
 use hyper_util::rt::TokioIo;
 use tonic::{
     Response, Status,
@@ -41,17 +44,19 @@ use tower::service_fn;
 
 use crate::{
     client::{
+        bearer::{Bearer, ExpiryListener},
         error::{Error, Result, root_cause},
         in_process::Connector,
         retry::{Backoff, Listener},
         wait::{Deadline, Timeout},
     },
     limits,
+    secret::Secret,
     wire::v1::{self, image_store_client::ImageStoreClient},
 };
 
 /// The generated client over a connection.
-type Stub = ImageStoreClient<Channel>;
+type Stub = ImageStoreClient<Bearer<Channel>>;
 
 /// How a client connects.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +65,8 @@ pub struct Options {
     pub time: Option<Duration>,
     /// The authorities that the certificate of the server is checked against, in PEM; `None`: those of the system.
     pub authorities: Option<Vec<u8>>,
+    /// The token that says who the caller is; `None`: calls are anonymous.
+    pub token: Option<Secret>,
 }
 
 /// A connection to a server. Clones share the connection.
@@ -68,6 +75,7 @@ pub struct Client {
     stub: Stub,
     server: String,
     listener: Listener,
+    expiry: ExpiryListener,
     deadline: Option<Deadline>,
 }
 
@@ -85,10 +93,11 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`Client::connect`]; [`Error::Authorities`] if [`Options::authorities`] are not PEM, or the address is
-    /// without TLS. After the deadline every call fails with [`Error::Waited`]; the server cancels a running copy at
-    /// the deadline.
+    /// without TLS; [`Error::Token`] if the token is malformed. After the deadline every call fails with
+    /// [`Error::Waited`]; the server cancels a running copy at the deadline.
     pub async fn connect_with(address: &str, options: Options) -> Result<Self> {
         let deadline = options.time.and_then(Deadline::after);
+        let token = options.token.as_ref().map(bearer::authorization).transpose()?;
         let server =
             if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let unfit = |why: String| Error::Address { address: address.to_owned(), why };
@@ -106,7 +115,7 @@ impl Client {
             }
             _ => return Err(unfit("only http and https are spoken".to_owned())),
         };
-        Self::over(tuned(endpoint).connect(), server, deadline).await
+        Self::over(tuned(endpoint).connect(), token, server, deadline).await
     }
 
     /// Connects to a server in the same process; `time` is as in [`Options`].
@@ -119,11 +128,12 @@ impl Client {
         let endpoint = tuned(Endpoint::from_static("http://localhost"));
         let server = "the server in this process".to_owned();
         let connected = endpoint.connect_with_connector(connect);
-        Self::over(connected, server, time.and_then(Deadline::after)).await
+        Self::over(connected, None, server, time.and_then(Deadline::after)).await
     }
 
     async fn over(
         connected: impl Future<Output = std::result::Result<Channel, transport::Error>>,
+        token: Option<HeaderValue>,
         server: String,
         deadline: Option<Deadline>,
     ) -> Result<Self> {
@@ -131,12 +141,13 @@ impl Client {
         let wait = Timeout::begin((&server, what), deadline, limits::CLIENT_CONNECT_TIME);
         let lost = |error| Error::Lost { server: server.clone(), why: root_cause(&error) };
         let channel = wait.over(connected.map_err(lost)).await?;
-        let stub = ImageStoreClient::new(channel)
+        let expiry = ExpiryListener::default();
+        let stub = ImageStoreClient::new(Bearer::new(channel, token, &expiry))
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-        Ok(Self { stub, server, listener: Listener::default(), deadline })
+        Ok(Self { stub, server, listener: Listener::default(), expiry, deadline })
     }
 
     /// Calls `tell` once, before the first retry after a lost connection, of this client and its clones.

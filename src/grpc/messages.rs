@@ -127,6 +127,7 @@ pub(super) fn operation(operation: Operation) -> v1::Operation {
         error: operation.error.map(|error| status::kept(&error.into())),
         skip_files_unmatched: progress.skip_files_unmatched,
         files_replaced: progress.files_replaced as u64,
+        caller: operation.caller,
         change: operation.change as u64,
     }
 }

@@ -13,6 +13,7 @@ mod operations;
 mod service;
 mod sessions;
 mod streams;
+mod tokens;
 mod transfers;
 
 pub use long::Offloaded;

@@ -13,7 +13,7 @@ use crate::{
         call::context,
         files,
         long::{Long, Offloaded},
-        messages, operations, sessions, streams, transfers,
+        messages, operations, sessions, streams, tokens, transfers,
     },
     limits::{COMPRESSED_BYTES_MIN, MESSAGE_BYTES_MAX},
     model::CheckRequest,
@@ -241,6 +241,43 @@ impl ImageStore for Service {
     ) -> Answer<v1::RestoreResponse> {
         let (context, messages) = open(request)?;
         answer(Box::pin(backups::restore(&self.0, &context, messages)).await)
+    }
+
+    async fn get_caller(
+        &self,
+        request: Request<v1::GetCallerRequest>,
+    ) -> Answer<v1::GetCallerResponse> {
+        let (context, message) = open(request)?;
+        answer(tokens::caller(&context, &message))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Answer<v1::CreateTokenResponse> {
+        let (context, message) = open(request)?;
+        answer(tokens::create(&self.0, &context, message).await)
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Answer<v1::ListTokensResponse> {
+        let (context, message) = open(request)?;
+        answer(tokens::list(&self.0, &context, message).await)
+    }
+
+    async fn rotate_token(
+        &self,
+        request: Request<v1::RotateTokenRequest>,
+    ) -> Answer<v1::RotateTokenResponse> {
+        let (context, message) = open(request)?;
+        answer(tokens::rotate(&self.0, &context, message).await)
+    }
+
+    async fn revoke_token(&self, request: Request<v1::RevokeTokenRequest>) -> Answer<v1::Token> {
+        let (context, message) = open(request)?;
+        answer(tokens::revoke(&self.0, &context, message).await)
     }
 }
 

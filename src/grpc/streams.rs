@@ -43,7 +43,7 @@ pub(super) fn watch(
         let next = tokio::select! {
             // At shutdown, a state that is ready is sent before the error.
             biased;
-            next = call.until(updates.next()) => next,
+            next = call.until(call.while_valid(updates.next())) => next,
             () = stop.cancelled() => Err(stopping()),
         };
         step(next, (updates, call, stop), messages::operation)
@@ -54,7 +54,8 @@ pub(super) fn watch(
 pub(super) fn watch_all(updates: AllUpdates, call: Call) -> Answers<v1::Operation> {
     Box::pin(stream::unfold(Some((updates, call)), async |state| {
         let (mut updates, call) = state?;
-        let next = call.until(async { updates.next().await?.ok_or_else(stopping) }).await;
+        let next = async { updates.next().await?.ok_or_else(stopping) };
+        let next = call.until(call.while_valid(next)).await;
         step(next.map(Some), (updates, call), messages::operation)
     }))
 }

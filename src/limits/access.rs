@@ -14,3 +14,33 @@ pub const GRANTS_MAX: usize = 1000;
 pub const GRANT_NAMES_MAX: usize = 100;
 /// The most paths of one grant.
 pub const GRANT_PATHS_MAX: usize = 100;
+/// The longest name of a token.
+pub const TOKEN_NAME_BYTES_MAX: usize = 64;
+/// The most grants of a token.
+pub const TOKEN_GRANTS_MAX: usize = 100;
+/// The most tokens of a store that are not revoked.
+pub const TOKENS_MAX: i64 = 10_000;
+/// How long a token lives.
+pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_hours(90 * 24);
+/// The longest life of a token that ends.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_hours(400 * 24);
+/// How long a token that has ended is listed, and its secret is told that it has ended.
+pub const TOKEN_KEPT: Duration = TOKEN_LIFE_MAX;
+/// How long the old secret of a rotated token is taken.
+pub const TOKEN_OVERLAP_DEFAULT: Duration = Duration::from_hours(24);
+/// The longest such time.
+pub const TOKEN_OVERLAP_MAX: Duration = Duration::from_hours(30 * 24);
+/// How long before the end of a token its user is warned.
+pub const TOKEN_WARNING: Duration = Duration::from_hours(14 * 24);
+/// The precision of the time at which a token was used last.
+pub const TOKEN_USE_EVERY: Duration = Duration::from_hours(1);
+/// The tokens whose callers are kept in memory. Those of running calls are kept beyond that.
+pub const TOKENS_KNOWN_MAX: usize = 1_000;
+/// The longest credential in the header `authorization`.
+pub const CREDENTIAL_BYTES_MAX: usize = 8 * super::KIB;
+/// The refused credentials that a peer may send at once.
+pub const FAILURES_MAX: u32 = 10;
+/// The time after which a peer may send a further one.
+pub const FAILURE_EVERY: Duration = Duration::from_secs(1);
+/// The peers whose refused credentials are counted.
+pub const FAILURE_PEERS_MAX: usize = 10_000;

@@ -9,6 +9,7 @@ mod entry;
 mod operation;
 mod path;
 mod session;
+mod token;
 
 pub use backup::{
     BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Taken,
@@ -23,3 +24,4 @@ pub use operation::{
 };
 pub use path::{MARK_FILE, StorePath, folded};
 pub use session::{ByteRange, ChunkRange, Session, SessionId};
+pub use token::Token;

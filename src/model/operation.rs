@@ -130,6 +130,8 @@ pub struct Operation {
     pub finished: Option<i64>,
     /// Why it did not succeed.
     pub error: Option<OperationError>,
+    /// The name of the caller that started it; empty for one of an earlier format.
+    pub caller: String,
     /// The number of the last change of its state: a later change of any operation has a higher number.
     pub change: i64,
 }

@@ -40,7 +40,11 @@ pub const START_PINS: usize = 1;
 /// `FileNotFound` for a missing source or mark file, `Reserved`, `InvalidArgument` for paths that overlap,
 /// `AlreadyExists` below a file or for a target of the other kind, `WriteConflict`, `PathTooLong`,
 /// `TooLarge`, `PreconditionFailed`. Nothing has changed then.
-pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Started> {
+pub fn start(
+    tx: &mut Tx<'_>,
+    request: &CopyRequest,
+    (server, caller): (&str, &str),
+) -> Result<Started> {
     let fingerprint = request.fingerprint();
     if let Some(operation) = operation::earlier(tx, request.id, &fingerprint, server)? {
         return Ok(Started::Earlier(operation));
@@ -48,7 +52,7 @@ pub fn start(tx: &mut Tx<'_>, request: &CopyRequest, server: &str) -> Result<Sta
     request.check()?;
     let target = source(tx, request)?;
     let totals = tree::totals(tx, &target)?;
-    let mut operation = running(tx, request, totals)?;
+    let mut operation = running(tx, request, totals, caller)?;
     if matches!(target, Target::File(_)) {
         // A copy of one file ignores the skip list, so no name of it matches.
         operation.progress.skip_files_unmatched = request.skip_files.unmatched(|_| false);
@@ -126,7 +130,12 @@ fn is_kept(tx: &mut Tx<'_>, request: &CopyRequest) -> Result<bool> {
     })
 }
 
-fn running(tx: &mut Tx<'_>, request: &CopyRequest, totals: Totals) -> Result<Operation> {
+fn running(
+    tx: &mut Tx<'_>,
+    request: &CopyRequest,
+    totals: Totals,
+    caller: &str,
+) -> Result<Operation> {
     let now = tx.now()?;
     Ok(Operation {
         id: request.id,
@@ -143,6 +152,7 @@ fn running(tx: &mut Tx<'_>, request: &CopyRequest, totals: Totals) -> Result<Ope
         updated: now,
         finished: None,
         error: None,
+        caller: caller.to_owned(),
         change: 0,
     })
 }

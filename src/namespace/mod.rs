@@ -24,6 +24,7 @@ pub mod schema;
 pub mod session;
 pub mod sql;
 pub mod sums;
+pub mod token;
 pub mod tree;
 pub mod walk;
 

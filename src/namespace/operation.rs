@@ -34,7 +34,7 @@ macro_rules! select {
             "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
                bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
                finished, error_reason, error_message, files_replaced, skip_files_unmatched,
-               change, ",
+               change, caller, ",
             $rest
         )
     };
@@ -43,7 +43,7 @@ macro_rules! select {
 use select;
 
 /// The number of columns that [`from_row`] reads.
-const COLUMNS: usize = 20;
+const COLUMNS: usize = 21;
 
 /// The bytes of an operation on a page beside its texts: the other fields of its message.
 const OPERATION_OVERHEAD_BYTES: usize = 512;
@@ -111,6 +111,7 @@ fn from_row(row: &Row) -> Result<Operation> {
         finished: row.opt_int(14)?,
         error: error.transpose()?,
         change: row.int(19)?,
+        caller: row.text(20)?,
     })
 }
 
@@ -229,9 +230,9 @@ pub fn insert(
         "INSERT INTO operation (id, owner, kind, fingerprint, state, source, destination,
            files_done, files_total, bytes_done, bytes_total, files_skipped, bytes_skipped,
            current_path, started, updated, finished, error_reason, error_message, files_replaced,
-           skip_files_unmatched, change)
+           skip_files_unmatched, change, caller)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-           $20, $21, $22)
+           $20, $21, $22, $23)
          RETURNING seq",
         params![
             &operation.id.to_string(),
@@ -256,6 +257,7 @@ pub fn insert(
             progress.files_replaced,
             &names_column(&progress.skip_files_unmatched),
             operation.change,
+            &operation.caller,
         ],
     )?;
     row.int(0)

@@ -89,7 +89,7 @@ impl IntoResponse for Failure {
             let encodings = HeaderValue::from_static("identity");
             response.headers_mut().insert(header::ACCEPT_ENCODING, encodings);
         }
-        if self.kind.retryable() {
+        if self.kind.retryable() || self.kind == Kind::TooManyFailures {
             let seconds = HeaderValue::from(status::RETRY_AFTER.as_secs());
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }

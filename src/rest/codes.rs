@@ -19,7 +19,8 @@ pub const fn status(kind: Kind) -> StatusCode {
         | Kind::FolderNotFound
         | Kind::PathNotFound
         | Kind::OperationNotFound
-        | Kind::SessionNotFound => StatusCode::NOT_FOUND,
+        | Kind::SessionNotFound
+        | Kind::TokenNotFound => StatusCode::NOT_FOUND,
         Kind::AlreadyExists
         | Kind::WriteConflict
         | Kind::SessionConflict
@@ -34,6 +35,7 @@ pub const fn status(kind: Kind) -> StatusCode {
         Kind::Corrupt | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Kind::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
         Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
     }
@@ -56,6 +58,7 @@ pub const fn code(kind: Kind) -> &'static str {
         Kind::FolderNotFound => "FABRIC_E_DIRECTORY_NOT_FOUND",
         Kind::PathNotFound => "FABRIC_E_DOES_NOT_EXIST",
         Kind::OperationNotFound => "FABRIC_E_KEY_NOT_FOUND",
+        Kind::TokenNotFound => "FABRIC_E_NAME_DOES_NOT_EXIST",
         Kind::SessionNotFound => "NotFound",
         Kind::AlreadyExists => "FABRIC_E_NAME_ALREADY_EXISTS",
         Kind::WriteConflict => "FABRIC_E_WRITE_CONFLICT",
@@ -66,7 +69,7 @@ pub const fn code(kind: Kind) -> &'static str {
         Kind::Finished => "FABRIC_E_INVALID_OPERATION",
         Kind::TooLarge => "FABRIC_E_VALUE_TOO_LARGE",
         Kind::MessageTooLarge => "FABRIC_E_MESSAGE_TOO_LARGE",
-        Kind::Busy => "FABRIC_E_SERVICE_TOO_BUSY",
+        Kind::Busy | Kind::TooManyFailures => "FABRIC_E_SERVICE_TOO_BUSY",
         Kind::Timeout => "FABRIC_E_TIMEOUT",
         Kind::Cancelled => "E_ABORT",
         Kind::NoSpace => "FABRIC_E_IMAGESTORE_IOERROR",

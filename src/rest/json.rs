@@ -259,6 +259,7 @@ pub(super) struct Operation<'a> {
     error: Option<ErrorBody<'a>>,
     skip_files_unmatched: &'a [String],
     files_replaced: Text<u64>,
+    caller: &'a str,
 }
 
 impl<'a> Operation<'a> {
@@ -293,6 +294,7 @@ impl<'a> Operation<'a> {
             error,
             skip_files_unmatched: &operation.skip_files_unmatched,
             files_replaced: Text(operation.files_replaced),
+            caller: &operation.caller,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     cli::time::{Time, split_unit, time},
     limits,
     namespace::{Database, PostgresUrl},
+    secret::Secret,
 };
 
 /// Runs the server.
@@ -165,7 +166,7 @@ impl Serve {
             }
         };
         let own = |name| self.data.join(name);
-        let database = self.database.as_ref().map(|url| database(&url.0));
+        let database = self.database.as_ref().map(|url| database(url.expose()));
         let blobs = self.blobs.as_deref().map(|url| local_path("--blobs", url, "file"));
         Ok(Config {
             database: database
@@ -260,22 +261,6 @@ impl Config {
 /// Whether an address is reachable from this machine only.
 pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
-}
-
-/// A text that may contain a password: its `Debug` form does not show it.
-#[derive(Clone)]
-struct Secret(String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
 }
 
 /// A number of bytes on the command line, such as `16M`.

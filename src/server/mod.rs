@@ -44,6 +44,7 @@ use identity::{Authenticator, GrantsSource, Tls, TlsSource, Watched};
 use locks::Locks;
 
 use crate::{
+    access::Rights,
     blob::Blobs,
     client::in_process::Connections,
     error::{Source, chain},
@@ -220,8 +221,8 @@ impl Server {
             Some(files) => Tls::open(files).await.map(|(tls, files)| (Some(tls), Some(files)))?,
             None => (None, None),
         };
-        let (authenticator, grants) = authenticator(config, &listener).await?;
-        let watched = WatchedFiles { tls: tls_files, grants };
+        let (anonymous, grants) = grants(config).await?.unzip();
+        let watched = WatchedFiles { tls: tls_files, grants: grants.flatten() };
         // The locks come before the store: without them another server may be putting parts into the blob folder.
         let (mut locks, (blobs, leftovers)) = match replaced.blobs {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
@@ -232,6 +233,15 @@ impl Server {
         let (ready, is_ready) = watch::channel(true);
         let grpc = grpc(is_ready.clone(), &stop)?;
         let store = open_store(config, blobs, leftovers).await?;
+        let authenticator = match (anonymous, &listener) {
+            (Some(rights), _) => Authenticator::required(rights, store.clone()),
+            (None, Listener::Tcp(..)) => Authenticator::open(Some(store.clone())),
+            (None, Listener::InProcess(_)) => Authenticator::local(),
+        };
+        if let Err(error) = check_admission(&authenticator).await {
+            store.close().await;
+            return Err(error);
+        }
         locks.keep();
         let settings = config.clone();
         // A walk that panics leaves the permissions as they are.
@@ -337,29 +347,31 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
     Ok((blobs, leftovers))
 }
 
-/// Who is admitted, and the grants file to watch.
-async fn authenticator(
-    config: &Config,
-    listener: &Listener,
-) -> Result<(Authenticator, Option<Watched<GrantsSource>>), Error> {
-    let Access::Required { grants } = &config.access else {
-        let is_local = matches!(listener, Listener::InProcess(_));
-        let admitted = if is_local { Authenticator::local() } else { Authenticator::open() };
-        return Ok((admitted, None));
-    };
-    let (rights, watched) = match grants {
+/// The rights of who sends no credential, and the grants file to watch. `None` if no right is required.
+type Grants = Option<(watch::Receiver<Arc<Rights>>, Option<Watched<GrantsSource>>)>;
+
+/// Reads the grants file.
+async fn grants(config: &Config) -> Result<Grants, Error> {
+    let Access::Required { grants } = &config.access else { return Ok(None) };
+    Ok(Some(match grants {
         Some(file) => {
             let (rights, watched) = GrantsSource::open(file.clone()).await?;
             (rights, Some(watched))
         }
         None => (watch::channel(Arc::default()).1, None),
-    };
-    let authenticator = Authenticator::required(rights);
-    if authenticator.admits_nobody() {
-        let message = "nobody may do anything: give --grants a file that grants something";
-        return Err(Error::new(message));
+    }))
+}
+
+/// Refuses a start after which nobody could do anything.
+async fn check_admission(authenticator: &Authenticator) -> Result<(), Error> {
+    let failed = |error| Error::new("cannot read the tokens").because(error);
+    if authenticator.admits_anybody().await.map_err(failed)? {
+        return Ok(());
     }
-    Ok((authenticator, watched))
+    Err(Error::new(
+        "nobody may do anything: create a token by 'imagestore token create --data DIR', or give \
+         --grants a file that grants something",
+    ))
 }
 
 /// The host names under which requests are accepted. Logs a warning if every name is accepted.

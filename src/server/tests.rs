@@ -58,7 +58,7 @@ impl Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let hosts = Hosts::with(&["h".to_owned()]);
-        let app = door(grpc, rest, (hosts, Authenticator::open()), bounds).expect("a door");
+        let app = door(grpc, rest, (hosts, Authenticator::open(None)), bounds).expect("a door");
         let ended = tokio::spawn(listen::serve(listener, None, app, stop.clone(), bounds));
         Self { address, stop, ended }
     }

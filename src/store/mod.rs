@@ -28,6 +28,7 @@ mod run;
 mod runs;
 mod sessions;
 mod space;
+mod tokens;
 mod upload;
 mod upload_spec;
 mod verify;
@@ -50,12 +51,14 @@ pub use copy::Copying;
 pub use download::Download;
 pub use restore::Restore;
 pub use sessions::Chunk;
+pub use tokens::NewToken;
 pub use upload::Upload;
 pub use upload_spec::{Stored, UploadSpec};
 pub use watch::{AllUpdates, Updates};
 
 pub use crate::access::Call;
 use crate::{
+    access::Caller,
     blob::{self, Blobs},
     error::{Error, Kind, Result},
     limits::{
@@ -69,7 +72,9 @@ use crate::{
     namespace::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
     },
-    store::{budgets::Budgets, object::PendingObjects, runs::Runs, space::Space},
+    store::{
+        budgets::Budgets, object::PendingObjects, runs::Runs, space::Space, tokens::KnownTokens,
+    },
 };
 
 /// The settings of a store.
@@ -113,6 +118,7 @@ struct Inner {
     blobs: Blobs,
     runs: Runs,
     space: Space,
+    tokens: KnownTokens,
     config: Config,
     /// The id of this run of the server, which owns its pins and operations.
     server: String,
@@ -158,6 +164,7 @@ impl Store {
             blobs,
             runs: Runs::new(last_change),
             space: Space::new(&config),
+            tokens: KnownTokens::default(),
             config,
             server,
             run: object::new_run(),
@@ -234,6 +241,7 @@ impl Store {
             return Err(reserved(path, "path"));
         }
         let (path, server) = (path.clone(), self.0.server.clone());
+        let caller = call.caller().clone();
         let delete = move |tx: &mut Tx<'_>| {
             condition::check(tx, &path, &conditions)?;
             let target = tree::resolve(tx, &path)?;
@@ -244,7 +252,7 @@ impl Store {
                 return Ok((gone, None));
             }
             let mut operation =
-                done(tx.now()?, OperationKind::Delete, (path, StorePath::root()), gone);
+                done(tx.now()?, OperationKind::Delete, (path, StorePath::root()), gone, &caller);
             operation::insert(tx, &mut operation, &Digest::of(b"delete"), &server)?;
             Ok((gone, Some(operation)))
         };
@@ -305,6 +313,7 @@ fn done(
     kind: OperationKind,
     (source, destination): (StorePath, StorePath),
     totals: Totals,
+    caller: &Caller,
 ) -> Operation {
     Operation {
         id: OperationId::new(),
@@ -317,6 +326,7 @@ fn done(
         updated: now,
         finished: Some(now),
         error: None,
+        caller: caller.name().to_owned(),
         change: 0,
     }
 }

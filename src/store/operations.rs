@@ -93,12 +93,16 @@ impl Store {
             return Ok(());
         }
         // The row of a run may not be written yet.
-        let [source, destination] = if let Some(ends) = self.0.runs.ends(id) {
-            ends.map(Some)
+        let ([source, destination], starter) = if let Some(run) = self.0.runs.get(id) {
+            (run.ends.clone().map(Some), run.caller.clone())
         } else {
             let read = move |tx: &mut Tx<'_>| operation::get(tx, id);
-            self.0.engine.read(call.deadline(), read).await?.ends().map(<Option<&_>>::cloned)
+            let operation = self.0.engine.read(call.deadline(), read).await?;
+            (operation.ends().map(<Option<&_>>::cloned), operation.caller)
         };
+        if call.caller().has_name(&starter) {
+            return Ok(());
+        }
         let mut ends = source.iter().chain(&destination);
         if !ends.all(|path| call.may(Role::Reader, path)) {
             return Err(operation::unknown(id));

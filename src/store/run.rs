@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::Call,
     budget::{Budget, Peer, Permit},
     error::{Error, Kind, Result},
     model::{CopyRequest, Digest, Operation, OperationId, StorePath},
@@ -81,6 +82,8 @@ pub(super) struct Run {
     pub(super) fingerprint: Digest,
     /// The source and the destination of the request.
     pub(super) ends: [StorePath; 2],
+    /// The name of its first caller.
+    pub(super) caller: String,
     /// The peer of its first caller, to whose share of the budgets the work counts.
     pub(super) peer: Peer,
     /// The state, which only the registry changes.
@@ -93,12 +96,13 @@ pub(super) struct Run {
 
 impl Run {
     /// Makes a run in the state [`State::Starting`].
-    pub(super) fn new(request: &CopyRequest, fingerprint: Digest, peer: Peer) -> Arc<Self> {
+    pub(super) fn new(request: &CopyRequest, fingerprint: Digest, call: &Call) -> Arc<Self> {
         Arc::new(Self {
             id: request.id,
             fingerprint,
             ends: [request.source.clone(), request.destination.clone()],
-            peer,
+            caller: call.caller().name().to_owned(),
+            peer: call.peer(),
             state: watch::Sender::new(State::Starting),
             callers: Mutex::default(),
             changed: Notify::new(),

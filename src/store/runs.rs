@@ -33,7 +33,7 @@ use crate::{
     budget::{Budget, Permit},
     error::{Error, Kind, Result},
     limits::{OPERATIONS_RUNNING_MAX, SKIP_POOL_BYTES, WATCH_LAG},
-    model::{CopyRequest, Digest, Operation, OperationId, StorePath},
+    model::{CopyRequest, Digest, Operation, OperationId},
     namespace::operation,
     store::{
         Call,
@@ -161,7 +161,7 @@ impl Runs {
             (amount > 0).then(|| budget.try_acquire(peer, amount)).transpose()
         };
         let room = [take(&self.places, is_long.into())?, take(&self.skips, skip_bytes)?];
-        let run = Run::new(request, fingerprint, peer);
+        let run = Run::new(request, fingerprint, call);
         let caller = run.attach(is_detached, deadline);
         let caller = caller.ok_or_else(|| Error::internal("a new run is cancelled"))?;
         table.runs.insert(id, (Arc::clone(&run), room));
@@ -239,9 +239,9 @@ impl Runs {
         self.table().runs.get(&id).map(|(run, _)| run.state.subscribe())
     }
 
-    /// The source and the destination of an operation that runs here.
-    pub(super) fn ends(&self, id: OperationId) -> Option<[StorePath; 2]> {
-        self.table().runs.get(&id).map(|(run, _)| run.ends.clone())
+    /// The run of an operation that runs here.
+    pub(super) fn get(&self, id: OperationId) -> Option<Arc<Run>> {
+        self.table().runs.get(&id).map(|(run, _)| Arc::clone(run))
     }
 
     /// The latest state of an operation that runs here.

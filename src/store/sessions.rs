@@ -213,7 +213,8 @@ impl Store {
             };
             let totals = Totals { files: 1, bytes: file.size };
             let kind = OperationKind::CommitUploadSession;
-            let mut operation = done(file.modified, kind, (StorePath::root(), path), totals);
+            let ends = (StorePath::root(), path);
+            let mut operation = done(file.modified, kind, ends, totals, &caller);
             operation.progress.files_replaced = files_replaced;
             operation::insert(tx, &mut operation, &Digest::of(b"commit"), &server)?;
             Ok((Ended::Done(Some((entry, files_replaced))), Some(operation)))

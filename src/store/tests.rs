@@ -19,6 +19,7 @@ mod log;
 mod long;
 mod runs;
 mod sweeps;
+mod tokens;
 mod turns;
 mod uploads;
 mod waiting;

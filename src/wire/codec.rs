@@ -20,7 +20,9 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::{
     error::{Error, Kind},
-    limits::{BACKUP_PAGE_ROWS, CONDITION_TAGS_MAX, IN_PLACE_BYTES_MIN, SKIP_FILES_MAX},
+    limits::{
+        BACKUP_PAGE_ROWS, CONDITION_TAGS_MAX, IN_PLACE_BYTES_MIN, SKIP_FILES_MAX, TOKEN_GRANTS_MAX,
+    },
     offload,
     wire::status,
 };
@@ -39,13 +41,14 @@ struct List {
 }
 
 /// The lists of all requests.
-const LISTS: [List; 12] = [
+const LISTS: [List; 13] = [
     list("BackupRequest", &[2, 1], "parts", BACKUP_PAGE_ROWS).of_numbers(),
     list("CommitUploadSessionRequest", &[3], "if_match", CONDITION_TAGS_MAX),
     list("CommitUploadSessionRequest", &[4], "if_none_match", CONDITION_TAGS_MAX),
     list("CopyRequest", &[3], "skip_files", SKIP_FILES_MAX),
     list("CopyRequest", &[9], "if_match", CONDITION_TAGS_MAX),
     list("CopyRequest", &[10], "if_none_match", CONDITION_TAGS_MAX),
+    list("CreateTokenRequest", &[2], "grants", TOKEN_GRANTS_MAX),
     list("DeleteRequest", &[2], "if_match", CONDITION_TAGS_MAX),
     list("DeleteRequest", &[4], "if_none_match", CONDITION_TAGS_MAX),
     list("RestoreRequest", &[1, 3, 1], "parts", BACKUP_PAGE_ROWS).of_numbers(),

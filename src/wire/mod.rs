@@ -6,6 +6,7 @@ pub mod backend;
 pub mod by_reference;
 pub mod codec;
 pub mod convert;
+mod redacted;
 pub mod request;
 pub mod rpc;
 pub mod status;
@@ -31,6 +32,9 @@ pub mod v1 {
 
 /// The metadata key of a watch of all operations; its value is the number of the last change before the watch.
 pub const LAST_CHANGE: &str = "imagestore-change";
+
+/// The header of a response that tells when the caller's token ends, if that is soon; its value is a time in RFC 3339.
+pub const TOKEN_EXPIRES: &str = "x-imagestore-token-expires";
 
 /// The descriptor of every file of the API, imported ones included, for reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

@@ -104,11 +104,14 @@ pub const fn code(kind: Kind) -> Code {
         | Kind::FolderNotFound
         | Kind::PathNotFound
         | Kind::OperationNotFound
-        | Kind::SessionNotFound => Code::NotFound,
+        | Kind::SessionNotFound
+        | Kind::TokenNotFound => Code::NotFound,
         Kind::AlreadyExists | Kind::WriteConflict => Code::AlreadyExists,
         Kind::Unauthenticated => Code::Unauthenticated,
         Kind::Forbidden => Code::PermissionDenied,
-        Kind::TooLarge | Kind::MessageTooLarge | Kind::NoSpace => Code::ResourceExhausted,
+        Kind::TooLarge | Kind::MessageTooLarge | Kind::NoSpace | Kind::TooManyFailures => {
+            Code::ResourceExhausted
+        }
         Kind::PreconditionFailed | Kind::Finished => Code::FailedPrecondition,
         Kind::SessionConflict | Kind::Changed => Code::Aborted,
         Kind::BadRange | Kind::UnsatisfiableRange | Kind::ChangesForgotten => Code::OutOfRange,

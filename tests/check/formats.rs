@@ -13,10 +13,11 @@ use imagestore::{
 use crate::harness::{DEEP, FOR_EVER, Folder, SESSION, check, copy, path, put};
 
 /// Each older format, with a dump of SQLite and one of PostgreSQL.
-const DUMPS: [(i64, [&str; 2]); 3] = [
+const DUMPS: [(i64, [&str; 2]); 4] = [
     (1, [include_str!("formats/1.sqlite.sql"), include_str!("formats/1.postgres.sql")]),
     (2, [include_str!("formats/2.sqlite.sql"), include_str!("formats/2.postgres.sql")]),
     (3, [include_str!("formats/3.sqlite.sql"), include_str!("formats/3.postgres.sql")]),
+    (4, [include_str!("formats/4.sqlite.sql"), include_str!("formats/4.postgres.sql")]),
 ];
 
 /// The files of a dump, each with its size in bytes and the byte that fills it.

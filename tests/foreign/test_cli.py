@@ -14,7 +14,7 @@ BIG_BYTES = 20 * 1024 * 1024
 COMMANDS = {
     "serve": "", "copy": "cp", "upload": "put", "download": "get", "list": "ls", "stat": "",
     "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "", "check": "", "backup": "",
-    "restore": "",
+    "restore": "", "token": "", "whoami": "",
 }
 PACKAGE = {
     "manifest.xml": b"<manifest/>",
@@ -28,7 +28,7 @@ PACKAGE = {
 # The environment variables that have the same meaning for every command.
 SHARED = {
     f"IMAGESTORE_{name}"
-    for name in ["SERVER", "CA", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
+    for name in ["SERVER", "CA", "TOKEN", "TOKEN_FILE", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
 }
 MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/er/{MARK}"}
 
@@ -71,7 +71,9 @@ class Usage(CommandCase):
             *(["cp", "a", "b", "--skip", name] for name in ["", "*.dll", "a?", "Dir/x", "D\\x", "a|b"]),
             ["cp", "a", "b", "--literal", "--skip", "*/x"], ["cp", "a", "b", "--keep", "--replace"],
             ["cp", "a", "b", "c", "--operation-id", "0190a9f0-1234-7abc-8def-0123456789ab"],
-            ["rm"], ["put", "a"], ["get"],
+            ["rm"], ["put", "a"], ["get"], ["whoami", "a"],
+            ["token", "create", "ci", "--role", "owner", "--path", "/"],
+            ["token", "create", "ci", "--role", "admin", "--path", "/", "--life", "9d", "--never-expires"],
         ]:
             with self.subTest(arguments=arguments):
                 done = self.run_command(*arguments)

@@ -17,6 +17,8 @@
 mod harness;
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod backup;
 #[cfg(test)]
 mod change_tags;
@@ -26,6 +28,8 @@ mod circles;
 mod conditions;
 #[cfg(test)]
 mod copy;
+#[cfg(test)]
+mod credentials;
 #[cfg(test)]
 mod deadlines;
 #[cfg(test)]

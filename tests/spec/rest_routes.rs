@@ -2,15 +2,15 @@
 
 use imagestore::error::Kind;
 
-use crate::harness::{Answer, Http, Server, fill, tree};
+use crate::harness::{Answer, Http, Request, Server, fill, tree};
 
 const SESSION: &str = "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11";
 const COPY: &[u8] = br#"{"RemoteSource":"a/f","RemoteDestination":"c"}"#;
 
 /// A request; a query is appended to its target with `?` or `&`.
-struct Call {
-    method: &'static str,
-    target: String,
+pub(crate) struct Call {
+    pub(crate) method: &'static str,
+    pub(crate) target: String,
     range: &'static str,
     body: &'static [u8],
     status: u16,
@@ -24,7 +24,7 @@ fn call(line: &str, status: u16) -> Call {
 }
 
 /// The routes of upstream, in an order in which each of them succeeds.
-fn documented() -> Vec<Call> {
+pub(crate) fn documented() -> Vec<Call> {
     vec![
         Call { body: b"1", ..call("PUT /ImageStore/a/f", 200) },
         call("GET /ImageStore", 200),
@@ -47,7 +47,7 @@ fn documented() -> Vec<Call> {
 }
 
 /// The additional routes, which need no api-version.
-fn extensions() -> Vec<Call> {
+pub(crate) fn extensions() -> Vec<Call> {
     vec![
         call("GET /ImageStore/a/f/$/Content", 200),
         call("GET /ImageStore/$/Operations", 200),
@@ -59,13 +59,18 @@ fn extensions() -> Vec<Call> {
 
 impl Call {
     async fn send(&self, http: Http, query: &str) -> Answer {
+        self.request(http, query).send().await
+    }
+
+    /// The request of the call, with a query.
+    pub(crate) fn request(&self, http: Http, query: &str) -> Request {
         let mark = if self.target.contains('?') { '&' } else { '?' };
         let mark = if query.is_empty() { String::new() } else { mark.to_string() };
         let mut request = http.request(self.method, &format!("{}{mark}{query}", self.target));
         if !self.range.is_empty() {
             request = request.header("Content-Range", self.range);
         }
-        request.body(self.body).send().await
+        request.body(self.body)
     }
 }
 

@@ -205,7 +205,7 @@ async fn an_operation_has_its_keys_in_order() {
     let body = answer.json();
     let time = |key: &str| body[key].as_str().expect(key).to_owned();
     let expected = format!(
-        r#"{{"Id":"{id}","Kind":"Copy","State":"Succeeded","RemoteSource":"a","RemoteDestination":"b","FilesDone":"1","FilesTotal":"2","BytesDone":"3","BytesTotal":"4","FilesSkipped":"1","BytesSkipped":"1","CurrentPath":"{}","StartedAt":"{}","UpdatedAt":"{}","FinishedAt":"{}","Error":null,"SkipFilesUnmatched":["No"],"FilesReplaced":"1"}}"#,
+        r#"{{"Id":"{id}","Kind":"Copy","State":"Succeeded","RemoteSource":"a","RemoteDestination":"b","FilesDone":"1","FilesTotal":"2","BytesDone":"3","BytesTotal":"4","FilesSkipped":"1","BytesSkipped":"1","CurrentPath":"{}","StartedAt":"{}","UpdatedAt":"{}","FinishedAt":"{}","Error":null,"SkipFilesUnmatched":["No"],"FilesReplaced":"1","Caller":"anonymous"}}"#,
         time("CurrentPath"),
         time("StartedAt"),
         time("UpdatedAt"),

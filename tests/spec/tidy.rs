@@ -14,8 +14,9 @@ const LINES_MAX: usize = 400;
 const LONG: [&str; 0] = [];
 
 /// Which modules each module may import; `server` wires all modules, so it may import all.
-const IMPORTS: [(&str, &[&str]); 17] = [
-    ("access", &["budget", "error", "limits", "model"]),
+const IMPORTS: [(&str, &[&str]); 18] = [
+    ("access", &["budget", "error", "limits", "model", "secret"]),
+    ("secret", &[]),
     ("crash", &[]),
     ("offload", &["limits"]),
     ("error", &[]),
@@ -25,13 +26,13 @@ const IMPORTS: [(&str, &[&str]); 17] = [
     ("namespace", &["crash", "error", "limits", "model", "tls"]),
     ("budget", &["error", "limits"]),
     ("blob", &["budget", "crash", "error", "limits"]),
-    ("store", &["access", "budget", "error", "limits", "model", "namespace", "blob"]),
+    ("store", &["access", "budget", "error", "limits", "model", "namespace", "blob", "secret"]),
     ("wire", &["error", "limits", "offload"]),
     ("grpc", &["access", "budget", "error", "limits", "model", "offload", "store", "wire"]),
     ("rest", &["access", "budget", "error", "limits", "offload", "wire"]),
     ("web", &["limits"]),
-    ("client", &["error", "limits", "tls", "wire"]),
-    ("cli", &["client", "error", "limits", "wire"]),
+    ("client", &["error", "limits", "secret", "tls", "wire"]),
+    ("cli", &["client", "error", "limits", "secret", "wire"]),
 ];
 
 /// The only modules that may name each crate.

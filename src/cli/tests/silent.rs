@@ -89,6 +89,11 @@ fn commands(folder: &Path) -> Vec<(Vec<String>, &'static str)> {
         (with("backup", &[here("new/")]), "go on with the backup"),
         (with("backup", &[here("new.file")]), "go on with the backup"),
         (with("restore", &[here("backup")]), "restore the backup"),
+        (line("token create ci --role reader --path a"), r#"create the token "ci""#),
+        (line("token list"), "list its tokens"),
+        (line("token rotate ci"), r#"replace the secret of the token "ci""#),
+        (line("token revoke ci"), r#"revoke the token "ci""#),
+        (line("whoami"), "tell who the caller is"),
     ]
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, stream};
+use prost_types::Timestamp;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 
@@ -16,6 +17,7 @@ use crate::{
     error::{Error, Kind},
     limits,
     wire::{
+        TOKEN_EXPIRES,
         status::from_error,
         v1::{image_store_server::ImageStore, image_store_server::ImageStoreServer, *},
     },
@@ -51,6 +53,10 @@ pub(crate) struct Script {
     pub(crate) streams: Mutex<VecDeque<Vec<Result<Operation, Status>>>>,
     /// The copy requests received.
     pub(crate) copies: Mutex<Vec<CopyRequest>>,
+    /// The requests for new tokens received.
+    pub(crate) created: Mutex<Vec<CreateTokenRequest>>,
+    /// The tokens, by page.
+    pub(crate) tokens: Mutex<Vec<Token>>,
 }
 
 /// Locks a mutex, also if it is poisoned.
@@ -322,6 +328,64 @@ impl ImageStore for Script {
 
     async fn restore(&self, _: Request<Streaming<RestoreRequest>>) -> Answer<RestoreResponse> {
         unscripted()
+    }
+
+    async fn get_caller(&self, request: Request<GetCallerRequest>) -> Answer<GetCallerResponse> {
+        // The caller has the name of its credential, which ends soon, and is an admin at the path `mine`.
+        let credential = request.metadata().get("authorization").cloned();
+        let request = request.into_inner();
+        let may = (request.role() != Role::Unspecified).then_some(request.path == "mine");
+        let grants = vec![Grant { role: Role::Admin.into(), path: "mine".to_owned() }];
+        let name = "anonymous".to_owned();
+        let mut caller = GetCallerResponse { name, grants, expires_at: None, may };
+        let Some(credential) = credential else { return Ok(Response::new(caller)) };
+        caller.name = credential.to_str().expect("ASCII").to_owned();
+        caller.expires_at = Some(Timestamp { seconds: 1_796_083_200, nanos: 0 });
+        let mut answer = Response::new(caller);
+        let end = "2026-12-01T00:00:00Z".parse().expect("a value");
+        answer.metadata_mut().insert(TOKEN_EXPIRES, end);
+        Ok(answer)
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Answer<CreateTokenResponse> {
+        let request = request.into_inner();
+        lock(&self.created).push(request.clone());
+        let expires_at = request.life.map(|life| Timestamp { seconds: life.seconds, nanos: 0 });
+        let CreateTokenRequest { name, grants, .. } = request;
+        let token = Some(Token { name, grants, expires_at, ..Token::default() });
+        Ok(Response::new(CreateTokenResponse { token, secret: "imagestore_new".to_owned() }))
+    }
+
+    async fn list_tokens(&self, request: Request<ListTokensRequest>) -> Answer<ListTokensResponse> {
+        // One token per page.
+        let page: usize = request.into_inner().page_token.parse().unwrap_or_default();
+        let tokens = lock(&self.tokens);
+        let more = page + 1 < tokens.len();
+        let next_page_token = if more { (page + 1).to_string() } else { String::new() };
+        let tokens = tokens.get(page).cloned().into_iter().collect();
+        Ok(Response::new(ListTokensResponse { tokens, next_page_token }))
+    }
+
+    async fn rotate_token(
+        &self,
+        request: Request<RotateTokenRequest>,
+    ) -> Answer<RotateTokenResponse> {
+        let RotateTokenRequest { name, overlap } = request.into_inner();
+        let old_secret_until = overlap.map(|time| Timestamp { seconds: time.seconds, nanos: 0 });
+        let token = Some(Token { name, old_secret_until, ..Token::default() });
+        Ok(Response::new(RotateTokenResponse { token, secret: "imagestore_rotated".to_owned() }))
+    }
+
+    async fn revoke_token(&self, request: Request<RevokeTokenRequest>) -> Answer<Token> {
+        let name = request.into_inner().name;
+        if name != "ci" {
+            let why = format!("no token is {name}");
+            return Err(from_error(&Error::new(Kind::PathNotFound, why)));
+        }
+        Ok(Response::new(Token { name, ..Token::default() }))
     }
 
     async fn get_store_info(

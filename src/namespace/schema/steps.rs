@@ -19,7 +19,7 @@ use crate::{
 pub(super) type Step = fn(&mut Tx<'_>) -> Result<()>;
 
 /// The steps in order: the first one leads from format 1 to format 2.
-pub(super) const STEPS: [Step; 3] = [to_format_2, to_format_3, to_format_4];
+pub(super) const STEPS: [Step; 4] = [to_format_2, to_format_3, to_format_4, to_format_5];
 
 /// The table `sums`, as in format 4.
 const SUMS_TABLE: &str = "
@@ -76,6 +76,21 @@ fn to_format_4(tx: &mut Tx<'_>) -> Result<()> {
         tx.count(what, now.count, now.bytes);
     }
     Ok(())
+}
+
+/// The table `token`, as in format 5.
+const TOKEN_TABLE: &str = "
+CREATE TABLE token (
+  id {text} PRIMARY KEY, name {text} NOT NULL, grants {text} NOT NULL, created_by {text} NOT NULL,
+  created BIGINT NOT NULL, life BIGINT, expires BIGINT, used BIGINT, revoked BIGINT,
+  secret {bytes} NOT NULL, old_secret {bytes}, old_until BIGINT){clustered};
+CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked IS NULL;
+CREATE INDEX token_order ON token (name, id);";
+
+/// Adds to format 4: tokens, and the caller of an operation.
+fn to_format_5(tx: &mut Tx<'_>) -> Result<()> {
+    tx.make_tables(TOKEN_TABLE)?;
+    tx.execute("ALTER TABLE operation ADD COLUMN caller TEXT NOT NULL DEFAULT ''", &[]).map(drop)
 }
 
 /// Adds the reach of folders. Each pass over all entries extends the known paths by one name; the passes end

@@ -137,6 +137,7 @@ fn an_operation() {
         error: Some(error),
         skip_files_unmatched: vec!["x".to_owned()],
         files_replaced: 3,
+        caller: "token:ci".to_owned(),
         ..v1::Operation::default()
     };
     check(
@@ -146,7 +147,8 @@ fn an_operation() {
         "FilesSkipped":"0","BytesSkipped":"0","CurrentPath":"",
         "StartedAt":"2017-09-28T17:44:22.609Z","UpdatedAt":null,"FinishedAt":null,
         "Error":{"Code":"FABRIC_E_CORRUPTED_IMAGE_STORE_OBJECT_FOUND",
-        "Message":"a/b is corrupt"},"SkipFilesUnmatched":["x"],"FilesReplaced":"3"}"#,
+        "Message":"a/b is corrupt"},"SkipFilesUnmatched":["x"],"FilesReplaced":"3",
+        "Caller":"token:ci"}"#,
     );
 }
 

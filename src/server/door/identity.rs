@@ -1,15 +1,25 @@
 //! The layer that identifies the caller of a request, before a byte of its body is read. A call of the service whose
 //! credential is refused ends here; what needs no right, such as a health check, does not look at the credential.
+//!
+//! A call ends when its credential is revoked, also one whose response has begun.
 
 use axum::{
+    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::Response,
 };
 use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use tokio::{select, time::Instant};
 
-use super::{Class, Protocol, refusal};
-use crate::server::{SERVICE, identity::Authenticator};
+use super::{Class, Protocol, peer, refusal, revocable::Revocable};
+use crate::{
+    access::Caller,
+    limits::TOKEN_WARNING,
+    server::{SERVICE, identity::Authenticator},
+    wire::TOKEN_EXPIRES,
+};
 
 /// The challenge of a response with status 401. `Basic` is taken, but never asked for: a browser would keep it.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"imagestore\"");
@@ -28,20 +38,43 @@ pub(super) async fn layer(
         return next.run(request).await;
     }
     let has_credential = request.headers().contains_key(header::AUTHORIZATION);
-    let identity = authenticator.identify(request.headers());
+    let identity = authenticator.identify(request.headers(), peer(&request)).await;
+    request.extensions_mut().insert(identity.clone());
     let mut response = match identity {
+        Ok(caller) => called(class, caller, next.run(request)).await,
         // The gateway refuses it, unless the path needs no right.
-        Err(error) if !is_rest => refusal(class, error),
-        identity => {
-            request.extensions_mut().insert(identity);
-            next.run(request).await
-        }
+        Err(_) if is_rest => next.run(request).await,
+        Err(error) => refusal(class, error),
     };
     if is_rest && response.status() == StatusCode::UNAUTHORIZED {
         let challenge = if has_credential { INVALID_TOKEN } else { CHALLENGE };
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
+}
+
+/// The response of a call, as long as the credential of its caller is not revoked.
+async fn called(
+    class: Class,
+    caller: Caller,
+    response: impl Future<Output = Response>,
+) -> Response {
+    if !caller.is_revocable() {
+        return response.await;
+    }
+    let mut response = select! {
+        biased;
+        error = caller.revoked() => return refusal(class, error),
+        response = response => response,
+    };
+    if let Some(expiry) = caller.expiry()
+        && expiry.instant.saturating_duration_since(Instant::now()) < TOKEN_WARNING
+        && let Ok(at) = Timestamp::from_microsecond(expiry.at)
+        && let Ok(at) = HeaderValue::try_from(at.strftime("%FT%TZ").to_string())
+    {
+        response.headers_mut().insert(TOKEN_EXPIRES, at);
+    }
+    response.map(|body| Body::new(Revocable::new(body, class, caller)))
 }
 
 /// Whether a gRPC request calls the service, not one of those that need no right.

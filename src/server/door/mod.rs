@@ -28,6 +28,7 @@ mod isolation;
 mod request_body;
 mod request_id;
 mod response_body;
+mod revocable;
 mod steer;
 
 use std::sync::Arc;

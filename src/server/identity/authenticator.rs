@@ -2,58 +2,198 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::watch;
 
+use super::failures::Failures;
 use crate::{
-    access::{Caller, Identity, Rights},
-    error::{Error, Kind},
+    access::{Caller, Identity, Rights, TOKEN_PREFIX},
+    budget::Peer,
+    error::{Error, Kind, Result},
+    limits::CREDENTIAL_BYTES_MAX,
+    secret::Secret,
+    store::Store,
 };
 
 /// Answers who sends a request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Authenticator {
-    /// Whether credentials are required, so that one that the server does not know is refused.
+    /// Whether a right is required, so that a credential that the server does not know is refused.
     is_required: bool,
     /// Who sends no credential.
     anonymous: Caller,
+    failures: Failures,
+    /// The store with the tokens; `None`: no token is taken.
+    store: Option<Store>,
 }
 
 impl Authenticator {
     /// Whoever reaches the server may do everything.
-    pub(in crate::server) fn open() -> Self {
+    pub(in crate::server) fn open(store: Option<Store>) -> Self {
         let rights = watch::channel(Arc::new(Rights::everything())).1;
-        Self { is_required: false, anonymous: Caller::anonymous(rights) }
+        Self::new(false, Caller::anonymous(rights), store)
     }
 
     /// Only the command in the same process reaches the server.
     pub(in crate::server) fn local() -> Self {
-        Self { is_required: false, anonymous: Caller::local() }
+        Self::new(false, Caller::local(), None)
     }
 
     /// Who sends no credential has the rights of the channel.
-    pub(in crate::server) fn required(anonymous: watch::Receiver<Arc<Rights>>) -> Self {
-        Self { is_required: true, anonymous: Caller::anonymous(anonymous) }
+    pub(in crate::server) fn required(
+        anonymous: watch::Receiver<Arc<Rights>>,
+        store: Store,
+    ) -> Self {
+        Self::new(true, Caller::anonymous(anonymous), Some(store))
     }
 
-    /// Whether nobody has any right.
-    pub(in crate::server) fn admits_nobody(&self) -> bool {
-        self.anonymous.rights().is_empty()
+    fn new(is_required: bool, anonymous: Caller, store: Option<Store>) -> Self {
+        Self { is_required, anonymous, failures: Failures::default(), store }
+    }
+
+    /// Whether some caller has a right: who sends no credential, or a token.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(in crate::server) async fn admits_anybody(&self) -> Result<bool> {
+        if !self.anonymous.rights().is_empty() {
+            return Ok(true);
+        }
+        match &self.store {
+            Some(store) => store.has_token().await,
+            None => Ok(false),
+        }
     }
 
     /// The caller of a request.
     ///
     /// # Errors
-    /// `Unauthenticated` for a credential that is refused, and for none where one is required.
-    pub(in crate::server) fn identify(&self, headers: &HeaderMap) -> Identity {
-        if self.is_required && headers.contains_key(header::AUTHORIZATION) {
-            let message = "the credential in the header 'authorization' is not known";
-            return Err(Error::new(Kind::Unauthenticated, message));
+    /// `Unauthenticated` for a credential that is refused, and for none where one is required; `TooManyFailures`;
+    /// `Busy` if the database does not answer.
+    pub(in crate::server) async fn identify(&self, headers: &HeaderMap, peer: Peer) -> Identity {
+        let credential = credential(headers);
+        if let (Some(Credential::Token(token)), Some(store)) = (&credential, &self.store) {
+            return self.token(store, token.expose(), peer).await;
         }
-        if self.admits_nobody() {
-            let message = "the call has no credential; send one in the header 'authorization'";
-            return Err(Error::new(Kind::Unauthenticated, message));
+        // A server that requires no right has always ignored what it does not know.
+        if !self.is_required {
+            return Ok(self.anonymous.clone());
         }
-        Ok(self.anonymous.clone())
+        match credential {
+            Some(Credential::Unknown(why)) => Err(refused(why)),
+            None if self.anonymous.rights().is_empty() => Err(refused(
+                "the call has no credential; send a token: 'authorization: Bearer TOKEN'",
+            )),
+            Some(Credential::Token(_)) | None => Ok(self.anonymous.clone()),
+        }
+    }
+
+    async fn token(&self, store: &Store, text: &str, peer: Peer) -> Identity {
+        // A credential that is known as good passes first: one broken client does not lock out its neighbours.
+        if let Some(caller) = store.known_token(text) {
+            return Ok(caller);
+        }
+        self.failures.check(peer)?;
+        let found = store.token_caller(text).await;
+        if found.as_ref().is_err_and(|error| error.kind() == Kind::Unauthenticated) {
+            self.failures.count(peer);
+        }
+        found
+    }
+}
+
+/// What is in the header `authorization`.
+enum Credential {
+    /// The secret of a token.
+    Token(Secret),
+    /// Something that the server does not take, and why.
+    Unknown(&'static str),
+}
+
+fn refused(message: &str) -> Error {
+    Error::new(Kind::Unauthenticated, message)
+}
+
+/// The credential in the headers of a request.
+fn credential(headers: &HeaderMap) -> Option<Credential> {
+    let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
+    let value = values.next()?;
+    Some(if values.next().is_some() {
+        Credential::Unknown("the call has more than one header 'authorization'; send one")
+    } else if value.len() > CREDENTIAL_BYTES_MAX {
+        Credential::Unknown("the header 'authorization' is too long")
+    } else {
+        parse(value)
+    })
+}
+
+/// Reads `Bearer TOKEN`, or `Basic` with the token as the password of any user.
+fn parse(value: &HeaderValue) -> Credential {
+    let unknown = Credential::Unknown(
+        "the credential is no token of this server; send 'authorization: Bearer TOKEN'",
+    );
+    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return unknown;
+    };
+    let rest = rest.trim();
+    let token = if scheme.eq_ignore_ascii_case("bearer") {
+        Some(rest.to_owned())
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        let pair = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        pair.and_then(|pair| pair.split_once(':').map(|(_, password)| password.to_owned()))
+    } else {
+        None
+    };
+    match token.filter(|token| token.starts_with(TOKEN_PREFIX)) {
+        Some(token) => Credential::Token(Secret::from(token)),
+        None => unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[&str]) -> Option<String> {
+        let values = values
+            .iter()
+            .map(|value| (header::AUTHORIZATION, HeaderValue::from_str(value).expect("a value")));
+        credential(&values.collect()).map(|credential| match credential {
+            Credential::Token(token) => token.expose().to_owned(),
+            Credential::Unknown(why) => why.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_token_comes_as_bearer_or_as_password() {
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        for value in [
+            "Bearer imagestore_x".to_owned(),
+            "bearer  imagestore_x ".to_owned(),
+            basic("me:imagestore_x"),
+            basic(":imagestore_x"),
+            basic("me:imagestore_x").replace("Basic", "BASIC"),
+        ] {
+            assert_eq!(read(&[&value]).as_deref(), Some("imagestore_x"), "{value}");
+        }
+        for value in [
+            "imagestore_x",
+            "Bearer eyJhbGciOiJub25lIn0.e30.",
+            "Bearer",
+            "Basic imagestore_x",
+            "Basic %%%",
+            &basic("imagestore_x"),
+            &basic("imagestore_x:"),
+            "Digest imagestore_x",
+        ] {
+            let why = read(&[value]).expect("something");
+            assert!(why.starts_with("the credential is no token"), "{value}: {why}");
+        }
+        assert_eq!(read(&[]), None);
+        let twice = read(&["Bearer imagestore_x", "Bearer imagestore_x"]);
+        assert!(twice.is_some_and(|why| why.contains("more than one")));
+        let long = format!("Bearer imagestore_{}", "x".repeat(CREDENTIAL_BYTES_MAX));
+        assert!(read(&[&long]).is_some_and(|why| why.contains("too long")));
     }
 }

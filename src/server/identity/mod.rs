@@ -2,6 +2,7 @@
 
 mod authenticator;
 mod certificate;
+mod failures;
 mod grants;
 #[cfg(test)]
 mod grants_tests;

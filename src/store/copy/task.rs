@@ -120,7 +120,7 @@ async fn start(
     let has_started = Arc::clone(has_started);
     let start = move |tx: &mut Tx<'_>| {
         begun.check()?;
-        let started = copy::start(tx, &asked, &server)?;
+        let started = copy::start(tx, &asked, (&server, &begun.caller))?;
         has_started.store(true, Ordering::Release);
         Ok(started)
     };

@@ -336,6 +336,7 @@ function facts(operation) {
   const rows = [['Started', text.date(operation.StartedAt)]];
   if (operation.FinishedAt) rows.push(['Duration', text.span(seconds(operation))]);
   if (operation.CurrentPath) rows.push(['Current path', operation.CurrentPath]);
+  if (operation.Caller) rows.push(['Caller', operation.Caller]);
   rows.push(['Files', files], ['Size', size]);
   if (operation.FilesReplaced !== '0') {
     rows.push(['Replaced', text.things(Number(operation.FilesReplaced), 'file')]);

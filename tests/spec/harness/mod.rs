@@ -18,7 +18,10 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use imagestore::{
     blob::Blobs,
-    server::{Replaced, Server as Real, config::Config},
+    server::{
+        Replaced, Server as Real,
+        config::{Access, Config},
+    },
     wire::v1::image_store_client::ImageStoreClient,
 };
 use tempfile::TempDir;
@@ -33,7 +36,7 @@ pub(crate) use self::{
     },
     gate::Gate,
     grpc::{Grpc, chunk, line, upload},
-    http::{Answer, Connection, Http},
+    http::{Answer, Connection, Http, Request},
     http2::{Http2, Plain},
     rest::Rest,
 };
@@ -133,6 +136,12 @@ impl Server {
         self.stop.send(()).expect("it runs");
         self.running.await.expect("stopped");
         Self::start_in(self.folder, self.config).await
+    }
+
+    /// As [`Self::restart`], and the new server requires a right of every caller.
+    pub(crate) async fn restart_with_access(mut self, grants: Option<&Path>) -> Self {
+        self.config.access = Access::Required { grants: grants.map(Path::to_owned) };
+        self.restart().await
     }
 
     /// An HTTP/1.1 client of the server.

@@ -1,0 +1,345 @@
+//! Tokens: creation, rotation, revocation, and the callers of the tokens in use.
+//!
+//! The caller of a token that was looked up stays in memory, so that a further call costs no read. A change of a token
+//! reaches that memory when it is durable, before the change is answered. The calls that run with a token share one
+//! caller, so that its revocation ends them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::{
+    access::{Caller, Expiry, Rights, Role, new_token_id, new_token_secret, read_token_secret},
+    error::{Error, Kind, Result},
+    limits::{
+        TOKEN_GRANTS_MAX, TOKEN_LIFE_MAX, TOKEN_NAME_BYTES_MAX, TOKEN_OVERLAP_MAX, TOKEN_USE_EVERY,
+        TOKENS_KNOWN_MAX, micros,
+    },
+    model::{Digest, Page, Token},
+    namespace::{
+        sql::Tx,
+        token::{self, Kept},
+    },
+    secret::Secret,
+    store::{Call, Store},
+};
+
+/// The settings of a new token.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub rights: Rights,
+    /// How long it lives; `None`: for ever.
+    pub life: Option<Duration>,
+}
+
+/// The callers of tokens, by the id of the token.
+#[derive(Debug, Default)]
+pub(super) struct KnownTokens(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    tokens: HashMap<String, KnownToken>,
+    /// Rises with each change of a token: a row that was read before a change is not kept.
+    changes: u64,
+}
+
+/// A token in memory.
+#[derive(Debug)]
+struct KnownToken {
+    /// The caller of all calls with this token.
+    caller: Caller,
+    /// The digest of a secret that is taken, and its caller; none after a change of the token.
+    secrets: Vec<(Digest, Caller)>,
+    /// When its use is noted again.
+    note_at: Instant,
+}
+
+impl KnownToken {
+    /// Whether a call with the token runs, also one with a secret that is not taken any more.
+    fn is_in_use(&self) -> bool {
+        self.caller.variants() > 1 + self.secrets.len()
+            || self.secrets.iter().any(|(_, caller)| caller.clones() > 1)
+    }
+}
+
+impl KnownTokens {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Forgets the secrets of a token that has changed.
+    fn change(&mut self, id: &str) {
+        self.changes += 1;
+        if let Some(known) = self.tokens.get_mut(id) {
+            known.secrets.clear();
+        }
+    }
+
+    /// Forgets a token that is revoked, and ends its calls.
+    fn revoke(&mut self, id: &str) {
+        self.changes += 1;
+        if let Some(known) = self.tokens.remove(id) {
+            known.caller.revoke();
+        }
+    }
+
+    /// Keeps a secret. If there are too many tokens, forgets some that no call uses.
+    fn keep(&mut self, id: &str, secret: Digest, found: &Caller, expiry: Option<Expiry>) -> Caller {
+        if self.tokens.len() >= TOKENS_KNOWN_MAX && !self.tokens.contains_key(id) {
+            self.tokens.retain(|_, known| known.is_in_use());
+        }
+        let known = self.tokens.entry(id.to_owned()).or_insert_with(|| KnownToken {
+            caller: found.clone(),
+            secrets: Vec::new(),
+            note_at: Instant::now(),
+        });
+        let caller = known.caller.until(expiry);
+        known.secrets.retain(|(other, _)| *other != secret);
+        known.secrets.push((secret, caller.clone()));
+        caller
+    }
+}
+
+fn refused(message: impl Into<String>) -> Error {
+    Error::new(Kind::Unauthenticated, message)
+}
+
+/// A time as text.
+fn date(at: i64) -> String {
+    Timestamp::from_microsecond(at).map(|at| at.strftime("%FT%TZ").to_string()).unwrap_or_default()
+}
+
+impl Store {
+    /// The caller of a secret that is in memory. `None` if the token has to be looked up.
+    pub fn known_token(&self, text: &str) -> Option<Caller> {
+        let (id, digest) = read_token_secret(text)?;
+        let mut known = self.0.tokens.lock();
+        let token = known.tokens.get_mut(id)?;
+        let (_, caller) = token.secrets.iter().find(|(secret, _)| *secret == digest)?;
+        let now = Instant::now();
+        if caller.expiry().is_some_and(|expiry| expiry.instant <= now) {
+            return None;
+        }
+        let caller = caller.clone();
+        if token.note_at <= now {
+            token.note_at = now + TOKEN_USE_EVERY;
+            self.note_use(id.to_owned());
+        }
+        Some(caller)
+    }
+
+    /// Looks up the caller of a secret.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for a text that is no secret, a secret that no token has, and a token that is revoked or has
+    /// expired, with its date; `Busy`.
+    pub async fn token_caller(&self, text: &str) -> Result<Caller> {
+        let Some((id, digest)) = read_token_secret(text) else {
+            return Err(refused("the token is malformed: its checksum is wrong; copy all of it"));
+        };
+        loop {
+            let changes = self.0.tokens.lock().changes;
+            let wanted = id.to_owned();
+            let read = move |tx: &mut Tx<'_>| Ok((token::get(tx, &wanted)?, tx.now()?));
+            let (kept, now) = self.0.engine.read(None, read).await?;
+            let (caller, expiry) = caller(kept, digest, now)?;
+            let mut known = self.0.tokens.lock();
+            if known.changes == changes {
+                let caller = known.keep(id, digest, &caller, expiry);
+                drop(known);
+                self.known_token(text);
+                return Ok(caller);
+            }
+        }
+    }
+
+    /// Whether a token is neither revoked nor has expired.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn has_token(&self) -> Result<bool> {
+        self.0.engine.read(None, token::is_any_valid).await
+    }
+
+    /// Notes the use of a token, without waiting for it.
+    fn note_use(&self, id: String) {
+        let store = self.clone();
+        self.spawn(async move {
+            let note = move |tx: &mut Tx<'_>| token::note_use(tx, &id);
+            if let Err(error) = store.0.engine.write(None, note).await {
+                tracing::debug!(%error, "the use of a token is not noted");
+            }
+        });
+    }
+
+    /// Creates a token. Returns it with its secret, which is kept nowhere.
+    ///
+    /// # Errors
+    /// `Forbidden` if the caller is not an admin of every path of the token; `InvalidArgument` for a malformed name, no
+    /// right, or a life that is too long; `AlreadyExists`, `TooLarge`, `Timeout`.
+    pub async fn create_token(&self, new: NewToken, call: &Call) -> Result<(Token, Secret)> {
+        let NewToken { name, rights, life } = new;
+        check_name(&name)?;
+        check_time(life, TOKEN_LIFE_MAX, "life")?;
+        if rights.is_empty() || rights.iter().len() > TOKEN_GRANTS_MAX {
+            let message = format!("a token has 1 to {TOKEN_GRANTS_MAX} grants");
+            return Err(Error::invalid("grants", message));
+        }
+        call.require_admin(&rights)?;
+        let id = new_token_id()?;
+        let (secret, digest) = new_token_secret(&id)?;
+        let created_by = call.caller().name().to_owned();
+        let create = move |tx: &mut Tx<'_>| {
+            let created = tx.now()?;
+            let life = life.map(micros);
+            let expires = life.map(|life| created + life);
+            let grants = rights.to_string();
+            let (used, revoked, old_until) = (None, None, None);
+            let token = Token {
+                id,
+                name,
+                grants,
+                created_by,
+                created,
+                life,
+                expires,
+                used,
+                revoked,
+                old_until,
+            };
+            token::insert(tx, &token, &digest)?;
+            Ok(token)
+        };
+        Ok((self.0.engine.write(call.deadline(), create).await?, secret))
+    }
+
+    /// A page of the tokens that the caller administers, ordered by name.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a malformed page token, `Timeout`, `Busy` if too many listings wait.
+    pub async fn tokens(&self, size: usize, from: String, call: &Call) -> Result<Page<Token>> {
+        let list = move |tx: &mut Tx<'_>| token::list(tx, size, &from);
+        let mut page = self.read_listing(call, list).await?;
+        page.items.retain(|token| administers(call.caller(), token));
+        Ok(page)
+    }
+
+    /// Replaces the secret of a token, whose life begins again. The old secret is taken for `overlap`.
+    ///
+    /// # Errors
+    /// `TokenNotFound` for a token that is unknown, revoked, or not administered by the caller; `InvalidArgument` for an
+    /// overlap that is too long; `Timeout`.
+    pub async fn rotate_token(
+        &self,
+        name: String,
+        overlap: Duration,
+        call: &Call,
+    ) -> Result<(Token, Secret)> {
+        check_time(Some(overlap), TOKEN_OVERLAP_MAX, "overlap")?;
+        let (caller, store) = (call.caller().clone(), self.clone());
+        let rotate = move |tx: &mut Tx<'_>| {
+            let kept = administered(tx, &name, &caller)?;
+            let (secret, digest) = new_token_secret(&kept.token.id)?;
+            let until = tx.now()? + micros(overlap);
+            let until = kept.token.expires.map_or(until, |expires| until.min(expires));
+            Ok((token::rotate(tx, &kept, &digest, until)?, secret))
+        };
+        let change = move |(token, _): &(Token, Secret)| store.0.tokens.lock().change(&token.id);
+        self.0.engine.write_and(call.deadline(), rotate, change).await
+    }
+
+    /// Ends a token, and all calls that run with it.
+    ///
+    /// # Errors
+    /// `TokenNotFound` for a token that is unknown, revoked, or not administered by the caller; `Timeout`.
+    pub async fn revoke_token(&self, name: String, call: &Call) -> Result<Token> {
+        let (caller, store) = (call.caller().clone(), self.clone());
+        let revoke = move |tx: &mut Tx<'_>| {
+            let kept = administered(tx, &name, &caller)?;
+            token::revoke(tx, kept.token)
+        };
+        let change = move |token: &Token| store.0.tokens.lock().revoke(&token.id);
+        self.0.engine.write_and(call.deadline(), revoke, change).await
+    }
+}
+
+/// The caller of a secret, and when the secret ends.
+///
+/// # Errors
+/// `Unauthenticated` if the secret is not taken.
+fn caller(kept: Option<Kept>, secret: Digest, now: i64) -> Result<(Caller, Option<Expiry>)> {
+    let unknown = || refused("no token has this secret");
+    let Kept { token, secret: current, old_secret } = kept.ok_or_else(unknown)?;
+    let name = &token.name;
+    let mut end = token.expires;
+    if current != secret {
+        if old_secret != Some(secret) {
+            return Err(unknown());
+        }
+        let until = token.old_until.unwrap_or(0);
+        if until <= now {
+            let at = date(until);
+            let message =
+                format!("the secret of the token '{name}' was replaced, and ended at {at}");
+            return Err(refused(message));
+        }
+        end = Some(end.map_or(until, |end| end.min(until)));
+    }
+    if let Some(revoked) = token.revoked {
+        return Err(refused(format!("the token '{name}' was revoked at {}", date(revoked))));
+    }
+    if let Some(end) = end.filter(|end| *end <= now) {
+        return Err(refused(format!("the token '{name}' expired at {}", date(end))));
+    }
+    let expiry = end.and_then(|at| {
+        let left = Duration::from_micros(u64::try_from(at - now).ok()?);
+        Some(Expiry { at, instant: Instant::now().checked_add(left)? })
+    });
+    let rights = Rights::parse(&token.grants).map_err(Error::internal)?;
+    Ok((Caller::token(name, rights, expiry), expiry))
+}
+
+/// Whether a caller is an admin of every path of a token.
+fn administers(caller: &Caller, token: &Token) -> bool {
+    let rights = Rights::parse(&token.grants);
+    rights.is_ok_and(|rights| rights.as_role(Role::Admin).is_within(&caller.rights()))
+}
+
+/// The token with a name, if the caller administers it. For others it does not exist.
+fn administered(tx: &mut Tx<'_>, name: &str, caller: &Caller) -> Result<Kept> {
+    let kept = token::find(tx, name)?.filter(|kept| administers(caller, &kept.token));
+    kept.ok_or_else(|| token::unknown(name))
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if (1..=TOKEN_NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(is_part) {
+        return Ok(());
+    }
+    let message = format!(
+        "the name \"{}\" is not 1 to {TOKEN_NAME_BYTES_MAX} letters, digits, '.', '_' and '-'",
+        name.escape_debug()
+    );
+    Err(Error::invalid("name", message))
+}
+
+fn check_time(time: Option<Duration>, longest: Duration, field: &'static str) -> Result<()> {
+    let days = longest.as_secs() / (24 * 3600);
+    match time {
+        Some(time) if time > longest => {
+            let message = format!("{field} is {time:?}; at most {days} days are taken");
+            Err(Error::invalid(field, message))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
