@@ -13,13 +13,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{Rights, Role},
+    access::{ANONYMOUS, Grants, Rights, Role},
     error::{Error, Kind},
     model::StorePath,
 };
-
-/// The name of who sends no credential.
-pub const ANONYMOUS: &str = "anonymous";
 
 /// An identity, its rights, and the end of its credential. Clones share all of it.
 #[derive(Clone)]
@@ -29,9 +26,24 @@ struct Inner {
     name: String,
     is_anonymous: bool,
     is_revocable: bool,
-    rights: watch::Receiver<Arc<Rights>>,
+    source: Source,
     expiry: Option<Expiry>,
     revoked: Arc<CancellationToken>,
+}
+
+/// Where the rights of a caller come from.
+#[derive(Clone)]
+enum Source {
+    /// They do not change.
+    Fixed(Arc<Rights>),
+    /// They are those that the latest grants give to the names of the caller.
+    Granted { names: Arc<[String]>, grants: watch::Receiver<Arc<Grants>> },
+}
+
+impl Source {
+    fn everything() -> Self {
+        Self::Fixed(Arc::new(Rights::everything()))
+    }
 }
 
 /// The end of a credential.
@@ -61,42 +73,52 @@ impl Caller {
         Self::everywhere("local")
     }
 
-    /// Who sends no credential. The rights are those of the latest value of the channel.
-    pub fn anonymous(rights: watch::Receiver<Arc<Rights>>) -> Self {
-        Self::with(ANONYMOUS.to_owned(), false, rights, None)
+    /// Who sends no credential where everyone may do everything.
+    pub fn open() -> Self {
+        Self::with(ANONYMOUS.to_owned(), false, Source::everything(), None)
+    }
+
+    /// Who sends no credential, with the rights that the latest grants give.
+    pub fn anonymous(grants: watch::Receiver<Arc<Grants>>) -> Self {
+        let names = Arc::from([ANONYMOUS.to_owned()]);
+        Self::with(ANONYMOUS.to_owned(), false, Source::Granted { names, grants }, None)
+    }
+
+    /// Who shows a certificate with these names, of which there is at least one, with the rights that the latest grants
+    /// give to any of them. The first name is that of the caller.
+    pub fn certificate(
+        names: Vec<String>,
+        grants: watch::Receiver<Arc<Grants>>,
+        expiry: Option<Expiry>,
+    ) -> Self {
+        let name = names.first().cloned().unwrap_or_default();
+        Self::with(name, false, Source::Granted { names: names.into(), grants }, expiry)
     }
 
     /// Who sends the secret of a token.
     pub fn token(name: &str, rights: Rights, expiry: Option<Expiry>) -> Self {
-        let rights = watch::channel(Arc::new(rights)).1;
-        Self::with(format!("token:{name}"), true, rights, expiry)
+        Self::with(format!("token:{name}"), true, Source::Fixed(Arc::new(rights)), expiry)
     }
 
     fn everywhere(name: &str) -> Self {
-        let rights = watch::channel(Arc::new(Rights::everything())).1;
-        Self::with(name.to_owned(), false, rights, None)
+        Self::with(name.to_owned(), false, Source::everything(), None)
     }
 
-    fn with(
-        name: String,
-        is_revocable: bool,
-        rights: watch::Receiver<Arc<Rights>>,
-        expiry: Option<Expiry>,
-    ) -> Self {
+    fn with(name: String, is_revocable: bool, source: Source, expiry: Option<Expiry>) -> Self {
         let is_anonymous = name == ANONYMOUS;
         let revoked = Arc::default();
-        Self(Arc::new(Inner { name, is_anonymous, is_revocable, rights, expiry, revoked }))
+        Self(Arc::new(Inner { name, is_anonymous, is_revocable, source, expiry, revoked }))
     }
 
     /// The same caller with another end of its credential.
     #[must_use]
     pub fn until(&self, expiry: Option<Expiry>) -> Self {
-        let Inner { name, is_anonymous, is_revocable, rights, revoked, .. } = &*self.0;
+        let Inner { name, is_anonymous, is_revocable, source, revoked, .. } = &*self.0;
         Self(Arc::new(Inner {
             name: name.clone(),
             is_anonymous: *is_anonymous,
             is_revocable: *is_revocable,
-            rights: rights.clone(),
+            source: source.clone(),
             expiry,
             revoked: Arc::clone(revoked),
         }))
@@ -114,12 +136,18 @@ impl Caller {
 
     /// The rights of this moment.
     pub fn rights(&self) -> Arc<Rights> {
-        Arc::clone(&self.0.rights.borrow())
+        match &self.0.source {
+            Source::Fixed(rights) => Arc::clone(rights),
+            Source::Granted { names, grants } => Arc::new(grants.borrow().rights(names)),
+        }
     }
 
     /// Whether the caller has a role at a path.
     pub fn may(&self, role: Role, path: &StorePath) -> bool {
-        self.0.rights.borrow().may(role, path)
+        match &self.0.source {
+            Source::Fixed(rights) => rights.may(role, path),
+            Source::Granted { names, grants } => grants.borrow().may(names, role, path),
+        }
     }
 
     /// When the credential ends; `None`: never.

@@ -10,8 +10,11 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ANONYMOUS, Pattern, Rights, Role, shown};
-use crate::limits::{GRANT_NAMES_MAX, GRANT_PATHS_MAX, GRANTS_BYTES_MAX, GRANTS_MAX};
+use super::{Pattern, Rights, Role, shown, who};
+use crate::{
+    limits::{GRANT_NAMES_MAX, GRANT_PATHS_MAX, GRANTS_BYTES_MAX, GRANTS_MAX},
+    model::StorePath,
+};
 
 /// The grants of a grants file. Without a file there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +94,18 @@ impl Grants {
         Rights::new(pairs.collect())
     }
 
+    /// Whether the grants give a role at a path to a caller that has these names.
+    pub fn may(&self, names: &[String], role: Role, path: &StorePath) -> bool {
+        let is_given = |grant: &&Grant| grant.role >= role && grant.is_for(names);
+        self.0.iter().filter(is_given).any(|grant| grant.paths.iter().any(|p| p.covers(path)))
+    }
+
+    /// The first name in the file that begins with one of these texts.
+    pub fn first_name(&self, starts: &[&str]) -> Option<&str> {
+        let names = self.0.iter().flat_map(|grant| &grant.who).map(String::as_str);
+        names.into_iter().find(|name| starts.iter().any(|start| name.starts_with(start)))
+    }
+
     /// Whether there is no grant at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -100,7 +115,7 @@ impl Grants {
 impl Grant {
     fn new(text: &str, table: &Table) -> Result<Self, GrantsError> {
         let who = values(text, "who", &table.who, GRANT_NAMES_MAX, |name| {
-            check_name(name).map(|()| name.to_owned())
+            who::check(name).map(|()| name.to_owned())
         })?;
         let role = Role::parse(table.role.get_ref())
             .map_err(|reason| GrantsError::new(text, table.role.span().start, reason))?;
@@ -110,10 +125,7 @@ impl Grant {
 
     /// Whether one of the names is meant by this grant.
     fn is_for(&self, names: &[String]) -> bool {
-        self.who.iter().any(|who| match who.strip_suffix('*') {
-            Some(start) => names.iter().any(|name| name.starts_with(start)),
-            None => names.contains(who),
-        })
+        self.who.iter().any(|who| who::means(who, names))
     }
 }
 
@@ -124,18 +136,6 @@ impl GrantsError {
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
         let line = before.get(line_start..).unwrap_or_default();
         Self { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, reason }
-    }
-}
-
-/// Checks a name in `who`.
-///
-/// # Errors
-/// The reason, which quotes the name and lists what is accepted.
-fn check_name(name: &str) -> Result<(), String> {
-    if name == ANONYMOUS {
-        Ok(())
-    } else {
-        Err(format!("who \"{}\" is unknown; accepted is \"{ANONYMOUS}\"", shown(name)))
     }
 }
 
@@ -173,7 +173,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, GrantsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::StorePath;
+    use crate::access::ANONYMOUS;
 
     /// A grant up to its paths.
     const GRANT: &str = "[[grant]]\nwho = [\"anonymous\"]\nrole = \"reader\"\n";
@@ -220,27 +220,6 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_end_of_a_name() {
-        let grant = |who: &str| Grant {
-            who: vec![who.to_owned()],
-            role: Role::Reader,
-            paths: vec![Pattern::root()],
-        };
-        for (who, name, meant) in [
-            ("cert:cn=build", "cert:cn=build", true),
-            ("cert:cn=build", "cert:cn=build2", false),
-            ("cert:cn=build*", "cert:cn=build2", true),
-            ("cert:cn=build*", "cert:cn=build", true),
-            ("cert:cn=build*", "cert:cn=Build2", false),
-            ("github:*", "github:x/y", true),
-            ("github:*", "gitlab:x", false),
-        ] {
-            let rights = Grants(vec![grant(who)]).rights(&[name.to_owned()]);
-            assert_eq!(rights.may(Role::Reader, &StorePath::root()), meant, "{who} {name}");
-        }
-    }
-
-    #[test]
     fn what_is_not_accepted_is_refused_at_its_position() {
         let head = "[[grant]]\nwho = ";
         let star = "has a misplaced *; only its last name may have one, at the end";
@@ -248,11 +227,11 @@ mod tests {
         for (text, expect) in [
             (
                 format!("{head}['anonymous', 'ü', 'anonymous']\nrole = 'reader'\npaths = ['a']"),
-                "line 2, column 21: who \"ü\" is unknown; accepted is \"anonymous\"".to_owned(),
+                "line 2, column 21: who \"ü\" is unknown; accepted are \"anonymous\", \"cert:cn=NAME\", \"cert:dns=NAME\", \"cert:uri=NAME\" (NAME may end in *) and \"cert:sha256=DIGITS\"".to_owned(),
             ),
             (
                 format!("{head}['anonymous*']\nrole = 'reader'\npaths = ['a']"),
-                "line 2, column 8: who \"anonymous*\" is unknown; accepted is \"anonymous\""
+                "line 2, column 8: who \"anonymous*\" is unknown; accepted are \"anonymous\", \"cert:cn=NAME\", \"cert:dns=NAME\", \"cert:uri=NAME\" (NAME may end in *) and \"cert:sha256=DIGITS\""
                     .to_owned(),
             ),
             (

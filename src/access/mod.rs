@@ -13,15 +13,17 @@ mod rights;
 mod role;
 mod rpc;
 mod token;
+mod who;
 
 pub use call::{Call, RequestContext};
-pub use caller::{ANONYMOUS, Caller, Expiry};
+pub use caller::{Caller, Expiry};
 pub use grants::{Grants, GrantsError};
 pub use pattern::Pattern;
 pub use rights::Rights;
 pub use role::Role;
 pub use rpc::Rpc;
 pub use token::{TOKEN_PREFIX, new_token_id, new_token_secret, read_token_secret};
+pub use who::{ANONYMOUS, CERTIFICATE_SHA256, SIGNED_NAMES};
 
 use crate::{error::Result, limits::ECHO_BYTES_MAX};
 

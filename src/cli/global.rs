@@ -1,25 +1,15 @@
 //! The arguments that every client command takes, and the connection that they select.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::{Args, builder::FalseyValueParser};
 
 use crate::{
     cli::{
-        Failure,
+        Failure, local_file,
         time::{Time, some_time},
-        token_file,
     },
-    client::{
-        Client, Options,
-        error::{Error, Result},
-        in_process::Connector,
-    },
-    limits::TLS_FILE_BYTES_MAX,
+    client::{Client, Identity, Options, in_process::Connector},
     secret::Secret,
 };
 
@@ -38,6 +28,12 @@ pub struct Global {
     /// Certificate authority of the server in PEM [default: those of the system]
     #[arg(long, global = true, value_name = "FILE", env = "IMAGESTORE_CA")]
     pub ca: Option<PathBuf>,
+    /// Certificate of the caller in PEM, for a server that takes client certificates
+    #[arg(long, global = true, value_name = "FILE", env = "IMAGESTORE_CERT")]
+    pub cert: Option<PathBuf>,
+    /// Private key of this certificate in PEM, not encrypted, which only its owner may read
+    #[arg(long, global = true, value_name = "FILE", env = "IMAGESTORE_KEY")]
+    pub key: Option<PathBuf>,
     /// The file with the token of the caller.
     #[arg(long, global = true, value_name = "FILE", env = "IMAGESTORE_TOKEN_FILE")]
     #[arg(
@@ -72,13 +68,17 @@ impl Global {
     /// # Errors
     /// [`Failure::Said`] with a hint if no server accepts the connection; a `--ca` or token file that cannot be read;
     /// two tokens; else the error of the client.
-    pub(super) async fn connect(&self) -> std::result::Result<Client, Failure> {
+    pub(super) async fn connect(&self) -> Result<Client, Failure> {
         let time = self.timeout.map(|Time(time)| time);
         let connected = if let Some(connector) = &self.in_process {
             Client::connect_in_process(connector.clone(), time).await
         } else {
-            let authorities = self.ca.as_deref().map(read_authorities).transpose()?;
-            let options = Options { time, authorities, token: self.credential()? };
+            let ca = self
+                .ca
+                .as_deref()
+                .map(|path| local_file::certificates("certificate authority", path));
+            let (authorities, identity) = (ca.transpose()?, self.identity()?);
+            let options = Options { time, authorities, identity, token: self.credential()? };
             Client::connect_with(&self.server, options).await
         };
         connected.map_err(|error| {
@@ -90,6 +90,19 @@ impl Global {
         })
     }
 
+    /// The certificate of the caller, and its key.
+    fn identity(&self) -> Result<Option<Identity>, Failure> {
+        match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => Ok(Some(Identity {
+                certificate: local_file::certificates("certificate", certificate)?,
+                key: local_file::key(key)?,
+            })),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(Failure::Said("--cert needs --key, its key".to_owned())),
+            (None, Some(_)) => Err(Failure::Said("--key needs --cert, its certificate".to_owned())),
+        }
+    }
+
     /// The token of the file or of the environment.
     fn credential(&self) -> Result<Option<Secret>, Failure> {
         match (&self.token_file, &self.token) {
@@ -98,21 +111,8 @@ impl Global {
                  one; give one of them"
                     .to_owned(),
             )),
-            (Some(path), None) => token_file::read(path).map(Some),
+            (Some(path), None) => local_file::token(path).map(Some),
             (None, token) => Ok(token.clone()),
         }
     }
-}
-
-/// Reads the file of `--ca`, of at most [`TLS_FILE_BYTES_MAX`].
-fn read_authorities(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read =
-        File::open(path).and_then(|file| file.take(TLS_FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|why| Error::Local { action: "read", path: path.to_owned(), why })?;
-    if bytes.len() as u64 > TLS_FILE_BYTES_MAX {
-        let why = format!("{} has more than {TLS_FILE_BYTES_MAX} bytes", path.display());
-        return Err(Error::Authorities(why));
-    }
-    Ok(bytes)
 }

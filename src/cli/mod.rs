@@ -12,6 +12,7 @@ mod escape;
 mod global;
 mod interrupt;
 mod json;
+mod local_file;
 mod many;
 mod operations;
 mod output;
@@ -22,7 +23,6 @@ mod skip;
 mod text;
 pub mod time;
 mod token;
-mod token_file;
 mod transfer;
 
 use std::{io, process::ExitCode};

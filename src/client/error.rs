@@ -65,6 +65,9 @@ pub enum Error {
         "the token cannot be used: it must be ASCII letters, digits and signs, without a space"
     )]
     Token,
+    /// The certificate that the client shall show, or its key, cannot be used.
+    #[error("the client certificate cannot be used: {0}")]
+    Identity(String),
     /// A local file or folder cannot be read or written.
     #[error("cannot {action} {}: {why}", path.display())]
     Local {
@@ -175,6 +178,7 @@ impl Error {
             | Self::Backup { .. }
             | Self::Answer(_)
             | Self::Authorities(_)
+            | Self::Identity(_)
             | Self::Token => None,
         }
     }

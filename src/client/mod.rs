@@ -58,6 +58,15 @@ use crate::{
 /// The generated client over a connection.
 type Stub = ImageStoreClient<Bearer<Channel>>;
 
+/// The certificate of a client, in PEM, and its private key.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The certificate, and those that lead to its authority.
+    pub certificate: Vec<u8>,
+    /// The key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
+    pub key: Secret,
+}
+
 /// How a client connects.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -65,6 +74,8 @@ pub struct Options {
     pub time: Option<Duration>,
     /// The authorities that the certificate of the server is checked against, in PEM; `None`: those of the system.
     pub authorities: Option<Vec<u8>>,
+    /// The certificate that the client shows.
+    pub identity: Option<Identity>,
     /// The token that says who the caller is; `None`: calls are anonymous.
     pub token: Option<Secret>,
 }
@@ -103,16 +114,12 @@ impl Client {
         let unfit = |why: String| Error::Address { address: address.to_owned(), why };
         let endpoint =
             Endpoint::from_shared(server.clone()).map_err(|error| unfit(root_cause(&error)))?;
-        let endpoint = match (endpoint.uri().scheme_str(), &options.authorities) {
-            (Some("https"), authorities) => {
-                let tls = tls::config(authorities.as_deref())?;
+        let endpoint = match endpoint.uri().scheme_str() {
+            Some("https") => {
+                let tls = tls::config(&options)?;
                 endpoint.tls_config(tls).map_err(|error| unfit(root_cause(&error)))?
             }
-            (Some("http"), None) => endpoint,
-            (Some("http"), Some(_)) => {
-                let why = format!("{server} is without TLS; write https://HOST:PORT");
-                return Err(Error::Authorities(why));
-            }
+            Some("http") => tls::without(endpoint, &options)?,
             _ => return Err(unfit("only http and https are spoken".to_owned())),
         };
         Self::over(tuned(endpoint).connect(), token, server, deadline).await

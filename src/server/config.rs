@@ -12,7 +12,10 @@ use std::{
 use clap::{ValueEnum, builder::FalseyValueParser};
 use percent_encoding::percent_decode_str;
 
-use super::{Error, identity::TlsFiles};
+use super::{
+    Error,
+    identity::{ClientFiles, TlsFiles},
+};
 use crate::{
     cli::time::{Time, split_unit, time},
     limits,
@@ -66,6 +69,18 @@ pub struct Serve {
     #[arg(long, env = "IMAGESTORE_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
 
+    /// Certificate authorities of clients in PEM; read again when it changes
+    #[arg(long, env = "IMAGESTORE_CLIENT_CA", value_name = "FILE")]
+    client_ca: Option<PathBuf>,
+
+    /// Revocation lists of these authorities in PEM; read again when it changes
+    #[arg(long, env = "IMAGESTORE_CLIENT_CRL", value_name = "FILE")]
+    client_crl: Option<PathBuf>,
+
+    /// Refuse every caller that shows no client certificate
+    #[arg(long, env = "IMAGESTORE_REQUIRE_CLIENT_CERT", value_parser = FalseyValueParser::new())]
+    require_client_cert: bool,
+
     #[arg(long, env = "IMAGESTORE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     #[arg(value_parser = host_name)]
     #[arg(
@@ -110,10 +125,18 @@ pub enum Access {
     /// Whoever reaches the server may do everything.
     Open,
     /// A caller may do what is granted to it.
-    Required {
-        /// The file of grants.
-        grants: Option<PathBuf>,
-    },
+    Required(Required),
+}
+
+/// The files that say what a caller may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Required {
+    /// The file of grants.
+    pub grants: Option<PathBuf>,
+    /// The files by which client certificates are judged.
+    pub clients: Option<ClientFiles>,
+    /// Whether every caller has to show a client certificate.
+    pub needs_certificate: bool,
 }
 
 /// The checked settings of a server.
@@ -157,8 +180,15 @@ impl Serve {
     /// a key, or a key without a certificate.
     pub fn config(self) -> Result<Config, Error> {
         let access = self.access()?;
+        let asks_clients = match &access {
+            Access::Open => false,
+            Access::Required(required) => {
+                let Required { grants, clients, needs_certificate } = required;
+                grants.is_some() || clients.is_some() || *needs_certificate
+            }
+        };
         let tls = match (self.tls_cert, self.tls_key) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key, asks_clients }),
             (None, None) => None,
             (Some(_), None) => return Err(Error::new("--tls-cert needs --tls-key, its key")),
             (None, Some(_)) => {
@@ -191,6 +221,28 @@ impl Serve {
             let message = format!("--allow-anonymous gives every right to everyone; omit {flag}");
             Err(Error::new(message))
         };
+        for (flag, is_given) in [
+            ("--client-ca", self.client_ca.is_some()),
+            ("--client-crl", self.client_crl.is_some()),
+            ("--require-client-cert", self.require_client_cert),
+        ] {
+            if is_given && self.allow_anonymous {
+                return contradicts(&format!("it, or {flag}"));
+            }
+            if is_given && self.access == Some(AccessFlag::Open) {
+                let message =
+                    format!("--access open gives every right to everyone; omit it, or {flag}");
+                return Err(Error::new(message));
+            }
+            if is_given && self.tls_cert.is_none() {
+                let message = format!("{flag} needs TLS: give --tls-cert and --tls-key");
+                return Err(Error::new(message));
+            }
+        }
+        if self.client_crl.is_some() && self.client_ca.is_none() {
+            return Err(Error::new("--client-crl needs --client-ca, whose certificates it lists"));
+        }
+        let has_clients = self.client_ca.is_some() || self.require_client_cert;
         match (self.allow_anonymous, &self.grants, self.access) {
             (true, Some(_), _) => return contradicts("it, or --grants"),
             (true, None, Some(AccessFlag::Required)) => {
@@ -207,7 +259,7 @@ impl Serve {
                      --allow-anonymous instead of --access open"
                 )));
             }
-            (false, None, None | Some(AccessFlag::Open)) if !is_reachable => {
+            (false, None, None | Some(AccessFlag::Open)) if !is_reachable && !has_clients => {
                 return Ok(Access::Open);
             }
             (false, ..) => {}
@@ -219,7 +271,12 @@ impl Serve {
                  everyone there may do everything"
             )));
         }
-        Ok(Access::Required { grants: self.grants.clone() })
+        let clients = self.client_ca.clone().map(|authorities| {
+            let revoked = self.client_crl.clone();
+            ClientFiles { authorities, revoked }
+        });
+        let needs_certificate = self.require_client_cert;
+        Ok(Access::Required(Required { grants: self.grants.clone(), clients, needs_certificate }))
     }
 }
 

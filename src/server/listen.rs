@@ -37,7 +37,7 @@ use super::{
     Bounds,
     door::Refused,
     flow::{self, ClientStream, StallExecutor, Transport, UnreadFrames},
-    identity::{Tls, is_handshake},
+    identity::{Presented, Tls, is_handshake},
 };
 use crate::{
     budget::{Budget, Peer, Permit, PermitHandle},
@@ -195,6 +195,11 @@ impl Connection {
         };
         let Some(stream) = stream else { return };
         let lacks_tls = self.tls.is_some() && matches!(stream, Either::Left(_));
+        if let Either::Right(stream) = &stream
+            && let Some(presented) = Presented::new(stream.get_ref().1.peer_certificates())
+        {
+            self.carried.insert(presented);
+        }
         if let Some(why) = if lacks_tls { Some(Refused::NoTls) } else { refused } {
             self.carried.insert(why);
             self.until(stream, permit, async |begun, _| begun.cancelled().await).await;

@@ -7,6 +7,7 @@
 //! **Invariant:** the handler of an endless response, such as that of a watcher, ends the response when
 //! the shutdown token is cancelled. So shutdown waits for work, never for watchers.
 
+mod admission;
 mod bounds;
 pub mod config;
 mod door;
@@ -27,7 +28,6 @@ mod tests;
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
 };
 
 use axum::Router;
@@ -36,15 +36,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
 use tracing::{info, warn};
 
+use admission::{Admission, WatchedFiles};
 pub use bounds::Bounds;
-use config::{Access, Config};
+use config::Config;
 use door::{Hosts, door};
 use health::Health;
-use identity::{Authenticator, GrantsSource, Tls, TlsSource, Watched};
+use identity::Tls;
 use locks::Locks;
 
 use crate::{
-    access::Rights,
     blob::Blobs,
     client::in_process::Connections,
     error::{Source, chain},
@@ -112,30 +112,6 @@ pub struct Server {
     store: Store,
     /// Held until the store is closed.
     locks: Locks,
-}
-
-/// The files that are read again while the server runs.
-#[derive(Debug, Default)]
-struct WatchedFiles {
-    tls: Option<Watched<TlsSource>>,
-    grants: Option<Watched<GrantsSource>>,
-}
-
-impl WatchedFiles {
-    /// Takes changes until the server stops.
-    async fn run(self, stop: &CancellationToken) {
-        let tls = async {
-            if let Some(files) = self.tls {
-                stop.run_until_cancelled(files.run()).await;
-            }
-        };
-        let grants = async {
-            if let Some(file) = self.grants {
-                stop.run_until_cancelled(file.run()).await;
-            }
-        };
-        tokio::join!(tls, grants);
-    }
 }
 
 /// The source of connections.
@@ -221,8 +197,8 @@ impl Server {
             Some(files) => Tls::open(files).await.map(|(tls, files)| (Some(tls), Some(files)))?,
             None => (None, None),
         };
-        let (anonymous, grants) = grants(config).await?.unzip();
-        let watched = WatchedFiles { tls: tls_files, grants: grants.flatten() };
+        let mut watched = WatchedFiles::of(tls_files);
+        let admission = Admission::open(&config.access, &mut watched).await?;
         // The locks come before the store: without them another server may be putting parts into the blob folder.
         let (mut locks, (blobs, leftovers)) = match replaced.blobs {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
@@ -233,15 +209,14 @@ impl Server {
         let (ready, is_ready) = watch::channel(true);
         let grpc = grpc(is_ready.clone(), &stop)?;
         let store = open_store(config, blobs, leftovers).await?;
-        let authenticator = match (anonymous, &listener) {
-            (Some(rights), _) => Authenticator::required(rights, store.clone()),
-            (None, Listener::Tcp(..)) => Authenticator::open(Some(store.clone())),
-            (None, Listener::InProcess(_)) => Authenticator::local(),
+        let is_local = matches!(listener, Listener::InProcess(_));
+        let authenticator = match admission.authenticator(&store, is_local).await {
+            Ok(authenticator) => authenticator,
+            Err(error) => {
+                store.close().await;
+                return Err(error);
+            }
         };
-        if let Err(error) = check_admission(&authenticator).await {
-            store.close().await;
-            return Err(error);
-        }
         locks.keep();
         let settings = config.clone();
         // A walk that panics leaves the permissions as they are.
@@ -345,33 +320,6 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
         0
     });
     Ok((blobs, leftovers))
-}
-
-/// The rights of who sends no credential, and the grants file to watch. `None` if no right is required.
-type Grants = Option<(watch::Receiver<Arc<Rights>>, Option<Watched<GrantsSource>>)>;
-
-/// Reads the grants file.
-async fn grants(config: &Config) -> Result<Grants, Error> {
-    let Access::Required { grants } = &config.access else { return Ok(None) };
-    Ok(Some(match grants {
-        Some(file) => {
-            let (rights, watched) = GrantsSource::open(file.clone()).await?;
-            (rights, Some(watched))
-        }
-        None => (watch::channel(Arc::default()).1, None),
-    }))
-}
-
-/// Refuses a start after which nobody could do anything.
-async fn check_admission(authenticator: &Authenticator) -> Result<(), Error> {
-    let failed = |error| Error::new("cannot read the tokens").because(error);
-    if authenticator.admits_anybody().await.map_err(failed)? {
-        return Ok(());
-    }
-    Err(Error::new(
-        "nobody may do anything: create a token by 'imagestore token create --data DIR', or give \
-         --grants a file that grants something",
-    ))
 }
 
 /// The host names under which requests are accepted. Logs a warning if every name is accepted.

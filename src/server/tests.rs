@@ -26,7 +26,7 @@ use tonic_health::{
     pb::{HealthCheckRequest, health_client::HealthClient},
 };
 
-use super::*;
+use super::{identity::Authenticator, *};
 
 /// A timeout for steps that do not wait: longer than they take on any machine.
 const SOON: Duration = Duration::from_secs(20);

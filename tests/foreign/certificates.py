@@ -50,9 +50,48 @@ class Authority:
         ).add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
         )
+        return self._write(stem, key, builder)
+
+    def client(
+        self, stem: str, *, is_server: bool = False, **validity: datetime.datetime
+    ) -> tuple[Path, Path]:
+        """Signs a certificate of a client, with the stem as its common name. Returns its files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if is_server else ExtendedKeyUsageOID.CLIENT_AUTH
+        builder = self._builder(
+            name(stem),
+            key,
+            validity.get("not_before", now() - DAY),
+            validity.get("not_after", now() + DAY),
+        ).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        return self._write(stem, key, builder)
+
+    def revoke(self, *certificates: Path) -> Path:
+        """Signs a list of revoked certificates, and returns its file."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now() - DAY)
+            .next_update(now() + DAY)
+            .add_extension(x509.CRLNumber(1), critical=False)
+        )
+        for file in certificates:
+            certificate = x509.load_pem_x509_certificate(file.read_bytes())
+            revoked = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
+            builder = builder.add_revoked_certificate(revoked.revocation_date(now() - DAY).build())
+        lists = self._folder / "crl.pem"
+        signed = builder.sign(self._key, hashes.SHA256())
+        lists.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        return lists
+
+    def _write(
+        self, stem: str, key: ec.EllipticCurvePrivateKey, builder: x509.CertificateBuilder
+    ) -> tuple[Path, Path]:
+        """Signs a certificate, and writes it and its key, which only this user may read."""
         certificate, key_file = self._folder / f"{stem}.pem", self._folder / f"{stem}.key"
         signed = builder.sign(self._key, hashes.SHA256())
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        key_file.touch(mode=0o600)
         key_file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,

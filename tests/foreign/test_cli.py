@@ -28,7 +28,7 @@ PACKAGE = {
 # The environment variables that have the same meaning for every command.
 SHARED = {
     f"IMAGESTORE_{name}"
-    for name in ["SERVER", "CA", "TOKEN", "TOKEN_FILE", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
+    for name in ["SERVER", "CA", "CERT", "KEY", "TOKEN", "TOKEN_FILE", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
 }
 MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/er/{MARK}"}
 

@@ -62,7 +62,11 @@ fn a_listener_for_others_must_be_meant() {
 
 #[test]
 fn access_is_open_only_where_that_is_safe_or_meant() {
-    let required = |grants: Option<&str>| Ok(Access::Required { grants: grants.map(Into::into) });
+    let required = |grants: Option<&str>| {
+        let grants = grants.map(Into::into);
+        Ok(Access::Required(Required { grants, ..Required::default() }))
+    };
+    let clients = || Some(ClientFiles { authorities: "a".into(), revoked: Some("l".into()) });
     let reachable = "other machines reach --listen 0.0.0.0:1; give --tls-cert";
     let tls = ["--tls-cert", "c", "--tls-key", "k"].as_slice();
     let grants = ["--grants", "g"].as_slice();
@@ -80,6 +84,26 @@ fn access_is_open_only_where_that_is_safe_or_meant() {
         (vec![public, tls], required(None)),
         (vec![public, &["--allow-plaintext"]], required(None)),
         (vec![public, tls, grants, &["--access", "required"]], required(Some("g"))),
+        (
+            vec![local, tls, &["--client-ca", "a", "--client-crl", "l"]],
+            Ok(Access::Required(Required { clients: clients(), ..Required::default() })),
+        ),
+        (
+            vec![local, tls, &["--require-client-cert"]],
+            Ok(Access::Required(Required { needs_certificate: true, ..Required::default() })),
+        ),
+        (vec![local, &["--client-ca", "a"]], Err("--client-ca needs TLS: give --tls-cert")),
+        (vec![local, &["--client-crl", "l"]], Err("--client-crl needs TLS")),
+        (vec![local, &["--require-client-cert"]], Err("--require-client-cert needs TLS")),
+        (vec![local, tls, &["--client-crl", "l"]], Err("--client-crl needs --client-ca")),
+        (
+            vec![local, tls, &["--client-ca", "a", "--allow-anonymous"]],
+            Err("omit it, or --client-ca"),
+        ),
+        (
+            vec![local, tls, &["--client-ca", "a", "--access", "open"]],
+            Err("omit it, or --client-ca"),
+        ),
         (vec![public], Err(reachable)),
         (vec![public, grants], Err(reachable)),
         (vec![public, &["--access", "required"]], Err(reachable)),

@@ -3,6 +3,8 @@
 //!
 //! A call ends when its credential is revoked, also one whose response has begun.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -10,6 +12,7 @@ use axum::{
     response::Response,
 };
 use http::{HeaderValue, StatusCode, header};
+use hyper::ext::ReasonPhrase;
 use jiff::Timestamp;
 use tokio::{select, time::Instant};
 
@@ -17,7 +20,10 @@ use super::{Class, Protocol, peer, refusal, revocable::Revocable};
 use crate::{
     access::Caller,
     limits::TOKEN_WARNING,
-    server::{SERVICE, identity::Authenticator},
+    server::{
+        SERVICE,
+        identity::{Authenticator, CERTIFICATE_REQUIRED, Presented},
+    },
     wire::TOKEN_EXPIRES,
 };
 
@@ -38,7 +44,10 @@ pub(super) async fn layer(
         return next.run(request).await;
     }
     let has_credential = request.headers().contains_key(header::AUTHORIZATION);
-    let identity = authenticator.identify(request.headers(), peer(&request)).await;
+    let presented = request.extensions().get::<Arc<Presented>>().cloned();
+    let identity =
+        authenticator.identify(request.headers(), presented.as_deref(), peer(&request)).await;
+    let lacks_certificate = is_rest && authenticator.lacks_certificate(presented.as_deref());
     request.extensions_mut().insert(identity.clone());
     let mut response = match identity {
         Ok(caller) => called(class, caller, next.run(request)).await,
@@ -46,6 +55,10 @@ pub(super) async fn layer(
         Err(_) if is_rest => next.run(request).await,
         Err(error) => refusal(class, error),
     };
+    if lacks_certificate && response.status() == StatusCode::FORBIDDEN {
+        let reason = ReasonPhrase::from_static(CERTIFICATE_REQUIRED.as_bytes());
+        response.extensions_mut().insert(reason);
+    }
     if is_rest && response.status() == StatusCode::UNAUTHORIZED {
         let challenge = if has_credential { INVALID_TOKEN } else { CHALLENGE };
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

@@ -6,9 +6,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::watch;
 
-use super::failures::Failures;
+use super::{
+    clients::{Clients, Presented},
+    failures::Failures,
+};
 use crate::{
-    access::{Caller, Identity, Rights, TOKEN_PREFIX},
+    access::{Caller, Grants, Identity, TOKEN_PREFIX},
     budget::Peer,
     error::{Error, Kind, Result},
     limits::CREDENTIAL_BYTES_MAX,
@@ -16,13 +19,16 @@ use crate::{
     store::Store,
 };
 
+/// The message to who shows no certificate where each caller has to, which is also upstream's reason phrase.
+pub(in crate::server) const CERTIFICATE_REQUIRED: &str = "Client certificate required";
+
 /// Answers who sends a request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Authenticator {
-    /// Whether a right is required, so that a credential that the server does not know is refused.
-    is_required: bool,
     /// Who sends no credential.
     anonymous: Caller,
+    /// The judge of client certificates; `None`: no right is required, and what the server does not know is ignored.
+    clients: Option<Clients>,
     failures: Failures,
     /// The store with the tokens; `None`: no token is taken.
     store: Option<Store>,
@@ -31,33 +37,33 @@ pub(in crate::server) struct Authenticator {
 impl Authenticator {
     /// Whoever reaches the server may do everything.
     pub(in crate::server) fn open(store: Option<Store>) -> Self {
-        let rights = watch::channel(Arc::new(Rights::everything())).1;
-        Self::new(false, Caller::anonymous(rights), store)
+        Self::new(Caller::open(), None, store)
     }
 
     /// Only the command in the same process reaches the server.
     pub(in crate::server) fn local() -> Self {
-        Self::new(false, Caller::local(), None)
+        Self::new(Caller::local(), None, None)
     }
 
-    /// Who sends no credential has the rights of the channel.
+    /// Each caller has what is granted to it.
     pub(in crate::server) fn required(
-        anonymous: watch::Receiver<Arc<Rights>>,
+        grants: watch::Receiver<Arc<Grants>>,
+        clients: Clients,
         store: Store,
     ) -> Self {
-        Self::new(true, Caller::anonymous(anonymous), Some(store))
+        Self::new(Caller::anonymous(grants), Some(clients), Some(store))
     }
 
-    fn new(is_required: bool, anonymous: Caller, store: Option<Store>) -> Self {
-        Self { is_required, anonymous, failures: Failures::default(), store }
+    fn new(anonymous: Caller, clients: Option<Clients>, store: Option<Store>) -> Self {
+        Self { anonymous, clients, failures: Failures::default(), store }
     }
 
-    /// Whether some caller has a right: who sends no credential, or a token.
+    /// Whether some caller has a right: one that the grants name, or a token.
     ///
     /// # Errors
     /// Those of the database.
     pub(in crate::server) async fn admits_anybody(&self) -> Result<bool> {
-        if !self.anonymous.rights().is_empty() {
+        if self.clients.as_ref().is_none_or(Clients::has_grant) {
             return Ok(true);
         }
         match &self.store {
@@ -71,22 +77,36 @@ impl Authenticator {
     /// # Errors
     /// `Unauthenticated` for a credential that is refused, and for none where one is required; `TooManyFailures`;
     /// `Busy` if the database does not answer.
-    pub(in crate::server) async fn identify(&self, headers: &HeaderMap, peer: Peer) -> Identity {
+    pub(in crate::server) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        presented: Option<&Presented>,
+        peer: Peer,
+    ) -> Identity {
+        if self.lacks_certificate(presented) {
+            return Err(Error::new(Kind::Forbidden, CERTIFICATE_REQUIRED));
+        }
         let credential = credential(headers);
         if let (Some(Credential::Token(token)), Some(store)) = (&credential, &self.store) {
             return self.token(store, token.expose(), peer).await;
         }
         // A server that requires no right has always ignored what it does not know.
-        if !self.is_required {
-            return Ok(self.anonymous.clone());
+        let Some(clients) = &self.clients else { return Ok(self.anonymous.clone()) };
+        if let Some(Credential::Unknown(why)) = credential {
+            return Err(refused(why));
         }
-        match credential {
-            Some(Credential::Unknown(why)) => Err(refused(why)),
+        match presented {
+            Some(presented) => clients.identify(presented),
             None if self.anonymous.rights().is_empty() => Err(refused(
                 "the call has no credential; send a token: 'authorization: Bearer TOKEN'",
             )),
-            Some(Credential::Token(_)) | None => Ok(self.anonymous.clone()),
+            None => Ok(self.anonymous.clone()),
         }
+    }
+
+    /// Whether a request is without the certificate that each caller has to show.
+    pub(in crate::server) fn lacks_certificate(&self, presented: Option<&Presented>) -> bool {
+        presented.is_none() && self.clients.as_ref().is_some_and(Clients::is_required)
     }
 
     async fn token(&self, store: &Store, text: &str, peer: Peer) -> Identity {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::watched::{Source, Watched, read_owned};
 use crate::{
-    access::{ANONYMOUS, Grants, Rights},
+    access::{CERTIFICATE_SHA256, Grants, SIGNED_NAMES},
     limits::GRANTS_BYTES_MAX,
     server::Error,
 };
@@ -15,22 +15,25 @@ use crate::{
 /// Puts a new grants file in use.
 pub(in crate::server) struct GrantsSource {
     file: PathBuf,
-    anonymous: watch::Sender<Arc<Rights>>,
+    sender: watch::Sender<Arc<Grants>>,
+    /// Whether authorities of clients are known, so that a grant may name what they sign.
+    has_authorities: bool,
 }
 
 impl GrantsSource {
-    /// Reads the file. Returns the rights of who sends no credential, which change with the file.
+    /// Reads the file. Returns its grants, which change with the file.
     ///
     /// # Errors
     /// A file that cannot be read, that others may write, or that is wrong.
     pub(in crate::server) async fn open(
         file: PathBuf,
-    ) -> Result<(watch::Receiver<Arc<Rights>>, Watched<Self>), Error> {
-        let (anonymous, rights) = watch::channel(Arc::default());
-        let source = Self { file, anonymous };
+        has_authorities: bool,
+    ) -> Result<(watch::Receiver<Arc<Grants>>, Watched<Self>), Error> {
+        let (sender, grants) = watch::channel(Arc::default());
+        let source = Self { file, sender, has_authorities };
         let content = source.read().await?;
         source.apply(&content, UnixTime::now())?;
-        Ok((rights, Watched::new(source, content)))
+        Ok((grants, Watched::new(source, content)))
     }
 }
 
@@ -47,7 +50,17 @@ impl Source for GrantsSource {
             Error::new(format!("the grants file {} is wrong", self.file.display())).because(error)
         };
         let grants = Grants::parse(content).map_err(wrong)?;
-        self.anonymous.send_replace(Arc::new(grants.rights(&[ANONYMOUS.to_owned()])));
+        if let Some(name) = grants.first_name(&SIGNED_NAMES)
+            && !self.has_authorities
+        {
+            let file = self.file.display();
+            let message = format!(
+                "the grants file {file} names '{name}', which only an authority can vouch for: give \
+                 --client-ca, or name the certificate by '{CERTIFICATE_SHA256}DIGITS'"
+            );
+            return Err(Error::new(message));
+        }
+        self.sender.send_replace(Arc::new(grants));
         Ok(())
     }
 }

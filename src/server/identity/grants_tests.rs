@@ -6,7 +6,11 @@ use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
 
 use super::GrantsSource;
-use crate::{access::Role, limits::GRANTS_BYTES_MAX, model::StorePath};
+use crate::{
+    access::{ANONYMOUS, Role},
+    limits::GRANTS_BYTES_MAX,
+    model::StorePath,
+};
 
 const READER: &str = "[[grant]]\nwho = [\"anonymous\"]\nrole = \"reader\"\npaths = [\"a\"]\n";
 
@@ -28,11 +32,11 @@ async fn a_file_that_is_wrong_is_refused_and_says_why() {
         (&large, 0o600, "grants.toml has more than 1048576 bytes"),
     ] {
         let file = write(folder.path(), text, mode);
-        let error = GrantsSource::open(file).await.expect_err("refused").explain();
+        let error = GrantsSource::open(file, false).await.expect_err("refused").explain();
         assert!(error.contains(why) && !error.contains('\n'), "{error}");
     }
     let nowhere = folder.path().join("none");
-    let error = GrantsSource::open(nowhere).await.expect_err("refused").explain();
+    let error = GrantsSource::open(nowhere, false).await.expect_err("refused").explain();
     assert!(error.contains("cannot read the grants file") && error.contains("none"), "{error}");
 }
 
@@ -40,20 +44,22 @@ async fn a_file_that_is_wrong_is_refused_and_says_why() {
 async fn a_new_file_is_taken_and_a_wrong_one_is_not() {
     let folder = TempDir::new().expect("a folder");
     let file = write(folder.path(), READER, 0o644);
-    let (rights, mut watched) = GrantsSource::open(file).await.expect("opened");
+    let (grants, mut watched) = GrantsSource::open(file, false).await.expect("opened");
+    let anonymous = [ANONYMOUS.to_owned()];
     let at = |path: &str| StorePath::parse(path, "path").expect("a path");
-    let may = |role: Role, path: &str| rights.borrow().may(role, &at(path));
+    let may = |role: Role, path: &str| grants.borrow().may(&anonymous, role, &at(path));
     assert!(may(Role::Reader, "a/f") && !may(Role::Writer, "a/f"));
     for (text, mode, is_taken) in [
         (READER.replace("reader", "writer"), 0o644, true),
         (READER.replace("reader", "nobody"), 0o644, false),
         (READER.to_owned(), 0o666, false),
+        (READER.replace("anonymous", "cert:cn=x"), 0o644, false),
         (String::new(), 0o644, true),
     ] {
-        let before = rights.borrow().clone();
+        let before = grants.borrow().clone();
         write(folder.path(), &text, mode);
         watched.look(UnixTime::now()).await;
-        assert_eq!(*rights.borrow() != before, is_taken, "{text}");
+        assert_eq!(*grants.borrow() != before, is_taken, "{text}");
     }
-    assert!(rights.borrow().is_empty(), "an empty file grants nothing");
+    assert!(grants.borrow().is_empty(), "an empty file grants nothing");
 }

@@ -2,6 +2,9 @@
 
 mod authenticator;
 mod certificate;
+mod clients;
+#[cfg(test)]
+mod clients_tests;
 mod failures;
 mod grants;
 #[cfg(test)]
@@ -11,8 +14,10 @@ mod tls;
 mod tls_tests;
 mod watched;
 
-pub(super) use authenticator::Authenticator;
+pub(super) use authenticator::{Authenticator, CERTIFICATE_REQUIRED};
+pub use clients::ClientFiles;
+pub(super) use clients::{ClientSource, Clients, Presented};
 pub(super) use grants::GrantsSource;
 pub use tls::TlsFiles;
 pub(super) use tls::{Tls, TlsSource, is_handshake};
-pub(super) use watched::Watched;
+pub(super) use watched::{Source, Watched};

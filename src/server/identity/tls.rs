@@ -9,7 +9,13 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use rustls::{ServerConfig, crypto::ring::Ticketer, pki_types::UnixTime};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, ring::Ticketer, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -35,6 +41,56 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
     pub key: PathBuf,
+    /// Whether clients are asked for a certificate, which they need not show.
+    pub asks_clients: bool,
+}
+
+/// Takes any client certificate: the handshake proves the possession of its key, and each call judges the rest.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None, so that clients also show certificates that no authority has signed.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// The contents of both files.
@@ -60,17 +116,19 @@ impl TlsFiles {
         }
         let parsed = tls::private_key(&pair.key)
             .map_err(|why| Error::new(format!("the key {key} {why}")))?;
-        let mut config = ServerConfig::builder_with_provider(tls::provider())
+        let config = ServerConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::new("the provider of TLS is broken").because(error))?
-            .with_no_client_auth()
-            .with_single_cert(chain, parsed)
-            .map_err(|error| {
-                let is_other = matches!(error, rustls::Error::InconsistentKeys(_));
-                let why = if is_other { "is not that of" } else { "cannot be used with" };
-                Error::new(format!("the key {key} {why} the certificate {certificate}"))
-                    .because(error)
-            })?;
+            .map_err(|error| Error::new("the provider of TLS is broken").because(error))?;
+        let config = if self.asks_clients {
+            config.with_client_cert_verifier(Arc::new(AnyCertificate(tls::provider())))
+        } else {
+            config.with_no_client_auth()
+        };
+        let mut config = config.with_single_cert(chain, parsed).map_err(|error| {
+            let is_other = matches!(error, rustls::Error::InconsistentKeys(_));
+            let why = if is_other { "is not that of" } else { "cannot be used with" };
+            Error::new(format!("the key {key} {why} the certificate {certificate}")).because(error)
+        })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         config.ticketer = Ticketer::new()
             .map_err(|error| Error::new("cannot make a key for session tickets").because(error))?;

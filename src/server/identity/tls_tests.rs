@@ -20,7 +20,11 @@ fn pair(years: [i32; 2]) -> (String, String) {
 
 /// Writes both files.
 fn files(folder: &Path, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> TlsFiles {
-    let files = TlsFiles { certificate: folder.join("cert.pem"), key: folder.join("key.pem") };
+    let files = TlsFiles {
+        certificate: folder.join("cert.pem"),
+        key: folder.join("key.pem"),
+        asks_clients: false,
+    };
     fs::write(&files.certificate, certificate).expect("written");
     fs::write(&files.key, key).expect("written");
     files
@@ -61,7 +65,7 @@ async fn a_pair_that_is_wrong_is_refused_and_says_why() {
         let error = refused(files(folder, certificate, key)).await;
         assert!(error.contains(why), "{error}");
     }
-    let nowhere = TlsFiles { certificate: folder.join("none"), key: folder.join("key.pem") };
+    let nowhere = TlsFiles { certificate: folder.join("none"), ..files(folder, "", "") };
     let error = refused(nowhere).await;
     assert!(error.contains("cannot read the certificate") && error.contains("none"), "{error}");
     Tls::open(files(folder, &certificate, &key))

@@ -17,6 +17,7 @@ async fn start(rest: Router, bounds: Bounds) -> (Fixture, TlsConnector) {
     let files = TlsFiles {
         certificate: folder.path().join("cert.pem"),
         key: folder.path().join("key.pem"),
+        asks_clients: false,
     };
     std::fs::write(&files.certificate, cert.pem()).expect("written");
     std::fs::write(&files.key, signing_key.serialize_pem()).expect("written");

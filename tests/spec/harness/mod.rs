@@ -20,7 +20,7 @@ use imagestore::{
     blob::Blobs,
     server::{
         Replaced, Server as Real,
-        config::{Access, Config},
+        config::{Access, Config, Required},
     },
     wire::v1::image_store_client::ImageStoreClient,
 };
@@ -140,7 +140,8 @@ impl Server {
 
     /// As [`Self::restart`], and the new server requires a right of every caller.
     pub(crate) async fn restart_with_access(mut self, grants: Option<&Path>) -> Self {
-        self.config.access = Access::Required { grants: grants.map(Path::to_owned) };
+        let grants = grants.map(Path::to_owned);
+        self.config.access = Access::Required(Required { grants, ..Required::default() });
         self.restart().await
     }
 

@@ -1,4 +1,4 @@
-//! The file of `--token-file`.
+//! The files that flags name: certificates, keys and tokens.
 
 use std::{
     fs::File,
@@ -7,42 +7,76 @@ use std::{
     path::Path,
 };
 
-use crate::{cli::Failure, client::error::Error, limits::CREDENTIAL_BYTES_MAX, secret::Secret};
+use crate::{
+    cli::Failure,
+    client::error::Error,
+    limits::{CREDENTIAL_BYTES_MAX, TLS_FILE_BYTES_MAX},
+    secret::Secret,
+};
 
 /// The permissions of a file that others than its owner have.
 const OTHERS: u32 = 0o077;
+
+/// Reads a file of certificates; `what` names the file in an error.
+///
+/// # Errors
+/// A file that cannot be read, or that has more than [`TLS_FILE_BYTES_MAX`].
+pub(super) fn certificates(what: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    let (_, bytes) = contents(what, path, TLS_FILE_BYTES_MAX)?;
+    Ok(bytes)
+}
+
+/// Reads the private key of a certificate.
+///
+/// # Errors
+/// A file that cannot be read, that others may read or write, or that is no text or has more than
+/// [`TLS_FILE_BYTES_MAX`].
+pub(super) fn key(path: &Path) -> Result<Secret, Failure> {
+    secret("key", path, TLS_FILE_BYTES_MAX)
+}
 
 /// Reads a token, without the white space around it.
 ///
 /// # Errors
 /// A file that cannot be read, that others may read or write, or that has no text or more than
 /// [`CREDENTIAL_BYTES_MAX`]. No message has a part of its text.
-pub(super) fn read(path: &Path) -> Result<Secret, Failure> {
-    let failed = |why| Error::Local { action: "read", path: path.to_owned(), why };
-    let (mode, bytes) = contents(path).map_err(failed)?;
-    let shown = path.display();
-    if mode & OTHERS != 0 {
-        let why = format!("others may read the token file {shown}; run 'chmod 600 {shown}'");
-        return Err(Failure::Said(why));
-    }
-    if bytes.len() > CREDENTIAL_BYTES_MAX {
-        let why = format!("the token file {shown} has more than {CREDENTIAL_BYTES_MAX} bytes");
-        return Err(Failure::Said(why));
-    }
-    let text = String::from_utf8(bytes).unwrap_or_default();
-    match text.trim() {
-        "" => Err(Failure::Said(format!("no token is in the token file {shown}"))),
+pub(super) fn token(path: &Path) -> Result<Secret, Failure> {
+    let text = secret("token file", path, CREDENTIAL_BYTES_MAX as u64)?;
+    match text.expose().trim() {
+        "" => Err(Failure::Said(format!("no token is in the token file {}", path.display()))),
         token => Ok(token.to_owned().into()),
     }
 }
 
-/// The mode of a file and its first bytes, at most one more than [`CREDENTIAL_BYTES_MAX`].
-fn contents(path: &Path) -> io::Result<(u32, Vec<u8>)> {
+/// Reads a file that only its owner may read. One that is no text is as an empty one.
+fn secret(what: &str, path: &Path, bytes_max: u64) -> Result<Secret, Failure> {
+    let (mode, bytes) = contents(what, path, bytes_max)?;
+    if mode & OTHERS != 0 {
+        let shown = path.display();
+        let why = format!("others may read the {what} {shown}; run 'chmod 600 {shown}'");
+        return Err(Failure::Said(why));
+    }
+    Ok(String::from_utf8(bytes).unwrap_or_default().into())
+}
+
+/// The mode of a file and its bytes.
+fn contents(what: &str, path: &Path, bytes_max: u64) -> Result<(u32, Vec<u8>), Failure> {
+    let failed = |why| Error::Local { action: "read", path: path.to_owned(), why };
+    let (mode, bytes) = read(path, bytes_max).map_err(failed)?;
+    if bytes.len() as u64 > bytes_max {
+        let shown = path.display();
+        return Err(Failure::Said(format!("the {what} {shown} has more than {bytes_max} bytes")));
+    }
+    Ok((mode, bytes))
+}
+
+/// The mode of a file and its first bytes, at most one more than `bytes_max`.
+fn read(path: &Path, bytes_max: u64) -> io::Result<(u32, Vec<u8>)> {
     let mut bytes = Vec::new();
     let file = File::open(path)?;
     // Of the open file, so that another one cannot take its place in between.
     let mode = file.metadata()?.permissions().mode();
-    file.take(CREDENTIAL_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     Ok((mode, bytes))
 }
 
@@ -58,7 +92,7 @@ mod tests {
         fs::write(&file, bytes).expect("written");
         fs::set_permissions(&file, Permissions::from_mode(mode)).expect("a mode");
         let path = file.path().to_str().expect("UTF-8");
-        match read(file.path()) {
+        match token(file.path()) {
             Ok(token) => Ok(token.expose().to_owned()),
             Err(failure) => Err(failure.to_string().replace(path, "FILE")),
         }
@@ -96,9 +130,9 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("none");
-        let said = read(&path).expect_err("no file").to_string();
+        let said = token(&path).expect_err("no file").to_string();
         assert!(said.starts_with(&format!("cannot read {}: ", path.display())), "{said}");
-        let said = read(folder.path()).expect_err("a folder").to_string();
+        let said = token(folder.path()).expect_err("a folder").to_string();
         assert!(said.starts_with("cannot read "), "{said}");
     }
 }

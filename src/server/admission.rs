@@ -1,0 +1,96 @@
+//! Who is admitted: the files that say so, read at the start and watched, and the authenticator that they make.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error,
+    config::{Access, Required},
+    identity::{Authenticator, ClientSource, Clients, GrantsSource, Source, TlsSource, Watched},
+};
+use crate::{access::Grants, store::Store};
+
+/// The files that are read again while the server runs.
+#[derive(Debug, Default)]
+pub(super) struct WatchedFiles {
+    tls: Option<Watched<TlsSource>>,
+    grants: Option<Watched<GrantsSource>>,
+    clients: Option<Watched<ClientSource>>,
+}
+
+impl WatchedFiles {
+    /// The certificate of the port, where it has TLS.
+    pub(super) fn of(tls: Option<Watched<TlsSource>>) -> Self {
+        Self { tls, ..Self::default() }
+    }
+
+    /// Takes changes until the server stops.
+    pub(super) async fn run(self, stop: &CancellationToken) {
+        tokio::join!(watch(self.tls, stop), watch(self.grants, stop), watch(self.clients, stop));
+    }
+}
+
+async fn watch<S: Source>(files: Option<Watched<S>>, stop: &CancellationToken) {
+    if let Some(files) = files {
+        stop.run_until_cancelled(files.run()).await;
+    }
+}
+
+/// What the files say.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// Everyone may do everything.
+    Open,
+    /// Each caller has what is granted to it.
+    Required(watch::Receiver<Arc<Grants>>, Clients),
+}
+
+impl Admission {
+    /// Reads the files, and adds them to those that are watched.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that is wrong.
+    pub(super) async fn open(access: &Access, watched: &mut WatchedFiles) -> Result<Self, Error> {
+        let Access::Required(required) = access else { return Ok(Self::Open) };
+        let Required { grants, clients, needs_certificate } = required.clone();
+        let grants = match grants {
+            Some(file) => {
+                let (grants, file) = GrantsSource::open(file, clients.is_some()).await?;
+                watched.grants = Some(file);
+                grants
+            }
+            None => watch::channel(Arc::default()).1,
+        };
+        let clients = Clients::open(clients, grants.clone(), needs_certificate).await?;
+        watched.clients = clients.1;
+        Ok(Self::Required(grants, clients.0))
+    }
+
+    /// The authenticator of a server over a store. `is_local`: only the command in the same process reaches it.
+    ///
+    /// # Errors
+    /// A server of which nobody could have anything.
+    pub(super) async fn authenticator(
+        self,
+        store: &Store,
+        is_local: bool,
+    ) -> Result<Authenticator, Error> {
+        let authenticator = match self {
+            Self::Open if is_local => Authenticator::local(),
+            Self::Open => Authenticator::open(Some(store.clone())),
+            Self::Required(grants, clients) => {
+                Authenticator::required(grants, clients, store.clone())
+            }
+        };
+        let failed = |error| Error::new("cannot read the tokens").because(error);
+        if authenticator.admits_anybody().await.map_err(failed)? {
+            return Ok(authenticator);
+        }
+        Err(Error::new(
+            "nobody may do anything: create a token by 'imagestore token create --data DIR', or give \
+             --grants a file that grants something",
+        ))
+    }
+}
