@@ -4,7 +4,8 @@
 //! the public REST calls, at addresses relative to the page, so it shows the store of the server that serves it.
 //!
 //! **Invariants:** names of files are untrusted, so the content security policy allows only the markup, styles and
-//! scripts of these files. A browser revalidates each asset by its `ETag` on every load, so a page never runs with the
+//! scripts of these files. Where a caller needs a token, it is sent as a header by the scripts alone, never in an
+//! address or a cookie. A browser revalidates each asset by its `ETag` on every load, so a page never runs with the
 //! scripts of another version.
 
 use axum::{
@@ -37,18 +38,22 @@ const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// The path, the type and the text of each asset.
-const ASSETS: [(&str, &str, &str); 14] = [
+const ASSETS: [(&str, &str, &str); 18] = [
     ("/", HTML, include_str!("page/page.html")),
     ("/page/style.css", CSS, include_str!("page/style.css")),
     ("/page/icon.svg", SVG, include_str!("page/icon.svg")),
     ("/page/main.js", JS, include_str!("page/main.js")),
+    ("/page/access.js", JS, include_str!("page/access.js")),
     ("/page/api.js", JS, include_str!("page/api.js")),
     ("/page/dialogs.js", JS, include_str!("page/dialogs.js")),
     ("/page/dom.js", JS, include_str!("page/dom.js")),
+    ("/page/downloads.js", JS, include_str!("page/downloads.js")),
     ("/page/escape.js", JS, include_str!("page/escape.js")),
+    ("/page/events.js", JS, include_str!("page/events.js")),
     ("/page/folder.js", JS, include_str!("page/folder.js")),
     ("/page/operations.js", JS, include_str!("page/operations.js")),
     ("/page/rows.js", JS, include_str!("page/rows.js")),
+    ("/page/sign.js", JS, include_str!("page/sign.js")),
     ("/page/text.js", JS, include_str!("page/text.js")),
     ("/page/tree.js", JS, include_str!("page/tree.js")),
     ("/page/uploads.js", JS, include_str!("page/uploads.js")),

@@ -43,6 +43,8 @@ class BrowserCase(ServerCase):
 
     driver: webdriver.Chrome
     downloads: Path
+    # Further flags of the browser.
+    flags: tuple[str, ...] = ()
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -50,7 +52,7 @@ class BrowserCase(ServerCase):
         folder = tempfile.TemporaryDirectory(prefix="imagestore-browser-", ignore_cleanup_errors=True)
         cls.addClassCleanup(folder.cleanup)
         cls.downloads = Path(folder.name) / "downloads"
-        cls.driver = start(Path(folder.name) / "profile", cls.downloads)
+        cls.driver = start(Path(folder.name) / "profile", cls.downloads, *cls.flags)
         cls.addClassCleanup(cls.driver.quit)
 
     def setUp(self) -> None:
@@ -188,11 +190,11 @@ class BrowserCase(ServerCase):
         self.assertEqual(log, [])
 
 
-def start(profile: Path, downloads: Path) -> webdriver.Chrome:
+def start(profile: Path, downloads: Path, *flags: str) -> webdriver.Chrome:
     """Starts a browser with a new profile."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+    for flag in [*FLAGS, *flags, f"--user-data-dir={profile}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})

@@ -1,8 +1,14 @@
 // The REST calls of the page. They are all part of the documented API.
+//
+// A call that the server refuses because it does not know the user waits until the user has given a token, and is then
+// sent again. The server refuses it before it does anything.
+
+import * as access from './access.js';
 
 const VERSION = 'api-version=6.0';
 // Relative, so that the page works below the prefix of a proxy as well.
 const ROOT = 'ImageStore';
+const EVENTS = 'text/event-stream';
 
 /** The error of a call: the HTTP status (0 without a response), and the code and message of the body. */
 export class ApiError extends Error {
@@ -39,9 +45,6 @@ function address(path, call = '', query = '') {
 /** The URL of the bytes of a file. */
 export const contentAddress = (path) => address(path, '/$/Content');
 
-/** The URL of the events of all operations. */
-export const eventsAddress = () => address('', '/$/Operations');
-
 /** Makes the error of a response. The body may be anything, because it can be that of a proxy. */
 function failure(status, text) {
   try {
@@ -52,15 +55,49 @@ function failure(status, text) {
   }
 }
 
+/** Makes the error of a response with status 401. */
+function refusal(token, text) {
+  return token === '' ? new ApiError(401, '', 'You are not signed in.') : failure(401, text);
+}
+
+/** Sends a request once. Resolves to its response, whose body is not read yet. */
+async function reach(method, url, token, { headers, ...options }) {
+  try {
+    return await fetch(url, {
+      method, cache: 'no-store', headers: { ...headers, ...access.header(token) }, ...options,
+    });
+  } catch (error) {
+    throw lost(error);
+  }
+}
+
+/** The error of a request without a complete response. */
+function lost(error) {
+  return error.name === 'AbortError' ? error : new ApiError(0, '', 'The server cannot be reached.');
+}
+
+/** Sends a request, again for each token that the user gives. Resolves to the response. */
+async function send(method, url, options = {}) {
+  for (;;) {
+    const token = access.current();
+    const response = await reach(method, url, token, options);
+    if (response.status !== 401) return response;
+    await access.another(token, refusal(token, await read(response)), method !== 'GET');
+  }
+}
+
+async function read(response) {
+  try {
+    return await response.text();
+  } catch (error) {
+    throw lost(error);
+  }
+}
+
 /** Sends a request. Resolves to the response and its body, also for an error status. */
 async function exchange(method, url, options) {
-  try {
-    const response = await fetch(url, { method, cache: 'no-store', ...options });
-    return { response, text: await response.text() };
-  } catch (error) {
-    if (error.name === 'AbortError') throw error;
-    throw new ApiError(0, '', 'The server cannot be reached.');
-  }
+  const response = await send(method, url, options);
+  return { response, text: await read(response) };
 }
 
 async function call(method, url, options = {}) {
@@ -113,6 +150,21 @@ export async function folderSize(path, signal) {
 /** The space that the store uses. */
 export const info = () => call('GET', address('', '/$/Info'));
 
+/** Throws if the server does not know a token. What the token allows does not matter. */
+export async function probe(token) {
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new Error('A token has only letters, digits and signs.');
+  const response = await reach('GET', address('', '/$/Info'), token, {});
+  const { status } = response;
+  if (status === 401 || status === 429 || status >= 500) throw failure(status, await read(response));
+}
+
+/** The bytes of a file, as a response whose body is not read yet. */
+export async function content(path, signal) {
+  const response = await send('GET', contentAddress(path), { signal });
+  if (!response.ok) throw failure(response.status, await read(response));
+  return response;
+}
+
 /** Deletes a file, or a folder with everything in it. */
 export const remove = (path) => call('DELETE', address(path));
 
@@ -129,6 +181,20 @@ export async function operations(token) {
   return { operations: page.Operations, token: page.ContinuationToken };
 }
 
+/**
+ * The events of all operations after the one with the id `last`, as a stream of bytes; null if the server has no more
+ * events.
+ */
+export async function events(last, signal) {
+  const headers = { Accept: EVENTS, ...(last === '' ? {} : { 'Last-Event-ID': last }) };
+  const response = await send('GET', address('', '/$/Operations'), { headers, signal });
+  if (response.status === 204) return null;
+  if (!response.ok) throw failure(response.status, await read(response));
+  const type = response.headers.get('Content-Type') ?? '';
+  if (!type.startsWith(EVENTS)) throw failure(response.status, '');
+  return response.body;
+}
+
 /** One operation. */
 export const operation = (id) =>
   call('GET', address('', `/$/Operations/${encodeURIComponent(id)}`));
@@ -140,9 +206,23 @@ export const cancel = (id) =>
 /**
  * Stores a file; with `replace`, also in the place of a folder. Resolves to the number of replaced files.
  * `progress` is called with the number of bytes sent so far; aborting `signal` ends the upload, and nothing
- * is stored. XMLHttpRequest is used because `fetch` does not report the progress of an upload.
+ * is stored.
  */
-export function put(path, blob, { progress, signal, replace }) {
+export async function put(path, blob, options) {
+  for (;;) {
+    const token = access.current();
+    try {
+      return await putOnce(path, blob, token, options);
+    } catch (error) {
+      if (error.status !== 401) throw error;
+      await access.another(token, error, false);
+      options.signal.throwIfAborted();
+    }
+  }
+}
+
+/** XMLHttpRequest is used because `fetch` does not report the progress of an upload. */
+function putOnce(path, blob, token, { progress, signal, replace }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const stop = () => request.abort();
@@ -154,12 +234,14 @@ export function put(path, blob, { progress, signal, replace }) {
     request.onload = () => {
       const replaced = Number(request.getResponseHeader('Files-Replaced') ?? 0);
       if (request.status >= 200 && request.status < 300) end(resolve, replaced);
+      else if (request.status === 401) end(reject, refusal(token, request.responseText));
       else end(reject, failure(request.status, request.responseText));
     };
     request.onerror = () => end(reject, new ApiError(0, '', 'The connection was lost.'));
     request.onabort = () => end(reject, new DOMException('cancelled', 'AbortError'));
     request.open('PUT', address(path, '', replace ? '&if-exists=Overwrite' : ''));
-    request.setRequestHeader('Content-Type', 'application/octet-stream');
+    const headers = { 'Content-Type': 'application/octet-stream', ...access.header(token) };
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     signal.addEventListener('abort', stop);
     request.send(blob);
   });

@@ -1,4 +1,4 @@
-// The three dialogs. Each resolves to one result; Escape and the Cancel button resolve to null.
+// The four dialogs. Each resolves to one result; Escape and the Cancel button resolve to null.
 //
 // The fields show hidden characters of a name as escapes, and convert the escapes back when they are read.
 
@@ -144,4 +144,23 @@ export function askUpload(folder, find, words) {
     if (!stop.signal.aborted) setText(byId('upload-text'), `Cannot read the files: ${error.message}`);
   });
   return answer.finally(() => stop.abort());
+}
+
+/**
+ * Asks for a token. `why` says why the last one was refused, and is empty without one; `check(token)` throws if the
+ * server refuses a token. Resolves to the token, and to whether to keep it until the tab is closed.
+ */
+export function askToken(why, check) {
+  const form = byId('token-dialog').querySelector('form');
+  form.reset();
+  const answer = ask('token-dialog', async (fields) => {
+    const token = fields.token.value.trim();
+    await check(token);
+    return { token, keep: fields.keep.checked };
+  });
+  const error = form.querySelector('.error');
+  setText(error, why);
+  error.hidden = why === '';
+  // No token stays in the field.
+  return answer.finally(() => form.reset());
 }

@@ -1,7 +1,9 @@
 // The folder that is shown: its pages, its filter, and the sizes of the folders in view.
 
+import * as access from './access.js';
 import * as api from './api.js';
 import { byId, icon, iconButton, make, setText } from './dom.js';
+import { follow } from './downloads.js';
 import { shown } from './escape.js';
 import { Rows } from './rows.js';
 import * as text from './text.js';
@@ -130,7 +132,13 @@ export class Folder {
       setText(byId('shown'), '');
       setText(byId('total'), '');
     }
-    problem(error.message, () => this.refresh());
+    this.#problem(error);
+  }
+
+  /** Shows why the folder was not read. */
+  #problem({ message, status }) {
+    if (status === 401) problem(message, 'Sign in', () => access.signIn().catch(() => {}));
+    else problem(message, 'Try again', () => this.refresh());
   }
 
   #loaded(signal) {
@@ -162,7 +170,7 @@ export class Folder {
       if (signal.aborted) return;
       // The loaded entries stay. Without token and tag, only a new read of the folder continues.
       [this.#token, this.#tag] = ['', ''];
-      problem(error.message, () => this.refresh());
+      this.#problem(error);
     } finally {
       this.#loaded(signal);
     }
@@ -265,16 +273,21 @@ function picture(entry) {
 function link(entry) {
   const properties = { textContent: entry.name, title: entry.name };
   if (entry.folder) return make('a', { ...properties, href: place(entry.path) });
-  return make('a', { ...properties, href: api.contentAddress(entry.path), download: entry.name });
+  return make('a', { ...properties, ...content(entry) });
 }
 
 function download(entry) {
   const label = `Download ${entry.name}`;
   return make('a', {
-    className: 'quiet', title: label, href: api.contentAddress(entry.path), download: entry.name,
-    attributes: { 'aria-label': label },
+    className: 'quiet', title: label, ...content(entry), attributes: { 'aria-label': label },
   }, icon('download'));
 }
+
+/** The properties of a link to the bytes of a file. */
+const content = (entry) => ({
+  href: api.contentAddress(entry.path), download: entry.name,
+  on: { click: (event) => follow(event, entry) },
+});
 
 /** Whether the rows of two entries with one path have the same content. */
 function looksSame(one, other) {
@@ -298,7 +311,7 @@ function crumbs(path) {
   }));
 }
 
-function problem(message, retry) {
+function problem(message, label, action) {
   const box = byId('problem');
   // The same message is not announced again, and its button keeps the focus.
   if (message !== null && box.firstChild?.data === shown(message)) return;
@@ -306,6 +319,6 @@ function problem(message, retry) {
   if (message === null) box.replaceChildren();
   else {
     box.replaceChildren(shown(message),
-      make('button', { type: 'button', textContent: 'Try again', on: { click: retry } }));
+      make('button', { type: 'button', textContent: label, on: { click: action } }));
   }
 }

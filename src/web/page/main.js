@@ -3,12 +3,14 @@
 import * as api from './api.js';
 import { askCopy, askDelete, askUpload } from './dialogs.js';
 import { byId, setText, tell } from './dom.js';
+import * as downloads from './downloads.js';
 import { shown } from './escape.js';
 import { Folder, place } from './folder.js';
 import { Operations } from './operations.js';
+import * as sign from './sign.js';
 import * as text from './text.js';
 import { dropped, picked } from './tree.js';
-import { upload } from './uploads.js';
+import { stopAll, upload } from './uploads.js';
 
 /** The interval of checks for changes by others, while the page is visible. */
 const CHECK_MS = 2000;
@@ -163,6 +165,19 @@ function look() {
   if (!document.hidden) check();
 }
 
+/** Shows what another user may see. */
+function begin() {
+  folder.open(folder.path);
+  operations.restart();
+  space();
+}
+
+/** Ends what runs for the user. */
+function end() {
+  stopAll();
+  downloads.stopAll();
+}
+
 /** Shows the free space of the disk. */
 async function space() {
   try {
@@ -176,6 +191,7 @@ async function space() {
   }
 }
 
+sign.start({ changed: begin, left: end });
 setText(byId('host'), location.host);
 byId('refresh').addEventListener('click', refresh);
 byId('new-copy').addEventListener('click', () => startCopy(folder.path));

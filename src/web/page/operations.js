@@ -1,16 +1,17 @@
 // The list of all operations of the store: running ones with live progress, and ended ones.
 //
-// An event stream updates the list. After a lost connection the browser sends the id of the last event, so
-// the stream continues from there. Whenever a stream opens, the newest operations are also read by a request.
+// An event stream updates the list. After a lost connection it continues after the last event. Whenever a stream
+// opens, the newest operations are also read by a request.
 
 import * as api from './api.js';
 import { byId, make, setLabel, setText, setTitle, tell } from './dom.js';
+import { Events } from './events.js';
 import * as text from './text.js';
 
 /** The most operations in the list: older ended ones are removed, so that a page can stay open for weeks. */
 const SHOWN_MAX = 1000;
-/** The pause before the page reconnects, in cases in which the browser does not reconnect by itself. */
-const RECONNECT_MS = 3000;
+/** The pause before the operations are read again after that has failed. */
+const AGAIN_MS = 3000;
 /** The interval at which texts such as "2 min ago" are updated. */
 const AGO_MS = 20_000;
 
@@ -46,6 +47,15 @@ export class Operations {
     }
   }
 
+  /** Shows what another user may see. */
+  restart() {
+    for (const id of [...this.#known.keys()]) this.#drop(id);
+    this.#token = null;
+    this.#buttons();
+    byId('no-operations').hidden = true;
+    this.#connect();
+  }
+
   /**
    * Opens the event stream while the page is visible. A hidden page closes it: over HTTP/1.1 a browser has
    * six connections to a server for all its pages, and each stream occupies one.
@@ -56,27 +66,30 @@ export class Operations {
     this.#events = null;
     if (document.hidden) return;
     live('waiting', 'connecting');
-    const events = new EventSource(api.eventsAddress());
-    const change = (event) => this.#change(JSON.parse(event.data));
-    events.addEventListener('progress', change);
-    events.addEventListener('done', change);
-    // The server no longer has all events since the last one: the list is read again.
-    events.addEventListener('reset', () => {
-      this.#token = null;
-      this.#begin();
+    this.#events = new Events(api.events, {
+      opened: () => {
+        live('open', 'live');
+        this.#begin();
+      },
+      event: (name, data) => this.#event(name, data),
+      lost: () => {
+        live('closed', 'no connection');
+        clearTimeout(this.#timer);
+      },
+      ended: (error) => {
+        const words = error?.status === 401 ? 'not signed in' : error?.message;
+        live('closed', words ?? 'ended');
+        clearTimeout(this.#timer);
+      },
     });
-    events.onopen = () => {
-      live('open', 'live');
-      this.#begin();
-    };
-    events.onerror = () => {
-      live('closed', 'no connection');
-      clearTimeout(this.#timer);
-      // The browser reconnects by itself, unless the server refused the stream.
-      if (events.readyState !== EventSource.CLOSED) return;
-      this.#timer = setTimeout(() => this.#connect(), RECONNECT_MS);
-    };
-    this.#events = events;
+  }
+
+  #event(name, data) {
+    if (name === 'progress' || name === 'done') this.#change(JSON.parse(data));
+    if (name !== 'reset') return;
+    // The server no longer has all events since the last one: the list is read again.
+    this.#token = null;
+    this.#begin();
   }
 
   #change(operation) {
@@ -92,18 +105,20 @@ export class Operations {
     this.#news();
     const events = this.#events;
     try {
-      await this.#read();
-      if (events.readyState === EventSource.OPEN) live('open', 'live');
+      await this.#read(events);
+      if (events.isOpen) live('open', 'live');
     } catch (error) {
-      if (events.readyState !== EventSource.OPEN) return;
+      if (!events.isOpen) return;
       live('closed', error.message);
-      this.#timer = setTimeout(() => this.#begin(), RECONNECT_MS);
+      this.#timer = setTimeout(() => this.#begin(), AGAIN_MS);
     }
   }
 
   /** Reads the newest operations, and those that were running when last seen. */
-  async #read() {
+  async #read(events) {
     const page = await api.operations('');
+    // They may be those that another user sees.
+    if (events !== this.#events) return;
     const oldest = page.operations.at(-1)?.Id;
     const isJoined = this.#token !== null && (page.token === '' || this.#known.has(oldest));
     if (!isJoined) {
@@ -126,7 +141,9 @@ export class Operations {
   /** Reads one operation; removes it from the list if it has expired on the server. */
   async #ask(id) {
     try {
-      this.#change(await api.operation(id));
+      const operation = await api.operation(id);
+      // Another user may be in use by now.
+      if (this.#known.has(id)) this.#change(operation);
     } catch (error) {
       if (error.status !== 404) throw error;
       this.#drop(id);
@@ -135,9 +152,11 @@ export class Operations {
 
   async #older() {
     const button = byId('older');
+    const events = this.#events;
     button.disabled = true;
     try {
       const page = await api.operations(this.#token);
+      if (events !== this.#events) return;
       this.#token = page.token;
       for (const operation of page.operations) this.take(operation);
     } catch (error) {

@@ -15,10 +15,16 @@ const MARK = '_.dir';
 /** The error code for a file whose path is a folder or below a file, which only `replace` replaces. */
 const IN_THE_WAY = 'FABRIC_E_NAME_ALREADY_EXISTS';
 
-let running = 0;
+/** What ends each running upload. */
+const running = new Set();
 addEventListener('beforeunload', (event) => {
-  if (running > 0) event.preventDefault();
+  if (running.size > 0) event.preventDefault();
 });
+
+/** Ends all running uploads. */
+export function stopAll() {
+  for (const stop of running) stop.abort();
+}
 
 /**
  * Uploads files below a folder. With `mark`, each uploaded folder gets its mark file after all files are
@@ -80,14 +86,14 @@ class Job {
 
   /** Uploads the waiting files, then the mark files if no file failed. */
   async run() {
-    running += 1;
+    running.add(this.#stop);
     this.#started = performance.now();
     this.#enter('Running');
     tell(`Upload of ${text.things(this.#waiting.length, 'file')} started`);
     const lines = Array.from({ length: AT_ONCE }, () => this.#send());
     await Promise.all(lines);
     if (this.#failed.length === 0 && !this.#stop.signal.aborted) await this.#mark();
-    running -= 1;
+    running.delete(this.#stop);
     this.#end();
   }
 
