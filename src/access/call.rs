@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     access::{
-        Caller, Rights, Role,
+        CallRecord, Caller, Rights, Role,
         rpc::{Needs, Rpc},
     },
     budget::Peer,
@@ -16,12 +16,27 @@ use crate::{
 
 /// The context of a request that is not authorized yet.
 #[derive(Clone, Debug)]
-pub struct RequestContext(Call);
+pub struct RequestContext {
+    call: Call,
+    record: CallRecord,
+}
 
 impl RequestContext {
     /// The context of a request of `caller`, for which `time` is left, if that is limited.
     pub fn new(caller: Caller, peer: Peer, time: Option<Duration>) -> Self {
-        Self(Call { deadline: None, peer, caller }.within(time))
+        let call = Call { deadline: None, peer, caller }.within(time);
+        Self { call, record: CallRecord::default() }
+    }
+
+    /// The same context, whose rpc goes into a record for the audit log.
+    #[must_use]
+    pub fn with_record(self, record: CallRecord) -> Self {
+        Self { record, ..self }
+    }
+
+    /// Records the id of the operation or the upload session of the call.
+    pub fn note_id(&self, id: &impl ToString) {
+        self.record.note_id(id.to_string());
     }
 
     /// As [`Call::until`], for what comes before the call is authorized.
@@ -32,7 +47,7 @@ impl RequestContext {
     /// # Cancel safety
     /// That of the work.
     pub async fn until<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.0.until(work).await
+        self.call.until(work).await
     }
 
     /// Authorizes an rpc. `paths` are those that the rpc needs roles at, in the order of its table.
@@ -42,7 +57,8 @@ impl RequestContext {
     /// # Errors
     /// `Forbidden`; `Unauthenticated` for a caller without a credential.
     pub fn authorize(&self, rpc: Rpc, paths: &[&StorePath]) -> Result<Call> {
-        let call = &self.0;
+        self.record.note(rpc, paths);
+        let call = &self.call;
         let root = StorePath::root();
         match rpc.needs() {
             Needs::Paths(roles) => {
@@ -55,11 +71,6 @@ impl RequestContext {
                 }
             }
             Needs::Root(role) => call.require(role, &root)?,
-            Needs::Monitor => {
-                if !call.caller.rights().is_monitor() {
-                    call.require(Role::Monitor, &root)?;
-                }
-            }
             Needs::Folder => {
                 for path in paths {
                     if !call.caller.rights().may_see(path) {
@@ -69,12 +80,12 @@ impl RequestContext {
             }
             Needs::Identity => {}
             Needs::Stored => {
-                if call.caller.rights().is_empty() {
+                if !call.caller.has_rights() {
                     call.require(Role::Reader, &root)?;
                 }
             }
         }
-        Ok(self.0.clone())
+        Ok(self.call.clone())
     }
 }
 
@@ -160,14 +171,14 @@ impl Call {
     pub async fn while_valid<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            done = work => done,
             error = self.caller.expired() => Err(error),
+            done = work => done,
         }
     }
 
     /// Whether the caller may see an operation: one that it started, or whose paths it may read.
     pub fn may_see(&self, operation: &Operation) -> bool {
-        self.caller.has_name(&operation.caller)
+        self.caller.has_started(&operation.credential)
             || operation.ends().into_iter().flatten().all(|path| self.may(Role::Reader, path))
     }
 

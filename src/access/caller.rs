@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{ANONYMOUS, Grants, Rights, Role},
+    access::{ANONYMOUS, CERTIFICATE_SHA256, Grants, Rights, Role},
     error::{Error, Kind},
     model::StorePath,
 };
@@ -26,8 +26,14 @@ struct Inner {
     name: String,
     is_anonymous: bool,
     is_revocable: bool,
+    credential: Option<String>,
     source: Source,
     expiry: Option<Expiry>,
+    /// Cancelled when what has judged the credential changes.
+    judged: Option<CancellationToken>,
+    /// Cancelled when the calls of this caller end: a child of `revoked`, or the same.
+    ended: CancellationToken,
+    /// Cancelled when the calls of all variants of this caller end.
     revoked: Arc<CancellationToken>,
 }
 
@@ -75,13 +81,13 @@ impl Caller {
 
     /// Who sends no credential where everyone may do everything.
     pub fn open() -> Self {
-        Self::with(ANONYMOUS.to_owned(), false, Source::everything(), None)
+        Self::with((ANONYMOUS.to_owned(), None), false, Source::everything(), None)
     }
 
     /// Who sends no credential, with the rights that the latest grants give.
     pub fn anonymous(grants: watch::Receiver<Arc<Grants>>) -> Self {
         let names = Arc::from([ANONYMOUS.to_owned()]);
-        Self::with(ANONYMOUS.to_owned(), false, Source::Granted { names, grants }, None)
+        Self::with((ANONYMOUS.to_owned(), None), false, Source::Granted { names, grants }, None)
     }
 
     /// Who shows a certificate with these names, of which there is at least one, with the rights that the latest grants
@@ -92,36 +98,77 @@ impl Caller {
         expiry: Option<Expiry>,
     ) -> Self {
         let name = names.first().cloned().unwrap_or_default();
-        Self::with(name, false, Source::Granted { names: names.into(), grants }, expiry)
+        let digest = names.iter().find(|name| name.starts_with(CERTIFICATE_SHA256)).cloned();
+        let source = Source::Granted { names: names.into(), grants };
+        Self::with((name, digest), false, source, expiry)
     }
 
-    /// Who sends the secret of a token.
-    pub fn token(name: &str, rights: Rights, expiry: Option<Expiry>) -> Self {
-        Self::with(format!("token:{name}"), true, Source::Fixed(Arc::new(rights)), expiry)
+    /// Who sends the secret of the token with an id.
+    pub fn token((name, id): (&str, &str), rights: Rights, expiry: Option<Expiry>) -> Self {
+        let names = (format!("token:{name}"), Some(id.to_owned()));
+        Self::with(names, true, Source::Fixed(Arc::new(rights)), expiry)
     }
 
     fn everywhere(name: &str) -> Self {
-        Self::with(name.to_owned(), false, Source::everything(), None)
+        Self::with((name.to_owned(), None), false, Source::everything(), None)
     }
 
-    fn with(name: String, is_revocable: bool, source: Source, expiry: Option<Expiry>) -> Self {
+    fn with(
+        (name, credential): (String, Option<String>),
+        is_revocable: bool,
+        source: Source,
+        expiry: Option<Expiry>,
+    ) -> Self {
         let is_anonymous = name == ANONYMOUS;
-        let revoked = Arc::default();
-        Self(Arc::new(Inner { name, is_anonymous, is_revocable, source, expiry, revoked }))
+        let revoked = Arc::<CancellationToken>::default();
+        Self(Arc::new(Inner {
+            name,
+            is_anonymous,
+            is_revocable,
+            credential,
+            source,
+            expiry,
+            judged: None,
+            ended: CancellationToken::clone(&revoked),
+            revoked,
+        }))
     }
 
     /// The same caller with another end of its credential.
     #[must_use]
     pub fn until(&self, expiry: Option<Expiry>) -> Self {
-        let Inner { name, is_anonymous, is_revocable, source, revoked, .. } = &*self.0;
+        let Inner {
+            name,
+            is_anonymous,
+            is_revocable,
+            credential,
+            source,
+            judged,
+            ended,
+            revoked,
+            ..
+        } = &*self.0;
         Self(Arc::new(Inner {
             name: name.clone(),
             is_anonymous: *is_anonymous,
             is_revocable: *is_revocable,
+            credential: credential.clone(),
             source: source.clone(),
             expiry,
+            judged: judged.clone(),
+            ended: ended.clone(),
             revoked: Arc::clone(revoked),
         }))
+    }
+
+    /// The same caller, which can also be revoked alone: for one of several secrets of a token.
+    #[must_use]
+    pub fn revocable_alone(&self) -> Self {
+        let mut caller = self.until(self.0.expiry);
+        if let Some(inner) = Arc::get_mut(&mut caller.0) {
+            inner.ended = inner.revoked.child_token();
+        }
+        caller
     }
 
     /// The name, as messages show it.
@@ -129,9 +176,42 @@ impl Caller {
         &self.0.name
     }
 
-    /// Whether this is the name of the caller, and of nobody else.
-    pub fn has_name(&self, name: &str) -> bool {
-        !self.0.is_anonymous && self.0.name == name
+    /// The kind of the credential, for the audit log.
+    pub fn via(&self) -> &'static str {
+        match (self.0.is_anonymous, self.0.name.split_once(':')) {
+            (true, _) => "none",
+            (false, Some(("token", _))) => "token",
+            (false, Some(("cert", _))) => "certificate",
+            (false, _) => "local",
+        }
+    }
+
+    /// What tells the credential from others of the same name: the id of a token, the digest of a certificate.
+    pub fn credential(&self) -> Option<&str> {
+        self.0.credential.as_deref()
+    }
+
+    /// Whether the caller has started an operation: by the same credential, since another one may have the same name.
+    pub fn has_started(&self, credential: &str) -> bool {
+        self.credential().is_some_and(|own| own == credential)
+    }
+
+    /// The same caller, whose watches end when a token is cancelled: what has judged the credential has changed.
+    #[must_use]
+    pub fn judged_until(&self, changed: CancellationToken) -> Self {
+        let mut caller = self.until(self.0.expiry);
+        if let Some(inner) = Arc::get_mut(&mut caller.0) {
+            inner.judged = Some(changed);
+        }
+        caller
+    }
+
+    /// Whether the caller has any right.
+    pub fn has_rights(&self) -> bool {
+        match &self.0.source {
+            Source::Fixed(rights) => !rights.is_empty(),
+            Source::Granted { names, grants } => grants.borrow().is_any_for(names),
+        }
     }
 
     /// The rights of this moment.
@@ -173,24 +253,41 @@ impl Caller {
 
     /// Ends the credential for all calls that run.
     pub fn revoke(&self) {
-        self.0.revoked.cancel();
+        self.0.ended.cancel();
     }
 
     /// Resolves when the credential is revoked, with the error for the calls that run.
     pub async fn revoked(&self) -> Error {
-        self.0.revoked.cancelled().await;
+        self.0.ended.cancelled().await;
         let message = format!("the credential of '{}' was revoked", self.name());
         Error::new(Kind::Unauthenticated, message)
     }
 
-    /// Resolves when the credential ends, with the error for the watches that run.
+    /// Resolves when the credential ends or has to be judged again, with the error for the watches that run.
     pub async fn expired(&self) -> Error {
-        match self.0.expiry {
-            Some(expiry) => sleep_until(expiry.instant).await,
-            None => pending().await,
+        let judged = async {
+            match &self.0.judged {
+                Some(changed) => changed.cancelled().await,
+                None => pending().await,
+            }
+        };
+        let expired = async {
+            match self.0.expiry {
+                Some(expiry) => sleep_until(expiry.instant).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = expired => {
+                let message = format!("the credential of '{}' has expired", self.name());
+                Error::new(Kind::Unauthenticated, message)
+            }
+            () = judged => {
+                let message = "the authorities of clients have changed; watch again";
+                Error::new(Kind::Busy, message)
+            }
         }
-        let message = format!("the credential of '{}' has expired", self.name());
-        Error::new(Kind::Unauthenticated, message)
     }
 
     /// The number of clones of this caller: a call that runs holds one.

@@ -100,6 +100,11 @@ impl Grants {
         self.0.iter().filter(is_given).any(|grant| grant.paths.iter().any(|p| p.covers(path)))
     }
 
+    /// Whether the grants give anything to a caller that has these names.
+    pub fn is_any_for(&self, names: &[String]) -> bool {
+        self.0.iter().any(|grant| grant.is_for(names))
+    }
+
     /// The first name in the file that begins with one of these texts.
     pub fn first_name(&self, starts: &[&str]) -> Option<&str> {
         let names = self.0.iter().flat_map(|grant| &grant.who).map(String::as_str);

@@ -49,13 +49,6 @@ impl Rights {
         self.0.is_empty()
     }
 
-    /// Whether the caller may see the figures of the store: a monitor at any path, or who may read all of it. Who may
-    /// read a part of the store may not, since the figures are those of the whole.
-    pub fn is_monitor(&self) -> bool {
-        self.iter().any(|(role, _)| *role == Role::Monitor)
-            || self.may(Role::Reader, &StorePath::root())
-    }
-
     /// Whether the caller may read `folder` or something below it. Without the role of a reader at the folder
     /// itself, it may see only the names that [lead](Rights::leads) to what it may read.
     pub fn may_see(&self, folder: &StorePath) -> bool {
@@ -149,16 +142,6 @@ mod tests {
             assert!(Rights::everything().may(role, &path(at)));
             assert!(!Rights::default().may(role, &path(at)));
         }
-    }
-
-    #[test]
-    fn the_figures_of_the_store_are_for_monitors_and_readers_of_all() {
-        for &role in Role::ALL {
-            let at = |text| Rights::new(vec![(role, Pattern::parse(text).expect("a pattern"))]);
-            assert_eq!(at("a").is_monitor(), role == Role::Monitor, "{role}");
-            assert!(at("/").is_monitor() && !at("/").is_empty(), "{role}");
-        }
-        assert!(!Rights::default().is_monitor() && Rights::default().is_empty());
     }
 
     #[test]

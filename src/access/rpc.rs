@@ -47,8 +47,6 @@ pub(super) enum Needs {
     Paths(&'static [Role]),
     /// A role at the root.
     Root(Role),
-    /// The role of a monitor anywhere, or that of a reader at the root.
-    Monitor,
     /// The role of a reader at the path, or at a path below it. The store leaves out what the caller may not read.
     Folder,
     /// Any right. The store looks at the paths, which only it knows, and leaves out or does not find what the caller
@@ -57,6 +55,38 @@ pub(super) enum Needs {
 }
 
 impl Rpc {
+    /// Whether each call is in the audit log: what changes something, takes a copy of all, or concerns tokens.
+    pub const fn is_audited(self) -> bool {
+        match self {
+            Self::Copy
+            | Self::CancelOperation
+            | Self::Upload
+            | Self::Delete
+            | Self::UploadChunk
+            | Self::CommitUploadSession
+            | Self::DeleteUploadSession
+            | Self::Repair
+            | Self::Backup
+            | Self::Restore
+            | Self::CreateToken
+            | Self::ListTokens
+            | Self::RotateToken
+            | Self::RevokeToken => true,
+            Self::GetOperation
+            | Self::ListOperations
+            | Self::WatchOperation
+            | Self::WatchOperations
+            | Self::List
+            | Self::Stat
+            | Self::Download
+            | Self::GetUploadSession
+            | Self::ListUploadSessions
+            | Self::GetStoreInfo
+            | Self::Check
+            | Self::GetCaller => false,
+        }
+    }
+
     /// What a caller needs.
     pub(super) const fn needs(self) -> Needs {
         use Role::{Admin, Reader, Writer};
@@ -79,7 +109,7 @@ impl Rpc {
             | Self::RotateToken
             | Self::RevokeToken => Needs::Stored,
             Self::GetCaller => Needs::Identity,
-            Self::GetStoreInfo => Needs::Monitor,
+            Self::GetStoreInfo => Needs::Root(Role::Monitor),
             Self::Backup | Self::Check => Needs::Root(Reader),
             Self::Restore | Self::Repair => Needs::Root(Admin),
         }

@@ -141,7 +141,7 @@ async fn execute(global: &Global, command: Command, output: &mut Output) -> Resu
 async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
     let notes = output.notes();
     let mut client = global.connect().await?.on_token_expiry(move |time| {
-        let hint = "rotate it by 'imagestore token rotate'";
+        let hint = "an admin of its paths renews it by 'imagestore token rotate NAME'";
         notes.say(format_args!("the token expires at {time}; {hint}"));
     });
     if !output.is_json() {

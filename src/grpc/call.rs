@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Request, Status, metadata::MetadataMap};
 
 use crate::{
-    access::{Identity, RequestContext},
+    access::{CallRecord, Identity, RequestContext},
     budget::Peer,
     error::{Error, Kind, Result},
     wire::status,
@@ -26,7 +26,9 @@ pub(super) fn context<T>(request: &Request<T>) -> Result<RequestContext, Status>
         let caller = identity.clone()?;
         // A call without a peer is made by the server itself, in this process.
         let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
-        Ok(RequestContext::new(caller, peer, timeout(request.metadata())?))
+        let record = request.extensions().get::<CallRecord>().cloned().unwrap_or_default();
+        let timeout = timeout(request.metadata())?;
+        Ok(RequestContext::new(caller, peer, timeout).with_record(record))
     };
     read().map_err(|error: Error| status::from_error(&error))
 }

@@ -24,6 +24,7 @@ pub(super) async fn copy(
     let bytes = message.encoded_len();
     let request = offload::run(bytes, move || messages::copy_request(&message)).await?;
     let call = context.authorize(Rpc::Copy, &[&request.source, &request.destination])?;
+    context.note_id(&request.id);
     let mut copying = store.copy(request, detached, &call).await?;
     let first = copying.next().await?.map(messages::operation);
     Ok(streams::copy(first, copying))
@@ -90,6 +91,7 @@ pub(super) async fn cancel(
 ) -> Result<v1::Operation> {
     let call = context.authorize(Rpc::CancelOperation, &[])?;
     let id = OperationId::parse(&message.id, "id")?;
+    context.note_id(&id);
     let why = Error::new(Kind::Cancelled, "cancelled by a client; nothing has changed");
     store.cancel(id, why, &call).await.map(messages::operation)
 }

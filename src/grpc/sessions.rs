@@ -45,6 +45,7 @@ pub(super) async fn commit(
 ) -> Result<v1::CommitUploadSessionResponse> {
     let call = context.authorize(Rpc::CommitUploadSession, &[])?;
     let id = SessionId::parse(&message.session_id)?;
+    context.note_id(&id);
     let conditions = messages::conditions(
         &message.if_match,
         &message.if_none_match,
@@ -62,6 +63,8 @@ pub(super) async fn delete(
     message: v1::DeleteUploadSessionRequest,
 ) -> Result<v1::DeleteUploadSessionResponse> {
     let call = context.authorize(Rpc::DeleteUploadSession, &[])?;
-    store.delete_session(SessionId::parse(&message.session_id)?, &call).await?;
+    let id = SessionId::parse(&message.session_id)?;
+    context.note_id(&id);
+    store.delete_session(id, &call).await?;
     Ok(v1::DeleteUploadSessionResponse {})
 }

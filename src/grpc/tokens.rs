@@ -50,6 +50,7 @@ pub(super) async fn create(
     let life = duration(life, TOKEN_LIFE_DEFAULT, "life")?;
     let life = (!never_expires).then_some(life);
     let new = NewToken { name, rights: rights(&grants)?, life };
+    context.note_id(&new.name);
     let (created, secret) = store.create_token(new, &call).await?;
     let secret = secret.expose().to_owned();
     Ok(v1::CreateTokenResponse { token: Some(token(created)), secret })
@@ -77,6 +78,7 @@ pub(super) async fn rotate(
 ) -> Result<v1::RotateTokenResponse> {
     let call = context.authorize(Rpc::RotateToken, &[])?;
     let overlap = duration(message.overlap, TOKEN_OVERLAP_DEFAULT, "overlap")?;
+    context.note_id(&message.name);
     let (rotated, secret) = store.rotate_token(message.name, overlap, &call).await?;
     let secret = secret.expose().to_owned();
     Ok(v1::RotateTokenResponse { token: Some(token(rotated)), secret })
@@ -89,6 +91,7 @@ pub(super) async fn revoke(
     message: v1::RevokeTokenRequest,
 ) -> Result<v1::Token> {
     let call = context.authorize(Rpc::RevokeToken, &[])?;
+    context.note_id(&message.name);
     store.revoke_token(message.name, &call).await.map(token)
 }
 

@@ -233,6 +233,7 @@ pub(super) async fn chunk(
     let call = context.authorize(Rpc::UploadChunk, &[&path])?;
     let mut clock = Clock::new(call.clone(), header.timeout)?;
     let session = SessionId::parse(&header.session_id)?;
+    context.note_id(&session);
     let range = ChunkRange::new(header.offset, header.length, header.total_bytes)?;
     let replaces = messages::replaces(header.if_exists)?;
     let first = clock.call();

@@ -36,6 +36,8 @@ pub const TOKEN_WARNING: Duration = Duration::from_hours(14 * 24);
 pub const TOKEN_USE_EVERY: Duration = Duration::from_hours(1);
 /// The tokens whose callers are kept in memory. Those of running calls are kept beyond that.
 pub const TOKENS_KNOWN_MAX: usize = 1_000;
+/// The idle tokens that are forgotten at once when there are more.
+pub const TOKENS_FORGOTTEN: usize = TOKENS_KNOWN_MAX / 10;
 /// The longest credential in the header `authorization`.
 pub const CREDENTIAL_BYTES_MAX: usize = 8 * super::KIB;
 /// The refused credentials that a peer may send at once.
@@ -44,3 +46,13 @@ pub const FAILURES_MAX: u32 = 10;
 pub const FAILURE_EVERY: Duration = Duration::from_secs(1);
 /// The peers whose refused credentials are counted.
 pub const FAILURE_PEERS_MAX: usize = 10_000;
+/// The lines of the audit log that wait for the disk; further ones are lost.
+pub const AUDIT_LINES_WAITING_MAX: usize = 4_096;
+/// The lines that are written at once.
+pub const AUDIT_BATCH_LINES: usize = 256;
+/// In this time, equal refusals are one line of the audit log.
+pub const AUDIT_REPEAT_EVERY: Duration = Duration::from_secs(1);
+/// The kinds of refusals that are counted; of further kinds each is written.
+pub const AUDIT_REPEATS_MAX: usize = 1_000;
+/// How often lost lines of the audit log are logged.
+pub const AUDIT_ERROR_EVERY: Duration = Duration::from_mins(1);

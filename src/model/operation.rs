@@ -132,6 +132,8 @@ pub struct Operation {
     pub error: Option<OperationError>,
     /// The name of the caller that started it; empty for one of an earlier format.
     pub caller: String,
+    /// The credential of that caller, which is shown to nobody; empty for one without.
+    pub credential: String,
     /// The number of the last change of its state: a later change of any operation has a higher number.
     pub change: i64,
 }

@@ -43,7 +43,8 @@ pub const START_PINS: usize = 1;
 pub fn start(
     tx: &mut Tx<'_>,
     request: &CopyRequest,
-    (server, caller): (&str, &str),
+    server: &str,
+    (caller, credential): (&str, &str),
 ) -> Result<Started> {
     let fingerprint = request.fingerprint();
     if let Some(operation) = operation::earlier(tx, request.id, &fingerprint, server)? {
@@ -52,7 +53,7 @@ pub fn start(
     request.check()?;
     let target = source(tx, request)?;
     let totals = tree::totals(tx, &target)?;
-    let mut operation = running(tx, request, totals, caller)?;
+    let mut operation = running(tx, request, totals, (caller, credential))?;
     if matches!(target, Target::File(_)) {
         // A copy of one file ignores the skip list, so no name of it matches.
         operation.progress.skip_files_unmatched = request.skip_files.unmatched(|_| false);
@@ -134,7 +135,7 @@ fn running(
     tx: &mut Tx<'_>,
     request: &CopyRequest,
     totals: Totals,
-    caller: &str,
+    (caller, credential): (&str, &str),
 ) -> Result<Operation> {
     let now = tx.now()?;
     Ok(Operation {
@@ -153,6 +154,7 @@ fn running(
         finished: None,
         error: None,
         caller: caller.to_owned(),
+        credential: credential.to_owned(),
         change: 0,
     })
 }

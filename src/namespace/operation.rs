@@ -34,7 +34,7 @@ macro_rules! select {
             "SELECT id, kind, state, source, destination, files_done, files_total, bytes_done,
                bytes_total, files_skipped, bytes_skipped, current_path, started, updated,
                finished, error_reason, error_message, files_replaced, skip_files_unmatched,
-               change, caller, ",
+               change, caller, credential, ",
             $rest
         )
     };
@@ -43,7 +43,7 @@ macro_rules! select {
 use select;
 
 /// The number of columns that [`from_row`] reads.
-const COLUMNS: usize = 21;
+const COLUMNS: usize = 22;
 
 /// The bytes of an operation on a page beside its texts: the other fields of its message.
 const OPERATION_OVERHEAD_BYTES: usize = 512;
@@ -112,6 +112,7 @@ fn from_row(row: &Row) -> Result<Operation> {
         error: error.transpose()?,
         change: row.int(19)?,
         caller: row.text(20)?,
+        credential: row.text(21)?,
     })
 }
 
@@ -230,9 +231,9 @@ pub fn insert(
         "INSERT INTO operation (id, owner, kind, fingerprint, state, source, destination,
            files_done, files_total, bytes_done, bytes_total, files_skipped, bytes_skipped,
            current_path, started, updated, finished, error_reason, error_message, files_replaced,
-           skip_files_unmatched, change, caller)
+           skip_files_unmatched, change, caller, credential)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-           $20, $21, $22, $23)
+           $20, $21, $22, $23, $24)
          RETURNING seq",
         params![
             &operation.id.to_string(),
@@ -258,6 +259,7 @@ pub fn insert(
             &names_column(&progress.skip_files_unmatched),
             operation.change,
             &operation.caller,
+            &operation.credential,
         ],
     )?;
     row.int(0)

@@ -27,7 +27,7 @@ pub const ROOT: i64 = 1;
 /// `garbage.bytes` is an upper bound of the bytes that the target frees; NULL where an entry still referred
 /// to the target when it was queued. `pin.server` is the run of the server that holds the pin.
 /// `operation.change` is the number of the last change of an operation's state; it rises in the order of
-/// commits, `operation.caller` the name of who started it. `folder.changes` counts the writes to a folder and below it. `dead_object.claimed` is 1 as soon
+/// commits, `operation.caller` and `operation.credential` name who started it. `folder.changes` counts the writes to a folder and below it. `dead_object.claimed` is 1 as soon
 /// as the object may be deleted. The index `upload_session_path` holds only the beginning of a path, because
 /// PostgreSQL cannot index values of more than some 2,700 bytes.
 pub const TABLES: &str = concat!(
@@ -69,7 +69,8 @@ CREATE TABLE operation (
   started BIGINT NOT NULL, updated BIGINT NOT NULL, finished BIGINT,
   error_reason {text}, error_message {text},
   change BIGINT NOT NULL DEFAULT 0, files_replaced BIGINT NOT NULL DEFAULT 0,
-  skip_files_unmatched {text} NOT NULL DEFAULT '', caller {text} NOT NULL DEFAULT '');
+  skip_files_unmatched {text} NOT NULL DEFAULT '', caller {text} NOT NULL DEFAULT '',
+  credential {text} NOT NULL DEFAULT '');
 CREATE INDEX operation_change ON operation (change);
 CREATE INDEX operation_state ON operation (state, seq);
 CREATE INDEX operation_finished ON operation (finished) WHERE finished IS NOT NULL;

@@ -69,6 +69,12 @@ pub fn unknown(name: &str) -> Error {
 pub fn insert(tx: &mut Tx<'_>, token: &Token, secret: &Digest) -> Result<()> {
     let long_ago = tx.now()? - micros(TOKEN_KEPT);
     tx.execute("DELETE FROM token WHERE revoked < $1 OR expires < $1", params![long_ago])?;
+    // A token that has expired gives its name away.
+    let now = tx.now()?;
+    tx.execute(
+        "UPDATE token SET revoked = expires WHERE name = $1 AND revoked IS NULL AND expires <= $2",
+        params![&token.name, now],
+    )?;
     if find(tx, &token.name)?.is_some() {
         let message = format!(
             "a token has the name \"{}\" already; rotate or revoke it, or choose another name",
@@ -76,7 +82,10 @@ pub fn insert(tx: &mut Tx<'_>, token: &Token, secret: &Digest) -> Result<()> {
         );
         return Err(Error::new(Kind::AlreadyExists, message).field("name"));
     }
-    let count = tx.one("SELECT COUNT(*) FROM token WHERE revoked IS NULL", &[])?.int(0)?;
+    let sql = "SELECT COUNT(*) FROM token
+               WHERE revoked IS NULL AND (expires IS NULL OR expires > $1)";
+    let count = tx.one(sql, params![now])?.int(0)?;
+    forget_oldest(tx, now)?;
     if count >= TOKENS_MAX {
         let message = format!("the store has {TOKENS_MAX} tokens; revoke one");
         return Err(Error::new(Kind::TooLarge, message));
@@ -96,6 +105,21 @@ pub fn insert(tx: &mut Tx<'_>, token: &Token, secret: &Digest) -> Result<()> {
         ],
     )
     .map(drop)
+}
+
+/// Removes the oldest of the tokens that have ended, if there are more than [`TOKENS_MAX`].
+fn forget_oldest(tx: &mut Tx<'_>, now: i64) -> Result<()> {
+    let ended = "SELECT id FROM token WHERE revoked IS NOT NULL OR expires <= $1
+                 ORDER BY COALESCE(revoked, expires) DESC LIMIT 1 OFFSET $2";
+    if tx.exists(ended, params![now, TOKENS_MAX])? {
+        tx.execute(
+            "DELETE FROM token WHERE id IN (
+               SELECT id FROM token WHERE revoked IS NOT NULL OR expires <= $1
+               ORDER BY COALESCE(revoked, expires) DESC LIMIT $3 OFFSET $2)",
+            params![now, TOKENS_MAX, TOKENS_MAX],
+        )?;
+    }
+    Ok(())
 }
 
 /// The token with an id.
@@ -130,9 +154,14 @@ pub fn list(tx: &mut Tx<'_>, size: usize, token: &str) -> Result<Page<Token>> {
     )?;
     let mut items: Vec<Token> =
         rows.iter().map(|row| Ok(from_row(row)?.token)).collect::<Result<_>>()?;
-    let next = items.get(size).map(|first| format!("{} {}", first.name, first.id));
+    let next = items.get(size).map(page_token);
     items.truncate(size);
     Ok(Page { items, next })
+}
+
+/// The token of the page that begins with a token.
+pub fn page_token(first: &Token) -> String {
+    format!("{} {}", first.name, first.id)
 }
 
 /// Replaces the secret of a token. The old one is taken until `old_until`. The life of the token begins again.

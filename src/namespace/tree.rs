@@ -93,15 +93,21 @@ pub fn file_version(tx: &mut Tx<'_>, number: i64) -> Result<FileVersion> {
 
 /// Removes the file at a parent of a path, if there is one. Returns its totals.
 pub fn clear_above(tx: &mut Tx<'_>, path: &StorePath) -> Result<Totals> {
+    match file_above(tx, path)? {
+        Some(file) => Ok(remove(tx, &file)?.unwrap_or_default()),
+        None => Ok(Totals::default()),
+    }
+}
+
+/// The file at a parent of a path, if there is one.
+pub fn file_above(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<StorePath>> {
     let (mut target, mut at) = (Target::Folder(ROOT), StorePath::root());
     for name in path.names() {
-        let Target::Folder(folder) = target else {
-            return Ok(remove(tx, &at)?.unwrap_or_default());
-        };
+        let Target::Folder(folder) = target else { return Ok(Some(at)) };
         let Some(found) = entries::get(tx, folder, name)? else { break };
         (target, at) = (found, at.child(name));
     }
-    Ok(Totals::default())
+    Ok(None)
 }
 
 /// Puts a target at a path, in place of what is there. Returns the totals of what was there.

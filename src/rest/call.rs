@@ -8,7 +8,13 @@ use tokio::time::Instant;
 use tonic::{Request, metadata::AsciiMetadataValue};
 
 use super::{Backend, answer::Failure, api_version::ApiVersion, query::Query};
-use crate::{access::Identity, budget::Peer, error::Error, limits, wire::backend::Answers};
+use crate::{
+    access::{CallRecord, Identity},
+    budget::Peer,
+    error::Error,
+    limits,
+    wire::backend::Answers,
+};
 
 /// The backend, together with who has sent the REST request.
 #[derive(Clone)]
@@ -19,6 +25,8 @@ pub(super) struct Client {
     pub(super) peer: Peer,
     /// Its caller, if the server around the gateway has identified one.
     pub(super) identity: Option<Identity>,
+    /// What the audit log says of the request.
+    pub(super) record: Option<CallRecord>,
     /// Its credential, by which a remote backend identifies the caller.
     pub(super) authorization: Option<AsciiMetadataValue>,
 }
@@ -38,6 +46,7 @@ impl Client {
             backend,
             peer: head.extensions.get::<Peer>().copied().unwrap_or_default(),
             identity,
+            record: head.extensions.get::<CallRecord>().cloned(),
             authorization: authorization.and_then(|value| {
                 let mut value = AsciiMetadataValue::try_from(value.as_bytes()).ok()?;
                 value.set_sensitive(true);
@@ -59,6 +68,9 @@ impl Client {
         request.extensions_mut().insert(self.peer);
         if let Some(identity) = &self.identity {
             request.extensions_mut().insert(identity.clone());
+        }
+        if let Some(record) = &self.record {
+            request.extensions_mut().insert(record.clone());
         }
         if let Some(credential) = &self.authorization {
             request.metadata_mut().insert(header::AUTHORIZATION.as_str(), credential.clone());

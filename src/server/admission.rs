@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
-    config::{Access, Required},
+    config::{Access, Config, Required},
     identity::{Authenticator, ClientSource, Clients, GrantsSource, Source, TlsSource, Watched},
 };
 use crate::{access::Grants, store::Store};
@@ -52,8 +52,8 @@ impl Admission {
     ///
     /// # Errors
     /// A file that cannot be read, or that is wrong.
-    pub(super) async fn open(access: &Access, watched: &mut WatchedFiles) -> Result<Self, Error> {
-        let Access::Required(required) = access else { return Ok(Self::Open) };
+    pub(super) async fn open(config: &Config, watched: &mut WatchedFiles) -> Result<Self, Error> {
+        let Access::Required(required) = &config.access else { return Ok(Self::Open) };
         let Required { grants, clients, needs_certificate } = required.clone();
         let grants = match grants {
             Some(file) => {
@@ -63,6 +63,10 @@ impl Admission {
             }
             None => watch::channel(Arc::default()).1,
         };
+        // A store that is not made yet has no token: this start would make one for nobody.
+        if grants.borrow().is_empty() && !config.database.exists() {
+            return Err(nobody());
+        }
         let clients = Clients::open(clients, grants.clone(), needs_certificate).await?;
         watched.clients = clients.1;
         Ok(Self::Required(grants, clients.0))
@@ -88,9 +92,14 @@ impl Admission {
         if authenticator.admits_anybody().await.map_err(failed)? {
             return Ok(authenticator);
         }
-        Err(Error::new(
-            "nobody may do anything: create a token by 'imagestore token create --data DIR', or give \
-             --grants a file that grants something",
-        ))
+        Err(nobody())
     }
+}
+
+/// The error of a start after which nobody could have anything.
+fn nobody() -> Error {
+    Error::new(
+        "nobody may do anything: create a token by 'imagestore token create --data DIR', or give \
+         --grants a file that grants something",
+    )
 }

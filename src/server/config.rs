@@ -3,19 +3,18 @@
 //! **Invariant:** a [`Config`] is checked as a whole. Settings with an unsupported URL, or that give everyone on the
 //! network a right without `--allow-anonymous`, are an error.
 
+mod access;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use clap::{ValueEnum, builder::FalseyValueParser};
+use clap::builder::FalseyValueParser;
 use percent_encoding::percent_decode_str;
 
-use super::{
-    Error,
-    identity::{ClientFiles, TlsFiles},
-};
+use super::{Error, audit, identity::TlsFiles};
 use crate::{
     cli::time::{Time, split_unit, time},
     limits,
@@ -23,8 +22,12 @@ use crate::{
     secret::Secret,
 };
 
+use access::AccessFlag;
+pub use access::{Access, Required};
+
 /// Runs the server.
 #[derive(Clone, Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Serve {
     /// IP address and port to listen on; port 0 selects a free port
     #[arg(long, env = "IMAGESTORE_LISTEN", default_value = "127.0.0.1:19080")]
@@ -105,38 +108,17 @@ pub struct Serve {
     #[arg(long, env = "IMAGESTORE_ALLOW_PLAINTEXT", value_parser = FalseyValueParser::new())]
     allow_plaintext: bool,
 
+    /// Audit log, as JSON lines: a file, stderr, or off
+    #[arg(long, env = "IMAGESTORE_AUDIT", value_name = "FILE", default_value = "off")]
+    audit: PathBuf,
+
+    /// Add the calls that only read to the audit log
+    #[arg(long, env = "IMAGESTORE_AUDIT_READS", value_parser = FalseyValueParser::new())]
+    audit_reads: bool,
+
     /// What to log: a level, or directives such as info,imagestore=debug
     #[arg(long, env = "IMAGESTORE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
-}
-
-/// The value of `--access`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum AccessFlag {
-    /// Everyone may do everything
-    Open,
-    /// A caller may do what is granted
-    Required,
-}
-
-/// Who may do what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Whoever reaches the server may do everything.
-    Open,
-    /// A caller may do what is granted to it.
-    Required(Required),
-}
-
-/// The files that say what a caller may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Required {
-    /// The file of grants.
-    pub grants: Option<PathBuf>,
-    /// The files by which client certificates are judged.
-    pub clients: Option<ClientFiles>,
-    /// Whether every caller has to show a client certificate.
-    pub needs_certificate: bool,
 }
 
 /// The checked settings of a server.
@@ -163,6 +145,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Who may do what.
     pub access: Access,
+    /// The audit log.
+    pub audit: audit::Settings,
 }
 
 impl Serve {
@@ -195,6 +179,12 @@ impl Serve {
                 return Err(Error::new("--tls-key needs --tls-cert, its certificate"));
             }
         };
+        let target = match self.audit.to_str() {
+            Some("off") => audit::Target::Off,
+            Some("stderr") => audit::Target::Stderr,
+            _ => audit::Target::File(self.audit),
+        };
+        let audit = audit::Settings { target, reads: self.audit_reads };
         let own = |name| self.data.join(name);
         let database = self.database.as_ref().map(|url| database(url.expose()));
         let blobs = self.blobs.as_deref().map(|url| local_path("--blobs", url, "file"));
@@ -211,72 +201,8 @@ impl Serve {
             allowed_hosts: self.allowed_host,
             tls,
             access,
+            audit,
         })
-    }
-
-    /// Who may do what, by the flags together.
-    fn access(&self) -> Result<Access, Error> {
-        let (listen, is_reachable) = (self.listen, !is_loopback(self.listen.ip()));
-        let contradicts = |flag: &str| {
-            let message = format!("--allow-anonymous gives every right to everyone; omit {flag}");
-            Err(Error::new(message))
-        };
-        for (flag, is_given) in [
-            ("--client-ca", self.client_ca.is_some()),
-            ("--client-crl", self.client_crl.is_some()),
-            ("--require-client-cert", self.require_client_cert),
-        ] {
-            if is_given && self.allow_anonymous {
-                return contradicts(&format!("it, or {flag}"));
-            }
-            if is_given && self.access == Some(AccessFlag::Open) {
-                let message =
-                    format!("--access open gives every right to everyone; omit it, or {flag}");
-                return Err(Error::new(message));
-            }
-            if is_given && self.tls_cert.is_none() {
-                let message = format!("{flag} needs TLS: give --tls-cert and --tls-key");
-                return Err(Error::new(message));
-            }
-        }
-        if self.client_crl.is_some() && self.client_ca.is_none() {
-            return Err(Error::new("--client-crl needs --client-ca, whose certificates it lists"));
-        }
-        let has_clients = self.client_ca.is_some() || self.require_client_cert;
-        match (self.allow_anonymous, &self.grants, self.access) {
-            (true, Some(_), _) => return contradicts("it, or --grants"),
-            (true, None, Some(AccessFlag::Required)) => {
-                return contradicts("it, or --access required");
-            }
-            (true, None, _) => return Ok(Access::Open),
-            (false, Some(_), Some(AccessFlag::Open)) => {
-                let message = "--access open gives every right to everyone; omit it, or --grants";
-                return Err(Error::new(message));
-            }
-            (false, None, Some(AccessFlag::Open)) if is_reachable => {
-                return Err(Error::new(format!(
-                    "other machines reach --listen {listen}; if everyone there may do everything, give \
-                     --allow-anonymous instead of --access open"
-                )));
-            }
-            (false, None, None | Some(AccessFlag::Open)) if !is_reachable && !has_clients => {
-                return Ok(Access::Open);
-            }
-            (false, ..) => {}
-        }
-        if is_reachable && self.tls_cert.is_none() && !self.allow_plaintext {
-            return Err(Error::new(format!(
-                "other machines reach --listen {listen}; give --tls-cert and --tls-key, or \
-                 --allow-plaintext if only the callers reach this network, or --allow-anonymous if \
-                 everyone there may do everything"
-            )));
-        }
-        let clients = self.client_ca.clone().map(|authorities| {
-            let revoked = self.client_crl.clone();
-            ClientFiles { authorities, revoked }
-        });
-        let needs_certificate = self.require_client_cert;
-        Ok(Access::Required(Required { grants: self.grants.clone(), clients, needs_certificate }))
     }
 }
 
@@ -311,6 +237,7 @@ impl Config {
             allowed_hosts: Vec::new(),
             tls: None,
             access: Access::Open,
+            audit: audit::Settings::default(),
         }
     }
 }

@@ -35,7 +35,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     Bounds,
-    door::Refused,
+    door::{ClientAddress, Refused},
     flow::{self, ClientStream, StallExecutor, Transport, UnreadFrames},
     identity::{Presented, Tls, is_handshake},
 };
@@ -79,6 +79,7 @@ pub(super) async fn serve(
                 let (app, stop) = (app.clone(), stop.clone());
                 let mut carried = Extensions::new();
                 carried.insert(peer);
+                carried.insert(ClientAddress(address));
                 let unread = UnreadFrames::new(unread.clone(), peer);
                 let (tls, accepted) = (tls.clone(), Instant::now());
                 let connection = Connection { app, stop, bounds, carried, unread, tls, accepted };

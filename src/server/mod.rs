@@ -8,6 +8,7 @@
 //! the shutdown token is cancelled. So shutdown waits for work, never for watchers.
 
 mod admission;
+pub mod audit;
 mod bounds;
 pub mod config;
 mod door;
@@ -37,9 +38,10 @@ use tonic::{service::Routes, transport::Channel};
 use tracing::{info, warn};
 
 use admission::{Admission, WatchedFiles};
+use audit::{Audit, AuditThread};
 pub use bounds::Bounds;
 use config::Config;
-use door::{Hosts, door};
+use door::{Guards, Hosts, door};
 use health::Health;
 use identity::Tls;
 use locks::Locks;
@@ -105,6 +107,7 @@ pub struct Server {
     listener: Listener,
     tls: Option<Tls>,
     watched: WatchedFiles,
+    audit_thread: AuditThread,
     app: Router,
     bounds: Bounds,
     ready: watch::Sender<bool>,
@@ -197,8 +200,9 @@ impl Server {
             Some(files) => Tls::open(files).await.map(|(tls, files)| (Some(tls), Some(files)))?,
             None => (None, None),
         };
+        let (audit, audit_thread) = Audit::open(&config.audit)?;
         let mut watched = WatchedFiles::of(tls_files);
-        let admission = Admission::open(&config.access, &mut watched).await?;
+        let admission = Admission::open(config, &mut watched).await?;
         // The locks come before the store: without them another server may be putting parts into the blob folder.
         let (mut locks, (blobs, leftovers)) = match replaced.blobs {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
@@ -227,8 +231,9 @@ impl Server {
         let backend = remote.map_or_else(in_process, backend::remote);
         let bounds = Bounds::default();
         let rest = rest::router(backend, gateway);
-        let app = door(grpc.into_axum_router(), rest, (hosts(config), authenticator), bounds)?;
-        Ok(Self { listener, tls, watched, app, bounds, ready, stop, store, locks })
+        let guards = Guards { hosts: hosts(config), authenticator, audit };
+        let app = door(grpc.into_axum_router(), rest, guards, bounds)?;
+        Ok(Self { listener, tls, watched, audit_thread, app, bounds, ready, stop, store, locks })
     }
 
     /// Whether the port has TLS.
@@ -249,7 +254,8 @@ impl Server {
     ///
     /// When the future is dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, tls, watched, app, bounds, ready, stop, store, locks } = self;
+        let Self { listener, tls, watched, audit_thread, app, bounds, ready, stop, store, locks } =
+            self;
         let stopping = async {
             shutdown.await;
             info!("stopping");
@@ -268,6 +274,10 @@ impl Server {
             }
         };
         tokio::join!(serving, stopping, health::keep(&store, ready, &stop), watched.run(&stop));
+        // The routers, and so all senders of the audit log, are dropped.
+        if timeout(CLOSE_TIME, spawn_blocking(|| audit_thread.join())).await.is_err() {
+            warn!("the audit log was not written in time");
+        }
         // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         let closing = tokio::spawn(async move {
             store.close().await;

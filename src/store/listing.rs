@@ -3,8 +3,8 @@
 use crate::{
     access::{Rights, Role},
     error::Result,
-    limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX},
-    model::{Entry, Listing, StorePath, Totals},
+    limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX, RECORDS_PAGE_DEFAULT, RECORDS_PAGE_MAX},
+    model::{Entry, EntryKind, Listing, Page, StorePath, Totals},
     namespace::{list, sql::Tx},
     store::{Call, Store},
 };
@@ -83,6 +83,34 @@ impl Store {
     }
 }
 
+/// A page of the items that a caller may see, of a listing in pages of `size`. Reads on until the page is full, since
+/// the token of the next page, which `token_of` makes of its first item, names an item.
+pub(super) async fn visible<T, F>(
+    mut from: String,
+    size: usize,
+    list: impl Fn(String) -> F,
+    (is_seen, token_of): (impl Fn(&T) -> bool, impl Fn(&T) -> String),
+) -> Result<Page<T>>
+where
+    F: Future<Output = Result<Page<T>>>,
+{
+    let size = if size == 0 { RECORDS_PAGE_DEFAULT } else { size.min(RECORDS_PAGE_MAX) };
+    let mut items = Vec::new();
+    loop {
+        let page = list(from).await?;
+        for item in page.items.into_iter().filter(&is_seen) {
+            if items.len() == size {
+                return Ok(Page { items, next: Some(token_of(&item)) });
+            }
+            items.push(item);
+        }
+        match page.next {
+            Some(next) => from = next,
+            None => return Ok(Page { items, next: None }),
+        }
+    }
+}
+
 /// An entry of a folder that the caller may not read, with its name, if it leads to what the caller may read. The
 /// totals of an entry above that are zero, since they are those of other files as well.
 fn leading(folder: &StorePath, entry: Entry, rights: &Rights) -> Option<(String, Entry)> {
@@ -91,6 +119,10 @@ fn leading(folder: &StorePath, entry: Entry, rights: &Rights) -> Option<(String,
         return None;
     }
     let may_read = rights.may(Role::Reader, &entry.path);
+    // A file leads nowhere.
+    if !may_read && entry.kind != EntryKind::Folder {
+        return None;
+    }
     let totals = if may_read { entry.totals } else { Totals::default() };
     Some((name, Entry { totals, ..entry }))
 }

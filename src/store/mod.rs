@@ -327,6 +327,7 @@ fn done(
         finished: Some(now),
         error: None,
         caller: caller.name().to_owned(),
+        credential: caller.credential().unwrap_or_default().to_owned(),
         change: 0,
     }
 }

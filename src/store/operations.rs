@@ -94,13 +94,13 @@ impl Store {
         }
         // The row of a run may not be written yet.
         let ([source, destination], starter) = if let Some(run) = self.0.runs.get(id) {
-            (run.ends.clone().map(Some), run.caller.clone())
+            (run.ends.clone().map(Some), run.credential().to_owned())
         } else {
             let read = move |tx: &mut Tx<'_>| operation::get(tx, id);
             let operation = self.0.engine.read(call.deadline(), read).await?;
-            (operation.ends().map(<Option<&_>>::cloned), operation.caller)
+            (operation.ends().map(<Option<&_>>::cloned), operation.credential)
         };
-        if call.caller().has_name(&starter) {
+        if call.caller().has_started(&starter) {
             return Ok(());
         }
         let mut ends = source.iter().chain(&destination);

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::Call,
+    access::{self, Call},
     budget::{Budget, Peer, Permit},
     error::{Error, Kind, Result},
     model::{CopyRequest, Digest, Operation, OperationId, StorePath},
@@ -82,8 +82,8 @@ pub(super) struct Run {
     pub(super) fingerprint: Digest,
     /// The source and the destination of the request.
     pub(super) ends: [StorePath; 2],
-    /// The name of its first caller.
-    pub(super) caller: String,
+    /// Its first caller.
+    pub(super) caller: access::Caller,
     /// The peer of its first caller, to whose share of the budgets the work counts.
     pub(super) peer: Peer,
     /// The state, which only the registry changes.
@@ -101,13 +101,18 @@ impl Run {
             id: request.id,
             fingerprint,
             ends: [request.source.clone(), request.destination.clone()],
-            caller: call.caller().name().to_owned(),
+            caller: call.caller().clone(),
             peer: call.peer(),
             state: watch::Sender::new(State::Starting),
             callers: Mutex::default(),
             changed: Notify::new(),
             cancel: CancellationToken::new(),
         })
+    }
+
+    /// The credential of its first caller; empty for one without.
+    pub(super) fn credential(&self) -> &str {
+        self.caller.credential().unwrap_or_default()
     }
 
     /// Whether the outcome of its first transaction was lost. Only such a run is in the registry as refused.

@@ -26,9 +26,11 @@ use crate::{
         assembly::{PartSource, Rest},
         comparison::Comparison,
         done,
+        listing::visible,
         object::ObjectGuard,
         part_writer::PartWriter,
         pins::PinGuard,
+        upload::check_above,
     },
 };
 
@@ -135,16 +137,22 @@ impl Store {
         token: String,
         call: &Call,
     ) -> Result<Page<Session>> {
-        let mut listing = session::Listing::new(path, size, token)?;
-        loop {
-            let step = move |tx: &mut Tx<'_>| listing.step(tx).map(|page| (listing, page));
-            let page;
-            (listing, page) = self.read_listing(call, step).await?;
-            if let Some(mut page) = page {
-                page.items.retain(|session| call.may(Role::Writer, &session.path));
-                return Ok(page);
-            }
+        if path.as_ref().is_some_and(|path| !call.may(Role::Writer, path)) {
+            return Ok(Page { items: Vec::new(), next: None });
         }
+        let list = async |token: String| {
+            let mut listing = session::Listing::new(path.clone(), size, token)?;
+            loop {
+                let step = move |tx: &mut Tx<'_>| listing.step(tx).map(|page| (listing, page));
+                let page;
+                (listing, page) = self.read_listing(call, step).await?;
+                if let Some(page) = page {
+                    return Ok(page);
+                }
+            }
+        };
+        let is_seen = |session: &Session| call.may(Role::Writer, &session.path);
+        visible(token, size, list, (is_seen, |session: &Session| session.id.to_string())).await
     }
 
     /// Makes the file of a complete session visible. A repeated commit succeeds; it returns `None` if the file
@@ -198,9 +206,11 @@ impl Store {
     ) -> Result<Ended> {
         let (server, caller) = (self.0.server.clone(), call.caller().clone());
         let commit = move |tx: &mut Tx<'_>| {
-            if !is_theirs(tx, id, &caller)? {
+            let at = session::path(tx, id)?;
+            if at.as_ref().is_some_and(|path| !caller.may(Role::Writer, path)) {
                 return Err(session::not_to_commit(id));
             }
+            at.map_or(Ok(()), |path| check_above(tx, (&path, replaces), &caller))?;
             let how = (replaces, &conditions);
             let (path, file, replaced) = match session::commit(tx, id, how, built.as_ref())? {
                 Outcome::Done(committed) => committed,

@@ -11,14 +11,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     access::{Caller, Expiry, Rights, Role, new_token_id, new_token_secret, read_token_secret},
     error::{Error, Kind, Result},
     limits::{
         TOKEN_GRANTS_MAX, TOKEN_LIFE_MAX, TOKEN_NAME_BYTES_MAX, TOKEN_OVERLAP_MAX, TOKEN_USE_EVERY,
-        TOKENS_KNOWN_MAX, micros,
+        TOKENS_FORGOTTEN, TOKENS_KNOWN_MAX, micros,
     },
     model::{Digest, Page, Token},
     namespace::{
@@ -26,7 +26,7 @@ use crate::{
         token::{self, Kept},
     },
     secret::Secret,
-    store::{Call, Store},
+    store::{Call, Store, listing::visible},
 };
 
 /// The settings of a new token.
@@ -77,12 +77,12 @@ impl KnownTokens {
 }
 
 impl Known {
-    /// Forgets the secrets of a token that has changed.
-    fn change(&mut self, id: &str) {
+    /// Forgets the secrets of a token that has changed. Returns their callers.
+    fn change(&mut self, id: &str) -> Vec<Caller> {
         self.changes += 1;
-        if let Some(known) = self.tokens.get_mut(id) {
-            known.secrets.clear();
-        }
+        let known = self.tokens.get_mut(id);
+        let secrets = known.map(|known| std::mem::take(&mut known.secrets)).unwrap_or_default();
+        secrets.into_iter().map(|(_, caller)| caller).collect()
     }
 
     /// Forgets a token that is revoked, and ends its calls.
@@ -96,14 +96,18 @@ impl Known {
     /// Keeps a secret. If there are too many tokens, forgets some that no call uses.
     fn keep(&mut self, id: &str, secret: Digest, found: &Caller, expiry: Option<Expiry>) -> Caller {
         if self.tokens.len() >= TOKENS_KNOWN_MAX && !self.tokens.contains_key(id) {
-            self.tokens.retain(|_, known| known.is_in_use());
+            let mut forgotten = 0;
+            self.tokens.retain(|_, known| {
+                forgotten += usize::from(!known.is_in_use());
+                known.is_in_use() || forgotten > TOKENS_FORGOTTEN
+            });
         }
         let known = self.tokens.entry(id.to_owned()).or_insert_with(|| KnownToken {
             caller: found.clone(),
             secrets: Vec::new(),
             note_at: Instant::now(),
         });
-        let caller = known.caller.until(expiry);
+        let caller = known.caller.revocable_alone().until(expiry);
         known.secrets.retain(|(other, _)| *other != secret);
         known.secrets.push((secret, caller.clone()));
         caller
@@ -228,10 +232,11 @@ impl Store {
     /// # Errors
     /// `InvalidArgument` for a malformed page token, `Timeout`, `Busy` if too many listings wait.
     pub async fn tokens(&self, size: usize, from: String, call: &Call) -> Result<Page<Token>> {
-        let list = move |tx: &mut Tx<'_>| token::list(tx, size, &from);
-        let mut page = self.read_listing(call, list).await?;
-        page.items.retain(|token| administers(call.caller(), token));
-        Ok(page)
+        let list = |from: String| {
+            self.read_listing(call, move |tx: &mut Tx<'_>| token::list(tx, size, &from))
+        };
+        let is_seen = |token: &Token| administers(call.caller(), token);
+        visible(from, size, list, (is_seen, token::page_token)).await
     }
 
     /// Replaces the secret of a token, whose life begins again. The old secret is taken for `overlap`.
@@ -245,6 +250,7 @@ impl Store {
         overlap: Duration,
         call: &Call,
     ) -> Result<(Token, Secret)> {
+        check_name(&name)?;
         check_time(Some(overlap), TOKEN_OVERLAP_MAX, "overlap")?;
         let (caller, store) = (call.caller().clone(), self.clone());
         let rotate = move |tx: &mut Tx<'_>| {
@@ -254,8 +260,29 @@ impl Store {
             let until = kept.token.expires.map_or(until, |expires| until.min(expires));
             Ok((token::rotate(tx, &kept, &digest, until)?, secret))
         };
-        let change = move |(token, _): &(Token, Secret)| store.0.tokens.lock().change(&token.id);
+        // The change is made on a thread of the database.
+        let runtime = Handle::current();
+        let change = move |(token, _): &(Token, Secret)| {
+            let callers = store.0.tokens.lock().change(&token.id);
+            store.end_after(callers, overlap, &runtime);
+        };
         self.0.engine.write_and(call.deadline(), rotate, change).await
+    }
+
+    /// Ends the calls of replaced secrets after some time.
+    fn end_after(&self, callers: Vec<Caller>, time: Duration, runtime: &Handle) {
+        if time.is_zero() {
+            callers.iter().for_each(Caller::revoke);
+        } else if !callers.is_empty() {
+            let store = self.clone();
+            let end = async move {
+                tokio::select! {
+                    () = tokio::time::sleep(time) => callers.iter().for_each(Caller::revoke),
+                    () = store.0.stop.cancelled() => {}
+                }
+            };
+            self.0.tasks.spawn_on(end, runtime);
+        }
     }
 
     /// Ends a token, and all calls that run with it.
@@ -263,6 +290,7 @@ impl Store {
     /// # Errors
     /// `TokenNotFound` for a token that is unknown, revoked, or not administered by the caller; `Timeout`.
     pub async fn revoke_token(&self, name: String, call: &Call) -> Result<Token> {
+        check_name(&name)?;
         let (caller, store) = (call.caller().clone(), self.clone());
         let revoke = move |tx: &mut Tx<'_>| {
             let kept = administered(tx, &name, &caller)?;
@@ -306,7 +334,7 @@ fn caller(kept: Option<Kept>, secret: Digest, now: i64) -> Result<(Caller, Optio
         Some(Expiry { at, instant: Instant::now().checked_add(left)? })
     });
     let rights = Rights::parse(&token.grants).map_err(Error::internal)?;
-    Ok((Caller::token(name, rights, expiry), expiry))
+    Ok((Caller::token((name, &token.id), rights, expiry), expiry))
 }
 
 /// Whether a caller is an admin of every path of a token.
@@ -337,7 +365,8 @@ fn check_time(time: Option<Duration>, longest: Duration, field: &'static str) ->
     let days = longest.as_secs() / (24 * 3600);
     match time {
         Some(time) if time > longest => {
-            let message = format!("{field} is {time:?}; at most {days} days are taken");
+            let given = time.as_secs_f64() / (24.0 * 3600.0);
+            let message = format!("{field} is {given:.1} days; at most {days} are taken");
             Err(Error::invalid(field, message))
         }
         Some(_) | None => Ok(()),

@@ -10,11 +10,12 @@
 use bytes::Bytes;
 
 use crate::{
+    access::{Caller, Role},
     budget::PermitHandle,
     error::{Error, Kind, Result},
     limits::{PART_BYTES_MAX, UNPIN_ROWS, UPLOAD_PARTS_MAX},
-    model::{Digest, Stat, StorePath},
-    namespace::{assembly, condition, content::NewFile, list, pin, sql::Tx},
+    model::{Digest, Replaces, Stat, StorePath},
+    namespace::{assembly, condition, content::NewFile, list, pin, sql::Tx, tree},
     store::{
         Call, Store, Stored, UploadSpec,
         object::ObjectGuard,
@@ -41,8 +42,11 @@ impl Store {
         // The commit checks this again. A refusal here saves the transfer of the bytes.
         let (path, replaces) = (incoming.path.clone(), incoming.replaces);
         let conditions = incoming.conditions.clone();
-        let check =
-            move |tx: &mut Tx<'_>| condition::check_file(tx, (&path, replaces), &conditions);
+        let caller = call.caller().clone();
+        let check = move |tx: &mut Tx<'_>| {
+            check_above(tx, (&path, replaces), &caller)?;
+            condition::check_file(tx, (&path, replaces), &conditions)
+        };
         self.0.engine.read(call.deadline(), check).await?;
         let part_writer = self.cut(&incoming.path, incoming.size, call).await?;
         Ok(Upload { store: self.clone(), incoming, part_writer, call: call.clone() })
@@ -144,7 +148,9 @@ impl Upload {
         let (list, parts) = self.store.assemble_long(&owner, parts, &self.call).await?;
         let file = NewFile { path, replaces, parts, digest: Some(digest) };
         let conditions = std::mem::take(&mut self.incoming.conditions);
+        let caller = self.call.caller().clone();
         let commit = move |tx: &mut Tx<'_>| {
+            check_above(tx, (&file.path, replaces), &caller)?;
             if pins > 0 && list.is_none() {
                 pin::check(tx, &owner.id, pins)?;
             }
@@ -163,6 +169,28 @@ impl Upload {
         object.into_iter().for_each(ObjectGuard::disarm);
         Ok(stored)
     }
+}
+
+/// Refuses a write that would replace a file above its path which the caller may not write.
+///
+/// # Errors
+/// `AlreadyExists`.
+pub(super) fn check_above(
+    tx: &mut Tx<'_>,
+    (path, replaces): (&StorePath, Replaces),
+    caller: &Caller,
+) -> Result<()> {
+    if replaces == Replaces::Anything
+        && let Some(file) = tree::file_above(tx, path)?
+        && !caller.may(Role::Writer, &file)
+    {
+        let message = format!(
+            "a file above \"{path}\" would be replaced, which '{}' may not write",
+            caller.name()
+        );
+        return Err(Error::new(Kind::AlreadyExists, message).field("path"));
+    }
+    Ok(())
 }
 
 fn check_digest(digest: Digest, expected: Digest) -> Result<()> {

@@ -20,9 +20,11 @@ class Listing:
 class Rest:
     """A caller of the REST interface."""
 
-    def __init__(self, url: str, trusted: Path | None = None) -> None:
+    def __init__(self, url: str, trusted: Path | None = None, token: str | None = None) -> None:
         self._url = url
         self._session = requests.Session()
+        if token is not None:
+            self._session.headers["Authorization"] = f"Bearer {token}"
         # Given with each request, because a variable of the environment precedes that of the session.
         self._verify = True if trusted is None else str(trusted)
 

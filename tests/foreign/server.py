@@ -166,6 +166,8 @@ class ServerCase(unittest.TestCase):
     maxDiff = None
     # The authority of the server's certificate, where it has TLS.
     trusted: Path | None = None
+    # The token of `rest`, where the server requires a right.
+    token: str | None = None
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="imagestore-")
@@ -190,7 +192,7 @@ class ServerCase(unittest.TestCase):
         self._connect()
 
     def _connect(self) -> None:
-        self.rest = Rest(self.server.url, self.trusted)
+        self.rest = Rest(self.server.url, self.trusted, self.token)
         self.addCleanup(self.rest.close)
 
 

@@ -248,6 +248,16 @@ class Required(CertificateCase):
         self.assertEqual(
             self.code(None, "Stat", path="App/f"), ("PERMISSION_DENIED", "Client certificate required")
         )
+        # A token does not make up for a certificate that is not good.
+        token = self.command(
+            "token", "create", "ci", "--role", "reader", "--path", "App", "--ca",
+            str(self.authority.file), "--cert", str(self.clients["admin"][0]), "--key",
+            str(self.clients["admin"][1]),
+        ).strip()
+        bearer = ("--header", f"Authorization: Bearer {token}")
+        self.assertIn("content", self.curl(self.clients["unnamed"], *bearer))
+        for pair in [self.other.client("admin"), self.clients["lost"]]:
+            self.assertIn("HTTP/1.1 403 ", self.curl(pair, *bearer))
         # Probes need none.
         done = subprocess.run(
             ["curl", "--silent", "--fail", "--cacert", self.authority.file, f"{self.server.url}/health/live"],

@@ -1,19 +1,24 @@
 """The commands of the README, as a new user runs them."""
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-from .server import READY, ServerCase, binary
+from .server import READY, ServerCase, binary, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh([^\n]*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 DEFAULT_ADDRESS = "127.0.0.1:19080"
+TEAM_PORT = "19443"
+TEAM_SECONDS = 120
 BUILD_SECONDS = 1800
 
 
@@ -47,6 +52,62 @@ class Readme(ServerCase):
         self.assertTrue((data / "_.dir").exists())
         stored = {path.split("/")[0] for path in self.rest.tree()}
         self.assertEqual(stored, {"CalcAppV1", "CalcAppV4"})
+
+
+class Team(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="imagestore-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def test_the_section_for_a_team_can_be_pasted(self) -> None:
+        blocks = [block for kind, block in BLOCKS if kind.strip() == "team"]
+        self.assertEqual(len(blocks), 7)
+        with socket.create_server(("0.0.0.0", 0)) as free:
+            port = str(free.getsockname()[1])
+        script = "\n".join(blocks).replace(TEAM_PORT, port)
+        folders = [Path(binary()).parent, Path(sys.executable).parent]
+        variables = {
+            **environment(),
+            "PATH": ":".join([*map(str, folders), os.environ["PATH"]]),
+            "HOME": str(self.folder),
+            "PYTHONWARNINGS": "ignore",
+        }
+        # Files instead of pipes, which the server would keep open after a command that fails.
+        with (self.folder / "out").open("w") as out, (self.folder / "err").open("w") as err:
+            process = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", script],
+                cwd=self.folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        try:
+            code = process.wait(timeout=TEAM_SECONDS)
+        finally:
+            # The server and a command that still runs.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        printed, noted = (self.folder / "out").read_text(), (self.folder / "err").read_text()
+        self.assertEqual(code, 0, printed + noted)
+        found = re.search(
+            r"\Atoken:ci\nwriter CalcApp\*\nexpires \S+\n"
+            r"no\nnot there\n"
+            r"uploaded CalcAppV1: .*\n"
+            r'.*"StoreRelativePath":"CalcAppV1/Code","FileCount":"1".*'
+            r"pi = 3\.14\n"
+            r"boss  .*\nci  .*\n"
+            r"revoked ci\n"
+            r"_\.dir\nconstants\.txt\n"
+            r"cert:cn=ci\nwriter CalcApp\*\nexpires \S+\n"
+            r'\{.*"caller":"cert:cn=ci".*\}\n\Z',
+            printed,
+        )
+        self.assertIsNotNone(found, printed)
+        self.assertEqual(noted.count("INFO imagestore::server: stopped"), 3, noted)
 
 
 class TwoCommands(unittest.TestCase):

@@ -183,8 +183,7 @@ async fn a_command_sends_the_token_of_the_environment_or_of_a_file() {
     let (_script, server) = listen().await;
     let (out, err) = run_with(&server, Some("imagestore_1"), &["whoami"]).await.expect("a caller");
     assert_eq!(out, "Bearer imagestore_1\nadmin mine\nexpires 2026-12-01T00:00:00Z\n");
-    let said =
-        "the token expires at 2026-12-01T00:00:00Z; rotate it by 'imagestore token rotate'\n";
+    let said = "the token expires at 2026-12-01T00:00:00Z; an admin of its paths renews it by 'imagestore token rotate NAME'\n";
     assert_eq!(err, said);
 
     let file = tempfile::NamedTempFile::new().expect("a file");

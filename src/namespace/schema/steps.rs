@@ -90,7 +90,13 @@ CREATE INDEX token_order ON token (name, id);";
 /// Adds to format 4: tokens, and the caller of an operation.
 fn to_format_5(tx: &mut Tx<'_>) -> Result<()> {
     tx.make_tables(TOKEN_TABLE)?;
-    tx.execute("ALTER TABLE operation ADD COLUMN caller TEXT NOT NULL DEFAULT ''", &[]).map(drop)
+    for sql in [
+        "ALTER TABLE operation ADD COLUMN caller TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE operation ADD COLUMN credential TEXT NOT NULL DEFAULT ''",
+    ] {
+        tx.execute(sql, &[])?;
+    }
+    Ok(())
 }
 
 /// Adds the reach of folders. Each pass over all entries extends the known paths by one name; the passes end

@@ -3,6 +3,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::server::identity::ClientFiles;
 
 #[derive(Debug, Parser)]
 struct Command {

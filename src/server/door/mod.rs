@@ -10,6 +10,7 @@
 //! | [`head`] | refuses requests whose body length is ambiguous, and heads that are too long |
 //! | [`hosts`] | refuses foreign host names (DNS rebinding) and writes by pages of other origins (CSRF) |
 //! | [`admission`] | refuses calls above a limit as busy; health checks and cancellations have a reserve |
+//! | [`audit`] | writes the audit log |
 //! | [`identity`] | identifies the caller; refuses gRPC calls whose credential is refused |
 //! | [`request_body`] | bounds the memory of request bodies, and their minimum throughput |
 //! | [`response_body`] | splits responses into pieces, and bounds the bytes that wait for slow clients |
@@ -19,6 +20,7 @@
 //! interface of its request, see [`refusal`].
 
 mod admission;
+mod audit;
 mod catch_panic;
 mod classify;
 mod head;
@@ -43,19 +45,29 @@ use axum::{
 use tower::ServiceBuilder;
 
 use self::classify::{Class, Classes, Protocol};
-pub(super) use self::{admission::Refused, hosts::Hosts};
-use super::{Bounds, flow::Flow, identity::Authenticator};
+pub(super) use self::{admission::Refused, audit::ClientAddress, hosts::Hosts};
+use super::{Bounds, audit::Audit, flow::Flow, identity::Authenticator};
 use crate::{budget::Peer, error::Error, rest, wire::status};
 
-/// Joins both interfaces behind the layers: `grpc` gets the gRPC calls, `rest` all other requests. Requests are
-/// accepted under the names in `hosts`, from callers that `authenticator` identifies.
+/// Who is let in, and what is written of it.
+#[derive(Debug)]
+pub(super) struct Guards {
+    /// The names under which requests are accepted.
+    pub(super) hosts: Hosts,
+    /// Identifies callers.
+    pub(super) authenticator: Authenticator,
+    /// The audit log.
+    pub(super) audit: Audit,
+}
+
+/// Joins both interfaces behind the layers: `grpc` gets the gRPC calls, `rest` all other requests.
 ///
 /// # Errors
 /// A descriptor of the API that cannot be read.
 pub(super) fn door(
     grpc: Router,
     rest: Router,
-    (hosts, authenticator): (Hosts, Authenticator),
+    Guards { hosts, authenticator, audit }: Guards,
     bounds: Bounds,
 ) -> Result<Router, super::Error> {
     let classes = Classes::new().map_err(|error| {
@@ -70,6 +82,7 @@ pub(super) fn door(
         .layer(from_fn(head::layer))
         .layer(from_fn_with_state(hosts, hosts::layer))
         .layer(from_fn_with_state(flow.clone(), admission::layer))
+        .layer(from_fn_with_state(audit, audit::layer))
         .layer(from_fn_with_state(authenticator, identity::layer))
         .layer(from_fn_with_state(flow.clone(), request_body::layer))
         .layer(from_fn_with_state(flow, response_body::layer));

@@ -86,6 +86,12 @@ impl Authenticator {
         if self.lacks_certificate(presented) {
             return Err(Error::new(Kind::Forbidden, CERTIFICATE_REQUIRED));
         }
+        if let (Some(clients), Some(presented)) = (&self.clients, presented)
+            && clients.is_required()
+        {
+            // It need not be granted anything: the rights may be those of a token.
+            clients.judge(presented)?;
+        }
         let credential = credential(headers);
         if let (Some(Credential::Token(token)), Some(store)) = (&credential, &self.store) {
             return self.token(store, token.expose(), peer).await;
@@ -97,7 +103,7 @@ impl Authenticator {
         }
         match presented {
             Some(presented) => clients.identify(presented),
-            None if self.anonymous.rights().is_empty() => Err(refused(
+            None if !self.anonymous.has_rights() => Err(refused(
                 "the call has no credential; send a token: 'authorization: Bearer TOKEN'",
             )),
             None => Ok(self.anonymous.clone()),

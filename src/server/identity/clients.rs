@@ -15,6 +15,7 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     certificate::ClientCertificate,
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     access::{Caller, Expiry, Grants, Identity},
     error::{Error as CallError, Kind},
-    limits::TLS_FILE_BYTES_MAX,
+    limits::{CERTIFICATE_REFUSED_TIME, TLS_FILE_BYTES_MAX},
     server::Error,
     tls,
 };
@@ -37,8 +38,20 @@ pub struct ClientFiles {
     pub revoked: Option<PathBuf>,
 }
 
-/// Verifies chains of certificates.
-type Verifier = Arc<dyn ClientCertVerifier>;
+/// What verifies chains of certificates, until the files change.
+#[derive(Clone, Debug)]
+struct Verifier {
+    /// `None`: no authority of clients is known.
+    chains: Option<Arc<dyn ClientCertVerifier>>,
+    /// Cancelled when the files change.
+    changed: CancellationToken,
+}
+
+impl Verifier {
+    fn new(chains: Option<Arc<dyn ClientCertVerifier>>) -> Self {
+        Self { chains, changed: CancellationToken::new() }
+    }
+}
 
 /// The contents of the files.
 #[derive(PartialEq, Eq)]
@@ -50,7 +63,7 @@ pub(in crate::server) struct Contents {
 /// Puts new authorities and lists in use.
 pub(in crate::server) struct ClientSource {
     files: ClientFiles,
-    sender: watch::Sender<Option<Verifier>>,
+    sender: watch::Sender<Verifier>,
 }
 
 impl ClientFiles {
@@ -64,7 +77,7 @@ impl ClientFiles {
         Ok(Contents { authorities, revoked })
     }
 
-    fn verifier(&self, contents: &Contents) -> Result<Verifier, Error> {
+    fn verifier(&self, contents: &Contents) -> Result<Arc<dyn ClientCertVerifier>, Error> {
         let file = self.authorities.display();
         let wrong = |why: String| {
             Error::new(format!("the file of certificate authorities of clients {file} {why}"))
@@ -107,7 +120,10 @@ impl Source for ClientSource {
     }
 
     fn apply(&self, contents: &Contents, _: UnixTime) -> Result<(), Error> {
-        self.sender.send_replace(Some(self.files.verifier(contents)?));
+        let chains = self.files.verifier(contents)?;
+        let old = self.sender.send_replace(Verifier::new(Some(chains)));
+        // The watches that run begin again, and are judged again.
+        old.changed.cancel();
         Ok(())
     }
 }
@@ -115,8 +131,7 @@ impl Source for ClientSource {
 /// Judges client certificates. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::server) struct Clients {
-    /// Verifies chains; `None`: no authority of clients is known.
-    verifier: watch::Receiver<Option<Verifier>>,
+    verifier: watch::Receiver<Verifier>,
     grants: watch::Receiver<Arc<Grants>>,
     is_required: bool,
 }
@@ -137,7 +152,7 @@ impl Clients {
         grants: watch::Receiver<Arc<Grants>>,
         is_required: bool,
     ) -> Result<(Self, Option<Watched<ClientSource>>), Error> {
-        let (sender, verifier) = watch::channel(None);
+        let (sender, verifier) = watch::channel(Verifier::new(None));
         let watched = match files {
             Some(files) => {
                 let contents = files.read().await?;
@@ -160,18 +175,27 @@ impl Clients {
         self.is_required
     }
 
-    /// The caller of a connection with a certificate, at this moment.
+    /// The caller of a connection with a certificate, whether or not a grant names it.
     ///
     /// # Errors
-    /// `Forbidden`, with the reason: the certificate, or that no grant names it.
-    pub(super) fn identify(&self, presented: &Presented) -> Identity {
+    /// `Forbidden`, with what is wrong with the certificate.
+    pub(super) fn judge(&self, presented: &Presented) -> Identity {
         let verifier = self.verifier.borrow().clone();
-        let caller = presented.caller(verifier.as_ref(), &self.grants)?;
+        let caller = presented.caller(&verifier, &self.grants)?;
         let now = Instant::now();
         if caller.expiry().is_some_and(|expiry| expiry.instant <= now) {
             return Err(refused("has expired"));
         }
-        if caller.rights().is_empty() {
+        Ok(caller)
+    }
+
+    /// The caller of a connection with a certificate that a grant names, at this moment.
+    ///
+    /// # Errors
+    /// `Forbidden`, with the reason: the certificate, or that no grant names it.
+    pub(super) fn identify(&self, presented: &Presented) -> Identity {
+        let caller = self.judge(presented)?;
+        if !caller.has_rights() {
             let name = caller.name();
             let message = format!("no grant names the client certificate '{name}'");
             return Err(CallError::new(Kind::Forbidden, message));
@@ -179,6 +203,9 @@ impl Clients {
         Ok(caller)
     }
 }
+
+/// Why a certificate on a revocation list is refused. A pin does not change that.
+const REVOKED: &str = "is revoked";
 
 fn refused(why: &str) -> CallError {
     CallError::new(Kind::Forbidden, format!("the client certificate {why}"))
@@ -191,11 +218,26 @@ pub(in crate::server) struct Presented {
     judged: Mutex<Option<Judged>>,
 }
 
-/// A judgement, and the verifier that it was made with.
+/// A judgement, and what it was made with.
 #[derive(Debug)]
 struct Judged {
-    verifier: Option<Verifier>,
+    /// Cancelled when the verifier has changed.
+    changed: CancellationToken,
+    grants: Arc<Grants>,
+    at: Instant,
     caller: Identity,
+}
+
+impl Judged {
+    /// Whether the judgement still counts: a good one while the verifier is the same, and a bad one for a second, in
+    /// which a client may repeat its calls at no cost.
+    fn counts(&self, grants: &watch::Receiver<Arc<Grants>>) -> bool {
+        let is_bad_of_before = || {
+            self.at.elapsed() >= CERTIFICATE_REFUSED_TIME
+                || !Arc::ptr_eq(&self.grants, &grants.borrow())
+        };
+        !self.changed.is_cancelled() && (self.caller.is_ok() || !is_bad_of_before())
+    }
 }
 
 impl Presented {
@@ -207,29 +249,21 @@ impl Presented {
     }
 
     /// The caller, judged once with each verifier.
-    fn caller(
-        &self,
-        verifier: Option<&Verifier>,
-        grants: &watch::Receiver<Arc<Grants>>,
-    ) -> Identity {
+    fn caller(&self, verifier: &Verifier, grants: &watch::Receiver<Arc<Grants>>) -> Identity {
         let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Judged { verifier: by, caller }) = &*judged {
-            let is_same = match (by, verifier) {
-                (Some(by), Some(verifier)) => Arc::ptr_eq(by, verifier),
-                (by, verifier) => by.is_none() && verifier.is_none(),
-            };
-            if is_same && caller.is_ok() {
-                return caller.clone();
-            }
+        if let Some(judged) = judged.as_ref().filter(|judged| judged.counts(grants)) {
+            return judged.caller.clone();
         }
         let caller = self.judge(verifier, grants, UnixTime::now());
-        *judged = Some(Judged { verifier: verifier.cloned(), caller: caller.clone() });
+        let changed = verifier.changed.clone();
+        let grants = Arc::clone(&grants.borrow());
+        *judged = Some(Judged { changed, grants, at: Instant::now(), caller: caller.clone() });
         caller
     }
 
     fn judge(
         &self,
-        verifier: Option<&Verifier>,
+        verifier: &Verifier,
         grants: &watch::Receiver<Arc<Grants>>,
         now: UnixTime,
     ) -> Identity {
@@ -237,7 +271,7 @@ impl Presented {
             return Err(refused("is missing"));
         };
         let certificate = ClientCertificate::read(own, now).map_err(|why| refused(&why))?;
-        let verified = match verifier {
+        let verified = match &verifier.chains {
             Some(verifier) => {
                 verifier.verify_client_cert(own, others, now).map_err(|error| why(&error))
             }
@@ -251,13 +285,14 @@ impl Presented {
                 names.push(certificate.digest);
                 names
             }
-            Err(_) if is_pinned => vec![certificate.digest],
+            Err(why) if is_pinned && why != REVOKED => vec![certificate.digest],
             Err(why) => return Err(refused(&why)),
         };
         let left = micros_left(certificate.last, now);
         let instant = left.and_then(|left| Instant::now().checked_add(left));
         let expiry = instant.map(|instant| Expiry { at: certificate.last, instant });
-        Ok(Caller::certificate(names, grants.clone(), expiry))
+        Ok(Caller::certificate(names, grants.clone(), expiry)
+            .judged_until(verifier.changed.clone()))
     }
 }
 
@@ -275,7 +310,7 @@ fn why(error: &rustls::Error) -> String {
     if matches!(error, CertificateError::UnknownIssuer) {
         "is of an unknown issuer".to_owned()
     } else if matches!(error, CertificateError::Revoked) {
-        "is revoked".to_owned()
+        REVOKED.to_owned()
     } else if matches!(error, CertificateError::UnknownRevocationStatus) {
         "is of an issuer that has no revocation list here".to_owned()
     } else {

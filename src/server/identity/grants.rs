@@ -46,6 +46,13 @@ impl Source for GrantsSource {
     }
 
     fn apply(&self, content: &Vec<u8>, _: UnixTime) -> Result<(), Error> {
+        if content.trim_ascii().is_empty() {
+            // A file that is being written is empty for a moment.
+            let file = self.file.display();
+            let message =
+                format!("the grants file {file} is empty; a comment in it grants nothing");
+            return Err(Error::new(message));
+        }
         let wrong = |error| {
             Error::new(format!("the grants file {} is wrong", self.file.display())).because(error)
         };

@@ -54,12 +54,13 @@ async fn a_new_file_is_taken_and_a_wrong_one_is_not() {
         (READER.replace("reader", "nobody"), 0o644, false),
         (READER.to_owned(), 0o666, false),
         (READER.replace("anonymous", "cert:cn=x"), 0o644, false),
-        (String::new(), 0o644, true),
+        (String::new(), 0o644, false),
+        ("# nobody\n".to_owned(), 0o644, true),
     ] {
         let before = grants.borrow().clone();
         write(folder.path(), &text, mode);
         watched.look(UnixTime::now()).await;
         assert_eq!(*grants.borrow() != before, is_taken, "{text}");
     }
-    assert!(grants.borrow().is_empty(), "an empty file grants nothing");
+    assert!(grants.borrow().is_empty(), "a file without grants grants nothing");
 }

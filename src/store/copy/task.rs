@@ -120,7 +120,7 @@ async fn start(
     let has_started = Arc::clone(has_started);
     let start = move |tx: &mut Tx<'_>| {
         begun.check()?;
-        let started = copy::start(tx, &asked, (&server, &begun.caller))?;
+        let started = copy::start(tx, &asked, &server, (begun.caller.name(), begun.credential()))?;
         has_started.store(true, Ordering::Release);
         Ok(started)
     };

@@ -202,7 +202,7 @@ async fn a_copy_that_nobody_runs_is_begun_anew() {
     fixture.upload("a", "1").await.unwrap();
     let asked = CopyRequest { verify: true, ..request("a", "b") };
     let (lost, server) = (asked.clone(), fixture.store.0.server.clone());
-    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &lost, (&server, ""));
+    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &lost, &server, ("", ""));
     fixture.store.0.engine.write(None, start).await.unwrap();
     let copying = fixture.store.copy(asked, false, &Call::system()).await.unwrap();
     assert_eq!(finish(copying).await.unwrap().state, OperationState::Succeeded);

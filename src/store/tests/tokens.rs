@@ -16,7 +16,7 @@ fn new(name: &str, role: Role, at: &str) -> NewToken {
 
 /// A call of a token with these rights.
 fn call(rights: Rights) -> Call {
-    let caller = Caller::token("tester", rights, None);
+    let caller = Caller::token(("tester", "abcdefgh"), rights, None);
     RequestContext::new(caller, Peer::default(), None).authorize(Rpc::GetCaller, &[]).unwrap()
 }
 
@@ -79,7 +79,10 @@ async fn a_rotated_token_has_two_secrets_for_some_time() {
     }
     assert!(caller(&fixture, &first).await.unwrap().expiry().is_some());
     assert!(caller(&fixture, &second).await.unwrap().expiry().is_none());
+    let old = caller(&fixture, &second).await.unwrap();
     let third = rotate(Duration::ZERO).await;
+    // What runs with a secret that is not taken any more ends.
+    old.revoked().await;
     assert_eq!(refused(&fixture, &first).await, "no token has this secret");
     assert!(refused(&fixture, &second).await.contains("was replaced, and ended at 20"));
     caller(&fixture, &third).await.unwrap();
@@ -125,6 +128,9 @@ async fn an_admin_of_a_path_makes_and_sees_the_tokens_of_that_path() {
         page.items.into_iter().map(|token| token.name).collect::<Vec<_>>()
     };
     assert_eq!(names(&admin).await, ["a", "x"]);
+    // The token of a page names only what is seen.
+    let page = store.tokens(1, String::new(), &admin).await.unwrap();
+    assert!(page.next.is_some_and(|next| next.starts_with("x ")));
     assert_eq!(names(&Call::system()).await, ["a", "b", "x"]);
     assert!(names(&call(rights(Role::Writer, "/"))).await.is_empty());
     for name in ["b", "c"] {
@@ -154,14 +160,14 @@ async fn a_token_that_cannot_be_is_refused() {
         (
             NewToken { life: Some(401 * day), ..new("x", Role::Reader, "/") },
             Kind::InvalidArgument,
-            "at most 400 days are taken",
+            "life is 401.0 days; at most 400 are taken",
         ),
     ] {
         let error = fixture.store.create_token(new, &Call::system()).await.unwrap_err();
         assert!(error.kind() == kind && error.message().contains(why), "{error}");
     }
     let rotated = fixture.store.rotate_token("ci".to_owned(), 31 * day, &Call::system()).await;
-    assert!(rotated.unwrap_err().message().contains("at most 30 days are taken"));
+    assert!(rotated.unwrap_err().message().contains("at most 30 are taken"));
     for (text, why) in [("imagestore_x", "the token is malformed"), ("x", "the token is malformed")]
     {
         let error = fixture.store.token_caller(text).await.unwrap_err();
@@ -190,6 +196,45 @@ async fn the_pages_of_tokens_follow_each_other() {
         }
     }
     assert_eq!(seen, ["a", "a", "a-1", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_gives_its_name_away() {
+    let fixture = Fixture::new().await;
+    let life = Some(Duration::ZERO);
+    let first = create(&fixture, NewToken { life, ..new("ci", Role::Writer, "a") }).await;
+    let second = create(&fixture, new("ci", Role::Reader, "b")).await;
+    assert!(refused(&fixture, &first).await.contains("the token 'ci' was revoked"));
+    assert!(caller(&fixture, &second).await.unwrap().may(Role::Reader, &path("b")));
+}
+
+#[tokio::test]
+async fn a_write_replaces_no_file_above_that_its_caller_may_not_write() {
+    let fixture = Fixture::new().await;
+    fixture.upload("Prod", vec![1]).await.unwrap();
+    let writer = call(rights(Role::Writer, "Prod/team"));
+    let spec =
+        || UploadSpec { replaces: Replaces::Anything, ..UploadSpec::new(path("Prod/team/x")) };
+    let error = fixture.store.upload(spec(), &writer).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::AlreadyExists);
+    let session = crate::model::SessionId::parse("d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11").unwrap();
+    let range = crate::model::ChunkRange::new(0, 1, 1).unwrap();
+    let at = (path("Prod/team/x"), Replaces::Anything);
+    let mut chunk = fixture.store.chunk_over(session, at, range, &writer).await.unwrap();
+    chunk.write(Bytes::from_static(b"1")).await.unwrap();
+    chunk.finish().await.unwrap();
+    let (replaces, conditions) = (Replaces::Anything, Conditions::default());
+    let committed = fixture.store.commit_session_if(session, replaces, conditions, &writer).await;
+    assert_eq!(committed.unwrap_err().kind(), Kind::AlreadyExists);
+    assert_eq!(
+        fixture.store.stat(&path("Prod"), &Call::system()).await.unwrap().entry.totals.bytes,
+        1
+    );
+    // Who may write the file replaces it.
+    let admin = call(rights(Role::Writer, "Prod"));
+    let mut upload = fixture.store.upload(spec(), &admin).await.unwrap();
+    upload.write(Bytes::from_static(b"22")).await.unwrap();
+    upload.finish().await.unwrap();
 }
 
 #[tokio::test]

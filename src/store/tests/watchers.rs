@@ -138,7 +138,7 @@ async fn an_end_that_nobody_announced_is_told_with_the_next_one() {
     fixture.upload("a", "1").await.unwrap();
     let mut all = watch(&fixture, None).await.unwrap();
     let (lost, server) = (request("a", "lost"), fixture.store.0.server.clone());
-    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &lost, (&server, ""));
+    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &lost, &server, ("", ""));
     fixture.store.0.engine.write(None, start).await.unwrap();
     copy(&fixture, "b").await;
     assert_eq!(destinations(&up_to(&mut all, "b").await), ["lost", "b"]);
@@ -190,7 +190,7 @@ async fn a_start_tells_what_an_earlier_one_left_running() {
     store.upload(incoming, &Call::system()).await.unwrap().finish().await.unwrap();
     let asked = CopyRequest { verify: true, ..request("a", "b") };
     let server = store.0.server.clone();
-    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &asked, (&server, ""));
+    let start = move |tx: &mut Tx<'_>| namespace::copy::start(tx, &asked, &server, ("", ""));
     store.0.engine.write(None, start).await.unwrap();
     let (running, change) =
         store.operations(None, 0, String::new(), &Call::system()).await.unwrap();

@@ -1,0 +1,231 @@
+//! The layer that writes the audit log: an entry at the end of a call, when the last byte of its response is taken, or
+//! when its client has left.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderMap, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::{Class, Protocol};
+use crate::{
+    access::{CallRecord, Identity},
+    server::audit::{Audit, Entry},
+    wire::request::Id,
+};
+
+/// The address of a client, in the extensions of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::server) struct ClientAddress(pub(in crate::server) SocketAddr);
+
+pub(super) async fn layer(
+    State(audit): State<Audit>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if !audit.is_on() {
+        return next.run(request).await;
+    }
+    let record = CallRecord::default();
+    request.extensions_mut().insert(record.clone());
+    let address = request.extensions().get::<ClientAddress>().map(|address| address.0.ip());
+    let (bytes_in, bytes_out) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    let mut call = Call {
+        audit,
+        record,
+        class: Class::of(&request),
+        target: request.uri().path().to_owned(),
+        method: request.method().to_string(),
+        address: address.map(|address| address.to_string()),
+        identity: None,
+        id: Id::current(),
+        begun: Instant::now(),
+        bytes_in: Arc::clone(&bytes_in),
+        bytes_out: Arc::clone(&bytes_out),
+        outcome: None,
+    };
+    let request = request.map(|body| Body::new(Counted { body, bytes: bytes_in, call: None }));
+    let mut response = next.run(request).await;
+    call.identity = response.extensions_mut().remove::<Identity>();
+    call.outcome = call.begin(&response);
+    response.map(|body| Body::new(Counted { body, bytes: bytes_out, call: Some(call) }))
+}
+
+/// A call that is written when it is dropped.
+struct Call {
+    audit: Audit,
+    record: CallRecord,
+    class: Class,
+    target: String,
+    method: String,
+    address: Option<String>,
+    identity: Option<Identity>,
+    id: Option<Id>,
+    begun: Instant,
+    bytes_in: Arc<AtomicU64>,
+    bytes_out: Arc<AtomicU64>,
+    /// The code of the response; `None` while it is not known.
+    outcome: Option<Outcome>,
+}
+
+/// How a call has ended.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Http(StatusCode),
+    Grpc(Code),
+}
+
+impl Outcome {
+    fn is_refusal(self) -> bool {
+        match self {
+            Self::Http(status) => matches!(status.as_u16(), 401 | 403 | 429),
+            Self::Grpc(code) => matches!(code, Code::Unauthenticated | Code::PermissionDenied),
+        }
+    }
+
+    fn is_success(self) -> bool {
+        match self {
+            Self::Http(status) => status.is_success(),
+            Self::Grpc(code) => code == Code::Ok,
+        }
+    }
+
+    fn code(self) -> Value {
+        match self {
+            Self::Http(status) => status.as_u16().into(),
+            Self::Grpc(code) => i32::from(code).into(),
+        }
+    }
+}
+
+impl Call {
+    /// What the head of a response says: the status of REST, or of a gRPC call without messages.
+    fn begin(&self, response: &Response) -> Option<Outcome> {
+        match self.class.protocol {
+            Protocol::Rest => Some(Outcome::Http(response.status())),
+            Protocol::Grpc(_) => grpc(response.headers()),
+        }
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        let recorded = self.record.recorded();
+        let is_refusal = self.outcome.is_some_and(Outcome::is_refusal);
+        let is_audited = recorded.as_ref().is_some_and(|recorded| recorded.rpc.is_audited());
+        if !(is_audited || is_refusal || (self.audit.has_reads() && recorded.is_some())) {
+            return None;
+        }
+        let call: &str = match &recorded {
+            Some(recorded) => recorded.rpc.into(),
+            None => &self.target,
+        };
+        let (caller, via, credential) = match &self.identity {
+            Some(Ok(caller)) => (Some(caller.name()), caller.via(), caller.credential()),
+            Some(Err(_)) | None => (None, "refused", None),
+        };
+        let paths = recorded.as_ref().map(|recorded| recorded.paths.as_slice()).unwrap_or_default();
+        let (source, destination) = match paths {
+            [source, destination] => (Some(source), Some(destination)),
+            [path] => (None, Some(path)),
+            _ => (None, None),
+        };
+        let outcome = match self.outcome {
+            None => "aborted",
+            Some(outcome) if outcome.is_success() => "done",
+            Some(outcome) if outcome.is_refusal() => "refused",
+            Some(_) => "failed",
+        };
+        let is_rest = self.class.protocol == Protocol::Rest;
+        let line = json!({
+            "time": Timestamp::now().to_string(),
+            "id": self.id.as_ref().map(Id::text),
+            "caller": caller,
+            "via": via,
+            "credential": credential,
+            "address": self.address,
+            "interface": if is_rest { "rest" } else { "grpc" },
+            "method": is_rest.then_some(&self.method),
+            "call": call,
+            "source": source,
+            "destination": destination,
+            "operation": recorded.as_ref().and_then(|recorded| recorded.id.as_ref()),
+            "outcome": outcome,
+            "code": self.outcome.map(Outcome::code),
+            "bytes_in": self.bytes_in.load(Relaxed),
+            "bytes_out": self.bytes_out.load(Relaxed),
+            "ms": u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        Some(Entry { line, is_refusal })
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry() {
+            self.audit.write(entry);
+        }
+    }
+}
+
+/// The status in headers or trailers of gRPC.
+fn grpc(headers: &HeaderMap) -> Option<Outcome> {
+    Status::from_header_map(headers).map(|status| Outcome::Grpc(status.code()))
+}
+
+/// A body whose bytes are counted. That of a response has the call, which ends with it.
+struct Counted {
+    body: Body,
+    bytes: Arc<AtomicU64>,
+    call: Option<Call>,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            if let Some(data) = frame.data_ref() {
+                this.bytes.fetch_add(data.len() as u64, Relaxed);
+            }
+            if let (Some(trailers), Some(call)) = (frame.trailers_ref(), &mut this.call)
+                && let Some(outcome) = grpc(trailers)
+            {
+                call.outcome = Some(outcome);
+            }
+        }
+        if let (Poll::Ready(Some(Err(_))), Some(call)) = (&frame, &mut this.call) {
+            call.outcome = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
