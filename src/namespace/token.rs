@@ -140,6 +140,14 @@ pub fn is_any_valid(tx: &mut Tx<'_>) -> Result<bool> {
     tx.exists(sql, params![now])
 }
 
+/// The number of tokens, neither revoked nor expired, that a caller with a name has created.
+pub fn count_created_by(tx: &mut Tx<'_>, caller: &str) -> Result<i64> {
+    let sql = "SELECT COUNT(*) FROM token
+               WHERE created_by = $1 AND revoked IS NULL AND (expires IS NULL OR expires > $2)";
+    let now = tx.now()?;
+    tx.one(sql, params![caller, now])?.int(0)
+}
+
 /// A page of tokens, ordered by name, then by id. `token` is the name and the id of the first one, or empty.
 ///
 /// # Errors

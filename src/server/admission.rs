@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::{
     Error,
@@ -89,10 +90,14 @@ impl Admission {
             }
         };
         let failed = |error| Error::new("cannot read the tokens").because(error);
-        if authenticator.admits_anybody().await.map_err(failed)? {
-            return Ok(authenticator);
+        if !authenticator.admits_anybody().await.map_err(failed)? {
+            return Err(nobody());
         }
-        Err(nobody())
+        let tokens = store.anonymous_tokens().await.map_err(failed)?;
+        if authenticator.is_required() && tokens > 0 {
+            warn!(tokens, "tokens that callers without a credential have created are taken");
+        }
+        Ok(authenticator)
     }
 }
 

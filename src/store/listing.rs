@@ -31,8 +31,8 @@ impl Store {
         self.read_listing(call, move |tx| list::list(tx, &path, size, &token)).await
     }
 
-    /// A page of the entries that lead to what the caller may read. Reads pages until enough entries are found: the
-    /// token of the next page is the name of an entry, so it must be one that the caller may see.
+    /// A page of the entries that lead to what the caller may read. The token of the next page is the name of an entry,
+    /// so it must be one that the caller may see: see [`visible`].
     async fn list_leading(
         &self,
         path: &StorePath,
@@ -47,9 +47,10 @@ impl Store {
             let at = path.clone();
             let read = move |tx: &mut Tx<'_>| list::list(tx, &at, LIST_PAGE_MAX, &token);
             let page = self.read_listing(call, read).await?;
+            let is_full = !items.is_empty();
             for entry in page.items {
                 let Some((name, entry)) = leading(path, entry, &rights) else { continue };
-                if items.len() == size {
+                if is_full || items.len() == size {
                     return Ok(Listing { items, next: Some(name), ..Listing::partial() });
                 }
                 items.push(entry);
@@ -83,8 +84,9 @@ impl Store {
     }
 }
 
-/// A page of the items that a caller may see, of a listing in pages of `size`. Reads on until the page is full, since
-/// the token of the next page, which `token_of` makes of its first item, names an item.
+/// A page of the items that a caller may see, of a listing in pages of `size`: those of the first page of the listing
+/// that has some, so that the page has no more bytes than that. Reads on until the next such item, of which `token_of`
+/// makes the token of the next page.
 pub(super) async fn visible<T, F>(
     mut from: String,
     size: usize,
@@ -98,8 +100,9 @@ where
     let mut items = Vec::new();
     loop {
         let page = list(from).await?;
+        let is_full = !items.is_empty();
         for item in page.items.into_iter().filter(&is_seen) {
-            if items.len() == size {
+            if is_full || items.len() == size {
                 return Ok(Page { items, next: Some(token_of(&item)) });
             }
             items.push(item);

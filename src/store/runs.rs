@@ -175,6 +175,17 @@ impl Runs {
         Some(run.state.subscribe())
     }
 
+    /// Cancels the runs that a credential has started.
+    pub(super) fn cancel_started_by(&self, credential: &str, why: &Error) {
+        let table = self.table();
+        let runs = table.runs.values().map(|(run, _)| run);
+        let runs: Vec<_> = runs.filter(|run| run.credential() == credential).cloned().collect();
+        drop(table);
+        for run in &runs {
+            run.cancel(why.clone());
+        }
+    }
+
     /// Cancels all runs and refuses new ones. Returns their states.
     pub(super) fn close(&self, why: &Error) -> Vec<watch::Receiver<State>> {
         let mut table = self.table();

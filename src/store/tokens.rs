@@ -14,13 +14,15 @@ use jiff::Timestamp;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    access::{Caller, Expiry, Rights, Role, new_token_id, new_token_secret, read_token_secret},
+    access::{
+        ANONYMOUS, Caller, Expiry, Rights, Role, new_token_id, new_token_secret, read_token_secret,
+    },
     error::{Error, Kind, Result},
     limits::{
         TOKEN_GRANTS_MAX, TOKEN_LIFE_MAX, TOKEN_NAME_BYTES_MAX, TOKEN_OVERLAP_MAX, TOKEN_USE_EVERY,
         TOKENS_FORGOTTEN, TOKENS_KNOWN_MAX, micros,
     },
-    model::{Digest, Page, Token},
+    model::{Digest, Page, StorePath, Token},
     namespace::{
         sql::Tx,
         token::{self, Kept},
@@ -175,6 +177,14 @@ impl Store {
         self.0.engine.read(None, token::is_any_valid).await
     }
 
+    /// The number of tokens, neither revoked nor expired, that callers without a credential have created.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn anonymous_tokens(&self) -> Result<i64> {
+        self.0.engine.read(None, |tx| token::count_created_by(tx, ANONYMOUS)).await
+    }
+
     /// Notes the use of a token, without waiting for it.
     fn note_use(&self, id: String) {
         let store = self.clone();
@@ -235,6 +245,9 @@ impl Store {
         let list = |from: String| {
             self.read_listing(call, move |tx: &mut Tx<'_>| token::list(tx, size, &from))
         };
+        if call.may(Role::Admin, &StorePath::root()) {
+            return list(from).await;
+        }
         let is_seen = |token: &Token| administers(call.caller(), token);
         visible(from, size, list, (is_seen, token::page_token)).await
     }
@@ -285,7 +298,7 @@ impl Store {
         }
     }
 
-    /// Ends a token, and all calls that run with it.
+    /// Ends a token, and all calls and copies that run with it.
     ///
     /// # Errors
     /// `TokenNotFound` for a token that is unknown, revoked, or not administered by the caller; `Timeout`.
@@ -296,7 +309,11 @@ impl Store {
             let kept = administered(tx, &name, &caller)?;
             token::revoke(tx, kept.token)
         };
-        let change = move |token: &Token| store.0.tokens.lock().revoke(&token.id);
+        let change = move |token: &Token| {
+            store.0.tokens.lock().revoke(&token.id);
+            let message = format!("the token '{}', which started it, was revoked", token.name);
+            store.0.runs.cancel_started_by(&token.id, &Error::new(Kind::Cancelled, message));
+        };
         self.0.engine.write_and(call.deadline(), revoke, change).await
     }
 }

@@ -80,6 +80,19 @@ async fn a_folder_above_a_grant_shows_only_what_leads_there() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_folder_is_listed_whatever_the_client_has_of_it() {
+    let (server, _, reader) = start().await;
+    let bearer = format!("Bearer {reader}");
+    let get = |path: &str| {
+        let request = server.http().request("GET", path).header("Authorization", &bearer);
+        request.header("If-None-Match", "W/\"x\"").send()
+    };
+    let root = get("/ImageStore?api-version=6.0").await;
+    assert_eq!((root.status, root.header("etag")), (200, None));
+    assert_eq!(get("/ImageStore/b?api-version=6.0").await.status, 403);
+}
+
+#[tokio::test]
 async fn operations_are_seen_by_who_may_read_their_paths_or_has_started_them() {
     let (server, admin, reader) = start().await;
     let mut client = server.client().await;

@@ -58,6 +58,11 @@ impl Authenticator {
         Self { anonymous, clients, failures: Failures::default(), store }
     }
 
+    /// Whether a right is required.
+    pub(in crate::server) fn is_required(&self) -> bool {
+        self.clients.is_some()
+    }
+
     /// Whether some caller has a right: one that the grants name, or a token.
     ///
     /// # Errors

@@ -238,6 +238,33 @@ async fn a_write_replaces_no_file_above_that_its_caller_may_not_write() {
 }
 
 #[tokio::test]
+async fn a_copy_that_is_left_to_run_ends_with_the_token_that_started_it() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    let secret = create(&fixture, new("ci", Role::Writer, "/")).await;
+    create(&fixture, new("other", Role::Writer, "/")).await;
+    let caller = caller(&fixture, &secret).await.unwrap();
+    let context = RequestContext::new(caller, Peer::default(), None);
+    let call = context.authorize(Rpc::GetCaller, &[]).unwrap();
+    fixture.gate.close();
+    let verify = CopyRequest { verify: true, ..request("a", "b") };
+    let copying = fixture.store.copy(verify.clone(), true, &call).await.unwrap();
+    drop(copying);
+    fixture.store.revoke_token("other".to_owned(), &Call::system()).await.unwrap();
+    let row = fixture.store.operation(verify.id, &Call::system()).await.unwrap();
+    assert_eq!(row.state, OperationState::Running);
+    fixture.store.revoke_token("ci".to_owned(), &Call::system()).await.unwrap();
+    let mut updates = fixture.store.watch(verify.id, &Call::system()).await.unwrap();
+    let mut last = None;
+    while let Some(operation) = updates.next().await.unwrap() {
+        last = Some(operation);
+    }
+    let last = last.unwrap();
+    assert_eq!(last.state, OperationState::Cancelled);
+    assert!(last.error.unwrap().message.contains("the token 'ci', which started it, was revoked"));
+}
+
+#[tokio::test]
 async fn the_use_of_a_token_is_noted() {
     let fixture = Fixture::new().await;
     let secret = create(&fixture, new("ci", Role::Reader, "/")).await;

@@ -142,6 +142,7 @@ impl Server {
     pub(crate) async fn restart_with_access(mut self, grants: Option<&Path>) -> Self {
         let grants = grants.map(Path::to_owned);
         self.config.access = Access::Required(Required { grants, ..Required::default() });
+        self.expect("tokens that callers without a credential have created are taken");
         self.restart().await
     }
 
