@@ -1,12 +1,22 @@
-//! What the audit log says of a call: its rpc, its paths and its operation, which only the service knows.
+//! What the audit log says of a call: its caller, which the door knows, and its rpc, its paths and its operation, which
+//! only the service knows.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{access::Rpc, model::StorePath};
+use crate::{
+    access::{Identity, Rpc},
+    model::StorePath,
+};
 
-/// The record of one request, which its rpcs fill. Clones share it.
+/// The record of one request, which the door and its rpcs fill. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct CallRecord(Arc<Mutex<Option<Recorded>>>);
+pub struct CallRecord(Arc<Mutex<Record>>);
+
+#[derive(Debug, Default)]
+struct Record {
+    identity: Option<Identity>,
+    recorded: Option<Recorded>,
+}
 
 /// What an rpc has recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,31 +25,44 @@ pub struct Recorded {
     pub rpc: Rpc,
     /// Its paths, a source before a destination.
     pub paths: Vec<String>,
-    /// The id of its operation or its upload session.
+    /// The id of its operation, its upload session or its token.
     pub id: Option<String>,
 }
 
 impl CallRecord {
     /// Records an rpc. Of several rpcs of a request, the first one that changes something is kept, else the first one.
     pub(super) fn note(&self, rpc: Rpc, paths: &[&StorePath]) {
-        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if record.as_ref().is_none_or(|first| rpc.is_audited() && !first.rpc.is_audited()) {
+        let recorded = &mut self.lock().recorded;
+        if recorded.as_ref().is_none_or(|first| rpc.is_audited() && !first.rpc.is_audited()) {
             let paths = paths.iter().map(ToString::to_string).collect();
-            *record = Some(Recorded { rpc, paths, id: None });
+            *recorded = Some(Recorded { rpc, paths, id: None });
         }
     }
 
     /// Adds the id of the operation or the upload session.
     pub(super) fn note_id(&self, id: String) {
-        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(record) = &mut *record {
-            record.id = Some(id);
+        if let Some(recorded) = &mut self.lock().recorded {
+            recorded.id = Some(id);
         }
     }
 
     /// What was recorded; `None` if the request has called no rpc.
     pub fn recorded(&self) -> Option<Recorded> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().recorded.clone()
+    }
+
+    /// Records the caller, or why there is none, before the call begins: it may never answer.
+    pub fn note_identity(&self, identity: Identity) {
+        self.lock().identity = Some(identity);
+    }
+
+    /// The caller; `None` if nobody has looked at the credential.
+    pub fn identity(&self) -> Option<Identity> {
+        self.lock().identity.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

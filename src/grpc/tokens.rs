@@ -20,6 +20,7 @@ pub(super) fn caller(
     message: &v1::GetCallerRequest,
 ) -> Result<v1::GetCallerResponse> {
     let call = context.authorize(Rpc::GetCaller, &[])?;
+    call.check()?;
     let may = if message.role == i32::from(WireRole::Unspecified) {
         None
     } else {
@@ -50,8 +51,8 @@ pub(super) async fn create(
     let life = duration(life, TOKEN_LIFE_DEFAULT, "life")?;
     let life = (!never_expires).then_some(life);
     let new = NewToken { name, rights: rights(&grants)?, life };
-    context.note_id(&new.name);
     let (created, secret) = store.create_token(new, &call).await?;
+    context.note_id(&created.id);
     let secret = secret.expose().to_owned();
     Ok(v1::CreateTokenResponse { token: Some(token(created)), secret })
 }
@@ -78,8 +79,8 @@ pub(super) async fn rotate(
 ) -> Result<v1::RotateTokenResponse> {
     let call = context.authorize(Rpc::RotateToken, &[])?;
     let overlap = duration(message.overlap, TOKEN_OVERLAP_DEFAULT, "overlap")?;
-    context.note_id(&message.name);
     let (rotated, secret) = store.rotate_token(message.name, overlap, &call).await?;
+    context.note_id(&rotated.id);
     let secret = secret.expose().to_owned();
     Ok(v1::RotateTokenResponse { token: Some(token(rotated)), secret })
 }
@@ -91,8 +92,9 @@ pub(super) async fn revoke(
     message: v1::RevokeTokenRequest,
 ) -> Result<v1::Token> {
     let call = context.authorize(Rpc::RevokeToken, &[])?;
-    context.note_id(&message.name);
-    store.revoke_token(message.name, &call).await.map(token)
+    let revoked = store.revoke_token(message.name, &call).await?;
+    context.note_id(&revoked.id);
+    Ok(token(revoked))
 }
 
 fn duration(

@@ -52,7 +52,9 @@ pub const AUDIT_LINES_WAITING_MAX: usize = 4_096;
 pub const AUDIT_BATCH_LINES: usize = 256;
 /// In this time, equal refusals are one line of the audit log.
 pub const AUDIT_REPEAT_EVERY: Duration = Duration::from_secs(1);
-/// The kinds of refusals that are counted; of further kinds each is written.
+/// The kinds of refusals that are counted in that time; those of further kinds are one line together.
 pub const AUDIT_REPEATS_MAX: usize = 1_000;
+/// The bytes of the path of a request that the audit log shows where no rpc was called.
+pub const AUDIT_TARGET_BYTES_MAX: usize = 256;
 /// How often lost lines of the audit log are logged.
 pub const AUDIT_ERROR_EVERY: Duration = Duration::from_mins(1);

@@ -1,7 +1,7 @@
 //! Tokens: credentials that the store keeps.
 
 /// A token, without its secret. All times are in microseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Token {
     /// Its id, which its secret begins with.
     pub id: String,

@@ -274,18 +274,21 @@ impl Server {
             }
         };
         tokio::join!(serving, stopping, health::keep(&store, ready, &stop), watched.run(&stop));
-        // The routers, and so all senders of the audit log, are dropped.
-        if timeout(CLOSE_TIME, spawn_blocking(|| audit_thread.join())).await.is_err() {
-            warn!("the audit log was not written in time");
-        }
         // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         let closing = tokio::spawn(async move {
             store.close().await;
             drop(locks);
         });
+        // The routers, and so all senders of the audit log, are dropped.
+        let written = spawn_blocking(|| audit_thread.join());
+        let (closed, written) =
+            tokio::join!(timeout(CLOSE_TIME, closing), timeout(CLOSE_TIME, written));
         // The next start cleans up what a store that is not closed in time leaves.
-        if timeout(CLOSE_TIME, closing).await.is_err() {
+        if closed.is_err() {
             warn!("the store did not close in time");
+        }
+        if written.is_err() {
+            warn!("the audit log was not written in time");
         }
         info!("stopped");
     }

@@ -89,9 +89,11 @@ impl Store {
         range: ChunkRange,
         call: &Call,
     ) -> Result<Chunk> {
-        let at = path.clone();
-        let check =
-            move |tx: &mut Tx<'_>| session::check_chunk(tx, session, (&at, replaces), range);
+        let (at, caller) = (path.clone(), call.caller().clone());
+        let check = move |tx: &mut Tx<'_>| {
+            check_above(tx, (&at, replaces), &caller)?;
+            session::check_chunk(tx, session, (&at, replaces), range)
+        };
         let bytes = match self.0.engine.read(call.deadline(), check).await? {
             Verdict::Wanted => {
                 let part_writer = self.cut(&path, Some(range.length as u64), call).await?;

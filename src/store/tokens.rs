@@ -109,6 +109,13 @@ impl Known {
             secrets: Vec::new(),
             note_at: Instant::now(),
         });
+        let is_same = |(other, caller): &&(Digest, Caller)| {
+            *other == secret && caller.expiry().map(|end| end.at) == expiry.map(|end| end.at)
+        };
+        // All calls with a secret share one caller, so that its end reaches them.
+        if let Some((_, caller)) = known.secrets.iter().find(is_same) {
+            return caller.clone();
+        }
         let caller = known.caller.revocable_alone().until(expiry);
         known.secrets.retain(|(other, _)| *other != secret);
         known.secrets.push((secret, caller.clone()));
@@ -217,20 +224,8 @@ impl Store {
             let created = tx.now()?;
             let life = life.map(micros);
             let expires = life.map(|life| created + life);
-            let grants = rights.to_string();
-            let (used, revoked, old_until) = (None, None, None);
-            let token = Token {
-                id,
-                name,
-                grants,
-                created_by,
-                created,
-                life,
-                expires,
-                used,
-                revoked,
-                old_until,
-            };
+            let (grants, rest) = (rights.to_string(), Token::default());
+            let token = Token { id, name, grants, created_by, created, life, expires, ..rest };
             token::insert(tx, &token, &digest)?;
             Ok(token)
         };
@@ -276,7 +271,14 @@ impl Store {
         // The change is made on a thread of the database.
         let runtime = Handle::current();
         let change = move |(token, _): &(Token, Secret)| {
-            let callers = store.0.tokens.lock().change(&token.id);
+            let mut known = store.0.tokens.lock();
+            if overlap.is_zero() {
+                // Nobody has the new secret yet, so all that runs has an old one.
+                known.revoke(&token.id);
+                return;
+            }
+            let callers = known.change(&token.id);
+            drop(known);
             store.end_after(callers, overlap, &runtime);
         };
         self.0.engine.write_and(call.deadline(), rotate, change).await
@@ -284,18 +286,17 @@ impl Store {
 
     /// Ends the calls of replaced secrets after some time.
     fn end_after(&self, callers: Vec<Caller>, time: Duration, runtime: &Handle) {
-        if time.is_zero() {
-            callers.iter().for_each(Caller::revoke);
-        } else if !callers.is_empty() {
-            let store = self.clone();
-            let end = async move {
-                tokio::select! {
-                    () = tokio::time::sleep(time) => callers.iter().for_each(Caller::revoke),
-                    () = store.0.stop.cancelled() => {}
-                }
-            };
-            self.0.tasks.spawn_on(end, runtime);
+        if callers.is_empty() {
+            return;
         }
+        let store = self.clone();
+        let end = async move {
+            tokio::select! {
+                () = tokio::time::sleep(time) => callers.iter().for_each(Caller::revoke),
+                () = store.0.stop.cancelled() => {}
+            }
+        };
+        self.0.tasks.spawn_on(end, runtime);
     }
 
     /// Ends a token, and all calls and copies that run with it.

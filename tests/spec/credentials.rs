@@ -144,6 +144,41 @@ async fn what_runs_with_a_token_ends_when_it_is_revoked() {
 }
 
 #[tokio::test]
+async fn tokens_are_made_listed_replaced_and_revoked() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    create(&mut client, "ci", Role::Writer, &["a", "b*"]).await;
+    let page = client.list_tokens(v1::ListTokensRequest::default()).await.expect("a page");
+    let [token] = page.into_inner().tokens.try_into().expect("one");
+    assert_eq!((token.name.as_str(), token.created_by.as_str()), ("ci", "anonymous"));
+    let paths: Vec<_> = token.grants.iter().map(|grant| grant.path.as_str()).collect();
+    assert_eq!(paths, ["a", "b*"]);
+    assert!(token.expires_at.is_some() && token.revoked_at.is_none());
+    let overlap = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let request = v1::RotateTokenRequest { name: "ci".to_owned(), overlap };
+    let rotated = client.rotate_token(request).await.expect("rotated").into_inner();
+    assert!(rotated.token.expect("a token").old_secret_until.is_some());
+    let caller = client.get_caller(with(&rotated.secret, v1::GetCallerRequest::default()));
+    assert_eq!(caller.await.expect("a caller").into_inner().name, "token:ci");
+    let request = || v1::RevokeTokenRequest { name: "ci".to_owned() };
+    let revoked = client.revoke_token(request()).await.expect("revoked").into_inner();
+    assert!(revoked.revoked_at.is_some());
+
+    let kind = |status: tonic::Status| status::kind(&status);
+    let again = client.revoke_token(request()).await.expect_err("unknown");
+    assert_eq!(kind(again), Kind::TokenNotFound);
+    let request = v1::RotateTokenRequest { name: "ci".to_owned(), overlap: None };
+    let rotated = client.rotate_token(request).await.expect_err("unknown");
+    assert_eq!(kind(rotated), Kind::TokenNotFound);
+    let request = v1::ListTokensRequest { page_token: "\0".to_owned(), page_size: 0 };
+    let listed = client.list_tokens(request).await.expect_err("no token");
+    assert_eq!(kind(listed), Kind::InvalidArgument);
+    let request = v1::GetCallerRequest { role: 99, path: String::new() };
+    let caller = client.get_caller(request).await.expect_err("no role");
+    assert_eq!(kind(caller), Kind::InvalidArgument);
+}
+
+#[tokio::test]
 async fn an_upload_ends_when_its_token_is_revoked() {
     let (server, admin, _) = start().await;
     let mut client = server.client().await;

@@ -13,10 +13,12 @@ use imagestore::{
         DESCRIPTOR, status,
         v1::{
             BackupRequest, CancelOperationRequest, CheckRequest, CommitUploadSessionRequest,
-            CopyRequest, DeleteRequest, DeleteUploadSessionRequest, DownloadRequest,
-            GetOperationRequest, GetStoreInfoRequest, GetUploadSessionRequest,
-            ListOperationsRequest, ListRequest, ListUploadSessionsRequest, RestoreRequest,
-            StatRequest, UploadChunkHeader, WatchOperationRequest, WatchOperationsRequest,
+            CopyRequest, CreateTokenRequest, DeleteRequest, DeleteUploadSessionRequest,
+            DownloadRequest, GetCallerRequest, GetOperationRequest, GetStoreInfoRequest,
+            GetUploadSessionRequest, Grant, ListOperationsRequest, ListRequest, ListTokensRequest,
+            ListUploadSessionsRequest, RestoreRequest, RevokeTokenRequest, Role,
+            RotateTokenRequest, StatRequest, UploadChunkHeader, WatchOperationRequest,
+            WatchOperationsRequest,
         },
     },
 };
@@ -118,7 +120,28 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
         ("Backup", end(client.backup(timed(timeout, backup)).await).await),
         ("Restore", kind(client.restore(timed(timeout, restore)).await)),
         ("GetStoreInfo", kind(client.get_store_info(timed(timeout, GetStoreInfoRequest {})).await)),
+        ("GetCaller", kind(client.get_caller(timed(timeout, GetCallerRequest::default())).await)),
+        ("CreateToken", kind(client.create_token(timed(timeout, create_token())).await)),
+        (
+            "ListTokens",
+            kind(client.list_tokens(timed(timeout, ListTokensRequest::default())).await),
+        ),
+        ("RotateToken", kind(client.rotate_token(timed(timeout, rotate_token())).await)),
+        ("RevokeToken", kind(client.revoke_token(timed(timeout, revoke_token())).await)),
     ]
+}
+
+fn create_token() -> CreateTokenRequest {
+    let grants = vec![Grant { role: Role::Reader.into(), path: "/".to_owned() }];
+    CreateTokenRequest { name: "u".to_owned(), grants, ..Default::default() }
+}
+
+fn rotate_token() -> RotateTokenRequest {
+    RotateTokenRequest { name: "t".to_owned(), overlap: None }
+}
+
+fn revoke_token() -> RevokeTokenRequest {
+    RevokeTokenRequest { name: "t".to_owned() }
 }
 
 /// A store on which every call without a deadline would succeed.
@@ -128,6 +151,8 @@ async fn ready() -> Server {
     fill(&store, "a/f=1").await;
     store.copy(&copy("a", "d").id(ID)).await.expect("copied");
     store.chunk(SESSION, "e", (0, 1), b"1").await.expect("stored");
+    let token = CreateTokenRequest { name: "t".to_owned(), ..create_token() };
+    server.client().await.create_token(token).await.expect("created");
     server
 }
 

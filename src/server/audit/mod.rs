@@ -49,8 +49,9 @@ pub struct Settings {
 pub(super) struct Entry {
     /// The line.
     pub(super) line: Value,
-    /// Whether the call was refused: of equal refusals, one a second is written, with their number.
-    pub(super) is_refusal: bool,
+    /// What makes two refusals equal, if the call was refused: of equal ones, one a second is written, with their
+    /// number.
+    pub(super) refusal: Option<String>,
 }
 
 /// The audit log of a server. Cheap to clone.
@@ -78,6 +79,7 @@ impl Losses {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= AUDIT_ERROR_EVERY) {
             *told = Some(Instant::now());
+            drop(told);
             error!(lost, why, "lines of the audit log are lost");
         }
     }

@@ -2,13 +2,17 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::limits::{AUDIT_REPEAT_EVERY, AUDIT_REPEATS_MAX};
 
-/// The refusals of the last second.
+/// The refusals of the last second, by what makes them equal.
 #[derive(Default)]
-pub(super) struct Repeats(HashMap<String, Repeat>);
+pub(super) struct Repeats {
+    kinds: HashMap<String, Repeat>,
+    /// Those of further kinds.
+    others: Option<Repeat>,
+}
 
 struct Repeat {
     since: Instant,
@@ -17,40 +21,45 @@ struct Repeat {
     count: u64,
 }
 
-/// What makes two refusals equal.
-fn key(line: &Value) -> String {
-    ["caller", "address", "call", "code"]
-        .map(|name| line.get(name).map(Value::to_string).unwrap_or_default())
-        .join(" ")
+impl Repeat {
+    fn new(since: Instant) -> Self {
+        Self { since, last: None, count: 0 }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= AUDIT_REPEAT_EVERY
+    }
 }
 
 impl Repeats {
     /// Returns the line if it is to be written now.
-    pub(super) fn take(&mut self, line: Value, now: Instant) -> Option<Value> {
-        if let Some(repeat) = self.0.get_mut(&key(&line)) {
+    pub(super) fn take(&mut self, key: String, line: Value, now: Instant) -> Option<Value> {
+        if let Some(repeat) = self.kinds.get_mut(&key) {
             repeat.count += 1;
             repeat.last = Some(line);
             return None;
         }
-        // With too many kinds of refusals each is written.
-        if self.0.len() < AUDIT_REPEATS_MAX {
-            self.0.insert(key(&line), Repeat { since: now, last: None, count: 0 });
+        if self.kinds.len() < AUDIT_REPEATS_MAX {
+            self.kinds.insert(key, Repeat::new(now));
+            return Some(line);
         }
-        Some(line)
+        self.others.get_or_insert_with(|| Repeat::new(now)).count += 1;
+        None
     }
 
     /// The lines whose second is over, each with the number of those that it stands for.
     pub(super) fn over(&mut self, now: Instant) -> Vec<Value> {
-        let is_over = |_: &String, repeat: &mut Repeat| {
-            now.saturating_duration_since(repeat.since) >= AUDIT_REPEAT_EVERY
-        };
-        let over = self.0.extract_if(is_over);
+        let over = self.kinds.extract_if(|_, repeat| repeat.is_over(now));
         let counted = |(_, repeat): (String, Repeat)| {
             let mut line = repeat.last?;
             line.as_object_mut()?.insert("count".to_owned(), repeat.count.into());
             Some(line)
         };
-        over.filter_map(counted).collect()
+        let mut lines: Vec<Value> = over.filter_map(counted).collect();
+        if let Some(others) = self.others.take_if(|others| others.is_over(now)) {
+            lines.push(json!({"outcome": "refused", "call": "others", "count": others.count}));
+        }
+        lines
     }
 
     /// All lines that were left out.
@@ -62,25 +71,41 @@ impl Repeats {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn equal_refusals_are_counted() {
         let mut repeats = Repeats::default();
         let now = Instant::now();
-        let line = |caller: &str, id: u64| json!({"caller": caller, "code": 403, "id": id});
-        assert!(repeats.take(line("a", 1), now).is_some());
-        assert!(repeats.take(line("a", 2), now).is_none());
-        assert!(repeats.take(line("a", 3), now).is_none());
-        assert!(repeats.take(line("b", 4), now).is_some());
+        let line = |id: u64| json!({"id": id});
+        let take = |repeats: &mut Repeats, key: &str, id| {
+            repeats.take(key.to_owned(), line(id), now).is_some()
+        };
+        assert!(take(&mut repeats, "a", 1));
+        assert!(!take(&mut repeats, "a", 2));
+        assert!(!take(&mut repeats, "a", 3));
+        assert!(take(&mut repeats, "b", 4));
         assert!(repeats.over(now).is_empty());
-        let mut expected = line("a", 3);
+        let mut expected = line(3);
         expected["count"] = 2.into();
         assert_eq!(repeats.over(now + AUDIT_REPEAT_EVERY), [expected]);
-        assert!(repeats.take(line("a", 5), now).is_some(), "a new second");
-        assert!(repeats.take(line("a", 6), now).is_none());
+        assert!(take(&mut repeats, "a", 5), "a new second");
+        assert!(!take(&mut repeats, "a", 6));
         assert_eq!(repeats.all().len(), 1);
+    }
+
+    #[test]
+    fn many_kinds_of_refusals_are_one_line() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        let kinds = 2 * AUDIT_REPEATS_MAX;
+        let written =
+            (0..kinds).filter(|kind| repeats.take(kind.to_string(), json!({}), now).is_some());
+        assert_eq!(written.count(), AUDIT_REPEATS_MAX);
+        let lines = repeats.over(now + AUDIT_REPEAT_EVERY);
+        assert_eq!(
+            lines,
+            [json!({"outcome": "refused", "call": "others", "count": AUDIT_REPEATS_MAX})]
+        );
     }
 }

@@ -21,6 +21,8 @@ const MODE: u32 = 0o600;
 pub(super) struct Writer {
     sink: Sink,
     repeats: Repeats,
+    /// Whether the last write has failed, perhaps in the middle of a line.
+    is_torn: bool,
 }
 
 enum Sink {
@@ -50,7 +52,7 @@ impl Writer {
                 Sink::File(path.clone(), open(path).map_err(failed)?)
             }
         };
-        Ok(Some(Self { sink, repeats: Repeats::default() }))
+        Ok(Some(Self { sink, repeats: Repeats::default(), is_torn: false }))
     }
 
     /// Writes until every sender is gone.
@@ -64,10 +66,9 @@ impl Writer {
             let now = Instant::now();
             let mut lines = self.repeats.over(now);
             for entry in first.into_iter().chain(entries.try_iter()).take(AUDIT_BATCH_LINES) {
-                if entry.is_refusal {
-                    lines.extend(self.repeats.take(entry.line, now));
-                } else {
-                    lines.push(entry.line);
+                match entry.refusal {
+                    Some(key) => lines.extend(self.repeats.take(key, entry.line, now)),
+                    None => lines.push(entry.line),
                 }
             }
             self.write(&lines, losses);
@@ -80,8 +81,12 @@ impl Writer {
         if lines.is_empty() {
             return;
         }
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        if let Err(error) = self.sink.write(text.as_bytes()) {
+        // A line that was written in part is ended, so that the next one is whole.
+        let begin = if self.is_torn { "\n" } else { "" };
+        let lines_text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let written = self.sink.write(format!("{begin}{lines_text}").as_bytes());
+        self.is_torn = written.is_err();
+        if let Err(error) = written {
             losses.add(lines.len() as u64, &error.to_string());
         }
     }
@@ -95,8 +100,11 @@ impl Sink {
                 let own = file.metadata()?;
                 let is_own =
                     |found: fs::Metadata| (found.dev(), found.ino()) == (own.dev(), own.ino());
-                if !fs::metadata(&*path).is_ok_and(is_own) {
-                    *file = open(path)?;
+                // Where no new file can be made, the old one is still a log.
+                if !fs::metadata(&*path).is_ok_and(is_own)
+                    && let Ok(new) = open(path)
+                {
+                    *file = new;
                 }
                 file.write_all(text)
             }
@@ -114,7 +122,8 @@ mod tests {
     use super::*;
 
     fn entry(id: u64, is_refusal: bool) -> Entry {
-        Entry { line: json!({"id": id, "call": "Delete"}), is_refusal }
+        let refusal = is_refusal.then(|| "a".to_owned());
+        Entry { line: json!({"id": id, "call": "Delete"}), refusal }
     }
 
     /// Writes entries to a file, and returns the number of lost lines.

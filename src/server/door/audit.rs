@@ -26,7 +26,8 @@ use tonic::{Code, Status};
 
 use super::{Class, Protocol};
 use crate::{
-    access::{CallRecord, Identity},
+    access::CallRecord,
+    limits::AUDIT_TARGET_BYTES_MAX,
     server::audit::{Audit, Entry},
     wire::request::Id,
 };
@@ -54,7 +55,6 @@ pub(super) async fn layer(
         target: request.uri().path().to_owned(),
         method: request.method().to_string(),
         address: address.map(|address| address.to_string()),
-        identity: None,
         id: Id::current(),
         begun: Instant::now(),
         bytes_in: Arc::clone(&bytes_in),
@@ -62,8 +62,7 @@ pub(super) async fn layer(
         outcome: None,
     };
     let request = request.map(|body| Body::new(Counted { body, bytes: bytes_in, call: None }));
-    let mut response = next.run(request).await;
-    call.identity = response.extensions_mut().remove::<Identity>();
+    let response = next.run(request).await;
     call.outcome = call.begin(&response);
     response.map(|body| Body::new(Counted { body, bytes: bytes_out, call: Some(call) }))
 }
@@ -76,7 +75,6 @@ struct Call {
     target: String,
     method: String,
     address: Option<String>,
-    identity: Option<Identity>,
     id: Option<Id>,
     begun: Instant,
     bytes_in: Arc<AtomicU64>,
@@ -93,9 +91,11 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn is_refusal(self) -> bool {
+    /// Whether the call was refused to its caller. `at_door`: no rpc was called.
+    fn is_refusal(self, at_door: bool) -> bool {
         match self {
             Self::Http(status) => matches!(status.as_u16(), 401 | 403 | 429),
+            Self::Grpc(Code::ResourceExhausted) => at_door,
             Self::Grpc(code) => matches!(code, Code::Unauthenticated | Code::PermissionDenied),
         }
     }
@@ -126,18 +126,22 @@ impl Call {
 
     fn entry(&self) -> Option<Entry> {
         let recorded = self.record.recorded();
-        let is_refusal = self.outcome.is_some_and(Outcome::is_refusal);
+        let is_refusal = self.outcome.is_some_and(|outcome| outcome.is_refusal(recorded.is_none()));
         let is_audited = recorded.as_ref().is_some_and(|recorded| recorded.rpc.is_audited());
         if !(is_audited || is_refusal || (self.audit.has_reads() && recorded.is_some())) {
             return None;
         }
-        let call: &str = match &recorded {
-            Some(recorded) => recorded.rpc.into(),
-            None => &self.target,
+        let call: &str = if let Some(recorded) = &recorded {
+            recorded.rpc.into()
+        } else {
+            let end = self.target.floor_char_boundary(AUDIT_TARGET_BYTES_MAX);
+            self.target.get(..end).unwrap_or_default()
         };
-        let (caller, via, credential) = match &self.identity {
+        let identity = self.record.identity();
+        let (caller, via, credential) = match &identity {
             Some(Ok(caller)) => (Some(caller.name()), caller.via(), caller.credential()),
-            Some(Err(_)) | None => (None, "refused", None),
+            Some(Err(_)) => (None, "refused", None),
+            None => (None, "none", None),
         };
         let paths = recorded.as_ref().map(|recorded| recorded.paths.as_slice()).unwrap_or_default();
         let (source, destination) = match paths {
@@ -146,9 +150,10 @@ impl Call {
             _ => (None, None),
         };
         let outcome = match self.outcome {
+            None if std::thread::panicking() => "failed",
             None => "aborted",
             Some(outcome) if outcome.is_success() => "done",
-            Some(outcome) if outcome.is_refusal() => "refused",
+            Some(_) if is_refusal => "refused",
             Some(_) => "failed",
         };
         let is_rest = self.class.protocol == Protocol::Rest;
@@ -171,7 +176,11 @@ impl Call {
             "bytes_out": self.bytes_out.load(Relaxed),
             "ms": u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
-        Some(Entry { line, is_refusal })
+        // Who is refused at the door may name any path.
+        let kind = recorded.as_ref().map_or("", |recorded| recorded.rpc.into());
+        let code = self.outcome.map(Outcome::code);
+        let key = format!("{caller:?} {:?} {kind} {paths:?} {code:?}", self.address);
+        Some(Entry { line, refusal: is_refusal.then_some(key) })
     }
 }
 

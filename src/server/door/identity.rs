@@ -18,7 +18,7 @@ use tokio::{select, time::Instant};
 
 use super::{Class, Protocol, peer, refusal, revocable::Revocable};
 use crate::{
-    access::Caller,
+    access::{CallRecord, Caller},
     limits::TOKEN_WARNING,
     server::{
         SERVICE,
@@ -49,13 +49,15 @@ pub(super) async fn layer(
         authenticator.identify(request.headers(), presented.as_deref(), peer(&request)).await;
     let lacks_certificate = is_rest && authenticator.lacks_certificate(presented.as_deref());
     request.extensions_mut().insert(identity.clone());
-    let mut response = match identity.clone() {
+    if let Some(record) = request.extensions().get::<CallRecord>() {
+        record.note_identity(identity.clone());
+    }
+    let mut response = match identity {
         Ok(caller) => called(class, caller, next.run(request)).await,
         // The gateway refuses it, unless the path needs no right.
         Err(_) if is_rest => next.run(request).await,
         Err(error) => refusal(class, error),
     };
-    response.extensions_mut().insert(identity);
     if lacks_certificate && response.status() == StatusCode::FORBIDDEN {
         let reason = ReasonPhrase::from_static(CERTIFICATE_REQUIRED.as_bytes());
         response.extensions_mut().insert(reason);

@@ -220,16 +220,19 @@ async fn a_write_replaces_no_file_above_that_its_caller_may_not_write() {
     let session = crate::model::SessionId::parse("d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b11").unwrap();
     let range = crate::model::ChunkRange::new(0, 1, 1).unwrap();
     let at = (path("Prod/team/x"), Replaces::Anything);
+    let refused = fixture.store.chunk_over(session, at.clone(), range, &writer).await;
+    assert_eq!(refused.unwrap_err().kind(), Kind::AlreadyExists);
+    // The file may come after the chunk.
+    fixture.store.delete(&path("Prod"), &Call::system()).await.unwrap();
     let mut chunk = fixture.store.chunk_over(session, at, range, &writer).await.unwrap();
     chunk.write(Bytes::from_static(b"1")).await.unwrap();
     chunk.finish().await.unwrap();
+    fixture.upload("Prod", vec![1]).await.unwrap();
     let (replaces, conditions) = (Replaces::Anything, Conditions::default());
     let committed = fixture.store.commit_session_if(session, replaces, conditions, &writer).await;
     assert_eq!(committed.unwrap_err().kind(), Kind::AlreadyExists);
-    assert_eq!(
-        fixture.store.stat(&path("Prod"), &Call::system()).await.unwrap().entry.totals.bytes,
-        1
-    );
+    let stat = fixture.store.stat(&path("Prod"), &Call::system()).await.unwrap();
+    assert_eq!(stat.entry.totals.bytes, 1);
     // Who may write the file replaces it.
     let admin = call(rights(Role::Writer, "Prod"));
     let mut upload = fixture.store.upload(spec(), &admin).await.unwrap();
