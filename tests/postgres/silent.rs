@@ -187,7 +187,8 @@ async fn all_who_wait_are_refused_and_who_has_left_changes_nothing_later() {
     }
     // The delete is cancelled while it waits, or after it has begun a transaction that is never committed.
     let kept = path("kept");
-    let left = store.delete(&kept, &Call::system());
+    let call = Call::system();
+    let left = store.delete(&kept, &call);
     timeout(Duration::from_millis(10), left).await.expect_err("silence");
     while let Some(ended) = timeout(LONG, calls.join_next()).await.expect("an end") {
         let error = ended.expect("no panic").expect_err("silence");
