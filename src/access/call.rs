@@ -73,7 +73,8 @@ impl RequestContext {
             Needs::Root(role) => call.require(role, &root)?,
             Needs::Folder => {
                 for path in paths {
-                    if !call.caller.rights().may_see(path) {
+                    // Only who may not read all of the folder needs a look at all rights.
+                    if !call.may(Role::Reader, path) && !call.caller.rights().may_see(path) {
                         call.require(Role::Reader, path)?;
                     }
                 }

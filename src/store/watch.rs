@@ -46,8 +46,8 @@ impl Store {
         Ok(turn)
     }
 
-    /// Watches all operations that the caller may see: first the running ones, and with `since`, the number of a change, also those that
-    /// have changed after it; then every further change.
+    /// Watches all operations that the caller may see: first the running ones, and with `since`, the number of a
+    /// change, also those that have changed after it; then every further change.
     ///
     /// # Errors
     /// `ChangesForgotten` if some changes after `since` are no longer kept, or no change has this number yet,
