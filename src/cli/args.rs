@@ -118,18 +118,30 @@ pub struct Upload {
     /// Path of the file or folder in the store; "" is the root. If PATH ends in /, the upload goes into that
     /// folder under its own name, as a file always does in the root
     pub path: String,
-    /// No effect: a folder is always uploaded with everything in it
-    #[arg(short, long, short_alias = 'R')]
-    pub recursive: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as help")]
+    pub recursive: Recursive,
     /// Write a mark file _.dir into every folder after all files are stored, that of the top folder last
     #[arg(long)]
     pub mark: bool,
+    /// LOCAL is a ZIP archive, also with the name .sfpkg, and PATH becomes a folder with its files, in one step.
+    /// Its own name is that of LOCAL without the extension
+    #[arg(long)]
+    pub unpack: bool,
     /// Allow a file to replace a folder, and a folder to replace a file
     #[arg(long)]
     pub replace: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as help")]
     pub jobs: Jobs,
+}
+
+/// The flag that other tools need for folders.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Recursive {
+    /// No effect: a folder is always uploaded with everything in it
+    #[arg(short, long, short_alias = 'R')]
+    pub recursive: bool,
 }
 
 /// Arguments of `download`.

@@ -24,6 +24,7 @@ mod text;
 pub mod time;
 mod token;
 mod transfer;
+mod upload;
 
 use std::{io, process::ExitCode};
 
@@ -150,7 +151,7 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
     }
     match command {
         Command::Copy(args) => copy::copy(&client, args, output).await,
-        Command::Upload(args) => transfer::upload(&client, args, output).await,
+        Command::Upload(args) => upload::upload(&client, args, output).await,
         Command::Download(args) => transfer::download(&client, args, output).await,
         Command::List(args) => show::list(&client, &args, output).await,
         Command::Stat(args) => show::stat(&client, &args.path, output).await,

@@ -1,6 +1,6 @@
-//! The commands `upload` and `download`.
+//! The command `download`, and what it shares with `upload`.
 //!
-//! Ctrl-C stops either command: files that were transferred stay, an unfinished file leaves nothing.
+//! Ctrl-C stops it: files that were transferred stay, an unfinished file leaves nothing.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,190 +16,29 @@ use tokio::{
 use crate::{
     cli::{
         Failure,
-        args::{Download, Upload},
+        args::Download,
         interrupt::Interrupt,
         json,
         many::Failures,
         output::Output,
         place,
         progress::ProgressDisplay,
-        text::{self, bytes, count, files, path},
+        text::{self, bytes, files, path},
     },
     client::{
         Client,
         download::{Existing, FolderDownload},
         error::Error,
-        path::{target, validate_name},
+        path::target,
         transfer::{TransferProgress, TransferredFile},
-        upload::{FolderUpload, Marks, Omitted},
     },
-    error::Kind,
     limits,
-    wire::v1::{Entry, EntryKind, IfExists},
+    wire::v1::{Entry, EntryKind},
 };
 
-/// Uploads files and folders, one after the other.
-pub(super) async fn upload(
-    client: &Client,
-    args: Upload,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let mut interrupt = Interrupt::listen()?;
-    let mut sources = Vec::with_capacity(args.locals.len());
-    for local in &args.locals {
-        sources.push((local.display().to_string(), name_in_store(local).await?));
-    }
-    let places = place::destinations(client, &sources, &args.path);
-    let places = interrupt.unless(places).await??;
-    let mut failures = Failures::default();
-    for (local, to) in args.locals.iter().zip(&places) {
-        let to = place::trimmed(to);
-        let outcome = if is_stream(local) {
-            upload_stream(client, to, &args, &mut interrupt, output).await
-        } else {
-            upload_one(client, (local, to), &args, &mut interrupt, output).await
-        };
-        failures.take(outcome, output)?;
-    }
-    failures.end()
-}
-
 /// Whether a path on the command line is `-`, which means a standard stream.
-fn is_stream(local: &Path) -> bool {
+pub(super) fn is_stream(local: &Path) -> bool {
     local.as_os_str() == "-"
-}
-
-/// The name of a local file or folder in the store; `None` for a stream, and for a folder such as `.`, whose contents
-/// are uploaded without a folder of that name.
-async fn name_in_store(local: &Path) -> Result<Option<&str>, Failure> {
-    let is_folder = tokio::fs::metadata(local).await.is_ok_and(|found| found.is_dir());
-    if is_stream(local) || (is_folder && local.file_name().is_none()) {
-        return Ok(None);
-    }
-    Ok(Some(validate_name(local)?))
-}
-
-/// Uploads a file or a folder.
-async fn upload_one(
-    client: &Client,
-    (local, to): (&Path, &str),
-    args: &Upload,
-    interrupt: &mut Interrupt,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let metadata = tokio::fs::metadata(local).await.map_err(|why| Error::Local {
-        action: "read",
-        path: local.to_owned(),
-        why,
-    })?;
-    let tally = Arc::new(TransferProgress::default());
-    let (sender, done) = mpsc::channel(args.jobs.jobs.into());
-    let mut to = to.to_owned();
-    if to.is_empty() && !metadata.is_dir() {
-        validate_name(local)?.clone_into(&mut to);
-    }
-    let if_exists = if_exists(args);
-    let mut omitted = Omitted::default();
-    let work = async {
-        if metadata.is_dir() {
-            let marks = if args.mark { Marks::Every } else { Marks::Existing };
-            let options = FolderUpload { jobs: args.jobs.jobs.into(), marks, if_exists };
-            let uploaded = client.upload_folder((local, &to), options, &tally, &sender).await;
-            omitted = uploaded.map_err(in_the_way)?;
-        } else if args.mark {
-            let local = local.display();
-            return Err(Failure::Refused(format!("--mark is for folders, and {local} is a file")));
-        } else {
-            tally.expect(1, metadata.len());
-            match client.upload(local, &to, if_exists, &tally).await {
-                Ok(moved) => drop(sender.send(moved).await),
-                Err(error) => return Err(advise(client, &to, error).await),
-            }
-        }
-        Ok(())
-    };
-    let label = format!("uploading {}", local.display());
-    let meter = ProgressDisplay::new(label, output);
-    run_with_progress((work, interrupt), done, &tally, meter, output).await?;
-    warn(&omitted, output);
-    report_total("uploaded", path(&to), &tally, output)
-}
-
-/// What an upload may replace. The server decides when the file becomes visible.
-fn if_exists(args: &Upload) -> IfExists {
-    if args.replace { IfExists::Overwrite } else { IfExists::ReplaceSameKind }
-}
-
-/// Adds to an `AlreadyExists` error what the user can do; asks the server whether the path is a folder.
-async fn advise(client: &Client, to: &str, error: Error) -> Failure {
-    if error.kind() != Some(Kind::AlreadyExists) {
-        return error.into();
-    }
-    match client.stat(to).await {
-        Ok(found) if found.entry.as_ref().is_some_and(|it| it.kind() == EntryKind::Folder) => {
-            Failure::Refused(format!("{error}; {to}/ puts it into it, and --replace replaces it"))
-        }
-        Ok(_) | Err(_) => in_the_way(error),
-    }
-}
-
-/// Adds to an `AlreadyExists` error what the user can do, without asking the server.
-fn in_the_way(error: Error) -> Failure {
-    if error.kind() == Some(Kind::AlreadyExists) {
-        return Failure::Refused(format!("{error}; --replace replaces it"));
-    }
-    error.into()
-}
-
-/// Uploads the standard input.
-async fn upload_stream(
-    client: &Client,
-    to: &str,
-    args: &Upload,
-    interrupt: &mut Interrupt,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    if to.is_empty() || place::ends_as_folder(&args.path) {
-        let message = "the standard input has no name; say the path of the file, not of its folder";
-        return Err(Failure::Refused(message.to_owned()));
-    }
-    if args.mark {
-        return Err(Failure::Refused("--mark is for folders, and - is a file".to_owned()));
-    }
-    let tally = Arc::new(TransferProgress::default());
-    let (sender, done) = mpsc::channel(1);
-    let work = async {
-        let stream = (std::io::stdin(), "the standard input");
-        match client.upload_stream(stream, to, if_exists(args), &tally).await {
-            Ok(moved) => drop(sender.send(moved).await),
-            Err(error) => return Err(advise(client, to, error).await),
-        }
-        Ok(())
-    };
-    let meter = ProgressDisplay::new("uploading the standard input".to_owned(), output);
-    run_with_progress((work, interrupt), done, &tally, meter, output).await?;
-    report_total("uploaded", path(to), &tally, output)
-}
-
-/// Prints what of an uploaded folder is not in the store.
-fn warn(omitted: &Omitted, output: &mut Output) {
-    match omitted.empty_folders {
-        0 => {}
-        1 => output.note("1 empty folder is not kept; --mark keeps it"),
-        many => {
-            output.note(format_args!(
-                "{} empty folders are not kept; --mark keeps them",
-                count(many)
-            ));
-        }
-    }
-    if !omitted.partials.is_empty() {
-        let partials: Vec<_> = omitted.partials.iter().map(|it| it.display().to_string()).collect();
-        output.note(format_args!(
-            "left out what a download that was broken off has left: {}",
-            partials.join(", ")
-        ));
-    }
 }
 
 /// Downloads files and folders, one after the other.
@@ -320,7 +159,7 @@ async fn download_stream(
 }
 
 /// Runs a transfer to its end, and meanwhile shows the progress and prints each transferred file.
-async fn run_with_progress(
+pub(super) async fn run_with_progress(
     (work, interrupt): (impl Future<Output = Result<(), Failure>>, &mut Interrupt),
     mut done: mpsc::Receiver<TransferredFile>,
     tally: &TransferProgress,
@@ -360,7 +199,7 @@ fn arrived(moved: &TransferredFile, output: &mut Output) -> Result<(), Failure> 
 }
 
 /// Prints the total of a transfer, unless the output is JSON.
-fn report_total(
+pub(super) fn report_total(
     verb: &str,
     path: &str,
     tally: &TransferProgress,

@@ -18,17 +18,14 @@ use crate::{
         error::{Error, Result},
         joined,
         transfer::{Attempt, TransferProgress, TransferredFile},
-        upload::header,
+        upload::{FileUpload, header},
     },
     limits,
-    wire::v1::{
-        Entry, IfExists, UploadFinish, UploadHeader, UploadRequest, upload_request::Payload,
-    },
+    wire::v1::{Entry, UploadFinish, UploadHeader, UploadRequest, upload_request::Payload},
 };
 
 impl Client {
-    /// Stores the bytes of a stream up to its end. Errors call the stream `name`; `if_exists` says what the file may
-    /// replace.
+    /// Stores the bytes of a stream up to its end. Errors call the stream `name`.
     ///
     /// # Errors
     /// [`Error::Local`] if the stream cannot be read; those of an upload. Bytes that were read cannot be read again.
@@ -39,14 +36,14 @@ impl Client {
         &self,
         (stream, name): (impl Read + Send + 'static, &'static str),
         path: &str,
-        if_exists: IfExists,
+        options: FileUpload,
         tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
-        let header = header(path, if_exists);
+        let header = header(path, options);
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
             read((stream, name), header, &messages, this)
         };
-        let wait = self.storing(path);
+        let wait = self.storing(path, options);
         let stored = self.upload_from((path, &wait), Attempt::begin(tally), read);
         let (entry, files_replaced) = self.attended(&wait, stored).await?;
         Ok(TransferredFile { entry, local: None, files_replaced: Some(files_replaced) })

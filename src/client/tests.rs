@@ -14,7 +14,7 @@ use crate::{
         download::{Existing, FolderDownload},
         error::{Error, Result},
         transfer::{Progress, TransferProgress, TransferredFile},
-        upload::{FolderUpload, Marks},
+        upload::{FileUpload, FolderUpload, Marks},
     },
     error::Kind,
     limits,
@@ -160,8 +160,9 @@ async fn a_refused_upload_has_the_words_of_the_server() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), &[("a", &large())]);
     let tally = Arc::default();
-    let refused =
-        client.upload(&folder.path().join("a"), "refused", IfExists::Unspecified, &tally).await;
+    let refused = client
+        .upload(&folder.path().join("a"), "refused", FileUpload::new(IfExists::Unspecified), &tally)
+        .await;
     let error = refused.expect_err("refused");
     assert_eq!(error.kind(), Some(Kind::AlreadyExists));
     assert_eq!(error.to_string(), "refused is a folder");

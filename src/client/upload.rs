@@ -31,7 +31,7 @@ use crate::{
     },
     limits,
     wire::v1::{
-        Entry, IfExists, UploadFinish, UploadHeader, UploadRequest, UploadResponse,
+        Entry, EntryKind, IfExists, UploadFinish, UploadHeader, UploadRequest, UploadResponse,
         upload_request::Payload,
     },
 };
@@ -49,19 +49,39 @@ pub struct FolderUpload {
     pub if_exists: IfExists,
 }
 
+/// What the bytes of a file become in the store.
+#[derive(Clone, Copy, Debug)]
+pub struct FileUpload {
+    /// What the file, or the folder of an archive, may replace.
+    pub if_exists: IfExists,
+    /// Whether the file is a ZIP archive that becomes a folder.
+    pub unpack: bool,
+    /// With `unpack`: whether each folder of the archive gets a mark file.
+    pub mark: bool,
+}
+
+impl FileUpload {
+    /// A file that stays a file.
+    pub fn new(if_exists: IfExists) -> Self {
+        Self { if_exists, unpack: false, mark: false }
+    }
+}
+
 /// The header of an upload, without the size.
-pub(super) fn header(path: &str, if_exists: IfExists) -> UploadHeader {
+pub(super) fn header(path: &str, options: FileUpload) -> UploadHeader {
     UploadHeader {
         path: path.to_owned(),
-        if_exists: if_exists.into(),
+        if_exists: options.if_exists.into(),
         ends_with_finish: true,
+        unpack: options.unpack,
+        mark: options.mark,
         ..UploadHeader::default()
     }
 }
 
 impl Client {
-    /// Stores a local file at `path`; a symbolic link is followed. `if_exists` says what the file may replace. The
-    /// caller has added the file to the totals of `tally`.
+    /// Stores a local file at `path`; a symbolic link is followed. The caller has added the file to the totals of
+    /// `tally`.
     ///
     /// # Errors
     /// Those of the server; [`Error::Local`] if the file cannot be read; [`Error::NotUploadable`] if it changes meanwhile or is
@@ -73,10 +93,10 @@ impl Client {
         &self,
         local: &Path,
         path: &str,
-        if_exists: IfExists,
+        options: FileUpload,
         tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
-        self.upload_with_retry(Some(local), path, if_exists, tally).await
+        self.upload_with_retry(Some(local), path, options, tally).await
     }
 
     /// Stores a local folder as `path`: first all files, then the mark files, those of deeper folders first and that of
@@ -107,9 +127,8 @@ impl Client {
         let walk = tokio::task::spawn_blocking(move || send_files(&root, &sender));
         ReceiverStream::new(files)
             .try_for_each_concurrent(options.jobs, |(local, relative)| async move {
-                let (to, if_exists) = (join(path, &relative), options.if_exists);
-                report(done, self.upload_with_retry(Some(&local), &to, if_exists, tally).await?)
-                    .await;
+                let (to, file) = (join(path, &relative), FileUpload::new(options.if_exists));
+                report(done, self.upload_with_retry(Some(&local), &to, file, tally).await?).await;
                 Ok(())
             })
             .await?;
@@ -118,9 +137,8 @@ impl Client {
             stream::iter(level.iter().map(Ok))
                 .try_for_each_concurrent(options.jobs, |mark: &Mark| async move {
                     let (local, path) = (mark.local.as_deref(), join(path, &mark.relative));
-                    let if_exists = options.if_exists;
-                    report(done, self.upload_with_retry(local, &path, if_exists, tally).await?)
-                        .await;
+                    let file = FileUpload::new(options.if_exists);
+                    report(done, self.upload_with_retry(local, &path, file, tally).await?).await;
                     Ok(())
                 })
                 .await?;
@@ -133,11 +151,11 @@ impl Client {
         &self,
         local: Option<&Path>,
         path: &str,
-        if_exists: IfExists,
+        options: FileUpload,
         tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
-        let (mut backoff, wait) = (self.backoff(), self.storing(path));
-        let header = header(path, if_exists);
+        let (mut backoff, wait) = (self.backoff(), self.storing(path, options));
+        let header = header(path, options);
         let arrived = async {
             loop {
                 match self.upload_once(local, &header, &wait, Attempt::begin(tally)).await {
@@ -152,8 +170,10 @@ impl Client {
     }
 
     /// Begins the wait of an upload.
-    pub(super) fn storing(&self, path: &str) -> Timeout {
-        self.wait(format!("store {path:?}"), limits::TRANSFER_SILENCE)
+    pub(super) fn storing(&self, path: &str, options: FileUpload) -> Timeout {
+        let silence =
+            if options.unpack { limits::UNPACK_SILENCE } else { limits::TRANSFER_SILENCE };
+        self.wait(format!("store {path:?}"), silence)
     }
 
     async fn upload_once(
@@ -205,7 +225,10 @@ impl Client {
             let why = "the server took it before it was sent as a whole";
             return Err(Error::Damaged { path: path.to_owned(), why: why.to_owned() });
         };
-        if entry.digest != digest.to_hex().as_str() || entry.size_bytes != this.bytes() {
+        // The server has compared the size and the digest of an archive, see `UploadFinish`.
+        let is_file = entry.kind() != EntryKind::Folder;
+        if is_file && (entry.digest != digest.to_hex().as_str() || entry.size_bytes != this.bytes())
+        {
             let why = format!(
                 "{} bytes with BLAKE3 {digest} were sent, {} bytes with {:?} were stored; upload \
                  it again",

@@ -13,7 +13,7 @@ use crate::{
     grpc::messages,
     limits::MESSAGE_BYTES_MAX,
     model::{ChunkRange, Digest, SessionId, StorePath},
-    store::{Call, Store, UploadSpec},
+    store::{Call, Store, Unpack, UploadSpec},
     wire::{
         status,
         v1::{
@@ -194,7 +194,9 @@ pub(super) async fn upload(
         header.if_unmodified_since.as_ref(),
     )?;
     let replaces = messages::replaces(header.if_exists)?;
-    let incoming = UploadSpec { path, size: header.size_bytes, digest, conditions, replaces };
+    let unpack = unpack(&header)?;
+    let size = header.size_bytes;
+    let incoming = UploadSpec { path, size, digest, conditions, replaces, unpack };
     let first = clock.call();
     let mut upload = clock.count(store.upload(incoming, &first)).await?;
     let mut turn = upload.turn();
@@ -214,6 +216,15 @@ pub(super) async fn upload(
     let stored = upload.store().await?;
     let files_replaced = stored.files_replaced as u64;
     Ok(v1::UploadResponse { entry: Some(messages::stat(&stored.stat)), files_replaced })
+}
+
+/// Whether the bytes are an archive to unpack.
+fn unpack(header: &UploadHeader) -> Result<Option<Unpack>> {
+    if header.mark && !header.unpack {
+        let message = "mark is for an archive that is unpacked; set unpack, or leave out mark";
+        return Err(Error::invalid("mark", message));
+    }
+    Ok(header.unpack.then_some(Unpack { marks: header.mark }))
 }
 
 /// Parses an optional digest; empty: `None`.

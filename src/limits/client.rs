@@ -19,6 +19,8 @@ pub const CALL_TIME: Duration = Duration::from_mins(1);
 /// How long a client waits while no bytes of a file or backup are transferred: longer than the server waits
 /// for its blob store, so that the server can report the error.
 pub const TRANSFER_SILENCE: Duration = Duration::from_secs(150);
+/// The same for an archive, which the server unpacks after its last byte. The server is probed meanwhile.
+pub const UNPACK_SILENCE: Duration = Duration::from_hours(24);
 /// The silence of a server after which a client probes it with a short call.
 pub const ASK_AFTER: Duration = Duration::from_secs(20);
 /// The timeout of this probe.

@@ -24,3 +24,28 @@ pub const UPLOAD_PARTS_MAX: usize = 1 << 18;
 pub const UPLOAD_PARTS_EARLY: usize = 1 << 12;
 /// Parts of one upload that are written concurrently.
 pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
+
+/// Archives that are unpacked concurrently. Each keeps its directory and one part in memory.
+pub const UNPACKS_MAX: usize = 2;
+/// Archives that may wait for their turn.
+pub const UNPACKS_WAITING_MAX: usize = 64;
+/// How long an archive waits for its turn.
+pub const UNPACK_WAIT: Duration = Duration::from_secs(30);
+/// The most entries of an archive that is unpacked.
+pub const UNPACK_ENTRIES_MAX: usize = 100_000;
+/// The most bytes that are read to find the entries of an archive: its directory, and the search for it.
+pub const UNPACK_DIRECTORY_BYTES_MAX: u64 = 32 * MIB as u64;
+/// How many times its size an archive may become, above [`UNPACK_BYTES_FREE`]. Deflate makes up to 1,032 bytes of one.
+pub const UNPACK_RATIO_MAX: u64 = 100;
+/// The unpacked bytes for which the ratio of an archive does not count.
+pub const UNPACK_BYTES_FREE: u64 = 64 * MIB as u64;
+/// The bytes of one piece of an unpacked file.
+pub const UNPACK_PIECE_BYTES: usize = 256 * KIB;
+/// The pieces of unpacked files that wait to be stored.
+pub const UNPACK_PIECES_WAITING: usize = 4;
+/// Unpacked files that are stored concurrently.
+pub const UNPACK_FILES_IN_FLIGHT: usize = 4;
+/// Unpacking begins a transaction when this many rows are ready; the last file may exceed it.
+pub const UNPACK_STEP_ROWS: usize = 500;
+/// Unpacking begins a transaction when this many bytes of inline parts are ready; the last file may exceed it.
+pub const UNPACK_STEP_BYTES: usize = MIB;

@@ -24,7 +24,8 @@ pub struct Assembled {
     /// The id of the content.
     pub content: i64,
     etag: Digest,
-    size: i64,
+    /// Its size in bytes.
+    pub(super) size: i64,
     /// Whether the content was new and so has no etag yet.
     is_new: bool,
 }
@@ -153,7 +154,11 @@ pub fn put_file(
 
 /// Sets the etag of the content. Returns the content with that etag, which is another one if that was stored
 /// first.
-fn adopt(tx: &mut Tx<'_>, assembled: &Assembled, digest: Option<&Digest>) -> Result<i64> {
+pub(super) fn adopt(
+    tx: &mut Tx<'_>,
+    assembled: &Assembled,
+    digest: Option<&Digest>,
+) -> Result<i64> {
     let (etag, size) = (&assembled.etag, assembled.size);
     if assembled.is_new {
         // Another content with the same list may have been stored meanwhile.

@@ -26,6 +26,7 @@ pub mod sql;
 pub mod sums;
 pub mod token;
 pub mod tree;
+pub mod unpack;
 pub mod walk;
 
 mod database;

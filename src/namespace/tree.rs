@@ -14,7 +14,7 @@ mod place;
 pub mod reach;
 
 pub use super::entries::{File, Target};
-pub use place::{check_file_fits, check_same_kind, resolve_for_write};
+pub use place::{check_file_fits, check_folder_fits, check_same_kind, resolve_for_write};
 
 use reach::Reach;
 
@@ -133,7 +133,7 @@ pub fn put(
     };
     let below = reach::check(tx, path, target, field)?;
     check_totals(tx, delta)?;
-    let chain = unshare(tx, &above)?;
+    let chain = unshare(tx, ROOT, &above)?;
     let folder = chain.last().copied().unwrap_or(ROOT);
     entries::put(tx, folder, name, target)?;
     record_change(tx, &chain, delta)?;
@@ -144,6 +144,26 @@ pub fn put(
     Ok(old_totals)
 }
 
+/// Adds a target to a folder that no path leads to yet, at a path below that folder where nothing is. The bounds of
+/// the store are checked when the folder is put at its path.
+///
+/// # Errors
+/// `Internal` if something is at the path already, or a file above it.
+pub fn add(tx: &mut Tx<'_>, root: i64, path: &StorePath, target: &Target) -> Result<()> {
+    let Some((above, name)) = path.split_last() else {
+        return Err(Error::internal("a folder that is built cannot be replaced"));
+    };
+    let (added, reach) = (totals(tx, target)?, reach::below(tx, target)?);
+    let chain = unshare(tx, root, &above)?;
+    let folder = chain.last().copied().unwrap_or(root);
+    if entries::get(tx, folder, name)?.is_some() {
+        return Err(Error::internal("a folder that is built has this entry already"));
+    }
+    entries::put(tx, folder, name, target)?;
+    record_change(tx, &chain, added)?;
+    reach::raise(tx, path, &chain, reach)
+}
+
 /// Removes what is at a path, and the folders that become empty. Returns the totals of what was there.
 pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
     let Some((above, name)) = path.split_last() else {
@@ -151,7 +171,7 @@ pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
     };
     let Some(target) = resolve(tx, path)? else { return Ok(None) };
     let gone = totals(tx, &target)?;
-    let chain = unshare(tx, &above)?;
+    let chain = unshare(tx, ROOT, &above)?;
     record_change(tx, &chain, Totals { files: -gone.files, bytes: -gone.bytes })?;
     let mut names: Vec<&str> = above;
     names.push(name);
@@ -166,11 +186,11 @@ pub fn remove(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Totals>> {
     Ok(Some(gone))
 }
 
-/// Makes the folders of a path, where they are missing, and unshares them. Returns their ids, from the root
-/// down.
-fn unshare(tx: &mut Tx<'_>, names: &[&str]) -> Result<Vec<i64>> {
-    let mut folder = ROOT;
-    let mut chain = vec![ROOT];
+/// Makes the folders of a path below a folder, where they are missing, and unshares them. Returns the ids, that of
+/// the folder first.
+fn unshare(tx: &mut Tx<'_>, root: i64, names: &[&str]) -> Result<Vec<i64>> {
+    let mut folder = root;
+    let mut chain = vec![root];
     for name in names {
         folder = match entries::get(tx, folder, name)? {
             None => {

@@ -53,6 +53,20 @@ impl Query {
         Some(Duration::from_secs(seconds.into()))
     }
 
+    /// A parameter, an extension, that is `true` or `false`; absent: `false`.
+    ///
+    /// # Errors
+    /// `Kind::InvalidArgument` for another value, also in an ignored pair: the caller would believe that it counted.
+    pub fn flag(&self, name: &'static str) -> Result<bool, Error> {
+        match self.value(name).or_else(|| self.dropped(name)) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => {
+                Err(Error::invalid(name, format!("{name} is '{other}'; give 'true' or 'false'")))
+            }
+        }
+    }
+
     /// The decoded `ContinuationToken`.
     ///
     /// # Errors

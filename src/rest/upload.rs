@@ -62,6 +62,8 @@ pub(super) async fn upload(
         if_unmodified_since,
         ends_with_finish: true,
         timeout: call.timeout(),
+        unpack: call.query.flag("unpack")?,
+        mark: call.query.flag("mark")?,
         ..UploadHeader::default()
     };
     let header = message(upload_request::Payload::Header(header));

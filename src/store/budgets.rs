@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | uploads | [`UPLOADS_MAX`] | waits for [`UPLOAD_WAIT`], then busy |
 //! | bytes of uploads in memory | [`UPLOAD_BUFFER_POOL_BYTES`] | waits for [`UPLOAD_POOL_WAIT`], then cuts smaller |
+//! | archives that are unpacked | [`UNPACKS_MAX`] | waits for [`UNPACK_WAIT`], then busy |
 //! | downloads | [`DOWNLOADS_MAX`] | waits for [`DOWNLOAD_WAIT`], then busy |
 //! | bytes of downloads in memory | [`DOWNLOAD_POOL_BYTES`] | waits |
 //! | pages of listings that are read | [`LISTINGS_MAX`] | waits for [`LISTING_WAIT`], then busy |
@@ -20,9 +21,9 @@ use crate::{
     budget::Budget,
     limits::{
         BACKUPS_MAX, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX,
-        FILTERS_MAX, LISTING_WAIT, LISTINGS_MAX, LISTINGS_WAITING_MAX, UPLOAD_BUFFER_POOL_BYTES,
-        UPLOAD_POOL_WAIT, UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX,
-        WATCHERS_MAX,
+        FILTERS_MAX, LISTING_WAIT, LISTINGS_MAX, LISTINGS_WAITING_MAX, UNPACK_WAIT, UNPACKS_MAX,
+        UNPACKS_WAITING_MAX, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_POOL_WAIT, UPLOAD_WAIT, UPLOADS_MAX,
+        UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
     },
 };
 
@@ -30,6 +31,7 @@ use crate::{
 pub(super) struct Budgets {
     pub(super) uploads: Budget,
     pub(super) upload_pool: Budget,
+    pub(super) unpacks: Budget,
     pub(super) downloads: Budget,
     pub(super) download_pool: Budget,
     pub(super) listings: Budget,
@@ -51,6 +53,8 @@ impl Budgets {
                 .with_queue(UPLOADS_WAITING_MAX, UPLOAD_WAIT),
             upload_pool: Budget::new("bytes of uploads", UPLOAD_BUFFER_POOL_BYTES)
                 .with_queue(UPLOADS_MAX, UPLOAD_POOL_WAIT),
+            unpacks: Budget::new("archives", UNPACKS_MAX)
+                .with_queue(UNPACKS_WAITING_MAX, UNPACK_WAIT),
             downloads: Budget::new("downloads", DOWNLOADS_MAX)
                 .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
             download_pool: patient("bytes of downloads", DOWNLOAD_POOL_BYTES),

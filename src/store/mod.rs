@@ -29,6 +29,7 @@ mod runs;
 mod sessions;
 mod space;
 mod tokens;
+mod unpack;
 mod upload;
 mod upload_spec;
 mod verify;
@@ -53,7 +54,7 @@ pub use restore::Restore;
 pub use sessions::Chunk;
 pub use tokens::NewToken;
 pub use upload::Upload;
-pub use upload_spec::{Stored, UploadSpec};
+pub use upload_spec::{Stored, Unpack, UploadSpec};
 pub use watch::{AllUpdates, Updates};
 
 pub use crate::access::Call;

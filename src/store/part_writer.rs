@@ -67,8 +67,6 @@ pub(super) struct PartWriter {
     claim: Option<Claim>,
     /// Whether there are pins, or may be: a write job that has begun commits even if its future is dropped.
     pub(super) has_pins: bool,
-    /// The permit of the upload.
-    pub(super) turn: Permit,
 }
 
 /// The error for an upload with more than [`UPLOAD_PARTS_MAX`] parts.
@@ -102,13 +100,8 @@ impl Storing {
 }
 
 impl PartWriter {
-    /// Makes a part writer for `expected` bytes, if the number is known, with the permit of the upload.
-    pub(super) fn new(
-        store: &Store,
-        path: &StorePath,
-        expected: Option<u64>,
-        (peer, turn): (Peer, Permit),
-    ) -> Self {
+    /// Makes a part writer for `expected` bytes, if the number is known. The caller has a permit of the upload.
+    pub(super) fn new(store: &Store, path: &StorePath, expected: Option<u64>, peer: Peer) -> Self {
         Self {
             store: store.clone(),
             path: path.clone(),
@@ -125,7 +118,6 @@ impl PartWriter {
             settled: 0,
             claim: None,
             has_pins: false,
-            turn,
         }
     }
 
@@ -256,6 +248,13 @@ impl PartWriter {
         if self.parts.is_empty() {
             return self.finish_single().await;
         }
+        let (parts, digest) = self.finish_stored().await?;
+        Ok((parts, digest, None))
+    }
+
+    /// Stores the rest, also of a file of one part, and waits for all parts. Returns the parts, each pinned, and the
+    /// digest of all bytes.
+    pub(super) async fn finish_stored(&mut self) -> Result<(Vec<Part>, Digest)> {
         if !self.buffer.is_empty() {
             self.flush().await?;
         }
@@ -268,7 +267,7 @@ impl PartWriter {
         });
         let parts = stored.collect::<Result<_>>()?;
         let digest = self.hasher.finish().await?;
-        Ok((parts, digest, None))
+        Ok((parts, digest))
     }
 
     /// Finishes a file of at most one part. A new part needs no pin: its row is written with its entry.

@@ -50,8 +50,8 @@ pub struct Chunk {
 /// How the bytes of a chunk are used.
 #[derive(Debug)]
 enum Arriving {
-    /// The range is missing: the bytes are stored.
-    New(Box<PartWriter>),
+    /// The range is missing: the bytes are stored. Has the permit of the upload.
+    New(Box<PartWriter>, Permit),
     /// The range is stored already: the bytes are compared. Has the permit of the upload.
     Again(Box<Comparison>, Permit),
 }
@@ -96,8 +96,8 @@ impl Store {
         };
         let bytes = match self.0.engine.read(call.deadline(), check).await? {
             Verdict::Wanted => {
-                let part_writer = self.cut(&path, Some(range.length as u64), call).await?;
-                Arriving::New(Box::new(part_writer))
+                let (part_writer, turn) = self.cut(&path, Some(range.length as u64), call).await?;
+                Arriving::New(Box::new(part_writer), turn)
             }
             Verdict::There => {
                 let turn = call.until(self.0.budgets.uploads.acquire(call.peer(), 1)).await?;
@@ -270,8 +270,7 @@ impl Chunk {
     /// The handle of its permit among the uploads.
     pub fn turn(&self) -> PermitHandle {
         match &self.bytes {
-            Arriving::New(part_writer) => part_writer.turn.hold().clone(),
-            Arriving::Again(_, turn) => turn.hold().clone(),
+            Arriving::New(_, turn) | Arriving::Again(_, turn) => turn.hold().clone(),
         }
     }
 
@@ -281,7 +280,7 @@ impl Chunk {
     /// Those of [`Chunk::write`]. The chunk cannot continue then.
     pub async fn wait_for<T>(&mut self, bytes: impl Future<Output = T>) -> Result<T> {
         match &mut self.bytes {
-            Arriving::New(part_writer) => part_writer.wait_for(bytes).await,
+            Arriving::New(part_writer, _) => part_writer.wait_for(bytes).await,
             Arriving::Again(..) => Ok(bytes.await),
         }
     }
@@ -298,7 +297,9 @@ impl Chunk {
             return Err(self.wrong_length());
         }
         match &mut self.bytes {
-            Arriving::New(part_writer) => self.call.until(Box::pin(part_writer.write(data))).await,
+            Arriving::New(part_writer, _) => {
+                self.call.until(Box::pin(part_writer.write(data))).await
+            }
             Arriving::Again(comparison, _) => {
                 self.call.until(Box::pin(comparison.write(data))).await
             }
@@ -316,8 +317,8 @@ impl Chunk {
         let (store, call) = (self.store, self.call);
         let (session, path, range) = (self.session, self.path, self.range);
         let replaces = self.replaces;
-        let mut part_writer = match self.bytes {
-            Arriving::New(part_writer) => part_writer,
+        let (mut part_writer, _turn) = match self.bytes {
+            Arriving::New(part_writer, turn) => (part_writer, turn),
             Arriving::Again(comparison, _turn) => {
                 let sent = Sent::Stored(comparison.finish());
                 let add = move |tx: &mut Tx<'_>| {

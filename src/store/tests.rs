@@ -21,6 +21,7 @@ mod runs;
 mod sweeps;
 mod tokens;
 mod turns;
+mod unpack;
 mod uploads;
 mod waiting;
 mod watchers;

@@ -11,13 +11,13 @@ use bytes::Bytes;
 
 use crate::{
     access::{Caller, Role},
-    budget::PermitHandle,
+    budget::{Permit, PermitHandle},
     error::{Error, Kind, Result},
     limits::{PART_BYTES_MAX, UNPIN_ROWS, UPLOAD_PARTS_MAX},
-    model::{Digest, Replaces, Stat, StorePath},
-    namespace::{assembly, condition, content::NewFile, list, pin, sql::Tx, tree},
+    model::{Digest, Replaces, Stat, StorePath, reserved},
+    namespace::{assembly, condition, content::NewFile, list, pin, sql::Tx, tree, unpack},
     store::{
-        Call, Store, Stored, UploadSpec,
+        Call, Store, Stored, Unpack, UploadSpec,
         object::ObjectGuard,
         part_writer::{PartWriter, too_many_parts},
     },
@@ -29,6 +29,8 @@ pub struct Upload {
     store: Store,
     incoming: UploadSpec,
     pub(super) part_writer: PartWriter,
+    /// Its permit among the uploads.
+    turn: Permit,
     call: Call,
 }
 
@@ -43,13 +45,20 @@ impl Store {
         let (path, replaces) = (incoming.path.clone(), incoming.replaces);
         let conditions = incoming.conditions.clone();
         let caller = call.caller().clone();
+        if incoming.unpack.is_some() && path.is_reserved() {
+            return Err(reserved(&path, "path"));
+        }
+        let is_folder = incoming.unpack.is_some();
         let check = move |tx: &mut Tx<'_>| {
             check_above(tx, (&path, replaces), &caller)?;
+            if is_folder {
+                return unpack::check(tx, (&path, replaces), &conditions);
+            }
             condition::check_file(tx, (&path, replaces), &conditions)
         };
         self.0.engine.read(call.deadline(), check).await?;
-        let part_writer = self.cut(&incoming.path, incoming.size, call).await?;
-        Ok(Upload { store: self.clone(), incoming, part_writer, call: call.clone() })
+        let (part_writer, turn) = self.cut(&incoming.path, incoming.size, call).await?;
+        Ok(Upload { store: self.clone(), incoming, part_writer, turn, call: call.clone() })
     }
 
     /// Acquires a permit of an upload, and makes a part writer for `expected` bytes, if the number is known.
@@ -58,14 +67,14 @@ impl Store {
         path: &StorePath,
         expected: Option<u64>,
         call: &Call,
-    ) -> Result<PartWriter> {
+    ) -> Result<(PartWriter, Permit)> {
         let size = expected.unwrap_or(0);
         if size.div_ceil(PART_BYTES_MAX as u64) > UPLOAD_PARTS_MAX as u64 {
             return Err(too_many_parts(path));
         }
         call.until(self.0.space.check(size)).await?;
         let turn = call.until(self.0.budgets.uploads.acquire(call.peer(), 1)).await?;
-        Ok(PartWriter::new(self, path, expected, (call.peer(), turn)))
+        Ok((PartWriter::new(self, path, expected, call.peer()), turn))
     }
 }
 
@@ -77,7 +86,7 @@ impl Upload {
 
     /// The handle of its permit among the uploads.
     pub fn turn(&self) -> PermitHandle {
-        self.part_writer.turn.hold().clone()
+        self.turn.hold().clone()
     }
 
     /// Awaits `bytes`, the next bytes of the sender. If the sender is slow and other uploads need buffers, the
@@ -140,6 +149,9 @@ impl Upload {
     /// commit. Nothing is visible then.
     pub async fn store(mut self) -> Result<Stored> {
         self.check_size(self.incoming.size)?;
+        if let Some(unpack) = self.incoming.unpack {
+            return Box::pin(self.unpack(unpack)).await;
+        }
         let (parts, digest, object) = self.call.until(Box::pin(self.part_writer.finish())).await?;
         self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;
         let pins = self.part_writer.parts.len();
@@ -168,6 +180,17 @@ impl Upload {
         self.part_writer.has_pins = pins > UNPIN_ROWS;
         object.into_iter().for_each(ObjectGuard::disarm);
         Ok(stored)
+    }
+}
+
+impl Upload {
+    /// Makes a folder of the archive that has arrived.
+    async fn unpack(mut self, Unpack { marks }: Unpack) -> Result<Stored> {
+        let stored = self.call.until(Box::pin(self.part_writer.finish_stored()));
+        let (parts, digest) = stored.await?;
+        self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;
+        let UploadSpec { path, replaces, conditions, .. } = self.incoming;
+        self.store.unpack((path, replaces, conditions), parts, marks, &self.call).await
     }
 }
 

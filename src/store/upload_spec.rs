@@ -15,6 +15,15 @@ pub struct UploadSpec {
     pub conditions: Conditions,
     /// What the file may replace.
     pub replaces: Replaces,
+    /// Whether the bytes are an archive that becomes a folder, and how.
+    pub unpack: Option<Unpack>,
+}
+
+/// How an archive becomes a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unpack {
+    /// Whether each folder gets an empty mark file if it has none.
+    pub marks: bool,
 }
 
 impl UploadSpec {
@@ -26,6 +35,7 @@ impl UploadSpec {
             digest: None,
             conditions: Conditions::default(),
             replaces: Replaces::default(),
+            unpack: None,
         }
     }
 }
@@ -33,7 +43,7 @@ impl UploadSpec {
 /// The result of an upload.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The metadata of the file.
+    /// The metadata of the file, or of the folder that the archive became.
     pub stat: Stat,
     /// The number of files that it has replaced.
     pub files_replaced: i64,

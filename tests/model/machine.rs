@@ -152,6 +152,7 @@ impl Machine {
             },
             conditions: Conditions::default(),
             replaces: Replaces::default(),
+            unpack: None,
         };
         let result = send(&self.fixture, incoming, bytes.clone()).await;
         let expected = self.plain.check_put(at).and(match claim {

@@ -102,4 +102,6 @@ mod surface;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
+mod unpack;
+#[cfg(test)]
 mod upload_onto;

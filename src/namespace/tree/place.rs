@@ -81,13 +81,25 @@ pub fn check_same_kind(
     target: &Target,
     field: &'static str,
 ) -> Result<()> {
-    let old = resolve_for_write(tx, path, field)?;
-    match (&old, target) {
-        (_, Target::File(_)) => check_not_folder(tx, path, old.as_ref(), field),
-        (Some(Target::File(_)), Target::Folder(_)) => {
+    match target {
+        Target::File(_) => {
+            let old = resolve_for_write(tx, path, field)?;
+            check_not_folder(tx, path, old.as_ref(), field)
+        }
+        Target::Folder(_) => check_folder_fits(tx, path, field),
+    }
+}
+
+/// Refuses a folder at a path where a file is.
+///
+/// # Errors
+/// `AlreadyExists` if the path or a parent of it is a file.
+pub fn check_folder_fits(tx: &mut Tx<'_>, path: &StorePath, field: &'static str) -> Result<()> {
+    match resolve_for_write(tx, path, field)? {
+        Some(Target::File(_)) => {
             let message = format!("\"{path}\" is a file, and a folder would replace it");
             Err(other_kind(path, &message, field))
         }
-        (Some(Target::Folder(_)) | None, Target::Folder(_)) => Ok(()),
+        Some(Target::Folder(_)) | None => Ok(()),
     }
 }
