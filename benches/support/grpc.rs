@@ -11,21 +11,61 @@ use imagestore::{
         image_store_client::ImageStoreClient, upload_request::Payload,
     },
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
 
 use super::Result;
 
 /// A client on a connection of its own.
 #[derive(Clone, Debug)]
-pub(crate) struct Grpc(pub(crate) ImageStoreClient<Channel>);
+pub(crate) struct Grpc(pub(crate) ImageStoreClient<InterceptedService<Channel, Authorization>>);
+
+/// How a client connects, and with which credential.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Access {
+    /// The authority of the server's certificate in PEM; without one the connection is plain.
+    pub(crate) authority: Option<String>,
+    /// The token.
+    pub(crate) token: Option<String>,
+}
+
+/// Adds the token to each call, if there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorization(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Authorization {
+    fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
 
 impl Grpc {
     /// Connects, with the flow-control windows of the project's Rust client.
     pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        Self::connect_as(address, &Access::default()).await
+    }
+
+    /// As [`Grpc::connect`], with TLS or a token.
+    pub(crate) async fn connect_as(address: SocketAddr, access: &Access) -> Result<Self> {
+        let scheme = if access.authority.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
             .initial_stream_window_size(limits::CLIENT_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::CLIENT_CONNECTION_WINDOW_BYTES);
-        Ok(Self(ImageStoreClient::new(endpoint.connect().await?)))
+        if let Some(authority) = &access.authority {
+            let authority = Certificate::from_pem(authority);
+            let tls = ClientTlsConfig::new().ca_certificate(authority).domain_name("localhost");
+            endpoint = endpoint.tls_config(tls)?;
+        }
+        let token = access.token.as_ref().map(|token| format!("Bearer {token}").parse());
+        let authorization = Authorization(token.transpose()?);
+        Ok(Self(ImageStoreClient::with_interceptor(endpoint.connect().await?, authorization)))
     }
 
     /// Copies, and reads the states until the copy ends. Returns the last state.

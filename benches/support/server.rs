@@ -24,16 +24,23 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a data folder and waits until it listens.
     pub(crate) fn start(data: &Path) -> Result<Self> {
+        Self::start_with(data, &[])
+    }
+
+    /// As [`Server::start`], with more flags.
+    pub(crate) fn start_with(data: &Path, flags: &[String]) -> Result<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_imagestore"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"])
             .arg(data)
+            .args(flags)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
         let mut lines = BufReader::new(child.stderr.take().ok_or("no stderr")?);
         let mut line = String::new();
         lines.read_line(&mut line)?;
-        let address = line.trim().strip_prefix("listening on http://").and_then(|a| a.parse().ok());
+        let address = line.trim().strip_prefix("listening on http");
+        let address = address.and_then(|rest| rest.split_once("://")?.1.parse().ok());
         // The later lines of the server are forwarded to stderr; the thread ends with the server.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::stderr()));
         let Some(address) = address else {
