@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::{
+    RootCertStore,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
@@ -10,6 +11,13 @@ use rustls::{
 /// The algorithms of TLS: one provider, ring, for the whole process.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
+}
+
+/// The certificate authorities of the system; none if it has none. Blocks on reading their files.
+pub fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }
 
 /// The certificates in a file of PEM, at least one.

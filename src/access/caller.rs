@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{ANONYMOUS, CERTIFICATE_SHA256, Grants, Rights, Role},
+    access::{ANONYMOUS, CERTIFICATE_SHA256, Grants, Principal, Rights, Role},
     error::{Error, Kind},
     model::StorePath,
 };
@@ -42,13 +42,17 @@ struct Inner {
 enum Source {
     /// They do not change.
     Fixed(Arc<Rights>),
-    /// They are those that the latest grants give to the names of the caller.
-    Granted { names: Arc<[String]>, grants: watch::Receiver<Arc<Grants>> },
+    /// They are those that the latest grants give to the caller.
+    Granted { principal: Arc<Principal>, grants: watch::Receiver<Arc<Grants>> },
 }
 
 impl Source {
     fn everything() -> Self {
         Self::Fixed(Arc::new(Rights::everything()))
+    }
+
+    fn granted(principal: Principal, grants: watch::Receiver<Arc<Grants>>) -> Self {
+        Self::Granted { principal: Arc::new(principal), grants }
     }
 }
 
@@ -86,8 +90,9 @@ impl Caller {
 
     /// Who sends no credential, with the rights that the latest grants give.
     pub fn anonymous(grants: watch::Receiver<Arc<Grants>>) -> Self {
-        let names = Arc::from([ANONYMOUS.to_owned()]);
-        Self::with((ANONYMOUS.to_owned(), None), false, Source::Granted { names, grants }, None)
+        let principal = Principal::named(vec![ANONYMOUS.to_owned()]);
+        let source = Source::granted(principal, grants);
+        Self::with((ANONYMOUS.to_owned(), None), false, source, None)
     }
 
     /// Who shows a certificate with these names, of which there is at least one, with the rights that the latest grants
@@ -99,8 +104,21 @@ impl Caller {
     ) -> Self {
         let name = names.first().cloned().unwrap_or_default();
         let digest = names.iter().find(|name| name.starts_with(CERTIFICATE_SHA256)).cloned();
-        let source = Source::Granted { names: names.into(), grants };
+        let source = Source::granted(Principal::named(names), grants);
         Self::with((name, digest), false, source, expiry)
+    }
+
+    /// Who sends a JWT that an issuer has signed for a caller with at least one name, with the rights that the latest
+    /// grants give. The first name is that of the caller. The credential is the same for all JWTs of one user.
+    pub fn jwt(
+        principal: Principal,
+        credential: String,
+        grants: watch::Receiver<Arc<Grants>>,
+        expiry: Expiry,
+    ) -> Self {
+        let name = principal.names().first().cloned().unwrap_or_default();
+        let source = Source::granted(principal, grants);
+        Self::with((name, Some(credential)), false, source, Some(expiry))
     }
 
     /// Who sends the secret of the token with an id.
@@ -176,17 +194,27 @@ impl Caller {
         &self.0.name
     }
 
+    /// All names, [`Caller::name`] first.
+    pub fn names(&self) -> &[String] {
+        match &self.0.source {
+            Source::Fixed(_) => std::slice::from_ref(&self.0.name),
+            Source::Granted { principal, .. } => principal.names(),
+        }
+    }
+
     /// The kind of the credential, for the audit log.
     pub fn via(&self) -> &'static str {
         match (self.0.is_anonymous, self.0.name.split_once(':')) {
             (true, _) => "none",
             (false, Some(("token", _))) => "token",
             (false, Some(("cert", _))) => "certificate",
-            (false, _) => "local",
+            (false, Some(_)) => "jwt",
+            (false, None) => "local",
         }
     }
 
-    /// What tells the credential from others of the same name: the id of a token, the digest of a certificate.
+    /// What tells the credential from others of the same name: the id of a token, the digest of a certificate, that of
+    /// the issuer and the subject of a JWT.
     pub fn credential(&self) -> Option<&str> {
         self.0.credential.as_deref()
     }
@@ -210,7 +238,7 @@ impl Caller {
     pub fn has_rights(&self) -> bool {
         match &self.0.source {
             Source::Fixed(rights) => !rights.is_empty(),
-            Source::Granted { names, grants } => grants.borrow().is_any_for(names),
+            Source::Granted { principal, grants } => grants.borrow().is_any_for(principal),
         }
     }
 
@@ -218,7 +246,7 @@ impl Caller {
     pub fn rights(&self) -> Arc<Rights> {
         match &self.0.source {
             Source::Fixed(rights) => Arc::clone(rights),
-            Source::Granted { names, grants } => Arc::new(grants.borrow().rights(names)),
+            Source::Granted { principal, grants } => Arc::new(grants.borrow().rights(principal)),
         }
     }
 
@@ -226,7 +254,7 @@ impl Caller {
     pub fn may(&self, role: Role, path: &StorePath) -> bool {
         match &self.0.source {
             Source::Fixed(rights) => rights.may(role, path),
-            Source::Granted { names, grants } => grants.borrow().may(names, role, path),
+            Source::Granted { principal, grants } => grants.borrow().may(principal, role, path),
         }
     }
 
@@ -284,7 +312,7 @@ impl Caller {
                 Error::new(Kind::Unauthenticated, message)
             }
             () = judged => {
-                let message = "the authorities of clients have changed; watch again";
+                let message = "what has verified the credential has changed; watch again";
                 Error::new(Kind::Busy, message)
             }
         }

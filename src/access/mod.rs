@@ -8,7 +8,12 @@
 mod call;
 mod caller;
 mod grants;
+#[cfg(test)]
+mod grants_tests;
+mod issuer;
 mod pattern;
+mod place;
+mod principal;
 mod record;
 mod rights;
 mod role;
@@ -18,14 +23,17 @@ mod who;
 
 pub use call::{Call, RequestContext};
 pub use caller::{Caller, Expiry};
-pub use grants::{Grants, GrantsError};
+pub use grants::Grants;
+pub use issuer::{Aad, Issuer, key_address};
 pub use pattern::Pattern;
+pub use place::GrantsError;
+pub use principal::Principal;
 pub use record::{CallRecord, Recorded};
 pub use rights::Rights;
 pub use role::Role;
 pub use rpc::Rpc;
 pub use token::{TOKEN_PREFIX, new_token_id, new_token_secret, read_token_secret};
-pub use who::{ANONYMOUS, CERTIFICATE_SHA256, SIGNED_NAMES};
+pub use who::{ANONYMOUS, CERTIFICATE_SHA256, GROUP, SIGNED_NAMES};
 
 use crate::{error::Result, limits::ECHO_BYTES_MAX};
 
@@ -34,7 +42,7 @@ pub type Identity = Result<Caller>;
 
 /// The text as a part of a message of one line: control characters are escaped, since the message may reach a
 /// terminal or a log, and a text above [`ECHO_BYTES_MAX`] loses its middle.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     const GAP: &str = "…";
     let (start, gap, end) = if text.len() > ECHO_BYTES_MAX {
         let half = (ECHO_BYTES_MAX - GAP.len()) / 2;

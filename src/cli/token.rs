@@ -126,6 +126,7 @@ pub(super) async fn whoami(
         return Ok(output.print(&Json(&caller), "")?);
     }
     output.print(&(), &caller.name)?;
+    caller.names.iter().skip(1).try_for_each(|name| output.print(&(), name))?;
     caller.grants.iter().try_for_each(|pair| output.print(&(), grant(pair)))?;
     if let Some(time) = &caller.expires_at {
         output.print(&(), format_args!("expires {}", second(Some(time))))?;

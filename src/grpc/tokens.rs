@@ -30,6 +30,7 @@ pub(super) fn caller(
     let caller = call.caller();
     Ok(v1::GetCallerResponse {
         name: caller.name().to_owned(),
+        names: caller.names().to_vec(),
         grants: grants(&caller.rights()),
         expires_at: caller.expiry().map(|expiry| timestamp(expiry.at)),
         may,

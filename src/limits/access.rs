@@ -14,6 +14,48 @@ pub const GRANTS_MAX: usize = 1000;
 pub const GRANT_NAMES_MAX: usize = 100;
 /// The most paths of one grant.
 pub const GRANT_PATHS_MAX: usize = 100;
+/// The most claims that one grant asks for.
+pub const GRANT_CLAIMS_MAX: usize = 20;
+/// The longest name and the longest value of a claim that a grant asks for; a longer claim of a JWT is none.
+pub const CLAIM_BYTES_MAX: usize = super::KIB;
+/// The most issuers of JWTs in a grants file.
+pub const ISSUERS_MAX: usize = 20;
+/// The longest name of an issuer.
+pub const ISSUER_NAME_BYTES_MAX: usize = 32;
+/// The longest other text of an issuer, such as its address.
+pub const ISSUER_TEXT_BYTES_MAX: usize = super::KIB;
+/// The longest name of a user or a group in a JWT; a JWT with a longer user is refused, a longer group is none.
+pub const JWT_NAME_BYTES_MAX: usize = 512;
+/// The most groups of a JWT; further ones are none.
+pub const JWT_GROUPS_MAX: usize = 500;
+/// By how much the clock of an issuer may differ from that of the server.
+pub const JWT_LEEWAY: Duration = Duration::from_mins(1);
+/// The verified JWTs that are kept in memory.
+pub const JWTS_KNOWN_MAX: usize = 10_000;
+/// The bytes of these JWTs together. Their callers take a small multiple of it.
+pub const JWTS_KNOWN_BYTES_MAX: usize = 16 * MIB;
+/// The largest answer of an issuer.
+pub const ISSUER_ANSWER_BYTES_MAX: usize = 64 * super::KIB;
+/// The largest head of such an answer.
+pub const ISSUER_HEAD_BYTES_MAX: usize = 16 * super::KIB;
+/// The time for fetching the keys of an issuer.
+pub const ISSUER_TIME: Duration = Duration::from_secs(5);
+/// The time for connecting to one address of an issuer.
+pub const ISSUER_CONNECT_TIME: Duration = Duration::from_secs(1);
+/// How often the keys of an issuer are fetched.
+pub const ISSUER_EVERY: Duration = Duration::from_mins(15);
+/// How soon after the last time they are fetched again, if that failed or a JWT has an unknown key.
+pub const ISSUER_AGAIN: Duration = Duration::from_secs(30);
+/// How long the keys of an issuer are taken after they were fetched.
+pub const ISSUER_KEYS_LIFE: Duration = Duration::from_hours(1);
+/// The most keys of an issuer; further ones are not taken.
+pub const ISSUER_KEYS_MAX: usize = 100;
+/// The longest name of such a key; one with a longer name is not taken.
+pub const ISSUER_KEY_NAME_BYTES_MAX: usize = 256;
+/// The length of the shortest RSA key that is taken, in bits.
+pub const RSA_BITS_MIN: usize = 2048;
+/// That of the longest one.
+pub const RSA_BITS_MAX: usize = 8192;
 /// The longest name of a token.
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// The most grants of a token.

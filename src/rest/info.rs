@@ -1,4 +1,4 @@
-//! Small calls: folder sizes, the space of the store, the version of the cluster, health, deletion.
+//! Small calls: folder sizes, the space of the store, what `sfctl` asks of a cluster, health, deletion.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -8,9 +8,10 @@ use super::{
     answer::{self, Failure},
     call::{Call, present},
     conditions::{self, WriteConditions},
-    json::{ClusterVersion, FolderSize, Info, Text},
+    json::{AadMetadata, ClusterVersion, FolderSize, Info, Text},
 };
 use crate::{
+    access::Grants,
     error::Kind,
     limits,
     wire::v1::{DeleteRequest, GetStoreInfoRequest, StatRequest},
@@ -43,6 +44,11 @@ pub(super) async fn info(call: Call) -> Result<Response, Failure> {
 /// The version of the cluster, which `sfctl` requests.
 pub(super) fn cluster_version() -> Response {
     answer::json(StatusCode::OK, &ClusterVersion { version: limits::CLUSTER_VERSION })
+}
+
+/// How `sfctl` signs in, which it asks for without a credential.
+pub(super) fn aad_metadata(grants: &Grants) -> Response {
+    answer::json(StatusCode::OK, &AadMetadata::new(grants.aad()))
 }
 
 /// Readiness: 200 if the database answers and the server is not stopping, otherwise an error.

@@ -8,9 +8,12 @@ use prost_types::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{answer::ErrorBody, api_version::ApiVersion, codes};
-use crate::wire::{
-    status,
-    v1::{self, OperationKind, OperationState},
+use crate::{
+    access::Aad,
+    wire::{
+        status,
+        v1::{self, OperationKind, OperationState},
+    },
 };
 
 /// Seconds from 1601, the epoch of ticks, to 1970.
@@ -322,6 +325,46 @@ pub(super) fn state_named(name: &str) -> Option<OperationState> {
 pub(super) struct ClusterVersion {
     /// The version.
     pub(super) version: &'static str,
+}
+
+/// The response of `GET /$/GetAadMetadata`.
+#[derive(Debug, Serialize)]
+pub(super) struct AadMetadata<'a> {
+    r#type: &'static str,
+    metadata: AadSettings<'a>,
+}
+
+/// The settings of an issuer; empty without one.
+#[derive(Debug, Serialize)]
+struct AadSettings<'a> {
+    #[serde(flatten)]
+    settings: Option<AadTexts<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct AadTexts<'a> {
+    authority: &'a str,
+    client: &'a str,
+    cluster: &'a str,
+    login: &'a str,
+    redirect: &'a str,
+    tenant: &'a str,
+}
+
+impl<'a> AadMetadata<'a> {
+    /// What is known of an issuer.
+    pub(super) fn new(aad: Option<&'a Aad>) -> Self {
+        let settings = aad.map(|aad| AadTexts {
+            authority: &aad.authority,
+            client: &aad.client,
+            cluster: &aad.cluster,
+            login: &aad.login,
+            redirect: &aad.redirect,
+            tenant: &aad.tenant,
+        });
+        let r#type = if settings.is_some() { "aad" } else { "none" };
+        Self { r#type, metadata: AadSettings { settings } }
+    }
 }
 
 #[cfg(test)]

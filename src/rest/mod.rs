@@ -55,13 +55,15 @@ use self::{
     payload::Payload,
     route::{PathParameters, RequestContent, Route},
 };
-use crate::{error::Error, wire::backend::Backend};
+use crate::{access::Grants, error::Error, wire::backend::Backend};
 
 /// What the gateway gets from the server around it.
 #[derive(Debug)]
 pub struct Config {
     /// Whether the server can serve calls, for `GET /health`.
     pub ready: watch::Receiver<bool>,
+    /// How `sfctl` signs in, for `GET /$/GetAadMetadata`.
+    pub grants: watch::Receiver<Arc<Grants>>,
     /// The router for all paths that the gateway does not know: the web page at `GET /` and its assets. Its
     /// requests have no body. A 405 response of this router is replaced by the documented error.
     pub page: Router,
@@ -149,16 +151,21 @@ impl Gateway {
         Ok(page)
     }
 
-    /// Answers health checks, `/$/GetClusterVersion` and `OPTIONS *`; `None` for other paths, which are the page's.
+    /// Answers health checks, the calls of `sfctl` outside of the store, and `OPTIONS *`; `None` for other paths, which are
+    /// the page's.
     fn fixed_route(&self, head: &Parts) -> Option<Result<Response, Failure>> {
         let names = head.uri.path().split('/').filter(|name| !name.is_empty()).map(path::decode);
         let names = names.collect::<Result<Vec<_>, _>>().ok()?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let answer = match (&head.method, names.as_slice()) {
             (&Method::GET | &Method::HEAD, ["health"]) => info::health(&self.config.ready),
-            (&Method::GET, ["$", "GetClusterVersion"]) => {
+            (&Method::GET, ["$", name @ ("GetClusterVersion" | "GetAadMetadata")]) => {
+                let answer = || match *name {
+                    "GetAadMetadata" => info::aad_metadata(&self.config.grants.borrow()),
+                    _ => info::cluster_version(),
+                };
                 version(&query::parse(head.uri.query().unwrap_or_default()))
-                    .map(|_| info::cluster_version())
+                    .map(|_| answer())
                     .map_err(Failure::from)
             }
             // Liveness: a server that answers is alive.
@@ -166,7 +173,9 @@ impl Gateway {
             (method, ["health"] | ["health", "live"]) => {
                 other_verb(method, &head.uri, &["GET", "HEAD"])
             }
-            (method, ["$", "GetClusterVersion"]) => other_verb(method, &head.uri, &["GET"]),
+            (method, ["$", "GetClusterVersion" | "GetAadMetadata"]) => {
+                other_verb(method, &head.uri, &["GET"])
+            }
             // `OPTIONS *` asks for the verbs of the server as a whole.
             (&Method::OPTIONS, ["*"]) => Ok(answer::options(&route::VERBS)),
             _ => return None,

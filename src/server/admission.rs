@@ -9,16 +9,19 @@ use tracing::warn;
 use super::{
     Error,
     config::{Access, Config, Required},
-    identity::{Authenticator, ClientSource, Clients, GrantsSource, Source, TlsSource, Watched},
+    identity::{
+        Authenticator, ClientSource, Clients, GrantsSource, Issuers, Source, TlsSource, Watched,
+    },
 };
 use crate::{access::Grants, store::Store};
 
-/// The files that are read again while the server runs.
+/// The files that are read again while the server runs, and the issuers whose keys are fetched again.
 #[derive(Debug, Default)]
 pub(super) struct WatchedFiles {
     tls: Option<Watched<TlsSource>>,
     grants: Option<Watched<GrantsSource>>,
     clients: Option<Watched<ClientSource>>,
+    issuers: Option<Issuers>,
 }
 
 impl WatchedFiles {
@@ -29,7 +32,18 @@ impl WatchedFiles {
 
     /// Takes changes until the server stops.
     pub(super) async fn run(self, stop: &CancellationToken) {
-        tokio::join!(watch(self.tls, stop), watch(self.grants, stop), watch(self.clients, stop));
+        tokio::join!(
+            watch(self.tls, stop),
+            watch(self.grants, stop),
+            watch(self.clients, stop),
+            keep(self.issuers, stop)
+        );
+    }
+}
+
+async fn keep(issuers: Option<Issuers>, stop: &CancellationToken) {
+    if let Some(issuers) = issuers {
+        stop.run_until_cancelled(issuers.run()).await;
     }
 }
 
@@ -45,7 +59,7 @@ pub(super) enum Admission {
     /// Everyone may do everything.
     Open,
     /// Each caller has what is granted to it.
-    Required(watch::Receiver<Arc<Grants>>, Clients),
+    Required(watch::Receiver<Arc<Grants>>, Clients, Option<Issuers>),
 }
 
 impl Admission {
@@ -58,8 +72,9 @@ impl Admission {
         let Required { grants, clients, needs_certificate } = required.clone();
         let grants = match grants {
             Some(file) => {
-                let (grants, file) = GrantsSource::open(file, clients.is_some()).await?;
+                let (grants, issuers, file) = GrantsSource::open(file, clients.is_some()).await?;
                 watched.grants = Some(file);
+                watched.issuers = Some(issuers);
                 grants
             }
             None => watch::channel(Arc::default()).1,
@@ -70,7 +85,15 @@ impl Admission {
         }
         let clients = Clients::open(clients, grants.clone(), needs_certificate).await?;
         watched.clients = clients.1;
-        Ok(Self::Required(grants, clients.0))
+        Ok(Self::Required(grants, clients.0, watched.issuers.clone()))
+    }
+
+    /// The grants, which change with their file.
+    pub(super) fn grants(&self) -> watch::Receiver<Arc<Grants>> {
+        match self {
+            Self::Open => watch::channel(Arc::default()).1,
+            Self::Required(grants, ..) => grants.clone(),
+        }
     }
 
     /// The authenticator of a server over a store. `is_local`: only the command in the same process reaches it.
@@ -85,8 +108,8 @@ impl Admission {
         let authenticator = match self {
             Self::Open if is_local => Authenticator::local(),
             Self::Open => Authenticator::open(Some(store.clone())),
-            Self::Required(grants, clients) => {
-                Authenticator::required(grants, clients, store.clone())
+            Self::Required(grants, clients, issuers) => {
+                Authenticator::required(grants, clients, issuers, store.clone())
             }
         };
         let failed = |error| Error::new("cannot read the tokens").because(error);

@@ -214,6 +214,7 @@ impl Server {
         let grpc = grpc(is_ready.clone(), &stop)?;
         let store = open_store(config, blobs, leftovers).await?;
         let is_local = matches!(listener, Listener::InProcess(_));
+        let grants = admission.grants();
         let authenticator = match admission.authenticator(&store, is_local).await {
             Ok(authenticator) => authenticator,
             Err(error) => {
@@ -226,7 +227,7 @@ impl Server {
         // A walk that panics leaves the permissions as they are.
         spawn_blocking(move || permissions::tighten(&settings)).await.ok();
         let grpc = grpc.add_service(Service::new(store.clone()));
-        let gateway = rest::Config { ready: is_ready, page: web::router() };
+        let gateway = rest::Config { ready: is_ready, grants, page: web::router() };
         let in_process = || Service::backend(store.clone());
         let backend = remote.map_or_else(in_process, backend::remote);
         let bounds = Bounds::default();

@@ -11,6 +11,7 @@ outside client does, and stops it by SIGTERM. The server must end in time and wi
 - `test_raw`: bytes on a socket, for requests that no client library sends.
 - `test_cli*`: the command line, as a user or a script types it.
 - `test_readme`: the commands of the README.
+- `test_jwt`: clients that sign in at an issuer of JWTs, and `sfctl --aad`.
 - `test_serve`: the server as a process: its start, its end, and the state after it.
 - `test_log`: the log lines of failed calls.
 - `test_watch`, `test_deadlines`: copies that are watched, cancelled or given up while they run.

@@ -102,7 +102,7 @@ class Team(unittest.TestCase):
             r"boss  .*\nci  .*\n"
             r"revoked ci\n"
             r"_\.dir\nconstants\.txt\n"
-            r"cert:cn=ci\nwriter CalcApp\*\nexpires \S+\n"
+            r"cert:cn=ci\ncert:sha256=[0-9a-f]{64}\nwriter CalcApp\*\nexpires \S+\n"
             r'\{.*"caller":"cert:cn=ci".*\}\n\Z',
             printed,
         )

@@ -54,6 +54,10 @@ mod grpc_wire;
 #[cfg(test)]
 mod histories;
 #[cfg(test)]
+mod jwt;
+#[cfg(test)]
+mod jwt_issuers;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod operations;

@@ -93,7 +93,8 @@ async fn unsteady(server: &Server, times: usize) -> Http {
         }
     });
     let (_, ready) = watch::channel(true);
-    let config = Config { ready, page: web::router() };
+    let (_, grants) = watch::channel(std::sync::Arc::default());
+    let config = Config { ready, grants, page: web::router() };
     let router = rest::router(remote(backend), config);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -54,6 +54,7 @@ pub(crate) fn extensions() -> Vec<Call> {
         call("GET /ImageStore/$/Operations/0190a9f0-1234-7abc-8def-0123456789ab", 404),
         call("POST /ImageStore/$/Operations/0190a9f0-1234-7abc-8def-0123456789ab/$/Cancel", 404),
         call("GET /$/GetClusterVersion", 200),
+        call("GET /$/GetAadMetadata", 200),
     ]
 }
 
@@ -226,6 +227,7 @@ async fn a_wrong_verb_of_a_further_call_is_told_the_right_ones() {
         ("POST /health", "GET, HEAD, OPTIONS"),
         ("PUT /health/live", "GET, HEAD, OPTIONS"),
         ("POST /$/GetClusterVersion", "GET, OPTIONS"),
+        ("PUT /$/GetAadMetadata", "GET, OPTIONS"),
     ] {
         let (method, path) = line.split_once(' ').expect("a verb");
         let answer = server.http().request(method, path).body(COPY).send().await;
@@ -251,6 +253,7 @@ async fn options_tell_the_verbs_of_a_path() {
         ("/health", "GET, HEAD, OPTIONS"),
         ("/health/live", "GET, HEAD, OPTIONS"),
         ("/$/GetClusterVersion", "GET, OPTIONS"),
+        ("/$/GetAadMetadata", "GET, OPTIONS"),
         ("*", "GET, HEAD, PUT, POST, DELETE, OPTIONS"),
     ] {
         let answer = server.http().request("OPTIONS", target).send().await;

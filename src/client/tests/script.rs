@@ -337,7 +337,7 @@ impl ImageStore for Script {
         let may = (request.role() != Role::Unspecified).then_some(request.path == "mine");
         let grants = vec![Grant { role: Role::Admin.into(), path: "mine".to_owned() }];
         let name = "anonymous".to_owned();
-        let mut caller = GetCallerResponse { name, grants, expires_at: None, may };
+        let mut caller = GetCallerResponse { name, grants, may, ..Default::default() };
         let Some(credential) = credential else { return Ok(Response::new(caller)) };
         caller.name = credential.to_str().expect("ASCII").to_owned();
         caller.expires_at = Some(Timestamp { seconds: 1_796_083_200, nanos: 0 });

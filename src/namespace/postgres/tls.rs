@@ -167,8 +167,7 @@ impl TlsSettings {
                 }
             }
             _ => {
-                let found = rustls_native_certs::load_native_certs();
-                roots.add_parsable_certificates(found.certs);
+                roots = tls::system_roots();
                 if roots.is_empty() {
                     return Err(refused(
                         "the system has no certificate authorities; give sslrootcert",

@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use super::{
     clients::{Clients, Presented},
     failures::Failures,
+    issuers::Issuers,
+    jwt::Jwt,
 };
 use crate::{
     access::{Caller, Grants, Identity, TOKEN_PREFIX},
@@ -29,6 +31,8 @@ pub(in crate::server) struct Authenticator {
     anonymous: Caller,
     /// The judge of client certificates; `None`: no right is required, and what the server does not know is ignored.
     clients: Option<Clients>,
+    /// The issuers whose JWTs are taken; `None`: no JWT is taken.
+    issuers: Option<Issuers>,
     failures: Failures,
     /// The store with the tokens; `None`: no token is taken.
     store: Option<Store>,
@@ -37,25 +41,31 @@ pub(in crate::server) struct Authenticator {
 impl Authenticator {
     /// Whoever reaches the server may do everything.
     pub(in crate::server) fn open(store: Option<Store>) -> Self {
-        Self::new(Caller::open(), None, store)
+        Self::new(Caller::open(), None, None, store)
     }
 
     /// Only the command in the same process reaches the server.
     pub(in crate::server) fn local() -> Self {
-        Self::new(Caller::local(), None, None)
+        Self::new(Caller::local(), None, None, None)
     }
 
     /// Each caller has what is granted to it.
     pub(in crate::server) fn required(
         grants: watch::Receiver<Arc<Grants>>,
         clients: Clients,
+        issuers: Option<Issuers>,
         store: Store,
     ) -> Self {
-        Self::new(Caller::anonymous(grants), Some(clients), Some(store))
+        Self::new(Caller::anonymous(grants), Some(clients), issuers, Some(store))
     }
 
-    fn new(anonymous: Caller, clients: Option<Clients>, store: Option<Store>) -> Self {
-        Self { anonymous, clients, failures: Failures::default(), store }
+    fn new(
+        anonymous: Caller,
+        clients: Option<Clients>,
+        issuers: Option<Issuers>,
+        store: Option<Store>,
+    ) -> Self {
+        Self { anonymous, clients, issuers, failures: Failures::default(), store }
     }
 
     /// Whether a right is required.
@@ -80,8 +90,8 @@ impl Authenticator {
     /// The caller of a request.
     ///
     /// # Errors
-    /// `Unauthenticated` for a credential that is refused, and for none where one is required; `TooManyFailures`;
-    /// `Busy` if the database does not answer.
+    /// `Unauthenticated` for a credential that is refused, and for none where one is required; `Forbidden` for a good one
+    /// without any right; `TooManyFailures`; `Busy` if the database or the issuer of a JWT does not answer.
     pub(in crate::server) async fn identify(
         &self,
         headers: &HeaderMap,
@@ -103,8 +113,11 @@ impl Authenticator {
         }
         // A server that requires no right has always ignored what it does not know.
         let Some(clients) = &self.clients else { return Ok(self.anonymous.clone()) };
-        if let Some(Credential::Unknown(why)) = credential {
-            return Err(refused(why));
+        match credential {
+            Some(Credential::Bearer(jwt)) => return self.jwt(jwt.expose(), peer).await,
+            Some(Credential::Unknown(why)) => return Err(refused(why)),
+            Some(Credential::Token(_)) => return Err(refused(UNKNOWN)),
+            None => {}
         }
         match presented {
             Some(presented) => clients.identify(presented),
@@ -127,10 +140,35 @@ impl Authenticator {
         }
         self.failures.check(peer)?;
         let found = store.token_caller(text).await;
+        self.count(&found, peer);
+        found
+    }
+
+    async fn jwt(&self, text: &str, peer: Peer) -> Identity {
+        let issuers = self.issuers.as_ref().filter(|issuers| issuers.is_any());
+        let Some(issuers) = issuers.filter(|_| Jwt::is_like(text)) else {
+            return Err(refused(UNKNOWN));
+        };
+        let caller = if let Some(caller) = issuers.known(text) {
+            caller
+        } else {
+            self.failures.check(peer)?;
+            let verified = issuers.verify(text).await;
+            self.count(&verified, peer);
+            verified?
+        };
+        if !caller.has_rights() {
+            let message = format!("no grant is for the JWT of '{}'", caller.name());
+            return Err(Error::new(Kind::Forbidden, message));
+        }
+        Ok(caller)
+    }
+
+    /// Counts a credential that is refused.
+    fn count(&self, found: &Identity, peer: Peer) {
         if found.as_ref().is_err_and(|error| error.kind() == Kind::Unauthenticated) {
             self.failures.count(peer);
         }
-        found
     }
 }
 
@@ -138,6 +176,8 @@ impl Authenticator {
 enum Credential {
     /// The secret of a token.
     Token(Secret),
+    /// What may be a JWT.
+    Bearer(Secret),
     /// Something that the server does not take, and why.
     Unknown(&'static str),
 }
@@ -159,16 +199,19 @@ fn credential(headers: &HeaderMap) -> Option<Credential> {
     })
 }
 
+/// The message to a credential that is neither a token nor a JWT of an issuer.
+const UNKNOWN: &str =
+    "the credential is no token of this server; send 'authorization: Bearer TOKEN'";
+
 /// Reads `Bearer TOKEN`, or `Basic` with the token as the password of any user.
 fn parse(value: &HeaderValue) -> Credential {
-    let unknown = Credential::Unknown(
-        "the credential is no token of this server; send 'authorization: Bearer TOKEN'",
-    );
+    let unknown = Credential::Unknown(UNKNOWN);
     let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
         return unknown;
     };
     let rest = rest.trim();
-    let token = if scheme.eq_ignore_ascii_case("bearer") {
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    let token = if is_bearer {
         Some(rest.to_owned())
     } else if scheme.eq_ignore_ascii_case("basic") {
         let pair = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -176,9 +219,10 @@ fn parse(value: &HeaderValue) -> Credential {
     } else {
         None
     };
-    match token.filter(|token| token.starts_with(TOKEN_PREFIX)) {
-        Some(token) => Credential::Token(Secret::from(token)),
-        None => unknown,
+    match token {
+        Some(token) if token.starts_with(TOKEN_PREFIX) => Credential::Token(Secret::from(token)),
+        Some(token) if is_bearer => Credential::Bearer(Secret::from(token)),
+        _ => unknown,
     }
 }
 
@@ -192,6 +236,7 @@ mod tests {
             .map(|value| (header::AUTHORIZATION, HeaderValue::from_str(value).expect("a value")));
         credential(&values.collect()).map(|credential| match credential {
             Credential::Token(token) => token.expose().to_owned(),
+            Credential::Bearer(jwt) => format!("JWT {}", jwt.expose()),
             Credential::Unknown(why) => why.to_owned(),
         })
     }
@@ -210,7 +255,7 @@ mod tests {
         }
         for value in [
             "imagestore_x",
-            "Bearer eyJhbGciOiJub25lIn0.e30.",
+            "Basic eyJhbGciOiJub25lIn0.e30.",
             "Bearer",
             "Basic imagestore_x",
             "Basic %%%",
@@ -221,6 +266,8 @@ mod tests {
             let why = read(&[value]).expect("something");
             assert!(why.starts_with("the credential is no token"), "{value}: {why}");
         }
+        let jwt = read(&["bearer  a.b.c "]);
+        assert_eq!(jwt.as_deref(), Some("JWT a.b.c"));
         assert_eq!(read(&[]), None);
         let twice = read(&["Bearer imagestore_x", "Bearer imagestore_x"]);
         assert!(twice.is_some_and(|why| why.contains("more than one")));

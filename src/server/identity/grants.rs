@@ -1,11 +1,14 @@
-//! The grants file: who may do what, as the server uses it.
+//! The grants file: who may do what and whose JWTs are taken, as the server uses it.
 
 use std::{path::PathBuf, sync::Arc};
 
 use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 
-use super::watched::{Source, Watched, read_owned};
+use super::{
+    issuers::Issuers,
+    watched::{Source, Watched, read_owned},
+};
 use crate::{
     access::{CERTIFICATE_SHA256, Grants, SIGNED_NAMES},
     limits::GRANTS_BYTES_MAX,
@@ -16,24 +19,26 @@ use crate::{
 pub(in crate::server) struct GrantsSource {
     file: PathBuf,
     sender: watch::Sender<Arc<Grants>>,
+    issuers: Issuers,
     /// Whether authorities of clients are known, so that a grant may name what they sign.
     has_authorities: bool,
 }
 
 impl GrantsSource {
-    /// Reads the file. Returns its grants, which change with the file.
+    /// Reads the file. Returns its grants and issuers, which change with the file.
     ///
     /// # Errors
     /// A file that cannot be read, that others may write, or that is wrong.
     pub(in crate::server) async fn open(
         file: PathBuf,
         has_authorities: bool,
-    ) -> Result<(watch::Receiver<Arc<Grants>>, Watched<Self>), Error> {
+    ) -> Result<(watch::Receiver<Arc<Grants>>, Issuers, Watched<Self>), Error> {
         let (sender, grants) = watch::channel(Arc::default());
-        let source = Self { file, sender, has_authorities };
+        let issuers = Issuers::new(grants.clone());
+        let source = Self { file, sender, issuers: issuers.clone(), has_authorities };
         let content = source.read().await?;
         source.apply(&content, UnixTime::now())?;
-        Ok((grants, Watched::new(source, content)))
+        Ok((grants, issuers, Watched::new(source, content)))
     }
 }
 
@@ -67,6 +72,7 @@ impl Source for GrantsSource {
             );
             return Err(Error::new(message));
         }
+        self.issuers.set(grants.issuers());
         self.sender.send_replace(Arc::new(grants));
         Ok(())
     }

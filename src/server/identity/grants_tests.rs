@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::GrantsSource;
 use crate::{
-    access::{ANONYMOUS, Role},
+    access::{ANONYMOUS, Principal, Role},
     limits::GRANTS_BYTES_MAX,
     model::StorePath,
 };
@@ -44,8 +44,8 @@ async fn a_file_that_is_wrong_is_refused_and_says_why() {
 async fn a_new_file_is_taken_and_a_wrong_one_is_not() {
     let folder = TempDir::new().expect("a folder");
     let file = write(folder.path(), READER, 0o644);
-    let (grants, mut watched) = GrantsSource::open(file, false).await.expect("opened");
-    let anonymous = [ANONYMOUS.to_owned()];
+    let (grants, _, mut watched) = GrantsSource::open(file, false).await.expect("opened");
+    let anonymous = Principal::named(vec![ANONYMOUS.to_owned()]);
     let at = |path: &str| StorePath::parse(path, "path").expect("a path");
     let may = |role: Role, path: &str| grants.borrow().may(&anonymous, role, &at(path));
     assert!(may(Role::Reader, "a/f") && !may(Role::Writer, "a/f"));

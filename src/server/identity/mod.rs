@@ -9,6 +9,13 @@ mod failures;
 mod grants;
 #[cfg(test)]
 mod grants_tests;
+mod issuer_client;
+mod issuers;
+mod jwks;
+mod jwt;
+#[cfg(test)]
+mod jwt_tests;
+mod key_ring;
 mod tls;
 #[cfg(test)]
 mod tls_tests;
@@ -18,6 +25,7 @@ pub(super) use authenticator::{Authenticator, CERTIFICATE_REQUIRED};
 pub use clients::ClientFiles;
 pub(super) use clients::{ClientSource, Clients, Presented};
 pub(super) use grants::GrantsSource;
+pub(super) use issuers::Issuers;
 pub use tls::TlsFiles;
 pub(super) use tls::{Tls, TlsSource, is_handshake};
 pub(super) use watched::{Source, Watched};

@@ -9,10 +9,13 @@ mod gate;
 mod grpc;
 mod http;
 mod http2;
+mod issuer;
 #[path = "../../support/log.rs"]
 mod log;
 mod record;
 mod rest;
+#[path = "../../support/signer.rs"]
+mod signer;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -38,7 +41,9 @@ pub(crate) use self::{
     grpc::{Grpc, chunk, line, upload},
     http::{Answer, Connection, Http, Request},
     http2::{Http2, Plain},
+    issuer::{Issuer, Reply},
     rest::Rest,
+    signer::Signer,
 };
 use self::{log::Log, record::Recorded};
 
