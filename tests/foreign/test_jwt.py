@@ -1,5 +1,6 @@
 """JWTs: people and programs that sign in at an issuer, with foreign clients."""
 
+import json
 import os
 import re
 import subprocess
@@ -54,6 +55,8 @@ class JwtCase(ServeCase):
         self.write(self.table() + GRANTS)
         certificate, key = map(str, authority.server())
         self.flags = ["--tls-cert", certificate, "--tls-key", key, "--grants", str(self.grants)]
+        self.audit = self.folder / "audit"
+        self.flags += ["--audit", str(self.audit)]
         return Server(data, *self.flags)
 
     def table(self, *lines: str) -> str:
@@ -146,6 +149,13 @@ class Jwts(JwtCase):
                     self.code(token, "Stat", path="Other/f"),
                     ("PERMISSION_DENIED", "'team:anna@a.example' may not read 'Other/f'"),
                 )
+        lines = [json.loads(line) for line in self.audit.read_text(encoding="utf-8").splitlines()]
+        uploads = [line for line in lines if line["call"] == "Upload"]
+        self.assertEqual(len(uploads), len(self.issuer.keys))
+        self.assertEqual({(line["caller"], line["via"]) for line in uploads}, {("team:anna@a.example", "jwt")})
+        # The same user, whichever JWT it has sent.
+        (credential,) = {line["credential"] for line in uploads}
+        self.assertRegex(credential, r"\Ajwt:sha256=[0-9a-f]{64}\Z")
         credentials = BasicTokenAuthentication({"access_token": self.deployer()})
         credentials.signed_session().verify = str(self.trusted)
         client = ServiceFabricClientAPIs(credentials, self.server.url)
@@ -186,7 +196,7 @@ class Jwts(JwtCase):
                 status, body = self.curl(token)
                 self.assertEqual(status, "401", body)
                 self.assertIn(why, body)
-                self.assertNotIn(token, "".join(self.server.log))
+                self.assertNotIn(token, "".join(self.server.log) + self.audit.read_text(encoding="utf-8"))
 
     def test_the_keys_of_an_issuer_that_is_down_go_on(self) -> None:
         self.assertEqual(self.code(self.deployer(), "Delete", path="App/none"), ("OK", ""))

@@ -91,8 +91,8 @@ async fn what_an_issuer_must_not_answer_is_no_key() {
         (None, Reply::Json(json!({ "keys": 7 })), "its answer is no set of keys"),
         (Some(Reply::Json(json!({}))), keys(), "is no metadata"),
         (Some(elsewhere), keys(), "is that of the issuer 'http://localhost:"),
-        (Some(with_keys_at("URL", "http://192.0.2.1/keys")), keys(), "is not https; only"),
-        (Some(with_keys_at("URL", "https://localhost:1/keys")), keys(), "which is not https"),
+        (Some(with_keys_at("URL", "http://192.0.2.1/keys")), keys(), "which is not https; only"),
+        (Some(with_keys_at("URL", "https://localhost:1/keys")), keys(), "which is another scheme"),
     ] {
         let issuer = Issuer::start(&[&signer]).await;
         issuer.keys_are(reply);

@@ -60,8 +60,10 @@ pub(super) async fn fetch(issuer: &Issuer, before: &[Arc<Key>]) -> Result<Vec<Ar
             return Err(format!("{address} is that of the issuer '{}'", shown(&metadata.issuer)));
         }
         let keys = &metadata.jwks_uri;
-        if key_address(keys)?.scheme() != key_address(&issuer.url)?.scheme() {
-            return Err(format!("{address} has keys at {}, which is not https", shown(keys)));
+        let wrong = |why: String| format!("{address} has keys at {}, which {why}", shown(keys));
+        // An issuer with https does not lead to this machine.
+        if key_address(keys).map_err(wrong)?.scheme() != key_address(&issuer.url)?.scheme() {
+            return Err(wrong("is another scheme than that of the issuer".to_owned()));
         }
         jwks::read(&get(&connector, keys).await?, before)
     };

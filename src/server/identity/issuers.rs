@@ -165,3 +165,57 @@ impl Issuers {
         Ok(caller)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{access::Principal, server::identity::jwks};
+
+    /// A JWT of so many bytes that ends after a time.
+    fn entry(ring: &Arc<KeyRing>, key: &Arc<Key>, (bytes, left): (usize, Duration)) -> Entry {
+        let (_, grants) = watch::channel(Arc::default());
+        let expiry = Expiry { at: 0, instant: Instant::now() + left };
+        let principal = Principal::named(vec!["ci:anna".to_owned()]);
+        let caller = Caller::jwt(principal, String::new(), grants, expiry);
+        Entry { caller, ring: Arc::clone(ring), key: Arc::clone(key), bytes }
+    }
+
+    fn number(number: usize) -> [u8; 32] {
+        digest(&number.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_jwts_in_memory_are_bounded_and_those_that_are_over_go_first() {
+        let text = "[[issuer]]\nname = 'ci'\nurl = 'https://ci.example'\naudience = 'store'\n";
+        let grants = Grants::parse(text.as_bytes()).expect("grants");
+        let ring = Arc::new(KeyRing::new(grants.issuers()[0].clone()));
+        let x = "A".repeat(43);
+        let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "a", "x": x });
+        let set = json!({ "keys": [jwk] }).to_string();
+        let keys = jwks::read(set.as_bytes(), &[]).expect("keys");
+        let key = Arc::clone(&keys[0]);
+        ring.settle(Ok(keys));
+        let (short, long) = (Duration::from_secs(1), Duration::from_mins(9));
+        let mut known = Known::default();
+        for at in 0..JWTS_KNOWN_MAX {
+            let left = if at == 0 { long } else { short };
+            known.keep(number(at), entry(&ring, &key, (1, left)));
+        }
+        assert_eq!((known.entries.len(), known.bytes), (JWTS_KNOWN_MAX, JWTS_KNOWN_MAX));
+        assert!(known.get(&number(0)).is_some() && known.get(&number(1)).is_some());
+        tokio::time::advance(short).await;
+        assert!(known.get(&number(0)).is_some() && known.get(&number(1)).is_none(), "over");
+        known.keep(number(JWTS_KNOWN_MAX), entry(&ring, &key, (5, long)));
+        assert_eq!((known.entries.len(), known.bytes), (2, 6));
+        // The same again.
+        known.keep(number(0), entry(&ring, &key, (3, long)));
+        assert_eq!((known.entries.len(), known.bytes), (2, 8));
+        known.keep(number(1), entry(&ring, &key, (JWTS_KNOWN_BYTES_MAX, long)));
+        assert_eq!((known.entries.len(), known.bytes), (1, JWTS_KNOWN_BYTES_MAX));
+        assert!(known.get(&number(1)).is_some());
+        ring.remove();
+        assert!(known.get(&number(1)).is_none(), "the issuer is removed");
+    }
+}

@@ -169,7 +169,7 @@ impl KeyRing {
     }
 
     /// Takes the result of a fetch.
-    fn settle(&self, fetched: std::result::Result<Vec<Arc<Key>>, String>) {
+    pub(super) fn settle(&self, fetched: std::result::Result<Vec<Arc<Key>>, String>) {
         let (name, now) = (&self.issuer.name, Instant::now());
         self.state.send_modify(|state| {
             state.is_fetching = false;
