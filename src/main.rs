@@ -1,6 +1,6 @@
 //! The binary: parses the command line, then runs the server or a client command.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use imagestore::{
@@ -61,7 +61,14 @@ fn parse() -> Result<Arguments, clap::Error> {
     if let Some((kind, why)) = cli::wrong(&line) {
         return Err(command.error(kind, why));
     }
-    Arguments::from_arg_matches(&line)
+    let mut arguments = Arguments::from_arg_matches(&line)?;
+    arguments.global.token = token();
+    arguments.global.config_default = config_file();
+    if let Some(Command::Client(client)) = &mut arguments.command {
+        cli::settle(&mut arguments.global, client, &line)
+            .map_err(|(kind, why)| command.error(kind, why))?;
+    }
+    Ok(arguments)
 }
 
 /// The error of a command line, with a usage line that does not name flags set by environment variables: clap shows
@@ -88,7 +95,7 @@ fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
         Config::private(data, database, stopped.blobs.as_deref())
     });
     match config {
-        None => cli::run(&cli::Global { token: token(), ..global.clone() }, command),
+        None => cli::run(global, command),
         Some(config) => match cli::prepare(global, &command) {
             Err(code) => code,
             Ok(()) => with_stopped(config, command.makes_store(), |connector| {
@@ -96,6 +103,16 @@ fn run(global: &cli::Global, command: cli::Command) -> ExitCode {
             }),
         },
     }
+}
+
+/// The configuration file of the user, by the rules of freedesktop.org; `None` if the user has no home.
+fn config_file() -> Option<PathBuf> {
+    let folder = |name| {
+        let folder = std::env::var_os(name).map(PathBuf::from);
+        folder.filter(|folder| folder.is_absolute())
+    };
+    let folder = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
+    Some(folder.join("imagestore").join("config.toml"))
 }
 
 /// The token in the environment, which other users cannot see as they see flags. An empty one is none.

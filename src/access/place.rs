@@ -2,6 +2,8 @@
 
 use toml::Spanned;
 
+use crate::model::Position;
+
 /// Why a grants file is refused, and where: its text is one line, `line 3, column 7: reason`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {reason}")]
@@ -20,10 +22,8 @@ pub(super) type Values = Spanned<Vec<Spanned<String>>>;
 impl GrantsError {
     /// An error at the byte `start` of the text.
     pub(super) fn new(text: &str, start: usize, reason: String) -> Self {
-        let before = text.get(..text.floor_char_boundary(start)).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let line = before.get(line_start..).unwrap_or_default();
-        Self { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, reason }
+        let Position { line, column } = Position::of(text, start);
+        Self { line, column, reason }
     }
 }
 

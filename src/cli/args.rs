@@ -4,6 +4,7 @@
 //! timeout, the number of parallel transfers, the output format, and the URLs of a stopped store. An option that
 //! changes what one command does has none, so that a forgotten variable cannot change the meaning of a typed command.
 
+pub(super) mod store;
 pub(super) mod token;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,10 @@ use clap::{
     parser::ValueSource,
 };
 
-use self::token::{TokenCommand, Whoami};
+use self::{
+    store::StoreCommand,
+    token::{TokenCommand, Whoami},
+};
 use crate::{cli::skip, limits, secret::Secret, wire::v1::OperationState};
 
 /// The client commands.
@@ -57,6 +61,9 @@ pub enum Command {
     Token(TokenCommand),
     /// Show who the caller is, and what it may do
     Whoami(Whoami),
+    /// Add, list and remove named stores, whose paths are written NAME:PATH
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 /// Arguments of `copy`.

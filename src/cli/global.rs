@@ -1,12 +1,12 @@
 //! The arguments that every client command takes, and the connection that they select.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, builder::FalseyValueParser};
 
 use crate::{
     cli::{
-        Failure, local_file,
+        Failure, config_file, local_file,
         time::{Time, some_time},
     },
     client::{Client, Identity, Options, in_process::Connector},
@@ -16,7 +16,7 @@ use crate::{
 /// The arguments of every client command.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Address of the server
+    /// Address of the server, or NAME: for that of a named store
     #[arg(
         long,
         global = true,
@@ -44,6 +44,20 @@ pub struct Global {
     /// The token of the environment. It has no flag, because other users see the flags of a process.
     #[arg(skip)]
     pub token: Option<Secret>,
+    /// The file with the named stores.
+    #[arg(long, global = true, value_name = "FILE", env = "IMAGESTORE_CONFIG")]
+    #[arg(
+        help = "Configuration file with the named stores, which only its owner may read [default: \
+                  imagestore/config.toml in XDG_CONFIG_HOME, or in ~/.config]"
+    )]
+    pub config: Option<PathBuf>,
+    /// The configuration file without `config`; `None` if the user has no home.
+    #[arg(skip)]
+    pub config_default: Option<PathBuf>,
+    /// The named store on which the command works, instead of the server at `server`. The other settings override
+    /// those of the store.
+    #[arg(skip)]
+    pub store: Option<String>,
     /// Print results as JSON, one object per line
     #[arg(long, global = true, env = "IMAGESTORE_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -67,26 +81,78 @@ impl Global {
     ///
     /// # Errors
     /// [`Failure::Said`] with a hint if no server accepts the connection; a `--ca` or token file that cannot be read;
-    /// two tokens; else the error of the client.
+    /// two tokens; a named store that the configuration file does not have; else the error of the client.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
-        let time = self.timeout.map(|Time(time)| time);
-        let connected = if let Some(connector) = &self.in_process {
-            Client::connect_in_process(connector.clone(), time).await
+        let (connected, hint) = if let Some(connector) = &self.in_process {
+            let time = self.timeout.map(|Time(time)| time);
+            (Client::connect_in_process(connector.clone(), time).await, String::new())
+        } else if let Some(name) = &self.store {
+            let file = self.config_file()?;
+            let of_store = self.with_store(name, file)?;
+            let hint = format!("the store '{name}' has this address in {}", file.display());
+            (Client::connect_with(&of_store.server, of_store.options()?).await, hint)
         } else {
-            let ca = self
-                .ca
-                .as_deref()
-                .map(|path| local_file::certificates("certificate authority", path));
-            let (authorities, identity) = (ca.transpose()?, self.identity()?);
-            let options = Options { time, authorities, identity, token: self.credential()? };
-            Client::connect_with(&self.server, options).await
+            let hint = "--server or IMAGESTORE_SERVER says where it is".to_owned();
+            (Client::connect_with(&self.server, self.options()?).await, hint)
         };
         connected.map_err(|error| {
             if error.is_lost() {
-                let hint = "is it running? --server or IMAGESTORE_SERVER says where it is";
-                return Failure::Said(format!("{error}; {hint}"));
+                return Failure::Said(format!("{error}; is it running? {hint}"));
             }
             error.into()
+        })
+    }
+
+    /// The configuration file.
+    ///
+    /// # Errors
+    /// [`Failure::Said`] if none is given and the user has no home.
+    pub(super) fn config_file(&self) -> Result<&Path, Failure> {
+        self.config.as_deref().or(self.config_default.as_deref()).ok_or_else(|| {
+            let why = "--config has to say where the configuration file is: HOME is not set";
+            Failure::Said(why.to_owned())
+        })
+    }
+
+    /// Drops the settings of the connection that are from environment variables.
+    pub(super) fn forget_variables(&mut self, is_typed: impl Fn(&'static str) -> bool) {
+        self.token = None;
+        for (id, file) in [
+            ("ca", &mut self.ca),
+            ("cert", &mut self.cert),
+            ("key", &mut self.key),
+            ("token_file", &mut self.token_file),
+        ] {
+            if !is_typed(id) {
+                *file = None;
+            }
+        }
+    }
+
+    /// The settings with those of a named store. A certificate and its key come from one place, and so does the token.
+    fn with_store(&self, name: &str, file: &Path) -> Result<Self, Failure> {
+        let mut stores = config_file::read(file)?;
+        let store = stores.remove(name).ok_or_else(|| config_file::unknown(file, name))?;
+        let mut all = Self { server: store.address, ..self.clone() };
+        all.ca = all.ca.or(store.ca);
+        if all.cert.is_none() && all.key.is_none() {
+            (all.cert, all.key) = (store.cert, store.key);
+        }
+        if all.token.is_none() {
+            all.token_file = all.token_file.or(store.token_file);
+        }
+        Ok(all)
+    }
+
+    /// How the client connects. Reads the files of the settings.
+    pub(super) fn options(&self) -> Result<Options, Failure> {
+        let ca = self.ca.as_deref();
+        let ca = ca.map(|path| local_file::certificates("certificate authority", path));
+        Ok(Options {
+            time: self.timeout.map(|Time(time)| time),
+            authorities: ca.transpose()?,
+            identity: self.identity()?,
+            token: self.credential()?,
         })
     }
 

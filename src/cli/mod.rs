@@ -7,6 +7,7 @@
 mod args;
 mod backup;
 mod check;
+mod config_file;
 mod copy;
 mod escape;
 mod global;
@@ -14,12 +15,15 @@ mod interrupt;
 mod json;
 mod local_file;
 mod many;
+mod named;
 mod operations;
 mod output;
 mod place;
 mod progress;
 mod show;
 mod skip;
+mod store;
+mod store_name;
 mod text;
 pub mod time;
 mod token;
@@ -30,6 +34,7 @@ use std::{io, process::ExitCode};
 
 pub use args::{Command, wrong};
 pub use global::Global;
+pub use named::settle;
 
 use crate::{
     cli::{
@@ -140,6 +145,9 @@ async fn execute(global: &Global, command: Command, output: &mut Output) -> Resu
 }
 
 async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
+    if let Command::Store(command) = &command {
+        return store::run(global, command, output);
+    }
     let notes = output.notes();
     let mut client = global.connect().await?.on_token_expiry(move |time| {
         let hint = "an admin of its paths renews it by 'imagestore token rotate NAME'";
@@ -161,6 +169,8 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
         Command::Restore(args) => backup::restore(&client, &args, output).await,
         Command::Token(command) => token::run(&client, command, output).await,
         Command::Whoami(args) => token::whoami(&client, &args, output).await,
+        // Has ended above.
+        Command::Store(_) => Ok(()),
         Command::Info => show::info(&client, output).await,
         Command::Watch(args) => operations::watch(&client, args.id.as_deref(), output).await,
         Command::Operations(args) => operations::list(&client, args.state, output).await,

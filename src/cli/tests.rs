@@ -1,5 +1,6 @@
 //! Tests of commands against a scripted server: their output and their result.
 
+mod named;
 mod silent;
 mod token;
 
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -186,7 +187,7 @@ async fn a_file_goes_into_a_folder_under_its_name() {
 #[test]
 fn no_backup_is_written_to_a_dash() {
     let refused = Arguments::try_parse_from(["imagestore", "backup", "-"]);
-    let why = refused.err().expect("refused").to_string();
+    let why = refused.expect_err("refused").to_string();
     assert!(why.contains("write ./- for"), "{why}");
 }
 

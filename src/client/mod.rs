@@ -12,6 +12,7 @@
 //! **Invariant:** a file counts as transferred only when the BLAKE3 digest of the bytes read equals that of the bytes
 //! written.
 
+mod address;
 pub mod backup;
 mod bearer;
 pub mod check;
@@ -109,20 +110,18 @@ impl Client {
     pub async fn connect_with(address: &str, options: Options) -> Result<Self> {
         let deadline = options.time.and_then(Deadline::after);
         let token = options.token.as_ref().map(bearer::authorization).transpose()?;
-        let server =
-            if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        let unfit = |why: String| Error::Address { address: address.to_owned(), why };
-        let endpoint =
-            Endpoint::from_shared(server.clone()).map_err(|error| unfit(root_cause(&error)))?;
-        let endpoint = match endpoint.uri().scheme_str() {
-            Some("https") => {
-                let tls = tls::config(&options)?;
-                endpoint.tls_config(tls).map_err(|error| unfit(root_cause(&error)))?
-            }
-            Some("http") => tls::without(endpoint, &options)?,
-            _ => return Err(unfit("only http and https are spoken".to_owned())),
-        };
+        let (server, endpoint) = address::endpoint(address, &options)?;
         Self::over(tuned(endpoint).connect(), token, server, deadline).await
+    }
+
+    /// Checks an address and options as [`Client::connect_with`] does, and connects to nothing. Returns the address with
+    /// its scheme.
+    ///
+    /// # Errors
+    /// Those of [`Client::connect_with`], except [`Error::Lost`] and [`Error::Waited`].
+    pub fn check_address(address: &str, options: &Options) -> Result<String> {
+        options.token.as_ref().map(bearer::authorization).transpose()?;
+        Ok(address::endpoint(address, options)?.0)
     }
 
     /// Connects to a server in the same process; `time` is as in [`Options`].

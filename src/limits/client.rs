@@ -53,3 +53,9 @@ pub const TRANSFER_JOBS_MAX: u8 = 64;
 pub const PROGRESS_LINE_EVERY: Duration = Duration::from_secs(2);
 /// How long an interrupted command waits for the server to confirm the cancellation.
 pub const INTERRUPT_TIME: Duration = Duration::from_secs(10);
+/// The largest configuration file of the command line.
+pub const CONFIG_BYTES_MAX: u64 = 64 << 10;
+/// The most named stores in it.
+pub const STORES_MAX: usize = 100;
+/// The longest name of a store in it.
+pub const STORE_NAME_BYTES_MAX: usize = 64;

@@ -8,6 +8,7 @@ mod digest;
 mod entry;
 mod operation;
 mod path;
+mod position;
 mod session;
 mod token;
 
@@ -23,5 +24,6 @@ pub use operation::{
     Operation, OperationError, OperationId, OperationKind, OperationState, Progress,
 };
 pub use path::{MARK_FILE, StorePath, folded};
+pub use position::Position;
 pub use session::{ByteRange, ChunkRange, Session, SessionId};
 pub use token::Token;

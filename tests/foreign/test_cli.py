@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": "", "copy": "cp", "upload": "put", "download": "get", "list": "ls", "stat": "",
     "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "", "check": "", "backup": "",
     "restore": "", "token": "", "whoami": "",
+    "store": "",
 }
 PACKAGE = {
     "manifest.xml": b"<manifest/>",
@@ -28,7 +29,9 @@ PACKAGE = {
 # The environment variables that have the same meaning for every command.
 SHARED = {
     f"IMAGESTORE_{name}"
-    for name in ["SERVER", "CA", "CERT", "KEY", "TOKEN", "TOKEN_FILE", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS"]
+    for name in [
+        "SERVER", "CONFIG", "CA", "CERT", "KEY", "TOKEN", "TOKEN_FILE", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS",
+    ]
 }
 MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/er/{MARK}"}
 
@@ -72,6 +75,7 @@ class Usage(CommandCase):
             ["cp", "a", "b", "--literal", "--skip", "*/x"], ["cp", "a", "b", "--keep", "--replace"],
             ["cp", "a", "b", "c", "--operation-id", "0190a9f0-1234-7abc-8def-0123456789ab"],
             ["rm"], ["put", "a"], ["get"], ["whoami", "a"],
+            ["cp", "one:a", "two:a"], ["cp", "one:a", "a"], ["store", "add", "a:b", "http://here"], ["store", "add", "a"],
             ["token", "create", "ci", "--role", "owner", "--path", "/"],
             ["token", "create", "ci", "--role", "admin", "--path", "/", "--life", "9d", "--never-expires"],
         ]:

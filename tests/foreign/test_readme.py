@@ -62,7 +62,7 @@ class Team(unittest.TestCase):
 
     def test_the_section_for_a_team_can_be_pasted(self) -> None:
         blocks = [block for kind, block in BLOCKS if kind.strip() == "team"]
-        self.assertEqual(len(blocks), 7)
+        self.assertEqual(len(blocks), 8)
         with socket.create_server(("0.0.0.0", 0)) as free:
             port = str(free.getsockname()[1])
         script = "\n".join(blocks).replace(TEAM_PORT, port)
@@ -71,6 +71,7 @@ class Team(unittest.TestCase):
             **environment(),
             "PATH": ":".join([*map(str, folders), os.environ["PATH"]]),
             "HOME": str(self.folder),
+            "XDG_CONFIG_HOME": "",
             "PYTHONWARNINGS": "ignore",
         }
         # Files instead of pipes, which the server would keep open after a command that fails.
@@ -99,6 +100,11 @@ class Team(unittest.TestCase):
             r"uploaded CalcAppV1: .*\n"
             r'.*"StoreRelativePath":"CalcAppV1/Code","FileCount":"1".*'
             r"pi = 3\.14\n"
+            r"added prod to .*/\.config/imagestore/config\.toml\n"
+            r"prod  https://localhost:\d+  --ca /.*/team/cert\.pem  --token-file /.*/team/ci\.token\n"
+            r"_\.dir\nCode/\n"
+            r"copied CalcAppV1 to CalcAppV2: 3 files, 10 B\n"
+            r"token:ci\nwriter CalcApp\*\nexpires \S+\n"
             r"boss  .*\nci  .*\n"
             r"revoked ci\n"
             r"_\.dir\nconstants\.txt\n"

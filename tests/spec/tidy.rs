@@ -31,7 +31,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("rest", &["access", "budget", "error", "limits", "offload", "wire"]),
     ("web", &["limits"]),
     ("client", &["error", "limits", "secret", "tls", "wire"]),
-    ("cli", &["client", "error", "limits", "secret", "wire"]),
+    ("cli", &["client", "error", "limits", "model", "secret", "wire"]),
 ];
 
 /// The only modules that may name each crate.
@@ -51,7 +51,7 @@ const CRATES: [(&str, &[&str]); 18] = [
     ("tokio_postgres_rustls", &["namespace"]),
     ("roaring", &["namespace"]),
     ("rustls", &["namespace", "server", "tls"]),
-    ("toml", &["access"]),
+    ("toml", &["access", "cli"]),
     ("tokio_rustls", &["server"]),
     ("x509_cert", &["server"]),
 ];

@@ -28,7 +28,7 @@ fn parse(line: &[&str]) -> Arguments {
 /// The kind of the error of a command line that clap refuses.
 fn refused(line: &[&str]) -> ErrorKind {
     let parsed = Arguments::try_parse_from(["imagestore"].iter().chain(line));
-    parsed.err().expect("refused").kind()
+    parsed.expect_err("refused").kind()
 }
 
 /// Runs a command line with a token in the environment. Returns standard output and standard error, or the failure.
