@@ -30,7 +30,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the store over gRPC and REST on one port
-    Serve(Serve),
+    Serve(Box<Serve>),
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        Some(Command::Serve(arguments)) => serve(arguments),
+        Some(Command::Serve(arguments)) => serve(*arguments),
         Some(Command::Client(command)) => run(&arguments.global, command),
         None => {
             Arguments::command().print_help().ok();

@@ -100,3 +100,13 @@ pub const AUDIT_REPEATS_MAX: usize = 1_000;
 pub const AUDIT_TARGET_BYTES_MAX: usize = 256;
 /// How often lost lines of the audit log are logged.
 pub const AUDIT_ERROR_EVERY: Duration = Duration::from_mins(1);
+/// The most networks of trusted proxies.
+pub const TRUSTED_PROXIES_MAX: usize = 64;
+/// The most addresses of `X-Forwarded-For` that are looked at, from the right.
+pub const FORWARDED_ADDRESSES_MAX: usize = 32;
+/// The most values of `X-Forwarded-Host` and of `X-Forwarded-Proto`.
+pub const FORWARDED_HOSTS_MAX: usize = 8;
+/// The longest host in `X-Forwarded-Host`, with its port.
+pub const HOST_BYTES_MAX: usize = 262;
+/// The longest path in `X-Forwarded-Prefix`.
+pub const FORWARDED_PREFIX_BYTES_MAX: usize = 256;

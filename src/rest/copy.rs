@@ -6,9 +6,10 @@
 
 use axum::response::Response;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 
 use super::{
+    FORWARDED_PREFIX,
     answer::{self, Failure},
     call::{Call, Client, broken, first},
     conditions::{self, WriteConditions},
@@ -113,14 +114,23 @@ async fn copy_async(call: Call, mut request: CopyRequest) -> Result<Response, Fa
         tokio::spawn(Id::carry(async move { while let Ok(Some(_)) = stream.try_next().await {} }));
     }
     let mut response = answer::json(StatusCode::ACCEPTED, &json::Operation::new(&begun));
-    // Relative to the URL of the call, so that `Location` is right behind a proxy that strips a prefix, too.
-    let above = if call.head.uri.path().ends_with('/') { "../" } else { "" };
-    let location = format!("{above}Operations/{}", begun.id);
+    let location = format!("{}{}", operations(&call.head), begun.id);
     let location = HeaderValue::try_from(location).map_err(Error::internal)?;
     response.headers_mut().insert(header::LOCATION, location);
     let (name, value) = ("preference-applied", "respond-async");
     response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     Ok(response)
+}
+
+/// The address below which the operations are, for a response to a copy with this head.
+fn operations(head: &Parts) -> String {
+    // The door lets only a path of a trusted proxy pass.
+    if let Some(prefix) = head.headers.get(FORWARDED_PREFIX).and_then(|value| value.to_str().ok()) {
+        return format!("{prefix}/ImageStore/$/Operations/");
+    }
+    // Relative to the URL of the call, so that it is right behind a proxy that strips a prefix and does not say so.
+    let above = if head.uri.path().ends_with('/') { "../" } else { "" };
+    format!("{above}Operations/")
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 
@@ -56,6 +56,10 @@ use self::{
     route::{PathParameters, RequestContent, Route},
 };
 use crate::{access::Grants, error::Error, wire::backend::Backend};
+
+/// The header with the path before the one of the request, which a proxy has removed. The server around the gateway
+/// lets it pass only from a trusted proxy, as a path without a `/` at its end.
+pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// What the gateway gets from the server around it.
 #[derive(Debug)]

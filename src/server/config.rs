@@ -12,6 +12,7 @@ use std::{
 };
 
 use clap::builder::FalseyValueParser;
+use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use super::{Error, audit, identity::TlsFiles};
@@ -108,6 +109,14 @@ pub struct Serve {
     #[arg(long, env = "IMAGESTORE_ALLOW_PLAINTEXT", value_parser = FalseyValueParser::new())]
     allow_plaintext: bool,
 
+    #[arg(long, env = "IMAGESTORE_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    #[arg(value_parser = network)]
+    #[arg(
+        help = "Network or address of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are taken; \
+                  may be repeated"
+    )]
+    trusted_proxy: Vec<IpNet>,
+
     /// Audit log, as JSON lines: a file, stderr, or off
     #[arg(long, env = "IMAGESTORE_AUDIT", value_name = "FILE", default_value = "off")]
     audit: PathBuf,
@@ -141,6 +150,10 @@ pub struct Config {
     /// The host names that a request may have in `Host`, in addition to IP addresses, `localhost` and the names
     /// of this machine; `*` allows every name.
     pub allowed_hosts: Vec<String>,
+    /// The networks of the proxies whose word is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether a credential is refused that crossed a network in plain text.
+    pub refuses_plaintext: bool,
     /// The certificate and the key of the port; `None`: no TLS.
     pub tls: Option<TlsFiles>,
     /// Who may do what.
@@ -164,6 +177,10 @@ impl Serve {
     /// a key, or a key without a certificate.
     pub fn config(self) -> Result<Config, Error> {
         let access = self.access()?;
+        if self.trusted_proxy.len() > limits::TRUSTED_PROXIES_MAX {
+            let most = limits::TRUSTED_PROXIES_MAX;
+            return Err(Error::new(format!("--trusted-proxy takes at most {most} networks")));
+        }
         let asks_clients = match &access {
             Access::Open => false,
             Access::Required(required) => {
@@ -199,6 +216,9 @@ impl Serve {
             reclaim_grace: self.reclaim_grace.0,
             operation_life: self.operation_life.0,
             allowed_hosts: self.allowed_host,
+            refuses_plaintext: matches!(access, Access::Required(_))
+                && !(self.trusted_proxy.is_empty() || self.allow_plaintext),
+            trusted_proxies: self.trusted_proxy,
             tls,
             access,
             audit,
@@ -235,6 +255,8 @@ impl Config {
             reclaim_grace: limits::RECLAIM_GRACE_DEFAULT,
             operation_life: limits::OPERATION_LIFE_DEFAULT,
             allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            refuses_plaintext: false,
             tls: None,
             access: Access::Open,
             audit: audit::Settings::default(),
@@ -275,6 +297,23 @@ fn host_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("not a host name without a port, such as store.example; * is every name".to_owned())
+}
+
+/// Validates a network of proxies, such as `10.0.0.0/8`, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network: IpNet = match text.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().into(),
+        Err(_) => text.parse().map_err(|_| {
+            "not a network or an address, such as 10.0.0.0/8, 192.0.2.1 or fd00::/8".to_owned()
+        })?,
+    };
+    if network.prefix_len() == 0 {
+        return Err("everyone would be a proxy, and could name any address as its own".to_owned());
+    }
+    if matches!(network.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+        return Err("write an IPv4 network as such, without ::ffff:".to_owned());
+    }
+    Ok(network)
 }
 
 /// The database of a URL. Errors do not repeat the URL, which may contain a password.

@@ -79,7 +79,7 @@ pub(super) async fn serve(
                 let (app, stop) = (app.clone(), stop.clone());
                 let mut carried = Extensions::new();
                 carried.insert(peer);
-                carried.insert(ClientAddress(address));
+                carried.insert(ClientAddress(address.ip()));
                 let unread = UnreadFrames::new(unread.clone(), peer);
                 let (tls, accepted) = (tls.clone(), Instant::now());
                 let connection = Connection { app, stop, bounds, carried, unread, tls, accepted };

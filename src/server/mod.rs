@@ -41,7 +41,7 @@ use admission::{Admission, WatchedFiles};
 use audit::{Audit, AuditThread};
 pub use bounds::Bounds;
 use config::Config;
-use door::{Guards, Hosts, door};
+use door::{Guards, Hosts, Proxies, door};
 use health::Health;
 use identity::Tls;
 use locks::Locks;
@@ -232,7 +232,12 @@ impl Server {
         let backend = remote.map_or_else(in_process, backend::remote);
         let bounds = Bounds::default();
         let rest = rest::router(backend, gateway);
-        let guards = Guards { hosts: hosts(config), authenticator, audit };
+        let proxies = Proxies {
+            networks: config.trusted_proxies.as_slice().into(),
+            has_tls: config.tls.is_some(),
+            refuses_plaintext: config.refuses_plaintext,
+        };
+        let guards = Guards { hosts: hosts(config), proxies, authenticator, audit };
         let app = door(grpc.into_axum_router(), rest, guards, bounds)?;
         Ok(Self { listener, tls, watched, audit_thread, app, bounds, ready, stop, store, locks })
     }
@@ -338,12 +343,8 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
 
 /// The host names under which requests are accepted. Logs a warning if every name is accepted.
 fn hosts(config: &Config) -> Hosts {
-    let names = &config.allowed_hosts;
-    if config.tls.is_some() {
-        return Hosts::with_tls(names);
-    }
-    let hosts = Hosts::with(names);
-    if hosts.is_any() {
+    let hosts = Hosts::new(&config.allowed_hosts, config.tls.is_some());
+    if hosts.is_any() && config.tls.is_none() {
         warn!("every host name is taken, so that a web page of elsewhere can reach the store");
     }
     hosts

@@ -2,6 +2,7 @@
 
 mod overload;
 mod panics;
+mod proxies;
 mod shares;
 mod tls;
 
@@ -42,7 +43,8 @@ struct Fixture {
 
 /// Everyone is let in under these names, and nothing is written of it.
 fn guards(hosts: Hosts) -> Guards {
-    Guards { hosts, authenticator: Authenticator::open(None), audit: Audit::off() }
+    let (authenticator, audit) = (Authenticator::open(None), Audit::off());
+    Guards { hosts, proxies: Proxies::default(), authenticator, audit }
 }
 
 impl Fixture {
@@ -62,7 +64,7 @@ impl Fixture {
     async fn with(grpc: Router, rest: Router, bounds: Bounds, stop: CancellationToken) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let hosts = Hosts::with(&["h".to_owned()]);
+        let hosts = Hosts::new(&["h".to_owned()], false);
         let app = door(grpc, rest, guards(hosts), bounds).expect("a door");
         let ended = tokio::spawn(listen::serve(listener, None, app, stop.clone(), bounds));
         Self { address, stop, ended }

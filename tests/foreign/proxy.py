@@ -3,6 +3,7 @@ they keep `Host`, replace it, or serve the store below a path prefix (nginx).
 """
 
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -94,6 +95,10 @@ NGINX_PREFIX = NGINX_SETTINGS % """
     }}
 """
 
+README = Path(__file__).resolve().parents[2] / "README.md"
+# The address from which the proxy of the README connects to the store in the tests: one that no client has.
+README_SOURCE = "127.0.0.2"
+
 SETTINGS = {"haproxy": HAPROXY, "nginx": NGINX}
 
 PREFIX_SETTINGS = {"nginx with a prefix": NGINX_PREFIX}
@@ -111,20 +116,42 @@ PAGE_SETTINGS = {
 }
 
 
-class Proxy:
-    """A running proxy in front of one server; `address` is the proxy's own address."""
+def readme_settings(certificate: Path, key: Path, *, tls: bool = True) -> str:
+    """The settings of nginx in the README, for the folder of a test, with TLS to the clients or without it."""
+    text = README.read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```nginx\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for printed, meant in [
+        ("listen 443 ssl http2;", "listen {address} ssl http2;" if tls else "listen {address};"),
+        ("/etc/nginx/cert.pem", str(certificate)),
+        ("/etc/nginx/key.pem", str(key)),
+        ("127.0.0.1:19080", "{store}"),
+    ]:
+        if printed not in block:
+            raise AssertionError(f"{printed} is not in the settings of the README")
+        block = block.replace(printed, meant)
+    block = re.sub(r"\{(?!address|store)", "{{", block)
+    block = re.sub(r"(?<!address)(?<!store)\}", "}}", block)
+    source = f"proxy_bind {README_SOURCE}; grpc_bind {README_SOURCE};"
+    return NGINX_SETTINGS % f"{source}\n{block}"
 
-    def __init__(self, name: str, folder: Path, store: str) -> None:
+
+class Proxy:
+    """A running proxy in front of one server; `address` is the proxy's own address.
+
+    The first word of the name is the program. The name also chooses the settings, unless they are given.
+    """
+
+    def __init__(self, name: str, folder: Path, store: str, settings: str | None = None) -> None:
         folder.mkdir()
         self._log = folder / "log"
         with socket.create_server(("127.0.0.1", 0)) as listener, self._log.open("wb") as log:
             self.address = "{}:{}".format(*listener.getsockname())
             number = listener.fileno()
-            settings = (SETTINGS | PREFIX_SETTINGS | PAGE_SETTINGS)[name].format(
-                address=self.address, folder=folder, number=number, store=store
-            )
+            settings = settings or (SETTINGS | PREFIX_SETTINGS | PAGE_SETTINGS)[name]
             file = folder / "settings"
-            file.write_text(settings)
+            file.write_text(
+                settings.format(address=self.address, folder=folder, number=number, store=store)
+            )
             command = {
                 "haproxy": ["haproxy", "-db", "-f", str(file)],
                 "nginx": ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(file)],

@@ -649,7 +649,7 @@ class Refused(ServeCase):
 
     def test_an_address_that_others_reach(self) -> None:
         grants = ["--grants", str(self.grants)]
-        ways = ["--tls-cert and --tls-key", "--allow-plaintext", "--allow-anonymous"]
+        ways = ["--tls-cert and --tls-key", "--trusted-proxy", "--allow-plaintext", "--allow-anonymous"]
         for flags, says in [
             ([], ways),
             (grants, ways),
@@ -695,6 +695,7 @@ class Refused(ServeCase):
             ("127.0.0.1:0", ["--grants", str(self.grants)]),
             ("0.0.0.0:0", self.tls),
             ("0.0.0.0:0", ["--allow-plaintext"]),
+            ("0.0.0.0:0", ["--trusted-proxy", "192.0.2.1"]),
         ]:
             self.assert_no_start(*flags, says=[NOBODY, "--grants"], listen=listen)
         # What the message says helps.
@@ -732,6 +733,7 @@ class Defaults(AccessCase):
             ("0.0.0.0:0", ["--allow-anonymous", *tls], 200),
             ("0.0.0.0:0", tls, 401),
             ("0.0.0.0:0", ["--allow-plaintext"], 401),
+            ("0.0.0.0:0", ["--trusted-proxy", "192.0.2.1"], 401),
         ]:
             server = Server(self.server.data, *flags, listen=listen)
             self.addCleanup(server.stop)

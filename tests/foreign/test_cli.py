@@ -30,7 +30,8 @@ PACKAGE = {
 SHARED = {
     f"IMAGESTORE_{name}"
     for name in [
-        "SERVER", "CONFIG", "CA", "CERT", "KEY", "TOKEN", "TOKEN_FILE", "JSON", "TIMEOUT", "JOBS", "DATABASE", "BLOBS",
+        "SERVER", "CONFIG", "CA", "CERT", "KEY", "TOKEN", "TOKEN_FILE", "JSON", "TIMEOUT", "JOBS",
+        "DATABASE", "BLOBS",
     ]
 }
 MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/er/{MARK}"}
@@ -75,7 +76,8 @@ class Usage(CommandCase):
             ["cp", "a", "b", "--literal", "--skip", "*/x"], ["cp", "a", "b", "--keep", "--replace"],
             ["cp", "a", "b", "c", "--operation-id", "0190a9f0-1234-7abc-8def-0123456789ab"],
             ["rm"], ["put", "a"], ["get"], ["whoami", "a"],
-            ["cp", "one:a", "two:a"], ["cp", "one:a", "a"], ["store", "add", "a:b", "http://here"], ["store", "add", "a"],
+            ["cp", "one:a", "two:a"], ["cp", "one:a", "a"],
+            ["store", "add", "a:b", "http://here"], ["store", "add", "a"],
             ["token", "create", "ci", "--role", "owner", "--path", "/"],
             ["token", "create", "ci", "--role", "admin", "--path", "/", "--life", "9d", "--never-expires"],
         ]:

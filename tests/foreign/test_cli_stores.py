@@ -101,9 +101,10 @@ class Stores(CommandCase):
         file = self.folder / "ci.token"
         file.write_text("imagestore_secret")
         file.chmod(0o644)
-        self.assert_fails("store", "add", "prod", self.server.url, "--token-file", str(file), says=["chmod 600"])
+        add = ["store", "add", "prod", self.server.url]
+        self.assert_fails(*add, "--token-file", str(file), says=["chmod 600"])
         file.chmod(0o600)
-        self.command("store", "add", "prod", self.server.url, "--token-file", "ci.token", cwd=self.folder)
+        self.command(*add, "--token-file", "ci.token", cwd=self.folder)
         text = self.config.read_text()
         self.assertIn(f'token-file = "{Path(file).resolve()}"', text)
         self.assertNotIn("imagestore_secret", text)

@@ -145,7 +145,8 @@ class PagesBehindProxies(ServerCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.open = Server(self.folder / "open", "--allowed-host", INNER_NAME)
+        trusted = ["--trusted-proxy", "127.0.0.1"]
+        self.open = Server(self.folder / "open", "--allowed-host", INNER_NAME, *trusted)
         self.addCleanup(self.open.stop)
         self.proxies = {}
         for server in [self.server, self.open]:

@@ -40,6 +40,8 @@ mod dice;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod forwarded;
+#[cfg(test)]
 mod grpc;
 #[cfg(test)]
 mod grpc_beside;

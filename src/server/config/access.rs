@@ -87,9 +87,11 @@ impl Serve {
             }
             (false, ..) => {}
         }
-        if is_reachable && self.tls_cert.is_none() && !self.allow_plaintext {
+        let is_protected = self.tls_cert.is_some() || !self.trusted_proxy.is_empty();
+        if is_reachable && !is_protected && !self.allow_plaintext {
             return Err(Error::new(format!(
                 "other machines reach --listen {listen}; give --tls-cert and --tls-key, or \
+                 --trusted-proxy with the address of a proxy that has TLS, or \
                  --allow-plaintext if only the callers reach this network, or --allow-anonymous if \
                  everyone there may do everything"
             )));

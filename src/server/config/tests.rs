@@ -84,6 +84,7 @@ fn access_is_open_only_where_that_is_safe_or_meant() {
         (vec![public, &["--allow-anonymous", "--access", "open"]], Ok(Access::Open)),
         (vec![public, tls], required(None)),
         (vec![public, &["--allow-plaintext"]], required(None)),
+        (vec![public, &["--trusted-proxy", "10.0.0.1"]], required(None)),
         (vec![public, tls, grants, &["--access", "required"]], required(Some("g"))),
         (
             vec![local, tls, &["--client-ca", "a", "--client-crl", "l"]],
@@ -186,4 +187,38 @@ fn sizes_have_units() {
     for text in ["", "M", "-1", "+1", "1.5M", "1X", "99999999999T", "1 M"] {
         assert!(bytes(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_trusted_proxy_is_an_address_or_a_network() {
+    let flags = ["--trusted-proxy", "10.0.0.0/8,192.0.2.1", "--trusted-proxy", "fd00::/8"];
+    let config_of = |more: &[&str]| config(&[&flags[..], more].concat());
+    let trusted = config_of(&[]);
+    let shown: Vec<_> = trusted.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"]);
+    // Credentials in plain text are refused where a right is required, unless they are meant.
+    assert!(!trusted.refuses_plaintext);
+    let required = ["--access", "required"];
+    assert!(config_of(&required).refuses_plaintext);
+    assert!(!config_of(&["--access", "required", "--allow-plaintext"]).refuses_plaintext);
+    assert!(!config(&required).refuses_plaintext);
+
+    for (text, says) in [
+        ("10.0.0.0/33", "such as 10.0.0.0/8"),
+        ("proxy.example", "such as 10.0.0.0/8"),
+        ("", "such as 10.0.0.0/8"),
+        ("0.0.0.0/0", "everyone would be a proxy"),
+        ("::/0", "everyone would be a proxy"),
+        ("::ffff:10.0.0.0/104", "write an IPv4 network as such"),
+    ] {
+        let error = parse(&["--trusted-proxy", text]).expect_err(text);
+        assert!(error.contains(says), "{error}");
+    }
+    let mapped = config(&["--trusted-proxy", "::ffff:10.0.0.1"]);
+    assert_eq!(mapped.trusted_proxies[0].to_string(), "10.0.0.1/32");
+    let networks: Vec<_> = (0..=64).map(|n| format!("10.0.{n}.0/24")).collect();
+    config(&["--trusted-proxy", &networks[1..].join(",")]);
+    let error = parse(&["--trusted-proxy", &networks.join(",")]).expect("parsed").config();
+    let error = error.expect_err("too many").to_string();
+    assert_eq!(error, "--trusted-proxy takes at most 64 networks");
 }

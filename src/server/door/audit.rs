@@ -2,7 +2,7 @@
 //! when its client has left.
 
 use std::{
-    net::SocketAddr,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -32,9 +32,10 @@ use crate::{
     wire::request::Id,
 };
 
-/// The address of a client, in the extensions of its requests.
+/// The address of a client, in the extensions of its requests: that of its connection, or the one that a trusted proxy
+/// tells.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::server) struct ClientAddress(pub(in crate::server) SocketAddr);
+pub(in crate::server) struct ClientAddress(pub(in crate::server) IpAddr);
 
 pub(super) async fn layer(
     State(audit): State<Audit>,
@@ -46,7 +47,7 @@ pub(super) async fn layer(
     }
     let record = CallRecord::default();
     request.extensions_mut().insert(record.clone());
-    let address = request.extensions().get::<ClientAddress>().map(|address| address.0.ip());
+    let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
     let (bytes_in, bytes_out) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let mut call = Call {
         audit,

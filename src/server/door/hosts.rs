@@ -8,28 +8,29 @@
 //! name with the certificate. A page without TLS is then a page of another origin.
 //!
 //! A proxy that rewrites `Host` hides the name that the page has requested. A write through such a proxy is accepted
-//! if the proxy sends that name in `X-Forwarded-Host`, which no page can set without a preflight, or if the browser
-//! sends `Sec-Fetch-Site: same-origin` and the host of `Origin` is an accepted name.
+//! if the proxy is trusted and sends that name in `X-Forwarded-Host`, or if the browser sends
+//! `Sec-Fetch-Site: same-origin` and the host of `Origin` is an accepted name. Where a trusted proxy says that its client
+//! uses TLS, the rules of TLS hold, for the name that it sends.
 
-use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{num::NonZeroU16, sync::Arc};
 
 use axum::{
     extract::{Request, State},
     middleware::Next,
     response::Response,
 };
-use http::{
-    HeaderMap, HeaderName, Method, Uri, header,
-    uri::{Authority, Scheme},
-};
+use http::{HeaderMap, HeaderName, Method, Uri, header, uri::Scheme};
 
-use super::{Class, refusal};
+use super::{
+    Class,
+    forwarded::Forwarded,
+    host::{Host, canonical},
+    refusal,
+};
 use crate::error::{Error, Kind, Result};
 
 /// The wildcard for every name.
 const ANY: &str = "*";
-/// The header in which proxies send the hosts that their clients have requested.
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 pub(super) async fn layer(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     match hosts.check(&request) {
@@ -41,40 +42,39 @@ pub(super) async fn layer(State(hosts): State<Hosts>, request: Request, next: Ne
 /// The host names under which requests are accepted. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Hosts {
-    /// The accepted names; `None`: every name.
-    names: Option<Arc<[String]>>,
+    /// The names that are accepted without TLS; `None`: every name.
+    plain: Option<Arc<[String]>>,
+    /// The names that are accepted over TLS.
+    over_tls: Option<Arc<[String]>>,
     /// Whether the port has TLS, so that its pages have an origin of `https`.
     has_tls: bool,
 }
 
 impl Hosts {
-    /// The names for a port with TLS: those in `added`; every name if there are none.
-    pub(in crate::server) fn with_tls(added: &[String]) -> Self {
-        let names = if added.is_empty() { None } else { Self::with(added).names };
-        Self { names, has_tls: true }
-    }
-
     /// IP addresses, `localhost`, the names of this machine, and the names in `added`, where `*` means every
-    /// name.
-    pub(in crate::server) fn with(added: &[String]) -> Self {
+    /// name. Over TLS every name, unless some are added.
+    pub(in crate::server) fn new(added: &[String], has_tls: bool) -> Self {
         if added.iter().any(|name| name == ANY) {
-            return Self { names: None, has_tls: false };
+            return Self { plain: None, over_tls: None, has_tls };
         }
         let machine = rustix::system::uname();
         let machine = machine.nodename().to_str().unwrap_or_default();
         let label = machine.split('.').next().unwrap_or_default();
         let own = ["localhost", machine, label].into_iter().filter(|name| !name.is_empty());
         let names = own.chain(added.iter().map(String::as_str)).map(canonical);
-        Self { names: Some(names.collect()), has_tls: false }
+        let plain: Option<Arc<[String]>> = Some(names.collect());
+        let over_tls = plain.clone().filter(|_| !added.is_empty());
+        Self { plain, over_tls, has_tls }
     }
 
-    /// Whether every name is accepted.
+    /// Whether every name is accepted, also without TLS.
     pub(in crate::server) fn is_any(&self) -> bool {
-        self.names.is_none()
+        self.plain.is_none()
     }
 
-    fn take(&self, host: &Host) -> bool {
-        let Some(names) = &self.names else { return true };
+    fn take(&self, host: &Host, is_https: bool) -> bool {
+        let names = if is_https { &self.over_tls } else { &self.plain };
+        let Some(names) = names else { return true };
         host.is_address() || names.contains(&host.name)
     }
 
@@ -84,12 +84,11 @@ impl Hosts {
     /// `Forbidden`; `InvalidArgument` for a malformed host or more than one `Host` header.
     fn check(&self, request: &Request) -> Result<()> {
         let (method, headers) = (request.method(), request.headers());
-        // The authority of the URI has precedence over `Host`: HTTP/2 requests have it, and so have requests to
-        // a proxy.
-        let address = request.uri().authority().map(|address| Host::parse(address.as_str()));
-        let asked = [address.transpose()?, host_header(headers)?];
-        let forwarded = forwarded(headers)?;
-        if let Some(host) = asked.iter().flatten().chain(&forwarded).find(|host| !self.take(host)) {
+        let forwarded = request.extensions().get::<Forwarded>();
+        let told = forwarded.and_then(|forwarded| forwarded.is_https);
+        let is_https = told.unwrap_or(self.has_tls);
+        let hosts = Requested::of(request, forwarded)?;
+        if let Some(host) = hosts.all.iter().find(|host| !self.take(host, is_https)) {
             let message = format!(
                 "the host '{host}' is not known as this server; if it is, start it with \
                  --allowed-host {}",
@@ -108,76 +107,53 @@ impl Hosts {
         if !headers.contains_key(header::ORIGIN) {
             return Ok(());
         }
-        let asked = asked.into_iter().flatten().next();
         let origin = text(headers, &header::ORIGIN).unwrap_or_default();
-        let page = Origin::parse(origin).filter(|page| page.is_https || !self.has_tls);
+        // Who is not told may have a proxy with TLS before it.
+        let page = Origin::parse(origin);
+        let page = page.filter(|page| page.is_https == is_https || (told.is_none() && !is_https));
         let is_own = page.is_some_and(|page| {
-            let is_asked = asked.iter().chain(&forwarded).any(|host| page.is_of(host));
-            is_asked || (site == Some("same-origin") && self.take(&page.host))
+            let is_requested = hosts.own.iter().any(|host| page.is_of(host));
+            is_requested || (site == Some("same-origin") && self.take(&page.host, is_https))
         });
         if is_own {
             return Ok(());
         }
-        let host = asked.map(|host| host.to_string()).unwrap_or_default();
+        let host = hosts.own.first().map(ToString::to_string).unwrap_or_default();
         let message = format!(
             "a write from the origin '{origin}' to '{host}' is refused; a proxy between them keeps \
-             Host, or tells it in X-Forwarded-Host"
+             Host, or is a --trusted-proxy and tells it in X-Forwarded-Host"
         );
         Err(Error::new(Kind::Forbidden, message))
     }
 }
 
-/// A name in the form in which names are compared: lowercase, without a final dot.
-fn canonical(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+/// The hosts that a request names.
+struct Requested {
+    /// Each of them has to be known.
+    all: Vec<Host>,
+    /// A page of one of these is of the same origin.
+    own: Vec<Host>,
 }
 
-/// A host name or an IP address, with an optional port.
-#[derive(Debug, PartialEq, Eq)]
-struct Host {
-    name: String,
-    port: Option<NonZeroU16>,
-}
-
-impl Host {
-    /// Parses the authority of a URI or the value of a `Host` header.
-    ///
+impl Requested {
     /// # Errors
-    /// `InvalidArgument` for user information, an invalid port, and an empty name.
-    fn parse(text: &str) -> Result<Self> {
-        let bad = || {
-            let message =
-                format!("the host '{text}' is not a name or an address, with a port or without");
-            Error::new(Kind::InvalidArgument, message)
+    /// `InvalidArgument` for a malformed host or more than one `Host` header.
+    fn of(request: &Request, forwarded: Option<&Forwarded>) -> Result<Self> {
+        let host = host_header(request.headers())?;
+        let address = request.uri().authority().map(|address| Host::parse(address.as_str()));
+        let asked: Vec<_> = address.transpose()?.into_iter().chain(host).collect();
+        let (told, is_https) = match forwarded {
+            Some(forwarded) => (forwarded.hosts.clone(), forwarded.is_https == Some(true)),
+            None => (Vec::new(), false),
         };
-        let authority: Authority = text.parse().map_err(|_| bad())?;
-        // Text before the host is user information.
-        let port = text.strip_prefix(authority.host()).ok_or_else(bad)?;
-        let port = match port.strip_prefix(':') {
-            None if port.is_empty() => None,
-            Some("") => None,
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Some(digits.parse().map_err(|_| bad())?)
-            }
-            None | Some(_) => return Err(bad()),
-        };
-        let name = canonical(authority.host());
-        if name.is_empty() { Err(bad()) } else { Ok(Self { name, port }) }
-    }
-
-    /// Whether the host is an IP address, which DNS cannot rebind.
-    fn is_address(&self) -> bool {
-        let bare = self.name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-        // A link-local address may have a zone, after `%`.
-        let address = bare.unwrap_or(&self.name).split('%').next().unwrap_or_default();
-        address.parse::<IpAddr>().is_ok()
-    }
-}
-
-impl std::fmt::Display for Host {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)?;
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+        if is_https && !told.is_empty() {
+            // The client has compared this name with a certificate; the proxy may choose any other for itself.
+            return Ok(Self { all: told.clone(), own: told });
+        }
+        // The authority of the URI has precedence over `Host`: HTTP/2 requests have it, and so have requests to
+        // a proxy.
+        let own = asked.first().into_iter().chain(&told).cloned().collect();
+        Ok(Self { all: [asked, told].concat(), own })
     }
 }
 
@@ -220,13 +196,6 @@ fn host_header(headers: &HeaderMap) -> Result<Option<Host>> {
             host.map(|host| Host::parse(&String::from_utf8_lossy(host.as_bytes()))).transpose()
         }
     }
-}
-
-/// The hosts in all `X-Forwarded-Host` headers.
-fn forwarded(headers: &HeaderMap) -> Result<Vec<Host>> {
-    let lines = headers.get_all(FORWARDED_HOST).into_iter();
-    let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-    lines.iter().flat_map(|line| line.split(',')).map(|host| Host::parse(host.trim())).collect()
 }
 
 /// The value of a header, if it is visible ASCII text.

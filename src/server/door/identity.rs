@@ -16,7 +16,7 @@ use hyper::ext::ReasonPhrase;
 use jiff::Timestamp;
 use tokio::{select, time::Instant};
 
-use super::{Class, Protocol, peer, refusal, revocable::Revocable};
+use super::{Class, Protocol, forwarded::Exposed, peer, refusal, revocable::Revocable};
 use crate::{
     access::{CallRecord, Caller},
     limits::TOKEN_WARNING,
@@ -45,8 +45,13 @@ pub(super) async fn layer(
     }
     let has_credential = request.headers().contains_key(header::AUTHORIZATION);
     let presented = request.extensions().get::<Arc<Presented>>().cloned();
-    let identity =
-        authenticator.identify(request.headers(), presented.as_deref(), peer(&request)).await;
+    let exposed = request.extensions().get::<Exposed>().copied();
+    let identity = match exposed.filter(|_| has_credential) {
+        Some(exposed) => Err(exposed.refusal()),
+        None => {
+            authenticator.identify(request.headers(), presented.as_deref(), peer(&request)).await
+        }
+    };
     let lacks_certificate = is_rest && authenticator.lacks_certificate(presented.as_deref());
     request.extensions_mut().insert(identity.clone());
     if let Some(record) = request.extensions().get::<CallRecord>() {

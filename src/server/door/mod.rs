@@ -8,9 +8,10 @@
 //! | [`isolation`] | keeps pages of other origins from embedding responses of REST |
 //! | [`catch_panic`] | turns a panic into the error of one call, even if its response has begun |
 //! | [`head`] | refuses requests whose body length is ambiguous, and heads that are too long |
+//! | [`forwarded`] | reads what a trusted proxy says of a request, and drops what another peer says |
+//! | [`audit`] | writes the audit log |
 //! | [`hosts`] | refuses foreign host names (DNS rebinding) and writes by pages of other origins (CSRF) |
 //! | [`admission`] | refuses calls above a limit as busy; health checks and cancellations have a reserve |
-//! | [`audit`] | writes the audit log |
 //! | [`identity`] | identifies the caller; refuses gRPC calls whose credential is refused |
 //! | [`request_body`] | bounds the memory of request bodies, and their minimum throughput |
 //! | [`response_body`] | splits responses into pieces, and bounds the bytes that wait for slow clients |
@@ -23,7 +24,9 @@ mod admission;
 mod audit;
 mod catch_panic;
 mod classify;
+mod forwarded;
 mod head;
+mod host;
 mod hosts;
 mod identity;
 mod isolation;
@@ -45,7 +48,7 @@ use axum::{
 use tower::ServiceBuilder;
 
 use self::classify::{Class, Classes, Protocol};
-pub(super) use self::{admission::Refused, audit::ClientAddress, hosts::Hosts};
+pub(super) use self::{admission::Refused, audit::ClientAddress, forwarded::Proxies, hosts::Hosts};
 use super::{Bounds, audit::Audit, flow::Flow, identity::Authenticator};
 use crate::{budget::Peer, error::Error, rest, wire::status};
 
@@ -54,6 +57,8 @@ use crate::{budget::Peer, error::Error, rest, wire::status};
 pub(super) struct Guards {
     /// The names under which requests are accepted.
     pub(super) hosts: Hosts,
+    /// The proxies whose word is taken.
+    pub(super) proxies: Proxies,
     /// Identifies callers.
     pub(super) authenticator: Authenticator,
     /// The audit log.
@@ -67,7 +72,7 @@ pub(super) struct Guards {
 pub(super) fn door(
     grpc: Router,
     rest: Router,
-    Guards { hosts, authenticator, audit }: Guards,
+    Guards { hosts, proxies, authenticator, audit }: Guards,
     bounds: Bounds,
 ) -> Result<Router, super::Error> {
     let classes = Classes::new().map_err(|error| {
@@ -80,9 +85,10 @@ pub(super) fn door(
         .layer(from_fn(isolation::layer))
         .layer(from_fn(catch_panic::layer))
         .layer(from_fn(head::layer))
+        .layer(from_fn_with_state(proxies, forwarded::layer))
+        .layer(from_fn_with_state(audit, audit::layer))
         .layer(from_fn_with_state(hosts, hosts::layer))
         .layer(from_fn_with_state(flow.clone(), admission::layer))
-        .layer(from_fn_with_state(audit, audit::layer))
         .layer(from_fn_with_state(authenticator, identity::layer))
         .layer(from_fn_with_state(flow.clone(), request_body::layer))
         .layer(from_fn_with_state(flow, response_body::layer));

@@ -32,7 +32,7 @@ async fn start(rest: Router, bounds: Bounds) -> (Fixture, TlsConnector) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
     let grpc = Router::new().fallback(panics);
-    let app = door(grpc, rest, guards(Hosts::with_tls(&[])), bounds).expect("a door");
+    let app = door(grpc, rest, guards(Hosts::new(&[], true)), bounds).expect("a door");
     let ended = tokio::spawn(listen::serve(listener, Some(port_tls), app, stop.clone(), bounds));
     (Fixture { address, stop, ended }, TlsConnector::from(Arc::new(config)))
 }

@@ -103,6 +103,14 @@ impl Server {
         Self::run(real(&config, blobs).await, folder, config, log)
     }
 
+    /// Starts a server that trusts the proxies of a network, and takes no credential that was sent in plain text.
+    pub(crate) async fn start_behind_proxies(network: &str) -> Self {
+        let (folder, mut config) = Self::settings();
+        config.trusted_proxies = vec![network.parse().expect("a network")];
+        config.refuses_plaintext = true;
+        Self::start_in(folder, config).await
+    }
+
     fn settings() -> (TempDir, Config) {
         let folder = folder();
         let mut config = Config::local(folder.path());

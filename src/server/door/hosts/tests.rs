@@ -7,6 +7,18 @@ use super::*;
 
 const OWN: (&str, &str) = ("host", "localhost:19080");
 
+/// What a trusted proxy says that sends these headers.
+fn told(headers: &[(&str, &str)], is_https: Option<bool>) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    let hosts = headers.iter().filter(|(name, _)| *name == "x-forwarded-host");
+    let hosts = hosts.flat_map(|(_, hosts)| hosts.split(", "));
+    let hosts: Vec<_> = hosts.map(|host| Host::parse(host).expect("a host")).collect();
+    if is_https.is_some() || !hosts.is_empty() {
+        extensions.insert(Forwarded { hosts, is_https });
+    }
+    extensions
+}
+
 /// The verdict on a request.
 fn checked(
     added: &str,
@@ -17,9 +29,10 @@ fn checked(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Body::empty()).expect("a request");
+    let mut request = request.body(Body::empty()).expect("a request");
+    request.extensions_mut().extend(told(headers, None));
     let added: Vec<_> = added.split_whitespace().map(str::to_owned).collect();
-    Hosts::with(&added).check(&request).map_err(|error| error.kind())
+    Hosts::new(&added, false).check(&request).map_err(|error| error.kind())
 }
 
 fn over_http1(added: &str, method: &str, headers: &[(&str, &str)]) -> Result<(), Kind> {
@@ -72,14 +85,14 @@ fn a_name_that_is_added_is_taken_and_any_are_with_a_star() {
     assert_eq!(get("store.example", "localhost"), Ok(()));
     assert_eq!(get("*", "evil.example"), Ok(()));
     assert_eq!(get("*", "a@evil.example"), Err(Kind::InvalidArgument));
-    assert!(Hosts::with(&["a".to_owned(), ANY.to_owned()]).is_any());
-    assert!(!Hosts::with(&["a".to_owned()]).is_any());
+    assert!(Hosts::new(&["a".to_owned(), ANY.to_owned()], false).is_any());
+    assert!(!Hosts::new(&["a".to_owned()], false).is_any());
 }
 
 #[test]
 fn a_refusal_says_how_a_name_is_added() {
     let request = Request::get("http://store.example:80/").body(Body::empty());
-    let error = Hosts::with(&[]).check(&request.expect("a request")).expect_err("foreign");
+    let error = Hosts::new(&[], false).check(&request.expect("a request")).expect_err("foreign");
     let message = error.message();
     assert!(message.starts_with("the host 'store.example:80' is not known"), "{message}");
     assert!(message.ends_with("--allowed-host store.example"), "{message}");
@@ -102,7 +115,7 @@ fn what_is_no_host_is_bad() {
         "[::1",
     ] {
         check("GET", &[("host", host)], Err(Kind::InvalidArgument));
-        check("GET", &[OWN, ("x-forwarded-host", host)], Err(Kind::InvalidArgument));
+        assert!(Host::parse(host).is_err(), "{host}");
     }
     let user = ("GET", "http://user@localhost/a", Version::HTTP_11);
     assert_eq!(checked("", user, &[OWN]), Err(Kind::InvalidArgument));
@@ -219,7 +232,7 @@ fn over_tls_every_name_is_taken_and_pages_have_tls() {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).expect("a request");
-        Hosts::with_tls(added).check(&request).map_err(|error| error.kind())
+        Hosts::new(added, true).check(&request).map_err(|error| error.kind())
     };
     let host = ("host", "store.example");
     assert_eq!(over_tls(&[], &[host]), Ok(()));
@@ -231,4 +244,36 @@ fn over_tls_every_name_is_taken_and_pages_have_tls() {
     assert_eq!(over_tls(&[], &[host, ("origin", "https://evil.example")]), Err(Kind::Forbidden));
     assert_eq!(over_tls(&["other.example".to_owned()], &[host]), Err(Kind::Forbidden));
     assert_eq!(over_tls(&["store.example".to_owned()], &[host]), Ok(()));
+}
+
+#[test]
+fn a_proxy_that_has_tls_is_as_a_port_that_has_it() {
+    let behind = |added: &[&str], is_https, headers: &[(&str, &str)]| {
+        let mut request = Request::put("/ImageStore/a");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::empty()).expect("a request");
+        request.extensions_mut().extend(told(headers, Some(is_https)));
+        let added: Vec<_> = added.iter().map(|&name| name.to_owned()).collect();
+        Hosts::new(&added, false).check(&request).map_err(|error| error.kind())
+    };
+    let (inner, host) = (("host", "store.internal"), ("x-forwarded-host", "store.example:8443"));
+    let (own, plain) =
+        (("origin", "https://store.example:8443"), ("origin", "http://store.example:8443"));
+    let forbidden = Err(Kind::Forbidden);
+    assert_eq!(behind(&[], true, &[inner]), Ok(()));
+    assert_eq!(behind(&[], true, &[inner, host, own]), Ok(()));
+    assert_eq!(behind(&["store.example"], true, &[inner, host, own]), Ok(()));
+    assert_eq!(behind(&["other.example"], true, &[inner, host]), forbidden);
+    assert_eq!(behind(&["other.example"], true, &[inner]), forbidden);
+    assert_eq!(behind(&[], true, &[inner, host, plain]), forbidden);
+    assert_eq!(behind(&[], true, &[inner, host, ("origin", "https://store.internal")]), forbidden);
+    assert_eq!(behind(&[], true, &[inner, host, ("origin", "https://evil.example")]), forbidden);
+    // A client of the proxy without TLS: every name has to be known, and the page has no TLS either.
+    assert_eq!(behind(&[], false, &[inner, host]), forbidden);
+    assert_eq!(behind(&["store.example"], false, &[inner, host]), forbidden);
+    let both = ["store.example", "store.internal"];
+    assert_eq!(behind(&both, false, &[inner, host, plain]), Ok(()));
+    assert_eq!(behind(&both, false, &[inner, host, own]), forbidden);
 }
