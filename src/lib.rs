@@ -19,7 +19,7 @@
 //! | [`tls`] | the cryptography of TLS, and certificates in PEM | nobody |
 //! | [`namespace`] | which path is which content: the tree, sessions, operations, garbage, over SQL | `crash`, `tls` |
 //! | [`blob`] | immutable parts in an object store | `crash`, `budget` |
-//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget`, `access`, `secret` |
+//! | [`store`] | the domain: copy, upload, download, delete, operations, background work | `namespace`, `blob`, `budget`, `access`, `secret`, `offload` |
 //! | [`wire`] | generated messages, the service as the gateway calls it, error ↔ status | `offload` |
 //! | [`grpc`] | the service | `store`, `wire`, `budget`, `offload`, `access` |
 //! | [`rest`] | the gateway | `wire`, `budget`, `offload`, `access` |

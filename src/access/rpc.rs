@@ -18,6 +18,7 @@ pub enum Rpc {
     Stat,
     Upload,
     Download,
+    DownloadPackage,
     Delete,
     UploadChunk,
     GetUploadSession,
@@ -60,6 +61,7 @@ impl Rpc {
             Self::Copy
             | Self::CancelOperation
             | Self::Upload
+            | Self::DownloadPackage
             | Self::Delete
             | Self::UploadChunk
             | Self::CommitUploadSession
@@ -90,7 +92,7 @@ impl Rpc {
     pub(super) const fn needs(self) -> Needs {
         use Role::{Admin, Reader, Writer};
         match self {
-            Self::Stat | Self::Download => Needs::Paths(&[Reader]),
+            Self::Stat | Self::Download | Self::DownloadPackage => Needs::Paths(&[Reader]),
             Self::Upload | Self::UploadChunk | Self::Delete => Needs::Paths(&[Writer]),
             Self::Copy => Needs::Paths(&[Reader, Writer]),
             Self::List => Needs::Folder,

@@ -157,7 +157,8 @@ pub struct Download {
     /// File or folder in the store ("" or / is the root), then the target on this machine, or - for the
     /// standard output. Without a target, the download goes into the current folder under its own name.
     /// If the target ends in /, it goes into that folder under its own name, as a file also does if the
-    /// target is an existing folder. With more than two paths, the last is the local folder for all others
+    /// target is an existing folder. A folder whose target ends in .zip or .sfpkg becomes one archive.
+    /// With more than two paths, the last is the local folder for all others
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
     /// No effect: a folder is always downloaded with everything in it

@@ -9,6 +9,7 @@ mod backup;
 mod check;
 mod config_file;
 mod copy;
+mod download;
 mod escape;
 mod global;
 mod interrupt;
@@ -160,7 +161,7 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
     match command {
         Command::Copy(args) => copy::copy(&client, args, output).await,
         Command::Upload(args) => upload::upload(&client, args, output).await,
-        Command::Download(args) => transfer::download(&client, args, output).await,
+        Command::Download(args) => download::download(&client, args, output).await,
         Command::List(args) => show::list(&client, &args, output).await,
         Command::Stat(args) => show::stat(&client, &args.path, output).await,
         Command::Delete(args) => show::delete(&client, &args, output).await,

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsStr,
     fmt::Display,
     path::{Component, Path},
 };
@@ -36,6 +37,12 @@ pub(super) fn is_local_folder(path: &Path) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
     let last = path.components().next_back();
     text.ends_with(b"/") || text.ends_with(b"/.") || !matches!(last, Some(Component::Normal(_)))
+}
+
+/// Whether a local path is that of a package: its name ends in `.zip` or `.sfpkg`.
+pub(super) fn is_package(path: &Path) -> bool {
+    let is_one = |end: &OsStr| end.eq_ignore_ascii_case("zip") || end.eq_ignore_ascii_case("sfpkg");
+    !is_local_folder(path) && path.extension().is_some_and(is_one)
 }
 
 /// The path in the store for each source: `destination`, or a path in it under the source's own name. Each source has
@@ -111,6 +118,21 @@ mod tests {
             ("", false, None),
         ] {
             assert_eq!((ends_as_folder(path), own_name(path)), (is_folder, name), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_package_is_known_by_its_name() {
+        for (path, is_one) in [
+            ("a.zip", true),
+            ("a/b.SfPkg", true),
+            ("a.zip/", false),
+            ("a.zip/.", false),
+            (".zip", false),
+            ("zip", false),
+            ("a.zip.b", false),
+        ] {
+            assert_eq!(is_package(Path::new(path)), is_one, "{path}");
         }
     }
 

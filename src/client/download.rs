@@ -243,7 +243,7 @@ async fn local_digest(target: &Target, size: u64) -> Result<Option<blake3::Hash>
 }
 
 /// Writes and hashes the bytes of a channel, until the channel is closed. Blocks.
-fn write(
+pub(super) fn write(
     mut partial: TempFile,
     mut data: mpsc::Receiver<Bytes>,
 ) -> Result<(blake3::Hash, TempFile)> {

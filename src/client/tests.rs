@@ -181,6 +181,32 @@ async fn a_download_that_breaks_goes_on_where_it_broke() {
 }
 
 #[tokio::test]
+async fn a_package_that_breaks_off_begins_again() {
+    let (script, client) = start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = [("app/a", "bytes"), ("app.zip", "an archive")];
+    for (path, bytes) in files {
+        lock(&script.files).insert(path.to_owned(), Bytes::from_static(bytes.as_bytes()));
+    }
+    lock(&script.faults).extend([Fault::Break(3), Fault::Break(0)]);
+    let entry = client.stat("app").await.expect("a folder").entry.expect("an entry");
+    let (place, tally) = (folder.path().join("new/app.zip"), Arc::new(TransferProgress::default()));
+    let fetched = client.download_package(&entry, &place, Existing::Refuse, &tally).await;
+    assert_eq!(fetched.expect("a package").local.as_ref(), Some(&place));
+    assert_eq!(fs::read(&place).expect("a file"), b"an archive");
+    assert_eq!(*lock(&script.log), ["package app"; 3]);
+    let done = Progress { files_done: 1, files_total: 1, bytes_done: 10, bytes_total: 10 };
+    assert_eq!(tally.progress(), done);
+    // The file stays unless it may be overwritten, and nothing else is left.
+    let again = client.download_package(&entry, &place, Existing::Refuse, &tally).await;
+    assert!(matches!(again, Err(Error::Exists(_))), "{again:?}");
+    let again = client.download_package(&entry, &place, Existing::Overwrite, &tally).await;
+    again.expect("a package");
+    let names = fs::read_dir(folder.path().join("new")).expect("a folder");
+    assert_eq!(names.count(), 1);
+}
+
+#[tokio::test]
 async fn a_download_that_was_damaged_leaves_nothing() {
     let (script, client) = start().await;
     let folder = tempfile::tempdir().expect("a folder");

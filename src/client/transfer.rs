@@ -98,6 +98,11 @@ impl Attempt {
         Self { tally: Arc::clone(tally), bytes: 0, arrived: false }
     }
 
+    /// Adds to the totals of the transfer.
+    pub(super) fn expect(&self, files: u64, bytes: u64) {
+        self.tally.expect(files, bytes);
+    }
+
     /// Counts bytes that were read or received.
     pub(super) fn moved(&mut self, bytes: usize) {
         self.bytes += bytes as u64;

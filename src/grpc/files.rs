@@ -6,7 +6,7 @@ use crate::{
     grpc::{messages, streams},
     model::{Digest, StorePath},
     offload,
-    store::Store,
+    store::{Compression, Store},
     wire::{backend::Answers, v1},
 };
 
@@ -68,6 +68,26 @@ pub(super) async fn download(
         };
     let download = store.download(&path, (offset, length), etag, &call).await?;
     Ok(streams::download(download, call))
+}
+
+/// Begins to send a package and returns its messages.
+pub(super) async fn download_package(
+    store: &Store,
+    context: &RequestContext,
+    message: v1::DownloadPackageRequest,
+) -> Result<Answers<v1::DownloadPackageResponse>> {
+    let compression = match v1::Compression::try_from(message.compression) {
+        Ok(v1::Compression::Unspecified | v1::Compression::None) => Compression::None,
+        Ok(v1::Compression::Deflate) => Compression::Deflate,
+        Err(_) => {
+            let text = format!("compression {} is unknown", message.compression);
+            return Err(Error::invalid("compression", text));
+        }
+    };
+    let path = StorePath::parse(&message.path, "path")?;
+    let call = context.authorize(Rpc::DownloadPackage, &[&path])?;
+    let package = store.package(&path, compression, &call).await?;
+    Ok(streams::package(package, call))
 }
 
 /// Deletes a file or a folder.

@@ -83,6 +83,7 @@ impl ImageStore for Service {
     type WatchOperationStream = Answers<v1::Operation>;
     type WatchOperationsStream = Answers<v1::Operation>;
     type DownloadStream = Answers<v1::DownloadResponse>;
+    type DownloadPackageStream = Answers<v1::DownloadPackageResponse>;
     type CheckStream = Answers<v1::CheckResponse>;
     type BackupStream = Answers<v1::BackupResponse>;
 
@@ -159,6 +160,14 @@ impl ImageStore for Service {
     ) -> Answer<Self::DownloadStream> {
         let (context, message) = open(request)?;
         streamed(files::download(&self.0, &context, message).await)
+    }
+
+    async fn download_package(
+        &self,
+        request: Request<v1::DownloadPackageRequest>,
+    ) -> Answer<Self::DownloadPackageStream> {
+        let (context, message) = open(request)?;
+        streamed(files::download_package(&self.0, &context, message).await)
     }
 
     async fn delete(&self, request: Request<v1::DeleteRequest>) -> Answer<v1::DeleteResponse> {

@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::{
     error::{Error, Kind, Result},
     grpc::messages,
-    store::{AllUpdates, Call, Checking, Copying, Download, Updates},
+    store::{AllUpdates, Call, Checking, Copying, Download, Package, PackageHeader, Updates},
     wire::{backend::Answers, status::from_error, v1},
 };
 
@@ -96,6 +96,22 @@ pub(super) fn download(download: Download, call: Call) -> Answers<v1::DownloadRe
         }
         step(next, (download, None, call), |data| v1::DownloadResponse { data, entry })
     }))
+}
+
+/// The header and the bytes of a package.
+pub(super) fn package(package: Package, call: Call) -> Answers<v1::DownloadPackageResponse> {
+    use v1::download_package_response::Payload;
+    let PackageHeader { etag, size } = package.header.clone();
+    let header = Payload::Header(v1::PackageHeader { etag, size_bytes: size });
+    let header = v1::DownloadPackageResponse { payload: Some(header) };
+    let rest = stream::unfold(Some((package, call)), async |state| {
+        let (mut package, call) = state?;
+        let next = call.until(async { package.next().await.transpose() }).await;
+        step(next, (package, call), |data| v1::DownloadPackageResponse {
+            payload: Some(Payload::Data(data)),
+        })
+    });
+    Box::pin(stream::iter([Ok(header)]).chain(rest))
 }
 
 /// One item of a response stream, and the state for the next item. An error is the last item.

@@ -18,6 +18,7 @@ pub mod filter;
 pub mod garbage;
 pub mod list;
 pub mod operation;
+pub mod package;
 pub mod pin;
 pub mod restore;
 pub mod schema;

@@ -190,6 +190,11 @@ impl Validators {
         Self { tag: format!("\"{change_tag}\""), modified: None }
     }
 
+    /// The validator of a package.
+    pub(super) fn of_package(etag: &str) -> Self {
+        Self { tag: format!("\"{etag}\""), modified: None }
+    }
+
     /// Whether `If-None-Match` has the tag, which means that the client has this version.
     pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
         self.is_in(headers, &header::IF_NONE_MATCH, Strength::Weak) == Some(true)

@@ -203,7 +203,7 @@ fn headed(
 }
 
 /// A header value.
-fn value(text: String) -> Result<HeaderValue, Failure> {
+pub(super) fn value(text: String) -> Result<HeaderValue, Failure> {
     Ok(HeaderValue::try_from(text).map_err(Error::internal)?)
 }
 
@@ -245,7 +245,7 @@ fn body(length: u64, size: u64, begun: Bytes, messages: Answers<DownloadResponse
 }
 
 /// A stream of exactly `length` bytes; fails if the messages have fewer or more.
-fn exactly<S>(length: u64, messages: S) -> impl Stream<Item = io::Result<Bytes>> + Send
+pub(super) fn exactly<S>(length: u64, messages: S) -> impl Stream<Item = io::Result<Bytes>> + Send
 where
     S: Stream<Item = Result<Bytes, Status>> + Send + Unpin,
 {

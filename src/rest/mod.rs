@@ -31,6 +31,7 @@ mod info;
 mod json;
 mod list;
 mod operations;
+mod package;
 mod payload;
 mod route;
 mod sessions;
@@ -140,7 +141,7 @@ impl Gateway {
         dispatch(call, (route, parameters), payload).await
     }
 
-    /// Answers a request outside of `/ImageStore`.
+    /// Answers a request outside of `/ImageStore` and `/Packages`.
     async fn outside_store(&self, head: Parts) -> Result<Response, Failure> {
         if let Some(answer) = self.fixed_route(&head) {
             return answer;

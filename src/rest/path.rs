@@ -6,31 +6,51 @@
 
 use crate::error::{Error, Kind};
 
-/// The first segment of every call on the store.
-const PREFIX: &str = "ImageStore";
+/// The first segment of a path that the gateway serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefix {
+    /// `ImageStore`: every call on the store.
+    ImageStore,
+    /// `Packages`: folders as archives.
+    Packages,
+}
 
-/// The parsed path of a request below `/ImageStore`.
+impl Prefix {
+    const ALL: [Self; 2] = [Self::ImageStore, Self::Packages];
+
+    /// The segment.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ImageStore => "ImageStore",
+            Self::Packages => "Packages",
+        }
+    }
+}
+
+/// The parsed path of a request below `/ImageStore` or `/Packages`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// The first segment.
+    pub prefix: Prefix,
     /// The decoded content path, not empty; `None` for the root.
     pub content: Option<String>,
     /// The decoded segments from the first `$` on, including `$`.
     pub call: Vec<String>,
 }
 
-/// Parses the raw path of a request; `None` if the path is not below `/ImageStore`.
+/// Parses the raw path of a request; `None` if the path has neither prefix.
 ///
 /// # Errors
 /// `Kind::InvalidArgument` if the prefix has another letter case, an escape is malformed, the
 /// bytes are not UTF-8, or the content path has only separators and spaces.
 pub fn parse(raw: &str) -> Result<Option<Target>, Error> {
     let mut segments = raw.split('/').filter(|segment| !segment.is_empty());
-    match segments.next().map(decode) {
-        Some(Ok(first)) if first == PREFIX => {}
-        Some(Ok(first)) if first.eq_ignore_ascii_case(PREFIX) => {
-            return Err(Error::invalid("path", format!("'{first}' is written '{PREFIX}'")));
-        }
-        Some(_) | None => return Ok(None),
+    let Some(Ok(first)) = segments.next().map(decode) else { return Ok(None) };
+    let is_named = |prefix: &Prefix| first.eq_ignore_ascii_case(prefix.as_str());
+    let Some(prefix) = Prefix::ALL.into_iter().find(is_named) else { return Ok(None) };
+    if first != prefix.as_str() {
+        let message = format!("'{first}' is written '{}'", prefix.as_str());
+        return Err(Error::invalid("path", message));
     }
     let mut content = Vec::new();
     let mut call = Vec::new();
@@ -45,7 +65,7 @@ pub fn parse(raw: &str) -> Result<Option<Target>, Error> {
     {
         return Err(Error::invalid("path", format!("the path '{content}' names nothing")));
     }
-    Ok(Some(Target { content, call }))
+    Ok(Some(Target { prefix, content, call }))
 }
 
 /// Decodes percent escapes.
@@ -109,6 +129,7 @@ mod tests {
         let target = parse(raw).expect("a path").expect("below the prefix");
         assert_eq!(target.content.as_deref(), content, "{raw}");
         assert_eq!(target.call, call, "{raw}");
+        assert_eq!(target.prefix, Prefix::ImageStore, "{raw}");
     }
 
     #[test]
@@ -131,6 +152,16 @@ mod tests {
     }
 
     #[test]
+    fn a_package_has_its_own_prefix() {
+        let target = parse("/Packages/a/b%20c.zip").expect("a path").expect("below the prefix");
+        assert_eq!(
+            (target.prefix, target.content.as_deref()),
+            (Prefix::Packages, Some("a/b c.zip"))
+        );
+        assert!(target.call.is_empty());
+    }
+
+    #[test]
     fn an_encoded_separator_belongs_to_the_content() {
         check("/ImageStore/a%2Fb", Some("a/b"), &[]);
         check("/ImageStore/a%5Cb", Some("a\\b"), &[]);
@@ -150,6 +181,7 @@ mod tests {
         assert!(parse("/imagestore/a").is_err());
         assert!(parse("/%69magestore/a").is_err());
         assert!(parse("/IMAGESTORE").is_err());
+        assert!(parse("/packages/a.zip").is_err());
     }
 
     #[test]

@@ -13,8 +13,12 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::{
-    answer::Failure, call::Call, content, copy, info, list, operations, path::Target,
-    payload::Payload, sessions, upload,
+    answer::Failure,
+    call::Call,
+    content, copy, info, list, operations, package,
+    path::{Prefix, Target},
+    payload::Payload,
+    sessions, upload,
 };
 use crate::error::Error;
 
@@ -27,6 +31,8 @@ enum PathParameter {
     Path,
     /// An optional path; without it the root.
     PathOrRoot,
+    /// The path of a folder, with the suffix of an archive, below `/Packages`.
+    Package,
 }
 
 /// What the body of a call is.
@@ -178,6 +184,15 @@ static ROUTES: &[Route] = &[
         handler: |call, parameters, _| Box::pin(content::content(call, parameters.path)),
     },
     Route {
+        verbs: &["GET", "HEAD"],
+        names: PathParameter::Package,
+        call: &[],
+        content: RequestContent::Nothing,
+        origin: Origin::Extension,
+        rpcs: &["DownloadPackage"],
+        handler: |call, parameters, _| Box::pin(package::package(call, parameters.path)),
+    },
+    Route {
         verbs: &["GET"],
         names: PathParameter::Nothing,
         call: &["$", "Operations"],
@@ -223,7 +238,10 @@ impl Route {
 
     /// The parameters of a request, if this route matches it.
     fn parameters(&self, verb: &str, target: &Target) -> Option<PathParameters> {
+        let is_package = target.prefix == Prefix::Packages;
         let names_path = match self.names {
+            PathParameter::Package => is_package && target.content.is_some(),
+            _ if is_package => false,
             PathParameter::Nothing => target.content.is_none(),
             PathParameter::Path => target.content.is_some(),
             PathParameter::PathOrRoot => true,
@@ -274,7 +292,8 @@ pub(super) fn find(
     find_verb(method.as_str(), target).ok_or_else(|| {
         let names: Vec<&str> =
             target.content.iter().chain(&target.call).map(String::as_str).collect();
-        let message = format!("there is no call '{method} /ImageStore/{}'", names.join("/"));
+        let prefix = target.prefix.as_str();
+        let message = format!("there is no call '{method} /{prefix}/{}'", names.join("/"));
         Error::invalid("path", message)
     })
 }

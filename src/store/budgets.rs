@@ -8,6 +8,7 @@
 //! | archives that are unpacked | [`UNPACKS_MAX`] | waits for [`UNPACK_WAIT`], then busy |
 //! | downloads | [`DOWNLOADS_MAX`] | waits for [`DOWNLOAD_WAIT`], then busy |
 //! | bytes of downloads in memory | [`DOWNLOAD_POOL_BYTES`] | waits |
+//! | bytes of packages in memory | [`PACKAGE_POOL_BYTES`] | waits for [`DOWNLOAD_WAIT`], then busy |
 //! | pages of listings that are read | [`LISTINGS_MAX`] | waits for [`LISTING_WAIT`], then busy |
 //! | filtered copies that search or build | [`FILTERS_MAX`] | waits |
 //! | verified copies that read | [`VERIFIES_MAX`] | waits |
@@ -21,9 +22,9 @@ use crate::{
     budget::Budget,
     limits::{
         BACKUPS_MAX, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX,
-        FILTERS_MAX, LISTING_WAIT, LISTINGS_MAX, LISTINGS_WAITING_MAX, UNPACK_WAIT, UNPACKS_MAX,
-        UNPACKS_WAITING_MAX, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_POOL_WAIT, UPLOAD_WAIT, UPLOADS_MAX,
-        UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
+        FILTERS_MAX, LISTING_WAIT, LISTINGS_MAX, LISTINGS_WAITING_MAX, PACKAGE_POOL_BYTES,
+        UNPACK_WAIT, UNPACKS_MAX, UNPACKS_WAITING_MAX, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_POOL_WAIT,
+        UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
     },
 };
 
@@ -34,6 +35,7 @@ pub(super) struct Budgets {
     pub(super) unpacks: Budget,
     pub(super) downloads: Budget,
     pub(super) download_pool: Budget,
+    pub(super) package_pool: Budget,
     pub(super) listings: Budget,
     pub(super) filters: Budget,
     pub(super) verifies: Budget,
@@ -58,6 +60,8 @@ impl Budgets {
             downloads: Budget::new("downloads", DOWNLOADS_MAX)
                 .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
             download_pool: patient("bytes of downloads", DOWNLOAD_POOL_BYTES),
+            package_pool: Budget::new("bytes of packages", PACKAGE_POOL_BYTES)
+                .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
             listings: Budget::new("listings", LISTINGS_MAX)
                 .with_queue(LISTINGS_WAITING_MAX, LISTING_WAIT),
             filters: patient("filtered copies", FILTERS_MAX),

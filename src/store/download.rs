@@ -11,13 +11,12 @@
 //! A file that fits into one message takes one read of the database, which finds its part as well, and no task
 //! ([`single_part`]).
 
-mod single_part;
+pub(super) mod single_part;
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Duration, Instant, timeout, timeout_at},
+    time::{Duration, Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
@@ -35,11 +34,11 @@ use crate::{
         sql::Tx,
         tree::{self, File, Target},
     },
-    store::{Call, Store},
+    store::{
+        Call, Store,
+        pieces::{self, Interruption, PieceReceiver, PieceRequests},
+    },
 };
-
-/// The request for a piece: where the piece is sent.
-type PieceRequest = oneshot::Sender<Result<Bytes>>;
 
 /// A running download of a file, or of a range of it.
 #[derive(Debug)]
@@ -59,15 +58,7 @@ enum DownloadState {
     /// The only part of a file of one message.
     SinglePart(Box<SinglePart>),
     /// A task that reads the parts.
-    Sender(Sender),
-}
-
-/// The receiving end of the task that reads the parts.
-#[derive(Debug)]
-struct Sender {
-    asks: mpsc::Sender<PieceRequest>,
-    asked: Option<oneshot::Receiver<Result<Bytes>>>,
-    _here: DropGuard,
+    Sender(PieceReceiver),
 }
 
 impl Download {
@@ -87,7 +78,7 @@ impl Download {
         let next = match &mut self.source {
             DownloadState::Nothing => None,
             DownloadState::SinglePart(single_part) => single_part.read().await,
-            DownloadState::Sender(sender) => sender.ask().await,
+            DownloadState::Sender(sender) => sender.next().await,
         };
         let next = next.unwrap_or_else(|| {
             let message = "the download stood still while others waited, or the server is stopping; \
@@ -97,58 +88,6 @@ impl Download {
         // Nothing follows an error.
         self.left = next.as_ref().map_or(0, |bytes| self.left.saturating_sub(bytes.len() as u64));
         Some(next)
-    }
-}
-
-impl Sender {
-    /// Requests the next piece, unless a request is open, and waits for it; `None` if the task has ended.
-    async fn ask(&mut self) -> Option<Result<Bytes>> {
-        if self.asked.is_none() {
-            let (ask, asked) = oneshot::channel();
-            self.asks.send(ask).await.ok()?;
-            self.asked = Some(asked);
-        }
-        let answer = self.asked.as_mut()?.await;
-        self.asked = None;
-        answer.ok()
-    }
-}
-
-/// The requests of the receiver for pieces, of which one is open at a time.
-struct PieceRequests {
-    queue: mpsc::Receiver<PieceRequest>,
-    open: Option<PieceRequest>,
-    /// The handle of the permit of the download.
-    turn: PermitHandle,
-}
-
-impl PieceRequests {
-    /// Waits until a piece is requested. Returns false if the receiver is gone.
-    async fn wait(&mut self) -> bool {
-        if self.open.is_none() {
-            self.turn.stalls();
-            self.open = self.queue.recv().await;
-            self.turn.progress();
-        }
-        self.open.is_some()
-    }
-
-    /// Like [`PieceRequests::wait`], until a time at most. Returns whether a piece is requested.
-    async fn wait_until(&mut self, until: Instant) -> bool {
-        timeout_at(until, self.wait()).await.unwrap_or(false)
-    }
-
-    fn is_gone(&self) -> bool {
-        self.queue.is_closed()
-    }
-
-    /// Sends the piece that was requested. If the receiver is gone, the next [`PieceRequests::wait`] notices that.
-    fn answer(&mut self, piece: Result<Bytes>) {
-        if let Some(open) = self.open.take()
-            && let Err(Err(error)) = open.send(piece)
-        {
-            error.report();
-        }
     }
 }
 
@@ -215,42 +154,38 @@ impl Store {
             let single_part = Box::new(SinglePart { store: self.clone(), plan, part });
             return Ok(Download { stat, left, source: DownloadState::SinglePart(single_part) });
         }
-        let (asks, open) = mpsc::channel(1);
-        let (gone, store) = (CancellationToken::new(), self.clone());
-        let here = gone.clone().drop_guard();
-        let asking = PieceRequests { queue: open, open: None, turn: turn.hold().clone() };
-        self.spawn(async move { store.send(plan, asking, (gone, turn)).await });
-        let sender = Sender { asks, asked: None, _here: here };
+        let sender = self.begin_send(plan, turn.hold().clone(), Some(turn));
         Ok(Download { stat, left, source: DownloadState::Sender(sender) })
     }
 
-    /// The task of a download: sends the pieces until all are sent, the receiver is gone, the permit is revoked, or
-    /// the store closes.
-    async fn send(
+    /// Begins to send all bytes of a file that is pinned, in the turn of the work that reads it.
+    pub(super) fn send_pinned(
         &self,
-        plan: Plan,
-        mut asks: PieceRequests,
-        (gone, mut turn): (CancellationToken, Permit),
-    ) {
+        path: StorePath,
+        file: &File,
+        (peer, turn): (Peer, PermitHandle),
+    ) -> PieceReceiver {
+        let plan = Plan { path, content: file.content, from: 0, to: file.size, peer };
+        self.begin_send(plan, turn, None)
+    }
+
+    /// Begins the task that sends the bytes of a plan. `turn` is the permit that the task itself holds.
+    fn begin_send(&self, plan: Plan, hold: PermitHandle, turn: Option<Permit>) -> PieceReceiver {
+        let (receiver, asks, interruption) = pieces::channel(hold, turn, &self.0.stop);
+        let store = self.clone();
+        self.spawn(async move { store.send(plan, asks, interruption).await });
+        receiver
+    }
+
+    /// The task of a download: sends the pieces until all are sent or the work is interrupted.
+    async fn send(&self, plan: Plan, mut asks: PieceRequests, mut interruption: Interruption) {
         let _pin = self.pin_after(plan.content, self.0.config.reclaim_grace / 2);
         let sent = tokio::select! {
             sent = self.send_parts(&plan, &mut asks) => sent,
-            () = self.0.stop.cancelled() => return,
-            () = gone.cancelled() => return,
-            // The next request of the receiver fails as busy.
-            _ = turn.hold_mut().revoked() => return,
+            () = interruption.wait() => return,
         };
-        let Err(error) = sent else { return };
-        let asked = tokio::select! {
-            asked = asks.wait() => asked,
-            () = self.0.stop.cancelled() => false,
-            _ = turn.hold_mut().revoked() => false,
-        };
-        // An error that reaches the caller is logged where the call ends.
-        if asked {
-            asks.answer(Err(error));
-        } else {
-            error.report();
+        if let Err(error) = sent {
+            asks.fail(error, interruption).await;
         }
     }
 

@@ -17,6 +17,7 @@ mod gate;
 #[path = "../../tests/support/log.rs"]
 mod log;
 mod long;
+mod packages;
 mod runs;
 mod sweeps;
 mod tokens;

@@ -39,6 +39,7 @@ pub type Backend = Arc<
             WatchOperationStream = Answers<v1::Operation>,
             WatchOperationsStream = Answers<v1::Operation>,
             DownloadStream = Answers<v1::DownloadResponse>,
+            DownloadPackageStream = Answers<v1::DownloadPackageResponse>,
             CheckStream = Answers<v1::CheckResponse>,
             BackupStream = Answers<v1::BackupResponse>,
         >,

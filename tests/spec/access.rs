@@ -89,6 +89,9 @@ fn sample(rpc: &str) -> Vec<Vec<u8>> {
         "Stat" => one(&v1::StatRequest { path: path() }),
         "Upload" => upload("a/f", b"1").iter().map(Message::encode_to_vec).collect(),
         "Download" => one(&v1::DownloadRequest { path: path(), ..Default::default() }),
+        "DownloadPackage" => {
+            one(&v1::DownloadPackageRequest { path: "a".to_owned(), ..Default::default() })
+        }
         "Delete" => one(&v1::DeleteRequest { path: path(), ..Default::default() }),
         "UploadChunk" => {
             let header = v1::UploadChunkHeader {

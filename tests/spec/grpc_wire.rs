@@ -14,11 +14,11 @@ use imagestore::{
         v1::{
             BackupRequest, CancelOperationRequest, CheckRequest, CommitUploadSessionRequest,
             CopyRequest, CreateTokenRequest, DeleteRequest, DeleteUploadSessionRequest,
-            DownloadRequest, GetCallerRequest, GetOperationRequest, GetStoreInfoRequest,
-            GetUploadSessionRequest, Grant, ListOperationsRequest, ListRequest, ListTokensRequest,
-            ListUploadSessionsRequest, RestoreRequest, RevokeTokenRequest, Role,
-            RotateTokenRequest, StatRequest, UploadChunkHeader, WatchOperationRequest,
-            WatchOperationsRequest,
+            DownloadPackageRequest, DownloadRequest, GetCallerRequest, GetOperationRequest,
+            GetStoreInfoRequest, GetUploadSessionRequest, Grant, ListOperationsRequest,
+            ListRequest, ListTokensRequest, ListUploadSessionsRequest, RestoreRequest,
+            RevokeTokenRequest, Role, RotateTokenRequest, StatRequest, UploadChunkHeader,
+            WatchOperationRequest, WatchOperationsRequest,
         },
     },
 };
@@ -40,7 +40,7 @@ fn timed<T>(timeout: &str, message: T) -> tonic::Request<T> {
 }
 
 /// The kind of the error of a call.
-fn kind<T>(answer: Result<T, Status>) -> Kind {
+pub(crate) fn kind<T>(answer: Result<T, Status>) -> Kind {
     let status = answer.err().expect("an error");
     assert!(!status.details().is_empty(), "the server tells, not the client: {status:?}");
     status::kind(&status)
@@ -74,6 +74,8 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
     let verify = timed(timeout, CopyRequest::from(&copy("a", "b").verify()));
     let delete = timed(timeout, DeleteRequest { path: path(), ..Default::default() });
     let download = timed(timeout, DownloadRequest { path: "a/f".to_owned(), ..Default::default() });
+    let package = DownloadPackageRequest { path: path(), ..Default::default() };
+    let package = timed(timeout, package);
     let header = UploadChunkHeader {
         session_id: "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b12".to_owned(),
         path: "c".to_owned(),
@@ -105,6 +107,7 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
         ("Copy", end(client.copy(verify).await).await),
         ("Delete", kind(client.delete(delete).await)),
         ("Download", end(client.download(download).await).await),
+        ("DownloadPackage", end(client.download_package(package).await).await),
         ("Upload", kind(client.upload(upload).await)),
         ("UploadChunk", kind(client.upload_chunk(chunk).await)),
         ("GetUploadSession", kind(client.get_upload_session(get).await)),

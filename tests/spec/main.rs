@@ -66,6 +66,8 @@ mod operations;
 #[cfg(test)]
 mod overload;
 #[cfg(test)]
+mod packages;
+#[cfg(test)]
 mod parsers;
 #[cfg(test)]
 mod replace;

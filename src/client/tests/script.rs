@@ -1,5 +1,7 @@
 //! A scripted server: it keeps files in a map, and injects faults that a test has queued.
 
+mod content;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     pin::Pin,
@@ -90,38 +92,6 @@ pub(crate) async fn listen() -> (Arc<Script>, String) {
     (script, address)
 }
 
-impl Script {
-    fn entry(&self, path: &str) -> Option<Entry> {
-        let files = lock(&self.files);
-        if let Some(bytes) = files.get(path) {
-            let digest = blake3::hash(bytes).to_hex().to_string();
-            return Some(Entry {
-                path: path.to_owned(),
-                kind: EntryKind::File.into(),
-                size_bytes: bytes.len() as u64,
-                file_count: 1,
-                etag: digest.clone(),
-                digest,
-                ..Entry::default()
-            });
-        }
-        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-        let below: Vec<_> = files.iter().filter(|(path, _)| path.starts_with(&prefix)).collect();
-        (!below.is_empty()).then(|| Entry {
-            path: path.to_owned(),
-            kind: EntryKind::Folder.into(),
-            size_bytes: below.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-            file_count: below.len() as u64,
-            ..Entry::default()
-        })
-    }
-
-    fn next_stream(&self) -> Response<Answers<Operation>> {
-        let next = lock(&self.streams).pop_front().expect("one stream more than the script has");
-        Response::new(Box::pin(stream::iter(next)))
-    }
-}
-
 fn unscripted<T>() -> Answer<T> {
     Err(Status::unimplemented("not in the script"))
 }
@@ -132,6 +102,7 @@ impl ImageStore for Script {
     type WatchOperationStream = Answers<Operation>;
     type WatchOperationsStream = Answers<Operation>;
     type DownloadStream = Answers<DownloadResponse>;
+    type DownloadPackageStream = Answers<DownloadPackageResponse>;
     type CheckStream = Answers<CheckResponse>;
     type BackupStream = Answers<BackupResponse>;
 
@@ -255,6 +226,13 @@ impl ImageStore for Script {
 
     async fn cancel_operation(&self, _: Request<CancelOperationRequest>) -> Answer<Operation> {
         unscripted()
+    }
+
+    async fn download_package(
+        &self,
+        request: Request<DownloadPackageRequest>,
+    ) -> Answer<Self::DownloadPackageStream> {
+        self.package(&request.into_inner().path)
     }
 
     async fn delete(&self, _: Request<DeleteRequest>) -> Answer<DeleteResponse> {

@@ -46,6 +46,8 @@ fn the_further_calls() {
     };
     check("GET /ImageStore/a/$/Content", &["Download", "Stat"], "a");
     check("HEAD /ImageStore/a/$/Content", &["Download", "Stat"], "a");
+    check("GET /Packages/a/b.sfpkg", &["DownloadPackage"], "a/b.sfpkg");
+    check("HEAD /Packages/a.zip", &["DownloadPackage"], "a.zip");
     check("GET /ImageStore/$/Operations", &["ListOperations", "WatchOperations"], "");
     ids("GET /ImageStore/$/Operations/7", &["GetOperation", "WatchOperation"]);
     ids("POST /ImageStore/$/Operations/7/$/Cancel", &["CancelOperation"]);
@@ -75,6 +77,10 @@ fn everything_else_is_refused() {
         "GET /ImageStore/a/$/Info",
         "POST /ImageStore/$/Operations/7",
         "POST /ImageStore/$/Operations/7/Cancel",
+        "GET /Packages",
+        "PUT /Packages/a.zip",
+        "POST /Packages/$/Copy",
+        "GET /Packages/a/$/Content",
     ] {
         let error = route(line).expect_err(line);
         assert!(error.message().starts_with("there is no call '"), "{line}: {error}");
@@ -91,6 +97,7 @@ fn a_path_has_its_verbs() {
         ("/ImageStore/a/$/Content", (vec!["GET", "HEAD"], false)),
         ("/ImageStore/$/Operations/7/$/Cancel", (vec!["POST"], false)),
         ("/ImageStore/$/Nothing", (vec![], false)),
+        ("/Packages/a.zip", (vec!["GET", "HEAD"], false)),
     ] {
         assert_eq!(verbs(raw), expected, "{raw}");
     }
@@ -128,14 +135,15 @@ fn every_route_and_every_rpc_is_in_the_readme() {
     let readme = include_str!("../../../README.md");
     for row in ROUTES {
         let paths: &[&str] = match row.names {
-            PathParameter::Nothing => &[""],
-            PathParameter::Path => &["/{path}"],
-            PathParameter::PathOrRoot => &["", "/{path}"],
+            PathParameter::Nothing => &["/ImageStore"],
+            PathParameter::Path => &["/ImageStore/{path}"],
+            PathParameter::PathOrRoot => &["/ImageStore", "/ImageStore/{path}"],
+            PathParameter::Package => &["/Packages/{path}.sfpkg", "/Packages/{path}.zip"],
         };
         for path in paths {
             let call: String = row.call.iter().map(|segment| format!("/{segment}")).collect();
             let verb = row.verbs.last().expect("a verb");
-            let line = format!("`{verb} /ImageStore{path}{call}");
+            let line = format!("`{verb} {path}{call}");
             let is_there = readme.match_indices(&line).any(|(at, _)| {
                 readme.get(at + line.len()..).is_some_and(|rest| rest.starts_with(['`', '?']))
             });

@@ -71,7 +71,7 @@ impl SinglePart {
 ///
 /// # Errors
 /// Those of the engine.
-pub(super) fn part(tx: &mut Tx<'_>, file: &File) -> Result<Option<PartRow>> {
+pub(in crate::store) fn part(tx: &mut Tx<'_>, file: &File) -> Result<Option<PartRow>> {
     if file.size == 0 || file.size > DOWNLOAD_MESSAGE_BYTES as i64 {
         return Ok(None);
     }
