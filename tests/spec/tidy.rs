@@ -38,7 +38,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
 ];
 
 /// The only modules that may name each crate.
-const CRATES: [(&str, &[&str]); 18] = [
+const CRATES: [(&str, &[&str]); 20] = [
     ("tonic", &["wire", "grpc", "rest", "client", "server"]),
     ("axum", &["rest", "web", "server"]),
     ("prost", &["wire", "grpc", "rest", "client", "cli"]),
@@ -58,6 +58,7 @@ const CRATES: [(&str, &[&str]); 18] = [
     ("toml", &["access", "cli"]),
     ("tokio_rustls", &["server"]),
     ("x509_cert", &["server"]),
+    ("zip", &["store"]),
 ];
 
 /// A Rust file of the package.
