@@ -1,10 +1,13 @@
-//! Credentials of clients that are not on this machine and not a trusted proxy.
+//! Clients of a trusted proxy, and those that come without it.
 
 use axum::{Extension, response::Response};
 use http::header;
 use tower::ServiceExt as _;
 
-use super::*;
+use super::{
+    shares::{BUSY, SERVED, crowd, reads, until},
+    *,
+};
 use crate::{access::Identity, server::door::ClientAddress};
 
 /// The response to a request of another machine.
@@ -47,4 +50,28 @@ async fn a_credential_from_another_machine_needs_the_proxy() {
     assert!(status.message().contains("--trusted-proxy names the proxies"), "{status}");
     let passed = answer(true, grpc()).await;
     assert!(tonic::Status::from_header_map(passed.headers()).is_none());
+}
+
+#[tokio::test]
+async fn clients_of_a_proxy_have_shares_of_their_own() {
+    let bounds = Bounds { calls: 8, ..Bounds::default() };
+    let networks = ["127.0.0.1/32".parse().expect("a network")].into();
+    let proxies = Proxies { networks, ..Proxies::default() };
+    let guards = Guards { proxies, ..guards(Hosts::new(&["h".to_owned()], false)) };
+    let app = door(Router::new(), reads(), guards, bounds).expect("a door");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
+    let ended = tokio::spawn(listen::serve(listener, None, app, stop.clone(), bounds));
+    let fixture = Fixture { address, stop, ended };
+    let request = |line: &str, client: &str, rest: &str| {
+        format!("{line} HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: {client}\r\n{rest}")
+    };
+    let half = request("PUT /", "192.0.2.1", "Content-Length: 9\r\n\r\nabc");
+    let get = |client| request("GET /", client, "\r\n");
+    // One client of the proxy holds all calls except the reserve.
+    let greedy = crowd(&fixture, 1, 7, &half).await;
+    until(&fixture, 1, &get("192.0.2.1"), BUSY).await;
+    until(&fixture, 1, &get("192.0.2.2"), SERVED).await;
+    drop(greedy);
+    fixture.stop().await;
 }

@@ -14,7 +14,7 @@ const HALF: &str = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc";
 const CANCEL: &str = "POST /ImageStore/$/Operations/1/$/Cancel HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// A router that reads bodies to their end, and responds with the error of a body that breaks off.
-fn reads() -> Router {
+pub(super) fn reads() -> Router {
     Router::new().fallback(async |request: Request| {
         match axum::body::to_bytes(request.into_body(), usize::MAX).await {
             Ok(_) => Ok("whole"),
@@ -34,7 +34,12 @@ pub(super) async fn connect_from(fixture: &Fixture, host: u8) -> TcpStream {
 }
 
 /// Sends requests from an address, each on a separate connection.
-async fn crowd(fixture: &Fixture, host: u8, count: usize, request: &str) -> Vec<TcpStream> {
+pub(super) async fn crowd(
+    fixture: &Fixture,
+    host: u8,
+    count: usize,
+    request: &str,
+) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for _ in 0..count {
         let mut stream = connect_from(fixture, host).await;
@@ -45,7 +50,7 @@ async fn crowd(fixture: &Fixture, host: u8, count: usize, request: &str) -> Vec<
 }
 
 /// Sends requests from an address until a response begins with the expected text, which it does soon.
-async fn until(fixture: &Fixture, host: u8, request: &str, expected: &str) {
+pub(super) async fn until(fixture: &Fixture, host: u8, request: &str, expected: &str) {
     let ask = async {
         loop {
             let mut stream = connect_from(fixture, host).await;
@@ -58,8 +63,8 @@ async fn until(fixture: &Fixture, host: u8, request: &str, expected: &str) {
     timeout(SOON, ask).await.expect("an answer soon");
 }
 
-const BUSY: &str = "http/1.1 503";
-const SERVED: &str = "http/1.1 200";
+pub(super) const BUSY: &str = "http/1.1 503";
+pub(super) const SERVED: &str = "http/1.1 200";
 
 #[tokio::test]
 async fn calls_that_stand_still_give_way_to_others() {
