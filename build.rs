@@ -21,7 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     // Their `Debug` forms leave out the secrets, see `src/wire/redacted.rs`.
-    config.skip_debug(["imagestore.v1.CreateTokenResponse", "imagestore.v1.RotateTokenResponse"]);
+    config.skip_debug([
+        "imagestore.v1.CreateLinkResponse",
+        "imagestore.v1.CreateTokenResponse",
+        "imagestore.v1.RotateTokenResponse",
+    ]);
     tonic_prost_build::configure()
         .codec_path("crate::wire::codec::Codec")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")

@@ -98,6 +98,8 @@
 //! | run | an operation that runs on this server, see [`store`] |
 //! | session | an upload in chunks; a chunk is what a client sends, a part is what is stored |
 //! | mark file | a file `_.dir`, by which other tools know that a folder is complete |
+//! | package | a folder as a ZIP archive, see [`store::Package`] |
+//! | link | an address that is signed, with which whoever has it downloads one file or package |
 //! | claim | the lock of a PostgreSQL database by one server; of the disk: bytes that are being written |
 //! | peer | the address of a client, the unit among which budgets are shared |
 //! | budget, permit | a bound of bytes or calls, and what a caller holds of it, see [`budget`] |

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{ANONYMOUS, CERTIFICATE_SHA256, Grants, Principal, Rights, Role},
+    access::{ANONYMOUS, CERTIFICATE_SHA256, Fingerprint, Grants, Maker, Principal, Rights, Role},
     error::{Error, Kind},
     model::StorePath,
 };
@@ -26,6 +26,10 @@ struct Inner {
     name: String,
     is_anonymous: bool,
     is_revocable: bool,
+    /// Whether the caller has a link, with which it may only read.
+    has_link: bool,
+    /// The secret of the token that the caller sends.
+    secret: Option<Fingerprint>,
     credential: Option<String>,
     source: Source,
     expiry: Option<Expiry>,
@@ -143,6 +147,8 @@ impl Caller {
             name,
             is_anonymous,
             is_revocable,
+            has_link: false,
+            secret: None,
             credential,
             source,
             expiry,
@@ -159,6 +165,8 @@ impl Caller {
             name,
             is_anonymous,
             is_revocable,
+            has_link,
+            secret,
             credential,
             source,
             judged,
@@ -170,6 +178,8 @@ impl Caller {
             name: name.clone(),
             is_anonymous: *is_anonymous,
             is_revocable: *is_revocable,
+            has_link: *has_link,
+            secret: *secret,
             credential: credential.clone(),
             source: source.clone(),
             expiry,
@@ -179,14 +189,60 @@ impl Caller {
         }))
     }
 
-    /// The same caller, which can also be revoked alone: for one of several secrets of a token.
+    /// The same caller with one of several secrets of its token, which can also be revoked alone.
     #[must_use]
-    pub fn revocable_alone(&self) -> Self {
+    pub fn with_secret(&self, secret: Fingerprint) -> Self {
         let mut caller = self.until(self.0.expiry);
         if let Some(inner) = Arc::get_mut(&mut caller.0) {
             inner.ended = inner.revoked.child_token();
+            inner.secret = Some(secret);
         }
         caller
+    }
+
+    /// Who has a link that this caller has made: it may read what this caller may read, and nothing else.
+    #[must_use]
+    pub fn with_link(&self) -> Self {
+        let mut caller = self.until(self.0.expiry);
+        if let Some(inner) = Arc::get_mut(&mut caller.0) {
+            inner.name = format!("link:{}", inner.name);
+            inner.is_anonymous = false;
+            inner.has_link = true;
+        }
+        caller
+    }
+
+    /// Another caller, with the rights that the same grants give to it. Where everyone may do everything, that is this
+    /// caller itself.
+    #[must_use]
+    pub fn granted(&self, principal: Principal) -> Self {
+        let Source::Granted { grants, .. } = &self.0.source else { return self.clone() };
+        let name = principal.names().first().cloned().unwrap_or_default();
+        Self::with((name, None), false, Source::granted(principal, grants.clone()), None)
+    }
+
+    /// By what a link names this caller as its maker; `None` if the caller may make no links.
+    pub fn maker(&self) -> Option<Maker> {
+        if self.0.has_link {
+            return None;
+        }
+        match (&self.0.source, &self.0.credential, self.0.secret) {
+            (Source::Fixed(_), Some(id), Some(secret)) => {
+                Some(Maker::Token { id: id.clone(), secret })
+            }
+            (Source::Fixed(_), ..) if self.0.is_anonymous => {
+                Some(Maker::Granted(Principal::named(vec![self.0.name.clone()])))
+            }
+            (Source::Fixed(_), ..) => None,
+            (Source::Granted { principal, grants }, ..) => {
+                Some(Maker::Granted(grants.borrow().asked(principal)))
+            }
+        }
+    }
+
+    /// Whether the caller has a link instead of a credential of its own.
+    pub fn has_link(&self) -> bool {
+        self.0.has_link
     }
 
     /// The name, as messages show it.
@@ -206,6 +262,7 @@ impl Caller {
     pub fn via(&self) -> &'static str {
         match (self.0.is_anonymous, self.0.name.split_once(':')) {
             (true, _) => "none",
+            (false, Some(("link", _))) => "link",
             (false, Some(("token", _))) => "token",
             (false, Some(("cert", _))) => "certificate",
             (false, Some(_)) => "jwt",
@@ -244,6 +301,10 @@ impl Caller {
 
     /// The rights of this moment.
     pub fn rights(&self) -> Arc<Rights> {
+        if self.0.has_link {
+            // A link is for one path, which no list of rights is needed for.
+            return Arc::default();
+        }
         match &self.0.source {
             Source::Fixed(rights) => Arc::clone(rights),
             Source::Granted { principal, grants } => Arc::new(grants.borrow().rights(principal)),
@@ -252,6 +313,9 @@ impl Caller {
 
     /// Whether the caller has a role at a path.
     pub fn may(&self, role: Role, path: &StorePath) -> bool {
+        if self.0.has_link && role > Role::Reader {
+            return false;
+        }
         match &self.0.source {
             Source::Fixed(rights) => rights.may(role, path),
             Source::Granted { principal, grants } => grants.borrow().may(principal, role, path),

@@ -124,6 +124,14 @@ impl Grants {
         self.grants.iter().filter(is_given).any(|grant| grant.paths.iter().any(|p| p.covers(path)))
     }
 
+    /// The same caller with those of its claims alone that a grant asks for.
+    pub fn asked(&self, caller: &Principal) -> Principal {
+        let is_asked = |name: &String| self.grants.iter().any(|it| it.claims.contains_key(name));
+        let claims = caller.claims().iter().filter(|(name, _)| is_asked(name));
+        let claims = claims.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Principal::with_claims(caller.names().to_vec(), claims)
+    }
+
     /// Whether the grants give anything to a caller.
     pub fn is_any_for(&self, caller: &Principal) -> bool {
         self.grants.iter().any(|grant| grant.is_for(caller))

@@ -11,6 +11,7 @@ mod grants;
 #[cfg(test)]
 mod grants_tests;
 mod issuer;
+mod link;
 mod pattern;
 mod place;
 mod principal;
@@ -25,6 +26,10 @@ pub use call::{Call, RequestContext};
 pub use caller::{Caller, Expiry};
 pub use grants::Grants;
 pub use issuer::{Aad, Issuer, key_address};
+pub use link::{
+    Fingerprint, LINK_EXPIRES, LINK_MAKER, LINK_SIGNATURE, Link, LinkForm, LinkKey, LinkKeyNumbers,
+    Maker, SignedLink,
+};
 pub use pattern::Pattern;
 pub use place::GrantsError;
 pub use principal::Principal;

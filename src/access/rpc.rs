@@ -36,6 +36,8 @@ pub enum Rpc {
     ListTokens,
     RotateToken,
     RevokeToken,
+    CreateLink,
+    RotateLinkKey,
 }
 
 /// What a caller needs for an rpc.
@@ -72,7 +74,9 @@ impl Rpc {
             | Self::CreateToken
             | Self::ListTokens
             | Self::RotateToken
-            | Self::RevokeToken => true,
+            | Self::RevokeToken
+            | Self::CreateLink
+            | Self::RotateLinkKey => true,
             Self::GetOperation
             | Self::ListOperations
             | Self::WatchOperation
@@ -92,7 +96,9 @@ impl Rpc {
     pub(super) const fn needs(self) -> Needs {
         use Role::{Admin, Reader, Writer};
         match self {
-            Self::Stat | Self::Download | Self::DownloadPackage => Needs::Paths(&[Reader]),
+            Self::Stat | Self::Download | Self::DownloadPackage | Self::CreateLink => {
+                Needs::Paths(&[Reader])
+            }
             Self::Upload | Self::UploadChunk | Self::Delete => Needs::Paths(&[Writer]),
             Self::Copy => Needs::Paths(&[Reader, Writer]),
             Self::List => Needs::Folder,
@@ -112,7 +118,7 @@ impl Rpc {
             Self::GetCaller => Needs::Identity,
             Self::GetStoreInfo => Needs::Root(Role::Monitor),
             Self::Backup | Self::Check => Needs::Root(Reader),
-            Self::Restore | Self::Repair => Needs::Root(Admin),
+            Self::Restore | Self::Repair | Self::RotateLinkKey => Needs::Root(Admin),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! timeout, the number of parallel transfers, the output format, and the URLs of a stopped store. An option that
 //! changes what one command does has none, so that a forgotten variable cannot change the meaning of a typed command.
 
+pub(super) mod link;
 pub(super) mod store;
 pub(super) mod token;
 
@@ -17,6 +18,7 @@ use clap::{
 };
 
 use self::{
+    link::Link,
     store::StoreCommand,
     token::{TokenCommand, Whoami},
 };
@@ -59,6 +61,8 @@ pub enum Command {
     /// Create, list, rotate and revoke tokens, by which the server knows its callers
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make a link with which whoever has it downloads a file or a folder for some time
+    Link(Link),
     /// Show who the caller is, and what it may do
     Whoami(Whoami),
     /// Add, list and remove named stores, whose paths are written NAME:PATH

@@ -166,6 +166,16 @@ pub(super) struct TokenWithSecret<'a> {
     pub(super) secret: &'a str,
 }
 
+/// A link as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CreatedLink<'a> {
+    /// The whole address.
+    pub(super) link: &'a str,
+    /// Its end.
+    pub(super) expires_at: &'a str,
+}
+
 /// A finished backup as JSON.
 pub(super) fn backed(backed: &BackupSummary) -> Value {
     json!({

@@ -14,6 +14,7 @@ mod escape;
 mod global;
 mod interrupt;
 mod json;
+mod link;
 mod local_file;
 mod many;
 mod named;
@@ -169,6 +170,7 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
         Command::Backup(args) => backup::backup(&client, &args, output).await,
         Command::Restore(args) => backup::restore(&client, &args, output).await,
         Command::Token(command) => token::run(&client, command, output).await,
+        Command::Link(args) => link::link(&client, args, output).await,
         Command::Whoami(args) => token::whoami(&client, &args, output).await,
         // Has ended above.
         Command::Store(_) => Ok(()),

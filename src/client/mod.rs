@@ -19,6 +19,7 @@ pub mod check;
 pub mod download;
 pub mod error;
 pub mod in_process;
+mod link;
 mod package;
 pub mod path;
 mod piped;

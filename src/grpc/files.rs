@@ -70,20 +70,28 @@ pub(super) async fn download(
     Ok(streams::download(download, call))
 }
 
+/// The compression of a package.
+///
+/// # Errors
+/// `InvalidArgument` for a number that is none.
+pub(super) fn compression(number: i32) -> Result<Compression> {
+    match v1::Compression::try_from(number) {
+        Ok(v1::Compression::Unspecified | v1::Compression::None) => Ok(Compression::None),
+        Ok(v1::Compression::Deflate) => Ok(Compression::Deflate),
+        Err(_) => {
+            let message = format!("compression {number} is unknown");
+            Err(Error::invalid("compression", message))
+        }
+    }
+}
+
 /// Begins to send a package and returns its messages.
 pub(super) async fn download_package(
     store: &Store,
     context: &RequestContext,
     message: v1::DownloadPackageRequest,
 ) -> Result<Answers<v1::DownloadPackageResponse>> {
-    let compression = match v1::Compression::try_from(message.compression) {
-        Ok(v1::Compression::Unspecified | v1::Compression::None) => Compression::None,
-        Ok(v1::Compression::Deflate) => Compression::Deflate,
-        Err(_) => {
-            let text = format!("compression {} is unknown", message.compression);
-            return Err(Error::invalid("compression", text));
-        }
-    };
+    let compression = compression(message.compression)?;
     let path = StorePath::parse(&message.path, "path")?;
     let call = context.authorize(Rpc::DownloadPackage, &[&path])?;
     let package = store.package(&path, compression, &call).await?;

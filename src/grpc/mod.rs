@@ -7,6 +7,7 @@
 mod backups;
 mod call;
 mod files;
+mod links;
 mod long;
 mod messages;
 mod operations;

@@ -11,7 +11,7 @@ use crate::{
     grpc::{
         backups,
         call::context,
-        files,
+        files, links,
         long::{Long, Offloaded},
         messages, operations, sessions, streams, tokens, transfers,
     },
@@ -258,6 +258,22 @@ impl ImageStore for Service {
     ) -> Answer<v1::GetCallerResponse> {
         let (context, message) = open(request)?;
         answer(tokens::caller(&context, &message))
+    }
+
+    async fn create_link(
+        &self,
+        request: Request<v1::CreateLinkRequest>,
+    ) -> Answer<v1::CreateLinkResponse> {
+        let (context, message) = open(request)?;
+        answer(links::create(&self.0, &context, message).await)
+    }
+
+    async fn rotate_link_key(
+        &self,
+        request: Request<v1::RotateLinkKeyRequest>,
+    ) -> Answer<v1::RotateLinkKeyResponse> {
+        let (context, _) = open(request)?;
+        answer(links::rotate_key(&self.0, &context).await)
     }
 
     async fn create_token(

@@ -80,6 +80,12 @@ pub const TOKEN_USE_EVERY: Duration = Duration::from_hours(1);
 pub const TOKENS_KNOWN_MAX: usize = 1_000;
 /// The idle tokens that are forgotten at once when there are more.
 pub const TOKENS_FORGOTTEN: usize = TOKENS_KNOWN_MAX / 10;
+/// How long a link lives.
+pub const LINK_LIFE_DEFAULT: Duration = Duration::from_hours(1);
+/// The longest life of a link.
+pub const LINK_LIFE_MAX: Duration = Duration::from_hours(7 * 24);
+/// The longest text of the maker in a link.
+pub const LINK_MAKER_BYTES_MAX: usize = 2 * super::KIB;
 /// The longest credential in the header `authorization`.
 pub const CREDENTIAL_BYTES_MAX: usize = 8 * super::KIB;
 /// The refused credentials that a peer may send at once.

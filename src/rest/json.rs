@@ -43,7 +43,7 @@ fn date(time: Option<&Timestamp>, version: ApiVersion) -> String {
 }
 
 /// A time as ISO 8601 with milliseconds.
-fn iso(time: &Timestamp) -> String {
+pub(super) fn iso(time: &Timestamp) -> String {
     let time = jiff::Timestamp::new(time.seconds, time.nanos).unwrap_or_default();
     time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }

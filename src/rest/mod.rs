@@ -29,6 +29,7 @@ mod disposition;
 mod events;
 mod info;
 mod json;
+mod link;
 mod list;
 mod operations;
 mod package;

@@ -19,6 +19,7 @@ use super::{
     call::{Call, broken, first},
     conditions::{Validators, Verdict},
     content, disposition,
+    path::PACKAGE_SUFFIXES,
 };
 use crate::{
     error::{Error, Kind},
@@ -31,14 +32,12 @@ use crate::{
     },
 };
 
-/// The suffixes of packages.
-const SUFFIXES: [&str; 2] = [".sfpkg", ".zip"];
 /// The query parameter that chooses the compression.
 const COMPRESS: &str = "compress";
 
 /// Answers with a folder as an archive. `name` is the path of the folder with a suffix.
 pub(super) async fn package(call: Call, name: String) -> Result<Response, Failure> {
-    let Some(path) = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)) else {
+    let Some(path) = PACKAGE_SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)) else {
         let message =
             format!("'{name}' is no package; add '.sfpkg' or '.zip' to the path of a folder");
         return Err(Error::invalid("path", message).into());
@@ -74,7 +73,7 @@ pub(super) async fn package(call: Call, name: String) -> Result<Response, Failur
     }
     let body = match package.size_bytes {
         // A body of no known length: an empty one would be told as the length of the package.
-        _ if call.head.method != Method::GET => {
+        _ if call.head.method == Method::HEAD => {
             Body::from_stream(stream::empty::<io::Result<Bytes>>())
         }
         Some(size) => Body::from_stream(content::exactly(size, data(messages).boxed())),
@@ -84,7 +83,7 @@ pub(super) async fn package(call: Call, name: String) -> Result<Response, Failur
 }
 
 /// The compression that a request asks for.
-fn compression(call: &Call) -> Result<Compression, Error> {
+pub(super) fn compression(call: &Call) -> Result<Compression, Error> {
     match call.query.value(COMPRESS).or_else(|| call.query.dropped(COMPRESS)) {
         None | Some("none") => Ok(Compression::None),
         Some("deflate") => Ok(Compression::Deflate),

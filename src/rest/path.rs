@@ -38,6 +38,25 @@ pub struct Target {
     pub call: Vec<String>,
 }
 
+/// The suffixes of packages.
+pub(super) const PACKAGE_SUFFIXES: [&str; 2] = [".sfpkg", ".zip"];
+
+impl Target {
+    /// What a link can be for: the bytes of a file (`ImageStore`), or a folder as a package (`Packages`); with its path.
+    pub fn linked(self) -> Option<(Prefix, String)> {
+        let content = self.content?;
+        match self.prefix {
+            Prefix::ImageStore if self.call == ["$", "Content"] => Some((self.prefix, content)),
+            Prefix::Packages if self.call.is_empty() => {
+                let mut suffixes = PACKAGE_SUFFIXES.iter();
+                let path = suffixes.find_map(|suffix| content.strip_suffix(suffix))?;
+                Some((self.prefix, path.to_owned()))
+            }
+            Prefix::ImageStore | Prefix::Packages => None,
+        }
+    }
+}
+
 /// Parses the raw path of a request; `None` if the path has neither prefix.
 ///
 /// # Errors

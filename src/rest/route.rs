@@ -15,7 +15,7 @@ use http::Method;
 use super::{
     answer::Failure,
     call::Call,
-    content, copy, info, list, operations, package,
+    content, copy, info, link, list, operations, package,
     path::{Prefix, Target},
     payload::Payload,
     sessions, upload,
@@ -182,6 +182,15 @@ static ROUTES: &[Route] = &[
         origin: Origin::Extension,
         rpcs: &["Download", "Stat"],
         handler: |call, parameters, _| Box::pin(content::content(call, parameters.path)),
+    },
+    Route {
+        verbs: &["POST"],
+        names: PathParameter::Path,
+        call: &["$", "CreateLink"],
+        content: RequestContent::Nothing,
+        origin: Origin::Extension,
+        rpcs: &["CreateLink"],
+        handler: |call, parameters, _| Box::pin(link::create(call, parameters.path)),
     },
     Route {
         verbs: &["GET", "HEAD"],

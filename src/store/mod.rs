@@ -15,6 +15,8 @@ mod comparison;
 mod copy;
 mod download;
 mod hash;
+mod known_tokens;
+mod links;
 mod listing;
 mod object;
 mod operations;
@@ -52,6 +54,7 @@ pub use backup::{Backup, BackupMessage};
 pub use check::Checking;
 pub use copy::Copying;
 pub use download::Download;
+pub use links::NewLink;
 pub use package::{Compression, Package, PackageHeader};
 pub use restore::Restore;
 pub use sessions::Chunk;
@@ -77,7 +80,8 @@ use crate::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
     },
     store::{
-        budgets::Budgets, object::PendingObjects, runs::Runs, space::Space, tokens::KnownTokens,
+        budgets::Budgets, known_tokens::KnownTokens, links::KnownLinkKey, object::PendingObjects,
+        runs::Runs, space::Space,
     },
 };
 
@@ -123,6 +127,7 @@ struct Inner {
     runs: Runs,
     space: Space,
     tokens: KnownTokens,
+    link_key: KnownLinkKey,
     config: Config,
     /// The id of this run of the server, which owns its pins and operations.
     server: String,
@@ -169,6 +174,7 @@ impl Store {
             runs: Runs::new(last_change),
             space: Space::new(&config),
             tokens: KnownTokens::default(),
+            link_key: KnownLinkKey::default(),
             config,
             server,
             run: object::new_run(),

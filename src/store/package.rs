@@ -259,8 +259,6 @@ impl PackageTask {
         };
         if let Err(error) = sent {
             self.asks.fail(error, interruption).await;
-        } else if self.asks.wait().await {
-            self.asks.answer(Ok(Bytes::new()));
         }
     }
 
@@ -291,7 +289,11 @@ impl PackageTask {
         zip::put_end(&mut self.out, entries, directory, size);
         self.send_full().await?;
         let last = std::mem::take(&mut self.out).freeze();
-        if last.is_empty() { Ok(()) } else { self.send(last).await }
+        if !last.is_empty() {
+            self.send(last).await?;
+        }
+        // An empty piece is the end, see `Package::next`.
+        self.send(Bytes::new()).await
     }
 
     async fn entry(&mut self, found: Found) -> Result<()> {

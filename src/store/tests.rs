@@ -13,6 +13,7 @@ mod downloads;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../../tests/support/gate.rs"]
 mod gate;
+mod links;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../../tests/support/log.rs"]
 mod log;

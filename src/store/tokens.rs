@@ -4,11 +4,7 @@
 //! reaches that memory when it is durable, before the change is answered. The calls that run with a token share one
 //! caller, so that its revocation ends them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::{runtime::Handle, time::Instant};
@@ -20,7 +16,7 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{
         TOKEN_GRANTS_MAX, TOKEN_LIFE_MAX, TOKEN_NAME_BYTES_MAX, TOKEN_OVERLAP_MAX, TOKEN_USE_EVERY,
-        TOKENS_FORGOTTEN, TOKENS_KNOWN_MAX, micros,
+        micros,
     },
     model::{Digest, Page, StorePath, Token},
     namespace::{
@@ -42,93 +38,12 @@ pub struct NewToken {
     pub life: Option<Duration>,
 }
 
-/// The callers of tokens, by the id of the token.
-#[derive(Debug, Default)]
-pub(super) struct KnownTokens(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    tokens: HashMap<String, KnownToken>,
-    /// Rises with each change of a token: a row that was read before a change is not kept.
-    changes: u64,
-}
-
-/// A token in memory.
-#[derive(Debug)]
-struct KnownToken {
-    /// The caller of all calls with this token.
-    caller: Caller,
-    /// The digest of a secret that is taken, and its caller; none after a change of the token.
-    secrets: Vec<(Digest, Caller)>,
-    /// When its use is noted again.
-    note_at: Instant,
-}
-
-impl KnownToken {
-    /// Whether a call with the token runs, also one with a secret that is not taken any more.
-    fn is_in_use(&self) -> bool {
-        self.caller.variants() > 1 + self.secrets.len()
-            || self.secrets.iter().any(|(_, caller)| caller.clones() > 1)
-    }
-}
-
-impl KnownTokens {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Known {
-    /// Forgets the secrets of a token that has changed. Returns their callers.
-    fn change(&mut self, id: &str) -> Vec<Caller> {
-        self.changes += 1;
-        let known = self.tokens.get_mut(id);
-        let secrets = known.map(|known| std::mem::take(&mut known.secrets)).unwrap_or_default();
-        secrets.into_iter().map(|(_, caller)| caller).collect()
-    }
-
-    /// Forgets a token that is revoked, and ends its calls.
-    fn revoke(&mut self, id: &str) {
-        self.changes += 1;
-        if let Some(known) = self.tokens.remove(id) {
-            known.caller.revoke();
-        }
-    }
-
-    /// Keeps a secret. If there are too many tokens, forgets some that no call uses.
-    fn keep(&mut self, id: &str, secret: Digest, found: &Caller, expiry: Option<Expiry>) -> Caller {
-        if self.tokens.len() >= TOKENS_KNOWN_MAX && !self.tokens.contains_key(id) {
-            let mut forgotten = 0;
-            self.tokens.retain(|_, known| {
-                forgotten += usize::from(!known.is_in_use());
-                known.is_in_use() || forgotten > TOKENS_FORGOTTEN
-            });
-        }
-        let known = self.tokens.entry(id.to_owned()).or_insert_with(|| KnownToken {
-            caller: found.clone(),
-            secrets: Vec::new(),
-            note_at: Instant::now(),
-        });
-        let is_same = |(other, caller): &&(Digest, Caller)| {
-            *other == secret && caller.expiry().map(|end| end.at) == expiry.map(|end| end.at)
-        };
-        // All calls with a secret share one caller, so that its end reaches them.
-        if let Some((_, caller)) = known.secrets.iter().find(is_same) {
-            return caller.clone();
-        }
-        let caller = known.caller.revocable_alone().until(expiry);
-        known.secrets.retain(|(other, _)| *other != secret);
-        known.secrets.push((secret, caller.clone()));
-        caller
-    }
-}
-
 fn refused(message: impl Into<String>) -> Error {
     Error::new(Kind::Unauthenticated, message)
 }
 
 /// A time as text.
-fn date(at: i64) -> String {
+pub(super) fn date(at: i64) -> String {
     Timestamp::from_microsecond(at).map(|at| at.strftime("%FT%TZ").to_string()).unwrap_or_default()
 }
 
@@ -160,18 +75,29 @@ impl Store {
         let Some((id, digest)) = read_token_secret(text) else {
             return Err(refused("the token is malformed: its checksum is wrong; copy all of it"));
         };
+        let caller = self.caller_of(id, |_| Some(digest)).await?;
+        self.known_token(text);
+        Ok(caller)
+    }
+
+    /// Looks up the caller of one of the secrets of a token.
+    pub(super) async fn caller_of(
+        &self,
+        id: &str,
+        secret: impl Fn(&Kept) -> Option<Digest>,
+    ) -> Result<Caller> {
         loop {
             let changes = self.0.tokens.lock().changes;
             let wanted = id.to_owned();
             let read = move |tx: &mut Tx<'_>| Ok((token::get(tx, &wanted)?, tx.now()?));
             let (kept, now) = self.0.engine.read(None, read).await?;
+            let unknown = || refused("no token has this secret");
+            let kept = kept.ok_or_else(unknown)?;
+            let digest = secret(&kept).ok_or_else(unknown)?;
             let (caller, expiry) = caller(kept, digest, now)?;
             let mut known = self.0.tokens.lock();
             if known.changes == changes {
-                let caller = known.keep(id, digest, &caller, expiry);
-                drop(known);
-                self.known_token(text);
-                return Ok(caller);
+                return Ok(known.keep(id, digest, &caller, expiry));
             }
         }
     }
@@ -323,9 +249,9 @@ impl Store {
 ///
 /// # Errors
 /// `Unauthenticated` if the secret is not taken.
-fn caller(kept: Option<Kept>, secret: Digest, now: i64) -> Result<(Caller, Option<Expiry>)> {
+fn caller(kept: Kept, secret: Digest, now: i64) -> Result<(Caller, Option<Expiry>)> {
     let unknown = || refused("no token has this secret");
-    let Kept { token, secret: current, old_secret } = kept.ok_or_else(unknown)?;
+    let Kept { token, secret: current, old_secret } = kept;
     let name = &token.name;
     let mut end = token.expires;
     if current != secret {

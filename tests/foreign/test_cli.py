@@ -14,7 +14,7 @@ BIG_BYTES = 20 * 1024 * 1024
 COMMANDS = {
     "serve": "", "copy": "cp", "upload": "put", "download": "get", "list": "ls", "stat": "",
     "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "", "check": "", "backup": "",
-    "restore": "", "token": "", "whoami": "",
+    "restore": "", "token": "", "link": "", "whoami": "",
     "store": "",
 }
 PACKAGE = {

@@ -16,7 +16,8 @@ METHODS = {
     "CancelOperation", "List", "Stat", "Upload", "Download", "Delete", "UploadChunk",
     "GetUploadSession", "ListUploadSessions", "CommitUploadSession", "DeleteUploadSession",
     "GetStoreInfo", "Check", "Restore", "GetCaller", "CreateToken", "ListTokens", "RotateToken",
-    "RevokeToken", "DownloadPackage",
+    "RevokeToken", "DownloadPackage", "CreateLink",
+    "RotateLinkKey",
 }
 MESSAGE_BYTES = 256 * 1024
 BLAKE3_OF_NOTHING = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"

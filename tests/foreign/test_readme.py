@@ -25,7 +25,7 @@ BUILD_SECONDS = 1800
 class Readme(ServerCase):
     def test_the_tour_can_be_pasted(self) -> None:
         blocks = [block for kind, block in BLOCKS if kind.strip() == "tour"]
-        self.assertEqual(len(blocks), 3)
+        self.assertEqual(len(blocks), 5)
         # The server of the test has another port, and its program is in another folder.
         script = "\n".join(blocks).replace(DEFAULT_ADDRESS, self.server.address)
         folder = self.folder / "tour"

@@ -121,6 +121,12 @@ fn sample(rpc: &str) -> Vec<Vec<u8>> {
         "CreateToken" => {
             one(&v1::CreateTokenRequest { name: "u".to_owned(), grants, ..Default::default() })
         }
+        "CreateLink" => one(&v1::CreateLinkRequest {
+            path: path(),
+            target: v1::LinkTarget::Content.into(),
+            ..Default::default()
+        }),
+        "RotateLinkKey" => one(&v1::RotateLinkKeyRequest {}),
         "ListTokens" => one(&v1::ListTokensRequest::default()),
         "RotateToken" => one(&v1::RotateTokenRequest { name: "t".to_owned(), overlap: None }),
         "RevokeToken" => one(&v1::RevokeTokenRequest { name: "t".to_owned() }),

@@ -13,12 +13,12 @@ use imagestore::{
         DESCRIPTOR, status,
         v1::{
             BackupRequest, CancelOperationRequest, CheckRequest, CommitUploadSessionRequest,
-            CopyRequest, CreateTokenRequest, DeleteRequest, DeleteUploadSessionRequest,
-            DownloadPackageRequest, DownloadRequest, GetCallerRequest, GetOperationRequest,
-            GetStoreInfoRequest, GetUploadSessionRequest, Grant, ListOperationsRequest,
-            ListRequest, ListTokensRequest, ListUploadSessionsRequest, RestoreRequest,
-            RevokeTokenRequest, Role, RotateTokenRequest, StatRequest, UploadChunkHeader,
-            WatchOperationRequest, WatchOperationsRequest,
+            CopyRequest, CreateLinkRequest, CreateTokenRequest, DeleteRequest,
+            DeleteUploadSessionRequest, DownloadPackageRequest, DownloadRequest, GetCallerRequest,
+            GetOperationRequest, GetStoreInfoRequest, GetUploadSessionRequest, Grant, LinkTarget,
+            ListOperationsRequest, ListRequest, ListTokensRequest, ListUploadSessionsRequest,
+            RestoreRequest, RevokeTokenRequest, Role, RotateLinkKeyRequest, RotateTokenRequest,
+            StatRequest, UploadChunkHeader, WatchOperationRequest, WatchOperationsRequest,
         },
     },
 };
@@ -125,6 +125,11 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
         ("GetStoreInfo", kind(client.get_store_info(timed(timeout, GetStoreInfoRequest {})).await)),
         ("GetCaller", kind(client.get_caller(timed(timeout, GetCallerRequest::default())).await)),
         ("CreateToken", kind(client.create_token(timed(timeout, create_token())).await)),
+        ("CreateLink", kind(client.create_link(timed(timeout, create_link())).await)),
+        (
+            "RotateLinkKey",
+            kind(client.rotate_link_key(timed(timeout, RotateLinkKeyRequest {})).await),
+        ),
         (
             "ListTokens",
             kind(client.list_tokens(timed(timeout, ListTokensRequest::default())).await),
@@ -132,6 +137,11 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
         ("RotateToken", kind(client.rotate_token(timed(timeout, rotate_token())).await)),
         ("RevokeToken", kind(client.revoke_token(timed(timeout, revoke_token())).await)),
     ]
+}
+
+fn create_link() -> CreateLinkRequest {
+    let target = LinkTarget::Content.into();
+    CreateLinkRequest { path: "a".to_owned(), target, ..Default::default() }
 }
 
 fn create_token() -> CreateTokenRequest {

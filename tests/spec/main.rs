@@ -60,6 +60,8 @@ mod jwt;
 #[cfg(test)]
 mod jwt_issuers;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod operations;

@@ -51,6 +51,7 @@ pub(crate) fn extensions() -> Vec<Call> {
     vec![
         call("GET /ImageStore/a/f/$/Content", 200),
         call("GET /Packages/a.sfpkg", 200),
+        call("POST /ImageStore/a/$/CreateLink?target=sfpkg", 200),
         call("GET /ImageStore/$/Operations", 200),
         call("GET /ImageStore/$/Operations/0190a9f0-1234-7abc-8def-0123456789ab", 404),
         call("POST /ImageStore/$/Operations/0190a9f0-1234-7abc-8def-0123456789ab/$/Cancel", 404),

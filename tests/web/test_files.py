@@ -1,5 +1,7 @@
 """Browsing the store on the page."""
 
+import zipfile
+
 from selenium.webdriver.common.keys import Keys
 
 from .browser import BrowserCase
@@ -90,6 +92,21 @@ class FilesCase(BrowserCase):
         file = self.downloads / "calc.so"
         self.wait(lambda: file.exists() and file.stat().st_size == len(stored))
         self.assertEqual(file.read_bytes(), stored)
+
+    def test_a_folder_is_downloaded_as_an_archive(self) -> None:
+        self.rest.put_all(PACKAGE)
+        self.open()
+        self.click("[aria-label='Download CalcApp']")
+        archive = self.downloads / "CalcApp.zip"
+        self.wait(lambda: zipfile.is_zipfile(archive))
+        with zipfile.ZipFile(archive) as found:
+            data = {f"CalcApp/{name}": found.read(name) for name in found.namelist()}
+        expected = {
+            path: data
+            for path, data in PACKAGE.items()
+            if path.startswith("CalcApp/") and not path.endswith("_.dir")
+        }
+        self.assertEqual(data, expected)
 
     def test_a_name_is_text_and_nothing_else(self) -> None:
         path = f"{HOSTILE}/{HOSTILE}"

@@ -235,6 +235,17 @@ impl ImageStore for Script {
         self.package(&request.into_inner().path)
     }
 
+    async fn create_link(&self, _: Request<CreateLinkRequest>) -> Answer<CreateLinkResponse> {
+        unscripted()
+    }
+
+    async fn rotate_link_key(
+        &self,
+        _: Request<RotateLinkKeyRequest>,
+    ) -> Answer<RotateLinkKeyResponse> {
+        unscripted()
+    }
+
     async fn delete(&self, _: Request<DeleteRequest>) -> Answer<DeleteResponse> {
         unscripted()
     }

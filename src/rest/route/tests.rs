@@ -46,6 +46,7 @@ fn the_further_calls() {
     };
     check("GET /ImageStore/a/$/Content", &["Download", "Stat"], "a");
     check("HEAD /ImageStore/a/$/Content", &["Download", "Stat"], "a");
+    check("POST /ImageStore/a/$/CreateLink", &["CreateLink"], "a");
     check("GET /Packages/a/b.sfpkg", &["DownloadPackage"], "a/b.sfpkg");
     check("HEAD /Packages/a.zip", &["DownloadPackage"], "a.zip");
     check("GET /ImageStore/$/Operations", &["ListOperations", "WatchOperations"], "");
@@ -110,7 +111,7 @@ fn only_upstreams_calls_need_a_version() {
 }
 
 /// The rpcs that REST does not have: they stream both ways, or are for operators.
-const WITHOUT_ROUTE: [&str; 8] = [
+const WITHOUT_ROUTE: [&str; 9] = [
     "Backup",
     "Check",
     "CreateToken",
@@ -118,6 +119,7 @@ const WITHOUT_ROUTE: [&str; 8] = [
     "ListTokens",
     "Restore",
     "RevokeToken",
+    "RotateLinkKey",
     "RotateToken",
 ];
 

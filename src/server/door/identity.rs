@@ -22,7 +22,7 @@ use crate::{
     limits::TOKEN_WARNING,
     server::{
         SERVICE,
-        identity::{Authenticator, CERTIFICATE_REQUIRED, Presented},
+        identity::{Authenticator, CERTIFICATE_REQUIRED, Presented, links},
     },
     wire::TOKEN_EXPIRES,
 };
@@ -45,12 +45,17 @@ pub(super) async fn layer(
     }
     let has_credential = request.headers().contains_key(header::AUTHORIZATION);
     let presented = request.extensions().get::<Arc<Presented>>().cloned();
+    let has_link = is_rest && !has_credential && presented.is_none() && links::is_in(&request);
     let exposed = request.extensions().get::<Exposed>().copied();
-    let identity = match exposed.filter(|_| has_credential) {
-        Some(exposed) => Err(exposed.refusal()),
-        None => {
-            authenticator.identify(request.headers(), presented.as_deref(), peer(&request)).await
+    let identity = if let Some(exposed) = exposed.filter(|_| has_credential || has_link) {
+        Err(exposed.refusal())
+    } else if has_link {
+        match links::read(&request) {
+            Ok(link) => authenticator.identify_link(link).await,
+            Err(error) => Err(error),
         }
+    } else {
+        authenticator.identify(request.headers(), presented.as_deref(), peer(&request)).await
     };
     let lacks_certificate = is_rest && authenticator.lacks_certificate(presented.as_deref());
     request.extensions_mut().insert(identity.clone());
@@ -89,6 +94,7 @@ async fn called(
         response = response => response,
     };
     if let Some(expiry) = caller.expiry()
+        && !caller.has_link()
         && expiry.instant.saturating_duration_since(Instant::now()) < TOKEN_WARNING
         && let Ok(at) = Timestamp::from_microsecond(expiry.at)
         && let Ok(at) = HeaderValue::try_from(at.strftime("%FT%TZ").to_string())

@@ -1,8 +1,9 @@
-//! The layer that adds `Cross-Origin-Resource-Policy` to responses of REST and the page, so that pages of other
-//! origins cannot embed them as images or scripts.
+//! The layer that adds two headers to responses of REST and the page: `Cross-Origin-Resource-Policy`, so that pages of
+//! other origins cannot embed them as images or scripts, and `Referrer-Policy`, so that no address with a link reaches
+//! another server.
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 
 use super::{Class, Protocol};
 
@@ -13,7 +14,9 @@ pub(super) async fn layer(request: Request, next: Next) -> Response {
     let class = Class::of(&request);
     let mut response = next.run(request).await;
     if class.protocol == Protocol::Rest {
-        response.headers_mut().insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+        let headers = response.headers_mut();
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
     response
 }

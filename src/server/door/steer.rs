@@ -1,6 +1,15 @@
 //! The innermost service of the stack: routes a request to gRPC or to REST.
 
-use axum::{Router, extract::Request, response::Response};
+use std::convert::Infallible;
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request,
+    response::Response,
+};
+use futures::stream;
+use http::{Method, header};
 use tower::ServiceExt;
 
 use super::{Class, Protocol};
@@ -15,7 +24,16 @@ pub(super) fn router(grpc: Router, rest: Router) -> Router {
             status_details::complete(response.headers_mut(), &path);
             response
         }
-        Protocol::Rest => answer(rest, request).await,
+        Protocol::Rest => {
+            let is_head = request.method() == Method::HEAD;
+            let response = answer(rest, request).await;
+            if !is_head || response.headers().contains_key(header::CONTENT_LENGTH) {
+                return response;
+            }
+            // The length of the response to a GET is not known. The router around this one would tell the length of the
+            // body, which is empty.
+            response.map(|_| Body::from_stream(stream::empty::<Result<Bytes, Infallible>>()))
+        }
     })
 }
 

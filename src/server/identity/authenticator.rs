@@ -98,9 +98,7 @@ impl Authenticator {
         presented: Option<&Presented>,
         peer: Peer,
     ) -> Identity {
-        if self.lacks_certificate(presented) {
-            return Err(Error::new(Kind::Forbidden, CERTIFICATE_REQUIRED));
-        }
+        self.check_certificate(presented)?;
         if let (Some(clients), Some(presented)) = (&self.clients, presented)
             && clients.is_required()
         {
@@ -126,6 +124,24 @@ impl Authenticator {
             )),
             None => Ok(self.anonymous.clone()),
         }
+    }
+
+    /// Refuses a request without the certificate that each caller has to show.
+    pub(super) fn check_certificate(&self, presented: Option<&Presented>) -> Result<()> {
+        if self.lacks_certificate(presented) {
+            return Err(Error::new(Kind::Forbidden, CERTIFICATE_REQUIRED));
+        }
+        Ok(())
+    }
+
+    /// Who sends no credential.
+    pub(super) fn anonymous(&self) -> &Caller {
+        &self.anonymous
+    }
+
+    /// The store with the tokens.
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
     }
 
     /// Whether a request is without the certificate that each caller has to show.

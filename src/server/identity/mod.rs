@@ -16,6 +16,7 @@ mod jwt;
 #[cfg(test)]
 mod jwt_tests;
 mod key_ring;
+pub(super) mod links;
 mod tls;
 #[cfg(test)]
 mod tls_tests;

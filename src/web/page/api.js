@@ -8,6 +8,9 @@ import * as access from './access.js';
 const VERSION = 'api-version=6.0';
 // Relative, so that the page works below the prefix of a proxy as well.
 const ROOT = 'ImageStore';
+const PACKAGES = 'Packages';
+/** The life of a link, in seconds. */
+const LINK_SECONDS = 60;
 const EVENTS = 'text/event-stream';
 
 /** The error of a call: the HTTP status (0 without a response), and the code and message of the body. */
@@ -42,8 +45,12 @@ function address(path, call = '', query = '') {
   return `${ROOT}${content}${call}?${VERSION}${query}`;
 }
 
-/** The URL of the bytes of a file. */
-export const contentAddress = (path) => address(path, '/$/Content');
+/** The URL of the bytes of a file, or of a folder as an archive. */
+export const savedAddress = ({ path, folder }) =>
+  (folder ? `${PACKAGES}/${encode(path)}.zip` : address(path, '/$/Content'));
+
+/** The name under which a file, or a folder as an archive, is saved. */
+export const savedName = ({ name, folder }) => (folder ? `${name}.zip` : name);
 
 /** Makes the error of a response. The body may be anything, because it can be that of a proxy. */
 function failure(status, text) {
@@ -158,11 +165,12 @@ export async function probe(token) {
   if (status === 401 || status === 429 || status >= 500) throw failure(status, await read(response));
 }
 
-/** The bytes of a file, as a response whose body is not read yet. */
-export async function content(path, signal) {
-  const response = await send('GET', contentAddress(path), { signal });
-  if (!response.ok) throw failure(response.status, await read(response));
-  return response;
+/** Makes a URL with which a file, or a folder as an archive, is downloaded without the token, for a minute. */
+export async function createLink({ path, folder }) {
+  const query = `&target=${folder ? 'zip' : 'content'}&for=${LINK_SECONDS}`;
+  const { Link } = await call('POST', address(path, '/$/CreateLink', query));
+  // Relative, as all addresses of this page.
+  return Link.slice(1);
 }
 
 /** Deletes a file, or a folder with everything in it. */

@@ -249,7 +249,7 @@ export class Folder {
       }),
       make('td', { className: 'date', textContent: modified }),
       make('td', { className: 'actions' },
-        entry.folder ? null : download(entry),
+        download(entry),
         iconButton('copy', `Copy ${entry.name}`, () => copy(entry.path)),
         iconButton('delete', `Delete ${entry.name}`, () => remove(entry))));
   }
@@ -283,9 +283,9 @@ function download(entry) {
   }, icon('download'));
 }
 
-/** The properties of a link to the bytes of a file. */
+/** The properties of a link to the bytes of a file, or to a folder as an archive. */
 const content = (entry) => ({
-  href: api.contentAddress(entry.path), download: entry.name,
+  href: api.savedAddress(entry), download: api.savedName(entry),
   on: { click: (event) => follow(event, entry) },
 });
 

@@ -3,7 +3,6 @@
 import * as api from './api.js';
 import { askCopy, askDelete, askUpload } from './dialogs.js';
 import { byId, setText, tell } from './dom.js';
-import * as downloads from './downloads.js';
 import { shown } from './escape.js';
 import { Folder, place } from './folder.js';
 import { Operations } from './operations.js';
@@ -175,7 +174,6 @@ function begin() {
 /** Ends what runs for the user. */
 function end() {
   stopAll();
-  downloads.stopAll();
 }
 
 /** Shows the free space of the disk. */
