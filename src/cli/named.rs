@@ -87,6 +87,7 @@ impl Names {
             Command::List(args) => self.one(&mut args.path),
             Command::Stat(args) => self.one(&mut args.path),
             Command::Delete(args) => self.all(&mut args.paths),
+            Command::Link(args) => self.all(&mut args.path),
             Command::Whoami(args) => self.all(&mut args.path),
             Command::Token(TokenCommand::Create(args)) => self.all(&mut args.paths),
             Command::Token(

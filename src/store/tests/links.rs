@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     access::{
-        LINK_EXPIRES, LINK_MAKER, LINK_SIGNATURE, Link, LinkForm, LinkKey, Maker, Pattern, Principal,
-        RequestContext, Rights, Role, Rpc, SignedLink,
+        LINK_EXPIRES, LINK_MAKER, LINK_SIGNATURE, Link, LinkForm, LinkKey, Maker, Pattern,
+        Principal, RequestContext, Rights, Role, Rpc, SignedLink,
     },
     limits::LINK_LIFE_MAX,
     namespace::link,
@@ -139,7 +139,8 @@ async fn an_expired_link_says_so_and_a_new_key_ends_all() {
     }
     // The key is that of the store, of which a test can make a link that has expired.
     let numbers = fixture.store.0.engine.read(None, link::key).await.unwrap().expect("a key");
-    let (key, maker) = (LinkKey::from(numbers), Maker::Granted(Principal::named(vec!["anonymous".to_owned()])));
+    let (key, maker) =
+        (LinkKey::from(numbers), Maker::Granted(Principal::named(vec!["anonymous".to_owned()])));
     let expired = Link { expires: 1_700_000_000, maker };
     let query = expired.sign(&key, LinkForm::Package, &path("a")).unwrap();
     let error = check(&query, LinkForm::Package, "a").await.unwrap_err();
