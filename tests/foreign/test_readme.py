@@ -129,6 +129,10 @@ class TwoCommands(unittest.TestCase):
                 **os.environ,
                 "IMAGESTORE_LISTEN": "127.0.0.1:0",
                 "IMAGESTORE_DATA": str(Path(folder) / "data"),
+                # The command is tested, not its optimizer, which would take minutes of each run.
+                "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0",
+                "CARGO_PROFILE_RELEASE_LTO": "off",
+                "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
             }
             process = subprocess.Popen(
                 ["timeout", str(BUILD_SECONDS), *command.split()],
