@@ -4,11 +4,12 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::Instant,
 };
 
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use super::{Entry, Error, Losses, Target, repeats::Repeats};
@@ -31,8 +32,10 @@ enum Sink {
     File(PathBuf, File),
 }
 
-fn open(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(MODE).open(path)
+/// Opens the file. A named pipe that nobody reads is an error; it would block.
+fn open(path: &Path) -> io::Result<File> {
+    let no_wait = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().append(true).create(true).mode(MODE).custom_flags(no_wait).open(path)
 }
 
 impl Writer {
@@ -114,7 +117,7 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::mpsc::sync_channel};
+    use std::{os::unix::fs::PermissionsExt as _, sync::mpsc::sync_channel};
 
     use serde_json::json;
     use tempfile::TempDir;
@@ -181,5 +184,9 @@ mod tests {
         let error = Writer::open(&target).err().expect("refused").explain();
         assert!(error.starts_with("cannot open the audit log /none/audit.log: "), "{error}");
         assert!(Writer::open(&Target::Off).expect("no log").is_none());
+        let folder = TempDir::new().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("a pipe");
+        Writer::open(&Target::File(pipe)).err().expect("nobody reads it");
     }
 }

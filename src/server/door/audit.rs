@@ -17,6 +17,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use headers::{ContentLength, HeaderMapExt as _};
 use http::{HeaderMap, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use jiff::Timestamp;
@@ -61,10 +62,15 @@ pub(super) async fn layer(
         bytes_in: Arc::clone(&bytes_in),
         bytes_out: Arc::clone(&bytes_out),
         outcome: None,
+        is_whole: false,
+        expected: None,
     };
     let request = request.map(|body| Body::new(Counted { body, bytes: bytes_in, call: None }));
     let response = next.run(request).await;
     call.outcome = call.begin(&response);
+    // The body of a response to `HEAD` is not sent, and hyper asks for no more than the announced bytes.
+    call.is_whole = call.method == "HEAD" || response.body().is_end_stream();
+    call.expected = response.headers().typed_get().map(|ContentLength(length)| length);
     response.map(|body| Body::new(Counted { body, bytes: bytes_out, call: Some(call) }))
 }
 
@@ -82,6 +88,10 @@ struct Call {
     bytes_out: Arc<AtomicU64>,
     /// The code of the response; `None` while it is not known.
     outcome: Option<Outcome>,
+    /// Whether the body of the response was taken to its end.
+    is_whole: bool,
+    /// The bytes that the response announces.
+    expected: Option<u64>,
 }
 
 /// How a call has ended.
@@ -103,7 +113,7 @@ impl Outcome {
 
     fn is_success(self) -> bool {
         match self {
-            Self::Http(status) => status.is_success(),
+            Self::Http(status) => status.is_success() || status == StatusCode::NOT_MODIFIED,
             Self::Grpc(code) => code == Code::Ok,
         }
     }
@@ -123,6 +133,11 @@ impl Call {
             Protocol::Rest => Some(Outcome::Http(response.status())),
             Protocol::Grpc(_) => grpc(response.headers()),
         }
+    }
+
+    /// Whether the client has not taken the whole body of the response.
+    fn breaks_off(&self) -> bool {
+        !self.is_whole && self.expected.is_none_or(|length| self.bytes_out.load(Relaxed) < length)
     }
 
     fn entry(&self) -> Option<Entry> {
@@ -153,6 +168,7 @@ impl Call {
         let outcome = match self.outcome {
             None if std::thread::panicking() => "failed",
             None => "aborted",
+            Some(Outcome::Http(_)) if self.breaks_off() => "aborted",
             Some(outcome) if outcome.is_success() => "done",
             Some(_) if is_refusal => "refused",
             Some(_) => "failed",
@@ -225,8 +241,12 @@ impl HttpBody for Counted {
                 call.outcome = Some(outcome);
             }
         }
-        if let (Poll::Ready(Some(Err(_))), Some(call)) = (&frame, &mut this.call) {
-            call.outcome = None;
+        if let (Poll::Ready(frame), Some(call)) = (&frame, &mut this.call) {
+            match frame {
+                Some(Err(_)) => call.outcome = None,
+                Some(Ok(_)) => call.is_whole |= this.body.is_end_stream(),
+                None => call.is_whole = true,
+            }
         }
         frame
     }
