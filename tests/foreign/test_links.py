@@ -155,7 +155,8 @@ class Certificates(CertificateCase):
 
     def test_a_link_ends_when_its_maker_is_granted_nothing_any_more(self) -> None:
         self.rest.put_all({"App/f": b"1", "Other/f": b"2"})
-        pair = ["--ca", str(self.trusted), "--cert", str(self.clients["reader"][0]), "--key", str(self.clients["reader"][1])]
+        certificate, key = map(str, self.clients["reader"])
+        pair = ["--ca", str(self.trusted), "--cert", certificate, "--key", key]
         link = self.command("link", "App/f", *pair).strip()
         self.assertTrue(link.startswith("https://"), link)
         answer = requests.get(link, verify=str(self.trusted), timeout=TIMEOUT_SECONDS)

@@ -74,8 +74,7 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
     let verify = timed(timeout, CopyRequest::from(&copy("a", "b").verify()));
     let delete = timed(timeout, DeleteRequest { path: path(), ..Default::default() });
     let download = timed(timeout, DownloadRequest { path: "a/f".to_owned(), ..Default::default() });
-    let package = DownloadPackageRequest { path: path(), ..Default::default() };
-    let package = timed(timeout, package);
+    let package = timed(timeout, download_package());
     let header = UploadChunkHeader {
         session_id: "d7d3d8c8-4d2a-4b8e-9c06-0e2f8f0f8b12".to_owned(),
         path: "c".to_owned(),
@@ -126,17 +125,23 @@ async fn every_call(server: &Server, timeout: &str) -> Vec<(&'static str, Kind)>
         ("GetCaller", kind(client.get_caller(timed(timeout, GetCallerRequest::default())).await)),
         ("CreateToken", kind(client.create_token(timed(timeout, create_token())).await)),
         ("CreateLink", kind(client.create_link(timed(timeout, create_link())).await)),
-        (
-            "RotateLinkKey",
-            kind(client.rotate_link_key(timed(timeout, RotateLinkKeyRequest {})).await),
-        ),
-        (
-            "ListTokens",
-            kind(client.list_tokens(timed(timeout, ListTokensRequest::default())).await),
-        ),
+        ("RotateLinkKey", kind(client.rotate_link_key(timed(timeout, rotate_key())).await)),
+        ("ListTokens", kind(client.list_tokens(timed(timeout, list_tokens())).await)),
         ("RotateToken", kind(client.rotate_token(timed(timeout, rotate_token())).await)),
         ("RevokeToken", kind(client.revoke_token(timed(timeout, revoke_token())).await)),
     ]
+}
+
+fn download_package() -> DownloadPackageRequest {
+    DownloadPackageRequest { path: "a".to_owned(), ..Default::default() }
+}
+
+fn list_tokens() -> ListTokensRequest {
+    ListTokensRequest::default()
+}
+
+fn rotate_key() -> RotateLinkKeyRequest {
+    RotateLinkKeyRequest {}
 }
 
 fn create_link() -> CreateLinkRequest {

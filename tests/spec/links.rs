@@ -226,6 +226,13 @@ async fn what_cannot_be_linked_is_refused() {
         let refused = client.create_link(with(&reader, request)).await.expect_err("refused");
         assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{target} {seconds}");
     }
+    // Over gRPC, for an hour.
+    let target = v1::LinkTarget::Zip.into();
+    let request = v1::CreateLinkRequest { path: "a/App".to_owned(), target, ..Default::default() };
+    let made = client.create_link(with(&reader, request)).await.expect("a link").into_inner();
+    assert_eq!(get(&server, &made.link).await.status, 200);
+    let end = format!("link-expires={}&", made.expires_at.expect("an end").seconds);
+    assert!(made.link.contains(&end), "{made:?}");
     // Whether something is there is not told.
     link(&server, Some(&reader), "a/nothing", "target=content").await;
 }

@@ -17,7 +17,7 @@ use crate::{
 
 /// Reads a field of `bytes` bytes.
 fn number(archive: &[u8], at: usize, bytes: usize) -> usize {
-    archive[at..at + bytes].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    archive[at..at + bytes].iter().rev().fold(0, |number, byte| number * 256 + usize::from(*byte))
 }
 
 /// The entries of an archive by its directory, in order: name, method, and bytes, whose checksum is right.
@@ -41,7 +41,9 @@ fn entries(archive: &[u8]) -> Vec<(String, usize, Vec<u8>)> {
         let mut bytes = Vec::new();
         match method {
             0 => bytes.extend_from_slice(packed),
-            8 => drop(DeflateDecoder::new(packed).read_to_end(&mut bytes).expect("deflated")),
+            8 => {
+                DeflateDecoder::new(packed).read_to_end(&mut bytes).expect("deflated");
+            }
             other => panic!("{text} has the method {other}"),
         }
         let mut sum = Crc::new();

@@ -232,7 +232,7 @@ impl ImageStore for Script {
         &self,
         request: Request<DownloadPackageRequest>,
     ) -> Answer<Self::DownloadPackageStream> {
-        self.package(&request.into_inner().path)
+        Ok(self.package(&request.into_inner().path))
     }
 
     async fn create_link(&self, _: Request<CreateLinkRequest>) -> Answer<CreateLinkResponse> {

@@ -26,7 +26,7 @@ pub(in crate::server) fn is_in<B>(request: &Request<B>) -> bool {
 /// `Forbidden` for a request that no link is for, and for a link that is not complete; those of the path.
 pub(in crate::server) fn read<B>(request: &Request<B>) -> Result<SignedLink> {
     let refused = |message: &str| Error::new(Kind::Forbidden, message);
-    let found = path::parse(request.uri().path())?.and_then(|target| target.linked());
+    let found = path::parse(request.uri().path())?.and_then(path::Target::linked);
     let (form, path) = found
         .filter(|_| matches!(*request.method(), Method::GET | Method::HEAD))
         .ok_or_else(|| refused("a link is for the download of a file or a package only"))?;

@@ -193,7 +193,9 @@ fn put_sizes(out: &mut BytesMut, sums: Sums, size: u64) {
 fn put_extra64(out: &mut BytesMut, values: &[u64]) {
     out.put_u16_le(EXTRA64);
     out.put_u16_le(clamped(8 * values.len() as u64));
-    values.iter().for_each(|value| out.put_u64_le(*value));
+    for value in values {
+        out.put_u64_le(*value);
+    }
 }
 
 /// Appends the end of an archive of `entries`, whose directory begins at `offset` and has `size` bytes.
@@ -233,8 +235,8 @@ fn short(value: u64) -> u32 {
 
 /// The time and date of MS-DOS, in UTC, with a precision of two seconds; the nearest for a time that it cannot name.
 fn dos_time(micros: i64) -> (u16, u16) {
-    const FIRST: (u16, u16) = (0, 1 << 5 | 1);
-    const LAST: (u16, u16) = (23 << 11 | 59 << 5 | 29, 127 << 9 | 12 << 5 | 31);
+    const FIRST: (u16, u16) = packed_time((0, 0, 0), (0, 1, 1));
+    const LAST: (u16, u16) = packed_time((23, 59, 58), (127, 12, 31));
     let Ok(time) = Timestamp::from_microsecond(micros) else { return FIRST };
     let time = Offset::UTC.to_datetime(time);
     let Ok(years) = u16::try_from(time.year() - 1980) else { return FIRST };
@@ -242,8 +244,18 @@ fn dos_time(micros: i64) -> (u16, u16) {
         return LAST;
     }
     let field = |value: i8| u16::try_from(value).unwrap_or(0);
-    let date = years << 9 | field(time.month()) << 5 | field(time.day());
-    (field(time.hour()) << 11 | field(time.minute()) << 5 | field(time.second()) / 2, date)
+    packed_time(
+        (field(time.hour()), field(time.minute()), field(time.second())),
+        (years, field(time.month()), field(time.day())),
+    )
+}
+
+/// Packs hour, minute and second, and the years since 1980, month and day.
+const fn packed_time(
+    (hour, minute, second): (u16, u16, u16),
+    (years, month, day): (u16, u16, u16),
+) -> (u16, u16) {
+    ((hour * 64 + minute) * 32 + second / 2, (years * 16 + month) * 32 + day)
 }
 
 /// The length of an archive without compression, entry by entry.
@@ -279,7 +291,7 @@ mod tests {
     fn a_time_is_that_of_utc_in_two_seconds() {
         // 2024-02-29T13:37:59Z
         let micros = 1_709_213_879_999_999;
-        assert_eq!(dos_time(micros), (13 << 11 | 37 << 5 | 29, 44 << 9 | 2 << 5 | 29));
+        assert_eq!(dos_time(micros), (0x6cbd, 0x585d));
         assert_eq!(dos_time(0), (0, 0x21));
         assert_eq!(dos_time(-1), (0, 0x21));
         assert_eq!(dos_time(i64::MAX), (0, 0x21));

@@ -42,10 +42,7 @@ impl Script {
     }
 
     /// The package of a folder: the file at the path with `.zip` at its end, in messages of 4 bytes.
-    pub(super) fn package(
-        &self,
-        path: &str,
-    ) -> Result<Response<Answers<DownloadPackageResponse>>, Status> {
+    pub(super) fn package(&self, path: &str) -> Response<Answers<DownloadPackageResponse>> {
         lock(&self.log).push(format!("package {path}"));
         let bytes = lock(&self.files).get(&format!("{path}.zip")).expect("a package").clone();
         let size_bytes = Some(bytes.len() as u64);
@@ -59,6 +56,6 @@ impl Script {
             messages.truncate(after);
             messages.push(Err(broken()));
         }
-        Ok(Response::new(Box::pin(stream::iter(messages))))
+        Response::new(Box::pin(stream::iter(messages)))
     }
 }
