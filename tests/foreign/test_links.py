@@ -120,6 +120,21 @@ class Links(CommandCase):
         self.assertEqual((refused["via"], refused["caller"]), ("refused", None))
         self.start_again()
 
+    def test_a_restored_store_has_a_key_of_its_own(self) -> None:
+        link = self.command("link", "CalcAppV1").strip()
+        backup, data = self.folder / "all.imagestore", self.folder / "restored"
+        self.command("backup", str(backup))
+        self.command("restore", str(backup), "--data", str(data))
+        other = Server(data)
+        self.addCleanup(other.stop)
+        url = link.replace(self.server.url, other.url)
+        own = self.command("--server", other.url, "link", "CalcAppV1").strip()
+        self.assertEqual((self.get(own).status_code, self.get(url).status_code), (200, 403))
+        self.assertEqual(self.get(link).status_code, 200)
+        # The key outlives a stop.
+        self.restart()
+        self.assertEqual(self.get(link.replace(link.split("/Packages")[0], self.server.url)).status_code, 200)
+
     def test_a_cluster_provisions_from_here(self) -> None:
         (block,) = [block for kind, block in BLOCKS if kind.strip() == "provision"]
         cluster = Cluster()
