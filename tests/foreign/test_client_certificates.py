@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import grpc
+from azure.servicefabric import ServiceFabricClientAPIs
+from azure.servicefabric.models import FabricErrorException
+from msrest.authentication import Authentication
 
 from .certificates import DAY, Authority, now
 from .command import CommandCase
@@ -134,6 +137,32 @@ class ClientCertificates(CertificateCase):
         )
         code, message = self.code(None, "Stat", path="App/f")
         self.assertEqual((code, "no credential" in message), ("UNAUTHENTICATED", True))
+
+    def sdk(self, pair: tuple[Path, Path] | None, call: str, path: str) -> int:
+        """Makes a call of the Python SDK with a certificate, and returns the status."""
+        with ServiceFabricClientAPIs(Authentication(), base_url=self.server.url) as client:
+            client.config.connection.verify = str(self.authority.file)
+            if pair is not None:
+                client.config.connection.cert = tuple(map(str, pair))
+            try:
+                getattr(client, call)(path)
+            except FabricErrorException as error:
+                return int(error.response.status_code)
+        return 200
+
+    def test_the_python_sdk_has_the_rights_of_its_certificate(self) -> None:
+        self.rest.put("App/f", b"content")
+        for pair, reads, writes in [
+            (self.clients["admin"], 200, 200),
+            (self.clients["writer"], 200, 200),
+            (self.pinned, 200, 200),
+            (self.clients["reader"], 200, 403),
+            (self.clients["unnamed"], 403, 403),
+            (self.other.client("stranger"), 403, 403),
+            (None, 401, 401),
+        ]:
+            self.assertEqual(self.sdk(pair, "get_image_store_content", "App"), reads, pair)
+            self.assertEqual(self.sdk(pair, "delete_image_store_content", "App/none"), writes, pair)
 
     def test_a_certificate_that_is_not_good_is_told_why(self) -> None:
         self.rest.put("App/f", b"content")
