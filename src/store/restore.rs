@@ -193,7 +193,7 @@ impl Restore {
             object.disarm();
             Ok(Part { digest, size, place: Place::Stored })
         };
-        let task = tokio::spawn(putting.in_current_span());
+        let task = self.held.store.0.tasks.spawn(putting.in_current_span());
         self.putting += 1;
         self.wait(Waiting::Putting(task)).await
     }
