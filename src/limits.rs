@@ -179,6 +179,8 @@ pub const DATABASE_CACHE_KIB: i64 = 8 * 1024;
 pub const STEP: Duration = Duration::from_millis(5);
 /// The most rows that one step of a filtered copy touches.
 pub const FILTER_STEP_ROWS: usize = 2_000;
+/// The least bytes of a row of an entry in the database, for the check of the free space.
+pub const ENTRY_ROW_BYTES: u64 = 256;
 /// Entries that a filtered copy reads at once.
 pub const FILTER_PAGE_ROWS: usize = 64;
 /// Entries of a folder that a verifying copy reads at once.

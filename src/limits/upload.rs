@@ -27,14 +27,14 @@ pub const UPLOAD_PARTS_IN_FLIGHT: usize = 3;
 
 /// Archives that are unpacked concurrently. Each keeps its directory and one part in memory.
 pub const UNPACKS_MAX: usize = 2;
-/// Archives that may wait for their turn.
+/// Archives that may wait for their turn. They have arrived as a whole, so they wait without a bound of their own.
 pub const UNPACKS_WAITING_MAX: usize = 64;
-/// How long an archive waits for its turn.
-pub const UNPACK_WAIT: Duration = Duration::from_secs(30);
 /// The most entries of an archive that is unpacked.
 pub const UNPACK_ENTRIES_MAX: usize = 100_000;
 /// The most bytes that are read to find the entries of an archive: its directory, and the search for it.
 pub const UNPACK_DIRECTORY_BYTES_MAX: u64 = 32 * MIB as u64;
+/// The most bytes of extra fields and comments in the directory of an archive. In memory they take ten times as much.
+pub const UNPACK_EXTRA_BYTES_MAX: u64 = 8 * MIB as u64;
 /// How many times its size an archive may become, above [`UNPACK_BYTES_FREE`]. Deflate makes up to 1,032 bytes of one.
 pub const UNPACK_RATIO_MAX: u64 = 100;
 /// The unpacked bytes for which the ratio of an archive does not count.

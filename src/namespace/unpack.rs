@@ -3,8 +3,11 @@
 //! The folder is pinned by its owner. Its totals and reach match its entries after each transaction, since an
 //! abandoned folder is reclaimed like any other.
 
+use std::time::Instant;
+
 use crate::{
     error::{Error, Kind, Result},
+    limits::STEP,
     model::{Conditions, Digest, Replaces, StorePath, Totals},
     namespace::{
         assembly::{self, Assembled},
@@ -56,13 +59,18 @@ pub fn begin(tx: &mut Tx<'_>, owner: &Owner) -> Result<i64> {
     Ok(folder)
 }
 
-/// Adds files to the folder that the owner builds.
+/// Adds the first of these files to the folder that the owner builds, for about [`STEP`]. Returns how many.
 ///
 /// # Errors
 /// `Cancelled` if a pin is gone; `Busy` if a part that was stored is gone; `Internal` if a path is taken.
-pub fn add(tx: &mut Tx<'_>, (folder, owner): (i64, &Owner), files: &[UnpackedFile]) -> Result<()> {
+pub fn add(
+    tx: &mut Tx<'_>,
+    (folder, owner): (i64, &Owner),
+    files: &[UnpackedFile],
+) -> Result<usize> {
+    let started = Instant::now();
     pin::check_one(tx, owner, Ref::folder(folder))?;
-    for file in files {
+    for (number, file) in (1..).zip(files) {
         let (content, size) = if let Some(list) = &file.list {
             pin::check_one(tx, &file.owner, Ref::content(list.content))?;
             (assembly::adopt(tx, list, Some(&file.digest))?, list.size)
@@ -79,8 +87,11 @@ pub fn add(tx: &mut Tx<'_>, (folder, owner): (i64, &Owner), files: &[UnpackedFil
         let version = schema::next_version(tx)?;
         let made = File { content, size, version, modified: tx.now()? };
         tree::add(tx, folder, &file.path, &Target::File(made))?;
+        if started.elapsed() >= STEP {
+            return Ok(number);
+        }
     }
-    Ok(())
+    Ok(files.len())
 }
 
 /// Refuses a folder at a path where it would replace something that `replaces` does not allow, or where the

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | uploads | [`UPLOADS_MAX`] | waits for [`UPLOAD_WAIT`], then busy |
 //! | bytes of uploads in memory | [`UPLOAD_BUFFER_POOL_BYTES`] | waits for [`UPLOAD_POOL_WAIT`], then cuts smaller |
-//! | archives that are unpacked | [`UNPACKS_MAX`] | waits for [`UNPACK_WAIT`], then busy |
+//! | archives that are unpacked | [`UNPACKS_MAX`] | waits; busy beyond [`UNPACKS_WAITING_MAX`] |
 //! | downloads | [`DOWNLOADS_MAX`] | waits for [`DOWNLOAD_WAIT`], then busy |
 //! | bytes of downloads in memory | [`DOWNLOAD_POOL_BYTES`] | waits |
 //! | bytes of packages in memory | [`PACKAGE_POOL_BYTES`] | waits for [`DOWNLOAD_WAIT`], then busy |
@@ -23,8 +23,8 @@ use crate::{
     limits::{
         BACKUPS_MAX, DOWNLOAD_POOL_BYTES, DOWNLOAD_WAIT, DOWNLOADS_MAX, DOWNLOADS_WAITING_MAX,
         FILTERS_MAX, LISTING_WAIT, LISTINGS_MAX, LISTINGS_WAITING_MAX, PACKAGE_POOL_BYTES,
-        UNPACK_WAIT, UNPACKS_MAX, UNPACKS_WAITING_MAX, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_POOL_WAIT,
-        UPLOAD_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
+        UNPACKS_MAX, UNPACKS_WAITING_MAX, UPLOAD_BUFFER_POOL_BYTES, UPLOAD_POOL_WAIT, UPLOAD_WAIT,
+        UPLOADS_MAX, UPLOADS_WAITING_MAX, VERIFIES_MAX, WATCHERS_MAX,
     },
 };
 
@@ -56,7 +56,7 @@ impl Budgets {
             upload_pool: Budget::new("bytes of uploads", UPLOAD_BUFFER_POOL_BYTES)
                 .with_queue(UPLOADS_MAX, UPLOAD_POOL_WAIT),
             unpacks: Budget::new("archives", UNPACKS_MAX)
-                .with_queue(UNPACKS_WAITING_MAX, UNPACK_WAIT),
+                .with_queue(UNPACKS_WAITING_MAX, Duration::MAX),
             downloads: Budget::new("downloads", DOWNLOADS_MAX)
                 .with_queue(DOWNLOADS_WAITING_MAX, DOWNLOAD_WAIT),
             download_pool: patient("bytes of downloads", DOWNLOAD_POOL_BYTES),

@@ -33,8 +33,8 @@ use self::{
 use crate::{
     error::{Error, Result},
     limits::{
-        UNPACK_FILES_IN_FLIGHT, UNPACK_PIECES_WAITING, UNPACK_STEP_BYTES, UNPACK_STEP_ROWS,
-        UNPIN_ROWS,
+        ENTRY_ROW_BYTES, UNPACK_FILES_IN_FLIGHT, UNPACK_PIECES_WAITING, UNPACK_STEP_BYTES,
+        UNPACK_STEP_ROWS, UNPIN_ROWS,
     },
     model::{Conditions, Digest, Replaces, StorePath},
     namespace::{
@@ -49,6 +49,9 @@ use crate::{
         upload::check_above,
     },
 };
+
+/// How often the database has the names of a path: in both forms, in the table and in an index.
+const ROW_NAMES: u64 = 4;
 
 /// An archive that is stored, and the folder that it becomes.
 pub(super) struct Unpacking {
@@ -66,7 +69,9 @@ pub(super) struct Unpacking {
     storing: JoinSet<Result<StoredFile>>,
     ready: Vec<StoredFile>,
     rows: usize,
+    /// The bytes of its inline parts, and of its rows.
     bytes: usize,
+    row_bytes: u64,
 }
 
 /// A file whose bytes are stored. The part writer holds the pins of its parts.
@@ -109,6 +114,7 @@ impl Store {
             ready: Vec::new(),
             rows: 0,
             bytes: 0,
+            row_bytes: 0,
         };
         call.until(Box::pin(unpacking.run(marks))).await?;
         unpacking.finish(replaces, conditions).await
@@ -186,7 +192,12 @@ impl Unpacking {
 
     /// Adds a stored file to the next transaction, and writes that if it is full.
     async fn ready(&mut self, stored: StoredFile) -> Result<()> {
-        self.rows += 1 + stored.file.parts.len();
+        let StoredFile { file, .. } = &stored;
+        // Each folder on the path of a file is looked at and counted anew.
+        let rows = file.path.depth() + file.parts.len();
+        self.rows += rows;
+        let names = ROW_NAMES * file.path.as_str().len() as u64;
+        self.row_bytes += rows as u64 * ENTRY_ROW_BYTES + names;
         let inline = stored.file.parts.iter().map(|part| match &part.place {
             Place::Inline(bytes) => bytes.len(),
             Place::Object(_) | Place::Stored => 0,
@@ -201,27 +212,29 @@ impl Unpacking {
 
     /// Adds the files that are ready to the folder.
     async fn write(&mut self) -> Result<()> {
-        self.store.0.space.check_rows(self.bytes as u64).await?;
-        let ready = std::mem::take(&mut self.ready);
-        (self.rows, self.bytes) = (0, 0);
+        self.store.0.space.check_rows(self.bytes as u64 + self.row_bytes).await?;
+        let mut ready = std::mem::take(&mut self.ready);
+        (self.rows, self.bytes, self.row_bytes) = (0, 0, 0);
+        while !ready.is_empty() {
+            let added = self.add(&ready).await?;
+            release(ready.drain(..added.min(ready.len())));
+        }
+        Ok(())
+    }
+
+    /// Adds the first files to the folder, for about [`STEP`](crate::limits::STEP). Returns how many.
+    async fn add(&self, ready: &[StoredFile]) -> Result<usize> {
         let files: Vec<_> = ready.iter().map(|stored| stored.file.clone()).collect();
         let (folder, owner) = (self.folder, self.owner.clone());
         let add = move |tx: &mut Tx<'_>| {
-            unpack::add(tx, (folder, &owner), &files)?;
-            for file in files.iter().filter(|file| file.pins > 0 && file.pins <= UNPIN_ROWS) {
+            let added = unpack::add(tx, (folder, &owner), &files)?;
+            let unpinned = |file: &&UnpackedFile| file.pins > 0 && file.pins <= UNPIN_ROWS;
+            for file in files.iter().take(added).filter(unpinned) {
                 pin::unpin(tx, &file.owner.id)?;
             }
-            Ok(())
+            Ok(added)
         };
-        self.store.0.engine.write(self.call.deadline(), add).await?;
-        for StoredFile { file, object, part_writer } in ready {
-            object.into_iter().for_each(ObjectGuard::disarm);
-            if let Some(mut part_writer) = part_writer {
-                // More pins than that are dropped in steps, when the part writer is dropped.
-                part_writer.has_pins = file.pins > UNPIN_ROWS;
-            }
-        }
-        Ok(())
+        self.store.0.engine.write(self.call.deadline(), add).await
     }
 
     /// Gives the folder its path.
@@ -235,6 +248,17 @@ impl Unpacking {
             Ok(Stored { stat: list::stat(tx, &path)?, files_replaced })
         };
         self.store.0.engine.write(self.call.deadline(), finish).await
+    }
+}
+
+/// Releases files that are in the folder: rows refer to their objects and parts now.
+fn release(added: impl Iterator<Item = StoredFile>) {
+    for StoredFile { file, object, part_writer } in added {
+        object.into_iter().for_each(ObjectGuard::disarm);
+        if let Some(mut part_writer) = part_writer {
+            // More pins than that are dropped in steps, when the part writer is dropped.
+            part_writer.has_pins = file.pins > UNPIN_ROWS;
+        }
     }
 }
 
@@ -271,7 +295,7 @@ fn read(
     let send = |event| part_reader::send(events, event);
     let mut archive = Archive::open(source, to)?;
     let bytes = archive.files.iter().map(archive::ArchiveFile::size).sum();
-    let marks = if marks { archive.missing_marks() } else { Vec::new() };
+    let marks = if marks { archive.missing_marks(to)? } else { Vec::new() };
     send(Event::Plan { bytes, marks })?;
     for file in std::mem::take(&mut archive.files) {
         send(Event::File { path: file.path.clone(), size: file.size() })?;

@@ -13,7 +13,7 @@ use futures::FutureExt;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{FILTER_STEP_ROWS, VERDICT_RETRY_FIRST, VERDICT_RETRY_MAX},
+    limits::{ENTRY_ROW_BYTES, FILTER_STEP_ROWS, VERDICT_RETRY_FIRST, VERDICT_RETRY_MAX},
     model::{CopyRequest, Operation, OperationId, OperationState},
     namespace::{
         copy::{self, START_PINS, Started},
@@ -30,9 +30,6 @@ use crate::{
         verify,
     },
 };
-
-/// The least bytes of a row of an entry in the database, for the check of the free space.
-const ENTRY_ROW_BYTES: u64 = 256;
 
 /// Owns a run until it has ended.
 pub(super) async fn own(store: Store, run: Arc<Run>, request: Arc<CopyRequest>) {

@@ -30,7 +30,11 @@ fn pack(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
 }
 
 fn open(bytes: Vec<u8>) -> Result<Archive<Cursor<Vec<u8>>>> {
-    Archive::open(Cursor::new(bytes), &StorePath::parse("to", "path")?)
+    Archive::open(Cursor::new(bytes), &archive_path())
+}
+
+fn archive_path() -> StorePath {
+    StorePath::parse("to", "path").expect("a path")
 }
 
 /// The paths and bytes of an archive.
@@ -78,7 +82,12 @@ fn the_files_and_folders_of_an_archive_are_read() {
         let mut folders: Vec<_> = archive.folders.iter().map(String::as_str).collect();
         folders.sort_unstable();
         assert_eq!(folders, ["b", "b/d"]);
-        let mut marks: Vec<_> = archive.missing_marks().iter().map(StorePath::to_string).collect();
+        let mut marks: Vec<_> = archive
+            .missing_marks(&archive_path())
+            .expect("marks")
+            .iter()
+            .map(StorePath::to_string)
+            .collect();
         marks.sort_unstable();
         assert_eq!(marks, ["_.dir", "b/_.dir", "b/d/_.dir"]);
         let files = read(bytes).expect("files");
@@ -90,7 +99,7 @@ fn the_files_and_folders_of_an_archive_are_read() {
 #[test]
 fn a_mark_file_of_the_archive_is_kept() {
     let archive = open(pack(&[("b/_.dir", b"1"), ("_.dir", b"")], STORED)).expect("an archive");
-    assert!(archive.missing_marks().is_empty());
+    assert_eq!(archive.missing_marks(&archive_path()).expect("marks"), []);
 }
 
 #[test]
@@ -140,6 +149,84 @@ fn a_name_is_one_file_or_one_folder() {
     }
     check(pack(&[("a/", b""), ("a", b"1")], STORED), Kind::InvalidArgument, "as a file and as");
     read(pack(&[("a", b"1"), ("A", b"2")], STORED)).expect("names have a case");
+}
+
+#[test]
+fn every_folder_on_the_way_to_a_named_one_is_known() {
+    let archive = open(pack(&[("x/y/z/", b""), ("f", b"1")], STORED)).expect("an archive");
+    let marks = archive.missing_marks(&archive_path()).expect("marks");
+    let mut marks: Vec<_> = marks.iter().map(StorePath::to_string).collect();
+    marks.sort_unstable();
+    assert_eq!(marks, ["_.dir", "x/_.dir", "x/y/_.dir", "x/y/z/_.dir"]);
+    check(
+        pack(&[("a/b/", b""), ("a/b/f", b"1"), ("a", b"2")], STORED),
+        Kind::InvalidArgument,
+        "\"a\" as a",
+    );
+    let folder = open(pack(&[("a/_.dir/x", b"1")], STORED)).expect("an archive");
+    let error = folder.missing_marks(&archive_path()).expect_err("a folder");
+    assert!(error.message().contains("the folder \"a/_.dir\""), "{error}");
+    let deep = format!("{}f", "a/".repeat(126));
+    let deep = open(pack(&[(&deep, b"1")], STORED)).expect("an archive");
+    deep.missing_marks(&archive_path()).expect("128 names");
+    let deep = format!("{}/", ["a"; 127].join("/"));
+    let deep = open(pack(&[(&deep, b""), ("f", b"1")], STORED)).expect("an archive");
+    let error = deep.missing_marks(&archive_path()).expect_err("129 names");
+    assert_eq!(error.kind(), Kind::PathTooLong);
+}
+
+#[test]
+fn what_the_directory_claims_is_bounded() {
+    // Extra fields without bytes: four bytes each in the archive, and ten times as much in memory.
+    let whole = pack(&[("a", b"1")], STORED);
+    let start = whole.windows(4).position(|it| it == b"PK\x01\x02").expect("a directory");
+    let (files, directory) = whole.split_at(start);
+    let (header, end) = directory.split_at(47);
+    let extra = 0x9999_u32.to_le_bytes().repeat(16_000);
+    let entries = 140_u16;
+    let mut bytes = files.to_vec();
+    for _ in 0..entries {
+        let mut header = header.to_vec();
+        header.splice(30..32, u16::to_le_bytes(64_000));
+        bytes.extend(header);
+        bytes.extend(&extra);
+    }
+    let size = u32::try_from(bytes.len() - start).expect("a size");
+    let mut end = end.to_vec();
+    end.splice(
+        8..16,
+        [entries.to_le_bytes(), entries.to_le_bytes()]
+            .concat()
+            .into_iter()
+            .chain(size.to_le_bytes()),
+    );
+    bytes.extend(end);
+    check(bytes, Kind::TooLarge, "extra fields");
+    // An end in ZIP64 that begins far before its locator.
+    let mut bytes = vec![0; 100_000];
+    bytes.extend(b"PK\x06\x07\0\0\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0");
+    bytes.extend(b"PK\x05\x06\0\0\0\0\xff\xff\xff\xff");
+    bytes.extend([0xff; 8]);
+    bytes.extend([0; 2]);
+    check(bytes, Kind::InvalidArgument, "the end of its directory is too long");
+}
+
+#[test]
+fn the_header_before_a_file_cannot_move_its_bytes() {
+    let whole = pack(&[("a", b"hello"), ("b", b"world")], STORED);
+    let start = whole.windows(4).position(|it| it == b"PK\x03\x04").expect("a header");
+    let mut bytes = whole;
+    // The length of the extra fields in the header before the first file.
+    bytes.splice(start + 28..start + 30, 36_u16.to_le_bytes());
+    check(bytes, Kind::InvalidArgument, "in the same bytes");
+}
+
+#[test]
+fn a_folder_has_no_bytes() {
+    let mut bytes = pack(&[("a/", b""), ("b", b"1")], STORED);
+    let start = bytes.windows(4).position(|it| it == b"PK\x01\x02").expect("a directory");
+    bytes.splice(start + 24..=start + 24, [1]);
+    check(bytes, Kind::InvalidArgument, "a folder with bytes");
 }
 
 #[test]
