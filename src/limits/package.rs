@@ -15,4 +15,4 @@ pub const PACKAGE_FILE_BYTES: usize = 16;
 /// What a row of a page takes of it beside the bytes of its name.
 pub const PACKAGE_NAME_BYTES: usize = 128;
 /// The number of the form of packages, in their entity tags. It rises when the same folder gives other bytes.
-pub const PACKAGE_FORMAT: u32 = 1;
+pub const PACKAGE_FORMAT: u32 = 2;

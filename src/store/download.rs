@@ -171,7 +171,8 @@ impl Store {
 
     /// Begins the task that sends the bytes of a plan. `turn` is the permit that the task itself holds.
     fn begin_send(&self, plan: Plan, hold: PermitHandle, turn: Option<Permit>) -> PieceReceiver {
-        let (receiver, asks, interruption) = pieces::channel(hold, turn, &self.0.stop);
+        let permits = turn.into_iter().collect();
+        let (receiver, asks, interruption) = pieces::channel(vec![hold], permits, &self.0.stop);
         let store = self.clone();
         self.spawn(async move { store.send(plan, asks, interruption).await });
         receiver

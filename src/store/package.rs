@@ -21,7 +21,7 @@ use self::{
     zip::{Entry, Length, Sums},
 };
 use crate::{
-    budget::{Peer, Permit, PermitHandle},
+    budget::{Peer, PermitHandle},
     error::{Error, Kind, Result},
     limits::{
         DOWNLOAD_MESSAGE_BYTES, PACKAGE_BASE_BYTES, PACKAGE_FILE_BYTES, PACKAGE_FORMAT,
@@ -75,7 +75,7 @@ impl Package {
     /// The next bytes, at most [`DOWNLOAD_MESSAGE_BYTES`]; `None` after the last or an error.
     ///
     /// # Errors
-    /// `Corrupt` if a file is damaged, `Busy` if the permit is revoked for others, the blob store does not answer, or
+    /// `Corrupt` if a file is damaged, `Busy` if a permit is revoked for others, the blob store does not answer, or
     /// the store closes, `Internal`.
     ///
     /// # Cancel safety
@@ -105,7 +105,7 @@ impl Store {
     ///
     /// # Errors
     /// `FolderNotFound` if nothing or a file is at the path, `TooLarge` for too many files, `Busy` if too many
-    /// downloads or packages wait, `Timeout`.
+    /// downloads or packages wait, or others need the turn meanwhile, `Timeout`.
     ///
     /// # Cancel safety
     /// Can be dropped; the pin is released then.
@@ -116,14 +116,20 @@ impl Store {
         call: &Call,
     ) -> Result<Package> {
         let budgets = &self.0.budgets;
-        let turn = call.until(budgets.downloads.acquire(call.peer(), 1)).await?;
+        let mut turn = call.until(budgets.downloads.acquire(call.peer(), 1)).await?;
         let owner = Owner::new(&self.0.server);
         let held = PinGuard { store: self.clone(), owner: owner.id.clone() };
         let at = path.clone();
         let take = move |tx: &mut Tx<'_>| package::take(tx, &owner, &at);
         let root = self.0.engine.write(call.deadline(), take).await?;
         let room = budgets.package_pool.acquire(call.peer(), memory(&root));
-        let room = call.until(room).await?;
+        // The turn is of no use during this wait, so others may have it.
+        turn.hold().stalls();
+        let room = tokio::select! {
+            room = call.until(room) => room?,
+            error = turn.hold_mut().revoked() => return Err(error),
+        };
+        turn.hold().progress();
         let folder = PinnedFolder { held, folder: root.folder };
         let size = match compression {
             Compression::None => Some(call.until(folder.length()).await?),
@@ -136,8 +142,8 @@ impl Store {
         let header =
             PackageHeader { etag: format!("{}-{PACKAGE_FORMAT}{code}", root.change_tag), size };
         let hold = turn.hold().clone();
-        let (receiver, asks, interruption) =
-            pieces::channel(hold.clone(), Some(turn), &self.0.stop);
+        let holds = vec![hold.clone(), room.hold().clone()];
+        let (receiver, asks, interruption) = pieces::channel(holds, vec![turn, room], &self.0.stop);
         let files = usize::try_from(root.totals.files).unwrap_or_default();
         let sending = PackageTask {
             path: path.clone(),
@@ -150,7 +156,7 @@ impl Store {
             sent: 0,
             sums: Vec::with_capacity(files),
         };
-        self.spawn(sending.run(interruption, room));
+        self.spawn(sending.run(interruption));
         Ok(Package { header, receiver, is_over: false })
     }
 }
@@ -158,11 +164,12 @@ impl Store {
 /// The bytes that the work on a package takes, in the pool of packages.
 fn memory(root: &Root) -> usize {
     let count = |number: i64| usize::try_from(number).unwrap_or_default();
-    let names = count(root.reach.depth)
-        .saturating_mul(PACKAGE_PAGE_ROWS)
-        .saturating_mul(count(root.reach.length).saturating_add(PACKAGE_NAME_BYTES));
-    let files = count(root.totals.files).saturating_mul(PACKAGE_FILE_BYTES);
-    let all = PACKAGE_BASE_BYTES.saturating_add(names).saturating_add(files);
+    let (depth, files) = (count(root.reach.depth), count(root.totals.files));
+    // The reach may be that of files that were deleted. There are no more rows than files, since every folder has one.
+    let rows = depth.saturating_mul(PACKAGE_PAGE_ROWS).min(files.saturating_add(depth));
+    let names = rows.saturating_mul(count(root.reach.length).saturating_add(PACKAGE_NAME_BYTES));
+    let sums = files.saturating_mul(PACKAGE_FILE_BYTES);
+    let all = PACKAGE_BASE_BYTES.saturating_add(names).saturating_add(sums);
     all.min(PACKAGE_POOL_BYTES)
 }
 
@@ -205,7 +212,7 @@ impl PinnedFolder {
             for found in page {
                 let name = found.name();
                 let entry = found.entry(&name);
-                length.add(&entry, encode::plain_len(entry.size));
+                length.add(&entry, zip::plain_len(entry.size));
             }
         }
         Ok(length.total())
@@ -239,7 +246,7 @@ struct PackageTask {
     folder: PinnedFolder,
     peer: Peer,
     asks: PieceRequests,
-    /// The handle of the permit, on which stalls of the caller are noted.
+    /// The handle of the turn, on which stalls of the caller are noted.
     hold: PermitHandle,
     compression: Compression,
     /// What is not sent yet.
@@ -252,7 +259,7 @@ struct PackageTask {
 
 impl PackageTask {
     /// Sends the package until its end, or until the work is interrupted.
-    async fn run(mut self, mut interruption: Interruption, _room: Permit) {
+    async fn run(mut self, mut interruption: Interruption) {
         let sent = tokio::select! {
             sent = self.all() => sent,
             () = interruption.wait() => return,

@@ -1,7 +1,9 @@
 //! The pieces of a download, between the task that produces them and the caller that sends them to its client.
 //!
 //! A piece is produced on demand: the receiver asks for each. While the task waits for a request, it notes on the
-//! permit of its work that the client stalls.
+//! permits of its work that the client stalls.
+
+use std::{future::poll_fn, task::Poll};
 
 use bytes::Bytes;
 use tokio::{
@@ -18,11 +20,11 @@ use crate::{
 /// The request for a piece: where the piece is sent.
 type PieceRequest = oneshot::Sender<Result<Bytes>>;
 
-/// Makes both ends. `hold` is the permit of the work on which stalls are noted; `turn` the permit that the task
+/// Makes both ends. `holds` are the permits of the work, on which stalls are noted; `permits` those that the task
 /// itself holds; `stop` ends the task.
 pub(super) fn channel(
-    hold: PermitHandle,
-    turn: Option<Permit>,
+    holds: Vec<PermitHandle>,
+    permits: Vec<Permit>,
     stop: &CancellationToken,
 ) -> (PieceReceiver, PieceRequests, Interruption) {
     let (asks, queue) = mpsc::channel(1);
@@ -30,8 +32,8 @@ pub(super) fn channel(
     let here = gone.clone().drop_guard();
     (
         PieceReceiver { asks, asked: None, _here: here },
-        PieceRequests { queue, open: None, hold },
-        Interruption { gone, stop: stop.clone(), turn },
+        PieceRequests { queue, open: None, holds },
+        Interruption { gone, stop: stop.clone(), permits },
     )
 }
 
@@ -68,16 +70,16 @@ impl PieceReceiver {
 pub(super) struct PieceRequests {
     queue: mpsc::Receiver<PieceRequest>,
     open: Option<PieceRequest>,
-    hold: PermitHandle,
+    holds: Vec<PermitHandle>,
 }
 
 impl PieceRequests {
     /// Waits until a piece is requested. Returns false if the receiver is gone.
     pub(super) async fn wait(&mut self) -> bool {
         if self.open.is_none() {
-            self.hold.stalls();
+            self.holds.iter().for_each(PermitHandle::stalls);
             self.open = self.queue.recv().await;
-            self.hold.progress();
+            self.holds.iter().for_each(PermitHandle::progress);
         }
         self.open.is_some()
     }
@@ -115,27 +117,27 @@ impl PieceRequests {
     }
 }
 
-/// What ends the task before its work is done. It holds the permit of the task.
+/// What ends the task before its work is done. It holds the permits of the task.
 #[derive(Debug)]
 pub(super) struct Interruption {
     gone: CancellationToken,
     stop: CancellationToken,
-    turn: Option<Permit>,
+    permits: Vec<Permit>,
 }
 
 impl Interruption {
-    /// Waits until the receiver is gone, the permit is revoked for others, or the store closes. The next request of
+    /// Waits until the receiver is gone, a permit is revoked for others, or the store closes. The next request of
     /// the receiver fails as busy then.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
     pub(super) async fn wait(&mut self) {
-        let revoked = async {
-            match &mut self.turn {
-                Some(turn) => drop(turn.hold_mut().revoked().await),
-                None => std::future::pending().await,
-            }
-        };
+        let permits = &mut self.permits;
+        let revoked = poll_fn(|cx| {
+            let mut holds = permits.iter_mut().map(Permit::hold_mut);
+            let is_one = holds.any(|hold| hold.poll_revoked(cx).is_ready());
+            if is_one { Poll::Ready(()) } else { Poll::Pending }
+        });
         tokio::select! {
             () = self.gone.cancelled() => {}
             () = self.stop.cancelled() => {}

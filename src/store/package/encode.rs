@@ -8,23 +8,13 @@ use flate2::{Compress, Compression as Level, FlushCompress, Status};
 
 use super::{
     Compression,
-    zip::{Sums, is_streamed},
+    zip::{BLOCK_BYTES, Sums, may_deflate},
 };
 use crate::{
     error::{Error, Result},
     limits::{COMPRESSION_WORK, DOWNLOAD_MESSAGE_BYTES},
     offload,
 };
-
-/// The bytes in a stored block.
-const BLOCK_BYTES: u64 = 65_535;
-/// The bytes of the head of a stored block.
-const BLOCK_HEAD_BYTES: u64 = 5;
-
-/// The bytes that a file of `size` takes in an archive without compression.
-pub(super) fn plain_len(size: u64) -> u64 {
-    if is_streamed(size) { size + BLOCK_HEAD_BYTES * size.div_ceil(BLOCK_BYTES) } else { size }
-}
 
 /// A small file: its bytes in the archive, and their sums.
 pub(super) async fn whole(bytes: Bytes, compression: Compression) -> Result<(Bytes, Sums)> {
@@ -68,8 +58,10 @@ impl Encoder {
     /// The encoder of a file of `size` bytes.
     pub(super) fn new(size: u64, compression: Compression) -> Self {
         let form = match compression {
-            Compression::None => Form::Blocks(0),
-            Compression::Deflate => Form::Deflate(Box::new(Compress::new(Level::default(), false))),
+            Compression::Deflate if may_deflate(size) => {
+                Form::Deflate(Box::new(Compress::new(Level::default(), false)))
+            }
+            Compression::None | Compression::Deflate => Form::Blocks(0),
         };
         Self { crc: crc32fast::Hasher::new(), left: size, packed: 0, form }
     }
@@ -162,7 +154,10 @@ mod tests {
     use flate2::read::DeflateDecoder;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::zip::{is_streamed, plain_len},
+        *,
+    };
 
     /// Encodes a file that comes in pieces.
     fn encode(bytes: &[u8], pieces: &[usize], compression: Compression) -> (BytesMut, Sums) {
@@ -216,6 +211,22 @@ mod tests {
             pieces in prop::collection::vec(1_usize..70_000, 1..5),
         ) {
             check(&bytes, &pieces);
+        }
+    }
+
+    #[test]
+    fn a_file_that_could_outgrow_its_records_is_not_deflated() {
+        let is_deflated =
+            |size| matches!(Encoder::new(size, Compression::Deflate).form, Form::Deflate(_));
+        let most = u64::from(u32::MAX);
+        for (size, expected) in [
+            (100_000, true),
+            (most - (1 << 24), true),
+            (most - (1 << 23), false),
+            (most, false),
+            (most + 1, true),
+        ] {
+            assert_eq!(is_deflated(size), expected, "{size}");
         }
     }
 

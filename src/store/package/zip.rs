@@ -13,7 +13,8 @@
 //! | larger | has none; a data descriptor follows the bytes | deflated; without compression, into stored blocks |
 //!
 //! Records for more than 32 bits (ZIP64) are written where a size, offset or count needs them. A data descriptor has
-//! 64 bits if one of its sizes needs them, which is the rule of Java's and Go's readers.
+//! 64 bits if one of its sizes needs them, which is the rule of Java's and Go's readers; then, and only then, its local
+//! header has the field of ZIP64, which is the rule of others. So it is decided before the bytes are there.
 
 use bytes::{BufMut, BytesMut};
 use jiff::{Timestamp, tz::Offset};
@@ -44,6 +45,12 @@ const FILE_MODE: u32 = 0o100_644 << 16;
 const FOLDER_MODE: u32 = 0o040_755 << 16;
 /// The attribute of MS-DOS for a folder.
 const FOLDER_ATTRIBUTE: u32 = 0x10;
+/// The bytes in a stored block of deflate.
+pub(super) const BLOCK_BYTES: u64 = 65_535;
+/// The bytes of the head of a stored block.
+const BLOCK_HEAD_BYTES: u64 = 5;
+/// Bytes that cannot be compressed become more by less than this part of them.
+const DEFLATE_GROWTH: u64 = 256;
 /// The flag of an entry with a data descriptor.
 const HAS_DESCRIPTOR: u16 = 1 << 3;
 /// The flag of an entry whose name is in UTF-8.
@@ -79,9 +86,15 @@ impl Entry<'_> {
         self.is_streamed() || packed != self.size
     }
 
+    /// Whether its local header and its data descriptor have sizes of 64 bits.
+    fn is_long(&self) -> bool {
+        // Without compression more bytes are sent than the file has; for the rest see `may_deflate`.
+        plain_len(self.size) > MAX32
+    }
+
     /// Appends the local header. The sums are not used for an entry that is streamed.
     pub(super) fn put_header(&self, out: &mut BytesMut, sums: Sums) {
-        let is_long = self.size > MAX32;
+        let is_long = self.is_long();
         out.put_u32_le(LOCAL_HEADER);
         out.put_u16_le(if is_long { VERSION64 } else { VERSION });
         self.put_common(out, sums.packed);
@@ -109,7 +122,7 @@ impl Entry<'_> {
             return;
         }
         out.put_u32_le(DATA_DESCRIPTOR);
-        if self.has_long_descriptor(sums) {
+        if self.is_long() {
             out.put_u32_le(sums.crc);
             out.put_u64_le(sums.packed);
             out.put_u64_le(self.size);
@@ -142,11 +155,10 @@ impl Entry<'_> {
 
     /// The bytes from the local header of the entry to that of the next.
     pub(super) fn record_len(&self, sums: Sums) -> u64 {
-        let extra = if self.size > MAX32 { 20 } else { 0 };
-        let descriptor = match (self.is_streamed(), self.has_long_descriptor(sums)) {
-            (false, _) => 0,
-            (true, false) => 16,
-            (true, true) => 24,
+        let (extra, descriptor) = match (self.is_streamed(), self.is_long()) {
+            (false, _) => (0, 0),
+            (true, false) => (0, 16),
+            (true, true) => (20, 24),
         };
         30 + self.name.len() as u64 + extra + sums.packed + descriptor
     }
@@ -156,10 +168,6 @@ impl Entry<'_> {
         let long = self.long_values(sums, offset).len() as u64;
         let extra = if long == 0 { 0 } else { 4 + 8 * long };
         46 + self.name.len() as u64 + extra
-    }
-
-    fn has_long_descriptor(&self, sums: Sums) -> bool {
-        self.size > MAX32 || sums.packed > MAX32
     }
 
     /// The values of the header of the directory that do not fit into it.
@@ -182,6 +190,17 @@ impl Entry<'_> {
 /// need not be in memory together.
 pub(super) fn is_streamed(size: u64) -> bool {
     size > DOWNLOAD_MESSAGE_BYTES as u64
+}
+
+/// The bytes that a file of `size` takes in an archive without compression.
+pub(super) fn plain_len(size: u64) -> u64 {
+    if is_streamed(size) { size + BLOCK_HEAD_BYTES * size.div_ceil(BLOCK_BYTES) } else { size }
+}
+
+/// Whether the bytes of a file that is streamed may be deflated: unless only the bytes tell whether the compressed size
+/// has more than 32 bits.
+pub(super) fn may_deflate(size: u64) -> bool {
+    size > MAX32 || size + size / DEFLATE_GROWTH <= MAX32
 }
 
 fn put_sizes(out: &mut BytesMut, sums: Sums, size: u64) {
@@ -311,7 +330,12 @@ mod tests {
         assert_eq!(header(65_536, 65_536), (31, 0));
         assert_eq!(header(65_536, 60_000), (31, 8));
         assert_eq!(header(65_537, 0), (31, 8));
-        assert_eq!(header(MAX32, 0), (31, 8));
+        // Its stored blocks have more bytes than 32 bits count.
+        let blocks = MAX32 - 5 * 65_533;
+        assert_eq!((plain_len(blocks), plain_len(blocks + 1)), (MAX32, MAX32 + 1));
+        assert_eq!(header(blocks, 0), (31, 8));
+        assert_eq!(header(blocks + 1, 0), (51, 8));
+        assert_eq!(header(MAX32, 0), (51, 8));
         assert_eq!(header(MAX32 + 1, 0), (51, 8));
         let rest = |size, packed, offset| {
             let (mut descriptor, mut directory) = (BytesMut::new(), BytesMut::new());

@@ -1,7 +1,9 @@
 //! Packages of folders that change meanwhile, and of callers that leave.
 
 use super::*;
-use crate::limits::{DOWNLOAD_MESSAGE_BYTES, PACKAGE_FILES_MAX};
+use crate::limits::{
+    DOWNLOAD_MESSAGE_BYTES, PACKAGE_BASE_BYTES, PACKAGE_FILES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX,
+};
 
 impl Fixture {
     async fn package(&self, at: &str, compression: Compression) -> Result<Package> {
@@ -142,4 +144,22 @@ async fn only_a_folder_has_a_package() {
     assert_eq!(error.kind(), Kind::TooLarge);
     assert!(error.message().contains("has 1000001 files"), "{error}");
     until("no pin is left", async || fixture.number("SELECT COUNT(*) FROM pin").await == 0).await;
+}
+
+#[tokio::test]
+async fn a_package_takes_memory_for_the_files_that_it_has() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    // A folder keeps the reach of the files that it had.
+    let raise = |tx: &mut Tx<'_>| {
+        let reach = params![PATH_DEPTH_MAX as i64, PATH_BYTES_MAX as i64];
+        tx.execute("UPDATE folder SET depth = $1, length = $2", reach)
+    };
+    fixture.store.0.engine.write(None, raise).await.unwrap();
+    let pool = &fixture.store.0.budgets.package_pool;
+    let before = pool.free();
+    let package = fixture.package("a", Compression::None).await.unwrap();
+    let taken = before - pool.free();
+    assert!((PACKAGE_BASE_BYTES..2 * PACKAGE_BASE_BYTES).contains(&taken), "{taken}");
+    whole(package).await.unwrap();
 }

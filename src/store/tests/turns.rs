@@ -1,7 +1,10 @@
 //! Permits of stalled clients, which are revoked when other peers need them.
 
 use super::*;
-use crate::limits::{BUDGET_RESERVE, BUDGET_STALL, DOWNLOAD_MESSAGE_BYTES, OPERATIONS_RUNNING_MAX};
+use crate::limits::{
+    BUDGET_RESERVE, BUDGET_STALL, DOWNLOAD_MESSAGE_BYTES, OPERATIONS_RUNNING_MAX,
+    PACKAGE_POOL_BYTES,
+};
 
 /// A call of a peer of the tests.
 fn from(number: u8) -> Call {
@@ -54,6 +57,65 @@ async fn a_download_that_nobody_reads_gives_way_to_those_of_others() {
     assert_gave_way(first, "stood still while others waited");
     newcomer.next().await.unwrap().unwrap();
     downloads[1].next().await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn packages_that_nobody_reads_give_way_to_those_of_others() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", vec![7; 1_000_000]).await.unwrap();
+    let begin =
+        async |call: Call| fixture.store.package(&path("a"), Compression::None, &call).await;
+    let budgets = &fixture.store.0.budgets;
+    let mut packages = vec![begin(from(1)).await.unwrap()];
+    let each = PACKAGE_POOL_BYTES - budgets.package_pool.free();
+    while packages.len() < most(PACKAGE_POOL_BYTES) / each {
+        packages.push(begin(from(1)).await.unwrap());
+    }
+    let pool = &budgets.package_pool;
+    let before = pool.free();
+    until("one gives way", async || {
+        tokio::time::advance(BUDGET_STALL).await;
+        drop(pool.try_acquire(from(2).peer(), each).unwrap());
+        pool.free() > before
+    })
+    .await;
+    // Of the turns there are enough: it is the memory that others need.
+    assert!(budgets.downloads.free() > DOWNLOADS_MAX / 2);
+    let mut gone = 0;
+    for package in &mut packages {
+        let next = package.next().await.expect("no end that looks like a whole archive");
+        if next.is_err() {
+            assert_gave_way(next, "stood still while others waited");
+            gone += 1;
+        }
+    }
+    assert!((1..packages.len()).contains(&gone), "{gone}");
+    begin(from(2)).await.unwrap().next().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_package_that_waits_for_memory_gives_its_turn_to_others() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a/f", object(1)).await.unwrap();
+    let budgets = &fixture.store.0.budgets;
+    let pool = &budgets.package_pool;
+    let most_memory = pool.try_acquire(from(3).peer(), most(PACKAGE_POOL_BYTES)).unwrap();
+    let all_memory = pool.try_acquire(from(4).peer(), pool.free()).unwrap();
+    let store = fixture.store.clone();
+    let waiting = tokio::spawn(async move {
+        store.package(&path("a"), Compression::None, &from(1)).await.map(drop)
+    });
+    until("it is pinned", async || fixture.number("SELECT COUNT(*) FROM pin").await == 1).await;
+    // With these commits it has seen the end of its own, after which it waits.
+    for _ in 0..3 {
+        fixture.store.0.engine.write(None, |_| Ok(())).await.unwrap();
+    }
+    let own = all(&budgets.downloads, from(1).peer());
+    let others = all(&budgets.downloads, from(5).peer());
+    tokio::time::pause();
+    let turn = budgets.downloads.acquire(from(2).peer(), 1).await.unwrap();
+    assert_gave_way(waiting.await.unwrap(), "too many downloads");
+    drop((most_memory, all_memory, own, others, turn));
 }
 
 #[tokio::test]
