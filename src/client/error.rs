@@ -127,6 +127,15 @@ pub enum Error {
         /// What differs.
         why: String,
     },
+    /// The server has stored an archive as a file, instead of the folder that was asked for: it ignores what it does not
+    /// know.
+    #[error(
+        "{0} was stored as a file, because this server cannot unpack; remove it, and upload the folder instead"
+    )]
+    NotUnpacked(
+        /// The path in the store.
+        String,
+    ),
     /// A local backup that cannot be restored.
     #[error("{} cannot be restored: {why}", path.display())]
     Backup {
@@ -175,6 +184,7 @@ impl Error {
             | Self::Unchecked { .. }
             | Self::Place { .. }
             | Self::Damaged { .. }
+            | Self::NotUnpacked(_)
             | Self::Backup { .. }
             | Self::Answer(_)
             | Self::Authorities(_)

@@ -40,11 +40,12 @@ impl Client {
         tally: &Arc<TransferProgress>,
     ) -> Result<TransferredFile> {
         let header = header(path, options);
+        let first = header.clone();
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
-            read((stream, name), header, &messages, this)
+            read((stream, name), first, &messages, this)
         };
         let wait = self.storing(path, options);
-        let stored = self.upload_from((path, &wait), Attempt::begin(tally), read);
+        let stored = self.upload_from((&header, &wait), Attempt::begin(tally), read);
         let (entry, files_replaced) = self.attended(&wait, stored).await?;
         Ok(TransferredFile { entry, local: None, files_replaced: Some(files_replaced) })
     }

@@ -155,6 +155,24 @@ async fn an_upload_that_was_damaged_is_no_success() {
 }
 
 #[tokio::test]
+async fn an_archive_that_is_not_unpacked_is_no_success() {
+    let (script, client) = start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &[("a.zip", b"an archive")]);
+    let tally = Arc::default();
+    let options = FileUpload { unpack: true, ..FileUpload::new(IfExists::Unspecified) };
+    // The script does not know the field, as an older server.
+    let stored = client.upload(&folder.path().join("a.zip"), "app", options, &tally).await;
+    assert!(lock(&script.files).contains_key("app"));
+    let error = stored.expect_err("no folder").to_string();
+    assert!(error.starts_with("app was stored as a file, because this server cannot"), "{error}");
+    let stream = (&b"an archive"[..], "the standard input");
+    let stored = client.upload_stream(stream, "app", options, &tally).await;
+    assert!(matches!(stored, Err(Error::NotUnpacked(_))), "{stored:?}");
+    assert_eq!(tally.progress().files_done, 0);
+}
+
+#[tokio::test]
 async fn a_refused_upload_has_the_words_of_the_server() {
     let (_script, client) = start().await;
     let folder = tempfile::tempdir().expect("a folder");

@@ -85,7 +85,7 @@ impl Client {
     ///
     /// # Errors
     /// Those of the server; [`Error::Local`] if the file cannot be read; [`Error::NotUploadable`] if it changes meanwhile or is
-    /// no regular file; [`Error::Damaged`] if the stored bytes are not the bytes that were read.
+    /// no regular file; [`Error::Damaged`] if the stored bytes are not the bytes that were read; [`Error::NotUnpacked`].
     ///
     /// # Cancel safety
     /// When the future is dropped, the store has either nothing of the file or the whole file.
@@ -187,15 +187,15 @@ impl Client {
         let read = move |messages: mpsc::Sender<UploadRequest>, this| {
             read(local.as_deref(), first, &messages, this)
         };
-        self.upload_from((&header.path, wait), this, read).await
+        self.upload_from((header, wait), this, read).await
     }
 
     /// Makes one upload call, with the messages that `read` sends from a blocking task, and checks that the stored size
-    /// and digest are those of the bytes sent. `read` returns the digest, or `None` if the receiver of the messages was
+    /// and digest are those of the bytes sent, or that an archive has become a folder. `read` returns the digest, or `None` if the receiver of the messages was
     /// dropped. Returns the file, and the number of files that it has replaced.
     pub(super) async fn upload_from(
         &self,
-        (path, wait): (&str, &Timeout),
+        (header, wait): (&UploadHeader, &Timeout),
         this: Attempt,
         read: impl FnOnce(
             mpsc::Sender<UploadRequest>,
@@ -223,10 +223,13 @@ impl Client {
         let entry = present(entry)?;
         let Some((digest, this)) = read else {
             let why = "the server took it before it was sent as a whole";
-            return Err(Error::Damaged { path: path.to_owned(), why: why.to_owned() });
+            return Err(Error::Damaged { path: header.path.clone(), why: why.to_owned() });
         };
         // The server has compared the size and the digest of an archive, see `UploadFinish`.
         let is_file = entry.kind() != EntryKind::Folder;
+        if is_file && header.unpack {
+            return Err(Error::NotUnpacked(header.path.clone()));
+        }
         if is_file && (entry.digest != digest.to_hex().as_str() || entry.size_bytes != this.bytes())
         {
             let why = format!(
@@ -236,7 +239,7 @@ impl Client {
                 entry.size_bytes,
                 entry.digest,
             );
-            return Err(Error::Damaged { path: path.to_owned(), why });
+            return Err(Error::Damaged { path: header.path.clone(), why });
         }
         this.arrived(files_replaced);
         Ok((entry, files_replaced))
