@@ -103,6 +103,13 @@ async fn download_one(
     let is_package = !several
         && found.kind() == EntryKind::Folder
         && local.is_some_and(|local| place::is_package(local) && !local.is_dir());
+    if let Some(local) = local.filter(|_| is_package && place::own_name(&found.path).is_none()) {
+        let local = local.display();
+        let message = format!(
+            "the root has no archive; get a folder below it, or get {source} into {local}/"
+        );
+        return Err(Failure::Refused(message));
+    }
     let local = place_here(&found, local, several)?;
     let existing = if args.force { Existing::Overwrite } else { Existing::Refuse };
     let tally = Arc::new(TransferProgress::default());

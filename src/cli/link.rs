@@ -28,7 +28,7 @@ pub(super) async fn link(client: &Client, args: Link, output: &mut Output) -> Re
     let (target, compression) = (target.into(), compression.into());
     let request =
         CreateLinkRequest { path, target, life: Some(duration(args.life.0)), compression };
-    let (link, expires_at) = client.create_link(request).await?;
+    let (link, expires_at) = client.create_link(request, args.base.as_deref()).await?;
     let expires_at = second(expires_at.as_ref());
     let value = CreatedLink { link: link.expose(), expires_at: &expires_at };
     output.print_and_flush(&value, link.expose())?;

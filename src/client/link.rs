@@ -7,13 +7,14 @@ use crate::{
 };
 
 impl Client {
-    /// Makes a link. Returns its whole address, and its end.
+    /// Makes a link. Returns its whole address, which begins with `base`, or with the address of the server, and its end.
     ///
     /// # Errors
     /// Those of the server.
     pub async fn create_link(
         &self,
         request: v1::CreateLinkRequest,
+        base: Option<&str>,
     ) -> Result<(Secret, Option<prost_types::Timestamp>)> {
         let what = format!("make a link to {:?}", request.path);
         let made = self
@@ -22,8 +23,8 @@ impl Client {
                 async move { stub.create_link(request).await }
             })
             .await?;
-        let server = self.server.trim_end_matches('/');
-        Ok((Secret::from(format!("{server}{}", made.link)), made.expires_at))
+        let base = base.unwrap_or(&self.server).trim_end_matches('/');
+        Ok((Secret::from(format!("{base}{}", made.link)), made.expires_at))
     }
 
     /// Ends all links.

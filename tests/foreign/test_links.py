@@ -16,6 +16,7 @@ from typing import Any
 import requests
 
 from .command import CommandCase
+from .proxy import Proxy
 from .rest import TIMEOUT_SECONDS
 from .server import Server, environment
 from .test_client_certificates import CertificateCase
@@ -100,6 +101,19 @@ class Links(CommandCase):
             answer = self.get(ended)
             self.assertEqual(answer.status_code, 403)
             self.assertIn("all links were ended", answer.json()["Error"]["Message"])
+
+    def test_a_link_begins_with_the_address_that_others_have(self) -> None:
+        proxy = Proxy("nginx with a prefix", self.folder / "nginx", self.server.address)
+        self.addCleanup(proxy.stop)
+        base = f"http://{proxy.address}/store"
+        for end in ["", "/"]:
+            link = self.command("link", "CalcAppV1", "--base", base + end).strip()
+            self.assertTrue(link.startswith(f"{base}/Packages/CalcAppV1.sfpkg?link-expires="), link)
+            with zipfile.ZipFile(io.BytesIO(self.get(link).content)) as archive:
+                self.assertEqual(archive.namelist(), ["ApplicationManifest.xml", "Code/f"])
+        done = self.run_command("link", "CalcAppV1", "--base", "there")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("'there' is no address", done.stderr)
 
     def test_links_are_in_no_log(self) -> None:
         link = self.command("link", "CalcAppV1").strip()

@@ -251,6 +251,12 @@ class Commands(PackageCase):
             self.command("get", "App", f"{self.folder}/{target}")
         self.assertEqual((self.folder / "folder.zip/f").read_bytes(), b"1")
         self.assertEqual((self.folder / "other.zip/App/f").read_bytes(), b"1")
+        # The root has no archive, but files.
+        for root in ["/", ""]:
+            self.assert_fails("get", root, f"{self.folder}/all.zip", says=["the root has no archive", "all.zip/"])
+        self.assertFalse((self.folder / "all.zip").exists())
+        self.command("get", "/", f"{self.folder}/all.zip/")
+        self.assertEqual((self.folder / "all.zip/App/f").read_bytes(), b"1")
         # Without a target, a folder keeps its own name, whatever that is.
         self.command("get", "App.zip", cwd=self.folder)
         self.assertEqual((self.folder / "App.zip/f").read_bytes(), b"2")

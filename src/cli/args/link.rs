@@ -23,9 +23,22 @@ pub struct Link {
     /// Compress the files of the archive
     #[arg(long)]
     pub compress: bool,
+    /// What the address begins with, if it is not the server's own, such as that of a proxy with its path prefix
+    #[arg(long, value_name = "URL", value_parser = base)]
+    pub base: Option<String>,
     /// End all links of the store, for which an admin of / is needed
-    #[arg(long, conflicts_with_all = ["path", "life", "format", "compress"])]
+    #[arg(long, conflicts_with_all = ["path", "life", "format", "compress", "base"])]
     pub rotate_key: bool,
+}
+
+/// Parses an address with which others can begin.
+fn base(text: &str) -> Result<String, String> {
+    let wrong = || format!("'{text}' is no address; write https://HOST or https://HOST/PREFIX");
+    let (_, rest) = text.split_once("://").ok_or_else(wrong)?;
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let is_plain = !rest.contains(['?', '#', '@']);
+    if is_http && is_plain { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 /// What the name of an archive ends in.
@@ -35,4 +48,31 @@ pub enum Format {
     Sfpkg,
     /// `.zip`
     Zip,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_an_address_to_which_a_path_can_be_added() {
+        for good in ["http://there", "https://there:8443/", "https://[::1]/store/a"] {
+            assert_eq!(base(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "there",
+            "there/store",
+            "ftp://there",
+            "http://",
+            "https:///a",
+            "https://there/?a",
+            "https://there/#a",
+            "https://me@there",
+            "https://the re",
+        ] {
+            let said = base(bad).expect_err(bad);
+            assert!(said.contains(&format!("'{bad}' is no address")), "{said}");
+        }
+    }
 }
