@@ -93,7 +93,8 @@ pub struct Serve {
     )]
     allowed_host: Vec<String>,
 
-    /// Give everyone who reaches the server every right, also on a --listen address that other machines reach
+    /// Give everyone who reaches the server every right, also on a --listen address that other machines reach,
+    /// and behind a --trusted-proxy
     #[arg(long, env = "IMAGESTORE_ALLOW_ANONYMOUS", value_parser = FalseyValueParser::new())]
     allow_anonymous: bool,
 
@@ -101,7 +102,8 @@ pub struct Serve {
     #[arg(long, env = "IMAGESTORE_GRANTS", value_name = "FILE")]
     grants: Option<PathBuf>,
 
-    /// Whether a caller needs a right [default: open on a loopback address without --grants, else required]
+    /// Whether a caller needs a right [default: open on a loopback address without --grants
+    /// and --trusted-proxy, else required]
     #[arg(long, env = "IMAGESTORE_ACCESS", value_enum, value_name = "ACCESS")]
     access: Option<AccessFlag>,
 

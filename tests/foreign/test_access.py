@@ -660,6 +660,10 @@ class Refused(ServeCase):
         ]:
             says = ["other machines reach --listen 0.0.0.0:0", *says]
             self.assert_no_start(*flags, says=says, listen="0.0.0.0:0")
+        self.assert_no_start(
+            "--access", "open", "--trusted-proxy", "127.0.0.1",
+            says=["the clients of --trusted-proxy reach this server", "instead of --access open"],
+        )
 
     def test_a_certificate_that_is_not_one(self) -> None:
         certificate, key = self.tls[:2], self.tls[2:]
@@ -696,6 +700,7 @@ class Refused(ServeCase):
             ("0.0.0.0:0", self.tls),
             ("0.0.0.0:0", ["--allow-plaintext"]),
             ("0.0.0.0:0", ["--trusted-proxy", "192.0.2.1"]),
+            ("127.0.0.1:0", ["--trusted-proxy", "127.0.0.1"]),
         ]:
             self.assert_no_start(*flags, says=[NOBODY, "--grants"], listen=listen)
         # What the message says helps.
@@ -734,6 +739,8 @@ class Defaults(AccessCase):
             ("0.0.0.0:0", tls, 401),
             ("0.0.0.0:0", ["--allow-plaintext"], 401),
             ("0.0.0.0:0", ["--trusted-proxy", "192.0.2.1"], 401),
+            ("127.0.0.1:0", ["--trusted-proxy", "127.0.0.1"], 401),
+            ("127.0.0.1:0", ["--trusted-proxy", "127.0.0.1", "--allow-anonymous"], 200),
         ]:
             server = Server(self.server.data, *flags, listen=listen)
             self.addCleanup(server.stop)

@@ -145,7 +145,7 @@ class PagesBehindProxies(ServerCase):
 
     def setUp(self) -> None:
         super().setUp()
-        trusted = ["--trusted-proxy", "127.0.0.1"]
+        trusted = ["--trusted-proxy", "127.0.0.1", "--allow-anonymous"]
         self.open = Server(self.folder / "open", "--allowed-host", INNER_NAME, *trusted)
         self.addCleanup(self.open.stop)
         self.proxies = {}

@@ -37,9 +37,19 @@ pub struct Required {
 }
 
 impl Serve {
+    /// How others than this machine reach the server; `None`: they do not. What a trusted proxy passes on comes from
+    /// its clients, wherever the server listens.
+    fn reach(&self) -> Option<String> {
+        if !is_loopback(self.listen.ip()) {
+            return Some(format!("other machines reach --listen {}", self.listen));
+        }
+        let has_proxy = !self.trusted_proxy.is_empty();
+        has_proxy.then(|| "the clients of --trusted-proxy reach this server".to_owned())
+    }
+
     /// Who may do what, by the flags together.
     pub(super) fn access(&self) -> Result<Access, Error> {
-        let (listen, is_reachable) = (self.listen, !is_loopback(self.listen.ip()));
+        let reach = self.reach();
         let contradicts = |flag: &str| {
             let message = format!("--allow-anonymous gives every right to everyone; omit {flag}");
             Err(Error::new(message))
@@ -66,31 +76,34 @@ impl Serve {
             return Err(Error::new("--client-crl needs --client-ca, whose certificates it lists"));
         }
         let has_clients = self.client_ca.is_some() || self.require_client_cert;
-        match (self.allow_anonymous, &self.grants, self.access) {
-            (true, Some(_), _) => return contradicts("it, or --grants"),
-            (true, None, Some(AccessFlag::Required)) => {
+        match (self.allow_anonymous, &self.grants, self.access, &reach) {
+            (true, Some(_), ..) => return contradicts("it, or --grants"),
+            (true, None, Some(AccessFlag::Required), _) => {
                 return contradicts("it, or --access required");
             }
-            (true, None, _) => return Ok(Access::Open),
-            (false, Some(_), Some(AccessFlag::Open)) => {
+            (true, None, ..) => return Ok(Access::Open),
+            (false, Some(_), Some(AccessFlag::Open), _) => {
                 let message = "--access open gives every right to everyone; omit it, or --grants";
                 return Err(Error::new(message));
             }
-            (false, None, Some(AccessFlag::Open)) if is_reachable => {
+            (false, None, Some(AccessFlag::Open), Some(reach)) => {
                 return Err(Error::new(format!(
-                    "other machines reach --listen {listen}; if everyone there may do everything, give \
-                     --allow-anonymous instead of --access open"
+                    "{reach}; if everyone there may do everything, give --allow-anonymous instead of \
+                     --access open"
                 )));
             }
-            (false, None, None | Some(AccessFlag::Open)) if !is_reachable && !has_clients => {
+            (false, None, None | Some(AccessFlag::Open), None) if !has_clients => {
                 return Ok(Access::Open);
             }
             (false, ..) => {}
         }
         let is_protected = self.tls_cert.is_some() || !self.trusted_proxy.is_empty();
-        if is_reachable && !is_protected && !self.allow_plaintext {
+        if let Some(reach) = reach
+            && !is_protected
+            && !self.allow_plaintext
+        {
             return Err(Error::new(format!(
-                "other machines reach --listen {listen}; give --tls-cert and --tls-key, or \
+                "{reach}; give --tls-cert and --tls-key, or \
                  --trusted-proxy with the address of a proxy that has TLS, or \
                  --allow-plaintext if only the callers reach this network, or --allow-anonymous if \
                  everyone there may do everything"

@@ -69,6 +69,9 @@ fn access_is_open_only_where_that_is_safe_or_meant() {
     };
     let clients = || Some(ClientFiles { authorities: "a".into(), revoked: Some("l".into()) });
     let reachable = "other machines reach --listen 0.0.0.0:1; give --tls-cert";
+    let behind = "the clients of --trusted-proxy reach this server; if everyone there may do everything, give \
+                  --allow-anonymous instead of --access open";
+    let proxy = ["--trusted-proxy", "10.0.0.1"].as_slice();
     let tls = ["--tls-cert", "c", "--tls-key", "k"].as_slice();
     let grants = ["--grants", "g"].as_slice();
     let local = ["--listen", "127.0.0.1:1"].as_slice();
@@ -84,7 +87,14 @@ fn access_is_open_only_where_that_is_safe_or_meant() {
         (vec![public, &["--allow-anonymous", "--access", "open"]], Ok(Access::Open)),
         (vec![public, tls], required(None)),
         (vec![public, &["--allow-plaintext"]], required(None)),
-        (vec![public, &["--trusted-proxy", "10.0.0.1"]], required(None)),
+        (vec![public, proxy], required(None)),
+        (vec![public, proxy, &["--allow-anonymous"]], Ok(Access::Open)),
+        // Through the proxy others reach this address.
+        (vec![local, proxy], required(None)),
+        (vec![local, proxy, tls], required(None)),
+        (vec![local, proxy, grants], required(Some("g"))),
+        (vec![local, proxy, &["--allow-anonymous"]], Ok(Access::Open)),
+        (vec![local, proxy, &["--access", "open"]], Err(behind)),
         (vec![public, tls, grants, &["--access", "required"]], required(Some("g"))),
         (
             vec![local, tls, &["--client-ca", "a", "--client-crl", "l"]],
@@ -197,7 +207,8 @@ fn a_trusted_proxy_is_an_address_or_a_network() {
     let shown: Vec<_> = trusted.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"]);
     // Credentials in plain text are refused where a right is required, unless they are meant.
-    assert!(!trusted.refuses_plaintext);
+    assert!(trusted.refuses_plaintext);
+    assert!(!config_of(&["--allow-anonymous"]).refuses_plaintext);
     let required = ["--access", "required"];
     assert!(config_of(&required).refuses_plaintext);
     assert!(!config_of(&["--access", "required", "--allow-plaintext"]).refuses_plaintext);
