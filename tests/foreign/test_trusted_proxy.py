@@ -24,6 +24,8 @@ SPOOFED = "198.51.100.7"
 HERE = "127.0.0.1"
 # Another client, on this machine too.
 THERE = "127.0.0.9"
+# The name of the server that is allowed.
+NAME = "store.example"
 
 
 class From(requests.adapters.HTTPAdapter):
@@ -45,7 +47,8 @@ class TrustedCase(AccessCase):
         self.audit = self.folder / "audit.log"
         authority = Authority(self.folder)
         self.trusted, self.pair = authority.file, authority.server()
-        flags = ["--trusted-proxy", README_SOURCE, "--audit", str(self.audit), "--audit-reads"]
+        flags = ["--trusted-proxy", README_SOURCE, "--allowed-host", NAME]
+        flags += ["--audit", str(self.audit), "--audit-reads"]
         return Server(data, *self.options(), *flags)
 
     def setUp(self) -> None:
@@ -186,6 +189,23 @@ class BehindNginx(TrustedCase):
         self.assertEqual(self.rest.call("GET", "").status_code, 200)
         (line, *_) = [line for line in self.audited("/ImageStore/") if line["code"] == 403]
         self.assertEqual((line["outcome"], line["address"]), ("refused", HERE))
+
+    def test_a_name_has_to_be_known_also_with_tls(self) -> None:
+        self.assertEqual(self.store.call("GET", "", headers={"Host": NAME}).status_code, 200)
+        refused = self.store.call("GET", "", headers={"Host": "evil.example"})
+        self.assertEqual(refused.status_code, 403)
+        self.assertIn("--allowed-host evil.example", refused.json()["Error"]["Message"])
+        # A page that reaches the server itself, from an address of the proxy, and sends the headers of the proxy.
+        with requests.Session() as session:
+            session.mount("http://", From(README_SOURCE))
+            for told in ["evil.example", "localhost", NAME]:
+                answer = session.get(
+                    f"http://{self.server.address}/ImageStore?api-version=6.0", timeout=SECONDS,
+                    headers={"Host": "evil.example", "X-Forwarded-Host": told, "X-Forwarded-Proto": "https",
+                             "Authorization": f"Bearer {self.token}"},
+                )
+                self.assertEqual(answer.status_code, 403, answer.text)
+                self.assertIn("the host 'evil.example", answer.text)
 
     def test_a_page_of_elsewhere_does_not_write(self) -> None:
         own = {"Origin": f"https://{self.proxy}", "Sec-Fetch-Site": "same-origin"}

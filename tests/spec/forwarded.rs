@@ -103,15 +103,25 @@ async fn a_page_is_judged_by_the_host_and_the_scheme_of_its_proxy() {
     let own = ("Origin", "https://store.example:8443");
     put(&[host, https, own]).await.assert_empty_ok();
     assert_eq!(tree(&server.rest()).await, "a=1");
+    let evil = ("X-Forwarded-Host", "evil.example");
     for headers in [
         &[host, https, ("Origin", "https://evil.example")][..],
         &[host, https, ("Origin", "http://store.example:8443")],
         &[host, https, ("Origin", "https://127.0.0.1:19080")],
-        // Without TLS a name is not compared with a certificate, so it has to be known.
-        &[host, ("X-Forwarded-Proto", "http")],
-        &[host],
+        // A name has to be known, whatever the proxy says of TLS.
+        &[evil, https, ("Origin", "https://evil.example")],
+        &[evil, https],
+        &[evil, ("X-Forwarded-Proto", "http")],
+        &[evil],
     ] {
         put(headers).await.assert_fault(Kind::Forbidden);
+    }
+    // A page of another name that sends the headers of a proxy itself: the browser sends its name in `Host`.
+    for told in ["evil.example", "localhost:19080", "store.example"] {
+        let request = server.http().request("GET", LIST).header("Host", "evil.example:19080");
+        let request = request.header("X-Forwarded-Host", told).header(https.0, https.1);
+        let message = request.send().await.assert_fault(Kind::Forbidden);
+        assert!(message.starts_with("the host 'evil.example"), "{message}");
     }
     let other = Server::start_behind_proxies(ELSEWHERE).await;
     let request = other.http().request("PUT", PUT).header(host.0, host.1).header(https.0, https.1);

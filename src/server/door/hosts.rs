@@ -10,7 +10,8 @@
 //! A proxy that rewrites `Host` hides the name that the page has requested. A write through such a proxy is accepted
 //! if the proxy is trusted and sends that name in `X-Forwarded-Host`, or if the browser sends
 //! `Sec-Fetch-Site: same-origin` and the host of `Origin` is an accepted name. Where a trusted proxy says that its client
-//! uses TLS, the rules of TLS hold, for the name that it sends.
+//! uses TLS, its pages have an origin of `https`, and every name still has to be known: a browser on the machine of the
+//! proxy reaches this port directly, and a page there can send the same headers.
 
 use std::{num::NonZeroU16, sync::Arc};
 
@@ -73,7 +74,8 @@ impl Hosts {
     }
 
     fn take(&self, host: &Host, is_https: bool) -> bool {
-        let names = if is_https { &self.over_tls } else { &self.plain };
+        // A page can send what a proxy says of TLS, but it cannot do a handshake under a name that is not its own.
+        let names = if is_https && self.has_tls { &self.over_tls } else { &self.plain };
         let Some(names) = names else { return true };
         host.is_address() || names.contains(&host.name)
     }
@@ -87,7 +89,7 @@ impl Hosts {
         let forwarded = request.extensions().get::<Forwarded>();
         let told = forwarded.and_then(|forwarded| forwarded.is_https);
         let is_https = told.unwrap_or(self.has_tls);
-        let hosts = Requested::of(request, forwarded)?;
+        let hosts = Requested::of(request, forwarded, self.has_tls)?;
         if let Some(host) = hosts.all.iter().find(|host| !self.take(host, is_https)) {
             let message = format!(
                 "the host '{host}' is not known as this server; if it is, start it with \
@@ -138,7 +140,7 @@ struct Requested {
 impl Requested {
     /// # Errors
     /// `InvalidArgument` for a malformed host or more than one `Host` header.
-    fn of(request: &Request, forwarded: Option<&Forwarded>) -> Result<Self> {
+    fn of(request: &Request, forwarded: Option<&Forwarded>, has_tls: bool) -> Result<Self> {
         let host = host_header(request.headers())?;
         let address = request.uri().authority().map(|address| Host::parse(address.as_str()));
         let asked: Vec<_> = address.transpose()?.into_iter().chain(host).collect();
@@ -147,8 +149,10 @@ impl Requested {
             None => (Vec::new(), false),
         };
         if is_https && !told.is_empty() {
-            // The client has compared this name with a certificate; the proxy may choose any other for itself.
-            return Ok(Self { all: told.clone(), own: told });
+            // The client has compared this name with a certificate; the proxy may choose any other for itself. Without
+            // TLS here, a page could have sent all of this, and its browser tells its real name in `Host`.
+            let all = if has_tls { told.clone() } else { [asked, told.clone()].concat() };
+            return Ok(Self { all, own: told });
         }
         // The authority of the URI has precedence over `Host`: HTTP/2 requests have it, and so have requests to
         // a proxy.

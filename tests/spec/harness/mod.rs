@@ -103,11 +103,13 @@ impl Server {
         Self::run(real(&config, blobs).await, folder, config, log)
     }
 
-    /// Starts a server that trusts the proxies of a network, and takes no credential that was sent in plain text.
+    /// Starts a server that trusts the proxies of a network, takes no credential that was sent in plain text, and is
+    /// known as `store.example`.
     pub(crate) async fn start_behind_proxies(network: &str) -> Self {
         let (folder, mut config) = Self::settings();
         config.trusted_proxies = vec![network.parse().expect("a network")];
         config.refuses_plaintext = true;
+        config.allowed_hosts = vec!["store.example".to_owned()];
         Self::start_in(folder, config).await
     }
 

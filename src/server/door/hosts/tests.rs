@@ -247,8 +247,8 @@ fn over_tls_every_name_is_taken_and_pages_have_tls() {
 }
 
 #[test]
-fn a_proxy_that_has_tls_is_as_a_port_that_has_it() {
-    let behind = |added: &[&str], is_https, headers: &[(&str, &str)]| {
+fn a_proxy_that_has_tls_has_pages_of_https_and_only_known_names() {
+    let through = |has_tls, added: &[&str], is_https, headers: &[(&str, &str)]| {
         let mut request = Request::put("/ImageStore/a");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -256,24 +256,37 @@ fn a_proxy_that_has_tls_is_as_a_port_that_has_it() {
         let mut request = request.body(Body::empty()).expect("a request");
         request.extensions_mut().extend(told(headers, Some(is_https)));
         let added: Vec<_> = added.iter().map(|&name| name.to_owned()).collect();
-        Hosts::new(&added, false).check(&request).map_err(|error| error.kind())
+        Hosts::new(&added, has_tls).check(&request).map_err(|error| error.kind())
     };
+    let behind = |added: &[&str], is_https, headers: &[_]| through(false, added, is_https, headers);
     let (inner, host) = (("host", "store.internal"), ("x-forwarded-host", "store.example:8443"));
     let (own, plain) =
         (("origin", "https://store.example:8443"), ("origin", "http://store.example:8443"));
     let forbidden = Err(Kind::Forbidden);
-    assert_eq!(behind(&[], true, &[inner]), Ok(()));
-    assert_eq!(behind(&[], true, &[inner, host, own]), Ok(()));
-    assert_eq!(behind(&["store.example"], true, &[inner, host, own]), Ok(()));
-    assert_eq!(behind(&["other.example"], true, &[inner, host]), forbidden);
-    assert_eq!(behind(&["other.example"], true, &[inner]), forbidden);
-    assert_eq!(behind(&[], true, &[inner, host, plain]), forbidden);
-    assert_eq!(behind(&[], true, &[inner, host, ("origin", "https://store.internal")]), forbidden);
-    assert_eq!(behind(&[], true, &[inner, host, ("origin", "https://evil.example")]), forbidden);
+    let both = ["store.example", "store.internal"];
+    assert_eq!(behind(&both, true, &[inner]), Ok(()));
+    assert_eq!(behind(&both, true, &[inner, host, own]), Ok(()));
+    assert_eq!(behind(&["*"], true, &[inner, host, own]), Ok(()));
+    let address = ("host", "127.0.0.1:19080");
+    assert_eq!(behind(&["store.example"], true, &[address, host, own]), Ok(()));
+    assert_eq!(behind(&["other.example"], true, &[address, host]), forbidden);
+    assert_eq!(behind(&both, true, &[inner, host, plain]), forbidden);
+    for foreign in ["https://store.internal", "https://evil.example"] {
+        assert_eq!(behind(&both, true, &[inner, host, ("origin", foreign)]), forbidden);
+    }
+    // A page of another name, bound to this machine, that sends the headers of a proxy itself.
+    let (evil, here) = (("host", "evil.example:19080"), ("x-forwarded-host", "localhost:19080"));
+    for headers in [&[evil][..], &[evil, here], &[evil, ("x-forwarded-host", "evil.example:19080")]]
+    {
+        assert_eq!(behind(&[], true, headers), forbidden);
+        assert_eq!(behind(&both, true, headers), forbidden);
+    }
+    // Where the server itself has TLS, the browser has compared the name with a certificate.
+    assert_eq!(through(true, &[], true, &[inner, host, own]), Ok(()));
+    assert_eq!(through(true, &["other.example"], true, &[inner, host, own]), forbidden);
     // A client of the proxy without TLS: every name has to be known, and the page has no TLS either.
     assert_eq!(behind(&[], false, &[inner, host]), forbidden);
     assert_eq!(behind(&["store.example"], false, &[inner, host]), forbidden);
-    let both = ["store.example", "store.internal"];
     assert_eq!(behind(&both, false, &[inner, host, plain]), Ok(()));
     assert_eq!(behind(&both, false, &[inner, host, own]), forbidden);
 }
