@@ -69,7 +69,8 @@ impl Grants {
     /// The first reason to refuse the file, with its position: it is larger than [`GRANTS_BYTES_MAX`], not
     /// UTF-8 or not TOML; a key is unknown or absent; a value is not accepted; there are more than [`GRANTS_MAX`] grants
     /// or [`ISSUERS_MAX`] issuers; a grant has no names or no paths, or more than [`GRANT_NAMES_MAX`],
-    /// [`GRANT_PATHS_MAX`] or [`GRANT_CLAIMS_MAX`]; a grant is for everyone with a JWT of an open issuer.
+    /// [`GRANT_PATHS_MAX`] or [`GRANT_CLAIMS_MAX`]; a grant is for a part of the names of an open issuer, or all of them, and
+    /// asks for no claims.
     pub fn parse(bytes: &[u8]) -> Result<Self, GrantsError> {
         if bytes.len() > GRANTS_BYTES_MAX {
             let reason = format!("the file has more than {GRANTS_BYTES_MAX} bytes");
@@ -124,12 +125,18 @@ impl Grants {
         self.grants.iter().filter(is_given).any(|grant| grant.paths.iter().any(|p| p.covers(path)))
     }
 
-    /// The same caller with those of its claims alone that a grant asks for.
+    /// The same caller with its first name, and those of its other names and its claims alone that a grant asks for.
     pub fn asked(&self, caller: &Principal) -> Principal {
         let is_asked = |name: &String| self.grants.iter().any(|it| it.claims.contains_key(name));
         let claims = caller.claims().iter().filter(|(name, _)| is_asked(name));
         let claims = claims.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Principal::with_claims(caller.names().to_vec(), claims)
+        let is_meant = |name: &&String| {
+            let names = std::slice::from_ref(*name);
+            self.grants.iter().flat_map(|grant| &grant.who).any(|who| who::means(who, names))
+        };
+        let (first, others) = caller.names().split_at(caller.names().len().min(1));
+        let names = first.iter().chain(others.iter().filter(is_meant)).cloned().collect();
+        Principal::with_claims(names, claims)
     }
 
     /// Whether the grants give anything to a caller.
@@ -159,7 +166,7 @@ impl Grant {
                     shown(name)
                 )),
                 Kind::Anyone if !has_claims => Err(format!(
-                    "who \"{}\" is everyone who gets a token of the issuer; give claims, or closed = true in its \
+                    "who \"{}\" may be anyone who gets a token of the issuer; give claims, or closed = true in its \
                      [[issuer]] if only your team gets one",
                     shown(name)
                 )),

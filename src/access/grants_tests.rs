@@ -219,6 +219,21 @@ fn a_grant_with_claims_asks_for_all_of_them() {
 }
 
 #[test]
+fn a_caller_is_known_by_what_the_grants_ask_for() {
+    let file = format!(
+        "[[grant]]\nwho = ['ci:group=D*', 'ci:otto']\nclaims = {{ ref = 'x' }}\nrole = 'reader'\n\
+         paths = ['a']\n{ISSUER}groups = 'roles'\n"
+    );
+    let grants = Grants::parse(file.as_bytes()).expect("grants");
+    let groups: Vec<_> = (0..500).map(|number| format!("ci:group={number}")).collect();
+    let mut names = vec!["ci:anna", "ci:group=Deployers", "ci:otto", "ci:group=d"];
+    names.extend(groups.iter().map(String::as_str));
+    let asked = grants.asked(&caller(&names, &[("ref", "y"), ("sub", "anna")]));
+    assert_eq!(asked, caller(&["ci:anna", "ci:group=Deployers", "ci:otto"], &[("ref", "y")]));
+    assert_eq!(grants.asked(&caller(&[], &[])), caller(&[], &[]));
+}
+
+#[test]
 fn an_issuer_has_what_its_table_says() {
     let file = format!(
         "{ISSUER}user = 'upn'\ngroups = 'roles'\nca = 'ca.pem'\nclosed = true\n\
@@ -311,6 +326,7 @@ fn claims_that_are_not_accepted_are_refused_at_their_position() {
         Grants::parse(text.as_bytes()).expect(&text);
     }
     let everyone = grant("['ci:a', 'ci:*']", "{ a = 'x' }").replace("claims = { a = 'x' }\n", "");
+    let part = everyone.replace("ci:*", "ci:repo:a/*");
     for (text, expect) in [
         (
             grant("['ci:a', 'anonymous']", "{ a = 'x' }"),
@@ -322,8 +338,9 @@ fn claims_that_are_not_accepted_are_refused_at_their_position() {
         ),
         (
             everyone,
-            "line 6, column 16: who \"ci:*\" is everyone who gets a token of the issuer; give",
+            "line 6, column 16: who \"ci:*\" may be anyone who gets a token of the issuer; give",
         ),
+        (part, "line 6, column 16: who \"ci:repo:a/*\" may be anyone who gets a token of"),
         (grant("['b:*']", "{ a = 'x' }"), "line 6, column 8: who \"b:*\" is of \"b\", which no"),
         (grant("['ci:*']", "{}"), "line 7, column 10: claims is empty; give at least one"),
         (grant("['ci:*']", "{ a = 1 }"), "line 7, column 16: invalid type: integer `1`, expected"),

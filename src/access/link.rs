@@ -7,7 +7,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
 
-use super::{Principal, shown};
+use super::{ANONYMOUS, Principal, shown};
 use crate::{
     error::{Error, Kind, Result},
     limits::LINK_MAKER_BYTES_MAX,
@@ -71,6 +71,15 @@ impl From<Digest> for Fingerprint {
 }
 
 impl Maker {
+    /// Whether the maker has a credential that somebody else has issued, and may have revoked since: a certificate or a
+    /// JWT. A link looks at the grants alone, so it does not notice.
+    pub fn is_of_issuer(&self) -> bool {
+        match self {
+            Self::Token { .. } => false,
+            Self::Granted(principal) => principal.names().iter().any(|name| name != ANONYMOUS),
+        }
+    }
+
     /// The text of a maker in a link, of the characters of base64url and dots.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub(super) enum Kind {
     Plain,
     /// Some with a JWT.
     Jwt,
-    /// Everyone who gets a JWT of an issuer that is open to others.
+    /// Those whose names begin alike, or all, of an issuer from which others get a JWT too.
     Anyone,
 }
 
@@ -83,7 +83,8 @@ fn of_issuer(name: &str, (prefix, user): (&str, &str), issuers: &[Issuer]) -> Re
             shown(name)
         ));
     }
-    Ok(if user == "*" && !issuer.is_closed { Kind::Anyone } else { Kind::Jwt })
+    // Who chooses its own name there, chooses one that begins like that.
+    Ok(if user.ends_with('*') && !issuer.is_closed { Kind::Anyone } else { Kind::Jwt })
 }
 
 /// Whether a name has no star but one at its end.
@@ -145,12 +146,13 @@ mod tests {
             (&digest, Kind::Plain),
             ("open:anna@a.example", Kind::Jwt),
             ("open:repo:a/b:ref:x", Kind::Jwt),
-            ("open:repo:a/*", Kind::Jwt),
+            ("open:repo:a/*", Kind::Anyone),
             ("open:group=Deployers", Kind::Jwt),
-            ("open:group=D*", Kind::Jwt),
+            ("open:group=D*", Kind::Anyone),
             ("open:*", Kind::Anyone),
             ("open:group=*", Kind::Anyone),
             ("ours:*", Kind::Jwt),
+            ("ours:repo:a/*", Kind::Jwt),
             ("ours:group=*", Kind::Jwt),
         ] {
             assert_eq!(check(name, &issuers()), Ok(kind), "{name}");

@@ -84,6 +84,9 @@ pub const TOKENS_FORGOTTEN: usize = TOKENS_KNOWN_MAX / 10;
 pub const LINK_LIFE_DEFAULT: Duration = Duration::from_hours(1);
 /// The longest life of a link.
 pub const LINK_LIFE_MAX: Duration = Duration::from_hours(7 * 24);
+/// The longest life of a link whose maker has a certificate or a JWT. Such a credential can be revoked by who has issued
+/// it, which its links do not notice.
+pub const LINK_GRANTED_LIFE_MAX: Duration = Duration::from_hours(1);
 /// The longest text of the maker in a link.
 pub const LINK_MAKER_BYTES_MAX: usize = 2 * super::KIB;
 /// The longest credential in the header `authorization`.

@@ -11,9 +11,9 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    access::{Caller, Fingerprint, Link, LinkForm, LinkKey, SignedLink},
+    access::{Caller, Fingerprint, Link, LinkForm, LinkKey, LinkKeyNumbers, SignedLink},
     error::{Error, Kind, Result},
-    limits::{LINK_LIFE_MAX, micros},
+    limits::{LINK_GRANTED_LIFE_MAX, LINK_LIFE_MAX, micros},
     model::{Digest, StorePath},
     namespace::{link, sql::Tx, token::Kept},
     secret::Secret,
@@ -43,7 +43,8 @@ pub struct NewLink {
 
 impl Store {
     /// Makes a link to the file or the package at a path. It ends after `life`, at the latest with the credential of the
-    /// caller, and when the caller loses the right. Whether something is at the path is not asked.
+    /// caller, and when the caller loses the right. With a certificate or a JWT, `life` is at most
+    /// [`LINK_GRANTED_LIFE_MAX`]. Whether something is at the path is not asked.
     ///
     /// # Errors
     /// `InvalidArgument` for no or too long a life, `Forbidden` for a caller that has a link itself, `TooLarge` for one
@@ -65,6 +66,14 @@ impl Store {
             let name = call.caller().name();
             Error::new(Kind::Forbidden, format!("'{name}' may make no links"))
         })?;
+        if maker.is_of_issuer() && life > LINK_GRANTED_LIFE_MAX {
+            let (name, most) = (call.caller().name(), LINK_GRANTED_LIFE_MAX.as_secs());
+            let message = format!(
+                "a link of '{name}' lives at most {most} s, not {seconds} s; with a token it may live longer, and \
+                 ends when the token is revoked"
+            );
+            return Err(Error::invalid("life", message));
+        }
         let key = self.link_key(call).await?;
         let now = self.0.engine.read(call.deadline(), |tx: &mut Tx<'_>| tx.now()).await?;
         let ends = now + micros(Duration::from_secs(seconds));
@@ -79,7 +88,12 @@ impl Store {
     /// # Errors
     /// `Forbidden`; `Busy` if the database does not answer.
     pub async fn check_link(&self, link: &SignedLink) -> Result<Link> {
-        let key = self.link_key(&Call::system()).await?;
+        // Who sends this has no credential, and makes no key.
+        let key = self.known_link_key(None).await?.ok_or_else(|| {
+            let message =
+                "the link is not one of this store, which has made none; ask for a new one";
+            Error::new(Kind::Forbidden, message)
+        })?;
         let link = link.verify(&key)?;
         let now = self.0.engine.read(None, |tx: &mut Tx<'_>| tx.now()).await?;
         if link.expires.saturating_mul(MICROS) <= now {
@@ -130,25 +144,33 @@ impl Store {
 
     /// The key of the store; makes it if there is none.
     async fn link_key(&self, call: &Call) -> Result<LinkKey> {
-        if let Some(key) = &*self.0.link_key.lock() {
-            return Ok(key.clone());
+        if let Some(key) = self.known_link_key(call.deadline()).await? {
+            return Ok(key);
         }
-        let stored = self.0.engine.read(call.deadline(), link::key).await?;
-        let numbers = if let Some(numbers) = stored {
-            numbers
-        } else {
-            let make = |tx: &mut Tx<'_>| {
-                // Another call may have made it meanwhile.
-                if let Some(numbers) = link::key(tx)? {
-                    return Ok(numbers);
-                }
-                let numbers = LinkKey::new_numbers()?;
-                link::set_key(tx, numbers)?;
-                Ok(numbers)
-            };
-            self.0.engine.write(call.deadline(), make).await?
+        let make = |tx: &mut Tx<'_>| {
+            // Another call may have made it meanwhile.
+            if let Some(numbers) = link::key(tx)? {
+                return Ok(numbers);
+            }
+            let numbers = LinkKey::new_numbers()?;
+            link::set_key(tx, numbers)?;
+            Ok(numbers)
         };
-        // A rotation that was faster has set a newer one.
-        Ok(self.0.link_key.lock().get_or_insert_with(|| LinkKey::from(numbers)).clone())
+        let numbers = self.0.engine.write(call.deadline(), make).await?;
+        Ok(self.keep_link_key(numbers))
+    }
+
+    /// The key of the store, if there is one.
+    async fn known_link_key(&self, deadline: Option<Instant>) -> Result<Option<LinkKey>> {
+        if let Some(key) = &*self.0.link_key.lock() {
+            return Ok(Some(key.clone()));
+        }
+        let stored = self.0.engine.read(deadline, link::key).await?;
+        Ok(stored.map(|numbers| self.keep_link_key(numbers)))
+    }
+
+    /// Keeps a key in memory, and returns it, or the newer one that a faster rotation has set.
+    fn keep_link_key(&self, numbers: LinkKeyNumbers) -> LinkKey {
+        self.0.link_key.lock().get_or_insert_with(|| LinkKey::from(numbers)).clone()
     }
 }

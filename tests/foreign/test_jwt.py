@@ -218,7 +218,7 @@ class Jwts(JwtCase):
             (table + GRANTS.replace("team:*", "anonymous"),
              f'line {line + 8}, column 11: the grant has claims, which only a JWT has'),
             (table + GRANTS.replace("claims =", "#"),
-             f'line {line + 8}, column 11: who "team:*" is everyone who gets a token of the issuer'),
+             f'line {line + 8}, column 11: who "team:*" may be anyone who gets a token of the issuer'),
             (table.replace("https:", "ftp:") + GRANTS, 'line 3, column 7: url "ftp://localhost'),
         ]:
             self.write(text)

@@ -3,10 +3,10 @@
 use super::*;
 use crate::{
     access::{
-        LINK_EXPIRES, LINK_MAKER, LINK_SIGNATURE, Link, LinkForm, LinkKey, Maker, Pattern,
-        Principal, RequestContext, Rights, Role, Rpc, SignedLink,
+        Expiry, Grants, LINK_EXPIRES, LINK_MAKER, LINK_SIGNATURE, Link, LinkForm, LinkKey, Maker,
+        Pattern, Principal, RequestContext, Rights, Role, Rpc, SignedLink,
     },
-    limits::LINK_LIFE_MAX,
+    limits::{LINK_GRANTED_LIFE_MAX, LINK_LIFE_MAX},
     namespace::link,
     secret::Secret,
 };
@@ -121,6 +121,47 @@ async fn a_link_lives_no_longer_than_what_made_it() {
     fixture.link(Caller::open(), LINK_LIFE_MAX).await.unwrap();
     let error = fixture.link(Caller::local(), HOUR).await.unwrap_err();
     assert_eq!(error.message(), "'local' may make no links");
+}
+
+#[tokio::test]
+async fn a_link_of_a_certificate_or_a_jwt_lives_for_an_hour() {
+    let fixture = Fixture::new().await;
+    let text = "[[grant]]\nwho = ['cert:cn=*', 'anonymous']\nrole = 'reader'\npaths = ['a']\n";
+    let (_sender, grants) =
+        tokio::sync::watch::channel(Arc::new(Grants::parse(text.as_bytes()).unwrap()));
+    let certificate = Caller::certificate(vec!["cert:cn=ci".to_owned()], grants.clone(), None);
+    let at = tokio::time::Instant::now() + 24 * HOUR;
+    let expiry = Expiry { at: i64::MAX, instant: at };
+    let principal = Principal::named(vec!["x:anna".to_owned()]);
+    let jwt = Caller::jwt(principal, "jwt:x".to_owned(), grants.clone(), expiry);
+    for (caller, name) in [(certificate, "cert:cn=ci"), (jwt, "x:anna")] {
+        fixture.link(caller.clone(), LINK_GRANTED_LIFE_MAX).await.unwrap();
+        let longer = LINK_GRANTED_LIFE_MAX + Duration::from_secs(1);
+        let error = fixture.link(caller, longer).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+        let start = format!("a link of '{name}' lives at most 3600 s, not 3601 s; with a token");
+        assert!(error.message().starts_with(&start), "{error}");
+    }
+    fixture.link(Caller::anonymous(grants), LINK_LIFE_MAX).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_where_none_was_made_is_refused_and_makes_no_key() {
+    let fixture = Fixture::new().await;
+    let link = Link {
+        expires: i64::MAX / 1_000_000,
+        maker: Maker::Granted(Principal::named(vec!["anonymous".to_owned()])),
+    };
+    let query = link.sign(&LinkKey::from([1, 2, 3, 4]), LinkForm::Package, &path("a")).unwrap();
+    let signed = signed(&query, LinkForm::Package, "a");
+    let error = fixture.store.check_link(&signed).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Forbidden);
+    assert!(error.message().contains("this store, which has made none"), "{error}");
+    assert_eq!(fixture.store.0.engine.read(None, link::key).await.unwrap(), None);
+    // Then with a key.
+    fixture.link(Caller::open(), HOUR).await.unwrap();
+    let error = fixture.store.check_link(&signed).await.unwrap_err();
+    assert!(error.message().contains("it was altered"), "{error}");
 }
 
 #[tokio::test]
