@@ -70,6 +70,8 @@ pub(super) enum Exposed {
     BeforeProxy,
     /// The proxy does not say whether it has.
     Unknown,
+    /// The client is a trusted proxy, or at the address of one, and sends none of the headers.
+    Silent,
     /// The client is not a trusted proxy, and has no TLS to this server.
     Direct,
 }
@@ -81,6 +83,10 @@ impl Exposed {
             Self::BeforeProxy => "use the https:// address of the proxy",
             Self::Unknown => {
                 "the proxy has to say in X-Forwarded-Proto whether its client uses https"
+            }
+            Self::Silent => {
+                "the proxy has to send X-Forwarded-For and X-Forwarded-Proto; if no proxy sends this call, name \
+                 in --trusted-proxy the addresses of the proxies alone"
             }
             Self::Direct => {
                 "use the https:// address of the proxy before this server; --trusted-proxy names the proxies"
@@ -135,7 +141,7 @@ impl Proxies {
         } else if says {
             drop_headers(request.headers_mut());
         }
-        if let Some(exposed) = self.exposed(peer, forwarded.as_ref())
+        if let Some(exposed) = self.exposed((peer, is_trusted), forwarded.as_ref())
             && self.refuses_plaintext
         {
             request.extensions_mut().insert(exposed);
@@ -146,12 +152,20 @@ impl Proxies {
         Ok(())
     }
 
-    /// Whether a request came over a network in plain text. What comes from this machine itself did not, unless it is
-    /// from a proxy.
-    fn exposed(&self, peer: Option<IpAddr>, forwarded: Option<&Forwarded>) -> Option<Exposed> {
+    /// Whether a request came over a network in plain text. What comes from this machine itself did not, unless a proxy
+    /// says that it is from another one. A proxy elsewhere has to say what its client uses, also where it uses TLS itself.
+    fn exposed(
+        &self,
+        (peer, is_trusted): (Option<IpAddr>, bool),
+        forwarded: Option<&Forwarded>,
+    ) -> Option<Exposed> {
         let Some(forwarded) = forwarded else {
             let is_local = peer.is_none_or(|peer| peer.to_canonical().is_loopback());
-            return (!self.has_tls && !is_local).then_some(Exposed::Direct);
+            return match (is_local, is_trusted) {
+                (true, _) => None,
+                (false, true) => Some(Exposed::Silent),
+                (false, false) => (!self.has_tls).then_some(Exposed::Direct),
+            };
         };
         match forwarded.is_https {
             Some(true) => None,

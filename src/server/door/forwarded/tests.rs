@@ -202,7 +202,8 @@ fn a_credential_is_exposed_where_a_network_has_no_tls() {
         (&proxies(), PROXY, &[https, address][..], None),
         (&proxies(), PROXY, &[http, address], Some(Exposed::BeforeProxy)),
         (&proxies(), PROXY, &[address], Some(Exposed::Unknown)),
-        (&proxies(), PROXY, &[], Some(Exposed::Direct)),
+        (&proxies(), PROXY, &[], Some(Exposed::Silent)),
+        (&proxies(), "192.0.2.9", &[], Some(Exposed::Direct)),
         (&proxies(), "192.0.2.9", &[https, address], Some(Exposed::Direct)),
         (&proxies(), "127.0.0.1", &[], None),
         (&proxies(), "::ffff:127.0.0.1", &[], None),
@@ -210,6 +211,8 @@ fn a_credential_is_exposed_where_a_network_has_no_tls() {
         (&local, "127.0.0.1", &[address], Some(Exposed::Unknown)),
         (&local, "127.0.0.1", &[http], Some(Exposed::BeforeProxy)),
         (&with_tls, "192.0.2.9", &[http], None),
+        (&with_tls, "192.0.2.9", &[], None),
+        (&with_tls, PROXY, &[], Some(Exposed::Silent)),
         (&with_tls, PROXY, &[http], Some(Exposed::BeforeProxy)),
         (&taken, PROXY, &[http], None),
         (&taken, "192.0.2.9", &[], None),
@@ -219,7 +222,8 @@ fn a_credential_is_exposed_where_a_network_has_no_tls() {
     for (exposed, says) in [
         (Exposed::BeforeProxy, "https:// address of the proxy"),
         (Exposed::Unknown, "X-Forwarded-Proto"),
-        (Exposed::Direct, "--trusted-proxy"),
+        (Exposed::Silent, "has to send X-Forwarded-For and X-Forwarded-Proto"),
+        (Exposed::Direct, "--trusted-proxy names the proxies"),
     ] {
         let error = exposed.refusal();
         assert_eq!(error.kind(), Kind::Forbidden);
