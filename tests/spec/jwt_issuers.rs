@@ -1,6 +1,6 @@
 //! Issuers of JWTs: their keys, what they answer, and what changes while the server runs.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::SystemTime};
 
 use http::StatusCode;
 use imagestore::{
@@ -228,12 +228,19 @@ async fn an_issuer_with_an_authority_of_its_own_is_trusted_by_its_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ca.pem");
     std::fs::write(&file, cert.pem()).expect("written");
+    let writable = folder.path().join("writable.pem");
+    std::fs::write(&writable, cert.pem()).expect("written");
+    std::fs::set_permissions(&writable, std::fs::Permissions::from_mode(0o664)).expect("a mode");
     let ca = |file: &str| format!("ca = '{file}'\n");
     let mut files = Vec::new();
     let good = ca(file.to_str().expect("text"));
     for (ca, why) in [
         (good.as_str(), None),
         ("", Some("invalid peer certificate")),
+        (
+            &ca(writable.to_str().expect("text")),
+            Some("others may write the certificate authorities of an issuer"),
+        ),
         (&ca("/nowhere/ca.pem"), Some("cannot read the certificate authorities of an issuer")),
     ] {
         let grants = Grants::new(&(issuer.table("ci") + ca + &anna()));

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     certificate::ClientCertificate,
-    watched::{Source, Watched, read},
+    watched::{Source, Watched, read_owned},
 };
 use crate::{
     access::{Caller, Expiry, Grants, Identity},
@@ -69,9 +69,9 @@ pub(in crate::server) struct ClientSource {
 impl ClientFiles {
     async fn read(&self) -> Result<Contents, Error> {
         let what = "certificate authorities of clients";
-        let authorities = read(what, &self.authorities, TLS_FILE_BYTES_MAX).await?;
+        let authorities = read_owned(what, &self.authorities, TLS_FILE_BYTES_MAX).await?;
         let revoked = match &self.revoked {
-            Some(file) => Some(read("revocation lists", file, TLS_FILE_BYTES_MAX).await?),
+            Some(file) => Some(read_owned("revocation lists", file, TLS_FILE_BYTES_MAX).await?),
             None => None,
         };
         Ok(Contents { authorities, revoked })

@@ -1,6 +1,6 @@
 //! Client certificates: which are good, and why others are not.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
@@ -106,6 +106,26 @@ impl Fixture {
         });
         let opened = Clients::open(files, self.grants.subscribe(), false).await;
         opened.map_err(|error| error.explain()).expect("opened").0
+    }
+}
+
+#[tokio::test]
+async fn files_that_others_may_write_are_refused() {
+    let (ours, fixture) = (authority("ours"), Fixture::new("cert:cn=build"));
+    fixture.judge(Some(ours.pem()), Some(revoked(&ours, &[]))).await;
+    let [authorities, lists] = ["ca.pem", "crl.pem"].map(|name| fixture.folder.path().join(name));
+    for (file, what) in
+        [(&authorities, "certificate authorities of clients"), (&lists, "revocation lists")]
+    {
+        for mode in [0o620, 0o602] {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("a mode");
+            let files =
+                ClientFiles { authorities: authorities.clone(), revoked: Some(lists.clone()) };
+            let opened = Clients::open(Some(files), fixture.grants.subscribe(), false).await;
+            let error = opened.map(drop).expect_err("refused").explain();
+            assert!(error.starts_with(&format!("others may write the {what} ")), "{error}");
+        }
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("a mode");
     }
 }
 

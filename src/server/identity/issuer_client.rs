@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     jwks::{self, Key},
-    watched::read,
+    watched::read_owned,
 };
 use crate::{
     access::{Issuer, key_address, shown},
@@ -76,8 +76,9 @@ async fn connector(issuer: &Issuer) -> Result<TlsConnector, String> {
     let roots = match &issuer.authorities {
         Some(file) => {
             let what = "certificate authorities of an issuer";
-            let pem =
-                read(what, file, TLS_FILE_BYTES_MAX).await.map_err(|error| error.explain())?;
+            let pem = read_owned(what, file, TLS_FILE_BYTES_MAX)
+                .await
+                .map_err(|error| error.explain())?;
             let mut roots = RootCertStore::empty();
             let wrong = |why| format!("the file of {what} {} {why}", file.display());
             for authority in tls::certificates(&pem).map_err(wrong)? {
