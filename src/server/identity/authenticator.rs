@@ -165,24 +165,26 @@ impl Authenticator {
         let Some(issuers) = issuers.filter(|_| Jwt::is_like(text)) else {
             return Err(refused(UNKNOWN));
         };
-        let caller = if let Some(caller) = issuers.known(text) {
-            caller
-        } else {
-            self.failures.check(peer)?;
-            let verified = issuers.verify(text).await;
-            self.count(&verified, peer);
-            verified?
-        };
-        if !caller.has_rights() {
-            let message = format!("no grant is for the JWT of '{}'", caller.name());
-            return Err(Error::new(Kind::Forbidden, message));
+        if let Some(caller) = issuers.known(text).filter(Caller::has_rights) {
+            return Ok(caller);
         }
-        Ok(caller)
+        self.failures.check(peer)?;
+        // Whoever gets a JWT of a public issuer could have any number of them verified.
+        let found = issuers.verify(text).await.and_then(|caller| {
+            if caller.has_rights() {
+                return Ok(caller);
+            }
+            let message = format!("no grant is for the JWT of '{}'", caller.name());
+            Err(Error::new(Kind::Forbidden, message))
+        });
+        self.count(&found, peer);
+        found
     }
 
-    /// Counts a credential that is refused.
+    /// Counts a credential that is refused, also one that is good and gives nothing.
     fn count(&self, found: &Identity, peer: Peer) {
-        if found.as_ref().is_err_and(|error| error.kind() == Kind::Unauthenticated) {
+        let is_refused = |kind| matches!(kind, Kind::Unauthenticated | Kind::Forbidden);
+        if found.as_ref().is_err_and(|error| is_refused(error.kind())) {
             self.failures.count(peer);
         }
     }

@@ -159,10 +159,16 @@ impl Issuers {
         let grants = self.0.grants.clone();
         let caller = Caller::jwt(verified.principal, verified.credential, grants, expiry)
             .judged_until(key.gone.clone());
-        let entry = Entry { caller: caller.clone(), ring, key, bytes: text.len() };
-        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.keep(digest(text), entry);
+        self.keep(text, Entry { caller: caller.clone(), ring, key, bytes: text.len() });
         Ok(caller)
+    }
+
+    /// Keeps a JWT. One that gives nothing takes no memory: everyone may get many of a public issuer.
+    fn keep(&self, text: &str, entry: Entry) {
+        if entry.caller.has_rights() {
+            let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.keep(digest(text), entry);
+        }
     }
 }
 
@@ -176,6 +182,15 @@ mod tests {
     /// A JWT of so many bytes that ends after a time.
     fn entry(ring: &Arc<KeyRing>, key: &Arc<Key>, (bytes, left): (usize, Duration)) -> Entry {
         let (_, grants) = watch::channel(Arc::default());
+        granted(ring, key, (bytes, left), grants)
+    }
+
+    fn granted(
+        ring: &Arc<KeyRing>,
+        key: &Arc<Key>,
+        (bytes, left): (usize, Duration),
+        grants: watch::Receiver<Arc<Grants>>,
+    ) -> Entry {
         let expiry = Expiry { at: 0, instant: Instant::now() + left };
         let principal = Principal::named(vec!["ci:anna".to_owned()]);
         let caller = Caller::jwt(principal, String::new(), grants, expiry);
@@ -186,10 +201,12 @@ mod tests {
         digest(&number.to_string())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_jwts_in_memory_are_bounded_and_those_that_are_over_go_first() {
-        let text = "[[issuer]]\nname = 'ci'\nurl = 'https://ci.example'\naudience = 'store'\n";
-        let grants = Grants::parse(text.as_bytes()).expect("grants");
+    const ISSUER: &str =
+        "[[issuer]]\nname = 'ci'\nurl = 'https://ci.example'\naudience = 'store'\n";
+
+    /// The keys of the issuer, of which there is one.
+    fn ring() -> (Arc<KeyRing>, Arc<Key>) {
+        let grants = Grants::parse(ISSUER.as_bytes()).expect("grants");
         let ring = Arc::new(KeyRing::new(grants.issuers()[0].clone()));
         let x = "A".repeat(43);
         let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "a", "x": x });
@@ -197,6 +214,28 @@ mod tests {
         let keys = jwks::read(set.as_bytes(), &[]).expect("keys");
         let key = Arc::clone(&keys[0]);
         ring.settle(Ok(keys));
+        (ring, key)
+    }
+
+    #[tokio::test]
+    async fn a_jwt_that_gives_nothing_is_not_kept() {
+        let (ring, key) = ring();
+        let text =
+            format!("[[grant]]\nwho = ['ci:anna']\nrole = 'reader'\npaths = ['a']\n{ISSUER}");
+        let grants = Arc::new(Grants::parse(text.as_bytes()).expect("grants"));
+        let (sender, receiver) = watch::channel(Arc::default());
+        let issuers = Issuers::new(receiver.clone());
+        let one = || granted(&ring, &key, (1, Duration::from_mins(9)), receiver.clone());
+        issuers.keep("a", one());
+        sender.send_replace(grants);
+        assert!(issuers.known("a").is_none());
+        issuers.keep("a", one());
+        assert!(issuers.known("a").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_jwts_in_memory_are_bounded_and_those_that_are_over_go_first() {
+        let (ring, key) = ring();
         let (short, long) = (Duration::from_secs(1), Duration::from_mins(9));
         let mut known = Known::default();
         for at in 0..JWTS_KNOWN_MAX {
