@@ -106,7 +106,8 @@ impl Client {
     /// Connects with some options.
     ///
     /// # Errors
-    /// Those of [`Client::connect`]; [`Error::Authorities`] if [`Options::authorities`] are not PEM, or the address is
+    /// Those of [`Client::connect`]; [`Error::Address`] for an address without a scheme and not of this machine, if there
+    /// is a token; [`Error::Authorities`] if [`Options::authorities`] are not PEM, or the address is
     /// without TLS; [`Error::Token`] if the token is malformed. After the deadline every call fails with
     /// [`Error::Waited`]; the server cancels a running copy at the deadline.
     pub async fn connect_with(address: &str, options: Options) -> Result<Self> {
