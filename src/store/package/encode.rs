@@ -154,10 +154,8 @@ mod tests {
     use flate2::read::DeflateDecoder;
     use proptest::prelude::*;
 
-    use super::{
-        super::zip::{is_streamed, plain_len},
-        *,
-    };
+    use super::*;
+    use crate::store::package::zip::{is_streamed, plain_len};
 
     /// Encodes a file that comes in pieces.
     fn encode(bytes: &[u8], pieces: &[usize], compression: Compression) -> (BytesMut, Sums) {
