@@ -69,9 +69,6 @@ fn access_is_open_only_where_that_is_safe_or_meant() {
     };
     let clients = || Some(ClientFiles { authorities: "a".into(), revoked: Some("l".into()) });
     let reachable = "other machines reach --listen 0.0.0.0:1; give --tls-cert";
-    let behind = "the clients of --trusted-proxy reach this server; if everyone there may do everything, give \
-                  --allow-anonymous instead of --access open";
-    let proxy = ["--trusted-proxy", "10.0.0.1"].as_slice();
     let tls = ["--tls-cert", "c", "--tls-key", "k"].as_slice();
     let grants = ["--grants", "g"].as_slice();
     let local = ["--listen", "127.0.0.1:1"].as_slice();
@@ -87,14 +84,7 @@ fn access_is_open_only_where_that_is_safe_or_meant() {
         (vec![public, &["--allow-anonymous", "--access", "open"]], Ok(Access::Open)),
         (vec![public, tls], required(None)),
         (vec![public, &["--allow-plaintext"]], required(None)),
-        (vec![public, proxy], required(None)),
-        (vec![public, proxy, &["--allow-anonymous"]], Ok(Access::Open)),
-        // Through the proxy others reach this address.
-        (vec![local, proxy], required(None)),
-        (vec![local, proxy, tls], required(None)),
-        (vec![local, proxy, grants], required(Some("g"))),
-        (vec![local, proxy, &["--allow-anonymous"]], Ok(Access::Open)),
-        (vec![local, proxy, &["--access", "open"]], Err(behind)),
+        (vec![public, &["--trusted-proxy", "10.0.0.1"]], required(None)),
         (vec![public, tls, grants, &["--access", "required"]], required(Some("g"))),
         (
             vec![local, tls, &["--client-ca", "a", "--client-crl", "l"]],
@@ -137,6 +127,28 @@ fn access_is_open_only_where_that_is_safe_or_meant() {
                 assert!(error.contains(expected) && !error.contains('\n'), "{flags:?}: {error}");
             }
             (access, _) => panic!("{flags:?}: {access:?}"),
+        }
+    }
+}
+
+#[test]
+fn behind_a_trusted_proxy_a_right_is_required_wherever_the_server_listens() {
+    for listen in ["127.0.0.1:1", "[::1]:1", "0.0.0.0:1"] {
+        let access = |flags: &[&str]| {
+            let flags = [&["--listen", listen, "--trusted-proxy", "127.0.0.1"], flags].concat();
+            let config = parse(&flags).expect("parsed").config();
+            config.map(|config| config.access).map_err(|error| error.explain())
+        };
+        for flags in [&[][..], &["--tls-cert", "c", "--tls-key", "k"], &["--grants", "g"]] {
+            let access = access(flags).expect("started");
+            assert!(matches!(access, Access::Required(_)), "{listen} {flags:?}");
+        }
+        assert_eq!(access(&["--allow-anonymous"]), Ok(Access::Open));
+        let error = access(&["--access", "open"]).expect_err("refused");
+        assert!(error.contains("--allow-anonymous instead of --access open"), "{error}");
+        if !listen.starts_with("0.0.0.0") {
+            let start = "the clients of --trusted-proxy reach this server; if everyone there";
+            assert!(error.starts_with(start), "{error}");
         }
     }
 }
