@@ -106,7 +106,7 @@ impl<S: Source> Archive<S> {
                 files.push(ArchiveFile { path, entry: entry.into(), end: size });
             }
         }
-        let folders = check_names(&files, named)?;
+        let folders = check_names(&files, &named)?;
         check_sizes(&files, size)?;
         files.sort_by_key(ArchiveFile::range);
         check_overlap(&mut files)?;
@@ -271,7 +271,7 @@ fn of_archive(error: &Error) -> Error {
 
 /// Refuses names that occur twice, files below files, and too many folders. Returns all folders, also those that only
 /// the paths of files name, without the one that the archive becomes.
-fn check_names(files: &[ArchiveFile], named: Vec<StorePath>) -> Result<HashSet<String>> {
+fn check_names(files: &[ArchiveFile], named: &[StorePath]) -> Result<HashSet<String>> {
     if files.is_empty() {
         return Err(invalid("the archive has no files"));
     }
