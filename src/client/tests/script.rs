@@ -179,7 +179,7 @@ impl ImageStore for Script {
         let size_bytes = Some(bytes.len() as u64);
         let finish = UploadFinish { size_bytes, blake3: blake3::hash(&bytes).to_string() };
         assert_eq!(end, Some(finish), "the end says what came");
-        if header.size_bytes != Some(bytes.len() as u64) {
+        if header.size_bytes.is_some_and(|size| size != bytes.len() as u64) {
             return Err(from_error(&Error::invalid("size_bytes", "too short or too long")));
         }
         if let (Some(Fault::Flip), Some(byte)) = (fault, bytes.first_mut()) {
