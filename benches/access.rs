@@ -14,6 +14,7 @@ use std::{
     fs,
     hint::black_box,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -102,7 +103,7 @@ impl Way {
         let mut flags = Vec::new();
         if name != "plain" {
             flags.extend(["--access".to_owned(), "required".to_owned()]);
-            access.token = Some(token(&data).await?);
+            access.token = Some(token(&data)?);
         }
         if name.contains("TLS") {
             let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
@@ -178,12 +179,16 @@ enum What {
     Copy,
 }
 
-/// Creates a token that may do everything, in a new store.
-async fn token(data: &Path) -> Result<String> {
-    let opened = Opened::open(data).await?;
-    let (_, secret) = opened.store.create_token(everything("bench")?, &Call::system()).await?;
-    opened.close().await;
-    Ok(secret.expose().to_owned())
+/// Creates a token that may do everything, in a new store, by the command.
+fn token(data: &Path) -> Result<String> {
+    let made = Command::new(env!("CARGO_BIN_EXE_imagestore"))
+        .args(["token", "create", "bench", "--role", "admin", "--path", "/", "--data"])
+        .arg(data)
+        .output()?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into());
+    }
+    Ok(String::from_utf8(made.stdout)?.trim().to_owned())
 }
 
 fn everything(name: &str) -> Result<NewToken> {
