@@ -57,8 +57,7 @@ pub(super) fn write_conditions(call: &Call) -> Result<WriteConditions, Error> {
 /// # Errors
 /// `Kind::InvalidArgument` for an unknown or malformed value.
 pub(super) fn if_exists(query: &Query) -> Result<i32, Error> {
-    let said = query.value(IF_EXISTS).or_else(|| query.dropped(IF_EXISTS));
-    match said {
+    match query.given(IF_EXISTS) {
         None => Ok(IfExists::Unspecified.into()),
         Some("Overwrite") => Ok(IfExists::Overwrite.into()),
         Some("ReplaceSameKind") => Ok(IfExists::ReplaceSameKind.into()),

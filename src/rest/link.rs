@@ -28,8 +28,7 @@ struct LinkAnswer {
 
 /// Makes a link.
 pub(super) async fn create(call: Call, path: String) -> Result<Response, Failure> {
-    let value = |name| call.query.value(name).or_else(|| call.query.dropped(name));
-    let target = match value(TARGET) {
+    let target = match call.query.given(TARGET) {
         Some("content") => LinkTarget::Content,
         Some("sfpkg") => LinkTarget::Sfpkg,
         Some("zip") => LinkTarget::Zip,
@@ -39,7 +38,7 @@ pub(super) async fn create(call: Call, path: String) -> Result<Response, Failure
             return Err(Error::invalid("target", message).into());
         }
     };
-    let life = match value(FOR) {
+    let life = match call.query.given(FOR) {
         None => None,
         Some(text) => {
             let seconds = content_range::number(text).and_then(|number| i64::try_from(number).ok());

@@ -202,7 +202,7 @@ fn other_verb(method: &Method, uri: &Uri, verbs: &[&str]) -> Result<Response, Fa
 /// The `api-version` of a call, if there is one. A malformed pair with this name is an error.
 fn version(query: &query::Query) -> Result<Option<ApiVersion>, Error> {
     let name = "api-version";
-    query.value(name).or(query.dropped(name)).map(api_version::parse).transpose()
+    query.given(name).map(api_version::parse).transpose()
 }
 
 /// Calls the handler of a route. For a POST or DELETE without a used body, the body is read whole first.

@@ -84,7 +84,7 @@ pub(super) async fn package(call: Call, name: String) -> Result<Response, Failur
 
 /// The compression that a request asks for.
 pub(super) fn compression(call: &Call) -> Result<Compression, Error> {
-    match call.query.value(COMPRESS).or_else(|| call.query.dropped(COMPRESS)) {
+    match call.query.given(COMPRESS) {
         None | Some("none") => Ok(Compression::None),
         Some("deflate") => Ok(Compression::Deflate),
         Some(other) => {

@@ -45,6 +45,11 @@ impl Query {
         self.value(name).is_none().then_some(found.1.as_str())
     }
 
+    /// The value of a name as it was given, also in an ignored pair: for a parameter that would silently count as absent.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.value(name).or_else(|| self.dropped(name))
+    }
+
     /// The `timeout` in whole seconds, digits only; `None` where it is absent, unparsable or zero, which all
     /// mean the default.
     pub fn timeout(&self) -> Option<Duration> {
@@ -58,7 +63,7 @@ impl Query {
     /// # Errors
     /// `Kind::InvalidArgument` for another value, also in an ignored pair: the caller would believe that it counted.
     pub fn flag(&self, name: &'static str) -> Result<bool, Error> {
-        match self.value(name).or_else(|| self.dropped(name)) {
+        match self.given(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(other) => {
