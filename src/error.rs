@@ -147,6 +147,11 @@ impl Error {
         Self::new(Kind::Timeout, "the deadline passed; nothing has changed")
     }
 
+    /// Creates a `Busy` for a call that the stop of the server ends.
+    pub fn stopping() -> Self {
+        Self::new(Kind::Busy, "the server is stopping; try again")
+    }
+
     /// Creates an `Internal` error; the caller sees a fixed sentence, and the log the source.
     pub fn internal(source: impl Into<Source>) -> Self {
         let mut error = Self::new(Kind::Internal, "the server failed; its log says why");

@@ -364,6 +364,8 @@ pub const READY_EVERY: Duration = Duration::from_secs(1);
 pub const READY_TIME: Duration = Duration::from_secs(1);
 /// The first phase of a stop: how long connections may take to end.
 pub const END_TIME: Duration = Duration::from_secs(6);
+/// How long a stop waits until a client closes its connection after the last response.
+pub const STOP_LINGER_TIME: Duration = Duration::from_secs(1);
 /// The second phase of a stop: how long the store may take to close.
 pub const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// The third phase of a stop: how long the remaining tasks of the process may take; none has durable work left.
@@ -381,7 +383,7 @@ pub fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-const _: () = assert!(DRAIN_TIME.as_secs() <= END_TIME.as_secs());
+const _: () = assert!(DRAIN_TIME.as_secs() + STOP_LINGER_TIME.as_secs() <= END_TIME.as_secs());
 const _: () = assert!(
     END_TIME.as_secs() + CLOSE_TIME.as_secs() + RUNTIME_STOP_TIME.as_secs() <= STOP_TIME.as_secs()
 );

@@ -10,7 +10,7 @@ use tonic::Streaming;
 use crate::{
     access::{RequestContext, Rpc},
     error::{Error, Kind, Result},
-    grpc::{streams::stopping, transfers},
+    grpc::transfers,
     model::{
         BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Digest,
         FileVersion, Taken, Totals,
@@ -149,7 +149,7 @@ pub(super) async fn restore(
     // If the deadline or a stop ends it here, the restore is dropped, and nothing becomes visible.
     tokio::select! {
         received = call.until(receiving) => received?,
-        () = stop.cancelled() => return Err(stopping()),
+        () = stop.cancelled() => return Err(Error::stopping()),
     }
     let totals = restore.finish(&call).await?;
     Ok(RestoreResponse { file_count: totals.files as u64, size_bytes: totals.bytes as u64 })

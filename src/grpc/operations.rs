@@ -39,7 +39,7 @@ pub(super) async fn watch(
     let call = context.authorize(Rpc::WatchOperation, &[])?;
     let id = OperationId::parse(&message.id, "id")?;
     let updates = store.watch(id, &call).await?;
-    Ok(streams::watch(updates, call, store.draining()))
+    Ok(streams::watch(updates, call))
 }
 
 /// Watches all operations. Also returns the number of the change after which the watch begins.

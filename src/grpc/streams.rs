@@ -15,11 +15,6 @@ use crate::{
     wire::{backend::Answers, status::from_error, v1},
 };
 
-/// The error of a stream that ends because the server stops.
-pub(super) fn stopping() -> Error {
-    Error::new(Kind::Busy, "the server is stopping; try again")
-}
-
 /// The messages of a copy: the first state, which the handler has taken already, then the progress and the last state.
 pub(super) fn copy(first: Option<v1::Operation>, copying: Copying) -> Answers<v1::Operation> {
     let first = stream::iter(first.map(Ok));
@@ -32,21 +27,11 @@ pub(super) fn copy(first: Option<v1::Operation>, copying: Copying) -> Answers<v1
 }
 
 /// The states of one operation.
-pub(super) fn watch(
-    updates: Updates,
-    call: Call,
-    stop: CancellationToken,
-) -> Answers<v1::Operation> {
-    let state = Some((updates, call, stop));
-    Box::pin(stream::unfold(state, async |state| {
-        let (mut updates, call, stop) = state?;
-        let next = tokio::select! {
-            // At shutdown, a state that is ready is sent before the error.
-            biased;
-            next = call.until(call.while_valid(updates.next())) => next,
-            () = stop.cancelled() => Err(stopping()),
-        };
-        step(next, (updates, call, stop), messages::operation)
+pub(super) fn watch(updates: Updates, call: Call) -> Answers<v1::Operation> {
+    Box::pin(stream::unfold(Some((updates, call)), async |state| {
+        let (mut updates, call) = state?;
+        let next = call.until(call.while_valid(updates.next())).await;
+        step(next, (updates, call), messages::operation)
     }))
 }
 
@@ -54,7 +39,7 @@ pub(super) fn watch(
 pub(super) fn watch_all(updates: AllUpdates, call: Call) -> Answers<v1::Operation> {
     Box::pin(stream::unfold(Some((updates, call)), async |state| {
         let (mut updates, call) = state?;
-        let next = async { updates.next().await?.ok_or_else(stopping) };
+        let next = async { updates.next().await?.ok_or_else(Error::stopping) };
         let next = call.until(call.while_valid(next)).await;
         step(next.map(Some), (updates, call), messages::operation)
     }))
@@ -70,7 +55,7 @@ pub(super) fn check(
         let (mut checking, call, stop) = state?;
         let next = tokio::select! {
             next = call.until(checking.next()) => next.map_err(late_check),
-            () = stop.cancelled() => Err(stopping()),
+            () = stop.cancelled() => Err(Error::stopping()),
         };
         step(next, (checking, call, stop), messages::check_report)
     }))

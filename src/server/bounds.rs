@@ -24,6 +24,8 @@ pub struct Bounds {
     pub idle_time: Duration,
     /// How long connections may take to end at shutdown.
     pub stop_time: Duration,
+    /// How long a shutdown waits until a client closes its connection after the last response.
+    pub stop_linger: Duration,
 }
 
 impl Default for Bounds {
@@ -36,6 +38,7 @@ impl Default for Bounds {
             stall: limits::BODY_STALL,
             idle_time: limits::IDLE_TIME,
             stop_time: limits::END_TIME,
+            stop_linger: limits::STOP_LINGER_TIME,
         }
     }
 }

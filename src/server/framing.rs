@@ -67,6 +67,11 @@ impl HeadParser {
         self.first_refused.clone()
     }
 
+    /// Whether the client of HTTP/1 has sent whole requests only.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.at == Position::Start && self.line.is_empty()
+    }
+
     /// Parses the next bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.at != Position::Over {

@@ -250,7 +250,7 @@ impl Connection {
         let Self { app, stop, bounds, carried, unread, accepted, .. } = self;
         let hold = permit.as_ref().map(|permit| permit.hold().clone());
         let reads = unread.clone();
-        let stream = ClientStream::new(stream, bounds.stall, stop.clone(), permit, reads);
+        let stream = ClientStream::new(stream, bounds, stop.clone(), permit, reads);
         let (begun, calls) = (CancellationToken::new(), StallExecutor::new(bounds.stall));
         let begins = begun.clone();
         let first_refused = stream.first_refused();

@@ -147,6 +147,49 @@ async fn a_stop_waits_for_no_audience() {
     }
 }
 
+/// Reads the next frame of HTTP/2: its type and its payload.
+async fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.expect("read");
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    stream.read_exact(&mut payload).await.expect("read");
+    (head[3], payload)
+}
+
+/// Otherwise a client that has not read its last response loses it when it sends the next frame.
+#[tokio::test]
+async fn a_stop_does_not_reset_clients_of_http2() {
+    const PONG: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0";
+    for (stop_linger, closes) in [(FOREVER, true), (Duration::ZERO, false)] {
+        let bounds = Bounds { stop_time: FOREVER, stop_linger, ..Bounds::default() };
+        let fixture = Fixture::new(hello(), bounds).await;
+        let mut client = fixture.connect().await;
+        send(&mut client, shares::HTTP2).await;
+        // `GET http://h/` in the static table of HPACK (RFC 7541, appendix A), as a request without a body.
+        let request = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01h";
+        client.write_all(request).await.expect("sent");
+        while frame(&mut client).await.1 != b"hello" {}
+        fixture.stop.cancel();
+        let ping = loop {
+            if let (6, payload) = frame(&mut client).await {
+                break payload;
+            }
+        };
+        let pong = [PONG, &ping].concat();
+        client.write_all(&pong).await.expect("sent");
+        client.read_to_end(&mut Vec::new()).await.expect("an end, not a reset");
+        if closes {
+            for _ in 0..2 {
+                client.write_all(&pong).await.expect("not a reset");
+                // The kernel has dealt with the frame when it refuses a connection.
+                TcpStream::connect(fixture.address).await.expect_err("stopped");
+            }
+            drop(client);
+        }
+        timeout(SOON, fixture.ended).await.expect("stopped soon").expect("no panic");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_runs_is_finished() {
     let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

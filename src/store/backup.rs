@@ -108,7 +108,7 @@ impl BackupTask {
         let sent = tokio::select! {
             sent = self.all(walk, header) => sent,
             () = draining.cancelled() => {
-                Err(Error::new(Kind::Busy, "the server is stopping; try again"))
+                Err(Error::stopping())
             }
             error = turn.hold_mut().revoked() => Err(error),
         };

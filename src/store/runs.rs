@@ -138,7 +138,7 @@ impl Runs {
         let (id, deadline, peer) = (request.id, call.deadline(), call.peer());
         let mut table = self.table();
         if table.is_closed {
-            return Err(Error::new(Kind::Busy, "the server is stopping; try again"));
+            return Err(Error::stopping());
         }
         if let Some((run, _)) = table.runs.get(&id) {
             if run.fingerprint != fingerprint {
@@ -208,13 +208,14 @@ impl Runs {
     pub(super) fn record(&self, operation: &Operation) {
         let mut table = self.table();
         table.last_change = table.last_change.max(operation.change);
+        // First: a stop waits for the states of runs, and then ends the watches of all operations.
+        announce(&table, operation);
         if let Some((run, _)) = table.runs.get(&operation.id) {
             run.state.send_replace(State::Known(Box::new(operation.clone())));
             if operation.state.is_final() {
                 table.runs.remove(&operation.id);
             }
         }
-        announce(&table, operation);
     }
 
     /// Publishes the progress of a run.

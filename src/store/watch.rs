@@ -6,11 +6,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use futures::FutureExt;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     budget::Permit,
-    error::Result,
+    error::{Error, Result},
     limits::{CHANGES_PAGE, PROGRESS_EVERY},
     model::{Operation, OperationId},
     namespace::{operation, sql::Tx},
@@ -110,7 +112,8 @@ impl Updates {
     /// The next state; `None` after the last. A slow caller gets only the latest state.
     ///
     /// # Errors
-    /// `Busy` if the permit of this watcher is revoked for others; those of reading the row.
+    /// `Busy` if the permit of this watcher is revoked for others, or the store has drained and the operation has
+    /// not ended here; those of reading the row.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
@@ -134,7 +137,7 @@ impl Updates {
             let operation = match &mut self.source {
                 UpdateSource::End => return Ok(None),
                 UpdateSource::Run(states) => {
-                    let is_open = states.changed().await.is_ok();
+                    let is_open = changed(states, &self.store.0.draining).await?;
                     let state = states.borrow_and_update().clone();
                     if let State::Known(operation) = state
                         && is_open
@@ -150,7 +153,10 @@ impl Updates {
                         *operation
                     } else {
                         // No run of this server sends changes, so the row is polled.
-                        tokio::time::sleep(PROGRESS_EVERY).await;
+                        tokio::select! {
+                            () = tokio::time::sleep(PROGRESS_EVERY) => {}
+                            () = self.store.0.draining.cancelled() => return Err(Error::stopping()),
+                        }
                         self.store.operation(self.id, &Call::system()).await?
                     }
                 }
@@ -164,6 +170,26 @@ impl Updates {
             return Ok(Some(operation));
         }
     }
+}
+
+/// Waits for a change of a value. Returns whether its sender is there; what changed before the store has drained is
+/// seen in any case.
+///
+/// # Errors
+/// `Busy` if the store has drained.
+async fn changed<T: Send + Sync>(
+    value: &mut watch::Receiver<T>,
+    draining: &CancellationToken,
+) -> Result<bool> {
+    tokio::select! {
+        biased;
+        changed = value.changed() => return Ok(changed.is_ok()),
+        () = draining.cancelled() => {}
+    }
+    // The sender notifies its receivers one after the other. One of them may have ended the drain before this one was
+    // notified; a new look sees the value.
+    let changed = value.changed().now_or_never().ok_or_else(Error::stopping)?;
+    Ok(changed.is_ok())
 }
 
 /// The changes of all operations.
@@ -301,3 +327,6 @@ impl AllUpdates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

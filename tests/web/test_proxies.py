@@ -11,7 +11,9 @@ class ProxiesCase(BrowserCase):
     def test_files_are_deleted_through_each_proxy(self) -> None:
         self.server.stop()
         self.server.start(
-            IMAGESTORE_ALLOWED_HOST=INNER_NAME, IMAGESTORE_TRUSTED_PROXY="127.0.0.1"
+            IMAGESTORE_ALLOWED_HOST=INNER_NAME,
+            IMAGESTORE_TRUSTED_PROXY="127.0.0.1",
+            IMAGESTORE_ALLOW_ANONYMOUS="true",
         )
         self._connect()
         self.addCleanup(setattr, self.server, "url", self.server.url)

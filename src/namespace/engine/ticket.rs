@@ -16,7 +16,7 @@ use tokio::{
 use tracing::Span;
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     namespace::sql::Tx,
 };
 
@@ -119,7 +119,7 @@ impl<T> JobHandle<T> {
         job: Job,
         given_up: impl Future<Output = Error>,
     ) -> Result<T> {
-        let gone = || Error::new(Kind::Busy, "the server is stopping; try again");
+        let gone = Error::stopping;
         let mut given_up = pin!(given_up);
         tokio::select! {
             biased;

@@ -8,7 +8,9 @@
 //! **Close.** When a request is refused before its body is read, closing the socket with unread bytes makes the
 //! kernel send a reset, and the client may lose the response. So after the last response the write side is shut
 //! down, and up to [`REFUSED_BODY_BYTES`] of input are read and discarded for up to [`REFUSED_BODY_TIME`], until
-//! the client closes. A server shutdown skips this.
+//! the client closes. During a server shutdown this takes at most [`Bounds::stop_linger`], since clients of HTTP/2 still
+//! send frames, such as replies to pings, while they receive the last responses. An idle connection of HTTP/1 is then
+//! closed at once: nothing is unread, and its client may keep it for long.
 //!
 //! **Keep-alive.** The kernel probes idle clients, since a client of an event stream that disappears would
 //! otherwise stay connected until a write to it times out.
@@ -24,7 +26,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
 use tokio_util::{
@@ -34,7 +36,10 @@ use tokio_util::{
 use tracing::debug;
 
 use super::{
-    super::framing::{FirstRefused, HeadParser},
+    super::{
+        Bounds,
+        framing::{FirstRefused, HeadParser},
+    },
     small_frames::{self, UnreadFrames},
     throughput::MinThroughput,
     waiting,
@@ -56,6 +61,7 @@ pub(in crate::server) struct ClientStream {
     frames: small_frames::FrameCounter,
     throughput: MinThroughput,
     stop: CancellationToken,
+    stop_linger: Duration,
     /// The permit of the connection; `None` for a connection that is refused.
     connection: Option<Permit>,
     /// Whether the last read waits for the client.
@@ -71,20 +77,21 @@ struct Closing {
     is_shut: bool,
     bytes_left: usize,
     time: Pin<Box<Sleep>>,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Shortens the time; `None` when it has.
+    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl ClientStream {
-    /// Wraps a stream. `stall` is how long the client may take for each [`THROUGHPUT_BYTES_MIN`](crate::limits::THROUGHPUT_BYTES_MIN);
-    /// `stop` ends a lingering close.
+    /// Wraps a stream. [`Bounds::stall`] is how long the client may take for each
+    /// [`THROUGHPUT_BYTES_MIN`](crate::limits::THROUGHPUT_BYTES_MIN); `stop` shortens a lingering close.
     pub(in crate::server) fn new(
         stream: Transport,
-        stall: Duration,
+        bounds: Bounds,
         stop: CancellationToken,
         connection: Option<Permit>,
         unread: UnreadFrames,
     ) -> Self {
-        let (framing, throughput) = (HeadParser::default(), MinThroughput::new(stall));
+        let (framing, throughput) = (HeadParser::default(), MinThroughput::new(bounds.stall));
         let frames = small_frames::FrameCounter::new(unread);
         Self {
             stream,
@@ -92,6 +99,7 @@ impl ClientStream {
             frames,
             throughput,
             stop,
+            stop_linger: bounds.stop_linger,
             connection,
             is_reading: false,
             is_flushing: false,
@@ -229,12 +237,12 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, stop, closing, .. } = &mut *self;
+        let Self { stream, stop, stop_linger, closing, framing, .. } = &mut *self;
         let closing = closing.get_or_insert_with(|| Closing {
             is_shut: false,
             bytes_left: REFUSED_BODY_BYTES,
             time: Box::pin(sleep(REFUSED_BODY_TIME)),
-            stop: Box::pin(stop.clone().cancelled_owned()),
+            stop: Some(Box::pin(stop.clone().cancelled_owned())),
         });
         if !closing.is_shut
             && let Poll::Ready(shut) = Pin::new(&mut *stream).poll_shutdown(cx)
@@ -242,7 +250,10 @@ impl AsyncWrite for ClientStream {
             shut?;
             closing.is_shut = true;
         }
-        if closing.time.as_mut().poll(cx).is_ready() || closing.stop.as_mut().poll(cx).is_ready() {
+        if closing.is_stopped(*stop_linger, cx) && framing.is_between_requests() {
+            return Poll::Ready(Ok(()));
+        }
+        if closing.time.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
         if !closing.is_shut {
@@ -253,6 +264,18 @@ impl AsyncWrite for ClientStream {
 }
 
 impl Closing {
+    /// Whether the server stops. From then on the close takes at most `linger`.
+    fn is_stopped(&mut self, linger: Duration, cx: &mut Context<'_>) -> bool {
+        if let Some(stop) = &mut self.stop
+            && stop.as_mut().poll(cx).is_ready()
+        {
+            self.stop = None;
+            let end = self.time.deadline().min(Instant::now() + linger);
+            self.time.as_mut().reset(end);
+        }
+        self.stop.is_none()
+    }
+
     /// Reads and discards until the client closes, the connection breaks, or the byte limit is reached.
     fn drain(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 16 * KIB];

@@ -101,7 +101,7 @@ async fn answers_that_nobody_takes_give_way_to_others() {
 }
 
 /// The preface of HTTP/2 and an empty SETTINGS frame.
-const HTTP2: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+pub(super) const HTTP2: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
 
 #[tokio::test]
 async fn connections_that_stand_still_give_way_to_others() {
