@@ -7,6 +7,7 @@ mod http2;
 mod list;
 mod package;
 mod sqlite;
+mod stop;
 mod tls;
 mod upload;
 
@@ -19,6 +20,7 @@ pub use http2::*;
 pub use list::*;
 pub use package::*;
 pub use sqlite::*;
+pub use stop::*;
 pub use tls::*;
 pub use upload::*;
 
@@ -280,9 +282,6 @@ pub const VERIFIES_MAX: usize = 8;
 pub const VERDICT_RETRY_FIRST: Duration = Duration::from_millis(100);
 /// The longest such pause.
 pub const VERDICT_RETRY_MAX: Duration = Duration::from_secs(5);
-/// How long a stop waits for the end of the operations that it cancels. The next start marks the others as
-/// failed.
-pub const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Copies that take more than one transaction at once; further ones are refused.
 pub const OPERATIONS_RUNNING_MAX: usize = 1024;
 /// Watchers at once, of one operation or all; further ones are refused. Every watch costs the same, so no
@@ -362,16 +361,6 @@ pub const HEADER_TIME: Duration = Duration::from_secs(30);
 pub const READY_EVERY: Duration = Duration::from_secs(1);
 /// The timeout of this probe.
 pub const READY_TIME: Duration = Duration::from_secs(1);
-/// The first phase of a stop: how long connections may take to end.
-pub const END_TIME: Duration = Duration::from_secs(6);
-/// How long a stop waits until a client closes its connection after the last response.
-pub const STOP_LINGER_TIME: Duration = Duration::from_secs(1);
-/// The second phase of a stop: how long the store may take to close.
-pub const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// The third phase of a stop: how long the remaining tasks of the process may take; none has durable work left.
-pub const RUNTIME_STOP_TIME: Duration = Duration::from_secs(1);
-/// How long a stop may take in all, whether the database and the disk answer or not.
-pub const STOP_TIME: Duration = Duration::from_secs(8);
 
 /// The bytes that the server leaves free on the disk, unless the command line sets them.
 pub const RESERVE_BYTES_DEFAULT: u64 = 16 * MIB as u64;
@@ -383,10 +372,6 @@ pub fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-const _: () = assert!(DRAIN_TIME.as_secs() + STOP_LINGER_TIME.as_secs() <= END_TIME.as_secs());
-const _: () = assert!(
-    END_TIME.as_secs() + CLOSE_TIME.as_secs() + RUNTIME_STOP_TIME.as_secs() <= STOP_TIME.as_secs()
-);
 const _: () = assert!(INLINE_BYTES_MAX < PART_BYTES_MAX);
 const _: () = assert!(BACKUP_PAGE_ROWS * (NAME_BYTES_MAX + 64) < MESSAGE_BYTES_MAX);
 const _: () = assert!(LIST_PAGE_BYTES < MESSAGE_BYTES_MAX);

@@ -52,15 +52,17 @@ impl Table {
     }
 }
 
-/// A time in seconds, milliseconds or microseconds.
+/// A time in seconds, milliseconds, microseconds or nanoseconds.
 pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds >= 1.0 {
         format!("{seconds:.2} s")
     } else if seconds >= 0.001 {
         format!("{:.2} ms", seconds * 1e3)
-    } else {
+    } else if seconds >= 0.000_01 {
         format!("{:.0} µs", seconds * 1e6)
+    } else {
+        format!("{:.0} ns", seconds * 1e9)
     }
 }
 

@@ -18,25 +18,24 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     call: Call,
-    record: CallRecord,
 }
 
 impl RequestContext {
     /// The context of a request of `caller`, for which `time` is left, if that is limited.
     pub fn new(caller: Caller, peer: Peer, time: Option<Duration>) -> Self {
-        let call = Call { deadline: None, peer, caller }.within(time);
-        Self { call, record: CallRecord::default() }
+        let call = Call { deadline: None, peer, caller, record: CallRecord::default() };
+        Self { call: call.within(time) }
     }
 
     /// The same context, whose rpc goes into a record for the audit log.
     #[must_use]
     pub fn with_record(self, record: CallRecord) -> Self {
-        Self { record, ..self }
+        Self { call: Call { record, ..self.call } }
     }
 
     /// Records the id of the operation or the upload session of the call.
     pub fn note_id(&self, id: &impl ToString) {
-        self.record.note_id(id.to_string());
+        self.call.record.note_id(id.to_string());
     }
 
     /// As [`Call::until`], for what comes before the call is authorized.
@@ -57,8 +56,8 @@ impl RequestContext {
     /// # Errors
     /// `Forbidden`; `Unauthenticated` for a caller without a credential.
     pub fn authorize(&self, rpc: Rpc, paths: &[&StorePath]) -> Result<Call> {
-        self.record.note(rpc, paths);
         let call = &self.call;
+        call.record.note(rpc, paths);
         let root = StorePath::root();
         match rpc.needs() {
             Needs::Paths(roles) => {
@@ -96,12 +95,14 @@ pub struct Call {
     deadline: Option<Instant>,
     peer: Peer,
     caller: Caller,
+    record: CallRecord,
 }
 
 impl Call {
     /// A call of the server itself, which may do everything, without a deadline.
     pub fn system() -> Self {
-        Self { deadline: None, peer: Peer::default(), caller: Caller::system() }
+        let (peer, caller, record) = (Peer::default(), Caller::system(), CallRecord::default());
+        Self { deadline: None, peer, caller, record }
     }
 
     /// A call of a test, from a peer.
@@ -123,6 +124,11 @@ impl Call {
     /// Who makes the call.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Records the paths of an rpc that names an operation or an upload session by its id.
+    pub fn note_paths<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) {
+        self.record.note_paths(paths.into_iter().map(ToString::to_string).collect());
     }
 
     /// Whether the caller may read, write or administer what is at a path, at this moment.

@@ -13,7 +13,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{ANONYMOUS, CERTIFICATE_SHA256, Fingerprint, Grants, Maker, Principal, Rights, Role},
+    access::{
+        ANONYMOUS, CERTIFICATE_SHA256, Fingerprint, Grants, Maker, Principal, Rights, Role,
+        granted::Granted,
+    },
     error::{Error, Kind},
     model::StorePath,
 };
@@ -47,7 +50,7 @@ enum Source {
     /// They do not change.
     Fixed(Arc<Rights>),
     /// They are those that the latest grants give to the caller.
-    Granted { principal: Arc<Principal>, grants: watch::Receiver<Arc<Grants>> },
+    Granted(Arc<Granted>),
 }
 
 impl Source {
@@ -56,7 +59,7 @@ impl Source {
     }
 
     fn granted(principal: Principal, grants: watch::Receiver<Arc<Grants>>) -> Self {
-        Self::Granted { principal: Arc::new(principal), grants }
+        Self::Granted(Arc::new(Granted::new(principal, grants)))
     }
 }
 
@@ -216,9 +219,9 @@ impl Caller {
     /// caller itself.
     #[must_use]
     pub fn granted(&self, principal: Principal) -> Self {
-        let Source::Granted { grants, .. } = &self.0.source else { return self.clone() };
+        let Source::Granted(granted) = &self.0.source else { return self.clone() };
         let name = principal.names().first().cloned().unwrap_or_default();
-        Self::with((name, None), false, Source::granted(principal, grants.clone()), None)
+        Self::with((name, None), false, Source::granted(principal, granted.grants().clone()), None)
     }
 
     /// By what a link names this caller as its maker; `None` if the caller may make no links.
@@ -234,8 +237,8 @@ impl Caller {
                 Some(Maker::Granted(Principal::named(vec![self.0.name.clone()])))
             }
             (Source::Fixed(_), ..) => None,
-            (Source::Granted { principal, grants }, ..) => {
-                Some(Maker::Granted(grants.borrow().asked(principal)))
+            (Source::Granted(granted), ..) => {
+                Some(Maker::Granted(granted.grants().borrow().asked(granted.principal())))
             }
         }
     }
@@ -254,7 +257,7 @@ impl Caller {
     pub fn names(&self) -> &[String] {
         match &self.0.source {
             Source::Fixed(_) => std::slice::from_ref(&self.0.name),
-            Source::Granted { principal, .. } => principal.names(),
+            Source::Granted(granted) => granted.principal().names(),
         }
     }
 
@@ -295,7 +298,7 @@ impl Caller {
     pub fn has_rights(&self) -> bool {
         match &self.0.source {
             Source::Fixed(rights) => !rights.is_empty(),
-            Source::Granted { principal, grants } => grants.borrow().is_any_for(principal),
+            Source::Granted(granted) => granted.has_rights(),
         }
     }
 
@@ -307,7 +310,7 @@ impl Caller {
         }
         match &self.0.source {
             Source::Fixed(rights) => Arc::clone(rights),
-            Source::Granted { principal, grants } => Arc::new(grants.borrow().rights(principal)),
+            Source::Granted(granted) => Arc::new(granted.rights()),
         }
     }
 
@@ -318,7 +321,7 @@ impl Caller {
         }
         match &self.0.source {
             Source::Fixed(rights) => rights.may(role, path),
-            Source::Granted { principal, grants } => grants.borrow().may(principal, role, path),
+            Source::Granted(granted) => granted.may(role, path),
         }
     }
 

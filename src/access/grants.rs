@@ -111,18 +111,29 @@ impl Grants {
         self.issuers.iter().find_map(|issuer| issuer.aad.as_ref())
     }
 
-    /// The sum of what the grants give to a caller.
-    pub fn rights(&self, caller: &Principal) -> Rights {
-        let given = self.grants.iter().filter(|grant| grant.is_for(caller));
+    /// Which grants are for a caller.
+    pub fn given(&self, caller: &Principal) -> Given {
+        let mut given = vec![0; self.grants.len().div_ceil(u64::BITS as usize)];
+        for (bits, grants) in given.iter_mut().zip(self.grants.chunks(u64::BITS as usize)) {
+            for (bit, grant) in grants.iter().enumerate() {
+                *bits |= u64::from(grant.is_for(caller)) << bit;
+            }
+        }
+        Given(given)
+    }
+
+    /// The sum of what is given by these grants, of the same file.
+    pub fn rights(&self, given: &Given) -> Rights {
+        let given = given.of(&self.grants);
         let pairs =
             given.flat_map(|grant| grant.paths.iter().map(|path| (grant.role, path.clone())));
         Rights::new(pairs.collect())
     }
 
-    /// Whether the grants give a role at a path to a caller.
-    pub fn may(&self, caller: &Principal, role: Role, path: &StorePath) -> bool {
-        let is_given = |grant: &&Grant| grant.role >= role && grant.is_for(caller);
-        self.grants.iter().filter(is_given).any(|grant| grant.paths.iter().any(|p| p.covers(path)))
+    /// Whether one of these grants, of the same file, gives a role at a path.
+    pub fn may(&self, given: &Given, role: Role, path: &StorePath) -> bool {
+        let mut given = given.of(&self.grants).filter(|grant| grant.role >= role);
+        given.any(|grant| grant.paths.iter().any(|pattern| pattern.covers(path)))
     }
 
     /// The same caller with its first name, and those of its other names and its claims alone that a grant asks for.
@@ -139,11 +150,6 @@ impl Grants {
         Principal::with_claims(names, claims)
     }
 
-    /// Whether the grants give anything to a caller.
-    pub fn is_any_for(&self, caller: &Principal) -> bool {
-        self.grants.iter().any(|grant| grant.is_for(caller))
-    }
-
     /// The first name in the file that begins with one of these texts.
     pub fn first_name(&self, starts: &[&str]) -> Option<&str> {
         let names = self.grants.iter().flat_map(|grant| &grant.who).map(String::as_str);
@@ -153,6 +159,25 @@ impl Grants {
     /// Whether there is no grant at all.
     pub fn is_empty(&self) -> bool {
         self.grants.is_empty()
+    }
+}
+
+/// Some of the grants of a file: one bit for each of them, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given(Vec<u64>);
+
+impl Given {
+    /// Whether it is none of the grants.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|bits| *bits == 0)
+    }
+
+    fn of<'a>(&self, grants: &'a [Grant]) -> impl Iterator<Item = &'a Grant> {
+        let chunks = self.0.iter().zip(grants.chunks(u64::BITS as usize));
+        chunks.flat_map(|(&bits, grants)| {
+            let given = grants.iter().enumerate().filter(move |(bit, _)| (bits >> bit) & 1 == 1);
+            given.map(|(_, grant)| grant)
+        })
     }
 }
 

@@ -33,6 +33,8 @@ pub enum LinkForm {
     Content,
     /// A folder as an archive.
     Package,
+    /// A folder as an archive whose files are compressed.
+    DeflatedPackage,
 }
 
 impl LinkForm {
@@ -40,6 +42,7 @@ impl LinkForm {
         match self {
             Self::Content => "content",
             Self::Package => "package",
+            Self::DeflatedPackage => "package-deflate",
         }
     }
 }
@@ -208,7 +211,7 @@ impl SignedLink {
         let (expires, maker) = parsed.filter(|_| is_good).ok_or_else(|| {
             let what = match form {
                 LinkForm::Content => "file",
-                LinkForm::Package => "package",
+                LinkForm::Package | LinkForm::DeflatedPackage => "package",
             };
             let path = shown(path.as_str());
             let message = format!(

@@ -7,6 +7,7 @@
 
 mod call;
 mod caller;
+mod granted;
 mod grants;
 #[cfg(test)]
 mod grants_tests;

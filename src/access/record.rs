@@ -39,6 +39,15 @@ impl CallRecord {
         }
     }
 
+    /// Sets the paths of an rpc that was recorded without any.
+    pub(super) fn note_paths(&self, paths: Vec<String>) {
+        if let Some(recorded) = &mut self.lock().recorded
+            && recorded.paths.is_empty()
+        {
+            recorded.paths = paths;
+        }
+    }
+
     /// Adds the id of the operation or the upload session.
     pub(super) fn note_id(&self, id: String) {
         if let Some(recorded) = &mut self.lock().recorded {

@@ -36,9 +36,11 @@ pub(super) async fn create(
             return Err(Error::invalid("target", message));
         }
     };
-    let compress = match files::compression(message.compression)? {
-        Compression::Deflate if form == LinkForm::Package => "compress=deflate&",
-        Compression::None | Compression::Deflate => "",
+    let (form, compress) = match (form, files::compression(message.compression)?) {
+        (LinkForm::Package, Compression::Deflate) => {
+            (LinkForm::DeflatedPackage, "compress=deflate&")
+        }
+        (form, Compression::None | Compression::Deflate) => (form, ""),
     };
     let life = match message.life {
         None => LINK_LIFE_DEFAULT,

@@ -50,6 +50,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, re
 use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 
+pub use self::package::COMPRESS;
 use self::{
     answer::Failure,
     api_version::ApiVersion,

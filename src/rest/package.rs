@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The query parameter that chooses the compression.
-const COMPRESS: &str = "compress";
+pub const COMPRESS: &str = "compress";
 
 /// Answers with a folder as an archive. `name` is the path of the folder with a suffix.
 pub(super) async fn package(call: Call, name: String) -> Result<Response, Failure> {

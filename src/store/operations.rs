@@ -88,10 +88,6 @@ impl Store {
 
     /// Checks that the caller may cancel an operation.
     async fn check_cancel(&self, id: OperationId, call: &Call) -> Result<()> {
-        let root = StorePath::root();
-        if call.may(Role::Admin, &root) {
-            return Ok(());
-        }
         // The row of a run may not be written yet.
         let ([source, destination], starter) = if let Some(run) = self.0.runs.get(id) {
             (run.ends.clone().map(Some), run.credential().to_owned())
@@ -100,11 +96,12 @@ impl Store {
             let operation = self.0.engine.read(call.deadline(), read).await?;
             (operation.ends().map(<Option<&_>>::cloned), operation.credential)
         };
-        if call.caller().has_started(&starter) {
+        call.note_paths(source.iter().chain(&destination));
+        let root = StorePath::root();
+        if call.caller().has_started(&starter) || call.may(Role::Admin, &root) {
             return Ok(());
         }
-        let mut ends = source.iter().chain(&destination);
-        if !ends.all(|path| call.may(Role::Reader, path)) {
+        if !source.iter().chain(&destination).all(|path| call.may(Role::Reader, path)) {
             return Err(operation::unknown(id));
         }
         call.require(Role::Writer, destination.as_ref().or(source.as_ref()).unwrap_or(&root))

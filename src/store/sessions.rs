@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    access::{Caller, Role},
+    access::Role,
     budget::{Permit, PermitHandle},
     error::{Error, Kind, Result},
     limits::UNPIN_ROWS,
@@ -209,13 +209,15 @@ impl Store {
         built: Option<Built>,
         call: &Call,
     ) -> Result<Ended> {
-        let (server, caller) = (self.0.server.clone(), call.caller().clone());
+        let (server, caller) = (self.0.server.clone(), call.clone());
         let commit = move |tx: &mut Tx<'_>| {
             let at = session::path(tx, id)?;
+            caller.note_paths(&at);
             if at.as_ref().is_some_and(|path| !caller.may(Role::Writer, path)) {
                 return Err(session::not_to_commit(id));
             }
-            at.map_or(Ok(()), |path| check_above(tx, (&path, replaces), &caller))?;
+            let caller = caller.caller();
+            at.map_or(Ok(()), |path| check_above(tx, (&path, replaces), caller))?;
             let how = (replaces, &conditions);
             let (path, file, replaced) = match session::commit(tx, id, how, built.as_ref())? {
                 Outcome::Done(committed) => committed,
@@ -229,7 +231,7 @@ impl Store {
             let totals = Totals { files: 1, bytes: file.size };
             let kind = OperationKind::CommitUploadSession;
             let ends = (StorePath::root(), path);
-            let mut operation = done(file.modified, kind, ends, totals, &caller);
+            let mut operation = done(file.modified, kind, ends, totals, caller);
             operation.progress.files_replaced = files_replaced;
             operation::insert(tx, &mut operation, &Digest::of(b"commit"), &server)?;
             Ok((Ended::Done(Some((entry, files_replaced))), Some(operation)))
@@ -242,9 +244,11 @@ impl Store {
     /// # Errors
     /// `SessionNotFound`, `Timeout`.
     pub async fn delete_session(&self, id: SessionId, call: &Call) -> Result<()> {
-        let caller = call.caller().clone();
+        let caller = call.clone();
         let delete = move |tx: &mut Tx<'_>| {
-            if !is_theirs(tx, id, &caller)? {
+            let at = session::path(tx, id)?;
+            caller.note_paths(&at);
+            if at.is_some_and(|path| !caller.may(Role::Writer, &path)) {
                 return Err(session::unknown(id));
             }
             session::delete(tx, id)
@@ -254,11 +258,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// Whether the caller may write the path of a session, if there is one.
-fn is_theirs(tx: &mut Tx<'_>, id: SessionId, caller: &Caller) -> Result<bool> {
-    Ok(session::path(tx, id)?.is_none_or(|path| caller.may(Role::Writer, &path)))
 }
 
 impl Chunk {

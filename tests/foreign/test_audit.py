@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,27 @@ class AuditLog(CommandCase):
         ]:
             self.assertIn(end, ends)
         self.assertEqual(ends.count(("GET", "large", 200, "done")), 1)
+
+
+    def test_calls_by_an_id_have_their_paths(self) -> None:
+        whole, broken = str(uuid.uuid4()), str(uuid.uuid4())
+        self.rest.put("V1/a", b"a")
+        self.assertTrue(self.rest.put_chunk("V2/file", whole, "bytes 0-1/2", b"ab").ok)
+        self.rest.call("POST", "$/CommitUploadSession", query={"session-id": whole}).raise_for_status()
+        self.assertTrue(self.rest.put_chunk("V3/file", broken, "bytes 0-0/2", b"a").ok)
+        self.rest.call("DELETE", "$/DeleteUploadSession", query={"session-id": broken}).raise_for_status()
+        *_, operation = self.records("cp", "V1", "V4")
+        self.run_command("cancel", operation["id"])
+
+        lines = {line["call"]: line for line in self.lines()}
+
+        for call, source, destination in [
+            ("CommitUploadSession", None, "V2/file"),
+            ("DeleteUploadSession", None, "V3/file"),
+            ("CancelOperation", "V1", "V4"),
+        ]:
+            line = lines[call]
+            self.assertEqual((line.get("source"), line.get("destination")), (source, destination), line)
 
 
 class FullDisk(CommandCase):

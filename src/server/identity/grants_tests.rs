@@ -47,7 +47,10 @@ async fn a_new_file_is_taken_and_a_wrong_one_is_not() {
     let (grants, _, mut watched) = GrantsSource::open(file, false).await.expect("opened");
     let anonymous = Principal::named(vec![ANONYMOUS.to_owned()]);
     let at = |path: &str| StorePath::parse(path, "path").expect("a path");
-    let may = |role: Role, path: &str| grants.borrow().may(&anonymous, role, &at(path));
+    let may = |role: Role, path: &str| {
+        let grants = grants.borrow();
+        grants.may(&grants.given(&anonymous), role, &at(path))
+    };
     assert!(may(Role::Reader, "a/f") && !may(Role::Writer, "a/f"));
     for (text, mode, is_taken) in [
         (READER.replace("reader", "writer"), 0o644, true),

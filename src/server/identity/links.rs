@@ -9,7 +9,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     model::StorePath,
-    rest::{path, query},
+    rest::{COMPRESS, path, query},
     secret::Secret,
 };
 
@@ -30,8 +30,13 @@ pub(in crate::server) fn read<B>(request: &Request<B>) -> Result<SignedLink> {
     let (form, path) = found
         .filter(|_| matches!(*request.method(), Method::GET | Method::HEAD))
         .ok_or_else(|| refused("a link is for the download of a file or a package only"))?;
-    let form = if form == path::Prefix::Packages { LinkForm::Package } else { LinkForm::Content };
     let query = query::parse(request.uri().query().unwrap_or_default());
+    let form = match query.given(COMPRESS) {
+        _ if form != path::Prefix::Packages => LinkForm::Content,
+        Some("deflate") => LinkForm::DeflatedPackage,
+        // A value that is none is refused later.
+        Some(_) | None => LinkForm::Package,
+    };
     let value = |name: &str| {
         let value = query.value(name).map(str::to_owned);
         value.ok_or_else(|| refused("the link is not complete; copy all of it"))
