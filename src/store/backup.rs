@@ -107,9 +107,7 @@ impl BackupTask {
         let draining = self.held.store.draining();
         let sent = tokio::select! {
             sent = self.all(walk, header) => sent,
-            () = draining.cancelled() => {
-                Err(Error::stopping())
-            }
+            () = draining.cancelled() => Err(Error::stopping()),
             error = turn.hold_mut().revoked() => Err(error),
         };
         drop(turn);

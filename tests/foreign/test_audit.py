@@ -61,7 +61,6 @@ class AuditLog(CommandCase):
             self.assertIn(end, ends)
         self.assertEqual(ends.count(("GET", "large", 200, "done")), 1)
 
-
     def test_calls_by_an_id_have_their_paths(self) -> None:
         whole, broken = str(uuid.uuid4()), str(uuid.uuid4())
         self.rest.put("V1/a", b"a")

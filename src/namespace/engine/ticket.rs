@@ -119,23 +119,22 @@ impl<T> JobHandle<T> {
         job: Job,
         given_up: impl Future<Output = Error>,
     ) -> Result<T> {
-        let gone = Error::stopping;
         let mut given_up = pin!(given_up);
         tokio::select! {
             biased;
             error = &mut given_up => return Err(error),
-            sent = queue.send(job) => sent.map_err(|_| gone())?,
+            sent = queue.send(job) => sent.map_err(|_| Error::stopping())?,
         }
         let error = tokio::select! {
             biased;
-            verdict = &mut self.verdict => return verdict.map_err(|_| gone())?,
+            verdict = &mut self.verdict => return verdict.map_err(|_| Error::stopping())?,
             error = &mut given_up => error,
         };
         if self.cancel_if_queued() {
             return Err(error);
         }
         // The job has begun, so its result is returned even after the deadline.
-        (&mut self.verdict).await.map_err(|_| gone())?
+        (&mut self.verdict).await.map_err(|_| Error::stopping())?
     }
 
     fn cancel_if_queued(&self) -> bool {
