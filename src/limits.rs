@@ -82,6 +82,12 @@ pub const THROUGHPUT_BYTES_MIN: usize = 16 * KIB;
 /// The timeout of one call of the blob store: to put, read, look at or delete an object of at most
 /// [`PART_BYTES_MAX`], or to return the next part of a listing.
 pub const BLOB_TIME: Duration = Duration::from_mins(2);
+/// The timeout of one request to a bucket.
+pub const BLOB_REQUEST_TIME: Duration = Duration::from_mins(1);
+/// The timeout of a connection to a bucket.
+pub const BLOB_CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How often a request to a bucket is repeated that failed.
+pub const BLOB_RETRIES_MAX: usize = 3;
 /// Calls of the blob store at once; further ones wait. Half of the threads of the blocking pool, so that a
 /// disk which never answers leaves the other half to hashing.
 pub const BLOB_CALLS_MAX: usize = 256;

@@ -13,6 +13,12 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
+/// Makes the provider that of the process, for libraries that ask the process for it.
+pub fn install_provider() {
+    // An error means that it is there already.
+    ring::default_provider().install_default().ok();
+}
+
 /// The certificate authorities of the system; none if it has none. Blocks on reading their files.
 pub fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();

@@ -15,10 +15,14 @@
 //! **Deliberately absent:** which objects are needed. The namespace knows that; here, equal bytes that are
 //! put twice are two objects.
 
+mod bucket;
 mod buffer;
 pub mod durable;
 mod error;
+mod key;
+mod listing;
 mod local;
+mod location;
 mod reading;
 #[cfg(test)]
 mod suite;
@@ -26,21 +30,22 @@ mod suite;
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
-use futures::{
-    StreamExt,
-    stream::{self, BoxStream},
-};
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, path::Path as Location};
+use futures::StreamExt;
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, path::Path as Key};
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument;
-use uuid::Uuid;
 
 use crate::limits::{BLOB_CALLS_MAX, BLOB_TIME, PART_BYTES_MAX};
 
+pub use bucket::Refused;
 pub use buffer::Buffer;
 pub use error::Error;
+use key::is_key;
+pub use key::{new_key, prefixes, run_of};
+pub use listing::{ObjectInfo, Unlisted};
 use local::Folder;
 pub use local::MARK;
+pub use location::{Bucket, Cloud, Location, absolute_path};
 use reading::Reading;
 
 use crate::crash::{self, Point};
@@ -49,32 +54,21 @@ use crate::crash::{self, Point};
 #[derive(Clone, Debug)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
-    /// The folder of a local store, for the files that `object_store` leaves there after a crash; else
-    /// `None`.
-    folder: Option<Folder>,
+    place: Place,
     /// The permits of calls. No peer has a share of its own here: a call depends on no client and ends by
     /// itself, and its caller has a share of the budget of uploads, downloads or copies already.
     calls: Arc<Semaphore>,
 }
 
-/// A folder of the blob store that could not be listed to its end.
-#[derive(Debug)]
-pub struct Unlisted {
-    /// The folder: the first two digits of keys.
-    pub folder: String,
-    /// Why the listing ended.
-    pub error: Error,
-}
-
-/// What a listing says about an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectInfo {
-    /// The key of the object, as it was given to [`Blobs::put`].
-    pub key: String,
-    /// The length, in bytes.
-    pub size: u64,
-    /// When the object was put, in microseconds since 1970, by the object store's clock.
-    pub modified_micros: i64,
+/// What is known of a store beside its objects.
+#[derive(Clone, Debug)]
+enum Place {
+    /// A folder of this machine, with the files that `object_store` leaves there after a crash.
+    Folder(Folder),
+    /// A bucket.
+    Bucket,
+    /// Any other store, which has no mark.
+    Other,
 }
 
 impl Blobs {
@@ -87,12 +81,23 @@ impl Blobs {
     /// [`Error::NoSpace`] or [`Error::Io`] where the folder cannot be made, read or synced.
     pub fn local(dir: &Path) -> Result<Self, Error> {
         let (folder, store) = Folder::open(dir)?;
-        Ok(Self { folder: Some(folder), ..Self::new(Arc::new(store)) })
+        Ok(Self { place: Place::Folder(folder), ..Self::new(Arc::new(store)) })
+    }
+
+    /// Opens a bucket, and proves that its objects can be put, read, listed and deleted. What the proof has put is
+    /// deleted again.
+    ///
+    /// # Errors
+    ///
+    /// What the bucket refuses, and what to do.
+    pub async fn bucket(bucket: &Bucket) -> Result<Self, Refused> {
+        let store = bucket::open(bucket).await?;
+        Ok(Self { place: Place::Bucket, ..Self::new(store) })
     }
 
     /// Uses any object store, which must have passed the tests of `suite`.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, folder: None, calls: Arc::new(Semaphore::new(BLOB_CALLS_MAX)) }
+        Self { store, place: Place::Other, calls: Arc::new(Semaphore::new(BLOB_CALLS_MAX)) }
     }
 
     /// Stores a part under a key of [`new_key`]. The part is durable when the call returns.
@@ -114,7 +119,7 @@ impl Blobs {
         let key = key.to_owned();
         self.call(at, async move {
             crash::reach(Point::Put);
-            match store.put(&Location::from(key.as_str()), bytes.into()).await {
+            match store.put(&Key::from(key.as_str()), bytes.into()).await {
                 Ok(_) => {
                     crash::reach(Point::Stored);
                     Ok(())
@@ -125,24 +130,39 @@ impl Blobs {
         .await
     }
 
-    /// The id of the store that the objects belong to, from the mark in their folder; `None` without a mark.
-    /// Only a local folder has one. The mark keeps a server with a wrong setting from sweeping the objects of
-    /// another store.
+    /// The id of the store that the objects belong to, from the mark beside them; `None` without a mark. The mark keeps
+    /// a server with a wrong setting from sweeping the objects of another store.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`], [`Error::Stalled`].
     pub async fn owner(&self) -> Result<Option<i64>, Error> {
+        if let Place::Bucket = self.place {
+            let store = Arc::clone(&self.store);
+            let owners = async move {
+                bucket::owners(&*store).await.map_err(|error| Error::from_store("", error))
+            };
+            return Ok(self.call("its mark", owners).await?.into_iter().next());
+        }
         self.in_folder(|folder| folder.owner()).await.map(Option::flatten)
     }
 
-    /// Marks the folder of the objects as that of a store, durably. Does nothing without a local folder.
+    /// Marks the place of the objects as that of a store, durably. Does nothing where there is no folder and no bucket.
+    /// Returns the id of another store that has marked the bucket meanwhile; this store has not marked it then.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSpace`], [`Error::Io`].
-    pub async fn mark(&self, owner: i64) -> Result<(), Error> {
-        self.in_folder(move |folder| folder.mark(owner)).await.map(drop)
+    /// [`Error::NoSpace`], [`Error::Io`], [`Error::Stalled`].
+    pub async fn mark(&self, owner: i64) -> Result<Option<i64>, Error> {
+        if let Place::Bucket = self.place {
+            let store = Arc::clone(&self.store);
+            let mark = async move {
+                let other = bucket::mark(&*store, owner).await;
+                other.map_err(|error| Error::from_store("", error))
+            };
+            return self.call("its mark", mark).await;
+        }
+        self.in_folder(move |folder| folder.mark(owner)).await.map(|_| None)
     }
 
     /// Runs blocking work on the folder of a local store, on the blocking pool. `None`: the store is not
@@ -151,7 +171,7 @@ impl Blobs {
         &self,
         work: impl FnOnce(Folder) -> Result<T, Error> + Send + 'static,
     ) -> Result<Option<T>, Error> {
-        let Some(folder) = self.folder.clone() else { return Ok(None) };
+        let Place::Folder(folder) = self.place.clone() else { return Ok(None) };
         let done = tokio::task::spawn_blocking(move || work(folder)).await;
         done.map_err(|error| Error::Io(error.into()))?.map(Some)
     }
@@ -220,7 +240,7 @@ impl Blobs {
         let (store, key) = (Arc::clone(&self.store), key.to_owned());
         async move {
             let failed = |error| Error::from_store(&key, error);
-            let found = store.get(&Location::from(key.as_str())).await.map_err(failed)?;
+            let found = store.get(&Key::from(key.as_str())).await.map_err(failed)?;
             // Before any byte is read, so that a wrong object cannot fill the memory.
             if found.meta.size != size {
                 return Err(Error::Corrupt { key });
@@ -260,7 +280,7 @@ impl Blobs {
         let (store, at) = (Arc::clone(&self.store), key);
         let key = key.to_owned();
         self.call(at, async move {
-            match store.head(&Location::from(key.as_str())).await {
+            match store.head(&Key::from(key.as_str())).await {
                 Ok(found) if found.size == size => Ok(()),
                 Ok(_) => Err(Error::Corrupt { key }),
                 Err(error) => Err(Error::from_store(&key, error)),
@@ -286,7 +306,7 @@ impl Blobs {
         let key = key.to_owned();
         self.call(at, async move {
             crash::reach(Point::Delete);
-            match store.delete(&Location::from(key.as_str())).await {
+            match store.delete(&Key::from(key.as_str())).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {
                     crash::reach(Point::Deleted);
                     Ok(())
@@ -295,46 +315,6 @@ impl Blobs {
             }
         })
         .await
-    }
-
-    /// Lists all objects, folder by folder, while others are put and deleted. The listing of a folder ends at
-    /// its first error, and the next folder follows. An object that takes longer than [`BLOB_TIME`] is an
-    /// error.
-    ///
-    /// Objects whose key [`new_key`] cannot have made are left out, so that the sweep cannot touch foreign
-    /// files.
-    pub fn list(&self) -> BoxStream<'static, Result<ObjectInfo, Unlisted>> {
-        let blobs = self.clone();
-        let folders = stream::iter(prefixes()).flat_map(move |folder| {
-            let objects = blobs.list_folder(&folder);
-            objects
-                .map(move |found| found.map_err(|error| Unlisted { folder: folder.clone(), error }))
-        });
-        folders.boxed()
-    }
-
-    /// Lists the objects of one folder. Ends after an error.
-    fn list_folder(&self, folder: &str) -> BoxStream<'static, Result<ObjectInfo, Error>> {
-        let objects = self.store.list(Some(&Location::from(folder)));
-        let bounded = stream::unfold(Some(objects), async |objects| {
-            let mut objects = objects?;
-            match timeout(BLOB_TIME, objects.next()).await {
-                Ok(Some(Ok(found))) => Some((Ok(found), Some(objects))),
-                Ok(Some(Err(error))) => Some((Err(Error::from_store("", error)), None)),
-                Ok(None) => None,
-                Err(_) => Some((Err(Error::Stalled { key: "its listing".to_owned() }), None)),
-            }
-        });
-        let objects = bounded.filter_map(async |found| match found {
-            Ok(meta) if is_key(meta.location.as_ref()) => Some(Ok(ObjectInfo {
-                key: meta.location.into(),
-                size: meta.size,
-                modified_micros: meta.last_modified.timestamp_micros(),
-            })),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        });
-        objects.boxed()
     }
 
     /// Deletes the staging files that a crash left of unfinished puts, except those of keys that are
@@ -353,38 +333,4 @@ impl Blobs {
         let swept = self.in_folder(move |folder| folder.sweep_staging(&in_use)).await?;
         Ok(swept.unwrap_or(0))
     }
-}
-
-/// The folders of the objects: the first two hexadecimal digits of every digest.
-pub(crate) fn prefixes() -> impl Iterator<Item = String> {
-    (0..=u8::MAX).map(|first| format!("{first:02x}"))
-}
-
-/// Makes a new, unique key: a folder named by the first two digits of the digest, then the digest, the run of
-/// the server that puts the object, and 122 random bits. `digest` is the BLAKE3 digest of the bytes.
-pub fn new_key(digest: &[u8; 32], run: u64) -> String {
-    let [first, ..] = digest;
-    let digest = blake3::Hash::from_bytes(*digest).to_hex();
-    format!("{first:02x}/{digest}-{run:016x}-{}", Uuid::new_v4().simple())
-}
-
-/// The run of the server that made a key; `None` for the key of an older program, which names no run.
-pub fn run_of(key: &str) -> Option<u64> {
-    let (_, rest) = key.split_once('-')?;
-    let (run, _) = rest.split_once('-')?;
-    u64::from_str_radix(run, 16).ok()
-}
-
-/// Whether [`new_key`] can have made this key, in this program or in an older one that did not name the run.
-fn is_key(key: &str) -> bool {
-    let hex = |text: &str, digits: usize| {
-        text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let Some((prefix, name)) = key.split_once('/') else { return false };
-    let is_named = match name.split('-').collect::<Vec<_>>().as_slice() {
-        [digest, run, chance] => hex(digest, 64) && hex(run, 16) && hex(chance, 32),
-        [digest, chance] => hex(digest, 64) && hex(chance, 32),
-        _ => false,
-    };
-    hex(prefix, 2) && is_named && name.starts_with(prefix)
 }

@@ -13,10 +13,10 @@ use std::{
 
 use clap::builder::FalseyValueParser;
 use ipnet::IpNet;
-use percent_encoding::percent_decode_str;
 
 use super::{Error, audit, identity::TlsFiles};
 use crate::{
+    blob::{Location, absolute_path},
     cli::time::{Time, split_unit, time},
     limits,
     namespace::{Database, PostgresUrl},
@@ -45,7 +45,11 @@ pub struct Serve {
     database: Option<Secret>,
 
     #[arg(long, env = "IMAGESTORE_BLOBS", value_name = "URL")]
-    #[arg(help = "The blob store, as file:///PATH [default: blobs in the data folder]")]
+    #[arg(
+        help = "The blob store, as file:///PATH, s3://BUCKET, az://CONTAINER or gs://BUCKET, with a prefix of keys \
+                  after a slash where it is wanted; credentials are those of the environment \
+                  [default: blobs in the data folder]"
+    )]
     blobs: Option<String>,
 
     /// Space that uploads leave free on the file system of the data folder, in bytes or with K, M, G or T
@@ -141,8 +145,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The database of the namespace.
     pub database: Database,
-    /// The folder of the blob store.
-    pub blobs: PathBuf,
+    /// The blob store.
+    pub blobs: Location,
     /// The space that uploads leave free on the file system of the data folder, in bytes.
     pub reserve_bytes: u64,
     /// How long deleted or replaced content stays readable for downloads that have begun.
@@ -206,12 +210,12 @@ impl Serve {
         let audit = audit::Settings { target, reads: self.audit_reads };
         let own = |name| self.data.join(name);
         let database = self.database.as_ref().map(|url| database(url.expose()));
-        let blobs = self.blobs.as_deref().map(|url| local_path("--blobs", url, "file"));
+        let blobs = self.blobs.as_deref().map(location);
         Ok(Config {
             database: database
                 .transpose()?
                 .unwrap_or_else(|| Database::Sqlite(own("namespace.sqlite"))),
-            blobs: blobs.transpose()?.unwrap_or_else(|| own("blobs")),
+            blobs: blobs.transpose()?.unwrap_or_else(|| Location::Folder(own("blobs"))),
             listen: self.listen,
             data: self.data,
             reserve_bytes: self.reserve.0,
@@ -241,7 +245,7 @@ impl Config {
             config.database = database(url)?;
         }
         if let Some(url) = blobs {
-            config.blobs = local_path("--blobs", url, "file")?;
+            config.blobs = location(url)?;
         }
         Ok(config)
     }
@@ -252,7 +256,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: data.to_owned(),
             database: Database::Sqlite(data.join("namespace.sqlite")),
-            blobs: data.join("blobs"),
+            blobs: Location::Folder(data.join("blobs")),
             reserve_bytes: limits::RESERVE_BYTES_DEFAULT,
             reclaim_grace: limits::RECLAIM_GRACE_DEFAULT,
             operation_life: limits::OPERATION_LIFE_DEFAULT,
@@ -325,24 +329,26 @@ fn database(url: &str) -> Result<Database, Error> {
             .map_err(|error| Error::new(format!("--database: {}", error.message())))?;
         return Ok(Database::Postgres(Box::new(url)));
     }
-    local_path("--database", url, "sqlite").map(Database::Sqlite)
+    sqlite_path(url).map(Database::Sqlite)
 }
 
-/// The absolute path of a URL of the one supported scheme. Errors do not repeat the URL, which may contain a
-/// password.
-fn local_path(flag: &str, url: &str, scheme: &str) -> Result<PathBuf, Error> {
+/// The place of a blob store. Errors do not repeat the URL, which may contain a password.
+fn location(url: &str) -> Result<Location, Error> {
+    Location::parse(url).map_err(|why| Error::new(format!("--blobs: {why}")))
+}
+
+/// The absolute path of a URL of SQLite. Errors do not repeat the URL, which may contain a password.
+fn sqlite_path(url: &str) -> Result<PathBuf, Error> {
     let refused = |why: &str| {
-        Error::new(format!("{flag}: {why}expected {scheme}:///PATH with an absolute path"))
+        Error::new(format!(
+            "--database: {why}expected postgres://HOST/NAME, or sqlite:///PATH with an absolute path"
+        ))
     };
     let (found, rest) = url.split_once("://").ok_or_else(|| refused(""))?;
-    if found != scheme {
+    if found != "sqlite" {
         return Err(refused(&format!("{found}:// is not supported; ")));
     }
-    let path = percent_decode_str(rest).decode_utf8().map_err(|_| refused(""))?;
-    if !path.starts_with('/') || path.trim_matches('/').is_empty() || path.contains('\0') {
-        return Err(refused(""));
-    }
-    Ok(PathBuf::from(path.as_ref()))
+    absolute_path(rest).ok_or_else(|| refused(""))
 }
 
 const NO_BYTES: &str = "expected a number of bytes, such as 16M";

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use super::{Error, config::Config};
 use crate::{
-    blob::{self, durable},
+    blob::{self, Location, durable},
     namespace::Database,
 };
 
@@ -55,8 +55,11 @@ impl Locks {
     /// without locks; a database file with several hard links.
     pub fn take(config: &Config) -> Result<Self, Error> {
         let mut locks = Self::without_blobs(config)?;
-        locks.folder(&Place::blobs(&config.blobs))?;
-        locks.new.extend(missing(blob::prefixes().map(|prefix| config.blobs.join(prefix))));
+        // The mark of a bucket keeps the servers of other stores out, and those of the same one have its database.
+        if let Location::Folder(blobs) = &config.blobs {
+            locks.folder(&Place::blobs(blobs))?;
+            locks.new.extend(missing(blob::prefixes().map(|prefix| blobs.join(prefix))));
+        }
         Ok(locks)
     }
 

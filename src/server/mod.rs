@@ -47,7 +47,7 @@ use identity::Tls;
 use locks::Locks;
 
 use crate::{
-    blob::Blobs,
+    blob::{Blobs, Location},
     client::in_process::Connections,
     error::{Source, chain},
     grpc::Service,
@@ -327,10 +327,15 @@ async fn open_store(config: &Config, blobs: Blobs, leftovers: u64) -> Result<Sto
 
 /// Opens the blob store and removes the staging files that a crash left. Returns their number.
 async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
-    let failed = |error| {
-        Error::new(format!("cannot open the blob store {}", config.blobs.display())).because(error)
+    let blobs = match &config.blobs {
+        Location::Folder(folder) => Blobs::local(folder).map_err(|error| {
+            Error::new(format!("cannot open the blob store {}", config.blobs)).because(error)
+        })?,
+        Location::Bucket(bucket) => {
+            let opened = Blobs::bucket(bucket).await;
+            opened.map_err(|refused| Error::new(refused.to_string()))?
+        }
     };
-    let blobs = Blobs::local(&config.blobs).map_err(failed)?;
     // No staging file is in use: the lock keeps other servers out, and this one has put nothing yet.
     let leftovers = blobs.sweep_staging(|_| false).await.unwrap_or_else(|error| {
         // Staging files that stay only take up space.

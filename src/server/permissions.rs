@@ -21,7 +21,10 @@ use super::{
     config::Config,
     locks::{IN_FOLDER, database_files},
 };
-use crate::{blob, namespace::Database};
+use crate::{
+    blob::{self, Location},
+    namespace::Database,
+};
 
 /// The permissions of the group and of others.
 const OTHERS: u32 = 0o077;
@@ -46,9 +49,15 @@ pub(super) fn tighten(config: &Config) {
         }
     }
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let (data, blobs) = (real(&config.data), real(&config.blobs));
-    found.blobs(&blobs);
-    if data != blobs {
+    let data = real(&config.data);
+    let blobs = match &config.blobs {
+        Location::Folder(folder) => Some(real(folder)),
+        Location::Bucket(_) => None,
+    };
+    if let Some(blobs) = &blobs {
+        found.blobs(blobs);
+    }
+    if blobs.as_ref() != Some(&data) {
         found.path(&data.join(IN_FOLDER));
         found.path(&data);
     }

@@ -25,6 +25,7 @@ use super::{
     permissions::restrict_process,
 };
 use crate::{
+    blob::Location,
     client::in_process::{self, Connector},
     limits::{END_TIME, RUNTIME_STOP_TIME},
 };
@@ -76,7 +77,7 @@ pub fn with_stopped(
     command: impl FnOnce(Connector) -> ExitCode,
 ) -> ExitCode {
     let config = config.and_then(|config| {
-        if makes_store || (config.database.exists() && config.blobs.exists()) {
+        if makes_store || (config.database.exists() && has_blobs(&config.blobs)) {
             return Ok(config);
         }
         let data = config.data.display();
@@ -88,6 +89,14 @@ pub fn with_stopped(
             print_line(&format!("imagestore: {}", error.explain()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether there may be a blob store: a bucket says so when it is opened.
+fn has_blobs(location: &Location) -> bool {
+    match location {
+        Location::Folder(folder) => folder.exists(),
+        Location::Bucket(_) => true,
     }
 }
 

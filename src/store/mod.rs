@@ -309,11 +309,17 @@ async fn close(engine: Engine) {
 /// serve reads and deletes.
 async fn mark(blobs: &Blobs, store: i64) -> Result<()> {
     match blobs.mark(store).await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => {
+            let message =
+                "another store has begun to use this blob store meanwhile; choose another --blobs";
+            Err(Error::new(Kind::InvalidArgument, message))
+        }
         Err(error @ blob::Error::NoSpace(_)) => {
             tracing::warn!(?error, "the blob store is not marked as that of this store");
             Ok(())
         }
-        marked => marked.map_err(|error| blob_error(&StorePath::root(), error)),
+        Err(error) => Err(blob_error(&StorePath::root(), error)),
     }
 }
 

@@ -157,14 +157,14 @@ fn behind_a_trusted_proxy_a_right_is_required_wherever_the_server_listens() {
 fn a_url_names_a_local_path() {
     let config = config(&["--database", "sqlite:///a/b%20c", "--blobs", "file:///d"]);
     assert_eq!(sqlite(&config), Path::new("/a/b c"));
-    assert_eq!(config.blobs, Path::new("/d"));
+    assert_eq!(config.blobs, Location::Folder(PathBuf::from("/d")));
     for (flag, url, why) in [
         ("--database", "postgres://me:secret@host:port/db", "expected postgres://"),
         ("--database", "postgres://me:secret@/db", "expected a host"),
         ("--database", "postgres://me:secret@host/db?sslmode=prefer", "sslmode=prefer"),
         ("--database", "mysql://me:secret@host/db", "mysql:// is not supported"),
         ("--database", "file:///a", "file:// is not supported"),
-        ("--blobs", "s3://bucket", "s3:// is not supported"),
+        ("--blobs", "ftp://bucket", "ftp:// is not supported"),
         ("--blobs", "file://relative", "file:///PATH"),
         ("--blobs", "file:///", "file:///PATH"),
         ("--blobs", "file:///a%ffb", "file:///PATH"),
