@@ -94,7 +94,7 @@ fn client(bucket: &Bucket) -> object_store::Result<Arc<dyn ObjectStore>> {
     };
     let is_plain = |variables: &[&str]| {
         let is_http = |value: String| value.starts_with("http://");
-        variables.iter().any(|name| env::var(name).is_ok_and(is_http))
+        variables.iter().any(|name| variable(name).is_some_and(is_http))
     };
     let store: Arc<dyn ObjectStore> = match bucket.cloud {
         Cloud::S3 => {
@@ -105,10 +105,10 @@ fn client(bucket: &Bucket) -> object_store::Result<Arc<dyn ObjectStore>> {
         Cloud::Azure => {
             let mut made = MicrosoftAzureBuilder::from_env();
             // The names of Azure's own tools.
-            if let Ok(account) = env::var("AZURE_STORAGE_ACCOUNT") {
+            if let Some(account) = variable("AZURE_STORAGE_ACCOUNT") {
                 made = made.with_account(account);
             }
-            if let Ok(key) = env::var("AZURE_STORAGE_KEY") {
+            if let Some(key) = variable("AZURE_STORAGE_KEY") {
                 made = made.with_access_key(key);
             }
             let is_plain = is_plain(&["AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"]);
@@ -116,22 +116,20 @@ fn client(bucket: &Bucket) -> object_store::Result<Arc<dyn ObjectStore>> {
             Arc::new(made.with_container_name(name).build()?)
         }
         Cloud::Google => {
-            let mut made = GoogleCloudStorageBuilder::from_env();
-            // The name of Google's own libraries.
-            let emulator = env::var("STORAGE_EMULATOR_HOST").ok();
-            if let Some(host) = &emulator {
-                let url =
-                    if host.contains("://") { host.clone() } else { format!("http://{host}") };
-                made = made.with_base_url(&url).with_skip_signature(true);
-            }
-            let made = made.with_client_options(options(emulator.is_some())).with_retry(retries);
-            Arc::new(made.with_bucket_name(name).build()?)
+            let made = GoogleCloudStorageBuilder::from_env().with_client_options(options(false));
+            Arc::new(made.with_retry(retries).with_bucket_name(name).build()?)
         }
     };
     if bucket.prefix.is_empty() {
         return Ok(store);
     }
     Ok(Arc::new(PrefixStore::new(store, bucket.prefix.as_str())))
+}
+
+/// A variable of the environment, as the builders of `object_store` read theirs.
+#[expect(clippy::disallowed_methods, reason = "the settings of the clouds are not the server's")]
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
 }
 
 /// The ids of the stores that have marked a bucket.
@@ -191,7 +189,9 @@ fn advice(cloud: Cloud, code: &str, error: &object_store::Error) -> &'static str
         "AccessDenied"
         | "SignatureDoesNotMatch"
         | "InvalidAccessKeyId"
-        | "AuthenticationFailed" => credentials(cloud),
+        | "AuthenticationFailed"
+        | "AuthorizationFailure"
+        | "AuthorizationPermissionMismatch" => credentials(cloud),
         _ if is_refused => credentials(cloud),
         _ => "look at the endpoint and the network",
     }

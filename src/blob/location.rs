@@ -1,18 +1,23 @@
-//! Where the objects are, by URL: a folder of this machine, or a bucket of a cloud.
+//! Where the objects are, by URL: a folder of this machine, its memory, or a bucket of a cloud.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use percent_encoding::percent_decode_str;
 
 /// The schemes and what follows each of them.
-const EXPECTED: &str = "expected file:///PATH with an absolute path, s3://BUCKET, az://CONTAINER or gs://BUCKET, \
-                        each with a prefix of keys after a slash where it is wanted";
+const EXPECTED: &str = "expected file:///PATH with an absolute path, memory://, or s3://BUCKET, az://CONTAINER or \
+                        gs://BUCKET, each with a prefix of keys after a slash where it is wanted";
 
 /// Where the objects are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A folder of this machine.
     Folder(PathBuf),
+    /// The memory of this process, which a stop loses.
+    Memory,
     /// A bucket, which is reached with the credentials of the environment.
     Bucket(Bucket),
 }
@@ -61,6 +66,8 @@ impl Location {
             "file" => {
                 return absolute_path(rest).map(Self::Folder).ok_or_else(|| EXPECTED.to_owned());
             }
+            "memory" if rest.is_empty() => return Ok(Self::Memory),
+            "memory" => return Err(format!("nothing follows memory://; {EXPECTED}")),
             "s3" => Cloud::S3,
             "az" => Cloud::Azure,
             "gs" => Cloud::Google,
@@ -82,6 +89,14 @@ impl Location {
         }
         Ok(Self::Bucket(Bucket { cloud, name: name.to_owned(), prefix: prefix.to_owned() }))
     }
+
+    /// The folder of this machine, if it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(path) => Some(path),
+            Self::Memory | Self::Bucket(_) => None,
+        }
+    }
 }
 
 /// The absolute path in a URL, from what follows its scheme and `://`; `None` if it is none, or the root.
@@ -96,6 +111,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Memory => f.write_str("memory://"),
             Self::Bucket(bucket) => bucket.fmt(f),
         }
     }
@@ -117,6 +133,7 @@ mod tests {
     fn a_url_names_a_folder_or_a_bucket() {
         for (url, shown) in [
             ("file:///a/b%20c", "/a/b c"),
+            ("memory://", "memory://"),
             ("s3://packages", "s3://packages"),
             ("s3://packages/", "s3://packages"),
             ("az://packages/a/b_1/", "az://packages/a/b_1"),
@@ -131,6 +148,7 @@ mod tests {
             "file:///",
             "file:///a%ffb",
             "file:///a%00b",
+            "memory://a",
             "http://host/bucket",
             "s3://",
             "s3:///a",

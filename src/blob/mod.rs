@@ -31,7 +31,9 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, path::Path as Key};
+use object_store::{
+    GetResultPayload, ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key,
+};
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument;
 
@@ -48,7 +50,10 @@ pub use local::MARK;
 pub use location::{Bucket, Cloud, Location, absolute_path};
 use reading::Reading;
 
-use crate::crash::{self, Point};
+use crate::{
+    crash::{self, Point},
+    model::BlobOwner,
+};
 
 /// A handle to the object store; clones share it.
 #[derive(Clone, Debug)]
@@ -65,7 +70,7 @@ pub struct Blobs {
 enum Place {
     /// A folder of this machine, with the files that `object_store` leaves there after a crash.
     Folder(Folder),
-    /// A bucket.
+    /// A bucket, or the memory of this process.
     Bucket,
     /// Any other store, which has no mark.
     Other,
@@ -93,6 +98,11 @@ impl Blobs {
     pub async fn bucket(bucket: &Bucket) -> Result<Self, Refused> {
         let store = bucket::open(bucket).await?;
         Ok(Self { place: Place::Bucket, ..Self::new(store) })
+    }
+
+    /// Keeps the objects in the memory of this process, until the last handle is dropped.
+    pub fn memory() -> Self {
+        Self { place: Place::Bucket, ..Self::new(Arc::new(InMemory::new())) }
     }
 
     /// Uses any object store, which must have passed the tests of `suite`.
@@ -130,21 +140,23 @@ impl Blobs {
         .await
     }
 
-    /// The id of the store that the objects belong to, from the mark beside them; `None` without a mark. The mark keeps
-    /// a server with a wrong setting from sweeping the objects of another store.
+    /// The store that the objects belong to, from the mark beside them. The mark keeps a server with a wrong setting from
+    /// sweeping the objects of another store.
     ///
     /// # Errors
     ///
     /// [`Error::Io`], [`Error::Stalled`].
-    pub async fn owner(&self) -> Result<Option<i64>, Error> {
+    pub async fn owner(&self) -> Result<BlobOwner, Error> {
         if let Place::Bucket = self.place {
             let store = Arc::clone(&self.store);
             let owners = async move {
                 bucket::owners(&*store).await.map_err(|error| Error::from_store("", error))
             };
-            return Ok(self.call("its mark", owners).await?.into_iter().next());
+            let owner = self.call("its mark", owners).await?.into_iter().next();
+            return Ok(owner.map_or(BlobOwner::Nobody, BlobOwner::Store));
         }
-        self.in_folder(|folder| folder.owner()).await.map(Option::flatten)
+        let owner = self.in_folder(|folder| folder.owner()).await?.flatten();
+        Ok(owner.map_or(BlobOwner::Unknown, BlobOwner::Store))
     }
 
     /// Marks the place of the objects as that of a store, durably. Does nothing where there is no folder and no bucket.

@@ -1,12 +1,16 @@
 //! The tests that every object store must pass.
 
+#[path = "../../tests/support/blobs.rs"]
+mod locations;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Location};
+use futures::{StreamExt, stream};
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
 
-use super::{Blobs, Error, ObjectInfo, is_key, new_key, run_of};
+use super::{Blobs, Error, Location, ObjectInfo, is_key, new_key, run_of};
+use crate::model::BlobOwner;
 
 /// Runs all tests on a store that is empty.
 pub(super) async fn run(blobs: &Blobs) {
@@ -17,6 +21,7 @@ pub(super) async fn run(blobs: &Blobs) {
     a_missing_object_is_missing(blobs).await;
     other_bytes_are_corrupt(blobs).await;
     strangers_are_not_listed(blobs).await;
+    more_than_a_page_is_listed(blobs).await;
 }
 
 #[tokio::test]
@@ -24,10 +29,35 @@ async fn memory_passes() {
     run(&Blobs::new(Arc::new(InMemory::new()))).await;
 }
 
+/// A folder, or the buckets that tests/run has started.
 #[tokio::test]
-async fn a_local_folder_passes() {
+async fn the_blob_stores_of_this_run_pass() {
     let temp = tempfile::tempdir().expect("a folder");
-    run(&Blobs::local(&temp.path().join("new/blobs")).expect("opened")).await;
+    for location in locations::blobs(&temp.path().join("new")) {
+        match &location {
+            Location::Folder(folder) => run(&Blobs::local(folder).expect("opened")).await,
+            Location::Memory => panic!("the run has no server of it"),
+            Location::Bucket(bucket) => {
+                let blobs = Blobs::bucket(bucket).await.expect("opened");
+                run(&blobs).await;
+                a_bucket_has_one_owner(&blobs).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn memory_has_one_owner() {
+    a_bucket_has_one_owner(&Blobs::memory()).await;
+}
+
+async fn a_bucket_has_one_owner(blobs: &Blobs) {
+    assert_eq!(blobs.owner().await.expect("listed"), BlobOwner::Nobody);
+    assert_eq!(blobs.mark(7).await.expect("marked"), None);
+    assert_eq!(blobs.owner().await.expect("listed"), BlobOwner::Store(7));
+    assert_eq!(blobs.mark(7).await.expect("marked again"), None);
+    assert_eq!(blobs.mark(8).await.expect("not marked"), Some(7));
+    assert_eq!(blobs.owner().await.expect("listed"), BlobOwner::Store(7));
 }
 
 async fn a_part_comes_back(blobs: &Blobs) {
@@ -105,6 +135,19 @@ async fn strangers_are_not_listed(blobs: &Blobs) {
     assert_eq!(listed(blobs).await, []);
 }
 
+/// Buckets list a page of at most 1,000 or 5,000 objects at a time.
+async fn more_than_a_page_is_listed(blobs: &Blobs) {
+    let digest = digest(b"");
+    let put = stream::iter(0..1_005).map(async |_| put(blobs, &digest, Bytes::new()).await);
+    let mut keys: Vec<_> = put.buffer_unordered(16).collect().await;
+    let mut found: Vec<_> = listed(blobs).await.into_iter().map(|object| object.key).collect();
+    keys.sort();
+    found.sort();
+    assert_eq!(found, keys);
+    let deleted = stream::iter(keys).map(async |key| blobs.delete(&key).await.expect("deleted"));
+    deleted.buffer_unordered(16).collect::<Vec<_>>().await;
+}
+
 /// Puts a part under a new key.
 async fn put(blobs: &Blobs, digest: &[u8; 32], bytes: Bytes) -> String {
     let key = new_key(digest, 1 << 63);
@@ -115,7 +158,7 @@ async fn put(blobs: &Blobs, digest: &[u8; 32], bytes: Bytes) -> String {
 /// Writes to the object store directly, as a failing disk or a foreign program would.
 async fn overwrite(blobs: &Blobs, key: &str, bytes: &'static [u8]) {
     let store: &Arc<dyn ObjectStore> = &blobs.store;
-    store.put(&Location::from(key), bytes.into()).await.expect("overwritten");
+    store.put(&Key::from(key), bytes.into()).await.expect("overwritten");
 }
 
 async fn listed(blobs: &Blobs) -> Vec<ObjectInfo> {

@@ -1,6 +1,7 @@
 //! Plain values of the domain, independent of database, runtime and wire format.
 
 mod backup;
+mod blob_owner;
 mod check;
 mod conditions;
 mod copy;
@@ -15,6 +16,7 @@ mod token;
 pub use backup::{
     BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Taken,
 };
+pub use blob_owner::BlobOwner;
 pub use check::{CheckReport, CheckRequest, Finding, FindingKind};
 pub use conditions::{Conditions, Found, Tags};
 pub use copy::{CopyRequest, IfExists, Replaces, SkipFiles, reserved};

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Result,
-    model::Totals,
+    model::{BlobOwner, Totals},
     namespace::{
         Database, entries, initialize_or_recover,
         reach::Reach,
@@ -33,7 +33,7 @@ pub(super) struct Metered {
 impl Metered {
     /// Makes a store in an empty database.
     pub(super) fn new(mut connection: Box<dyn Connection>) -> Self {
-        initialize_or_recover(connection.as_mut(), "test", None).unwrap();
+        initialize_or_recover(connection.as_mut(), "test", BlobOwner::Nobody).unwrap();
         Self { connection, counts: Counts::default() }
     }
 

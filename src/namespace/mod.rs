@@ -47,7 +47,7 @@ use crate::{
     crash::{self, Point},
     error::{Error, Kind, Result},
     limits::READERS,
-    model::OperationError,
+    model::{BlobOwner, OperationError},
     namespace::sql::{Connection, Mode, Tx},
 };
 
@@ -79,10 +79,10 @@ pub struct Opened {
 /// use an SQLite file.
 ///
 /// # Errors
-/// `InvalidArgument` for a store of a newer format, a database that cannot hold a store, or objects of
-/// another store (a sweep would delete them); `Busy` if another server has the database or it cannot be
+/// `InvalidArgument` for a store of a newer format, a database that cannot hold a store, objects of another store (a
+/// sweep would delete them), or a blob store without the objects of this one; `Busy` if another server has the database or it cannot be
 /// reached; `Internal` if it cannot be opened.
-pub fn open(database: &Database, server: &str, owner: Option<i64>) -> Result<Opened> {
+pub fn open(database: &Database, server: &str, owner: BlobOwner) -> Result<Opened> {
     let mut writer = database.connect(Mode::Write)?;
     let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), server, owner)?;
     crash::reach(Point::Settle);
@@ -97,7 +97,7 @@ pub fn open(database: &Database, server: &str, owner: Option<i64>) -> Result<Ope
 fn initialize_or_recover(
     writer: &mut dyn Connection,
     server: &str,
-    owner: Option<i64>,
+    owner: BlobOwner,
 ) -> Result<(Recovered, i64, i64)> {
     writer.begin(Mode::Write)?;
     let is_new = !writer.has_tables()?;
@@ -110,14 +110,7 @@ fn initialize_or_recover(
     }
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;
-    if owner.is_some_and(|owner| owner != store) {
-        let what = if is_new { "there is no store yet" } else { "another store is" };
-        let message = format!(
-            "the parts of files in the blob store belong to a store, and {what} in the database; name \
-             the database and the blob store of one store"
-        );
-        return Err(Error::new(Kind::InvalidArgument, message));
-    }
+    check_owner(&mut tx, owner, is_new)?;
     let recovered = recover(&mut tx, server)?;
     let last_change = schema::meta(&mut tx, "change")?;
     let counted = tx.counted();
@@ -126,6 +119,26 @@ fn initialize_or_recover(
     writer.commit()?;
     crash::reach(Point::Recovered);
     Ok((recovered, store, last_change))
+}
+
+/// Refuses objects of another store, and a blob store without the objects that this store has.
+fn check_owner(tx: &mut Tx<'_>, owner: BlobOwner, is_new: bool) -> Result<()> {
+    let sql = "SELECT 1 FROM part WHERE object IS NOT NULL LIMIT 1";
+    let what = match owner {
+        BlobOwner::Store(id) if id == schema::meta(tx, "store")? => return Ok(()),
+        BlobOwner::Store(_) if is_new => {
+            "the parts of files in the blob store belong to a store, and there is no store yet in the database"
+        }
+        BlobOwner::Store(_) => {
+            "the parts of files in the blob store belong to a store, and another store is in the database"
+        }
+        BlobOwner::Nobody if tx.exists(sql, &[])? => {
+            "the blob store belongs to no store, and the store in the database has parts of files elsewhere"
+        }
+        BlobOwner::Nobody | BlobOwner::Unknown => return Ok(()),
+    };
+    let message = format!("{what}; name the database and the blob store of one store");
+    Err(Error::new(Kind::InvalidArgument, message))
 }
 
 fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {

@@ -46,7 +46,7 @@ pub struct Serve {
 
     #[arg(long, env = "IMAGESTORE_BLOBS", value_name = "URL")]
     #[arg(
-        help = "The blob store, as file:///PATH, s3://BUCKET, az://CONTAINER or gs://BUCKET, with a prefix of keys \
+        help = "The blob store, as file:///PATH, memory://, s3://BUCKET, az://CONTAINER or gs://BUCKET, with a prefix of keys \
                   after a slash where it is wanted; credentials are those of the environment \
                   [default: blobs in the data folder]"
     )]

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use super::{Error, config::Config};
 use crate::{
-    blob::{self, Location, durable},
+    blob::{self, durable},
     namespace::Database,
 };
 
@@ -56,7 +56,7 @@ impl Locks {
     pub fn take(config: &Config) -> Result<Self, Error> {
         let mut locks = Self::without_blobs(config)?;
         // The mark of a bucket keeps the servers of other stores out, and those of the same one have its database.
-        if let Location::Folder(blobs) = &config.blobs {
+        if let Some(blobs) = config.blobs.folder() {
             locks.folder(&Place::blobs(blobs))?;
             locks.new.extend(missing(blob::prefixes().map(|prefix| blobs.join(prefix))));
         }

@@ -3,12 +3,13 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::blob::Location;
 
 /// The settings of a server with the data folder `own` and the given database and blob folder.
 fn config(temp: &Path, own: &str, database: &Path, blobs: &Path) -> Config {
     Config {
         database: Database::Sqlite(database.to_owned()),
-        blobs: blobs.to_owned(),
+        blobs: Location::Folder(blobs.to_owned()),
         ..Config::local(&temp.join(own))
     }
 }
@@ -38,7 +39,7 @@ fn parts_may_be_in_the_data_folder_itself() {
     let data = temp.path().join("data");
     symlink("data", temp.path().join("link")).expect("a link");
     for blobs in [&data, &temp.path().join("link")] {
-        let config = Config { blobs: blobs.clone(), ..Config::local(&data) };
+        let config = Config { blobs: Location::Folder(blobs.clone()), ..Config::local(&data) };
         let _first = Locks::take(&config).expect("taken");
         assert_locked(&config, "data folder", &data, "--data");
     }

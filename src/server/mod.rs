@@ -331,6 +331,7 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
         Location::Folder(folder) => Blobs::local(folder).map_err(|error| {
             Error::new(format!("cannot open the blob store {}", config.blobs)).because(error)
         })?,
+        Location::Memory => Blobs::memory(),
         Location::Bucket(bucket) => {
             let opened = Blobs::bucket(bucket).await;
             opened.map_err(|refused| Error::new(refused.to_string()))?

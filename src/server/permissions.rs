@@ -21,10 +21,7 @@ use super::{
     config::Config,
     locks::{IN_FOLDER, database_files},
 };
-use crate::{
-    blob::{self, Location},
-    namespace::Database,
-};
+use crate::{blob, namespace::Database};
 
 /// The permissions of the group and of others.
 const OTHERS: u32 = 0o077;
@@ -50,10 +47,7 @@ pub(super) fn tighten(config: &Config) {
     }
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let data = real(&config.data);
-    let blobs = match &config.blobs {
-        Location::Folder(folder) => Some(real(folder)),
-        Location::Bucket(_) => None,
-    };
+    let blobs = config.blobs.folder().map(real);
     if let Some(blobs) = &blobs {
         found.blobs(blobs);
     }
@@ -156,12 +150,13 @@ mod tests {
     /// A store as an earlier version left it, beside a file that is not of the store.
     fn store(folder: &Path) -> Config {
         let config = Config::local(folder);
-        fs::create_dir_all(config.blobs.join("0a")).expect("made");
+        let blobs = folder.join("blobs");
+        fs::create_dir_all(blobs.join("0a")).expect("made");
         for file in ["lock", "namespace.sqlite", "namespace.sqlite-wal", "blobs/0a/b-1", "other"] {
             fs::write(folder.join(file), "").expect("written");
             set(&folder.join(file), 0o644);
         }
-        for path in [folder, &config.blobs, &config.blobs.join("0a")] {
+        for path in [folder, &blobs, &blobs.join("0a")] {
             set(path, 0o755);
         }
         config
@@ -172,8 +167,8 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let folder = folder.path();
         let config = store(folder);
-        symlink(folder.join("other"), config.blobs.join("0a/link")).expect("made");
-        fs::create_dir(config.blobs.join("site")).expect("made");
+        symlink(folder.join("other"), folder.join("blobs").join("0a/link")).expect("made");
+        fs::create_dir(folder.join("blobs").join("site")).expect("made");
         tighten(&config);
         for file in ["lock", "namespace.sqlite", "namespace.sqlite-wal", "blobs/0a/b-1"] {
             assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
@@ -182,7 +177,7 @@ mod tests {
             assert_eq!(mode(&folder.join(path)), 0o700, "{path}");
         }
         assert_eq!(mode(&folder.join("other")), 0o644, "not of the store");
-        assert_ne!(mode(&config.blobs.join("site")), 0o700, "not of the store");
+        assert_ne!(mode(&folder.join("blobs").join("site")), 0o700, "not of the store");
     }
 
     #[test]
@@ -203,10 +198,10 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let folder = folder.path();
         let config = store(folder);
-        set(&config.blobs, 0o700);
+        set(&folder.join("blobs"), 0o700);
         set(folder, 0o1777);
         tighten(&config);
-        assert_eq!(mode(&config.blobs.join("0a/b-1")), 0o644);
+        assert_eq!(mode(&folder.join("blobs").join("0a/b-1")), 0o644);
         assert_eq!(mode(folder), 0o1777);
         assert_eq!(mode(&folder.join("namespace.sqlite")), 0o600);
     }

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    path::Path,
     pin::pin,
     process::ExitCode,
 };
@@ -25,7 +26,6 @@ use super::{
     permissions::restrict_process,
 };
 use crate::{
-    blob::Location,
     client::in_process::{self, Connector},
     limits::{END_TIME, RUNTIME_STOP_TIME},
 };
@@ -77,7 +77,9 @@ pub fn with_stopped(
     command: impl FnOnce(Connector) -> ExitCode,
 ) -> ExitCode {
     let config = config.and_then(|config| {
-        if makes_store || (config.database.exists() && has_blobs(&config.blobs)) {
+        // A bucket says so when it is opened.
+        let has_blobs = config.blobs.folder().is_none_or(Path::exists);
+        if makes_store || (config.database.exists() && has_blobs) {
             return Ok(config);
         }
         let data = config.data.display();
@@ -89,14 +91,6 @@ pub fn with_stopped(
             print_line(&format!("imagestore: {}", error.explain()));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Whether there may be a blob store: a bucket says so when it is opened.
-fn has_blobs(location: &Location) -> bool {
-    match location {
-        Location::Folder(folder) => folder.exists(),
-        Location::Bucket(_) => true,
     }
 }
 

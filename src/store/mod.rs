@@ -73,8 +73,8 @@ use crate::{
         SESSION_LIFE,
     },
     model::{
-        Conditions, Digest, Info, Operation, OperationId, OperationKind, OperationState, Stat,
-        StorePath, Totals, reserved,
+        BlobOwner, Conditions, Digest, Info, Operation, OperationId, OperationKind, OperationState,
+        Stat, StorePath, Totals, reserved,
     },
     namespace::{
         self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
@@ -162,7 +162,7 @@ impl Store {
         let open = move || namespace::open(&database, &id, owner);
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
         let Opened { engine, recovered, store, last_change } = opened;
-        if owner.is_none()
+        if !matches!(owner, BlobOwner::Store(_))
             && let Err(error) = mark(&blobs, store).await
         {
             close(engine).await;

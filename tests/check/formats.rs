@@ -5,7 +5,7 @@
 
 use imagestore::{
     error::Kind,
-    model::{ChunkRange, Digest, SessionId},
+    model::{BlobOwner, ChunkRange, Digest, SessionId},
     namespace::{self, schema::FORMAT, sql::Row},
     store::{Call, Store},
 };
@@ -106,7 +106,7 @@ fn load(dump: [&str; 2]) -> Folder {
 fn migrate(folder: &Folder) -> namespace::Recovered {
     let database = folder.database();
     // On a separate thread, because connections block and must not run on a thread of an async runtime.
-    let open = move || namespace::open(&database, "test", None).unwrap().recovered;
+    let open = move || namespace::open(&database, "test", BlobOwner::Unknown).unwrap().recovered;
     std::thread::scope(|scope| scope.spawn(open).join()).unwrap()
 }
 

@@ -16,14 +16,14 @@ COMMAND_SECONDS = 120
 
 
 class Running:
-    """A running command. Reads from a command that hangs fail at a timeout."""
+    """A running command, by itself or under another one. Reads from a command that hangs fail at a timeout."""
 
-    def __init__(self, arguments: list[str], **options: Any) -> None:
+    def __init__(self, arguments: list[str], under: tuple[str, ...] = (), **options: Any) -> None:
         streams: dict[str, Any] = {
             "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
         }
         self.process = subprocess.Popen(
-            [binary(), *arguments],
+            [*under, binary(), *arguments],
             encoding="utf-8",
             **streams | options,
         )

@@ -22,7 +22,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("tls", &[]),
     ("namespace", &["crash", "error", "limits", "model", "tls"]),
     ("budget", &["error", "limits"]),
-    ("blob", &["budget", "crash", "error", "limits"]),
+    ("blob", &["budget", "crash", "error", "limits", "model", "tls"]),
     (
         "store",
         &["access", "budget", "error", "limits", "model", "namespace", "blob", "offload", "secret"],
@@ -36,7 +36,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
 ];
 
 /// The only modules that may name each crate.
-const CRATES: [(&str, &[&str]); 20] = [
+const CRATES: [(&str, &[&str]); 21] = [
     ("tonic", &["wire", "grpc", "rest", "client", "server"]),
     ("axum", &["rest", "web", "server"]),
     ("prost", &["wire", "grpc", "rest", "client", "cli"]),
@@ -46,6 +46,8 @@ const CRATES: [(&str, &[&str]); 20] = [
     ("serde_json", &["rest", "cli", "server"]),
     ("flate2", &["store"]),
     ("object_store", &["blob"]),
+    // A feature of it is needed, see Cargo.toml.
+    ("reqwest", &[]),
     ("rusqlite", &["namespace"]),
     ("ring", &["access", "server", "tls"]),
     ("rustls_native_certs", &["tls"]),

@@ -32,7 +32,7 @@ fn without_flags_all_is_on_this_machine() {
     let config = config(&[]);
     assert_eq!(config.listen.to_string(), "127.0.0.1:19080");
     assert_eq!(sqlite(&config), Path::new("./imagestore-data/namespace.sqlite"));
-    assert_eq!(config.blobs, Path::new("./imagestore-data/blobs"));
+    assert_eq!(config.blobs.folder(), Some(Path::new("./imagestore-data/blobs")));
     assert_eq!(config.reserve_bytes, 16 << 20);
     assert_eq!(config.reclaim_grace, Duration::from_secs(5));
     assert_eq!(config.operation_life, Duration::from_hours(168));

@@ -1,5 +1,7 @@
 //! The harness of the tests: a server for each test, and a driver for each interface.
 
+#[path = "../../support/blobs.rs"]
+mod blobs;
 #[path = "../../support/database.rs"]
 mod database;
 mod driver;
@@ -20,7 +22,7 @@ mod signer;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use imagestore::{
-    blob::Blobs,
+    blob::{Blobs, Location},
     server::{
         Replaced, Server as Real,
         config::{Access, Config, Required},
@@ -98,7 +100,9 @@ impl Server {
     /// Starts a server whose blob store is an in-memory store with a gate.
     pub(crate) async fn start_behind(gate: &Gate) -> Self {
         let log = Log::of_all();
-        let (folder, config) = Self::settings();
+        let (folder, mut config) = Self::settings();
+        // A restart without the gate takes a folder, as a bucket without the objects is refused.
+        config.blobs = Location::Folder(folder.path().join("blobs"));
         let blobs = Some(Blobs::new(Arc::new(gate.clone())));
         Self::run(real(&config, blobs).await, folder, config, log)
     }
@@ -117,6 +121,7 @@ impl Server {
         let folder = folder();
         let mut config = Config::local(folder.path());
         config.database = database::database(folder.path());
+        config.blobs = blobs::blobs(folder.path()).swap_remove(0);
         (folder, config)
     }
 
