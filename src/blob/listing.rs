@@ -35,7 +35,7 @@ impl Blobs {
     /// its first error, and the next folder follows. An object that takes longer than [`BLOB_TIME`] is an
     /// error.
     ///
-    /// Objects whose key [`new_key`] cannot have made are left out, so that the sweep cannot touch foreign
+    /// Objects whose key [`new_key`](super::new_key) cannot have made are left out, so that the sweep cannot touch foreign
     /// files.
     pub fn list(&self) -> BoxStream<'static, Result<ObjectInfo, Unlisted>> {
         let blobs = self.clone();

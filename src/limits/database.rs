@@ -21,3 +21,11 @@ pub const DATABASE_PAUSE_FIRST: Duration = Duration::from_millis(100);
 pub const DATABASE_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The interval of TCP keep-alive probes to the database server.
 pub const DATABASE_KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long the proof of the write lock waits for another connection to be seen waiting; an engine that does not tell
+/// has it held off for that long.
+pub const LOCK_PROOF_TIME: Duration = Duration::from_millis(300);
+/// How often that is looked at.
+pub const LOCK_PROOF_EVERY: Duration = Duration::from_millis(5);
+/// How long a second session may take to answer while the first one is in a transaction. A pooler with one session does
+/// not answer.
+pub const POOLER_PROOF_TIME: Duration = Duration::from_secs(5);

@@ -16,6 +16,7 @@
 //! **Deliberately absent:** poolers that share a connection between clients: neither prepared statements nor
 //! session locks work with them.
 
+mod proof;
 mod session;
 mod tls;
 mod values;
@@ -128,7 +129,12 @@ impl PostgresConnection {
             stalled: None,
             runtime: Some(runtime),
         };
-        connection.connect()?;
+        let runtime = connection.runtime.as_ref().ok_or_else(no_runtime)?;
+        let session = match mode {
+            Mode::Write => runtime.block_on(proof::connect(url, statement_time)),
+            Mode::Read => runtime.block_on(Session::connect(url, false, statement_time)),
+        };
+        connection.session = Some(session?);
         Ok(connection)
     }
 

@@ -9,7 +9,10 @@ use imagestore::{
     },
 };
 
-use crate::database::{administer, new_schema, parse, postgres};
+use crate::{
+    database::{administer, new_schema, parse, postgres},
+    wire::Wire,
+};
 
 pub(crate) fn url() -> String {
     postgres().expect("IMAGESTORE_TEST_POSTGRES is the URL of a server; tests/run sets it")
@@ -41,7 +44,7 @@ pub(crate) fn ints(rows: &[Row]) -> Vec<i64> {
     rows.iter().map(|row| row.int(0).expect("an integer")).collect()
 }
 
-fn explain(error: &Error) -> String {
+pub(crate) fn explain(error: &Error) -> String {
     format!("{error}: {error:?}")
 }
 
@@ -228,6 +231,51 @@ fn what_cannot_hold_a_store_is_refused() {
         assert_eq!(error.kind(), kind, "{error:?}");
         assert!(explain(&error).contains(why), "{error:?}");
         assert!(!explain(&error).contains("secret"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_database_without_rights_is_refused() {
+    let url = new_schema(&url());
+    let role = format!("reader_{}", uuid::Uuid::new_v4().simple());
+    let (_, schema) = url.rsplit_once("%3D").expect("a schema");
+    let make = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'secret'; GRANT USAGE ON SCHEMA {schema} TO {role}"
+    );
+    administer(&url, &make);
+    let reader = with_password(&url, "secret").replace("tests:", &format!("{role}:"));
+    let error = parse(&reader).connect(Mode::Write).err().expect("refused");
+    assert_eq!(error.kind(), Kind::InvalidArgument, "{error:?}");
+    let says = format!("the role {role} may not create tables in the schema {schema} of");
+    assert!(explain(&error).contains(&says), "{error:?}");
+}
+
+#[test]
+fn a_read_only_database_is_refused() {
+    let url = format!("{}%20-c%20default_transaction_read_only%3Don", new_schema(&url()));
+    let error = parse(&url).connect(Mode::Write).err().expect("refused");
+    assert_eq!(error.kind(), Kind::InvalidArgument, "{error:?}");
+    assert!(explain(&error).contains("the database is read-only"), "{error:?}");
+}
+
+#[test]
+fn a_database_whose_locks_do_not_hold_is_refused() {
+    let stub = ("SELECT pg_advisory_xact_lock(1229801299, hashtext(current_schema()))", "SELECT 1");
+    let snapshot = (
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ",
+    );
+    for (edit, why) in [
+        (stub, "its write lock does not keep a second writer out"),
+        (snapshot, "does not see what its holder committed"),
+    ] {
+        let (_wire, database) = Wire::editing(&[edit]);
+        let error = database.connect(Mode::Write).err().expect("refused");
+        assert_eq!(error.kind(), Kind::InvalidArgument, "{error:?}");
+        assert!(explain(&error).contains(why), "{error:?}");
+        let mut reader = connect(&database, Mode::Read);
+        let sql = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()";
+        assert_eq!(reader.query(sql, &[]).expect("read"), [], "nothing is left");
     }
 }
 

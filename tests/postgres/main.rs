@@ -8,6 +8,8 @@ mod database;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod pooler;
+#[cfg(test)]
 #[path = "../support/reader.rs"]
 mod reader;
 #[cfg(test)]

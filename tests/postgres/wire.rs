@@ -20,16 +20,28 @@ pub(crate) struct Wire(Arc<State>);
 #[derive(Default)]
 struct State {
     is_silent: Mutex<bool>,
+    /// Texts that are replaced on their way, each by one of its length.
+    edits: Vec<(String, String)>,
     changed: Condvar,
 }
 
 impl Wire {
     /// Creates a schema and starts a proxy. Returns the proxy, and the database with the proxy's address.
     pub(crate) fn new() -> (Self, Database) {
+        Self::editing(&[])
+    }
+
+    /// Like [`Wire::new`]; each text is replaced by another one, which is filled up with spaces.
+    pub(crate) fn editing(edits: &[(&str, &str)]) -> (Self, Database) {
+        let padded = |(from, to): &(&str, &str)| {
+            assert!(to.len() <= from.len(), "longer: {to}");
+            ((*from).to_owned(), format!("{to:<width$}", width = from.len()))
+        };
+        let edits = edits.iter().map(padded).collect();
         let url = new_schema(&url());
         let (login, rest) = url.rsplit_once('@').expect("a login");
         let (host, rest) = rest.split_once('/').expect("a database");
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { edits, ..State::default() });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (host, shared) = (host.to_owned(), Arc::clone(&state));
@@ -67,7 +79,18 @@ impl State {
             let read = from.read(&mut buffer).unwrap_or(0);
             let is_silent = self.is_silent.lock().expect("no panic");
             drop(self.changed.wait_while(is_silent, |is_silent| *is_silent).expect("no panic"));
-            let bytes = buffer.get(..read).expect("read");
+            let bytes = buffer.get_mut(..read).expect("read");
+            for (from, to) in &self.edits {
+                // Requests are short, so none is cut.
+                while let Some(at) =
+                    bytes.windows(from.len()).position(|text| text == from.as_bytes())
+                {
+                    bytes
+                        .get_mut(at..at + from.len())
+                        .expect("found")
+                        .copy_from_slice(to.as_bytes());
+                }
+            }
             if read == 0 || to.write_all(bytes).is_err() {
                 // The connection may be closed already.
                 to.shutdown(Shutdown::Write).ok();

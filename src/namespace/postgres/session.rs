@@ -39,6 +39,21 @@ const SETTINGS: &str = "SET synchronous_commit = on; SET enable_seqscan = off; S
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4;
     SET tcp_user_timeout = '30s'";
 
+/// Why the database cannot hold a store, else NULL.
+const REFUSALS: &str = "SELECT CASE
+    WHEN current_schema() IS NULL THEN
+      'the database has no schema for the store: its search_path names none that exists; create one'
+    WHEN current_setting('server_encoding') <> 'UTF8' THEN
+      'the database does not hold all of Unicode; create one with ENCODING ''UTF8'''
+    WHEN pg_is_in_recovery() THEN
+      'the database is a standby, or recovers, and takes no writes; name the primary one'
+    WHEN current_setting('default_transaction_read_only') = 'on' THEN
+      'the database is read-only: its setting default_transaction_read_only is on; name a writable one'
+    WHEN NOT has_schema_privilege(current_schema(), 'CREATE') THEN
+      'the role ' || current_user || ' may not create tables in the schema ' || current_schema()
+      || ' of the database; give it the right: GRANT CREATE ON SCHEMA'
+    END";
+
 /// Takes the claim. Waits for it as for every lock, since the other server may be about to end.
 const CLAIM: &str = "SELECT pg_advisory_lock(1229801300, hashtext(current_schema()))";
 
@@ -131,24 +146,15 @@ impl Session {
             .ask(DATABASE_STATEMENT_TIME, async |talk| talk.client.batch_execute(&settings).await)
             .await
             .map_err(told)?;
-        let sql =
-            "SELECT current_schema() IS NOT NULL, current_setting('server_encoding') = 'UTF8'";
-        let (has_schema, is_utf8): (bool, bool) = session
+        let refused = session
             .ask(DATABASE_STATEMENT_TIME, async |talk| {
-                let row = talk.client.query_one(sql, &[]).await?;
-                Ok((row.try_get(0)?, row.try_get(1)?))
+                let row = talk.client.query_one(REFUSALS, &[]).await?;
+                row.try_get::<_, Option<String>>(0)
             })
             .await
             .map_err(told)?;
-        if !has_schema {
-            let message = "the database has no schema for the store: its search_path names none that \
-                           exists; create one";
-            return Err(Error::invalid("database", message));
-        }
-        if !is_utf8 {
-            let message =
-                "the database does not hold all of Unicode; create one with ENCODING 'UTF8'";
-            return Err(Error::invalid("database", message));
+        if let Some(why) = refused {
+            return Err(Error::invalid("database", why));
         }
         if claims {
             session.claim().await?;
@@ -179,7 +185,8 @@ impl Session {
         Ok(Self { talk, connection: Some(connection) })
     }
 
-    async fn claim(&mut self) -> Result<()> {
+    /// Takes the claim.
+    pub(super) async fn claim(&mut self) -> Result<()> {
         let claimed = self
             .ask(DATABASE_STATEMENT_TIME, async |talk| talk.client.batch_execute(CLAIM).await)
             .await;
