@@ -69,6 +69,13 @@ pub struct Serve {
     #[arg(default_value_t = Time(limits::OPERATION_LIFE_DEFAULT))]
     operation_life: Time,
 
+    #[arg(long, env = "IMAGESTORE_DRAIN_TIME", value_name = "TIME", value_parser = drain_time)]
+    #[arg(
+        help = "Time for which a stop serves on and is not ready, so that a balancer turns to other servers \
+                  [default: 5s with PostgreSQL, 0s with SQLite]"
+    )]
+    drain_time: Option<Time>,
+
     /// Certificate chain for TLS in PEM, that of the server first; read again when it changes
     #[arg(long, env = "IMAGESTORE_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
@@ -153,6 +160,8 @@ pub struct Config {
     pub reclaim_grace: Duration,
     /// How long finished operations are kept.
     pub operation_life: Duration,
+    /// How long a stop serves on, and says that it is not ready.
+    pub drain_time: Duration,
     /// The host names that a request may have in `Host`, in addition to IP addresses, `localhost` and the names
     /// of this machine; `*` allows every name.
     pub allowed_hosts: Vec<String>,
@@ -209,18 +218,23 @@ impl Serve {
         };
         let audit = audit::Settings { target, reads: self.audit_reads };
         let own = |name| self.data.join(name);
-        let database = self.database.as_ref().map(|url| database(url.expose()));
+        let database = self.database.as_ref().map(|url| database(url.expose())).transpose()?;
+        let database = database.unwrap_or_else(|| Database::Sqlite(own("namespace.sqlite")));
+        // No other server has an SQLite database, so there is none to turn to.
+        let drain_time = match database {
+            Database::Sqlite(_) => Duration::ZERO,
+            Database::Postgres(_) => limits::DRAIN_TIME_DEFAULT,
+        };
         let blobs = self.blobs.as_deref().map(location);
         Ok(Config {
-            database: database
-                .transpose()?
-                .unwrap_or_else(|| Database::Sqlite(own("namespace.sqlite"))),
+            database,
             blobs: blobs.transpose()?.unwrap_or_else(|| Location::Folder(own("blobs"))),
             listen: self.listen,
             data: self.data,
             reserve_bytes: self.reserve.0,
             reclaim_grace: self.reclaim_grace.0,
             operation_life: self.operation_life.0,
+            drain_time: self.drain_time.map_or(drain_time, |time| time.0),
             allowed_hosts: self.allowed_host,
             refuses_plaintext: matches!(access, Access::Required(_))
                 && !(self.trusted_proxy.is_empty() || self.allow_plaintext),
@@ -260,6 +274,7 @@ impl Config {
             reserve_bytes: limits::RESERVE_BYTES_DEFAULT,
             reclaim_grace: limits::RECLAIM_GRACE_DEFAULT,
             operation_life: limits::OPERATION_LIFE_DEFAULT,
+            drain_time: Duration::ZERO,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             refuses_plaintext: false,
@@ -288,6 +303,12 @@ impl std::fmt::Display for Bytes {
             self.0.fmt(f)
         }
     }
+}
+
+fn drain_time(text: &str) -> Result<Time, String> {
+    let time = time(text)?;
+    let most = Time(limits::DRAIN_TIME_MAX);
+    if time.0 > most.0 { Err(format!("at most {most}")) } else { Ok(time) }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

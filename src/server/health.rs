@@ -1,6 +1,6 @@
 //! Readiness: `GET /health` and `grpc.health.v1.Health`.
 //!
-//! A server is ready while its database answers, from the start until shutdown. The database is asked at most once
+//! A server is ready while its database answers, from the start until a stop begins to drain. The database is asked at most once
 //! a second, and all probes share the answer. Liveness is another question, which `GET /health/live` answers.
 //!
 //! Over gRPC the server as a whole, whose name is empty, and its one service have the same health. Every watch ends
@@ -32,8 +32,13 @@ use crate::{
     wire::status,
 };
 
-/// Asks the database every [`READY_EVERY`] and keeps `ready` up to date until shutdown, which sets `ready` to false.
-pub(super) async fn keep(store: &Store, ready: watch::Sender<bool>, stop: &CancellationToken) {
+/// Asks the database every [`READY_EVERY`] and keeps `ready` up to date until the server drains, which sets `ready` to
+/// false.
+pub(super) async fn keep(
+    store: &Store,
+    ready: watch::Sender<bool>,
+    (draining, stop): (&CancellationToken, &CancellationToken),
+) {
     let asking = async {
         let mut ticks = interval(READY_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -44,9 +49,11 @@ pub(super) async fn keep(store: &Store, ready: watch::Sender<bool>, stop: &Cance
     };
     select! {
         () = asking => {}
-        () = stop.cancelled() => {}
+        () = draining.cancelled() => {}
     }
     set(&ready, false);
+    // Watches end when the sender is dropped.
+    stop.cancelled().await;
 }
 
 /// Sets `ready` by the answer of the database. Logs each change once.

@@ -29,10 +29,16 @@ mod tests;
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
 use axum::Router;
-use tokio::{net::TcpListener, sync::watch, task::spawn_blocking, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Channel};
 use tracing::{info, warn};
@@ -112,6 +118,7 @@ pub struct Server {
     bounds: Bounds,
     ready: watch::Sender<bool>,
     stop: CancellationToken,
+    drain_time: Duration,
     store: Store,
     /// Held until the store is closed.
     locks: Locks,
@@ -239,7 +246,19 @@ impl Server {
         };
         let guards = Guards { hosts: hosts(config), proxies, authenticator, audit };
         let app = door(grpc.into_axum_router(), rest, guards, bounds)?;
-        Ok(Self { listener, tls, watched, audit_thread, app, bounds, ready, stop, store, locks })
+        Ok(Self {
+            listener,
+            tls,
+            watched,
+            audit_thread,
+            app,
+            bounds,
+            ready,
+            stop,
+            drain_time: config.drain_time,
+            store,
+            locks,
+        })
     }
 
     /// Whether the port has TLS.
@@ -253,17 +272,34 @@ impl Server {
         self.listener.address()
     }
 
-    /// Serves until `shutdown` resolves, then stops within [`STOP_TIME`](crate::limits::STOP_TIME), even if
+    /// Serves until `shutdown` resolves, drains for the time of the settings, and then stops within [`STOP_TIME`](crate::limits::STOP_TIME), even if
     /// the database or the disk does not answer.
     ///
     /// # Cancel safety
     ///
     /// When the future is dropped, the server ends at once, as if killed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, tls, watched, audit_thread, app, bounds, ready, stop, store, locks } =
-            self;
+        let Self {
+            listener,
+            tls,
+            watched,
+            audit_thread,
+            app,
+            bounds,
+            ready,
+            stop,
+            drain_time,
+            store,
+            locks,
+        } = self;
+        let draining = CancellationToken::new();
         let stopping = async {
             shutdown.await;
+            draining.cancel();
+            if !drain_time.is_zero() {
+                info!(seconds = drain_time.as_secs_f64(), "draining: not ready, and serving on");
+                sleep(drain_time).await;
+            }
             info!("stopping");
             stop.cancel();
             store.drain().await;
@@ -279,7 +315,8 @@ impl Server {
                 }
             }
         };
-        tokio::join!(serving, stopping, health::keep(&store, ready, &stop), watched.run(&stop));
+        let health = health::keep(&store, ready, (&draining, &stop));
+        tokio::join!(serving, stopping, health, watched.run(&stop));
         // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         let closing = tokio::spawn(async move {
             store.close().await;

@@ -190,7 +190,7 @@ impl Store {
     }
 
     /// Cancels all running operations, waits for their end for at most
-    /// [`DRAIN_TIME`](crate::limits::DRAIN_TIME), and then ends the streams of watchers. Transfers continue.
+    /// [`CANCEL_TIME`](crate::limits::CANCEL_TIME), and then ends the streams of watchers. Transfers continue.
     pub async fn drain(&self) {
         self.cancel_all().await;
         self.0.draining.cancel();

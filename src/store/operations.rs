@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use crate::{
     access::Role,
     error::{Error, Kind, Result},
-    limits::DRAIN_TIME,
+    limits::CANCEL_TIME,
     model::{Operation, OperationError, OperationId, OperationState, Page, StorePath},
     namespace::{operation, sql::Tx},
     store::{Call, Store, run::State, runs::in_doubt},
@@ -131,7 +131,7 @@ impl Store {
         self.0.engine.write_and(call.deadline(), cancel, record).await
     }
 
-    /// Cancels all runs of this server for a stop, and waits for their end for at most [`DRAIN_TIME`].
+    /// Cancels all runs of this server for a stop, and waits for their end for at most [`CANCEL_TIME`].
     pub(super) async fn cancel_all(&self) {
         let why = Error::new(Kind::Cancelled, "the server stopped while the operation ran");
         let mut running = self.0.runs.close(&why);
@@ -141,7 +141,7 @@ impl Store {
                 states.wait_for(State::is_over).await.ok();
             }
         };
-        if tokio::time::timeout(DRAIN_TIME, ended).await.is_err() {
+        if tokio::time::timeout(CANCEL_TIME, ended).await.is_err() {
             tracing::warn!("operations are left to the next start, which fails them");
         }
     }

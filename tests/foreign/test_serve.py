@@ -358,6 +358,34 @@ class Stopping(ServeCase):
         self.start_again()
         self.assertEqual(self.rest.tree(), {"b": b"1" * 10})
 
+    def test_a_stop_drains_first(self) -> None:
+        self.server.stop()
+        self.server = Server(self.server.data, "--drain-time", "1h")
+        self.addCleanup(self.server.kill)
+        self._connect()
+        health = Reflection(self.server.address)
+        self.addCleanup(health.close)
+        watch = health.service("grpc.health.v1.Health").call("Watch", service=SERVICE)
+        self.assertEqual(next(watch).status, SERVING)
+
+        self.server.send(signal.SIGTERM)
+
+        self.assertEqual(next(watch).status, NOT_SERVING)
+        for path, status in [("/health", 503), ("/health/live", 200)]:
+            answer = requests.get(f"{self.server.url}{path}", timeout=SOCKET_SECONDS)
+            self.assertEqual(answer.status_code, status)
+        # New connections are served.
+        self.rest.put("a", b"1")
+        # Another SIGTERM ends no drain; a SIGINT ends the server at once.
+        self.server.expect("interrupted during the stop, ending at once")
+        self.server.send(signal.SIGTERM)
+        self.assertEqual(self.rest.tree(), {"a": b"1"})
+        self.server.send(signal.SIGINT)
+        self.assertEqual(self.server.ended(), 1)
+
+        self.server = Server(self.server.data, "--drain-time", "1ms")
+        self.server.stop()
+
     def stop_with_an_upload(self) -> socket.socket:
         """Starts a stop that waits for an upload of 10 bytes to `b`, up to the time limit of a stop."""
         upload = self.send(

@@ -36,6 +36,18 @@ fn without_flags_all_is_on_this_machine() {
     assert_eq!(config.reserve_bytes, 16 << 20);
     assert_eq!(config.reclaim_grace, Duration::from_secs(5));
     assert_eq!(config.operation_life, Duration::from_hours(168));
+    assert_eq!(config.drain_time, Duration::ZERO);
+}
+
+#[test]
+fn a_stop_drains_where_other_servers_can_take_over() {
+    let postgres = ["--database", "postgres://user@127.0.0.1/db"];
+    assert_eq!(config(&postgres).drain_time, Duration::from_secs(5));
+    let set = [&postgres[..], &["--drain-time", "0"]].concat();
+    assert_eq!(config(&set).drain_time, Duration::ZERO);
+    assert_eq!(config(&["--drain-time", "1h"]).drain_time, Duration::from_hours(1));
+    let error = parse(&["--drain-time", "1.1h"]).expect_err("refused");
+    assert!(error.contains("at most 3600s"), "{error}");
 }
 
 #[test]
