@@ -4,7 +4,8 @@
 //!
 //! Data flows one way: request → [`rest`] (for REST) → [`grpc`] → [`store`] → [`namespace`] and
 //! [`blob`]. There is one backend. What REST can do, gRPC can do, because the gateway has no other way
-//! to the store than the generated trait of the service ([`wire::backend`]).
+//! to the store than the generated trait of the service ([`wire::backend`]). So it also serves alone, before servers
+//! elsewhere ([`server::gateway`]).
 //!
 //! # Code map
 //!

@@ -3,6 +3,7 @@
 mod access;
 mod client;
 mod database;
+mod gateway;
 mod http2;
 mod list;
 mod package;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use access::*;
 pub use client::*;
 pub use database::*;
+pub use gateway::*;
 pub use http2::*;
 pub use list::*;
 pub use package::*;

@@ -8,7 +8,8 @@ use imagestore::{
     secret::Secret,
     server::{
         config::{Config, Serve},
-        process::{serve, with_stopped},
+        gateway,
+        process::{serve, serve_gateway, with_stopped},
     },
 };
 use tikv_jemallocator::Jemalloc;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Command {
     /// Serve the store over gRPC and REST on one port
     Serve(Box<Serve>),
+    /// Serve REST and the web page before remote servers, without a store
+    Gateway(Box<gateway::Arguments>),
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Some(Command::Serve(arguments)) => serve(*arguments),
+        Some(Command::Gateway(arguments)) => serve_gateway(*arguments),
         Some(Command::Client(command)) => run(&arguments.global, command),
         None => {
             Arguments::command().print_help().ok();

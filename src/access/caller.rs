@@ -29,8 +29,8 @@ struct Inner {
     name: String,
     is_anonymous: bool,
     is_revocable: bool,
-    /// Whether the caller has a link, with which it may only read.
-    has_link: bool,
+    /// The path of the link that the caller has, with which it may only read there.
+    link: Option<StorePath>,
     /// The secret of the token that the caller sends.
     secret: Option<Fingerprint>,
     credential: Option<String>,
@@ -150,7 +150,7 @@ impl Caller {
             name,
             is_anonymous,
             is_revocable,
-            has_link: false,
+            link: None,
             secret: None,
             credential,
             source,
@@ -168,7 +168,7 @@ impl Caller {
             name,
             is_anonymous,
             is_revocable,
-            has_link,
+            link,
             secret,
             credential,
             source,
@@ -181,7 +181,7 @@ impl Caller {
             name: name.clone(),
             is_anonymous: *is_anonymous,
             is_revocable: *is_revocable,
-            has_link: *has_link,
+            link: link.clone(),
             secret: *secret,
             credential: credential.clone(),
             source: source.clone(),
@@ -203,14 +203,14 @@ impl Caller {
         caller
     }
 
-    /// Who has a link that this caller has made: it may read what this caller may read, and nothing else.
+    /// Who has a link that this caller has made: it may read at the path what this caller may read, and nothing else.
     #[must_use]
-    pub fn with_link(&self) -> Self {
+    pub fn with_link(&self, path: StorePath) -> Self {
         let mut caller = self.until(self.0.expiry);
         if let Some(inner) = Arc::get_mut(&mut caller.0) {
             inner.name = format!("link:{}", inner.name);
             inner.is_anonymous = false;
-            inner.has_link = true;
+            inner.link = Some(path);
         }
         caller
     }
@@ -226,7 +226,7 @@ impl Caller {
 
     /// By what a link names this caller as its maker; `None` if the caller may make no links.
     pub fn maker(&self) -> Option<Maker> {
-        if self.0.has_link {
+        if self.has_link() {
             return None;
         }
         match (&self.0.source, &self.0.credential, self.0.secret) {
@@ -245,7 +245,7 @@ impl Caller {
 
     /// Whether the caller has a link instead of a credential of its own.
     pub fn has_link(&self) -> bool {
-        self.0.has_link
+        self.0.link.is_some()
     }
 
     /// The name, as messages show it.
@@ -304,7 +304,7 @@ impl Caller {
 
     /// The rights of this moment.
     pub fn rights(&self) -> Arc<Rights> {
-        if self.0.has_link {
+        if self.has_link() {
             // A link is for one path, which no list of rights is needed for.
             return Arc::default();
         }
@@ -316,7 +316,7 @@ impl Caller {
 
     /// Whether the caller has a role at a path.
     pub fn may(&self, role: Role, path: &StorePath) -> bool {
-        if self.0.has_link && role > Role::Reader {
+        if self.0.link.as_ref().is_some_and(|link| role > Role::Reader || link != path) {
             return false;
         }
         match &self.0.source {

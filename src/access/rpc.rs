@@ -1,11 +1,11 @@
 //! The rpcs, and what each needs.
 
-use strum::IntoStaticStr;
+use strum::{EnumString, IntoStaticStr};
 
 use crate::access::Role;
 
 /// An rpc of `imagestore.v1.ImageStore`, named as there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
 #[allow(missing_docs, reason = "the rpcs are described in the proto")]
 pub enum Rpc {
     Copy,
@@ -89,6 +89,44 @@ impl Rpc {
             | Self::GetStoreInfo
             | Self::Check
             | Self::GetCaller => false,
+        }
+    }
+
+    /// Whether a call whose outcome is not known can be made again, because the second one changes nothing: it reads, or
+    /// it has the id of its operation. The request of each of them is one message.
+    pub const fn is_repeatable(self) -> bool {
+        match self {
+            Self::Copy
+            | Self::GetOperation
+            | Self::ListOperations
+            | Self::WatchOperation
+            | Self::WatchOperations
+            | Self::List
+            | Self::Stat
+            | Self::Download
+            | Self::DownloadPackage
+            | Self::GetUploadSession
+            | Self::ListUploadSessions
+            | Self::GetStoreInfo
+            | Self::GetCaller
+            | Self::ListTokens
+            | Self::CreateLink => true,
+            // The second response would tell what the second call has done, not that the first one has done it.
+            Self::CancelOperation
+            | Self::Upload
+            | Self::Delete
+            | Self::UploadChunk
+            | Self::CommitUploadSession
+            | Self::DeleteUploadSession
+            // By its path it is not known whether it repairs.
+            | Self::Check
+            | Self::Repair
+            | Self::Backup
+            | Self::Restore
+            | Self::CreateToken
+            | Self::RotateToken
+            | Self::RevokeToken
+            | Self::RotateLinkKey => false,
         }
     }
 

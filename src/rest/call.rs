@@ -5,7 +5,7 @@ use std::{ops::Deref, time::Duration};
 use futures::TryStreamExt;
 use http::{HeaderMap, HeaderName, header, request::Parts};
 use tokio::time::Instant;
-use tonic::{Request, metadata::AsciiMetadataValue};
+use tonic::Request;
 
 use super::{Backend, answer::Failure, api_version::ApiVersion, query::Query};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     budget::Peer,
     error::Error,
     limits,
-    wire::backend::Answers,
+    wire::backend::{Answers, Passed},
 };
 
 /// The backend, together with who has sent the REST request.
@@ -27,8 +27,8 @@ pub(super) struct Client {
     pub(super) identity: Option<Identity>,
     /// What the audit log says of the request.
     pub(super) record: Option<CallRecord>,
-    /// Its credential, by which a remote backend identifies the caller.
-    pub(super) authorization: Option<AsciiMetadataValue>,
+    /// What a remote backend is told of the caller.
+    pub(super) passed: Option<Passed>,
 }
 
 impl Client {
@@ -41,17 +41,12 @@ impl Client {
         if let Some(Err(error)) = identity {
             return Err(error);
         }
-        let authorization = head.headers.get(header::AUTHORIZATION);
         Ok(Self {
             backend,
             peer: head.extensions.get::<Peer>().copied().unwrap_or_default(),
             identity,
             record: head.extensions.get::<CallRecord>().cloned(),
-            authorization: authorization.and_then(|value| {
-                let mut value = AsciiMetadataValue::try_from(value.as_bytes()).ok()?;
-                value.set_sensitive(true);
-                Some(value)
-            }),
+            passed: head.extensions.get::<Passed>().cloned(),
         })
     }
 
@@ -72,8 +67,8 @@ impl Client {
         if let Some(record) = &self.record {
             request.extensions_mut().insert(record.clone());
         }
-        if let Some(credential) = &self.authorization {
-            request.metadata_mut().insert(header::AUTHORIZATION.as_str(), credential.clone());
+        if let Some(passed) = &self.passed {
+            request.extensions_mut().insert(passed.clone());
         }
         request
     }
@@ -217,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::wire::{
+        TOKEN_EXPIRES,
         backend::remote,
         request::{self, Id},
         v1::StatRequest,
@@ -231,20 +227,25 @@ mod tests {
             let id = request.headers().get(request::HEADER).cloned();
             *see.lock().expect("no panic") =
                 Some((peer, id, request.headers().get(header::AUTHORIZATION).cloned()));
-            async { Err::<http::Response<tonic::body::Body>, BoxError>("no answer".into()) }
+            let mut answer = tonic::Status::not_found("no").into_http();
+            answer.headers_mut().insert(TOKEN_EXPIRES, HeaderValue::from_static("soon"));
+            async { Ok::<http::Response<tonic::body::Body>, BoxError>(answer) }
         });
         let peer = Peer::from(std::net::IpAddr::from([10, 0, 0, 1]));
+        let credential = HeaderValue::from_static("Bearer x");
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, credential.clone())]);
+        let passed = Passed { headers, ..Passed::default() };
         let mut head = http::Request::new(()).into_parts().0;
         head.extensions.insert(peer);
-        let credential = HeaderValue::from_static("Bearer x");
-        head.headers.insert(header::AUTHORIZATION, credential.clone());
+        head.extensions.insert(passed.clone());
         let client = Client::new(remote(backend), &head).expect("no refusal");
         let id = HeaderValue::from_static("mine");
         let asked = Id::of(&HeaderMap::from_iter([(request::HEADER, id.clone())]));
         let request = client.request(StatRequest::default());
-        asked.run(client.stat(request)).await.expect_err("no answer");
+        asked.run(client.stat(request)).await.expect_err("nothing is there");
         let expected = (Some(peer), Some(id), Some(credential));
         assert_eq!(seen.lock().expect("no panic").clone(), Some(expected));
+        assert_eq!(passed.token_expires.get().expect("told"), "soon");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use axum::response::Response;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use uuid::Uuid;
 
 use super::{
     FORWARDED_PREFIX,
@@ -36,7 +37,11 @@ pub(super) async fn copy(call: Call, payload: &mut Payload) -> Result<Response, 
     let body = payload.whole(call.deadline()).await?;
     let read = offload::run(body.len(), move || copy_body::parse(&body));
     let Body { request, unknown_keys } = read.await?;
-    let request = CopyRequest { if_match, if_none_match, if_unmodified_since, ..request };
+    let mut request = CopyRequest { if_match, if_none_match, if_unmodified_since, ..request };
+    if request.operation_id.is_empty() {
+        // By its id the copy can be asked for again when the connection to a remote backend is lost.
+        request.operation_id = Uuid::now_v7().to_string();
+    }
     if !unknown_keys.is_empty() {
         let keys = warning::list(&unknown_keys);
         tracing::warn!(keys, "the body of a copy has unknown keys, which are ignored");

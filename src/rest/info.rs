@@ -2,9 +2,9 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use tokio::sync::watch;
 
 use super::{
+    Config,
     answer::{self, Failure},
     call::{Call, present},
     conditions::{self, WriteConditions},
@@ -51,14 +51,11 @@ pub(super) fn aad_metadata(grants: &Grants) -> Response {
     answer::json(StatusCode::OK, &AadMetadata::new(grants.aad()))
 }
 
-/// Readiness: 200 if the database answers and the server is not stopping, otherwise an error.
-pub(super) fn health(ready: &watch::Receiver<bool>) -> Result<Response, Failure> {
-    if *ready.borrow() {
+/// Readiness: 200 if the server can serve calls and is not stopping, otherwise an error.
+pub(super) fn health(config: &Config) -> Result<Response, Failure> {
+    if *config.ready.borrow() {
         Ok(answer::empty())
     } else {
-        Err(Failure::new(
-            Kind::Busy,
-            "the server is not ready: its database does not answer, or it is stopping; try again",
-        ))
+        Err(Failure::new(Kind::Busy, config.unready))
     }
 }

@@ -69,6 +69,8 @@ pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pr
 pub struct Config {
     /// Whether the server can serve calls, for `GET /health`.
     pub ready: watch::Receiver<bool>,
+    /// The message of `GET /health` while it cannot.
+    pub unready: &'static str,
     /// How `sfctl` signs in, for `GET /$/GetAadMetadata`.
     pub grants: watch::Receiver<Arc<Grants>>,
     /// The router for all paths that the gateway does not know: the web page at `GET /` and its assets. Its
@@ -165,7 +167,7 @@ impl Gateway {
         let names = names.collect::<Result<Vec<_>, _>>().ok()?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let answer = match (&head.method, names.as_slice()) {
-            (&Method::GET | &Method::HEAD, ["health"]) => info::health(&self.config.ready),
+            (&Method::GET | &Method::HEAD, ["health"]) => info::health(&self.config),
             (&Method::GET, ["$", name @ ("GetClusterVersion" | "GetAadMetadata")]) => {
                 let answer = || match *name {
                     "GetAadMetadata" => info::aad_metadata(&self.config.grants.borrow()),

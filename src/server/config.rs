@@ -4,6 +4,7 @@
 //! network a right without `--allow-anonymous`, are an error.
 
 mod access;
+mod port;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,15 +26,14 @@ use crate::{
 
 use access::AccessFlag;
 pub use access::{Access, Required};
+pub(super) use port::Port;
 
 /// Runs the server.
 #[derive(Clone, Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Serve {
-    /// IP address and port to listen on; port 0 selects a free port
-    #[arg(long, env = "IMAGESTORE_LISTEN", default_value = "127.0.0.1:19080")]
-    #[arg(value_name = "ADDRESS", value_parser = address)]
-    listen: SocketAddr,
+    #[command(flatten)]
+    port: Port,
 
     /// Data folder; created if it is missing
     #[arg(long, env = "IMAGESTORE_DATA", default_value = "./imagestore-data", value_name = "DIR")]
@@ -76,14 +76,6 @@ pub struct Serve {
     )]
     drain_time: Option<Time>,
 
-    /// Certificate chain for TLS in PEM, that of the server first; read again when it changes
-    #[arg(long, env = "IMAGESTORE_TLS_CERT", value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-
-    /// Private key of the certificate in PEM, not encrypted; read again when it changes
-    #[arg(long, env = "IMAGESTORE_TLS_KEY", value_name = "FILE")]
-    tls_key: Option<PathBuf>,
-
     /// Certificate authorities of clients in PEM; read again when it changes
     #[arg(long, env = "IMAGESTORE_CLIENT_CA", value_name = "FILE")]
     client_ca: Option<PathBuf>,
@@ -95,14 +87,6 @@ pub struct Serve {
     /// Refuse every caller that shows no client certificate
     #[arg(long, env = "IMAGESTORE_REQUIRE_CLIENT_CERT", value_parser = FalseyValueParser::new())]
     require_client_cert: bool,
-
-    #[arg(long, env = "IMAGESTORE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
-    #[arg(value_parser = host_name)]
-    #[arg(
-        help = "A host name under which requests are taken, beside IP addresses, localhost and the \
-                  names of this machine; * is every name; may be repeated"
-    )]
-    allowed_host: Vec<String>,
 
     /// Give everyone who reaches the server every right, also on a --listen address that other machines reach,
     /// and behind a --trusted-proxy
@@ -121,14 +105,6 @@ pub struct Serve {
     /// Take calls that need a right without TLS, on a network that only the callers reach
     #[arg(long, env = "IMAGESTORE_ALLOW_PLAINTEXT", value_parser = FalseyValueParser::new())]
     allow_plaintext: bool,
-
-    #[arg(long, env = "IMAGESTORE_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
-    #[arg(value_parser = network)]
-    #[arg(
-        help = "Network or address of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are taken; \
-                  may be repeated"
-    )]
-    trusted_proxy: Vec<IpNet>,
 
     /// Audit log, as JSON lines: a file, stderr, or off
     #[arg(long, env = "IMAGESTORE_AUDIT", value_name = "FILE", default_value = "off")]
@@ -192,10 +168,7 @@ impl Serve {
     /// a key, or a key without a certificate.
     pub fn config(self) -> Result<Config, Error> {
         let access = self.access()?;
-        if self.trusted_proxy.len() > limits::TRUSTED_PROXIES_MAX {
-            let most = limits::TRUSTED_PROXIES_MAX;
-            return Err(Error::new(format!("--trusted-proxy takes at most {most} networks")));
-        }
+        self.port.check_proxies()?;
         let asks_clients = match &access {
             Access::Open => false,
             Access::Required(required) => {
@@ -203,14 +176,7 @@ impl Serve {
                 grants.is_some() || clients.is_some() || *needs_certificate
             }
         };
-        let tls = match (self.tls_cert, self.tls_key) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key, asks_clients }),
-            (None, None) => None,
-            (Some(_), None) => return Err(Error::new("--tls-cert needs --tls-key, its key")),
-            (None, Some(_)) => {
-                return Err(Error::new("--tls-key needs --tls-cert, its certificate"));
-            }
-        };
+        let tls = self.port.tls(asks_clients)?;
         let target = match self.audit.to_str() {
             Some("off") => audit::Target::Off,
             Some("stderr") => audit::Target::Stderr,
@@ -229,16 +195,16 @@ impl Serve {
         Ok(Config {
             database,
             blobs: blobs.transpose()?.unwrap_or_else(|| Location::Folder(own("blobs"))),
-            listen: self.listen,
+            listen: self.port.listen,
             data: self.data,
             reserve_bytes: self.reserve.0,
             reclaim_grace: self.reclaim_grace.0,
             operation_life: self.operation_life.0,
             drain_time: self.drain_time.map_or(drain_time, |time| time.0),
-            allowed_hosts: self.allowed_host,
+            allowed_hosts: self.port.allowed_host,
             refuses_plaintext: matches!(access, Access::Required(_))
-                && !(self.trusted_proxy.is_empty() || self.allow_plaintext),
-            trusted_proxies: self.trusted_proxy,
+                && !(self.port.trusted_proxy.is_empty() || self.allow_plaintext),
+            trusted_proxies: self.port.trusted_proxy,
             tls,
             access,
             audit,
@@ -309,38 +275,6 @@ fn drain_time(text: &str) -> Result<Time, String> {
     let time = time(text)?;
     let most = Time(limits::DRAIN_TIME_MAX);
     if time.0 > most.0 { Err(format!("at most {most}")) } else { Ok(time) }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "not an IP address and a port, such as 127.0.0.1:19080".to_owned())
-}
-
-/// Validates a host name without a port, or `*` for every name.
-fn host_name(text: &str) -> Result<String, String> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    let is_label = |label: &str| !label.is_empty() && label.chars().all(is_part);
-    let name = text.strip_suffix('.').unwrap_or(text);
-    if text == "*" || name.split('.').all(is_label) {
-        return Ok(text.to_owned());
-    }
-    Err("not a host name without a port, such as store.example; * is every name".to_owned())
-}
-
-/// Validates a network of proxies, such as `10.0.0.0/8`, or one address.
-fn network(text: &str) -> Result<IpNet, String> {
-    let network: IpNet = match text.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().into(),
-        Err(_) => text.parse().map_err(|_| {
-            "not a network or an address, such as 10.0.0.0/8, 192.0.2.1 or fd00::/8".to_owned()
-        })?,
-    };
-    if network.prefix_len() == 0 {
-        return Err("everyone would be a proxy, and could name any address as its own".to_owned());
-    }
-    if matches!(network.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
-        return Err("write an IPv4 network as such, without ::ffff:".to_owned());
-    }
-    Ok(network)
 }
 
 /// The database of a URL. Errors do not repeat the URL, which may contain a password.

@@ -14,6 +14,7 @@ pub mod config;
 mod door;
 mod flow;
 mod framing;
+pub mod gateway;
 mod health;
 pub mod identity;
 mod listen;
@@ -40,14 +41,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Channel};
+use tonic::service::Routes;
 use tracing::{info, warn};
 
 use admission::{Admission, WatchedFiles};
 use audit::{Audit, AuditThread};
 pub use bounds::Bounds;
 use config::Config;
-use door::{Guards, Hosts, Proxies, door};
+use door::{Guards, Hosts, Identification, Proxies, door};
 use health::Health;
 use identity::Tls;
 use locks::Locks;
@@ -62,7 +63,6 @@ use crate::{
     rest,
     store::{self, Store},
     web,
-    wire::backend,
 };
 
 /// The full name of the gRPC service.
@@ -155,15 +155,6 @@ impl Listener {
 pub struct Replaced {
     /// The blob store, in the place of the blob folder.
     pub blobs: Option<Blobs>,
-    /// Whether the gateway calls the service over its port, as a gateway before a remote service does.
-    pub calls_itself: bool,
-}
-
-/// A channel to the port of this server. It connects at its first call, since the port is not served yet.
-fn channel(listener: &Listener) -> Result<Channel, Error> {
-    let endpoint = Channel::from_shared(format!("http://{}", listener.address()));
-    let endpoint = endpoint.map_err(|error| Error::new("not an address").because(error))?;
-    Ok(endpoint.connect_lazy())
 }
 
 impl Server {
@@ -215,7 +206,6 @@ impl Server {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
             None => (Locks::take(config)?, open_blobs(config).await?),
         };
-        let remote = replaced.calls_itself.then(|| channel(&listener)).transpose()?;
         let stop = CancellationToken::new();
         let (ready, is_ready) = watch::channel(true);
         let grpc = grpc(is_ready.clone(), &stop)?;
@@ -234,17 +224,19 @@ impl Server {
         // A walk that panics leaves the permissions as they are.
         spawn_blocking(move || permissions::tighten(&settings)).await.ok();
         let grpc = grpc.add_service(Service::new(store.clone()));
-        let gateway = rest::Config { ready: is_ready, grants, page: web::router() };
-        let in_process = || Service::backend(store.clone());
-        let backend = remote.map_or_else(in_process, backend::remote);
+        let unready =
+            "the server is not ready: its database does not answer, or it is stopping; try again";
+        let gateway = rest::Config { ready: is_ready, unready, grants, page: web::router() };
         let bounds = Bounds::default();
-        let rest = rest::router(backend, gateway);
+        let rest = rest::router(Service::backend(store.clone()), gateway);
         let proxies = Proxies {
             networks: config.trusted_proxies.as_slice().into(),
             has_tls: config.tls.is_some(),
             refuses_plaintext: config.refuses_plaintext,
         };
-        let guards = Guards { hosts: hosts(config), proxies, authenticator, audit };
+        let hosts = hosts(&config.allowed_hosts, config.tls.is_some());
+        let identification = Identification::Own(authenticator);
+        let guards = Guards { hosts, proxies, identification, audit };
         let app = door(grpc.into_axum_router(), rest, guards, bounds)?;
         Ok(Self {
             listener,
@@ -385,9 +377,9 @@ async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
 }
 
 /// The host names under which requests are accepted. Logs a warning if every name is accepted.
-fn hosts(config: &Config) -> Hosts {
-    let hosts = Hosts::new(&config.allowed_hosts, config.tls.is_some());
-    if hosts.is_any() && config.tls.is_none() {
+fn hosts(allowed: &[String], has_tls: bool) -> Hosts {
+    let hosts = Hosts::new(allowed, has_tls);
+    if hosts.is_any() && !has_tls {
         warn!("every host name is taken, so that a web page of elsewhere can reach the store");
     }
     hosts

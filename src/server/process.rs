@@ -23,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Error, Server,
     config::{Config, Serve},
+    gateway::{self, Gateway},
     permissions::restrict_process,
 };
 use crate::{
@@ -41,22 +42,39 @@ const PRIVATE_LOG: &str = "warn";
 /// One line on the standard error names the address on which the server listens, whatever the log filter
 /// is. An error is one line there, and exit code 1.
 pub fn serve(arguments: Serve) -> ExitCode {
-    match try_serve(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            print_line(&format!("imagestore: {}", error.explain()));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(init_log(arguments.log()).and_then(|()| {
+        let config = arguments.config()?;
+        run(move |stopped| serve_store(config, stopped))
+    }))
 }
 
-fn try_serve(arguments: Serve) -> Result<ExitCode, Error> {
-    init_log(arguments.log())?;
-    let config = arguments.config()?;
+/// Runs a gateway as [`serve`] runs a server.
+pub fn serve_gateway(arguments: gateway::Arguments) -> ExitCode {
+    exit_code(init_log(arguments.log()).and_then(|()| {
+        let config = arguments.config()?;
+        run(move |stopped| serve_backends(config, stopped))
+    }))
+}
+
+/// The exit code of a result, whose error is printed.
+fn exit_code(result: Result<ExitCode, Error>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        print_line(&format!("imagestore: {}", error.explain()));
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs what `server` makes until a signal resolves its receiver.
+fn run<F>(
+    server: impl FnOnce(oneshot::Receiver<()>) -> F + Send + 'static,
+) -> Result<ExitCode, Error>
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
     raise_open_files();
     restrict_process();
     let runtime = runtime()?;
-    let ended = runtime.block_on(until_ended(config));
+    let ended = runtime.block_on(until_ended(server));
     if let Some(result) = ended {
         runtime.shutdown_timeout(RUNTIME_STOP_TIME);
         result.map(|()| ExitCode::SUCCESS)
@@ -85,13 +103,7 @@ pub fn with_stopped(
         let data = config.data.display();
         Err(Error::new(format!("no store is in {data}; name its data folder")))
     });
-    match config.and_then(|config| try_with_stopped(&config, command)) {
-        Ok(code) => code,
-        Err(error) => {
-            print_line(&format!("imagestore: {}", error.explain()));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(config.and_then(|config| try_with_stopped(&config, command)))
 }
 
 fn try_with_stopped(
@@ -123,13 +135,18 @@ fn runtime() -> Result<Runtime, Error> {
 /// Runs the server to its end; `None` after a SIGINT during the stop.
 ///
 /// The server runs in a task of its own, so that this SIGINT does not wait until the server is dropped.
-async fn until_ended(config: Config) -> Option<Result<(), Error>> {
+async fn until_ended<F>(
+    server: impl FnOnce(oneshot::Receiver<()>) -> F + Send + 'static,
+) -> Option<Result<(), Error>>
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return Some(Err(Error::new("cannot handle signals").because(error))),
     };
     let (stop, stopped) = oneshot::channel();
-    let mut server = tokio::spawn(run(config, stopped));
+    let mut server = tokio::spawn(server(stopped));
     select! {
         ended = &mut server => return Some(ended.unwrap_or_else(|error| Err(server_panicked(error)))),
         () = signals.next() => {}
@@ -150,10 +167,8 @@ fn server_panicked(error: tokio::task::JoinError) -> Error {
 }
 
 /// Binds the port, starts the server, prints its address, and serves until `stopped`.
-async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), Error> {
-    let listen = config.listen;
-    let failed = |error: io::Error| Error::new(format!("cannot listen on {listen}")).because(error);
-    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+async fn serve_store(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), Error> {
+    let listener = bind(config.listen).await?;
     let mut starting = pin!(Server::start(&config, listener));
     let (started, is_stopped) = select! {
         started = starting.as_mut() => (Some(started), false),
@@ -174,6 +189,28 @@ async fn run(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), E
         })
         .await;
     Ok(())
+}
+
+/// Binds the port, prints its address, and serves the backends until `stopped`.
+async fn serve_backends(
+    config: gateway::Config,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), Error> {
+    let listener = bind(config.listen).await?;
+    let gateway = Gateway::start(&config, listener).await?;
+    print_line(&ready(gateway.has_tls(), gateway.address()));
+    gateway
+        .run(async {
+            // An error means that the sender is dropped, which is a stop as well.
+            let _ = stopped.await;
+        })
+        .await;
+    Ok(())
+}
+
+async fn bind(listen: SocketAddr) -> Result<TcpListener, Error> {
+    let failed = |error: io::Error| Error::new(format!("cannot listen on {listen}")).because(error);
+    TcpListener::bind(listen).await.map_err(failed)
 }
 
 /// The line by which people and scripts see that the server is ready, and its port.

@@ -43,8 +43,8 @@ struct Fixture {
 
 /// Everyone is let in under these names, and nothing is written of it.
 fn guards(hosts: Hosts) -> Guards {
-    let (authenticator, audit) = (Authenticator::open(None), Audit::off());
-    Guards { hosts, proxies: Proxies::default(), authenticator, audit }
+    let identification = Identification::Own(Authenticator::open(None));
+    Guards { hosts, proxies: Proxies::default(), identification, audit: Audit::off() }
 }
 
 impl Fixture {

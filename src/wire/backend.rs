@@ -5,7 +5,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -14,20 +14,34 @@ use futures::{
     future::{BoxFuture, Fuse},
     stream,
 };
-use http::Request as HttpRequest;
+use http::{HeaderMap, HeaderName, HeaderValue, Request as HttpRequest};
 use tokio::sync::oneshot::{self, error::RecvError};
 use tonic::{Request, Response, Status, Streaming, body::Body};
-use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
+use tower::{BoxError, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use crate::{
     error::{Error, Kind},
     limits::MESSAGE_BYTES_MAX,
     wire::{
+        TOKEN_EXPIRES,
         request::{self, Id},
         status,
         v1::{self, image_store_client::ImageStoreClient, image_store_server::ImageStore},
     },
 };
+
+/// The metadata in which a gateway sends the address of a request with a signed link.
+pub const LINK: HeaderName = HeaderName::from_static("imagestore-link");
+
+/// What a remote backend is told of who sends a request, and what it tells of the credential. In the extensions of the
+/// request, and of the calls that are made for it. Clones share what the backend tells.
+#[derive(Clone, Debug, Default)]
+pub struct Passed {
+    /// The metadata of the calls.
+    pub headers: HeaderMap,
+    /// When the token of the request ends, as the backend says it in [`TOKEN_EXPIRES`].
+    pub token_expires: Arc<OnceLock<HeaderValue>>,
+}
 
 /// A response stream.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -54,27 +68,44 @@ type Client =
 struct Remote(Client);
 
 /// Creates the service behind a transport, such as a channel of tonic. Each call carries the id of the request that it
-/// is made for.
+/// is made for, and what is said of its caller ([`Passed`]).
 pub fn remote<T>(transport: T) -> Backend
 where
     T: Service<HttpRequest<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
     T::Future: Send + 'static,
     T::Error: Into<BoxError> + 'static,
 {
-    let transport =
-        transport.map_err(|error| Status::from_error(error.into())).map_request(with_id);
-    let client = Client::new(BoxCloneSyncService::new(transport))
+    let told = service_fn(move |request| told(transport.clone(), request));
+    let client = Client::new(BoxCloneSyncService::new(told))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     Arc::new(Remote(client))
 }
 
-/// Adds the id of the current request to the headers of a call.
-fn with_id(mut request: HttpRequest<Body>) -> HttpRequest<Body> {
+/// Makes a call with the id of the current request and with what is said of its caller, and notes what the backend says
+/// of the credential.
+async fn told<T>(
+    transport: T,
+    mut request: HttpRequest<Body>,
+) -> Result<http::Response<Body>, Status>
+where
+    T: Service<HttpRequest<Body>, Response = http::Response<Body>>,
+    T::Error: Into<BoxError>,
+{
     if let Some(id) = Id::current() {
         request.headers_mut().insert(request::HEADER, id.value().clone());
     }
-    request
+    let passed = request.extensions().get::<Passed>().cloned();
+    if let Some(passed) = &passed {
+        request.headers_mut().extend(passed.headers.clone());
+    }
+    let answer = transport.oneshot(request).await;
+    let answer = answer.map_err(|error| Status::from_error(error.into()))?;
+    if let (Some(passed), Some(at)) = (passed, answer.headers().get(TOKEN_EXPIRES)) {
+        // An error means that another call for the same request was told it.
+        passed.token_expires.set(at.clone()).ok();
+    }
+    Ok(answer)
 }
 
 /// The error of a failed call: `Busy` if the service cannot be reached, the status of the service otherwise.
@@ -209,8 +240,6 @@ include!(concat!(env!("OUT_DIR"), "/remote.rs"));
 
 #[cfg(test)]
 mod tests {
-    use tower::service_fn;
-
     use super::*;
     use crate::wire::{by_reference::streaming, v1::BackupRequest};
 

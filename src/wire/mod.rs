@@ -10,6 +10,7 @@ mod redacted;
 pub mod request;
 pub mod rpc;
 pub mod status;
+pub mod timeout;
 
 use prost::{DecodeError, Message};
 use prost_types::FileDescriptorSet;

@@ -82,8 +82,7 @@ class Server:
         self._ended = False
         self._said = threading.Condition()
         self._process = subprocess.Popen(
-            [*self._under, binary(), "serve", "--listen", listen, "--data", str(self.data)]
-            + list(self._options),
+            [*self._under, binary(), *self.arguments(listen), *self._options],
             env=environment() | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -92,6 +91,10 @@ class Server:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def arguments(self, listen: str) -> list[str]:
+        """The arguments of the program before the options of the test."""
+        return ["serve", "--listen", listen, "--data", str(self.data)]
 
     def line(self, pattern: re.Pattern[str]) -> re.Match[str]:
         """Waits until a line of the log matches, and returns the match."""

@@ -237,3 +237,41 @@ async fn what_cannot_be_linked_is_refused() {
     // Whether something is there is not told.
     link(&server, Some(&reader), "a/nothing", "target=content").await;
 }
+
+#[tokio::test]
+async fn a_link_that_a_gateway_passes_on_is_for_its_download_only() {
+    let (server, _, reader) = start().await;
+    let content = link(&server, Some(&reader), "a/App/y", "target=content").await;
+    let package = link(&server, Some(&reader), "a/App", "target=sfpkg").await;
+    let mut client = server.client().await;
+    fn by<M>(link: &str, message: M) -> tonic::Request<M> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("imagestore-link", link.parse().expect("a value"));
+        request
+    }
+    let stat = |path: &str| v1::StatRequest { path: path.to_owned() };
+    let download = |path: &str| v1::DownloadRequest { path: path.to_owned(), ..<_>::default() };
+    let packed =
+        |path: &str| v1::DownloadPackageRequest { path: path.to_owned(), ..<_>::default() };
+    client.stat(by(&content, stat("a/App/y"))).await.expect("its file");
+    client.download(by(&content, download("a/App/y"))).await.expect("its file");
+    client.download_package(by(&package, packed("a/App"))).await.expect("its folder");
+    let mut refused = Vec::new();
+    for path in ["a/App/x", "a/App", "a"] {
+        refused.push(client.stat(by(&content, stat(path))).await.map(drop));
+        refused.push(client.download(by(&content, download(path))).await.map(drop));
+    }
+    refused.push(client.download(by(&package, download("a/App/x"))).await.map(drop));
+    refused.push(client.stat(by(&package, stat("a/App"))).await.map(drop));
+    refused.push(client.download_package(by(&package, packed("a"))).await.map(drop));
+    refused.push(client.download_package(by(&content, packed("a/App/y"))).await.map(drop));
+    let list = v1::ListRequest { path: "a/App".to_owned(), ..v1::ListRequest::default() };
+    refused.push(client.list(by(&package, list)).await.map(drop));
+    let delete = v1::DeleteRequest { path: "a/App/y".to_owned(), ..v1::DeleteRequest::default() };
+    refused.push(client.delete(by(&content, delete)).await.map(drop));
+    refused.push(client.stat(by("nonsense", stat("a/App/y"))).await.map(drop));
+    for result in refused {
+        let status = result.expect_err("refused");
+        assert_eq!(imagestore::wire::status::kind(&status), Kind::Forbidden, "{status}");
+    }
+}

@@ -42,6 +42,8 @@ mod files;
 #[cfg(test)]
 mod forwarded;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod grpc;
 #[cfg(test)]
 mod grpc_beside;

@@ -72,7 +72,7 @@ async fn dates_and_tags_of_all_lines_are_compared() {
 /// A gateway to a server on which file `f` is replaced before each of the first `times` downloads, always
 /// after the gateway has read the metadata of the file.
 async fn unsteady(server: &Server, times: usize) -> Http {
-    let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address))
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.grpc_address))
         .expect("a URI")
         .connect()
         .await
@@ -94,7 +94,7 @@ async fn unsteady(server: &Server, times: usize) -> Http {
     });
     let (_, ready) = watch::channel(true);
     let (_, grants) = watch::channel(std::sync::Arc::default());
-    let config = Config { ready, grants, page: web::router() };
+    let config = Config { ready, unready: "no", grants, page: web::router() };
     let router = rest::router(remote(backend), config);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -111,7 +111,7 @@ async fn the_guards_hold_for_grpc_as_well() {
     let server = Server::start().await;
     server.rest().upload("a", b"1").await.expect("stored");
     let client = async |origin: &str| {
-        let endpoint = Endpoint::from_shared(format!("http://{}", server.address));
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.grpc_address));
         let endpoint = endpoint.expect("an address").origin(origin.parse().expect("an origin"));
         ImageStoreClient::new(endpoint.connect().await.expect("connected"))
     };

@@ -112,7 +112,6 @@ impl Audit {
     }
 
     /// No log.
-    #[cfg(test)]
     pub(super) fn off() -> Self {
         Self(None)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::{Serve, is_loopback};
+use super::Serve;
 use crate::server::{Error, identity::ClientFiles};
 
 /// The value of `--access`.
@@ -37,19 +37,9 @@ pub struct Required {
 }
 
 impl Serve {
-    /// How others than this machine reach the server; `None`: they do not. What a trusted proxy passes on comes from
-    /// its clients, wherever the server listens.
-    fn reach(&self) -> Option<String> {
-        if !is_loopback(self.listen.ip()) {
-            return Some(format!("other machines reach --listen {}", self.listen));
-        }
-        let has_proxy = !self.trusted_proxy.is_empty();
-        has_proxy.then(|| "the clients of --trusted-proxy reach this server".to_owned())
-    }
-
     /// Who may do what, by the flags together.
     pub(super) fn access(&self) -> Result<Access, Error> {
-        let reach = self.reach();
+        let reach = self.port.reach();
         let contradicts = |flag: &str| {
             let message = format!("--allow-anonymous gives every right to everyone; omit {flag}");
             Err(Error::new(message))
@@ -67,7 +57,7 @@ impl Serve {
                     format!("--access open gives every right to everyone; omit it, or {flag}");
                 return Err(Error::new(message));
             }
-            if is_given && self.tls_cert.is_none() {
+            if is_given && self.port.tls_cert.is_none() {
                 let message = format!("{flag} needs TLS: give --tls-cert and --tls-key");
                 return Err(Error::new(message));
             }
@@ -97,9 +87,8 @@ impl Serve {
             }
             (false, ..) => {}
         }
-        let is_protected = self.tls_cert.is_some() || !self.trusted_proxy.is_empty();
         if let Some(reach) = reach
-            && !is_protected
+            && !self.port.is_protected()
             && !self.allow_plaintext
         {
             return Err(Error::new(format!(

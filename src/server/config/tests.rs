@@ -205,7 +205,7 @@ fn host_names_are_added() {
     let added = ["--allowed-host", "store.example,b_1", "--allowed-host", "*"];
     assert_eq!(config(&added).allowed_hosts, ["store.example", "b_1", "*"]);
     for text in ["", ".", "http://a", "a:80", "a b", "a..b", "*.a", "[::1]"] {
-        assert!(host_name(text).is_err(), "{text}");
+        assert!(port::host_name(text).is_err(), "{text}");
     }
 }
 

@@ -37,8 +37,8 @@ use crate::{
     rest::FORWARDED_PREFIX,
 };
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The headers that only a trusted proxy sends.
 const HEADERS: [HeaderName; 4] = [FOR, PROTO, HOST, FORWARDED_PREFIX];
@@ -62,6 +62,10 @@ pub(super) struct Forwarded {
     /// Whether its client uses TLS; `None`: the proxy does not say so.
     pub(super) is_https: Option<bool>,
 }
+
+/// The request crossed a network in plain text. In the extensions of the request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InPlaintext;
 
 /// Why a credential of a request is refused: it crossed a network in plain text. In the extensions of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,10 +145,11 @@ impl Proxies {
         } else if says {
             drop_headers(request.headers_mut());
         }
-        if let Some(exposed) = self.exposed((peer, is_trusted), forwarded.as_ref())
-            && self.refuses_plaintext
-        {
-            request.extensions_mut().insert(exposed);
+        if let Some(exposed) = self.exposed((peer, is_trusted), forwarded.as_ref()) {
+            request.extensions_mut().insert(InPlaintext);
+            if self.refuses_plaintext {
+                request.extensions_mut().insert(exposed);
+            }
         }
         if let Some(forwarded) = forwarded {
             request.extensions_mut().insert(forwarded);

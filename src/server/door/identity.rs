@@ -5,12 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 use http::{HeaderValue, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 use jiff::Timestamp;
@@ -34,7 +29,7 @@ const INVALID_TOKEN: HeaderValue =
     HeaderValue::from_static("Bearer realm=\"imagestore\", error=\"invalid_token\"");
 
 pub(super) async fn layer(
-    State(authenticator): State<Authenticator>,
+    authenticator: &Authenticator,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -45,12 +40,12 @@ pub(super) async fn layer(
     }
     let has_credential = request.headers().contains_key(header::AUTHORIZATION);
     let presented = request.extensions().get::<Arc<Presented>>().cloned();
-    let has_link = is_rest && !has_credential && presented.is_none() && links::is_in(&request);
+    let has_link = !has_credential && presented.is_none() && links::is_in(&request, is_rest);
     let exposed = request.extensions().get::<Exposed>().copied();
     let identity = if let Some(exposed) = exposed.filter(|_| has_credential || has_link) {
         Err(exposed.refusal())
     } else if has_link {
-        match links::read(&request) {
+        match links::read(&request, is_rest) {
             Ok(link) => authenticator.identify_link(link).await,
             Err(error) => Err(error),
         }
@@ -72,11 +67,18 @@ pub(super) async fn layer(
         let reason = ReasonPhrase::from_static(CERTIFICATE_REQUIRED.as_bytes());
         response.extensions_mut().insert(reason);
     }
-    if is_rest && response.status() == StatusCode::UNAUTHORIZED {
+    if is_rest {
+        challenge(&mut response, has_credential);
+    }
+    response
+}
+
+/// Asks for a credential in a response of REST that lacks one.
+pub(super) fn challenge(response: &mut Response, has_credential: bool) {
+    if response.status() == StatusCode::UNAUTHORIZED {
         let challenge = if has_credential { INVALID_TOKEN } else { CHALLENGE };
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
-    response
 }
 
 /// The response of a call, as long as the credential of its caller is not revoked.

@@ -12,7 +12,7 @@
 //! | [`audit`] | writes the audit log |
 //! | [`hosts`] | refuses foreign host names (DNS rebinding) and writes by pages of other origins (CSRF) |
 //! | [`admission`] | refuses calls above a limit as busy; health checks and cancellations have a reserve |
-//! | [`identity`] | identifies the caller; refuses gRPC calls whose credential is refused |
+//! | [`identity`] | identifies the caller; refuses gRPC calls whose credential is refused. In a gateway, notes what the backend is told of the caller ([`pass_on`]) |
 //! | [`request_body`] | bounds the memory of request bodies, and their minimum throughput |
 //! | [`response_body`] | splits responses into pieces, and bounds the bytes that wait for slow clients |
 //! | [`steer`] | routes the request to gRPC or to REST |
@@ -30,6 +30,7 @@ mod host;
 mod hosts;
 mod identity;
 mod isolation;
+mod pass_on;
 mod request_body;
 mod request_id;
 mod response_body;
@@ -41,8 +42,8 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::Request,
-    middleware::{from_fn, from_fn_with_state},
+    extract::{Request, State},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::Response,
 };
 use tower::ServiceBuilder;
@@ -52,6 +53,15 @@ pub(super) use self::{admission::Refused, audit::ClientAddress, forwarded::Proxi
 use super::{Bounds, audit::Audit, flow::Flow, identity::Authenticator};
 use crate::{budget::Peer, error::Error, rest, wire::status};
 
+/// Who says who the caller of a request is. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) enum Identification {
+    /// This server.
+    Own(Authenticator),
+    /// The backend of this gateway.
+    Backend,
+}
+
 /// Who is let in, and what is written of it.
 #[derive(Debug)]
 pub(super) struct Guards {
@@ -59,8 +69,8 @@ pub(super) struct Guards {
     pub(super) hosts: Hosts,
     /// The proxies whose word is taken.
     pub(super) proxies: Proxies,
-    /// Identifies callers.
-    pub(super) authenticator: Authenticator,
+    /// Who identifies callers.
+    pub(super) identification: Identification,
     /// The audit log.
     pub(super) audit: Audit,
 }
@@ -72,7 +82,7 @@ pub(super) struct Guards {
 pub(super) fn door(
     grpc: Router,
     rest: Router,
-    Guards { hosts, proxies, authenticator, audit }: Guards,
+    Guards { hosts, proxies, identification, audit }: Guards,
     bounds: Bounds,
 ) -> Result<Router, super::Error> {
     let classes = Classes::new().map_err(|error| {
@@ -89,10 +99,22 @@ pub(super) fn door(
         .layer(from_fn_with_state(audit, audit::layer))
         .layer(from_fn_with_state(hosts, hosts::layer))
         .layer(from_fn_with_state(flow.clone(), admission::layer))
-        .layer(from_fn_with_state(authenticator, identity::layer))
+        .layer(from_fn_with_state(identification, identify))
         .layer(from_fn_with_state(flow.clone(), request_body::layer))
         .layer(from_fn_with_state(flow, response_body::layer));
     Ok(steer::router(grpc, rest).layer(layers))
+}
+
+/// The layer that finds out who the caller of a request is, or leaves that to the backend.
+async fn identify(
+    State(identification): State<Identification>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match identification {
+        Identification::Own(authenticator) => identity::layer(&authenticator, request, next).await,
+        Identification::Backend => pass_on::layer(request, next).await,
+    }
 }
 
 /// The peer that sent a request; the server itself for a request that has none.

@@ -1,36 +1,67 @@
 //! Callers with a link: a `GET` or `HEAD` of one file or one package, whose address is signed.
+//!
+//! A gateway sends the address in the metadata [`LINK`] of the calls that it makes for such a request. Whoever sends that
+//! metadata itself can make these calls too, for the path of the link, and none that tells more.
 
-use http::{Method, Request};
+use http::{Method, Request, Uri};
 
 use super::Authenticator;
 use crate::{
     access::{
-        Caller, Identity, LINK_EXPIRES, LINK_MAKER, LINK_SIGNATURE, LinkForm, Maker, SignedLink,
+        Caller, Identity, LINK_EXPIRES, LINK_MAKER, LINK_SIGNATURE, LinkForm, Maker, Rpc,
+        SignedLink,
     },
     error::{Error, Kind, Result},
     model::StorePath,
     rest::{COMPRESS, path, query},
     secret::Secret,
+    wire::backend::LINK,
 };
 
-/// Whether the query of a request has a parameter of a link.
-pub(in crate::server) fn is_in<B>(request: &Request<B>) -> bool {
+const FOR_DOWNLOADS: &str = "a link is for the download of a file or a package only";
+
+/// Whether a request has a link: its query has a parameter of one, or a gateway tells the address of one.
+pub(in crate::server) fn is_in<B>(request: &Request<B>, is_rest: bool) -> bool {
+    if !is_rest {
+        return request.headers().contains_key(LINK);
+    }
     let names = [LINK_EXPIRES, LINK_MAKER, LINK_SIGNATURE];
     let query = request.uri().query().unwrap_or_default();
     query.split('&').any(|pair| names.contains(&pair.split('=').next().unwrap_or_default()))
 }
 
-/// The link in the address of a request, which is not checked yet.
+/// The link in a request, which is not checked yet.
 ///
 /// # Errors
 /// `Forbidden` for a request that no link is for, and for a link that is not complete; those of the path.
-pub(in crate::server) fn read<B>(request: &Request<B>) -> Result<SignedLink> {
-    let refused = |message: &str| Error::new(Kind::Forbidden, message);
-    let found = path::parse(request.uri().path())?.and_then(path::Target::linked);
+pub(in crate::server) fn read<B>(request: &Request<B>, is_rest: bool) -> Result<SignedLink> {
+    if is_rest {
+        return parse(request.method(), request.uri());
+    }
+    let mut links = request.headers().get_all(LINK).into_iter();
+    let uri = links.next().and_then(|link| Uri::try_from(link.as_bytes()).ok());
+    let uri = uri.filter(|_| links.next().is_none());
+    let link = parse(&Method::GET, &uri.ok_or_else(|| refused("the call has no link"))?)?;
+    let rpc = request.uri().path().rsplit('/').next().and_then(|name| name.parse().ok());
+    let is_download = match (link.form, rpc) {
+        (LinkForm::Content, Some(Rpc::Stat | Rpc::Download)) => true,
+        (LinkForm::Package | LinkForm::DeflatedPackage, rpc) => rpc == Some(Rpc::DownloadPackage),
+        (LinkForm::Content, _) => false,
+    };
+    if is_download { Ok(link) } else { Err(refused(FOR_DOWNLOADS)) }
+}
+
+fn refused(message: &str) -> Error {
+    Error::new(Kind::Forbidden, message)
+}
+
+/// The link in an address.
+fn parse(method: &Method, uri: &Uri) -> Result<SignedLink> {
+    let found = path::parse(uri.path())?.and_then(path::Target::linked);
     let (form, path) = found
-        .filter(|_| matches!(*request.method(), Method::GET | Method::HEAD))
-        .ok_or_else(|| refused("a link is for the download of a file or a package only"))?;
-    let query = query::parse(request.uri().query().unwrap_or_default());
+        .filter(|_| matches!(*method, Method::GET | Method::HEAD))
+        .ok_or_else(|| refused(FOR_DOWNLOADS))?;
+    let query = query::parse(uri.query().unwrap_or_default());
     let form = match query.given(COMPRESS) {
         _ if form != path::Prefix::Packages => LinkForm::Content,
         Some("deflate") => LinkForm::DeflatedPackage,
@@ -61,6 +92,7 @@ impl Authenticator {
         let Some(store) = self.store() else {
             return Err(Error::new(Kind::Forbidden, "this server takes no links"));
         };
+        let path = link.path.clone();
         let link = store.check_link(&link).await?;
         let maker: Caller = match link.maker {
             Maker::Token { id, secret } => {
@@ -74,6 +106,6 @@ impl Authenticator {
             }
             Maker::Granted(principal) => self.anonymous().granted(principal),
         };
-        Ok(maker.with_link())
+        Ok(maker.with_link(path))
     }
 }

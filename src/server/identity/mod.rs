@@ -29,4 +29,4 @@ pub(super) use grants::GrantsSource;
 pub(super) use issuers::Issuers;
 pub use tls::TlsFiles;
 pub(super) use tls::{Tls, TlsSource, is_handshake};
-pub(super) use watched::{Source, Watched};
+pub(super) use watched::{Source, Watched, read_owned};

@@ -96,7 +96,11 @@ pub(super) async fn read(what: &str, path: &Path, bytes_max: u64) -> Result<Vec<
 ///
 /// # Errors
 /// Those of [`read`]; a file that the group or others may write.
-pub(super) async fn read_owned(what: &str, path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
+pub(in crate::server) async fn read_owned(
+    what: &str,
+    path: &Path,
+    bytes_max: u64,
+) -> Result<Vec<u8>, Error> {
     let failed = |error: io::Error| failed(what, path).because(error);
     let file = File::open(path).await.map_err(failed)?;
     let mode = file.metadata().await.map_err(failed)?.permissions().mode();

@@ -26,6 +26,7 @@ use imagestore::{
     server::{
         Replaced, Server as Real,
         config::{Access, Config, Required},
+        gateway::{self, Gateway},
     },
     wire::v1::image_store_client::ImageStoreClient,
 };
@@ -33,6 +34,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 
+use self::record::Recorded;
 pub(crate) use self::{
     database::postgres,
     driver::{
@@ -44,10 +46,10 @@ pub(crate) use self::{
     http::{Answer, Connection, Http, Request},
     http2::{Http2, Plain},
     issuer::{Issuer, Reply},
+    log::Log,
     rest::Rest,
     signer::Signer,
 };
-use self::{log::Log, record::Recorded};
 
 /// The free space that the in-memory file system must have to be used for data folders.
 const MEMORY_BYTES_MIN: u64 = 1 << 30;
@@ -63,17 +65,29 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-/// Whether the gateway of each server calls the service over its port: `IMAGESTORE_TEST_REMOTE` is set.
-fn calls_itself() -> bool {
+/// Whether a gateway alone is before each server: `IMAGESTORE_TEST_REMOTE` is set.
+fn is_remote() -> bool {
     std::env::var_os("IMAGESTORE_TEST_REMOTE").is_some()
 }
 
 /// Starts a server; `blobs` replaces its blob store.
 async fn real(config: &Config, blobs: Option<Blobs>) -> Real {
     let listener = TcpListener::bind(config.listen).await.expect("a port");
-    let calls_itself = calls_itself();
-    let replaced = Replaced { blobs, calls_itself };
+    let replaced = Replaced { blobs };
     Real::start_with(config, replaced, listener).await.expect("started")
+}
+
+/// Starts a gateway on another port before a server with these settings, which trusts it, and returns its address.
+async fn gateway(server: SocketAddr, config: &Config) -> SocketAddr {
+    let mut own = gateway::Config::local(&format!("http://{server}")).expect("an address");
+    own.trusted_proxies.clone_from(&config.trusted_proxies);
+    own.refuses_plaintext = config.refuses_plaintext;
+    own.allowed_hosts.clone_from(&config.allowed_hosts);
+    let listener = TcpListener::bind(own.listen).await.expect("a port");
+    let gateway = Gateway::start(&own, listener).await.expect("started");
+    let address = gateway.address();
+    tokio::spawn(gateway.run(std::future::pending()));
+    address
 }
 
 /// The generated client over a socket; its calls are recorded.
@@ -82,7 +96,10 @@ pub(crate) type Client = ImageStoreClient<Recorded<Channel>>;
 /// A server with a folder and a database of its own, on a free port. A server that is dropped ends as if it were
 /// killed.
 pub(crate) struct Server {
+    /// The address of REST: that of the server, or of the gateway before it.
     pub(crate) address: SocketAddr,
+    /// The address of gRPC.
+    pub(crate) grpc_address: SocketAddr,
     config: Config,
     folder: TempDir,
     log: Log,
@@ -104,7 +121,7 @@ impl Server {
         // A restart without the gate takes a folder, as a bucket without the objects is refused.
         config.blobs = Location::Folder(folder.path().join("blobs"));
         let blobs = Some(Blobs::new(Arc::new(gate.clone())));
-        Self::run(real(&config, blobs).await, folder, config, log)
+        Self::run(real(&config, blobs).await, folder, config, log).await
     }
 
     /// Starts a server that trusts the proxies of a network, takes no credential that was sent in plain text, and is
@@ -127,15 +144,11 @@ impl Server {
 
     async fn start_in(folder: TempDir, config: Config) -> Self {
         let log = Log::of_all();
-        Self::run(real(&config, None).await, folder, config, log)
+        Self::run(real(&config, None).await, folder, config, log).await
     }
 
-    fn run(server: Real, folder: TempDir, config: Config, log: Log) -> Self {
-        if calls_itself() {
-            // When the server stops, both ends of the gateway's connection to the service end.
-            log.expect("the service behind the gateway does not answer");
-        }
-        let address = server.address();
+    async fn run(server: Real, folder: TempDir, config: Config, log: Log) -> Self {
+        let grpc_address = server.address();
         let (stop, stopped) = oneshot::channel();
         // A dropped `stop` does not stop the server: the server ends with its runtime, as if it were killed.
         let running = tokio::spawn(server.run(async {
@@ -143,7 +156,15 @@ impl Server {
                 std::future::pending::<()>().await;
             }
         }));
-        Self { address, config, folder, log, stop, running }
+        let mut address = grpc_address;
+        if is_remote() {
+            // The gateway of a server that a test stops stays.
+            log.expect("does not answer");
+            log.expect("a backend does not serve");
+            log.expect("no backend serves");
+            address = gateway(grpc_address, &config).await;
+        }
+        Self { address, grpc_address, config, folder, log, stop, running }
     }
 
     /// Declares warnings and errors of the server's log that contain `text`.
@@ -178,7 +199,8 @@ impl Server {
 
     /// The generated client, connected to the server.
     pub(crate) async fn client(&self) -> Client {
-        let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("a URI");
+        let endpoint =
+            Channel::from_shared(format!("http://{}", self.grpc_address)).expect("a URI");
         Client::new(Recorded(endpoint.connect().await.expect("connected")))
     }
 
@@ -189,7 +211,7 @@ impl Server {
 
     /// The generated client over a plain HTTP/2 connection.
     pub(crate) async fn plain(&self) -> Plain {
-        http2::plain(self.address).await
+        http2::plain(self.grpc_address).await
     }
 
     /// The driver over gRPC.
