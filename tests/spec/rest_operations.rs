@@ -125,7 +125,11 @@ async fn a_copy_that_fails_later_is_done_with_its_error() {
     server.rest().upload("a/f", &b"0123456789".repeat(5_000)).await.expect("stored");
     server.expect("is corrupt");
     gate.flip();
+    gate.close();
     let mut connection = events(&server, COPY, Some(BODY), &[]).await;
+    // A copy that fails before its first event is answered with its error.
+    assert_eq!(event(&mut connection).await.expect("an event").name, "progress");
+    gate.open();
     let last = done(&mut connection).await;
     assert_eq!(last.data["State"], "Failed");
     assert_eq!(last.data["Error"]["Code"], "FABRIC_E_CORRUPTED_IMAGE_STORE_OBJECT_FOUND");
