@@ -323,4 +323,4 @@ fn bytes(text: &str) -> Result<Bytes, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,7 +1,7 @@
 //! Readiness: `GET /health` and `grpc.health.v1.Health`.
 //!
-//! A server is ready while its database answers, from the start until a stop begins to drain. The database is asked at most once
-//! a second, and all probes share the answer. Liveness is another question, which `GET /health/live` answers.
+//! A server is ready while its database answers, from the start until a stop begins to drain. The database is asked at
+//! most once a second, and all probes share the answer. Liveness is another question, which `GET /health/live` answers.
 //!
 //! Over gRPC the server as a whole, whose name is empty, and its one service have the same health. Every watch ends
 //! at shutdown, also that of an unknown service.

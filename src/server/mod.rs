@@ -264,8 +264,8 @@ impl Server {
         self.listener.address()
     }
 
-    /// Serves until `shutdown` resolves, drains for the time of the settings, and then stops within [`STOP_TIME`](crate::limits::STOP_TIME), even if
-    /// the database or the disk does not answer.
+    /// Serves until `shutdown` resolves, drains for the time of the settings, and then stops within
+    /// [`STOP_TIME`](crate::limits::STOP_TIME), even if the database or the disk does not answer.
     ///
     /// # Cancel safety
     ///

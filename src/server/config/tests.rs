@@ -52,7 +52,11 @@ fn a_stop_drains_where_other_servers_can_take_over() {
 
 #[test]
 fn every_flag_has_an_environment_variable() {
-    let command = <Command as clap::CommandFactory>::command();
+    assert_variables(&<Command as clap::CommandFactory>::command());
+}
+
+/// Asserts that each flag of a command has an environment variable, named after it.
+pub(in crate::server) fn assert_variables(command: &clap::Command) {
     for flag in command.get_arguments().filter(|flag| flag.get_id() != "help") {
         let name = flag.get_long().expect("a flag").to_uppercase().replace('-', "_");
         let variable = flag.get_env().expect("a variable").to_str().expect("text");

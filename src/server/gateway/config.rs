@@ -152,6 +152,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::server::config::tests::assert_variables;
 
     #[derive(Debug, Parser)]
     struct Command {
@@ -168,12 +169,7 @@ mod tests {
 
     #[test]
     fn every_flag_has_an_environment_variable() {
-        let command = <Command as clap::CommandFactory>::command();
-        for flag in command.get_arguments().filter(|flag| flag.get_id() != "help") {
-            let name = flag.get_long().expect("a flag").to_uppercase().replace('-', "_");
-            let variable = flag.get_env().expect("a variable").to_str().expect("text");
-            assert_eq!(variable, format!("IMAGESTORE_{name}"));
-        }
+        assert_variables(&<Command as clap::CommandFactory>::command());
     }
 
     #[test]
