@@ -29,3 +29,6 @@ pub const LOCK_PROOF_EVERY: Duration = Duration::from_millis(5);
 /// How long a second session may take to answer while the first one is in a transaction. A pooler with one session does
 /// not answer.
 pub const POOLER_PROOF_TIME: Duration = Duration::from_secs(5);
+/// The most jobs in one transaction, each in a savepoint: PostgreSQL caches 64 subtransactions of a session, and
+/// readers slow down while one has more.
+pub const DATABASE_SAVEPOINTS_MAX: usize = 60;

@@ -3,7 +3,8 @@
 //! The writer takes all waiting jobs into one transaction, a batch, each in a savepoint of its own. Many
 //! callers thereby share one sync. A job that arrives while a batch runs joins that batch, up to
 //! [`WRITE_BATCH_MAX`](crate::limits::WRITE_BATCH_MAX) jobs. No job of a batch is answered before the commit;
-//! if the commit fails, all its jobs fail. A job that fails or panics is rolled back alone.
+//! if the commit fails, all its jobs fail. A job that fails or panics is rolled back alone. Uploads of small files
+//! that follow each other in the queue are put in a group, in one savepoint ([`batch`]).
 //!
 //! After a close, the threads finish the jobs in their queues and refuse later ones.
 //!
@@ -13,6 +14,7 @@
 //! or whose deadline passes, cancels a job that is still queued, and cannot cancel one that has begun. A read
 //! returns at its deadline even while its job still runs. A cancelled job costs the database nothing.
 
+mod batch;
 mod breaker;
 mod threads;
 mod ticket;
@@ -35,8 +37,9 @@ use crate::{
     namespace::{
         engine::{
             threads::{Done, Shared, read_loop, write_loop},
-            ticket::{Job, passed, ticket},
+            ticket::{Job, JobHandle, Turn, passed, ticket},
         },
+        group::{Placed, PlainFile},
         sql::{Connection, Tx},
     },
 };
@@ -137,7 +140,42 @@ impl Engine {
         job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
         committed: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T> {
-        let (job, ticket) = ticket(job, committed);
+        let (job, ticket) = ticket(|turn| job(turn.tx()?), committed);
+        self.queue(job, ticket, given_up).await
+    }
+
+    /// Puts a file. Together with the files of other jobs that wait, if it is a plain one and can be put in a
+    /// [`group`](crate::namespace::group); else `alone` runs as a job of [`Engine::write`].
+    ///
+    /// # Errors
+    /// Those of [`Engine::write`].
+    ///
+    /// # Cancel safety
+    /// That of [`Engine::write`].
+    pub async fn put(
+        &self,
+        deadline: Option<Instant>,
+        file: Option<PlainFile>,
+        alone: impl FnOnce(&mut Tx<'_>) -> Result<Placed> + Send + 'static,
+    ) -> Result<Placed> {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Error::late());
+        }
+        let put = |turn: Turn<'_, '_>| match turn {
+            Turn::Placed(placed) => Ok(placed),
+            turn => alone(turn.tx()?),
+        };
+        let (job, ticket) = ticket(put, |_| ());
+        self.queue(job.with_file(file), ticket, passed(deadline)).await
+    }
+
+    /// Queues a job for the writer, and waits for its result.
+    async fn queue<T>(
+        &self,
+        job: Job,
+        ticket: JobHandle<T>,
+        given_up: impl Future<Output = Error>,
+    ) -> Result<T> {
         let (waiting, written) = (Waiting::new(&self.waiting), Arc::clone(&self.written));
         let counted = job.after(move || {
             drop(waiting);
@@ -162,7 +200,7 @@ impl Engine {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::late());
         }
-        let (job, ticket) = ticket(job, |_| ());
+        let (job, ticket) = ticket(|turn| job(turn.tx()?), |_| ());
         tokio::select! {
             biased;
             verdict = ticket.wait(&self.readers, job, pending()) => verdict,
@@ -253,7 +291,7 @@ async fn ask(
     time: Duration,
 ) -> Result<()> {
     let before = done.load(Ordering::Relaxed);
-    let (job, ticket) = ticket(job, |()| ());
+    let (job, ticket) = ticket(|turn| job(turn.tx()?), |()| ());
     let answer = tokio::time::timeout(time, ticket.wait(queue, job, pending())).await;
     answer.unwrap_or_else(|_| {
         if done.load(Ordering::Relaxed) != before {
@@ -264,6 +302,8 @@ async fn ask(
     })
 }
 
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod stalled_tests;
 #[cfg(test)]

@@ -14,6 +14,10 @@
 //! deleted. A part row that names a key removes it from `dead_object`; a key whose deletion has begun can no
 //! longer be named.
 
+mod sets;
+
+pub use sets::{enqueue_contents, look_up_contents};
+
 use crate::{
     error::{self, Error, Result},
     limits::{RECLAIM_CHUNK_ROWS, TOTAL_MAX},

@@ -6,7 +6,7 @@ use crate::{
     namespace::{
         Database, entries, initialize_or_recover,
         reach::Reach,
-        sql::{Connection, Mode, Param, Row, Tx},
+        sql::{Connection, Mode, Param, Row, Rows, Tx},
         tree::{self, File, Target},
     },
 };
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Counts {
     /// The number of statements.
     pub(super) statements: usize,
+    /// The number of round trips to a database behind a connection.
+    pub(super) round_trips: usize,
     /// The rows of all results.
     pub(super) rows: usize,
     /// The rows of the largest result.
@@ -68,6 +70,7 @@ impl Connection for Metered {
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
         let written = self.connection.execute(sql, params)?;
         self.counts.statements += 1;
+        self.counts.round_trips += 1;
         self.counts.written += written;
         Ok(written)
     }
@@ -75,9 +78,16 @@ impl Connection for Metered {
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let rows = self.connection.query(sql, params)?;
         self.counts.statements += 1;
+        self.counts.round_trips += 1;
         self.counts.rows += rows.len();
         self.counts.rows_at_once = self.counts.rows_at_once.max(rows.len());
         Ok(rows)
+    }
+
+    fn run(&mut self, sets: &[Rows<'_>]) -> Result<Vec<Vec<Row>>> {
+        self.counts.statements += sets.iter().filter(|rows| !rows.is_empty()).count();
+        self.counts.round_trips += 1;
+        self.connection.run(sets)
     }
 
     fn now(&mut self) -> Result<i64> {

@@ -16,6 +16,7 @@ pub mod entries;
 pub mod files;
 pub mod filter;
 pub mod garbage;
+pub mod group;
 pub mod link;
 pub mod list;
 pub mod operation;

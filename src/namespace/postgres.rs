@@ -29,7 +29,8 @@ use tokio_postgres::config::SslMode;
 use crate::{
     error::{Error, Kind, Result},
     limits::{
-        DATABASE_CONNECT_TIME, DATABASE_KEEP_ALIVE, DATABASE_START_TIME, DATABASE_STATEMENT_TIME,
+        DATABASE_CONNECT_TIME, DATABASE_KEEP_ALIVE, DATABASE_SAVEPOINTS_MAX, DATABASE_START_TIME,
+        DATABASE_STATEMENT_TIME,
     },
     namespace::{
         postgres::{
@@ -37,7 +38,7 @@ use crate::{
             tls::TlsSettings,
             values::{as_params, row},
         },
-        sql::{Connection, Mode, Param, Row},
+        sql::{Connection, Mode, Param, Row, Rows},
     },
 };
 
@@ -266,6 +267,27 @@ impl Connection for PostgresConnection {
             let rows = talk.client.query(&statement, &as_params(params)).await?;
             rows.iter().map(row).collect()
         })
+    }
+
+    /// Sends all statements before it waits for the first response. After an error the database refuses the
+    /// later ones, since the transaction has failed.
+    fn run(&mut self, sets: &[Rows<'_>]) -> Result<Vec<Vec<Row>>> {
+        self.with(async |talk| {
+            let mut asked = Vec::with_capacity(sets.len());
+            for rows in sets.iter().filter(|rows| !rows.is_empty()) {
+                asked.push((talk.statement(rows.set.many, &[]).await?, rows.columns().collect()));
+            }
+            let mut found = talk.all(asked).await?.into_iter();
+            let answers = sets.iter().map(|rows| match rows.is_empty() {
+                true => Ok(Vec::new()),
+                false => found.next().unwrap_or_default().iter().map(row).collect(),
+            });
+            answers.collect()
+        })
+    }
+
+    fn batch_max(&self) -> usize {
+        DATABASE_SAVEPOINTS_MAX
     }
 
     fn now(&mut self) -> Result<i64> {

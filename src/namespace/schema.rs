@@ -11,7 +11,7 @@ use crate::{
         counted::Counted,
         entries,
         schema::steps::STEPS,
-        sql::{Tx, params},
+        sql::{Param, Row, Rows, Set, Tx, params, set},
     },
 };
 
@@ -158,6 +158,26 @@ pub fn adopt(tx: &mut Tx<'_>, version: &FileVersion) -> Result<()> {
 /// Takes the next file version.
 pub fn next_version(tx: &mut Tx<'_>) -> Result<i64> {
     next(tx, "version")
+}
+
+const NEXT_VERSIONS: Set = set!(
+    "UPDATE meta SET value = value + r.files FROM",
+    ["$1" "files" "BIGINT"],
+    "WHERE name = 'version' RETURNING value,
+       (SELECT m.value FROM meta m WHERE m.name = 'epoch_data_loss'),
+       (SELECT m.value FROM meta m WHERE m.name = 'epoch_configuration')"
+);
+
+/// Takes the next `files` file versions. The result is the last one, for [`last_version`].
+pub fn next_versions<'a>(files: usize) -> Rows<'a> {
+    Rows::new(NEXT_VERSIONS, [[Param::from(files as i64)]])
+}
+
+/// Reads the result of [`next_versions`].
+pub fn last_version(rows: &[Row]) -> Result<FileVersion> {
+    let row = rows.first().ok_or_else(|| Error::internal("the store has no version"))?;
+    let (number, epoch_data_loss, epoch_configuration) = (row.int(0)?, row.int(1)?, row.int(2)?);
+    Ok(FileVersion { epoch_data_loss, epoch_configuration, number })
 }
 
 /// Takes the next number of a change of an operation's state.

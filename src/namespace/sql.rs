@@ -4,11 +4,16 @@
 //! parameters `$1`, `$2`…, integers of 64 bits, times as integer microseconds. No statement is built from
 //! input.
 
+mod set;
+
+pub(crate) use set::set;
+pub use set::{Rows, Set};
+
 use std::time::Instant;
 
 use crate::{
     error::{Error, Result},
-    limits::{STEP, TOTAL_MAX},
+    limits::{STEP, TOTAL_MAX, WRITE_BATCH_MAX},
     model::Usage,
     namespace::counted::{Counted, Sums},
 };
@@ -235,6 +240,19 @@ pub trait Connection: Send {
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64>;
     /// Runs a statement and returns its rows.
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>>;
+    /// Runs statements over sets of rows, one after the other, and returns the rows of each. The default runs them
+    /// row by row; an engine behind a connection sends all at once.
+    fn run(&mut self, sets: &[Rows<'_>]) -> Result<Vec<Vec<Row>>> {
+        let all = sets.iter().map(|rows| {
+            let found = rows.iter().map(|row| self.query(rows.set.one, row));
+            Ok(found.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+        });
+        all.collect()
+    }
+    /// The most jobs in one transaction, each in a savepoint of its own.
+    fn batch_max(&self) -> usize {
+        WRITE_BATCH_MAX
+    }
     /// The clock of the database, in microseconds since 1970.
     fn now(&mut self) -> Result<i64>;
     /// The bytes on disk of the tables, their indexes and their log.
@@ -302,6 +320,13 @@ impl<'a> Tx<'a> {
     /// Whether the result of a statement has a row.
     pub fn exists(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<bool> {
         Ok(!self.all(sql, params)?.is_empty())
+    }
+
+    /// Runs statements over sets of rows, one after the other, and returns the rows of each. On PostgreSQL this is
+    /// one round trip, however many they are.
+    pub fn run<const SETS: usize>(&mut self, sets: [Rows<'_>; SETS]) -> Result<[Vec<Row>; SETS]> {
+        let found = self.connection.run(&sets)?;
+        found.try_into().map_err(|_| Error::internal("a set has no result"))
     }
 
     /// The bytes that the database takes on disk.

@@ -12,9 +12,11 @@
 
 mod place;
 pub mod reach;
+mod sets;
 
 pub use super::entries::{File, Target};
 pub use place::{check_file_fits, check_folder_fits, check_same_kind, resolve_for_write};
+pub use sets::{Change, look_up_totals, new_folders, record_changes};
 
 use reach::Reach;
 

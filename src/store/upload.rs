@@ -15,7 +15,14 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{PART_BYTES_MAX, UNPIN_ROWS, UPLOAD_PARTS_MAX},
     model::{Digest, Replaces, Stat, StorePath, reserved},
-    namespace::{assembly, condition, content::NewFile, list, pin, sql::Tx, tree, unpack},
+    namespace::{
+        assembly, condition,
+        content::NewFile,
+        group::{Placed, PlainFile},
+        list, pin,
+        sql::Tx,
+        tree, unpack,
+    },
     store::{
         Call, Store, Stored, Unpack, UploadSpec,
         object::ObjectGuard,
@@ -158,8 +165,13 @@ impl Upload {
         let UploadSpec { path, replaces, .. } = self.incoming.clone();
         let owner = self.part_writer.owner.clone();
         let (list, parts) = self.store.assemble_long(&owner, parts, &self.call).await?;
-        let file = NewFile { path, replaces, parts, digest: Some(digest) };
         let conditions = std::mem::take(&mut self.incoming.conditions);
+        let plain = if pins == 0 && list.is_none() {
+            PlainFile::new(path.clone(), conditions.clone(), &parts)
+        } else {
+            None
+        };
+        let file = NewFile { path, replaces, parts, digest: Some(digest) };
         let caller = self.call.caller().clone();
         let commit = move |tx: &mut Tx<'_>| {
             check_above(tx, (&file.path, replaces), &caller)?;
@@ -171,15 +183,15 @@ impl Upload {
             }
             let (_, files_replaced) = assembly::put_file(tx, &owner, &file, list.as_ref())?;
             // More pins than that are dropped in steps, when the part writer is dropped.
-            if pins <= UNPIN_ROWS {
+            if (1..=UNPIN_ROWS).contains(&pins) {
                 pin::unpin(tx, &owner.id)?;
             }
-            Ok(Stored { stat: list::stat(tx, &file.path)?, files_replaced })
+            Ok(Placed { stat: list::stat(tx, &file.path)?, files_replaced })
         };
-        let stored = self.store.0.engine.write(self.call.deadline(), commit).await?;
+        let placed = self.store.0.engine.put(self.call.deadline(), plain, commit).await?;
         self.part_writer.has_pins = pins > UNPIN_ROWS;
         object.into_iter().for_each(ObjectGuard::disarm);
-        Ok(stored)
+        Ok(Stored { stat: placed.stat, files_replaced: placed.files_replaced })
     }
 }
 

@@ -95,6 +95,7 @@ impl Machine {
         self.steps += 1;
         match step {
             Step::Upload { path, content, claim } => self.upload(path, *content, *claim).await,
+            Step::Uploads { files } => self.upload_together(files).await,
             Step::Abandon { path, content } => self.abandon(path, *content).await,
             Step::Chunk { session, path, content, from, to, short } => {
                 self.chunk(*session, path, *content, (*from, *to, *short)).await;
@@ -166,7 +167,7 @@ impl Machine {
     }
 
     /// Adds a file that the real store has stored to the plain store, with its version.
-    fn put(&mut self, at: &str, bytes: Bytes, kind: &EntryKind) {
+    pub(crate) fn put(&mut self, at: &str, bytes: Bytes, kind: &EntryKind) {
         let EntryKind::File { version, modified } = kind else { panic!("{at} is no file") };
         assert!(version.number > self.last_version, "versions rise");
         self.last_version = version.number;
@@ -358,7 +359,7 @@ impl Machine {
     }
 }
 
-async fn send(
+pub(crate) async fn send(
     fixture: &Fixture,
     incoming: UploadSpec,
     bytes: Bytes,

@@ -54,3 +54,5 @@ mod sessions;
 mod step;
 #[cfg(test)]
 mod storm;
+#[cfg(test)]
+mod together;

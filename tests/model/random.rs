@@ -23,6 +23,8 @@ const HISTORIES: u32 = 2_000;
 const HISTORIES_LONG: u32 = 100_000;
 /// The exclusive bound of the length of random histories; their average is half of it.
 const STEPS_MAX: usize = 100;
+/// The most uploads at once.
+const UPLOADS_MAX: usize = 6;
 /// Threads that run histories.
 const WORKERS: u32 = 4;
 
@@ -83,10 +85,17 @@ fn chunk() -> impl Strategy<Value = Step> {
     )
 }
 
+/// Uploads at once; none is large.
+fn together() -> impl Strategy<Value = Step> {
+    let files = prop::collection::vec((path(3), 0..contents().len() - 1), 2..=UPLOADS_MAX);
+    files.prop_map(|files| Step::Uploads { files })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         24 => (path(4), content(), claim())
             .prop_map(|(path, content, claim)| Step::Upload { path, content, claim }),
+        12 => together(),
         2 => (path(3), content()).prop_map(|(path, content)| Step::Abandon { path, content }),
         12 => chunk(),
         3 => (0..SESSIONS).prop_map(|session| Step::Commit { session }),

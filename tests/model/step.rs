@@ -8,16 +8,53 @@ use imagestore::limits::{INLINE_BYTES_MAX, MIB, PART_BYTES_MAX};
 /// One step of a history. Contents are indexes into [`contents`].
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Upload { path: String, content: usize, claim: Claim },
-    Abandon { path: String, content: usize },
-    Chunk { session: usize, path: String, content: usize, from: usize, to: usize, short: bool },
-    Commit { session: usize },
-    DeleteSession { session: usize },
-    Copy { source: String, destination: String, skip: Vec<&'static str>, how: How },
-    CopyAgain { is_changed: bool },
-    Delete { path: String },
-    Read { path: String, from: usize, length: Option<usize> },
-    Stat { path: String },
+    Upload {
+        path: String,
+        content: usize,
+        claim: Claim,
+    },
+    /// Uploads at once, which the writer takes together.
+    Uploads {
+        files: Vec<(String, usize)>,
+    },
+    Abandon {
+        path: String,
+        content: usize,
+    },
+    Chunk {
+        session: usize,
+        path: String,
+        content: usize,
+        from: usize,
+        to: usize,
+        short: bool,
+    },
+    Commit {
+        session: usize,
+    },
+    DeleteSession {
+        session: usize,
+    },
+    Copy {
+        source: String,
+        destination: String,
+        skip: Vec<&'static str>,
+        how: How,
+    },
+    CopyAgain {
+        is_changed: bool,
+    },
+    Delete {
+        path: String,
+    },
+    Read {
+        path: String,
+        from: usize,
+        length: Option<usize>,
+    },
+    Stat {
+        path: String,
+    },
     Reclaim,
     Restart,
 }

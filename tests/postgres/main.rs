@@ -13,6 +13,8 @@ mod pooler;
 #[path = "../support/reader.rs"]
 mod reader;
 #[cfg(test)]
+mod sets;
+#[cfg(test)]
 mod silent;
 #[cfg(test)]
 mod store;

@@ -8,17 +8,14 @@ use std::sync::{
 use tokio::sync::mpsc;
 
 use crate::{
-    crash::{self, Point},
     error::{Error, Result},
-    limits::WRITE_BATCH_MAX,
     namespace::{
-        counted::Sums,
         engine::{
+            batch,
             breaker::Breaker,
-            ticket::{Answer, Job},
+            ticket::{Answer, Job, Turn},
         },
         sql::{Connection, Mode, Tx},
-        sums,
     },
 };
 
@@ -98,7 +95,7 @@ fn write_some(
 
 /// Fails a job with the reason why there is no transaction for it.
 fn refuse(job: Job, error: &Error) -> Option<Answer> {
-    job.run(Err(error.clone())).map(|(_, answer)| answer)
+    job.begin().then(|| job.run(Turn::Refused(error.clone())).1)
 }
 
 /// Runs waiting jobs in one transaction. After an error none of their changes is stored, unless the
@@ -109,13 +106,13 @@ fn write_batch(
     shared: &Shared,
     answers: &mut Vec<Answer>,
 ) -> Result<()> {
-    let mut batch = waiting.take(WRITE_BATCH_MAX);
+    let batch = waiting.take(connection.batch_max());
     if let Err(error) = shared.breaker.begin(connection, Mode::Write) {
         // No transaction can begin, so all jobs of the batch are refused together.
         answers.extend(batch.filter_map(|job| refuse(job, &error)));
         return Err(error);
     }
-    let done = run_batch(connection, &mut batch, answers);
+    let done = batch::run(connection, &mut batch.filter(Job::begin), answers);
     shared.breaker.judge(connection);
     match &done {
         Ok(()) => {
@@ -124,50 +121,6 @@ fn write_batch(
         Err(_) => connection.rollback(),
     }
     done
-}
-
-/// Runs the jobs of a batch and commits.
-fn run_batch(
-    connection: &mut dyn Connection,
-    batch: &mut impl Iterator<Item = Job>,
-    answers: &mut Vec<Answer>,
-) -> Result<()> {
-    let mut counted = Sums::default();
-    for job in batch {
-        if let Err(error) = connection.execute("SAVEPOINT job", &[]) {
-            answers.extend(refuse(job, &error));
-            return Err(error);
-        }
-        let mut tx = Tx::new(connection);
-        let ran = job.run(Ok(&mut tx));
-        let changes = tx.counted();
-        let (good, answer) = ran.map_or((true, None), |(good, answer)| (good, Some(answer)));
-        answers.extend(answer);
-        // The next job would also wait until the timeout.
-        if let Some(error) = connection.stalled() {
-            return Err(error);
-        }
-        end_job(connection, good)?;
-        if good {
-            counted.add_all(&changes);
-        }
-    }
-    sums::keep(&mut Tx::new(connection), &counted)?;
-    crash::reach(Point::Commit);
-    connection.commit()?;
-    crash::reach(Point::Committed);
-    Ok(())
-}
-
-/// Keeps or rolls back the changes of one job of a batch.
-fn end_job(connection: &mut dyn Connection, good: bool) -> Result<()> {
-    if !connection.in_transaction() {
-        return Err(connection.undone());
-    }
-    if !good {
-        connection.execute("ROLLBACK TO job", &[])?;
-    }
-    connection.execute("RELEASE job", &[]).map(drop)
 }
 
 /// The loop of a reader thread, until the queue is closed and empty.
@@ -190,7 +143,7 @@ pub(super) fn read_loop(
         let answer = if let Some(error) = &failure {
             refuse(job, error)
         } else {
-            let ran = job.run(Ok(&mut Tx::new(connection.as_mut())));
+            let ran = job.begin().then(|| job.run(Turn::Run(&mut Tx::new(connection.as_mut()))));
             if shared.breaker.judge(connection.as_ref()) {
                 shared.done.reads.fetch_add(1, Ordering::Relaxed);
             }

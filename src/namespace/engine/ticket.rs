@@ -17,7 +17,10 @@ use tracing::Span;
 
 use crate::{
     error::{Error, Result},
-    namespace::sql::Tx,
+    namespace::{
+        group::{Placed, PlainFile},
+        sql::Tx,
+    },
 };
 
 const WAITING: u8 = 0;
@@ -28,28 +31,65 @@ const ABANDONED: u8 = 2;
 /// commit. Returns whether the caller still waits.
 pub(super) type Answer = Box<dyn FnOnce(Option<Error>) -> bool + Send>;
 
+/// What a job gets when it is its turn.
+pub(super) enum Turn<'a, 'tx> {
+    /// A transaction to run in.
+    Run(&'a mut Tx<'tx>),
+    /// Its file is put already, in a group.
+    Placed(Placed),
+    /// Why there is no transaction.
+    Refused(Error),
+}
+
+impl<'a, 'tx> Turn<'a, 'tx> {
+    /// The transaction to run in.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn tx(self) -> Result<&'a mut Tx<'tx>> {
+        match self {
+            Self::Run(tx) => Ok(tx),
+            Self::Placed(_) => Err(Error::internal("a job without a file was taken for an upload")),
+            Self::Refused(error) => Err(error),
+        }
+    }
+}
+
 /// A job for a database thread.
 pub(super) struct Job {
     state: Arc<AtomicU8>,
+    /// The file that the job puts, if that is all it does: it may be put in a group.
+    file: Option<PlainFile>,
     run: Run,
 }
 
-type Run = Box<dyn FnOnce(Result<&mut Tx<'_>>) -> Option<(bool, Answer)> + Send>;
+type Run = Box<dyn FnOnce(Turn<'_, '_>) -> (bool, Answer) + Send>;
 
 impl Job {
     /// A job without a caller, which only wakes a thread.
     pub(super) fn wake() -> Self {
-        Self { state: Arc::new(AtomicU8::new(ABANDONED)), run: Box::new(|_| None) }
+        let run: Run = Box::new(|_| (true, Box::new(|_| true)));
+        Self { state: Arc::new(AtomicU8::new(ABANDONED)), file: None, run }
     }
 
     /// Calls `first` before the job runs. `first` is dropped with the job if the job never runs.
     pub(super) fn after(self, first: impl FnOnce() + Send + 'static) -> Self {
-        let Self { state, run } = self;
-        let run: Run = Box::new(move |tx| {
+        let Self { state, file, run } = self;
+        let run: Run = Box::new(move |turn| {
             first();
-            run(tx)
+            run(turn)
         });
-        Self { state, run }
+        Self { state, file, run }
+    }
+
+    /// The file that the job puts, if that is all it does.
+    pub(super) fn file(&self) -> Option<&PlainFile> {
+        self.file.as_ref()
+    }
+
+    /// Makes the job one that may be put in a group with others.
+    pub(super) fn with_file(self, file: Option<PlainFile>) -> Self {
+        Self { file, ..self }
     }
 
     /// Whether the caller has left before the job began; the job need not run then.
@@ -57,10 +97,15 @@ impl Job {
         self.state.load(Ordering::Acquire) == ABANDONED
     }
 
-    /// Runs the job in a transaction, or fails it with the reason why there is none. Returns whether its
-    /// changes are to be kept. `None`: the caller had left before the job began.
-    pub(super) fn run(self, tx: Result<&mut Tx<'_>>) -> Option<(bool, Answer)> {
-        (self.run)(tx)
+    /// Begins the job: its caller cannot cancel it any more. Returns whether it begins: not if the caller has
+    /// left.
+    pub(super) fn begin(&self) -> bool {
+        self.state.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Runs the job, which has begun, or gives it its result. Returns whether its changes are to be kept.
+    pub(super) fn run(self, turn: Turn<'_, '_>) -> (bool, Answer) {
+        (self.run)(turn)
     }
 }
 
@@ -73,22 +118,19 @@ pub(super) struct JobHandle<T> {
 /// Makes a job that begins only if its caller still waits, and that calls `committed` and sends the result
 /// after the commit.
 pub(super) fn ticket<T: Send + 'static>(
-    job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    job: impl FnOnce(Turn<'_, '_>) -> Result<T> + Send + 'static,
     committed: impl FnOnce(&T) + Send + 'static,
 ) -> (Job, JobHandle<T>) {
     let state = Arc::new(AtomicU8::new(WAITING));
     let (sender, verdict) = oneshot::channel();
-    let (mine, its) = (Arc::clone(&state), Arc::clone(&state));
+    let its = Arc::clone(&state);
     let span = Span::current();
-    let run: Run = Box::new(move |tx| {
+    let run: Run = Box::new(move |turn| {
         let entered = span.clone();
         let _entered = entered.enter();
-        mine.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).ok()?;
-        let has_tx = tx.is_ok();
-        let result = tx.and_then(|tx| {
-            catch_unwind(AssertUnwindSafe(|| job(tx)))
-                .unwrap_or_else(|_| Err(Error::internal("a database job panicked").logged()))
-        });
+        let has_tx = !matches!(turn, Turn::Refused(_));
+        let result = catch_unwind(AssertUnwindSafe(|| job(turn)))
+            .unwrap_or_else(|_| Err(Error::internal("a database job panicked").logged()));
         let good = result.is_ok();
         let answer: Answer = Box::new(move |commit| {
             let _entered = span.enter();
@@ -106,9 +148,9 @@ pub(super) fn ticket<T: Send + 'static>(
                 Err(_) => false,
             }
         });
-        Some((good, answer))
+        (good, answer)
     });
-    (Job { state: its, run }, JobHandle { state, verdict })
+    (Job { state: its, file: None, run }, JobHandle { state, verdict })
 }
 
 impl<T> JobHandle<T> {

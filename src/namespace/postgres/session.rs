@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::try_join_all;
 use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config, Error as PgError, NoTls, Statement,
@@ -31,11 +32,12 @@ use crate::{
 
 /// The settings of every connection. Scans are off: each statement has its index, but a plan may be made
 /// while the tables are small or have no statistics, and a scan that is right then is wrong when they have
-/// grown. The just-in-time compiler is off, because without scans the cost estimates mean nothing to it.
+/// grown. So are the joins that read a table as a whole; SQLite has none either. The just-in-time compiler is off, because without scans the cost estimates mean nothing to it.
 ///
 /// The database checks within half a minute whether a silent client still exists: the session of a dead
 /// client keeps the claim, by default for hours. These settings have no effect on a Unix socket.
 const SETTINGS: &str = "SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off;
+    SET enable_hashjoin = off; SET enable_mergejoin = off;
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4;
     SET tcp_user_timeout = '30s'";
 
@@ -239,6 +241,18 @@ impl PreparedClient {
         let statement = self.client.prepare_typed(sql, &types).await?;
         self.statements.insert(sql, statement.clone());
         Ok(statement)
+    }
+
+    /// Sends all statements, each with its columns, and then waits for their rows.
+    pub(super) async fn all(
+        &self,
+        asked: Vec<(Statement, Vec<Vec<Param<'_>>>)>,
+    ) -> Result<Vec<Vec<tokio_postgres::Row>>, PgError> {
+        let answers = asked.iter().map(async |(statement, columns)| {
+            let columns: Vec<_> = columns.iter().map(|column| column as _).collect();
+            self.client.query(statement, &columns).await
+        });
+        try_join_all(answers).await
     }
 }
 
