@@ -51,7 +51,8 @@
 //! and given its row and a pin, while the next one is filled. At the end one transaction makes the content and the entry and
 //! drops the pins. The list of a file of many parts is built in steps before ([`namespace::assembly`]), as is
 //! that of a session of many chunks. A file of up to [`limits::INLINE_BYTES_MAX`] is kept in the database, in that one
-//! transaction.
+//! transaction; its path is looked at only there if its size is announced. Files of at most one part that wait for the
+//! writer are put together ([`namespace::group`]).
 //!
 //! # Life of a copy
 //!

@@ -13,7 +13,7 @@ use crate::{
     access::{Caller, Role},
     budget::{Permit, PermitHandle},
     error::{Error, Kind, Result},
-    limits::{PART_BYTES_MAX, UNPIN_ROWS, UPLOAD_PARTS_MAX},
+    limits::{INLINE_BYTES_MAX, PART_BYTES_MAX, UNPIN_ROWS, UPLOAD_PARTS_MAX},
     model::{Digest, Replaces, Stat, StorePath, reserved},
     namespace::{
         assembly, condition,
@@ -42,13 +42,16 @@ pub struct Upload {
 }
 
 impl Store {
-    /// Begins an upload: checks its path and conditions, and acquires a permit for it.
+    /// Begins an upload: checks its path and conditions, unless it is announced to be small, and acquires a permit for
+    /// it.
     ///
     /// # Errors
     /// `AlreadyExists` for a path that is a folder or below a file, unless the upload may replace them,
     /// `PreconditionFailed`, `NoSpace`, `TooLarge`, `Busy` if too many uploads wait, `Timeout`.
     pub async fn upload(&self, incoming: UploadSpec, call: &Call) -> Result<Upload> {
-        // The commit checks this again. A refusal here saves the transfer of the bytes.
+        // The commit checks this again. A refusal here saves the transfer of the bytes, so that it is not worth a
+        // transaction for a few of them.
+        let is_small = incoming.size.is_some_and(|size| size <= INLINE_BYTES_MAX as u64);
         let (path, replaces) = (incoming.path.clone(), incoming.replaces);
         let conditions = incoming.conditions.clone();
         let caller = call.caller().clone();
@@ -63,7 +66,9 @@ impl Store {
             }
             condition::check_file(tx, (&path, replaces), &conditions)
         };
-        self.0.engine.read(call.deadline(), check).await?;
+        if is_folder || !is_small {
+            self.0.engine.read(call.deadline(), check).await?;
+        }
         let (part_writer, turn) = self.cut(&incoming.path, incoming.size, call).await?;
         Ok(Upload { store: self.clone(), incoming, part_writer, turn, call: call.clone() })
     }
