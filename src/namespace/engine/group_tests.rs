@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::*;
 use crate::{
-    model::{Conditions, Digest, EntryKind, Replaces, StorePath},
+    model::{BlobOwner, Conditions, Digest, EntryKind, Replaces, StorePath},
     namespace::{
         Database,
         content::{self, NewFile, Part, Place},
@@ -37,7 +37,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
         let mut writer = database.connect(Mode::Write).unwrap();
-        initialize_or_recover(writer.as_mut(), "test", None).unwrap();
+        initialize_or_recover(writer.as_mut(), "test", BlobOwner::Nobody).unwrap();
         writer.make_tables(TRIGGERS).unwrap();
         let readers = vec![database.connect(Mode::Read).unwrap()];
         Self { engine: Engine::start(writer, readers).unwrap(), _dir: dir }
