@@ -163,7 +163,7 @@ impl Engine {
         }
         let put = |turn: Turn<'_, '_>| match turn {
             Turn::Placed(placed) => Ok(placed),
-            turn => alone(turn.tx()?),
+            turn @ (Turn::Run(_) | Turn::Refused(_)) => alone(turn.tx()?),
         };
         let (job, ticket) = ticket(put, |_| ());
         self.queue(job.with_file(file), ticket, passed(deadline)).await

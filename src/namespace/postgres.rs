@@ -278,9 +278,9 @@ impl Connection for PostgresConnection {
                 asked.push((talk.statement(rows.set.many, &[]).await?, rows.columns().collect()));
             }
             let mut found = talk.all(asked).await?.into_iter();
-            let answers = sets.iter().map(|rows| match rows.is_empty() {
-                true => Ok(Vec::new()),
-                false => found.next().unwrap_or_default().iter().map(row).collect(),
+            let answers = sets.iter().map(|rows| {
+                let answer = if rows.is_empty() { None } else { found.next() };
+                answer.unwrap_or_default().iter().map(row).collect()
             });
             answers.collect()
         })

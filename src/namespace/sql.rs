@@ -324,8 +324,8 @@ impl<'a> Tx<'a> {
 
     /// Runs statements over sets of rows, one after the other, and returns the rows of each. On PostgreSQL this is
     /// one round trip, however many they are.
-    pub fn run<const SETS: usize>(&mut self, sets: [Rows<'_>; SETS]) -> Result<[Vec<Row>; SETS]> {
-        let found = self.connection.run(&sets)?;
+    pub fn run<const SETS: usize>(&mut self, sets: &[Rows<'_>; SETS]) -> Result<[Vec<Row>; SETS]> {
+        let found = self.connection.run(sets)?;
         found.try_into().map_err(|_| Error::internal("a set has no result"))
     }
 

@@ -80,7 +80,7 @@ impl Fixture {
         let digest = Digest::of(&bytes);
         let part = Part { digest, size: bytes.len() as i64, place: Place::Inline(bytes) };
         let path = StorePath::parse(at, "path").unwrap();
-        let file = PlainFile::new(path.clone(), Conditions::default(), &[part.clone()]);
+        let file = PlainFile::new(path.clone(), Conditions::default(), std::slice::from_ref(&part));
         let new = NewFile { path, replaces: Replaces::File, parts: vec![part], digest: None };
         let alone = move |tx: &mut Tx<'_>| {
             let (_, files_replaced) = content::put_file(tx, &new)?;

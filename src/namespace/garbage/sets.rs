@@ -52,5 +52,5 @@ pub fn enqueue_contents(tx: &mut Tx<'_>, rows: &[Row]) -> Result<()> {
         count_waiting(tx, before, bytes);
         queued.push([Param::from(row.int(0)?), Param::from(now), Param::from(bytes)]);
     }
-    tx.run([Rows::new(WRITE, queued)]).map(drop)
+    tx.run(&[Rows::new(WRITE, queued)]).map(drop)
 }

@@ -42,7 +42,7 @@ impl Plan<'_> {
         let news = self.contents.iter().map(|new| (new.file.size(), &new.file.etag));
         let digests: Vec<_> = self.contents.iter().map(|new| new.file.digest()).collect();
         let contents = news.zip(&digests).map(|((size, etag), digest)| (size, etag, digest));
-        let [versions, folders, parts, contents] = tx.run([
+        let [versions, folders, parts, contents] = tx.run(&[
             schema::next_versions(count),
             tree::new_folders(self.folders),
             insert_parts(self.parts.iter().copied()),
@@ -61,7 +61,7 @@ impl Plan<'_> {
         let changes =
             self.changes.iter().map(|(id, change)| Ok((real(*id, &made.folders)?, *change)));
         let replaced = self.replaced.iter().map(|id| real(*id, &made.contents));
-        let [_, _, _, replaced] = tx.run([
+        let [_, _, _, replaced] = tx.run(&[
             insert_lists(lists),
             entries::write(entries.map(|((_, folded, name), (folder, target))| {
                 (folder, folded.as_str(), *name, target)

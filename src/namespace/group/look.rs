@@ -60,7 +60,7 @@ pub(super) fn look(tx: &mut Tx<'_>, files: &[&PlainFile]) -> Result<Seen> {
         walks = next.into_iter().filter_map(into).collect();
     }
     let contents = files.iter().map(|file| (&file.etag, file.part.as_ref()));
-    let [contents, root] = tx.run([contents::look_up(contents), tree::look_up_totals([ROOT])])?;
+    let [contents, root] = tx.run(&[contents::look_up(contents), tree::look_up_totals([ROOT])])?;
     for row in contents {
         let mut stored = contents::stored(&row)?;
         seen.dead.extend(stored.dead.take());
@@ -77,7 +77,7 @@ fn look_up(tx: &mut Tx<'_>, seen: &mut Seen, keys: BTreeSet<(i64, &str)>) -> Res
     let keys: Vec<_> =
         keys.into_iter().map(|(folder, name)| (folder, folded(name), name)).collect();
     let keys = keys.iter().map(|(folder, folded, name)| (*folder, folded.as_str(), *name));
-    let [rows] = tx.run([entries::look_up(keys)])?;
+    let [rows] = tx.run(&[entries::look_up(keys)])?;
     for row in rows {
         let (folder, name, found) = entries::found(&row)?;
         seen.entries.entry(folder).or_default().insert(name, found);

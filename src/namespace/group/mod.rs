@@ -49,7 +49,7 @@ impl PlainFile {
         };
         let mut list = Summary::default();
         // The id of a part is not in the etag.
-        part.iter().for_each(|part| list.add(&[(0, part.size, part.digest)]));
+        list.add(part.as_ref().map(|part| (0, part.size, part.digest)).as_slice());
         Some(Self { path, conditions, part, etag: list.etag() })
     }
 

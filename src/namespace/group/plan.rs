@@ -129,7 +129,7 @@ impl<'a> Planner<'a> {
         let version = self.put;
         // The time is not known yet; a condition on it is for a job of its own.
         let new = File { content, size: file.size(), version, modified: i64::MAX };
-        self.add_entry(way, path, new, delta, file.etag);
+        self.add_entry(file, way, new, delta);
         self.plan.replaced.extend(old.map(|old| old.content));
         Some(Put { file, files_replaced: i64::from(old.is_some()) })
     }
@@ -203,31 +203,21 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds the entry of a file and the folders above it, and counts it in all folders of its path.
-    fn add_entry(
-        &mut self,
-        way: Way<'a>,
-        path: &StorePath,
-        file: File,
-        delta: Totals,
-        etag: Digest,
-    ) {
+    fn add_entry(&mut self, file: &PlainFile, way: Way<'a>, new: File, delta: Totals) {
         let Way { mut chain, missing, name, .. } = way;
         let mut folder = chain.last().copied().unwrap_or(ROOT);
         for name in missing {
             self.plan.folders += 1;
-            let new = -(self.plan.folders as i64);
-            self.add(
-                folder,
-                name,
-                Found { target: Target::Folder(new), is_shared: false, etag: None },
-            );
-            chain.push(new);
-            folder = new;
+            let made = -(self.plan.folders as i64);
+            let target = Target::Folder(made);
+            self.add(folder, name, Found { target, is_shared: false, etag: None });
+            chain.push(made);
+            folder = made;
         }
-        let target = Target::File(file);
-        self.add(folder, name, Found { target, is_shared: false, etag: Some(etag) });
+        let target = Target::File(new);
+        self.add(folder, name, Found { target, is_shared: false, etag: Some(file.etag) });
         let mut reach = Reach::default();
-        for (folder, name) in chain.iter().rev().zip(path.names().rev()) {
+        for (folder, name) in chain.iter().rev().zip(file.path.names().rev()) {
             reach = reach.under(name);
             self.plan.changes.entry(*folder).or_default().add(delta, reach);
         }
