@@ -1,6 +1,15 @@
 //! Statements over sets of rows, which the driver sends together.
 
-use imagestore::namespace::sql::{Mode, Param, Row, Rows, Set, Value};
+use bytes::Bytes;
+use imagestore::{
+    model::{BlobOwner, Conditions, Digest, StorePath},
+    namespace::{
+        self,
+        content::{Part, Place},
+        group::{self, PlainFile},
+        sql::{Mode, Param, Row, Rows, Set, Tx, Value},
+    },
+};
 
 use crate::driver::{connect, ints, named};
 
@@ -59,5 +68,31 @@ fn after_a_set_that_fails_the_savepoint_can_be_restored() {
     connection.execute("ROLLBACK TO job", &[]).expect("restored");
     let found = connection.run(&[insert([2, 3]), find(&[1, 2, 3])]).expect("inserted");
     assert_eq!(ints(&found[1]), [2, 3]);
+    connection.commit().expect("committed");
+}
+
+/// A file of a part.
+fn file(at: &str, place: Place) -> PlainFile {
+    let part = Part { digest: Digest::of(at.as_bytes()), size: at.len() as i64, place };
+    let path = StorePath::parse(at, "path").expect("a path");
+    PlainFile::new(path, Conditions::default(), &[part]).expect("one part")
+}
+
+#[test]
+fn files_are_put_together() {
+    let (_, database) = named();
+    let opened = namespace::open(&database, "test", BlobOwner::Nobody).expect("opened");
+    opened.engine.close();
+    let mut connection = connect(&database, Mode::Write);
+    connection.begin(Mode::Write).expect("begun");
+    let inline = |at: &str| file(at, Place::Inline(Bytes::copy_from_slice(at.as_bytes())));
+    let far = file("a/b/far", Place::Object("far".to_owned()));
+    let files = [inline("a/one"), inline("a/B/two"), far, inline("a/one")];
+    let files: Vec<_> = files.iter().collect();
+    for replaced in [[0, 0, 0, 1], [1, 1, 1, 1]] {
+        let placed = group::put(&mut Tx::new(connection.as_mut()), &files).expect("put");
+        let found: Vec<_> = placed.iter().flatten().map(|placed| placed.files_replaced).collect();
+        assert_eq!(found, replaced);
+    }
     connection.commit().expect("committed");
 }

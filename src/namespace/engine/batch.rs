@@ -106,7 +106,7 @@ impl Batch<'_> {
                 Ok(placed)
             }
             Err(error) => {
-                tracing::debug!(?error, "the jobs of a group run one by one");
+                tracing::warn!(?error, "uploads cannot be put together and are put one by one");
                 Ok(Vec::new())
             }
         }

@@ -130,8 +130,8 @@ pub(super) fn insert_contents<'a>(
 }
 
 const LISTS: Set = set!(
-    "INSERT INTO content_part (content, start, part) SELECT r.of, 0, r.only FROM",
-    ["$1" "of" "BIGINT", "$2" "only" "BIGINT"],
+    "INSERT INTO content_part (content, start, part) SELECT r.of, 0, r.whole FROM",
+    ["$1" "of" "BIGINT", "$2" "whole" "BIGINT"],
     "WHERE 1 = 1"
 );
 
