@@ -67,6 +67,8 @@ pub enum Kind {
     MessageTooLarge,
     /// The server is overloaded, or does not reach its database or blob store; the same call can succeed later.
     Busy,
+    /// The connection to the database was lost while it made a change, and it is not known whether it did.
+    VerdictUnknown,
     /// The client has sent too many credentials that are refused.
     TooManyFailures,
     /// The deadline passed.
@@ -231,7 +233,7 @@ mod tests {
             UNSATISFIABLE_RANGE UNAUTHENTICATED FORBIDDEN FILE_NOT_FOUND FOLDER_NOT_FOUND PATH_NOT_FOUND \
             OPERATION_NOT_FOUND SESSION_NOT_FOUND TOKEN_NOT_FOUND ALREADY_EXISTS WRITE_CONFLICT SESSION_CONFLICT \
             CHANGED PRECONDITION_FAILED FINISHED CHANGES_FORGOTTEN TOO_LARGE MESSAGE_TOO_LARGE BUSY \
-            TOO_MANY_FAILURES TIMEOUT CANCELLED NO_SPACE CORRUPT DATA_LOSS UNSUPPORTED_ENCODING UNIMPLEMENTED INTERNAL";
+            VERDICT_UNKNOWN TOO_MANY_FAILURES TIMEOUT CANCELLED NO_SPACE CORRUPT DATA_LOSS UNSUPPORTED_ENCODING UNIMPLEMENTED INTERNAL";
         assert_eq!(reasons.join(" "), expected);
     }
 

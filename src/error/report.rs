@@ -23,7 +23,7 @@ impl Error {
             (Kind::Internal | Kind::Corrupt, None) => {
                 tracing::error!(reason, error, "a call failed");
             }
-            (Kind::Busy | Kind::NoSpace, Some(cause)) => {
+            (Kind::Busy | Kind::VerdictUnknown | Kind::NoSpace, Some(cause)) => {
                 tracing::warn!(reason, error, cause, "a call was refused");
             }
             (_, Some(cause)) => tracing::debug!(reason, error, cause, "a call was refused"),

@@ -32,3 +32,12 @@ pub const POOLER_PROOF_TIME: Duration = Duration::from_secs(5);
 /// The most jobs in one transaction, each in a savepoint: PostgreSQL caches 64 subtransactions of a session, and
 /// readers slow down while one has more.
 pub const DATABASE_SAVEPOINTS_MAX: usize = 60;
+/// How long the writer looks for the verdict of a commit whose response is lost; it does nothing else meanwhile.
+pub const VERDICT_TIME: Duration = Duration::from_secs(10);
+/// The first pause between two tries; each further one is twice as long, up to [`VERDICT_PAUSE_MAX`]. Up to half of a
+/// pause is left out at random.
+pub const VERDICT_PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// The longest such pause.
+pub const VERDICT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long the row of a dead server is kept.
+pub const SERVER_ROW_LIFE: Duration = Duration::from_hours(168);

@@ -24,6 +24,7 @@ pub mod package;
 pub mod pin;
 pub mod restore;
 pub mod schema;
+pub mod server;
 pub mod session;
 pub mod sql;
 pub mod sums;
@@ -43,6 +44,8 @@ pub use database::Database;
 pub use engine::Engine;
 pub use postgres::PostgresUrl;
 pub use tree::reach;
+
+use uuid::Uuid;
 
 use crate::{
     crash::{self, Point},
@@ -83,9 +86,10 @@ pub struct Opened {
 /// `InvalidArgument` for a store of a newer format, a database that cannot hold a store, objects of another store (a
 /// sweep would delete them), or a blob store without the objects of this one; `Busy` if another server has the database or it cannot be
 /// reached; `Internal` if it cannot be opened.
-pub fn open(database: &Database, server: &str, owner: BlobOwner) -> Result<Opened> {
+pub fn open(database: &Database, server: Uuid, owner: BlobOwner) -> Result<Opened> {
     let mut writer = database.connect(Mode::Write)?;
     let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), server, owner)?;
+    writer.register(server);
     crash::reach(Point::Settle);
     writer.settle()?;
     crash::reach(Point::Settled);
@@ -97,7 +101,7 @@ pub fn open(database: &Database, server: &str, owner: BlobOwner) -> Result<Opene
 /// was recovered, the id of the store, and the number of the last change of an operation.
 fn initialize_or_recover(
     writer: &mut dyn Connection,
-    server: &str,
+    server: Uuid,
     owner: BlobOwner,
 ) -> Result<(Recovered, i64, i64)> {
     writer.begin(Mode::Write)?;
@@ -112,7 +116,8 @@ fn initialize_or_recover(
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;
     check_owner(&mut tx, owner, is_new)?;
-    let recovered = recover(&mut tx, server)?;
+    server::register(&mut tx, &server.to_string())?;
+    let recovered = recover(&mut tx, &server.to_string())?;
     let last_change = schema::meta(&mut tx, "change")?;
     let counted = tx.counted();
     sums::keep(&mut tx, &counted)?;

@@ -17,6 +17,7 @@
 //! session locks work with them.
 
 mod proof;
+mod registration;
 mod session;
 mod tls;
 mod values;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::config::SslMode;
+use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -34,6 +36,7 @@ use crate::{
     },
     namespace::{
         postgres::{
+            registration::{Registration, count, unknown},
             session::{PreparedClient, Session, statement_time},
             tls::TlsSettings,
             values::{as_params, row},
@@ -94,6 +97,8 @@ pub(super) struct PostgresConnection {
     /// `None` after the connection was lost, until the next transaction begins.
     session: Option<Session>,
     in_transaction: bool,
+    /// The row of this server, once it has one.
+    registration: Option<Registration>,
     /// How long the database may take for one statement.
     statement_time: Duration,
     /// The error of a statement that did not end in time, since the last begin.
@@ -126,6 +131,7 @@ impl PostgresConnection {
             claims,
             session: None,
             in_transaction: false,
+            registration: None,
             statement_time,
             stalled: None,
             runtime: Some(runtime),
@@ -146,13 +152,25 @@ impl PostgresConnection {
         Ok(())
     }
 
-    /// Begins a transaction, on a new connection if the old one is lost.
-    fn try_begin(&mut self, sql: &str) -> Result<()> {
+    /// Begins a transaction, on a new connection if the old one is lost. A write transaction takes the write lock, and
+    /// counts in the row of the server. Returns whether the commit that was in doubt has been made.
+    fn try_begin(&mut self, mode: Mode) -> Result<bool> {
         if self.session.is_none() {
             self.connect().map_err(busy_without_files)?;
             tracing::info!("connected to the database again");
         }
-        self.with(async |talk| talk.client.batch_execute(sql).await)
+        let registration = match mode {
+            Mode::Read => None,
+            Mode::Write => self.registration.take(),
+        };
+        let Some(mut registration) = registration else {
+            let sql = if mode == Mode::Write { BEGIN_WRITE } else { BEGIN_READ };
+            return self.with(async |talk| talk.client.batch_execute(sql).await).map(|()| false);
+        };
+        let begun = self.with(async |talk| talk.client.simple_query(registration.begin()).await);
+        let was_made = begun.and_then(|answers| registration.found(count(&answers)?));
+        self.registration = Some(registration);
+        was_made
     }
 
     /// Runs statements on the connection. Any failure other than an error response in time drops the
@@ -202,37 +220,47 @@ impl Drop for PostgresConnection {
 
 impl Connection for PostgresConnection {
     fn begin(&mut self, mode: Mode) -> Result<()> {
-        let sql = match mode {
-            Mode::Read => BEGIN_READ,
-            Mode::Write => BEGIN_WRITE,
-        };
         let was_connected = self.session.is_some();
         self.stalled = None;
-        let mut begun = self.try_begin(sql);
+        let mut begun = self.try_begin(mode);
         // A connection that died while it was idle is noticed only here, where a new one can replace it.
         if begun.is_err() && was_connected && self.session.is_none() && self.stalled.is_none() {
             tracing::warn!(error = ?begun.as_ref().err(), "the connection to the database was lost");
-            begun = self.try_begin(sql);
+            begun = self.try_begin(mode);
         }
         if begun.is_err() {
             // The first of the two statements of a begin may have succeeded.
             self.rollback();
         }
         self.in_transaction = begun.is_ok();
-        begun
+        begun.map(|_| ())
     }
 
     fn commit(&mut self) -> Result<()> {
         self.in_transaction = false;
+        // Without a connection nothing is sent, and the database has rolled the transaction back.
+        let is_sent = self.session.is_some();
         let committed = self.with(async |talk| talk.client.batch_execute("COMMIT").await);
-        committed.map_err(|error| {
-            if self.session.is_some() {
-                return error;
+        let registration = self.registration.as_mut();
+        match committed {
+            Ok(()) => {
+                registration.into_iter().for_each(Registration::committed);
+                Ok(())
             }
-            let message =
-                "the database did not say whether it has made the change; look at it, or try again";
-            Error::new(Kind::Busy, message).because(error)
-        })
+            // The database has answered, and rolled the transaction back.
+            Err(error) if self.session.is_some() || !is_sent => Err(error),
+            Err(error) => match registration {
+                Some(registration) => {
+                    registration.in_doubt();
+                    self.verdict(error)
+                }
+                None => Err(unknown(error)),
+            },
+        }
+    }
+
+    fn register(&mut self, server: Uuid) {
+        self.registration = Some(Registration::new(&server, 0));
     }
 
     fn rollback(&mut self) {

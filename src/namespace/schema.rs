@@ -90,6 +90,9 @@ CREATE TABLE token (
   secret {bytes} NOT NULL, old_secret {bytes}, old_until BIGINT){clustered};
 CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked IS NULL;
 CREATE INDEX token_order ON token (name, id);
+CREATE TABLE server (
+  id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, speaks BIGINT NOT NULL,
+  ended BIGINT){clustered};
 "
 );
 

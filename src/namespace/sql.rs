@@ -11,6 +11,8 @@ pub use set::{Rows, Set};
 
 use std::time::Instant;
 
+use uuid::Uuid;
+
 use crate::{
     error::{Error, Result},
     limits::{STEP, TOTAL_MAX, WRITE_BATCH_MAX},
@@ -266,6 +268,10 @@ pub trait Connection: Send {
     fn give_back(&mut self) -> Result<()> {
         Ok(())
     }
+    /// Counts each later commit in the row of the server, which is committed with the count 0: so that a server that was
+    /// declared dead writes nothing, and a commit whose response is lost is known to be made or not. The default is for
+    /// an engine in this process, whose commits are never in doubt and whose file is locked.
+    fn register(&mut self, _server: Uuid) {}
     /// Whether the database has the tables of a store.
     fn has_tables(&mut self) -> Result<bool>;
     /// Makes the tables. `{id}` stands for an integer key that is never used twice, `{text}` for text that is

@@ -14,14 +14,14 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{
         EXPIRE_EVERY, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT, RECLAIM_OWED,
-        RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, RECLAIM_STEP, STEP, SWEEP_AGE_UNNAMED,
-        SWEEP_EVERY, SWEEP_FIRST, UNPIN_EVERY, micros,
+        RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, RECLAIM_STEP, SERVER_ROW_LIFE, STEP,
+        SWEEP_AGE_UNNAMED, SWEEP_EVERY, SWEEP_FIRST, UNPIN_EVERY, micros,
     },
     model::{Digest, StorePath},
     namespace::{
         content, garbage, operation,
         pin::{self, Owner},
-        session,
+        server, session,
         sql::Tx,
     },
     store::{Store, blob_error},
@@ -211,7 +211,7 @@ impl Store {
         }
     }
 
-    /// Deletes expired upload sessions and operations, as the background work does.
+    /// Deletes expired upload sessions, operations and rows of servers, as the background work does.
     ///
     /// # Errors
     /// Those of the database; what is left stays due.
@@ -223,6 +223,8 @@ impl Store {
         while self.0.engine.write(None, move |tx| session::expire(tx, life)).await? {}
         let life = micros(self.0.config.operation_life);
         while self.0.engine.write(None, move |tx| operation::expire(tx, life)).await? {}
+        let life = micros(SERVER_ROW_LIFE);
+        while self.0.engine.write(None, move |tx| server::expire(tx, life)).await? {}
         Ok(())
     }
 

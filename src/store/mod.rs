@@ -155,11 +155,11 @@ impl Store {
     /// `InvalidArgument` for a store of a newer format or the objects of another store, `Busy` if
     /// another server has the database or the database or blob store does not answer, `Internal`.
     pub async fn open(config: Config, blobs: Blobs) -> Result<(Self, Recovered)> {
-        let server = Uuid::now_v7().to_string();
-        let (database, id) = (config.database.clone(), server.clone());
+        let id = Uuid::now_v7();
+        let (database, server) = (config.database.clone(), id.to_string());
         let root = StorePath::root();
         let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
-        let open = move || namespace::open(&database, &id, owner);
+        let open = move || namespace::open(&database, id, owner);
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
         let Opened { engine, recovered, store, last_change } = opened;
         if !matches!(owner, BlobOwner::Store(_))

@@ -117,7 +117,7 @@ pub const fn code(kind: Kind) -> Code {
         Kind::BadRange | Kind::UnsatisfiableRange | Kind::ChangesForgotten => Code::OutOfRange,
         Kind::UnsupportedEncoding | Kind::Unimplemented => Code::Unimplemented,
         Kind::Internal => Code::Internal,
-        Kind::Busy => Code::Unavailable,
+        Kind::Busy | Kind::VerdictUnknown => Code::Unavailable,
         Kind::Corrupt | Kind::DataLoss => Code::DataLoss,
     }
 }

@@ -13,11 +13,12 @@ use imagestore::{
 use crate::harness::{DEEP, FOR_EVER, Folder, SESSION, check, copy, path, put};
 
 /// Each older format, with a dump of SQLite and one of PostgreSQL.
-const DUMPS: [(i64, [&str; 2]); 4] = [
+const DUMPS: [(i64, [&str; 2]); 5] = [
     (1, [include_str!("formats/1.sqlite.sql"), include_str!("formats/1.postgres.sql")]),
     (2, [include_str!("formats/2.sqlite.sql"), include_str!("formats/2.postgres.sql")]),
     (3, [include_str!("formats/3.sqlite.sql"), include_str!("formats/3.postgres.sql")]),
     (4, [include_str!("formats/4.sqlite.sql"), include_str!("formats/4.postgres.sql")]),
+    (5, [include_str!("formats/5.sqlite.sql"), include_str!("formats/5.postgres.sql")]),
 ];
 
 /// The files of a dump, each with its size in bytes and the byte that fills it.
@@ -106,7 +107,9 @@ fn load(dump: [&str; 2]) -> Folder {
 fn migrate(folder: &Folder) -> namespace::Recovered {
     let database = folder.database();
     // On a separate thread, because connections block and must not run on a thread of an async runtime.
-    let open = move || namespace::open(&database, "test", BlobOwner::Unknown).unwrap().recovered;
+    let open = move || {
+        namespace::open(&database, uuid::Uuid::new_v4(), BlobOwner::Unknown).unwrap().recovered
+    };
     std::thread::scope(|scope| scope.spawn(open).join()).unwrap()
 }
 

@@ -21,4 +21,6 @@ mod store;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod verdict;
+#[cfg(test)]
 mod wire;

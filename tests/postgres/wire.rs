@@ -4,7 +4,10 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
 };
 
@@ -17,9 +20,21 @@ use crate::{
 
 pub(crate) struct Wire(Arc<State>);
 
+/// Where a connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The COMMIT does not reach the database.
+    BeforeCommit,
+    /// The response does not reach the client.
+    AfterCommit,
+}
+
 #[derive(Default)]
 struct State {
     is_silent: Mutex<bool>,
+    refuses: AtomicBool,
+    /// What becomes of the connection that sends the next COMMIT.
+    cut: Mutex<Option<Cut>>,
     /// Texts that are replaced on their way, each by one of its length.
     edits: Vec<(String, String)>,
     changed: Condvar,
@@ -48,6 +63,9 @@ impl Wire {
         thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.expect("a connection");
+                if shared.refuses.load(SeqCst) {
+                    continue;
+                }
                 let server = TcpStream::connect(&host).expect("connected");
                 for stream in [&client, &server] {
                     stream.set_nodelay(true).expect("set");
@@ -60,6 +78,16 @@ impl Wire {
             }
         });
         (Self(state), parse(&format!("{login}@127.0.0.1:{port}/{rest}")))
+    }
+
+    /// Cuts the connection that sends the next COMMIT.
+    pub(crate) fn cut_at_commit(&self, cut: Cut) {
+        *self.0.cut.lock().expect("no panic") = Some(cut);
+    }
+
+    /// Closes new connections at once, or no longer.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.0.refuses.store(refuses, SeqCst);
     }
 
     pub(crate) fn fall_silent(&self) {
@@ -91,7 +119,16 @@ impl State {
                         .copy_from_slice(to.as_bytes());
                 }
             }
-            if read == 0 || to.write_all(bytes).is_err() {
+            let cut = if bytes.windows(7).any(|text| text == b"COMMIT\0") {
+                self.cut.lock().expect("no panic").take()
+            } else {
+                None
+            };
+            if cut.is_some() {
+                // First, so that no response passes.
+                from.shutdown(Shutdown::Both).expect("shut down");
+            }
+            if read == 0 || cut == Some(Cut::BeforeCommit) || to.write_all(bytes).is_err() {
                 // The connection may be closed already.
                 to.shutdown(Shutdown::Write).ok();
                 from.shutdown(Shutdown::Read).ok();

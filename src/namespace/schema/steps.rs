@@ -19,7 +19,8 @@ use crate::{
 pub(super) type Step = fn(&mut Tx<'_>) -> Result<()>;
 
 /// The steps in order: the first one leads from format 1 to format 2.
-pub(super) const STEPS: [Step; 4] = [to_format_2, to_format_3, to_format_4, to_format_5];
+pub(super) const STEPS: [Step; 5] =
+    [to_format_2, to_format_3, to_format_4, to_format_5, to_format_6];
 
 /// The table `sums`, as in format 4.
 const SUMS_TABLE: &str = "
@@ -97,6 +98,17 @@ fn to_format_5(tx: &mut Tx<'_>) -> Result<()> {
         tx.execute(sql, &[])?;
     }
     Ok(())
+}
+
+/// The table `server`, as in format 6.
+const SERVER_TABLE: &str = "
+CREATE TABLE server (
+  id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, speaks BIGINT NOT NULL,
+  ended BIGINT){clustered};";
+
+/// Adds to format 5: the rows of servers.
+fn to_format_6(tx: &mut Tx<'_>) -> Result<()> {
+    tx.make_tables(SERVER_TABLE)
 }
 
 /// Adds the reach of folders. Each pass over all entries extends the known paths by one name; the passes end

@@ -1,0 +1,199 @@
+//! The row of this server in the table `server`, which each write transaction counts up.
+//!
+//! The count is the fence and the verdict. A row that is dead, or is not there, keeps a server that was declared dead
+//! from writing. And when the connection is lost between COMMIT and its response, the next write transaction finds the
+//! count of that commit, or the one before. It reads the row under the write lock, because the COMMIT may still be on
+//! its way otherwise.
+//!
+//! **Invariant:** the count that a transaction finds is the one that this server has committed last, plus one. Less: the
+//! database has lost commits, by a failover or a restore. More: another process writes with the same id.
+
+use std::{thread::sleep, time::Instant};
+
+use tokio_postgres::SimpleQueryMessage;
+use uuid::Uuid;
+
+use crate::{
+    error::{Error, Kind, Result},
+    limits::{VERDICT_PAUSE_FIRST, VERDICT_PAUSE_MAX, VERDICT_TIME},
+    namespace::{
+        postgres::{BEGIN_WRITE, PostgresConnection},
+        sql::{Connection as _, Mode},
+    },
+};
+
+/// The row of this server.
+#[derive(Debug)]
+pub(super) struct Registration {
+    /// Begins a write transaction: the write lock first. The fence is a statement of its own after it, which sees what
+    /// was committed while it waited for the lock.
+    begin: String,
+    /// The count that was committed last.
+    committed: i64,
+    /// Whether it is not known if the next count is committed as well.
+    is_in_doubt: bool,
+}
+
+impl Registration {
+    /// The row of the server `id`, which is a UUID and has the count `committed`.
+    pub(super) fn new(id: &Uuid, committed: i64) -> Self {
+        let begin = format!(
+            "{BEGIN_WRITE}; UPDATE server SET batch = batch + 1
+             WHERE id = '{id}' AND state <> 3 RETURNING batch"
+        );
+        Self { begin, committed, is_in_doubt: false }
+    }
+
+    /// The statements that begin a write transaction. The last one returns the count.
+    pub(super) fn begin(&self) -> &str {
+        &self.begin
+    }
+
+    /// Takes note of the count that a write transaction has found and raised; `None` without a row. Returns whether the
+    /// commit that was in doubt has been made.
+    ///
+    /// # Errors
+    /// `Busy` for a server that was declared dead, `Internal` if the database has lost commits or another process
+    /// writes with the same id. The transaction must be rolled back.
+    pub(super) fn found(&mut self, count: Option<i64>) -> Result<bool> {
+        let count = count.ok_or_else(|| {
+            let message =
+                "this server was declared dead, and makes no changes any more; restart it";
+            Error::new(Kind::Busy, message)
+        })?;
+        let was_made = match count.checked_sub(self.committed) {
+            Some(1) => false,
+            Some(2) if self.is_in_doubt => true,
+            Some(..=0) | None => {
+                return Err(Error::internal(format!(
+                    "the database has lost commits of this server: its count is {count} after {}; \
+                     restart the server",
+                    self.committed
+                )));
+            }
+            Some(2..) => {
+                return Err(Error::internal(format!(
+                    "another process writes with the id of this server: its count is {count} after {}; \
+                     restart the server",
+                    self.committed
+                )));
+            }
+        };
+        self.committed += i64::from(was_made);
+        self.is_in_doubt = false;
+        Ok(was_made)
+    }
+
+    /// Takes note that the transaction is committed.
+    pub(super) fn committed(&mut self) {
+        self.committed += 1;
+    }
+
+    /// Takes note that it is not known whether the transaction is committed.
+    pub(super) fn in_doubt(&mut self) {
+        self.is_in_doubt = true;
+    }
+}
+
+impl PostgresConnection {
+    /// Finds out whether a commit was made whose response is lost, for at most [`VERDICT_TIME`].
+    ///
+    /// # Errors
+    /// `Busy` if the change was not made, `VerdictUnknown` if that cannot be said.
+    pub(super) fn verdict(&mut self, lost: Error) -> Result<()> {
+        tracing::warn!(error = ?lost, "the connection to the database was lost during a commit");
+        let end = Instant::now() + VERDICT_TIME;
+        let mut pause = VERDICT_PAUSE_FIRST;
+        let begun = loop {
+            self.stalled = None;
+            let begun = self.try_begin(Mode::Write);
+            self.rollback();
+            match begun {
+                Err(error) if error.kind() == Kind::Busy && Instant::now() + pause < end => {
+                    sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
+                    pause = (pause * 2).min(VERDICT_PAUSE_MAX);
+                }
+                begun => break begun,
+            }
+        };
+        match begun {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let message =
+                    "the connection to the database was lost, and nothing has changed; try again";
+                Err(Error::new(Kind::Busy, message).because(lost))
+            }
+            Err(error) => Err(unknown(error)),
+        }
+    }
+}
+
+/// The error of a commit of which it is not known whether it was made.
+pub(super) fn unknown(error: Error) -> Error {
+    let message =
+        "the database did not say whether it has made the change; look at it, or try again";
+    Error::new(Kind::VerdictUnknown, message).because(error)
+}
+
+/// The number in the one row of the last statement; `None` without a row.
+pub(super) fn count(answers: &[SimpleQueryMessage]) -> Result<Option<i64>> {
+    let row = answers.iter().rev().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let Some(row) = row.filter(|row| row.columns().first().is_some_and(|it| it.name() == "batch"))
+    else {
+        return Ok(None);
+    };
+    let number = row.get(0).and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| Error::internal("the count of a server is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new() -> Registration {
+        Registration::new(&Uuid::nil(), 7)
+    }
+
+    #[test]
+    fn each_commit_raises_the_count_by_one() {
+        let mut row = new();
+        assert!(!row.found(Some(8)).expect("the next"));
+        // What was rolled back has not raised it.
+        assert!(!row.found(Some(8)).expect("the next"));
+        row.committed();
+        assert!(!row.found(Some(9)).expect("the next"));
+    }
+
+    #[test]
+    fn a_commit_in_doubt_was_made_or_not() {
+        for (count, was_made) in [(8, false), (9, true)] {
+            let mut row = new();
+            row.in_doubt();
+            assert_eq!(row.found(Some(count)).expect("known"), was_made);
+            row.committed();
+            assert!(!row.found(Some(count + 1)).expect("the next"));
+        }
+    }
+
+    #[test]
+    fn other_counts_are_faults() {
+        for (is_in_doubt, count, kind, says) in [
+            (false, None, Kind::Busy, "declared dead"),
+            (false, Some(7), Kind::Internal, "lost commits"),
+            (true, Some(7), Kind::Internal, "lost commits"),
+            (false, Some(9), Kind::Internal, "another process"),
+            (true, Some(10), Kind::Internal, "another process"),
+        ] {
+            let mut row = new();
+            if is_in_doubt {
+                row.in_doubt();
+            }
+            let error = row.found(count).expect_err(says);
+            assert_eq!(error.kind(), kind);
+            assert!(format!("{error:?}").contains(says), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A commit whose response is lost: the caller is told what has become of it.
+
+use std::time::Duration;
+
+use imagestore::{
+    error::{Error, Kind},
+    model::BlobOwner,
+    namespace::{self, Database, Engine, sql::Param},
+};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::{
+    database::{administer, new_schema, parse},
+    driver::url,
+    reader::Reader,
+    wire::{Cut, Wire},
+};
+
+/// Longer than a verdict takes.
+const SOON: Duration = Duration::from_mins(1);
+
+async fn open(database: &Database) -> Engine {
+    let database = database.clone();
+    let open = move || namespace::open(&database, Uuid::new_v4(), BlobOwner::Nobody);
+    tokio::task::spawn_blocking(open).await.expect("no panic").expect("opened").engine
+}
+
+/// Writes a number that can be looked for.
+async fn write(engine: &Engine, number: i64) -> Result<(), Error> {
+    let write = engine.write(None, move |tx| {
+        let sql = "INSERT INTO meta (name, value) VALUES ($1, $2)";
+        tx.execute(sql, &[Param::Text(&format!("n{number}")), Param::Int(number)]).map(drop)
+    });
+    timeout(SOON, write).await.expect("in time")
+}
+
+async fn close(engine: Engine) {
+    tokio::task::spawn_blocking(move || engine.close()).await.expect("closed");
+}
+
+/// The numbers that are written.
+fn written(database: &Database) -> i64 {
+    Reader::open(database).number("SELECT COUNT(*) FROM meta WHERE name LIKE 'n%'")
+}
+
+#[tokio::test]
+async fn a_commit_whose_response_is_lost_is_acknowledged() {
+    let (wire, database) = Wire::new();
+    let engine = open(&database).await;
+    for number in 1..=3 {
+        wire.cut_at_commit(Cut::AfterCommit);
+        write(&engine, number).await.expect("the commit was made");
+        assert_eq!(written(&database), number);
+    }
+    close(engine).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_did_not_arrive_has_changed_nothing() {
+    let (wire, database) = Wire::new();
+    let engine = open(&database).await;
+    for number in 1..=3 {
+        wire.cut_at_commit(Cut::BeforeCommit);
+        let error = write(&engine, number).await.expect_err("the commit was not made");
+        assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+        assert!(error.message().contains("nothing has changed"), "{error:?}");
+        assert_eq!(written(&database), number - 1);
+        write(&engine, number).await.expect("written");
+    }
+    close(engine).await;
+}
+
+#[tokio::test]
+async fn a_commit_without_a_verdict_is_said_to_have_none() {
+    let (wire, database) = Wire::new();
+    let engine = open(&database).await;
+    wire.cut_at_commit(Cut::AfterCommit);
+    wire.refuse(true);
+    let error = write(&engine, 1).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), Kind::VerdictUnknown, "{error:?}");
+    wire.refuse(false);
+    // The next transaction finds that the count is two more.
+    while let Err(error) = write(&engine, 2).await {
+        assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+    }
+    assert_eq!(written(&database), 2);
+    close(engine).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_declared_dead_writes_nothing() {
+    for (sql, says, kind) in [
+        ("UPDATE server SET state = 3", "declared dead", Kind::Busy),
+        ("DELETE FROM server", "declared dead", Kind::Busy),
+        ("UPDATE server SET batch = batch - 1", "lost commits", Kind::Internal),
+        ("UPDATE server SET batch = batch + 1", "another process", Kind::Internal),
+    ] {
+        let url = new_schema(&url());
+        let database = parse(&url);
+        let engine = open(&database).await;
+        write(&engine, 1).await.expect("written");
+        administer(&url, sql);
+        let error = write(&engine, 2).await.expect_err("refused");
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(format!("{error:?}").contains(says), "{error:?}");
+        assert_eq!(written(&database), 1);
+        close(engine).await;
+    }
+}
