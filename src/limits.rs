@@ -268,8 +268,8 @@ pub const LIST_STEP_ROWS: usize = 500;
 pub const UNPIN_ROWS: usize = 500;
 /// The pause before pins that could not be dropped are tried again.
 pub const UNPIN_PAUSE: Duration = Duration::from_secs(1);
-/// The pause between two looks for pins that an earlier run of the server has left.
-pub const UNPIN_EVERY: Duration = Duration::from_mins(1);
+/// The pause between two looks for what dead servers have left.
+pub const CLEAR_EVERY: Duration = Duration::from_secs(5);
 
 /// How long an upload session lives after its last chunk: the value of upstream.
 pub const SESSION_LIFE: Duration = Duration::from_mins(30);

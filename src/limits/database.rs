@@ -41,3 +41,11 @@ pub const VERDICT_PAUSE_FIRST: Duration = Duration::from_millis(50);
 pub const VERDICT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long the row of a dead server is kept.
 pub const SERVER_ROW_LIFE: Duration = Duration::from_hours(168);
+/// How long the commits of a server may stand still before another one declares it dead, unless told otherwise.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+/// The shortest lease: a database that is slow for a moment is no death.
+pub const LEASE_MIN: Duration = Duration::from_secs(1);
+/// The longest lease.
+pub const LEASE_MAX: Duration = Duration::from_hours(1);
+/// The number of heartbeats in a lease.
+pub const HEARTBEATS_IN_LEASE: u32 = 6;

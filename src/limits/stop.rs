@@ -21,6 +21,9 @@ pub const RUNTIME_STOP_TIME: Duration = Duration::from_secs(1);
 /// How long a stop may take in all after it has drained, whether the database and the disk answer or not.
 pub const STOP_TIME: Duration = Duration::from_secs(8);
 
+/// The pause before a server that was expelled from its store tries again to start over.
+pub const START_OVER_PAUSE: Duration = Duration::from_millis(500);
+
 const _: () = assert!(CANCEL_TIME.as_secs() + STOP_LINGER_TIME.as_secs() <= END_TIME.as_secs());
 const _: () = assert!(
     END_TIME.as_secs() + CLOSE_TIME.as_secs() + RUNTIME_STOP_TIME.as_secs() <= STOP_TIME.as_secs()

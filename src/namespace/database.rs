@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     error::Result,
     namespace::{
-        postgres::{PostgresConnection, PostgresUrl},
+        postgres::{Claim, PostgresConnection, PostgresUrl},
         sql::{Connection, Mode},
         sqlite::SqliteConnection,
     },
@@ -30,8 +30,8 @@ impl Database {
         }
     }
 
-    /// Connects, for writing or only for reading. Blocks, and must not be called on a thread of an async
-    /// runtime.
+    /// Connects, for reading only or for writing, which keeps all other servers out. Blocks, and must not be called on
+    /// a thread of an async runtime.
     ///
     /// # Errors
     /// `Busy` if the database cannot be reached or another server has it; `InvalidArgument` if it cannot hold
@@ -39,7 +39,23 @@ impl Database {
     pub fn connect(&self, mode: Mode) -> Result<Box<dyn Connection>> {
         Ok(match self {
             Self::Sqlite(file) => Box::new(SqliteConnection::open(file, mode)?),
-            Self::Postgres(url) => Box::new(PostgresConnection::open(url, mode)?),
+            Self::Postgres(url) => {
+                let claim = (mode == Mode::Write).then_some(Claim::Exclusive);
+                Box::new(PostgresConnection::open(url, claim)?)
+            }
         })
+    }
+
+    /// Connects for writing beside other servers. An SQLite file takes one server nevertheless.
+    ///
+    /// # Errors
+    /// Those of [`Database::connect`]; `Busy` if a server has the database for itself.
+    pub fn join(&self) -> Result<Box<dyn Connection>> {
+        match self {
+            Self::Sqlite(_) => self.connect(Mode::Write),
+            Self::Postgres(url) => {
+                Ok(Box::new(PostgresConnection::open(url, Some(Claim::Shared))?))
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@
 
 mod batch;
 mod breaker;
+mod lease;
 mod threads;
 mod ticket;
 
@@ -36,10 +37,12 @@ use crate::{
     limits::{READ_QUEUE_MAX, WRITE_QUEUE_MAX},
     namespace::{
         engine::{
+            lease::Standing,
             threads::{Done, Shared, read_loop, write_loop},
             ticket::{Job, JobHandle, Turn, passed, ticket},
         },
         group::{Placed, PlainFile},
+        server::Expelled,
         sql::{Connection, Tx},
     },
 };
@@ -54,23 +57,29 @@ pub struct Engine {
     written: Arc<AtomicU64>,
     done: Arc<Done>,
     closing: Arc<AtomicBool>,
+    standing: Arc<Standing>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Engine {
-    /// Starts the threads, each on its own connection.
+    /// Starts the threads, each on its own connection. With a `lease`, other servers use the store, too.
     ///
     /// # Errors
     /// `Internal` if a thread cannot be started.
-    pub fn start(writer: Box<dyn Connection>, readers: Vec<Box<dyn Connection>>) -> Result<Self> {
+    pub fn start(
+        writer: Box<dyn Connection>,
+        readers: Vec<Box<dyn Connection>>,
+        lease: Option<Duration>,
+    ) -> Result<Self> {
+        let standing = Arc::new(Standing::new(lease));
         let (closing, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Done::default()));
         let mut threads = Vec::with_capacity(readers.len() + 1);
         let (write_jobs, jobs) = mpsc::channel(WRITE_QUEUE_MAX);
-        let shared = Shared::new(&closing, &done);
+        let shared = Shared::new(&closing, &done, &standing);
         threads.push(spawn("db-writer".to_owned(), move || write_loop(writer, jobs, &shared))?);
         let (read_jobs, jobs) = mpsc::channel(READ_QUEUE_MAX);
         let jobs = Arc::new(Mutex::new(jobs));
-        let shared = Arc::new(Shared::new(&closing, &done));
+        let shared = Arc::new(Shared::new(&closing, &done, &standing));
         for (number, reader) in readers.into_iter().enumerate() {
             let (jobs, shared) = (Arc::clone(&jobs), Arc::clone(&shared));
             let run = move || read_loop(reader, &jobs, &shared);
@@ -83,6 +92,7 @@ impl Engine {
             written: Arc::default(),
             done,
             closing,
+            standing,
             threads: Arc::new(Mutex::new(threads)),
         })
     }
@@ -176,6 +186,7 @@ impl Engine {
         ticket: JobHandle<T>,
         given_up: impl Future<Output = Error>,
     ) -> Result<T> {
+        self.standing.check()?;
         let (waiting, written) = (Waiting::new(&self.waiting), Arc::clone(&self.written));
         let counted = job.after(move || {
             drop(waiting);
@@ -200,6 +211,7 @@ impl Engine {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::late());
         }
+        self.standing.check_lease()?;
         let (job, ticket) = ticket(|turn| job(turn.tx()?), |_| ());
         tokio::select! {
             biased;
@@ -227,6 +239,19 @@ impl Engine {
             ask(&self.writer, |_| Ok(()), &self.done.commits, time)
         );
         reader.and(writer)
+    }
+
+    /// Checks that the server may answer from memory: that it has reached the database within its lease.
+    ///
+    /// # Errors
+    /// `Busy`.
+    pub fn check_lease(&self) -> Result<()> {
+        self.standing.check_lease()
+    }
+
+    /// Waits until this server must start over under another id. All calls fail from then on.
+    pub async fn expelled(&self) -> Expelled {
+        self.standing.expelled().await
     }
 
     /// Whether jobs wait for the writer; background work then ends its step early.

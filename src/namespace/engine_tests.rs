@@ -101,7 +101,7 @@ impl Fixture {
         let watch = Arc::new(Watch::default());
         let readers = vec![Box::new(open(Mode::Read)) as Box<dyn Connection>];
         let writer = Box::new(Watched(writer, Arc::clone(&watch)));
-        let engine = Engine::start(writer, readers).unwrap();
+        let engine = Engine::start(writer, readers, None).unwrap();
         Self { engine, watch, _dir: dir }
     }
 

@@ -35,7 +35,12 @@ pub(super) struct Metered {
 impl Metered {
     /// Makes a store in an empty database.
     pub(super) fn new(mut connection: Box<dyn Connection>) -> Self {
-        initialize_or_recover(connection.as_mut(), uuid::Uuid::nil(), BlobOwner::Nobody).unwrap();
+        initialize_or_recover(
+            connection.as_mut(),
+            &Joining::alone(uuid::Uuid::nil()),
+            BlobOwner::Nobody,
+        )
+        .unwrap();
         Self { connection, counts: Counts::default() }
     }
 

@@ -45,14 +45,15 @@ pub use engine::Engine;
 pub use postgres::PostgresUrl;
 pub use tree::reach;
 
-use uuid::Uuid;
-
 use crate::{
     crash::{self, Point},
     error::{Error, Kind, Result},
     limits::READERS,
     model::{BlobOwner, OperationError},
-    namespace::sql::{Connection, Mode, Tx},
+    namespace::{
+        server::Joining,
+        sql::{Connection, Mode, Tx},
+    },
 };
 
 /// What a start found of earlier runs of the server.
@@ -78,30 +79,33 @@ pub struct Opened {
 }
 
 /// Opens the namespace in a database. Makes its tables if they are missing, and brings the tables of an older
-/// format up to date. `server` is the id of this run of the server, `owner` the id of the store that has
-/// marked the objects. Blocks, and must not be called on a thread of an async runtime. No other process may
-/// use an SQLite file.
+/// format up to date. `owner` is the id of the store that has marked the objects. Blocks, and must not be called on a
+/// thread of an async runtime. No other process may use an SQLite file.
 ///
 /// # Errors
 /// `InvalidArgument` for a store of a newer format, a database that cannot hold a store, objects of another store (a
 /// sweep would delete them), or a blob store without the objects of this one; `Busy` if another server has the database or it cannot be
 /// reached; `Internal` if it cannot be opened.
-pub fn open(database: &Database, server: Uuid, owner: BlobOwner) -> Result<Opened> {
-    let mut writer = database.connect(Mode::Write)?;
-    let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), server, owner)?;
-    writer.register(server);
+pub fn open(database: &Database, joining: &Joining, owner: BlobOwner) -> Result<Opened> {
+    let mut writer = match joining.lease {
+        Some(_) => database.join()?,
+        None => database.connect(Mode::Write)?,
+    };
+    let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), joining, owner)?;
+    writer.register(joining.id);
     crash::reach(Point::Settle);
     writer.settle()?;
     crash::reach(Point::Settled);
     let readers = (0..READERS).map(|_| database.connect(Mode::Read)).collect::<Result<_>>()?;
-    Ok(Opened { engine: Engine::start(writer, readers)?, recovered, store, last_change })
+    let engine = Engine::start(writer, readers, joining.lease)?;
+    Ok(Opened { engine, recovered, store, last_change })
 }
 
 /// Makes a new store, or brings an existing one up to date and recovers it, in one transaction. Returns what
 /// was recovered, the id of the store, and the number of the last change of an operation.
 fn initialize_or_recover(
     writer: &mut dyn Connection,
-    server: Uuid,
+    joining: &Joining,
     owner: BlobOwner,
 ) -> Result<(Recovered, i64, i64)> {
     writer.begin(Mode::Write)?;
@@ -116,8 +120,10 @@ fn initialize_or_recover(
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;
     check_owner(&mut tx, owner, is_new)?;
-    server::register(&mut tx, &server.to_string())?;
-    let recovered = recover(&mut tx, &server.to_string())?;
+    if server::register(&mut tx, joining)? && !is_new {
+        schema::raise_epoch(&mut tx)?;
+    }
+    let recovered = recover(&mut tx)?;
     let last_change = schema::meta(&mut tx, "change")?;
     let counted = tx.counted();
     sums::keep(&mut tx, &counted)?;
@@ -147,13 +153,20 @@ fn check_owner(tx: &mut Tx<'_>, owner: BlobOwner, is_new: bool) -> Result<()> {
     Err(Error::new(Kind::InvalidArgument, message))
 }
 
-fn recover(tx: &mut Tx<'_>, server: &str) -> Result<Recovered> {
-    let error = OperationError {
+/// Fails the operations of dead servers, and drops the first pins of each; background work drops the rest.
+fn recover(tx: &mut Tx<'_>) -> Result<Recovered> {
+    let mut recovered = Recovered::default();
+    for id in server::dead_owners(tx)? {
+        recovered.pins += pin::of(tx, &id)?;
+        recovered.operations += server::clear(tx, &id, &lost_server())?.0;
+    }
+    Ok(recovered)
+}
+
+/// The error of an operation whose server is dead.
+pub fn lost_server() -> OperationError {
+    OperationError {
         kind: Kind::Cancelled,
         message: "the server stopped while the operation ran; start it again".to_owned(),
-    };
-    let pins = pin::of_others(tx, server)?;
-    // Drops one step of pins; background work drops the rest.
-    pin::unpin_others(tx, server)?;
-    Ok(Recovered { pins, operations: operation::fail_others(tx, server, &error)? })
+    }
 }

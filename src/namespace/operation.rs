@@ -326,10 +326,15 @@ pub fn finished(id: OperationId) -> Error {
     Error::new(Kind::Finished, message).field("id").with("id", id.to_string())
 }
 
-/// Fails the operations that earlier runs of the server left running. Called by the start. Returns their
-/// number.
-pub fn fail_others(tx: &mut Tx<'_>, server: &str, error: &OperationError) -> Result<u64> {
-    let sql = select!("seq FROM operation WHERE state = 1 AND owner <> $1");
+/// The servers of running operations.
+pub fn owners(tx: &mut Tx<'_>) -> Result<Vec<String>> {
+    let sql = "SELECT DISTINCT owner FROM operation WHERE state = 1";
+    tx.all(sql, &[])?.iter().map(|row| row.text(0)).collect()
+}
+
+/// Fails the running operations of a server that is dead. Returns their number.
+pub fn fail_of(tx: &mut Tx<'_>, server: &str, error: &OperationError) -> Result<u64> {
+    let sql = select!("seq FROM operation WHERE state = 1 AND owner = $1");
     let rows = tx.all(sql, params![server])?;
     for row in &rows {
         let (run, progress) = (row.int(COLUMNS)?, from_row(row)?.progress);

@@ -1,7 +1,7 @@
 //! Pins: references that a running operation, upload or download holds.
 //!
-//! A target is referenced as long as a row of the table `pin` names it. A pin belongs to one run of the
-//! server and does not expire; the next start drops the pins of earlier runs. A pin is dropped through
+//! A target is referenced as long as a row of the table `pin` names it. A pin belongs to one run of a server and does
+//! not expire; it goes with that run ([`server`](super::server)). A pin is dropped through
 //! [`enqueue_if_unreferenced`], which queues its target for reclamation if no other reference is left.
 
 use uuid::Uuid;
@@ -95,18 +95,28 @@ pub fn unpin(tx: &mut Tx<'_>, owner: &str) -> Result<()> {
     release(tx, &rows)
 }
 
-/// The number of pins that earlier runs of the server have left.
-pub fn of_others(tx: &mut Tx<'_>, server: &str) -> Result<u64> {
-    let sql = "SELECT COUNT(*) FROM pin WHERE server < $1 OR server > $1";
+/// The servers that have pins, in order. Reads one row for each.
+pub fn servers(tx: &mut Tx<'_>) -> Result<Vec<String>> {
+    let mut servers = Vec::new();
+    let mut after = String::new();
+    let sql = "SELECT server FROM pin WHERE server > $1 ORDER BY server LIMIT 1";
+    while let Some(row) = tx.first(sql, params![&after])? {
+        after = row.text(0)?;
+        servers.push(after.clone());
+    }
+    Ok(servers)
+}
+
+/// The number of pins of a server.
+pub fn of(tx: &mut Tx<'_>, server: &str) -> Result<u64> {
+    let sql = "SELECT COUNT(*) FROM pin WHERE server = $1";
     tx.one(sql, params![server])?.count(0).map(|pins| pins as u64)
 }
 
-/// Drops one step of the pins of earlier runs of the server; no other server uses the store. Returns whether
-/// there may be more.
-pub fn unpin_others(tx: &mut Tx<'_>, server: &str) -> Result<bool> {
+/// Drops one step of the pins of a server that is dead. Returns whether there may be more.
+pub fn unpin_of(tx: &mut Tx<'_>, server: &str) -> Result<bool> {
     let rows = tx.all(
-        "DELETE FROM pin WHERE id IN (
-           SELECT id FROM pin WHERE server < $1 OR server > $1 LIMIT $2)
+        "DELETE FROM pin WHERE id IN (SELECT id FROM pin WHERE server = $1 LIMIT $2)
          RETURNING kind, target",
         params![server, UNPIN_ROWS as i64],
     )?;

@@ -4,8 +4,8 @@
 //! waited for the lock sees what its holder committed, and never has to be repeated, as it would after a
 //! serialization failure. A read transaction is REPEATABLE READ READ ONLY: one snapshot.
 //!
-//! The writing connection also holds an advisory lock of its session, the claim. A second server is refused
-//! because of it, before it could fail the operations of the first. Both locks are per schema: a database can
+//! The writing connection also holds an advisory lock of its session, the claim: exclusive, or shared with other
+//! servers. A server that has the store for itself fails the operations of all others. Both locks are per schema: a database can
 //! hold one store in each of its schemas (`?options=-c%20search_path%3DNAME`).
 //!
 //! **Invariants:** nothing is written without the claim. A connection is dropped, and its transaction with
@@ -21,6 +21,8 @@ mod registration;
 mod session;
 mod tls;
 mod values;
+
+pub(super) use session::Claim;
 
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ use crate::{
             tls::TlsSettings,
             values::{as_params, row},
         },
+        server::Expelled,
         sql::{Connection, Mode, Param, Row, Rows},
     },
 };
@@ -92,8 +95,8 @@ impl PostgresUrl {
 /// A connection to a PostgreSQL database; a lost one is replaced at the next transaction.
 pub(super) struct PostgresConnection {
     url: PostgresUrl,
-    /// Whether this connection takes the claim.
-    claims: bool,
+    /// The claim that this connection takes.
+    claim: Option<Claim>,
     /// `None` after the connection was lost, until the next transaction begins.
     session: Option<Session>,
     in_transaction: bool,
@@ -108,18 +111,17 @@ pub(super) struct PostgresConnection {
 }
 
 impl PostgresConnection {
-    /// Connects. With [`Mode::Write`] the connection takes the claim, and its statements have more time until
-    /// [`Connection::settle`].
+    /// Connects. A connection with a claim writes, and its statements have more time until [`Connection::settle`].
     ///
     /// # Errors
     /// `Busy` if the database does not respond or another server has it, `InvalidArgument` if it cannot hold
     /// a store, `Internal` if it refuses the connection.
-    pub(super) fn open(url: &PostgresUrl, mode: Mode) -> Result<Self> {
-        let (claims, statement_time) = match mode {
-            Mode::Write => (true, DATABASE_START_TIME),
-            Mode::Read => (false, DATABASE_STATEMENT_TIME),
+    pub(super) fn open(url: &PostgresUrl, claim: Option<Claim>) -> Result<Self> {
+        let statement_time = match claim {
+            Some(_) => DATABASE_START_TIME,
+            None => DATABASE_STATEMENT_TIME,
         };
-        if claims && url.tls.trusts_anyone() {
+        if claim.is_some() && url.tls.trusts_anyone() {
             tracing::warn!(
                 "sslmode=require takes any certificate of the database; verify-full does not"
             );
@@ -128,7 +130,7 @@ impl PostgresConnection {
             Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
         let mut connection = Self {
             url: url.clone(),
-            claims,
+            claim,
             session: None,
             in_transaction: false,
             registration: None,
@@ -137,9 +139,9 @@ impl PostgresConnection {
             runtime: Some(runtime),
         };
         let runtime = connection.runtime.as_ref().ok_or_else(no_runtime)?;
-        let session = match mode {
-            Mode::Write => runtime.block_on(proof::connect(url, statement_time)),
-            Mode::Read => runtime.block_on(Session::connect(url, false, statement_time)),
+        let session = match claim {
+            Some(claim) => runtime.block_on(proof::connect(url, claim, statement_time)),
+            None => runtime.block_on(Session::connect(url, None, statement_time)),
         };
         connection.session = Some(session?);
         Ok(connection)
@@ -147,7 +149,7 @@ impl PostgresConnection {
 
     fn connect(&mut self) -> Result<()> {
         let runtime = self.runtime.as_ref().ok_or_else(no_runtime)?;
-        let connect = Session::connect(&self.url, self.claims, self.statement_time);
+        let connect = Session::connect(&self.url, self.claim, self.statement_time);
         self.session = Some(runtime.block_on(connect)?);
         Ok(())
     }
@@ -168,7 +170,14 @@ impl PostgresConnection {
             return self.with(async |talk| talk.client.batch_execute(sql).await).map(|()| false);
         };
         let begun = self.with(async |talk| talk.client.simple_query(registration.begin()).await);
-        let was_made = begun.and_then(|answers| registration.found(count(&answers)?));
+        let was_made = begun.and_then(|answers| match count(&answers)? {
+            Some(count) => registration.found(count),
+            None => {
+                let rows =
+                    self.with(async |talk| talk.client.simple_query(registration.row()).await)?;
+                Err(registration.missed(count(&rows)?))
+            }
+        });
         self.registration = Some(registration);
         was_made
     }
@@ -261,6 +270,10 @@ impl Connection for PostgresConnection {
 
     fn register(&mut self, server: Uuid) {
         self.registration = Some(Registration::new(&server, 0));
+    }
+
+    fn expelled(&self) -> Option<Expelled> {
+        self.registration.as_ref().and_then(Registration::expelled)
     }
 
     fn rollback(&mut self) {

@@ -91,8 +91,8 @@ CREATE TABLE token (
 CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked IS NULL;
 CREATE INDEX token_order ON token (name, id);
 CREATE TABLE server (
-  id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, speaks BIGINT NOT NULL,
-  ended BIGINT){clustered};
+  id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, lease BIGINT NOT NULL,
+  speaks BIGINT NOT NULL, ended BIGINT){clustered};
 "
 );
 
@@ -156,6 +156,15 @@ pub fn adopt(tx: &mut Tx<'_>, version: &FileVersion) -> Result<()> {
         tx.execute("UPDATE meta SET value = $1 WHERE name = $2", params![value, name])?;
     }
     Ok(())
+}
+
+/// Begins a new epoch, because the database has lost commits: the versions of files that are written again are above
+/// those that were lost.
+pub fn raise_epoch(tx: &mut Tx<'_>) -> Result<()> {
+    let now = tx.now()?;
+    let sql = "UPDATE meta SET value = CASE WHEN value < $1 THEN $1 ELSE value + 1 END
+               WHERE name = 'epoch_data_loss'";
+    tx.execute(sql, params![now]).map(drop)
 }
 
 /// Takes the next file version.

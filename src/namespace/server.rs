@@ -1,13 +1,26 @@
 //! The rows of servers: each run of a server has one, from its start on.
 //!
-//! A row is alive or dead, and a dead one is never alive again: a new run has a new id. A dead row is kept for
-//! [`SERVER_ROW_LIFE`](crate::limits::SERVER_ROW_LIFE), because a server that was stopped for a while reads in it whether
-//! its last commit was made.
+//! A row is alive, draining or dead, and a dead one is never alive again: a new run has a new id. Its count of commits
+//! rises while the server is there; it is also the heartbeat. What follows from a death is read from the rows: a server
+//! without a living row has no running operations and no pins, and the background work clears those away.
+//!
+//! A dead row is kept for [`SERVER_ROW_LIFE`](crate::limits::SERVER_ROW_LIFE), because a server that was stopped for a
+//! while reads in it whether its last commit was made.
+
+mod observer;
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+pub use observer::{Observer, boot_time};
 
 use crate::{
-    error::Result,
-    limits::EXPIRE_ROWS,
+    error::{Error, Kind, Result},
+    limits::{EXPIRE_ROWS, micros},
+    model::OperationError,
     namespace::{
+        operation, pin,
         schema::FORMAT,
         sql::{Tx, params},
     },
@@ -15,18 +28,163 @@ use crate::{
 
 /// The state of a row: the server runs.
 const ALIVE: i64 = 1;
+/// The state of a row: the server stops, and does no background work.
+const DRAINING: i64 = 2;
 /// The state of a row: the server has ended, or was declared dead.
 const DEAD: i64 = 3;
 
-/// Adds the row of a server that starts, and declares all others dead: no other server uses the store.
-pub fn register(tx: &mut Tx<'_>, id: &str) -> Result<()> {
+/// A server that joins a store.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// The id of this run.
+    pub id: Uuid,
+    /// An earlier run that has certainly ended.
+    pub previous: Option<Uuid>,
+    /// How long the count of the server may stand still before others declare it dead. `None`: no other server uses
+    /// the store.
+    pub lease: Option<Duration>,
+}
+
+impl Joining {
+    /// A server that has the store for itself.
+    pub fn alone(id: Uuid) -> Self {
+        Self { id, previous: None, lease: None }
+    }
+}
+
+/// Why a server must start over under a new id: it never writes again under this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expelled {
+    /// Another server has declared it dead.
+    Dead,
+    /// The database has lost commits, by a failover or a restore.
+    CommitsLost,
+    /// Another process writes with the same id: a copy of this machine.
+    Cloned,
+}
+
+impl Expelled {
+    /// The error of calls from then on.
+    pub fn error(self) -> Error {
+        let message = match self {
+            Self::Dead => {
+                "this server was declared dead, because the database did not hear from it; it starts over; try again"
+            }
+            Self::CommitsLost => {
+                "the database has lost commits; this server starts over; try again"
+            }
+            Self::Cloned => {
+                "another process writes with the id of this server; it starts over; try again"
+            }
+        };
+        Error::new(Kind::Busy, message)
+    }
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The id of the run.
+    pub id: String,
+    /// The number of its commits.
+    pub batch: i64,
+    /// Its lease in microseconds; 0: without.
+    pub lease: i64,
+    /// The newest format that its program knows.
+    pub speaks: i64,
+    state: i64,
+}
+
+impl Server {
+    /// Whether it was not declared dead.
+    pub fn is_alive(&self) -> bool {
+        self.state != DEAD
+    }
+}
+
+/// Adds the row of a server that starts. Declares its earlier run dead; and all others, if it has the store for itself.
+/// Returns whether the row of the earlier run is missing, which the database has lost then.
+pub fn register(tx: &mut Tx<'_>, joining: &Joining) -> Result<bool> {
     let now = tx.now()?;
-    tx.execute("UPDATE server SET state = $1, ended = $2 WHERE state <> $1", params![DEAD, now])?;
+    if joining.lease.is_none() {
+        let sql = "UPDATE server SET state = $1, ended = $2 WHERE state <> $1";
+        tx.execute(sql, params![DEAD, now])?;
+    }
+    let mut is_lost = false;
+    if let Some(previous) = joining.previous.map(|id| id.to_string()) {
+        is_lost = !tx.exists("SELECT 1 FROM server WHERE id = $1", params![&previous])?;
+        end(tx, &previous)?;
+    }
     tx.execute(
-        "INSERT INTO server (id, batch, state, speaks) VALUES ($1, 0, $2, $3)",
-        params![id, ALIVE, FORMAT],
+        "INSERT INTO server (id, batch, state, lease, speaks) VALUES ($1, 0, $2, $3, $4)",
+        params![&joining.id.to_string(), ALIVE, joining.lease.map_or(0, micros), FORMAT],
     )?;
-    Ok(())
+    Ok(is_lost)
+}
+
+/// Declares a server dead.
+pub fn end(tx: &mut Tx<'_>, id: &str) -> Result<()> {
+    let now = tx.now()?;
+    let sql = "UPDATE server SET state = $1, ended = $2 WHERE id = $3 AND state <> $1";
+    tx.execute(sql, params![DEAD, now, id]).map(drop)
+}
+
+/// Marks a server as one that stops: others do the background work.
+pub fn drain(tx: &mut Tx<'_>, id: &str) -> Result<()> {
+    let sql = "UPDATE server SET state = $1 WHERE id = $2 AND state = $3";
+    tx.execute(sql, params![DRAINING, id, ALIVE]).map(drop)
+}
+
+/// All rows, in the order of ids.
+pub fn all(tx: &mut Tx<'_>) -> Result<Vec<Server>> {
+    let rows = tx.all("SELECT id, batch, state, lease, speaks FROM server ORDER BY id", &[])?;
+    let server = |row: &crate::namespace::sql::Row| {
+        Ok(Server {
+            id: row.text(0)?,
+            batch: row.int(1)?,
+            state: row.int(2)?,
+            lease: row.int(3)?,
+            speaks: row.int(4)?,
+        })
+    };
+    rows.iter().map(server).collect()
+}
+
+/// Whether a server is alive and the first of those that do not stop: that one does the background work of the store.
+pub fn is_first(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
+    let sql = "SELECT id FROM server WHERE state = $1 ORDER BY id LIMIT 1";
+    let first = tx.first(sql, params![ALIVE])?;
+    Ok(first.map(|row| row.text(0)).transpose()?.as_deref() == Some(id))
+}
+
+/// Whether a server has a living row.
+fn is_alive(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
+    tx.exists("SELECT 1 FROM server WHERE id = $1 AND state <> $2", params![id, DEAD])
+}
+
+/// The servers without a living row that have pins or running operations.
+pub fn dead_owners(tx: &mut Tx<'_>) -> Result<Vec<String>> {
+    let mut owners = pin::servers(tx)?;
+    owners.extend(operation::owners(tx)?);
+    owners.sort_unstable();
+    owners.dedup();
+    let mut dead = Vec::new();
+    for owner in owners {
+        if !is_alive(tx, &owner)? {
+            dead.push(owner);
+        }
+    }
+    Ok(dead)
+}
+
+/// Fails the running operations of a server without a living row, and drops a step of its pins. Returns the operations,
+/// and whether there may be more pins.
+pub fn clear(tx: &mut Tx<'_>, id: &str, error: &OperationError) -> Result<(u64, bool)> {
+    if is_alive(tx, id)? {
+        return Ok((0, false));
+    }
+    let failed = operation::fail_of(tx, id, error)?;
+    Ok((failed, pin::unpin_of(tx, id)?))
 }
 
 /// Deletes one step of the rows of servers that died at least `life` microseconds ago. Returns whether there may be

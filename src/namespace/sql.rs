@@ -17,7 +17,10 @@ use crate::{
     error::{Error, Result},
     limits::{STEP, TOTAL_MAX, WRITE_BATCH_MAX},
     model::Usage,
-    namespace::counted::{Counted, Sums},
+    namespace::{
+        counted::{Counted, Sums},
+        server::Expelled,
+    },
 };
 
 /// A value of a row.
@@ -272,6 +275,10 @@ pub trait Connection: Send {
     /// declared dead writes nothing, and a commit whose response is lost is known to be made or not. The default is for
     /// an engine in this process, whose commits are never in doubt and whose file is locked.
     fn register(&mut self, _server: Uuid) {}
+    /// Why this connection never writes again under the id of its server.
+    fn expelled(&self) -> Option<Expelled> {
+        None
+    }
     /// Whether the database has the tables of a store.
     fn has_tables(&mut self) -> Result<bool>;
     /// Makes the tables. `{id}` stands for an integer key that is never used twice, `{text}` for text that is

@@ -12,6 +12,7 @@ pub mod audit;
 mod bounds;
 pub mod config;
 mod door;
+mod error;
 mod flow;
 mod framing;
 pub mod gateway;
@@ -28,7 +29,6 @@ mod status_details;
 mod tests;
 
 use std::{
-    fmt,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -36,6 +36,7 @@ use std::{
 use axum::Router;
 use tokio::{
     net::TcpListener,
+    select,
     sync::watch,
     task::spawn_blocking,
     time::{sleep, timeout},
@@ -49,6 +50,7 @@ use audit::{Audit, AuditThread};
 pub use bounds::Bounds;
 use config::Config;
 use door::{Guards, Hosts, Identification, Proxies, door};
+pub use error::Error;
 use health::Health;
 use identity::Tls;
 use locks::Locks;
@@ -56,7 +58,7 @@ use locks::Locks;
 use crate::{
     blob::{Blobs, Location},
     client::in_process::Connections,
-    error::{Source, chain},
+    error::chain,
     grpc::Service,
     limits::CLOSE_TIME,
     namespace::Recovered,
@@ -67,45 +69,6 @@ use crate::{
 
 /// The full name of the gRPC service.
 pub const SERVICE: &str = "imagestore.v1.ImageStore";
-
-/// Why a server cannot start or has ended. `Display` does not print the causes;
-/// [`Error::explain`] does.
-#[derive(Debug)]
-pub struct Error {
-    message: String,
-    source: Option<Source>,
-}
-
-impl Error {
-    /// Creates an error; `message` is for the operator.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None }
-    }
-
-    /// Adds the cause.
-    #[must_use]
-    pub fn because(mut self, source: impl Into<Source>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-
-    /// The message and all its causes, on one line.
-    pub fn explain(&self) -> String {
-        chain(self)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
 
 /// A server that is ready to serve.
 #[derive(Debug)]
@@ -265,12 +228,13 @@ impl Server {
     }
 
     /// Serves until `shutdown` resolves, drains for the time of the settings, and then stops within
-    /// [`STOP_TIME`](crate::limits::STOP_TIME), even if the database or the disk does not answer.
+    /// [`STOP_TIME`](crate::limits::STOP_TIME), even if the database or the disk does not answer. Stops without draining
+    /// when the server is expelled from its store; the caller then starts another one.
     ///
     /// # Cancel safety
     ///
     /// When the future is dropped, the server ends at once, as if killed.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
         let Self {
             listener,
             tls,
@@ -286,7 +250,15 @@ impl Server {
         } = self;
         let draining = CancellationToken::new();
         let stopping = async {
-            shutdown.await;
+            select! {
+                () = shutdown => {}
+                why = store.expelled() => {
+                    draining.cancel();
+                    store.abandon(why);
+                    stop.cancel();
+                    return Ended::Expelled;
+                }
+            }
             draining.cancel();
             if !drain_time.is_zero() {
                 info!(seconds = drain_time.as_secs_f64(), "draining: not ready, and serving on");
@@ -295,6 +267,7 @@ impl Server {
             info!("stopping");
             stop.cancel();
             store.drain().await;
+            Ended::Stopped
         };
         let token = stop.clone();
         let serving = async move {
@@ -308,7 +281,7 @@ impl Server {
             }
         };
         let health = health::keep(&store, ready, (&draining, &stop));
-        tokio::join!(serving, stopping, health, watched.run(&stop));
+        let ((), ended, (), ()) = tokio::join!(serving, stopping, health, watched.run(&stop));
         // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         let closing = tokio::spawn(async move {
             store.close().await;
@@ -326,7 +299,17 @@ impl Server {
             warn!("the audit log was not written in time");
         }
         info!("stopped");
+        ended
     }
+}
+
+/// How a server has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// It was expelled from its store, and a new one must start.
+    Expelled,
 }
 
 /// Opens the store, and logs in one line what the start has cleaned up. `leftovers` is the number of staging

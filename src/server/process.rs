@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    os::fd::AsFd,
     path::Path,
     pin::pin,
     process::ExitCode,
@@ -15,20 +16,20 @@ use tokio::{
     select,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Error, Server,
+    Ended, Error, Server,
     config::{Config, Serve},
     gateway::{self, Gateway},
     permissions::restrict_process,
 };
 use crate::{
     client::in_process::{self, Connector},
-    limits::{END_TIME, RUNTIME_STOP_TIME},
+    limits::{END_TIME, RUNTIME_STOP_TIME, START_OVER_PAUSE},
 };
 
 /// The log filter of a private server: only warnings and errors, since its command prints the results.
@@ -166,29 +167,68 @@ fn server_panicked(error: tokio::task::JoinError) -> Error {
     Error::new("the server panicked").because(error)
 }
 
-/// Binds the port, starts the server, prints its address, and serves until `stopped`.
+/// Binds the port and serves until `stopped`. Starts over under the same port when the server is expelled from its store.
 async fn serve_store(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), Error> {
     let listener = bind(config.listen).await?;
-    let mut starting = pin!(Server::start(&config, listener));
-    let (started, is_stopped) = select! {
-        started = starting.as_mut() => (Some(started), false),
-        // A start that a database or a disk blocks is abandoned; the next start cleans up after it.
-        _ = &mut stopped => (timeout(END_TIME, starting).await.ok(), true),
-    };
-    let Some(server) = started.transpose()? else {
-        info!("stopped before it had started");
-        return Ok(());
+    let mut next = duplicate(&listener)?;
+    let mut server = match start(&config, listener, &mut stopped).await? {
+        Some(server) => server,
+        None => return Ok(()),
     };
     print_line(&ready(server.has_tls(), server.address()));
-    server
-        .run(async {
-            if !is_stopped {
+    loop {
+        let ended = server
+            .run(async {
                 // An error means that the sender is dropped, which is a stop as well.
-                let _ = stopped.await;
+                let _ = (&mut stopped).await;
+            })
+            .await;
+        if ended == Ended::Stopped {
+            return Ok(());
+        }
+        server = loop {
+            let copy = duplicate(&next)?;
+            let listener = std::mem::replace(&mut next, copy);
+            match start(&config, listener, &mut stopped).await {
+                Ok(Some(server)) => break server,
+                Ok(None) => return Ok(()),
+                Err(error) => warn!("cannot start over; it is tried again: {}", error.explain()),
             }
-        })
-        .await;
-    Ok(())
+            select! {
+                () = sleep(START_OVER_PAUSE) => {}
+                _ = &mut stopped => return Ok(()),
+            }
+        };
+        info!("started over");
+    }
+}
+
+/// Another handle of a port.
+fn duplicate(listener: &TcpListener) -> Result<TcpListener, Error> {
+    let copied = listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from);
+    copied
+        .and_then(TcpListener::from_std)
+        .map_err(|error| Error::new("cannot keep the port").because(error))
+}
+
+/// Starts a server. `None` if `stopped` resolves first.
+async fn start(
+    config: &Config,
+    listener: TcpListener,
+    stopped: &mut oneshot::Receiver<()>,
+) -> Result<Option<Server>, Error> {
+    let mut starting = pin!(Server::start(config, listener));
+    let started = select! {
+        started = starting.as_mut() => return started.map(Some),
+        // A start that a database or a disk blocks is abandoned; the next start cleans up after it.
+        _ = stopped => timeout(END_TIME, starting).await,
+    };
+    if let Ok(server) = started {
+        server?.run(std::future::ready(())).await;
+    } else {
+        info!("stopped before it had started");
+    }
+    Ok(None)
 }
 
 /// Binds the port, prints its address, and serves the backends until `stopped`.

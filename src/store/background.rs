@@ -13,17 +13,12 @@ use crate::{
     blob::{self, ObjectInfo, Unlisted},
     error::{Error, Kind, Result},
     limits::{
-        EXPIRE_EVERY, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT, RECLAIM_OWED,
-        RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, RECLAIM_STEP, SERVER_ROW_LIFE, STEP,
-        SWEEP_AGE_UNNAMED, SWEEP_EVERY, SWEEP_FIRST, UNPIN_EVERY, micros,
+        CLEAR_EVERY, EXPIRE_EVERY, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
+        RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, RECLAIM_STEP, SERVER_ROW_LIFE,
+        STEP, SWEEP_AGE_UNNAMED, SWEEP_EVERY, SWEEP_FIRST, micros,
     },
     model::{Digest, StorePath},
-    namespace::{
-        content, garbage, operation,
-        pin::{self, Owner},
-        server, session,
-        sql::Tx,
-    },
+    namespace::{content, garbage, operation, pin::Owner, server, session, sql::Tx},
     store::{Store, blob_error},
 };
 
@@ -37,36 +32,53 @@ pub(super) fn is_enough(
     took >= STEP || (done >= owed && (has_waiting_writers || took >= RECLAIM_STEP))
 }
 
+/// When and where background work runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    /// The pause before the first time.
+    wait: Duration,
+    /// The pause before each further time.
+    pause: Duration,
+    /// Whether only the first server on a store does it. Where two are the first for a moment, no harm is done: each step
+    /// is a transaction, or deletes what no row will name.
+    is_alone: bool,
+}
+
+impl Schedule {
+    /// Work of every server.
+    pub(super) fn each(pause: Duration) -> Self {
+        Self { wait: pause, pause, is_alone: false }
+    }
+
+    /// Work of the first server.
+    fn first(wait: Duration, pause: Duration) -> Self {
+        Self { wait, pause, is_alone: true }
+    }
+}
+
 /// Starts the background work of a store.
 pub(super) fn start(store: &Store) {
     let tasks = &store.0.tasks;
-    tasks.spawn(store.clone().every(RECLAIM_IDLE, "reclamation", Store::reclaim_gently));
-    tasks.spawn(store.clone().every(RECLAIM_IDLE, "digests", Store::digest));
-    tasks.spawn(store.clone().every(RECLAIM_IDLE, "free pages", Store::tend_free_pages));
-    let unpin = store.clone().every_after(Duration::ZERO, UNPIN_EVERY, "pins", Store::unpin_others);
-    tasks.spawn(unpin);
-    tasks.spawn(store.clone().every(EXPIRE_EVERY, "expiry", Store::expire));
+    let (each, first) = (Schedule::each, Schedule::first);
+    tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "reclamation", Store::reclaim_gently));
+    tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "free pages", Store::tend_free_pages));
+    tasks.spawn(store.clone().keep_lease());
+    let digests = first(RECLAIM_IDLE, RECLAIM_IDLE);
+    tasks.spawn(store.clone().every(digests, "digests", Store::digest));
+    let clear = first(Duration::ZERO, CLEAR_EVERY);
+    tasks.spawn(store.clone().every(clear, "dead servers", Store::clear_dead));
+    let expiry = first(EXPIRE_EVERY, EXPIRE_EVERY);
+    tasks.spawn(store.clone().every(expiry, "expiry", Store::expire));
     // The first sweep is early, so that a server which is restarted often sweeps, too.
-    let sweep = store.clone().every_after(SWEEP_FIRST, SWEEP_EVERY, "sweep", Store::sweep);
-    tasks.spawn(sweep);
+    let sweep = first(SWEEP_FIRST, SWEEP_EVERY);
+    tasks.spawn(store.clone().every(sweep, "sweep", Store::sweep));
 }
 
 impl Store {
-    /// Repeats `work` until the store closes, after a pause before each time.
-    async fn every(
+    /// Repeats `work` until the store closes.
+    pub(super) async fn every(
         self,
-        pause: Duration,
-        name: &'static str,
-        work: impl AsyncFn(&Self) -> Result<()>,
-    ) {
-        self.every_after(pause, pause, name, work).await;
-    }
-
-    /// The same, with the pause `wait` before the first time.
-    async fn every_after(
-        self,
-        mut wait: Duration,
-        pause: Duration,
+        Schedule { mut wait, pause, is_alone }: Schedule,
         name: &'static str,
         work: impl AsyncFn(&Self) -> Result<()>,
     ) {
@@ -75,7 +87,9 @@ impl Store {
         while timeout(wait, stop.cancelled()).await.is_err() {
             wait = pause;
             let result = tokio::select! {
-                result = work(&self) => result,
+                result = async {
+                    if is_alone && !self.is_first().await? { Ok(()) } else { work(&self).await }
+                } => result,
                 () = stop.cancelled() => return,
             };
             // A repeated failure is logged as a warning once.
@@ -108,25 +122,36 @@ impl Store {
     /// Reclamation as background work, with rests between its steps.
     async fn reclaim_gently(&self) -> Result<()> {
         self.take_apart(RECLAIM_REST).await?;
-        self.delete_dead().await
+        if self.is_first().await? { self.delete_dead().await } else { Ok(()) }
     }
 
     /// Takes apart all garbage that is due, in steps. While others write, it rests after a step for `rest` times the
-    /// duration of the step, unless it owes more.
+    /// duration of the step, unless it owes more. With a rest, a server that is not the first on its store takes apart only
+    /// what it owes for its own writes.
     async fn take_apart(&self, rest: u32) -> Result<()> {
         let grace = micros(self.0.config.reclaim_grace);
-        let mut written = self.0.engine.written();
-        let (mut seen_others, mut owed) = (None, 0);
+        let does_all = rest == 0 || self.is_first().await?;
+        let mut written = match does_all {
+            true => self.0.engine.written(),
+            false => self.0.settled.load(Ordering::Relaxed),
+        };
+        // Other servers may write at any time.
+        let mut seen_others = self.0.config.lease.map(|_| Instant::now());
+        let mut owed = 0;
         while self.0.engine.read(None, move |tx| garbage::is_due(tx, grace)).await? {
             let (engine, started) = (self.0.engine.clone(), Instant::now());
             let others = engine.written().saturating_sub(written);
+            // Reclamation keeps pace with the garbage that the writes of others make.
+            owed = (owed + others * RECLAIM_OWED).min(RECLAIM_OWED_MAX);
+            if owed == 0 && !does_all {
+                break;
+            }
             // The step below is a write, too.
             written += others + 1;
+            self.0.settled.store(written, Ordering::Relaxed);
             if others > 0 {
                 seen_others = Some(started);
             }
-            // Reclamation keeps pace with the garbage that the writes of others make.
-            owed = (owed + others * RECLAIM_OWED).min(RECLAIM_OWED_MAX);
             let step = move |tx: &mut Tx<'_>| {
                 let started = Instant::now();
                 garbage::reclaim(tx, grace, &|done| {
@@ -193,22 +218,6 @@ impl Store {
         let deleted = gone.len();
         self.0.engine.write(None, move |tx| garbage::forget_objects(tx, &gone)).await?;
         Ok((deleted, failure))
-    }
-
-    /// Drops the pins of earlier runs of the server, in steps.
-    async fn unpin_others(&self) -> Result<()> {
-        let server = self.0.server.clone();
-        let left = move |tx: &mut Tx<'_>| pin::of_others(tx, &server);
-        if self.0.engine.read(None, left).await? == 0 {
-            return Ok(());
-        }
-        loop {
-            let server = self.0.server.clone();
-            let step = move |tx: &mut Tx<'_>| pin::unpin_others(tx, &server);
-            if !self.0.engine.write(None, step).await? {
-                return Ok(());
-            }
-        }
     }
 
     /// Deletes expired upload sessions, operations and rows of servers, as the background work does.

@@ -12,9 +12,11 @@ mod backup;
 mod budgets;
 mod check;
 mod comparison;
+mod config;
 mod copy;
 mod download;
 mod hash;
+mod heartbeat;
 mod known_tokens;
 mod links;
 mod listing;
@@ -41,9 +43,10 @@ mod watch;
 
 use std::{
     fmt,
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicI64},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicU64},
+    },
 };
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -52,6 +55,7 @@ use uuid::Uuid;
 
 pub use backup::{Backup, BackupMessage};
 pub use check::Checking;
+pub use config::Config;
 pub use copy::Copying;
 pub use download::Download;
 pub use links::NewLink;
@@ -68,54 +72,22 @@ use crate::{
     access::Caller,
     blob::{self, Blobs},
     error::{Error, Kind, Result},
-    limits::{
-        BLOB_TIME, OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT,
-        SESSION_LIFE,
-    },
+    limits::BLOB_TIME,
     model::{
         BlobOwner, Conditions, Digest, Info, Operation, OperationId, OperationKind, OperationState,
         Stat, StorePath, Totals, reserved,
     },
     namespace::{
-        self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
+        self, Engine, Opened, Recovered, condition, list, operation,
+        server::{Expelled, Joining, Observer},
+        sql::Tx,
+        tree,
     },
     store::{
         budgets::Budgets, known_tokens::KnownTokens, links::KnownLinkKey, object::PendingObjects,
         runs::Runs, space::Space,
     },
 };
-
-/// The settings of a store.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The folder of all local data. It must exist and be locked.
-    pub data: PathBuf,
-    /// The database of the namespace.
-    pub database: Database,
-    /// The bytes that uploads leave free on the disk.
-    pub reserve_bytes: u64,
-    /// How long released content stays readable.
-    pub reclaim_grace: Duration,
-    /// How long finished operations are kept.
-    pub operation_life: Duration,
-    /// How long an upload session lives after its last chunk.
-    pub session_life: Duration,
-}
-
-impl Config {
-    /// The default settings of a store in `data`, with an SQLite database.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
-        let data = data.into();
-        Self {
-            database: Database::Sqlite(data.join("namespace.sqlite")),
-            data,
-            reserve_bytes: RESERVE_BYTES_DEFAULT,
-            reclaim_grace: RECLAIM_GRACE_DEFAULT,
-            operation_life: OPERATION_LIFE_DEFAULT,
-            session_life: SESSION_LIFE,
-        }
-    }
-}
 
 /// A store. Clones are cheap and share one store.
 #[derive(Clone)]
@@ -131,10 +103,14 @@ struct Inner {
     config: Config,
     /// The id of this run of the server, which owns its pins and operations.
     server: String,
+    /// What this server has seen of the others.
+    observer: Arc<Mutex<Observer>>,
     /// The number of this run of the server in the keys of its objects.
     run: u64,
     undecided: PendingObjects,
     budgets: Budgets,
+    /// The number of jobs of the writer whose garbage is taken apart.
+    settled: AtomicU64,
     /// The id of the last content whose digest the background work has looked at.
     digested: AtomicI64,
     tasks: TaskTracker,
@@ -159,7 +135,11 @@ impl Store {
         let (database, server) = (config.database.clone(), id.to_string());
         let root = StorePath::root();
         let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
-        let open = move || namespace::open(&database, id, owner);
+        let (data, lease) = (config.data.clone(), config.lease);
+        let open = move || {
+            let previous = heartbeat::succeed(&data, id);
+            namespace::open(&database, &Joining { id, previous, lease }, owner)
+        };
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
         let Opened { engine, recovered, store, last_change } = opened;
         if !matches!(owner, BlobOwner::Store(_))
@@ -175,11 +155,13 @@ impl Store {
             space: Space::new(&config),
             tokens: KnownTokens::default(),
             link_key: KnownLinkKey::default(),
+            observer: heartbeat::observer(config.lease),
             config,
             server,
             run: object::new_run(),
             undecided: PendingObjects::default(),
             budgets: Budgets::new(),
+            settled: AtomicU64::new(0),
             digested: AtomicI64::new(0),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -192,6 +174,7 @@ impl Store {
     /// Cancels all running operations, waits for their end for at most
     /// [`CANCEL_TIME`](crate::limits::CANCEL_TIME), and then ends the streams of watchers. Transfers continue.
     pub async fn drain(&self) {
+        self.tell_draining().await;
         self.cancel_all().await;
         self.0.draining.cancel();
     }
@@ -206,7 +189,15 @@ impl Store {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.tell_end().await;
         close(self.0.engine.clone()).await;
+    }
+
+    /// Ends all calls, because this server is expelled from its store: what they do is lost with its id.
+    pub fn abandon(&self, why: Expelled) {
+        self.0.runs.refuse_all(&why.error());
+        self.0.draining.cancel();
+        self.0.stop.cancel();
     }
 
     /// A token that is cancelled when the store has drained: streams of watchers and backups end then.

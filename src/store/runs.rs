@@ -198,6 +198,16 @@ impl Runs {
         runs.iter().map(|run| run.state.subscribe()).collect()
     }
 
+    /// Ends all runs for their callers, who get an error, and refuses new ones.
+    pub(super) fn refuse_all(&self, why: &Error) {
+        let mut table = self.table();
+        table.is_closed = true;
+        for (_, (run, _)) in table.runs.drain() {
+            run.cancel(why.clone());
+            run.state.send_replace(State::Refused(why.clone()));
+        }
+    }
+
     /// Whether the registry has a run of an operation, also one whose beginning is not certain.
     pub(super) fn has(&self, id: OperationId) -> bool {
         self.table().runs.contains_key(&id)

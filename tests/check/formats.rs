@@ -108,7 +108,9 @@ fn migrate(folder: &Folder) -> namespace::Recovered {
     let database = folder.database();
     // On a separate thread, because connections block and must not run on a thread of an async runtime.
     let open = move || {
-        namespace::open(&database, uuid::Uuid::new_v4(), BlobOwner::Unknown).unwrap().recovered
+        namespace::open(&database, &Joining::alone(uuid::Uuid::new_v4()), BlobOwner::Unknown)
+            .unwrap()
+            .recovered
     };
     std::thread::scope(|scope| scope.spawn(open).join()).unwrap()
 }

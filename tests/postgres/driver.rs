@@ -154,21 +154,23 @@ fn a_reader_sees_one_snapshot_and_writes_nothing() {
 #[test]
 fn a_database_is_open_once() {
     let (_, database) = named();
-    let engine = namespace::open(&database, uuid::Uuid::new_v4(), BlobOwner::Unknown)
-        .expect("opened")
-        .engine;
+    let engine =
+        namespace::open(&database, &Joining::alone(uuid::Uuid::new_v4()), BlobOwner::Unknown)
+            .expect("opened")
+            .engine;
     let error =
-        namespace::open(&database, uuid::Uuid::new_v4(), BlobOwner::Unknown).expect_err("refused");
+        namespace::open(&database, &Joining::alone(uuid::Uuid::new_v4()), BlobOwner::Unknown)
+            .expect_err("refused");
     assert_eq!(error.kind(), Kind::Busy);
     assert!(error.message().starts_with("another server has the database open"), "{error}");
     // Another schema is another store.
     let (_, other) = named();
-    namespace::open(&other, uuid::Uuid::new_v4(), BlobOwner::Unknown)
+    namespace::open(&other, &Joining::alone(uuid::Uuid::new_v4()), BlobOwner::Unknown)
         .expect("opened")
         .engine
         .close();
     engine.close();
-    namespace::open(&database, uuid::Uuid::new_v4(), BlobOwner::Unknown)
+    namespace::open(&database, &Joining::alone(uuid::Uuid::new_v4()), BlobOwner::Unknown)
         .expect("opened")
         .engine
         .close();

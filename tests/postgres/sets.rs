@@ -81,7 +81,9 @@ fn file(at: &str, place: Place) -> PlainFile {
 #[test]
 fn files_are_put_together() {
     let (_, database) = named();
-    let opened = namespace::open(&database, "test", BlobOwner::Nobody).expect("opened");
+    let opened =
+        namespace::open(&database, &Joining::alone(uuid::Uuid::new_v4()), BlobOwner::Nobody)
+            .expect("opened");
     opened.engine.close();
     let mut connection = connect(&database, Mode::Write);
     connection.begin(Mode::Write).expect("begun");

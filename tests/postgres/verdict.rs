@@ -22,7 +22,8 @@ const SOON: Duration = Duration::from_mins(1);
 
 async fn open(database: &Database) -> Engine {
     let database = database.clone();
-    let open = move || namespace::open(&database, Uuid::new_v4(), BlobOwner::Nobody);
+    let open =
+        move || namespace::open(&database, &Joining::alone(Uuid::new_v4()), BlobOwner::Nobody);
     tokio::task::spawn_blocking(open).await.expect("no panic").expect("opened").engine
 }
 

@@ -37,10 +37,15 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
         let mut writer = database.connect(Mode::Write).unwrap();
-        initialize_or_recover(writer.as_mut(), uuid::Uuid::nil(), BlobOwner::Nobody).unwrap();
+        initialize_or_recover(
+            writer.as_mut(),
+            &Joining::alone(uuid::Uuid::nil()),
+            BlobOwner::Nobody,
+        )
+        .unwrap();
         writer.make_tables(TRIGGERS).unwrap();
         let readers = vec![database.connect(Mode::Read).unwrap()];
-        Self { engine: Engine::start(writer, readers).unwrap(), _dir: dir }
+        Self { engine: Engine::start(writer, readers, None).unwrap(), _dir: dir }
     }
 
     /// Blocks the writer until the returned sender is dropped.

@@ -123,7 +123,7 @@ fn engine() -> (Engine, Arc<Db>, Receiver<()>) {
         begun: Mutex::new(begun),
     });
     let link = || -> Box<dyn Connection> { Box::new(Link(Arc::clone(&db), None)) };
-    (Engine::start(link(), vec![link()]).unwrap(), db, begins)
+    (Engine::start(link(), vec![link()], None).unwrap(), db, begins)
 }
 
 fn slow(tx: &mut Tx<'_>) -> Result<()> {

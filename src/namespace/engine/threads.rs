@@ -13,6 +13,7 @@ use crate::{
         engine::{
             batch,
             breaker::Breaker,
+            lease::{self, Standing},
             ticket::{Answer, Job, Turn},
         },
         sql::{Connection, Mode, Tx},
@@ -30,13 +31,18 @@ pub(super) struct Done {
 pub(super) struct Shared {
     closing: Arc<AtomicBool>,
     done: Arc<Done>,
+    standing: Arc<Standing>,
     breaker: Breaker,
 }
 
 impl Shared {
-    pub(super) fn new(closing: &Arc<AtomicBool>, done: &Arc<Done>) -> Self {
+    pub(super) fn new(
+        closing: &Arc<AtomicBool>,
+        done: &Arc<Done>,
+        standing: &Arc<Standing>,
+    ) -> Self {
         let (closing, done) = (Arc::clone(closing), Arc::clone(done));
-        Self { closing, done, breaker: Breaker::default() }
+        Self { closing, done, standing: Arc::clone(standing), breaker: Breaker::default() }
     }
 
     fn is_closing(&self) -> bool {
@@ -107,9 +113,11 @@ fn write_batch(
     answers: &mut Vec<Answer>,
 ) -> Result<()> {
     let batch = waiting.take(connection.batch_max());
+    let begun = lease::now();
     if let Err(error) = shared.breaker.begin(connection, Mode::Write) {
         // No transaction can begin, so all jobs of the batch are refused together.
         answers.extend(batch.filter_map(|job| refuse(job, &error)));
+        expel(connection, shared);
         return Err(error);
     }
     let done = batch::run(connection, &mut batch.filter(Job::begin), answers);
@@ -117,10 +125,19 @@ fn write_batch(
     match &done {
         Ok(()) => {
             shared.done.commits.fetch_add(1, Ordering::Relaxed);
+            shared.standing.renew(begun);
         }
         Err(_) => connection.rollback(),
     }
+    expel(connection, shared);
     done
+}
+
+/// Takes note that the connection never writes again.
+fn expel(connection: &dyn Connection, shared: &Shared) {
+    if let Some(why) = connection.expelled() {
+        shared.standing.expel(why);
+    }
 }
 
 /// The loop of a reader thread, until the queue is closed and empty.

@@ -18,21 +18,21 @@ use crate::{
     limits::{DATABASE_STATEMENT_TIME, LOCK_PROOF_EVERY, LOCK_PROOF_TIME, POOLER_PROOF_TIME},
     namespace::postgres::{
         BEGIN_WRITE, PostgresUrl,
-        session::{Fault, Session},
+        session::{Claim, Fault, Session},
     },
 };
 
-/// Opens the connection that writes, which takes the claim and has `time` for each statement.
+/// Opens the connection that writes, which takes a claim and has `time` for each statement.
 ///
 /// # Errors
 /// `InvalidArgument` for a database that does not keep what the store relies on, and the errors of
 /// [`Session::connect`].
-pub(super) async fn connect(url: &PostgresUrl, time: Duration) -> Result<Session> {
-    let mut first = Session::connect(url, false, time).await?;
-    let mut second = Session::connect(url, false, DATABASE_STATEMENT_TIME).await?;
+pub(super) async fn connect(url: &PostgresUrl, claim: Claim, time: Duration) -> Result<Session> {
+    let mut first = Session::connect(url, None, time).await?;
+    let mut second = Session::connect(url, None, DATABASE_STATEMENT_TIME).await?;
     // Before the claim, which a pooler would keep.
     let pid = own_session(&mut first, &mut second).await?;
-    first.claim().await?;
+    first.claim(claim).await?;
     let table = format!("proof_{}", Uuid::new_v4().simple());
     let make = format!("CREATE TABLE {table} (value BIGINT); INSERT INTO {table} VALUES (0)");
     run(&mut first, &make).await?;

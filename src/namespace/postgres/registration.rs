@@ -18,6 +18,7 @@ use crate::{
     limits::{VERDICT_PAUSE_FIRST, VERDICT_PAUSE_MAX, VERDICT_TIME},
     namespace::{
         postgres::{BEGIN_WRITE, PostgresConnection},
+        server::Expelled,
         sql::{Connection as _, Mode},
     },
 };
@@ -28,10 +29,13 @@ pub(super) struct Registration {
     /// Begins a write transaction: the write lock first. The fence is a statement of its own after it, which sees what
     /// was committed while it waited for the lock.
     begin: String,
+    row: String,
     /// The count that was committed last.
     committed: i64,
     /// Whether it is not known if the next count is committed as well.
     is_in_doubt: bool,
+    /// Why no further transaction begins, and whether the commit that was in doubt then has been made.
+    expelled: Option<(Expelled, Option<bool>)>,
 }
 
 impl Registration {
@@ -41,7 +45,18 @@ impl Registration {
             "{BEGIN_WRITE}; UPDATE server SET batch = batch + 1
              WHERE id = '{id}' AND state <> 3 RETURNING batch"
         );
-        Self { begin, committed, is_in_doubt: false }
+        let row = format!("SELECT batch FROM server WHERE id = '{id}'");
+        Self { begin, row, committed, is_in_doubt: false, expelled: None }
+    }
+
+    /// The statement that reads the row, dead or alive.
+    pub(super) fn row(&self) -> &str {
+        &self.row
+    }
+
+    /// Why this server never writes again under its id.
+    pub(super) fn expelled(&self) -> Option<Expelled> {
+        self.expelled.map(|(why, _)| why)
     }
 
     /// The statements that begin a write transaction. The last one returns the count.
@@ -49,39 +64,44 @@ impl Registration {
         &self.begin
     }
 
-    /// Takes note of the count that a write transaction has found and raised; `None` without a row. Returns whether the
-    /// commit that was in doubt has been made.
+    /// Takes note of the count that a write transaction has found and raised. Returns whether the commit that was in doubt
+    /// has been made.
     ///
     /// # Errors
-    /// `Busy` for a server that was declared dead, `Internal` if the database has lost commits or another process
-    /// writes with the same id. The transaction must be rolled back.
-    pub(super) fn found(&mut self, count: Option<i64>) -> Result<bool> {
-        let count = count.ok_or_else(|| {
-            let message =
-                "this server was declared dead, and makes no changes any more; restart it";
-            Error::new(Kind::Busy, message)
-        })?;
+    /// `Busy` if the database has lost commits or another process writes with the same id. The transaction must be rolled
+    /// back, and there is none after it.
+    pub(super) fn found(&mut self, count: i64) -> Result<bool> {
         let was_made = match count.checked_sub(self.committed) {
             Some(1) => false,
             Some(2) if self.is_in_doubt => true,
-            Some(..=0) | None => {
-                return Err(Error::internal(format!(
-                    "the database has lost commits of this server: its count is {count} after {}; \
-                     restart the server",
-                    self.committed
-                )));
-            }
-            Some(2..) => {
-                return Err(Error::internal(format!(
-                    "another process writes with the id of this server: its count is {count} after {}; \
-                     restart the server",
-                    self.committed
-                )));
+            other => {
+                let is_more = other.is_some_and(|more| more > 1);
+                let why = if is_more { Expelled::Cloned } else { Expelled::CommitsLost };
+                return Err(self.expel(why, None));
             }
         };
         self.committed += i64::from(was_made);
         self.is_in_doubt = false;
         Ok(was_made)
+    }
+
+    /// Takes note that a write transaction has found no living row, and the count of a dead one. Returns the error of the
+    /// transaction.
+    pub(super) fn missed(&mut self, dead: Option<i64>) -> Error {
+        let Some(count) = dead else { return self.expel(Expelled::CommitsLost, None) };
+        let was_made = match count.checked_sub(self.committed) {
+            Some(0) => false,
+            Some(1) if self.is_in_doubt => true,
+            Some(1..) => return self.expel(Expelled::Cloned, None),
+            _ => return self.expel(Expelled::CommitsLost, None),
+        };
+        self.expel(Expelled::Dead, Some(was_made))
+    }
+
+    fn expel(&mut self, why: Expelled, was_made: Option<bool>) -> Error {
+        self.expelled = Some((why, was_made));
+        tracing::error!("{}", why.error());
+        why.error()
     }
 
     /// Takes note that the transaction is committed.
@@ -109,14 +129,20 @@ impl PostgresConnection {
             let begun = self.try_begin(Mode::Write);
             self.rollback();
             match begun {
-                Err(error) if error.kind() == Kind::Busy && Instant::now() + pause < end => {
+                Err(error)
+                    if error.kind() == Kind::Busy
+                        && self.expelled().is_none()
+                        && Instant::now() + pause < end =>
+                {
                     sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
                     pause = (pause * 2).min(VERDICT_PAUSE_MAX);
                 }
                 begun => break begun,
             }
         };
-        match begun {
+        // A dead row has the verdict, too.
+        let of_dead = self.registration.as_ref().and_then(|row| row.expelled).and_then(|it| it.1);
+        match of_dead.map_or(begun, Ok) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let message =
@@ -160,11 +186,11 @@ mod tests {
     #[test]
     fn each_commit_raises_the_count_by_one() {
         let mut row = new();
-        assert!(!row.found(Some(8)).expect("the next"));
+        assert!(!row.found(8).expect("the next"));
         // What was rolled back has not raised it.
-        assert!(!row.found(Some(8)).expect("the next"));
+        assert!(!row.found(8).expect("the next"));
         row.committed();
-        assert!(!row.found(Some(9)).expect("the next"));
+        assert!(!row.found(9).expect("the next"));
     }
 
     #[test]
@@ -172,28 +198,48 @@ mod tests {
         for (count, was_made) in [(8, false), (9, true)] {
             let mut row = new();
             row.in_doubt();
-            assert_eq!(row.found(Some(count)).expect("known"), was_made);
+            assert_eq!(row.found(count).expect("known"), was_made);
             row.committed();
-            assert!(!row.found(Some(count + 1)).expect("the next"));
+            assert!(!row.found(count + 1).expect("the next"));
         }
     }
 
     #[test]
-    fn other_counts_are_faults() {
-        for (is_in_doubt, count, kind, says) in [
-            (false, None, Kind::Busy, "declared dead"),
-            (false, Some(7), Kind::Internal, "lost commits"),
-            (true, Some(7), Kind::Internal, "lost commits"),
-            (false, Some(9), Kind::Internal, "another process"),
-            (true, Some(10), Kind::Internal, "another process"),
+    fn other_counts_expel_the_server() {
+        for (is_in_doubt, count, why) in [
+            (false, 7, Expelled::CommitsLost),
+            (true, 7, Expelled::CommitsLost),
+            (true, i64::MIN, Expelled::CommitsLost),
+            (false, 9, Expelled::Cloned),
+            (true, 10, Expelled::Cloned),
         ] {
             let mut row = new();
             if is_in_doubt {
                 row.in_doubt();
             }
-            let error = row.found(count).expect_err(says);
-            assert_eq!(error.kind(), kind);
-            assert!(format!("{error:?}").contains(says), "{error:?}");
+            assert_eq!(row.expelled(), None);
+            assert_eq!(row.found(count).expect_err("expelled").kind(), Kind::Busy);
+            assert_eq!(row.expelled(), Some(why), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_dead_row_has_the_verdict_and_a_missing_one_has_none() {
+        for (is_in_doubt, count, expelled) in [
+            (false, Some(7), (Expelled::Dead, Some(false))),
+            (true, Some(7), (Expelled::Dead, Some(false))),
+            (true, Some(8), (Expelled::Dead, Some(true))),
+            (false, Some(8), (Expelled::Cloned, None)),
+            (true, Some(9), (Expelled::Cloned, None)),
+            (true, Some(6), (Expelled::CommitsLost, None)),
+            (true, None, (Expelled::CommitsLost, None)),
+        ] {
+            let mut row = new();
+            if is_in_doubt {
+                row.in_doubt();
+            }
+            assert_eq!(row.missed(count).kind(), Kind::Busy);
+            assert_eq!(row.expelled, Some(expelled), "{count:?}");
         }
     }
 }

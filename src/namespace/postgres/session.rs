@@ -56,8 +56,26 @@ const REFUSALS: &str = "SELECT CASE
       || ' of the database; give it the right: GRANT CREATE ON SCHEMA'
     END";
 
-/// Takes the claim. Waits for it as for every lock, since the other server may be about to end.
-const CLAIM: &str = "SELECT pg_advisory_lock(1229801300, hashtext(current_schema()))";
+/// What a connection that writes keeps others from, as long as its session lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::namespace) enum Claim {
+    /// No other server, of this program or an older one.
+    Exclusive,
+    /// No server that wants the store for itself, as those of older programs do.
+    Shared,
+}
+
+impl Claim {
+    /// The statement that takes the claim. Waits for it as for every lock, since the other server may be about to end.
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Exclusive => "SELECT pg_advisory_lock(1229801300, hashtext(current_schema()))",
+            Self::Shared => {
+                "SELECT pg_advisory_lock_shared(1229801300, hashtext(current_schema()))"
+            }
+        }
+    }
+}
 
 /// The statement that sets the timeout after which the database ends a statement.
 pub(super) fn statement_time(time: Duration) -> String {
@@ -123,9 +141,13 @@ pub(super) struct PreparedClient {
 }
 
 impl Session {
-    /// Connects and sets up the session; takes the claim if `claims`. `time` is the timeout of later
+    /// Connects and sets up the session; takes a claim. `time` is the timeout of later
     /// statements.
-    pub(super) async fn connect(url: &PostgresUrl, claims: bool, time: Duration) -> Result<Self> {
+    pub(super) async fn connect(
+        url: &PostgresUrl,
+        claim: Option<Claim>,
+        time: Duration,
+    ) -> Result<Self> {
         let tls = url.tls.is_enabled().then(|| url.tls.connector()).transpose()?;
         let mut session = Self::open(&url.config, tls).await.map_err(|fault| {
             let error = fault.translate();
@@ -158,8 +180,8 @@ impl Session {
         if let Some(why) = refused {
             return Err(Error::invalid("database", why));
         }
-        if claims {
-            session.claim().await?;
+        if let Some(claim) = claim {
+            session.claim(claim).await?;
         }
         Ok(session)
     }
@@ -187,10 +209,10 @@ impl Session {
         Ok(Self { talk, connection: Some(connection) })
     }
 
-    /// Takes the claim.
-    pub(super) async fn claim(&mut self) -> Result<()> {
+    /// Takes a claim.
+    pub(super) async fn claim(&mut self, claim: Claim) -> Result<()> {
         let claimed = self
-            .ask(DATABASE_STATEMENT_TIME, async |talk| talk.client.batch_execute(CLAIM).await)
+            .ask(DATABASE_STATEMENT_TIME, async |talk| talk.client.batch_execute(claim.sql()).await)
             .await;
         claimed.map_err(|fault| match &fault {
             Fault::Driver(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {

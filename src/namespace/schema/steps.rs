@@ -103,8 +103,8 @@ fn to_format_5(tx: &mut Tx<'_>) -> Result<()> {
 /// The table `server`, as in format 6.
 const SERVER_TABLE: &str = "
 CREATE TABLE server (
-  id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, speaks BIGINT NOT NULL,
-  ended BIGINT){clustered};";
+  id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, lease BIGINT NOT NULL,
+  speaks BIGINT NOT NULL, ended BIGINT){clustered};";
 
 /// Adds to format 5: the rows of servers.
 fn to_format_6(tx: &mut Tx<'_>) -> Result<()> {
