@@ -11,10 +11,10 @@ pub struct Totals {
     pub bytes: i64,
 }
 
-/// The version of a file. Only the number changes during the life of a store.
+/// The version of a file. Versions are compared field by field, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileVersion {
-    /// Set when the store is made.
+    /// Set when the store is made, and raised when its database has lost commits.
     pub epoch_data_loss: i64,
     /// Set when the store is made.
     pub epoch_configuration: i64,

@@ -1,10 +1,10 @@
 //! The database threads: one writer and some readers, to which async code sends jobs.
 //!
 //! The writer takes all waiting jobs into one transaction, a batch, each in a savepoint of its own. Many
-//! callers thereby share one sync. A job that arrives while a batch runs joins that batch, up to
+//! callers thereby share one sync. A job that arrives before the queue is empty joins that batch, up to
 //! [`WRITE_BATCH_MAX`](crate::limits::WRITE_BATCH_MAX) jobs. No job of a batch is answered before the commit;
 //! if the commit fails, all its jobs fail. A job that fails or panics is rolled back alone. Uploads of small files
-//! that follow each other in the queue are put in a group, in one savepoint ([`batch`]).
+//! that follow each other in the queue are put in a group ([`batch`]).
 //!
 //! After a close, the threads finish the jobs in their queues and refuse later ones.
 //!

@@ -6,6 +6,7 @@ use crate::{
     namespace::{
         Database, entries, initialize_or_recover,
         reach::Reach,
+        server::Joining,
         sql::{Connection, Mode, Param, Row, Rows, Tx},
         tree::{self, File, Target},
     },

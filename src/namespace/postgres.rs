@@ -20,27 +20,24 @@ mod proof;
 mod registration;
 mod session;
 mod tls;
+mod url;
 mod values;
 
 pub(super) use session::Claim;
+pub use url::PostgresUrl;
 
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::config::SslMode;
 use uuid::Uuid;
 
 use crate::{
     error::{Error, Kind, Result},
-    limits::{
-        DATABASE_CONNECT_TIME, DATABASE_KEEP_ALIVE, DATABASE_SAVEPOINTS_MAX, DATABASE_START_TIME,
-        DATABASE_STATEMENT_TIME,
-    },
+    limits::{DATABASE_SAVEPOINTS_MAX, DATABASE_START_TIME, DATABASE_STATEMENT_TIME},
     namespace::{
         postgres::{
             registration::{Registration, count, unknown},
             session::{PreparedClient, Session, statement_time},
-            tls::TlsSettings,
             values::{as_params, row},
         },
         server::Expelled,
@@ -51,46 +48,17 @@ use crate::{
 const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT pg_advisory_xact_lock(1229801299, hashtext(current_schema()))";
 
+/// The expression of the clock of the database, in microseconds since 1970.
+macro_rules! now {
+    () => {
+        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+    };
+}
+
+/// The same as a constant.
+const NOW: &str = now!();
+
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
-/// Where a PostgreSQL database is, and how to log in. `Debug` hides the password.
-#[derive(Clone, Debug)]
-pub struct PostgresUrl {
-    config: tokio_postgres::Config,
-    tls: TlsSettings,
-}
-
-impl PostgresUrl {
-    /// Reads a URL such as `postgres://user:password@host:5432/database`.
-    ///
-    /// # Errors
-    /// `InvalidArgument`, without the URL, which may hold a password.
-    pub fn parse(url: &str) -> Result<Self> {
-        let refused = |why: &str| Err(Error::invalid("database", why));
-        let (mut tls, url) = TlsSettings::split(url)?;
-        let Ok(mut config) = url.parse::<tokio_postgres::Config>() else {
-            return refused("expected postgres://USER:PASSWORD@HOST:PORT/DATABASE");
-        };
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return refused("expected a host: postgres://USER:PASSWORD@HOST:PORT/DATABASE");
-        }
-        tls.complete(&config);
-        config.ssl_mode(if tls.is_enabled() { SslMode::Require } else { SslMode::Disable });
-        if config.get_application_name().is_none() {
-            config.application_name("imagestore");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(DATABASE_CONNECT_TIME);
-        }
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(DATABASE_KEEP_ALIVE * 2);
-        }
-        if config.get_keepalives_interval().is_none() {
-            config.keepalives_idle(DATABASE_KEEP_ALIVE).keepalives_interval(DATABASE_KEEP_ALIVE);
-        }
-        Ok(Self { config, tls })
-    }
-}
 
 /// A connection to a PostgreSQL database; a lost one is replaced at the next transaction.
 pub(super) struct PostgresConnection {
@@ -100,6 +68,8 @@ pub(super) struct PostgresConnection {
     /// `None` after the connection was lost, until the next transaction begins.
     session: Option<Session>,
     in_transaction: bool,
+    /// The time at which this write transaction had the write lock, by the clock of the database.
+    began: Option<i64>,
     /// The row of this server, once it has one.
     registration: Option<Registration>,
     /// How long the database may take for one statement.
@@ -133,6 +103,7 @@ impl PostgresConnection {
             claim,
             session: None,
             in_transaction: false,
+            began: None,
             registration: None,
             statement_time,
             stalled: None,
@@ -171,11 +142,14 @@ impl PostgresConnection {
         };
         let begun = self.with(async |talk| talk.client.simple_query(registration.begin()).await);
         let was_made = begun.and_then(|answers| match count(&answers)? {
-            Some(count) => registration.found(count),
+            Some((count, now)) => {
+                self.began = now;
+                registration.found(count)
+            }
             None => {
                 let rows =
                     self.with(async |talk| talk.client.simple_query(registration.row()).await)?;
-                Err(registration.missed(count(&rows)?))
+                Err(registration.missed(count(&rows)?.map(|(count, _)| count)))
             }
         });
         self.registration = Some(registration);
@@ -231,6 +205,7 @@ impl Connection for PostgresConnection {
     fn begin(&mut self, mode: Mode) -> Result<()> {
         let was_connected = self.session.is_some();
         self.stalled = None;
+        self.began = None;
         let mut begun = self.try_begin(mode);
         // A connection that died while it was idle is noticed only here, where a new one can replace it.
         if begun.is_err() && was_connected && self.session.is_none() && self.stalled.is_none() {
@@ -332,8 +307,10 @@ impl Connection for PostgresConnection {
     }
 
     fn now(&mut self) -> Result<i64> {
-        let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
-        one(&self.query(sql, &[])?)
+        if let Some(began) = self.began {
+            return Ok(began);
+        }
+        one(&self.query(concat!("SELECT ", now!()), &[])?)
     }
 
     fn disk_bytes(&mut self) -> Result<i64> {
@@ -356,6 +333,12 @@ impl Connection for PostgresConnection {
             .replace("{bytes}", "BYTEA")
             .replace("{clustered}", "");
         self.with(async |talk| talk.client.batch_execute(&text).await)
+    }
+
+    fn keep_in_rows(&mut self, table: &'static str) -> Result<()> {
+        // The largest target that PostgreSQL takes. A value above it costs two more rows of another table and its index.
+        let sql = format!("ALTER TABLE {table} SET (toast_tuple_target = 8160)");
+        self.with(async |talk| talk.client.batch_execute(&sql).await)
     }
 
     /// From now on statements have the shorter timeout: recovery at the start may take long, but callers wait

@@ -116,6 +116,7 @@ pub fn initialize(tx: &mut Tx<'_>) -> Result<()> {
     ] {
         tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", params![name, value])?;
     }
+    tx.keep_in_rows("part")?;
     tx.execute("INSERT INTO folder (files, bytes, depth, length) VALUES (0, 0, 0, 0)", &[])?;
     tx.count(Counted::Folders, 1, 0);
     Ok(())

@@ -4,8 +4,10 @@
 //! parameters `$1`, `$2`…, integers of 64 bits, times as integer microseconds. No statement is built from
 //! input.
 
+mod row;
 mod set;
 
+pub use row::Row;
 pub(crate) use set::set;
 pub use set::{Rows, Set};
 
@@ -15,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Error, Result},
-    limits::{STEP, TOTAL_MAX, WRITE_BATCH_MAX},
+    limits::{STEP, WRITE_BATCH_MAX},
     model::Usage,
     namespace::{
         counted::{Counted, Sums},
@@ -124,84 +126,6 @@ macro_rules! sum {
 }
 pub(crate) use sum;
 
-/// A row of a result. Reading a column as another type than it has is an internal error: a fault of the
-/// program or of the database file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row(pub Vec<Value>);
-
-impl Row {
-    /// An integer.
-    pub fn int(&self, column: usize) -> Result<i64> {
-        self.opt_int(column)?.ok_or_else(|| mismatch(column, "an integer"))
-    }
-
-    /// An integer or NULL.
-    pub fn opt_int(&self, column: usize) -> Result<Option<i64>> {
-        match self.0.get(column) {
-            Some(Value::Int(value)) => Ok(Some(*value)),
-            Some(Value::Null) => Ok(None),
-            _ => Err(mismatch(column, "an integer")),
-        }
-    }
-
-    /// A count of rows, files or bytes, bounded to 0..=[`TOTAL_MAX`], so that sums over damaged rows do not
-    /// overflow.
-    pub fn count(&self, column: usize) -> Result<i64> {
-        self.int(column).map(bounded)
-    }
-
-    /// A count as [`Row::count`] reads it, or NULL.
-    pub fn opt_count(&self, column: usize) -> Result<Option<i64>> {
-        Ok(self.opt_int(column)?.map(bounded))
-    }
-
-    /// Text.
-    pub fn text(&self, column: usize) -> Result<String> {
-        self.opt_text(column)?.ok_or_else(|| mismatch(column, "text"))
-    }
-
-    /// Text or NULL.
-    pub fn opt_text(&self, column: usize) -> Result<Option<String>> {
-        match self.0.get(column) {
-            Some(Value::Text(value)) => Ok(Some(value.clone())),
-            Some(Value::Null) => Ok(None),
-            _ => Err(mismatch(column, "text")),
-        }
-    }
-
-    /// Bytes or NULL.
-    pub fn opt_bytes(&self, column: usize) -> Result<Option<Vec<u8>>> {
-        match self.0.get(column) {
-            Some(Value::Bytes(value)) => Ok(Some(value.clone())),
-            Some(Value::Null) => Ok(None),
-            _ => Err(mismatch(column, "bytes")),
-        }
-    }
-
-    /// A digest.
-    pub fn digest(&self, column: usize) -> Result<crate::model::Digest> {
-        self.opt_digest(column)?.ok_or_else(|| mismatch(column, "a digest"))
-    }
-
-    /// A digest or NULL.
-    pub fn opt_digest(&self, column: usize) -> Result<Option<crate::model::Digest>> {
-        self.opt_bytes(column)?
-            .map(|bytes| {
-                bytes.try_into().map(crate::model::Digest).map_err(|_| mismatch(column, "a digest"))
-            })
-            .transpose()
-    }
-}
-
-/// The nearest count that a store can have.
-fn bounded(number: i64) -> i64 {
-    number.clamp(0, TOTAL_MAX)
-}
-
-fn mismatch(column: usize, wanted: &str) -> Error {
-    Error::internal(format!("column {column} of a row is not {wanted}"))
-}
-
 /// The kind of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -285,6 +209,10 @@ pub trait Connection: Send {
     /// ordered by its bytes, `{bytes}` for bytes, `{clustered}` for a table that is stored in the order of
     /// its primary key.
     fn make_tables(&mut self, tables: &str) -> Result<()>;
+    /// Stores values of a table that fit into a page in its rows, where the engine would move them to another table.
+    fn keep_in_rows(&mut self, _table: &'static str) -> Result<()> {
+        Ok(())
+    }
     /// Finishes the work of the driver outside of transactions, for example a checkpoint. Called after the
     /// transaction of the start, and once before the connection closes.
     fn settle(&mut self) -> Result<()>;
@@ -350,6 +278,11 @@ impl<'a> Tx<'a> {
     /// Makes tables, as [`Connection::make_tables`].
     pub fn make_tables(&mut self, tables: &str) -> Result<()> {
         self.connection.make_tables(tables)
+    }
+
+    /// Stores values of a table in its rows, as [`Connection::keep_in_rows`].
+    pub fn keep_in_rows(&mut self, table: &'static str) -> Result<()> {
+        self.connection.keep_in_rows(table)
     }
 
     /// Adds to the sums of the store: `count` rows of a kind, which may be negative, and their bytes. The

@@ -9,7 +9,7 @@ use crate::{
     model::Usage,
     namespace::{
         counted::{Counted, Sums},
-        sql::{Tx, count, params, sum},
+        sql::{Param, Rows, Set, Tx, count, set, sum},
     },
 };
 
@@ -28,25 +28,31 @@ pub fn kept(tx: &mut Tx<'_>) -> Result<Sums> {
     Ok(sums)
 }
 
+const ADD: Set = set!(
+    "INSERT INTO sums (kind, number, bytes) SELECT r.what, r.rows, r.size FROM",
+    ["$1" "what" "BIGINT", "$2" "rows" "BIGINT", "$3" "size" "BIGINT"],
+    concat!(
+        "WHERE 1 = 1 ON CONFLICT (kind) DO UPDATE SET number = ",
+        count!("sums.number"),
+        " + excluded.number, bytes = ",
+        count!("sums.bytes"),
+        " + excluded.bytes"
+    )
+);
+
 /// Adds changes to the sums.
 ///
 /// # Errors
 /// Those of the engine.
 pub fn keep(tx: &mut Tx<'_>, changes: &Sums) -> Result<()> {
-    for (what, change) in changes.iter() {
-        tx.execute(
-            concat!(
-                "INSERT INTO sums (kind, number, bytes) VALUES ($1, $2, $3)
-                 ON CONFLICT (kind) DO UPDATE SET number = ",
-                count!("sums.number"),
-                " + excluded.number, bytes = ",
-                count!("sums.bytes"),
-                " + excluded.bytes"
-            ),
-            params![what as i64, change.count, change.bytes],
-        )?;
+    let rows = changes.iter().map(|(what, change)| {
+        [Param::from(what as i64), Param::from(change.count), Param::from(change.bytes)]
+    });
+    let rows = Rows::new(ADD, rows);
+    if rows.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    tx.run(&[rows]).map(drop)
 }
 
 /// Counts the rows of a kind anew.

@@ -372,7 +372,7 @@ async fn reflection_knows_every_service_in_both_versions() {
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let running = server.run(async move { stopped.await.expect("a stop") });
-    let (answers, ()) = tokio::join!(
+    let (answers, ended) = tokio::join!(
         async {
             let answers = asked.await;
             stop.send(()).expect("a server");
@@ -380,6 +380,7 @@ async fn reflection_knows_every_service_in_both_versions() {
         },
         running
     );
+    assert_eq!(ended, Ended::Stopped);
     for answer in [answers.0, answers.1] {
         for service in [SERVICE, "grpc.health.v1.Health"] {
             assert!(answer.contains(service), "{answer}");

@@ -62,7 +62,9 @@ pub(super) fn start(store: &Store) {
     let (each, first) = (Schedule::each, Schedule::first);
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "reclamation", Store::reclaim_gently));
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "free pages", Store::tend_free_pages));
-    tasks.spawn(store.clone().keep_lease());
+    if let Some(lease) = store.0.config.lease {
+        tasks.spawn(store.clone().keep_lease(lease));
+    }
     let digests = first(RECLAIM_IDLE, RECLAIM_IDLE);
     tasks.spawn(store.clone().every(digests, "digests", Store::digest));
     let clear = first(Duration::ZERO, CLEAR_EVERY);

@@ -77,9 +77,8 @@ impl Store {
         self.0.engine.expelled().await
     }
 
-    /// Sends heartbeats until the store closes, if there may be other servers.
-    pub(super) async fn keep_lease(self) {
-        let Some(lease) = self.0.config.lease else { return };
+    /// Sends heartbeats until the store closes.
+    pub(super) async fn keep_lease(self, lease: Duration) {
         self.every(Schedule::each(every(lease)), "the heartbeat", Self::beat).await;
     }
 

@@ -6,7 +6,7 @@
 use imagestore::{
     error::Kind,
     model::{BlobOwner, ChunkRange, Digest, SessionId},
-    namespace::{self, schema::FORMAT, sql::Row},
+    namespace::{self, schema::FORMAT, server::Joining, sql::Row},
     store::{Call, Store},
 };
 

@@ -5,6 +5,7 @@ use imagestore::{
     model::BlobOwner,
     namespace::{
         self, Database,
+        server::Joining,
         sql::{Connection, Mode, Param, Row, Value},
     },
 };

@@ -8,10 +8,16 @@ mod database;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../support/gate.rs"]
+mod gate;
+#[cfg(test)]
 mod pooler;
 #[cfg(test)]
 #[path = "../support/reader.rs"]
 mod reader;
+#[cfg(test)]
+mod servers;
 #[cfg(test)]
 mod sets;
 #[cfg(test)]

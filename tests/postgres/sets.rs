@@ -7,6 +7,7 @@ use imagestore::{
         self,
         content::{Part, Place},
         group::{self, PlainFile},
+        server::Joining,
         sql::{Mode, Param, Row, Rows, Set, Tx, Value},
     },
 };

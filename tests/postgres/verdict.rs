@@ -5,7 +5,11 @@ use std::time::Duration;
 use imagestore::{
     error::{Error, Kind},
     model::BlobOwner,
-    namespace::{self, Database, Engine, sql::Param},
+    namespace::{
+        self, Database, Engine,
+        server::{Expelled, Joining},
+        sql::Param,
+    },
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -90,22 +94,43 @@ async fn a_commit_without_a_verdict_is_said_to_have_none() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_declared_dead_writes_nothing() {
-    for (sql, says, kind) in [
-        ("UPDATE server SET state = 3", "declared dead", Kind::Busy),
-        ("DELETE FROM server", "declared dead", Kind::Busy),
-        ("UPDATE server SET batch = batch - 1", "lost commits", Kind::Internal),
-        ("UPDATE server SET batch = batch + 1", "another process", Kind::Internal),
+async fn a_server_that_is_expelled_neither_writes_nor_reads() {
+    for (sql, why) in [
+        ("UPDATE server SET state = 3", Expelled::Dead),
+        ("DELETE FROM server", Expelled::CommitsLost),
+        ("UPDATE server SET batch = batch - 1", Expelled::CommitsLost),
+        ("UPDATE server SET batch = batch + 1", Expelled::Cloned),
     ] {
         let url = new_schema(&url());
         let database = parse(&url);
         let engine = open(&database).await;
         write(&engine, 1).await.expect("written");
         administer(&url, sql);
-        let error = write(&engine, 2).await.expect_err("refused");
-        assert_eq!(error.kind(), kind, "{error:?}");
-        assert!(format!("{error:?}").contains(says), "{error:?}");
+        for _ in 0..2 {
+            let error = write(&engine, 2).await.expect_err("refused");
+            assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+            assert_eq!(error.message(), why.error().message());
+        }
+        assert_eq!(timeout(SOON, engine.expelled()).await.expect("told"), why);
+        let error = engine.read(None, |_| Ok(())).await.expect_err("refused");
+        assert_eq!(error.message(), why.error().message());
         assert_eq!(written(&database), 1);
         close(engine).await;
     }
+}
+
+#[tokio::test]
+async fn a_dead_row_has_the_verdict_of_the_last_commit() {
+    let (wire, database) = Wire::new();
+    let engine = open(&database).await;
+    // The server is declared dead before its next transaction, whenever that begins.
+    let sql = "CREATE FUNCTION bury() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN NEW.state = 3; RETURN NEW; END $$;
+        CREATE TRIGGER bury BEFORE UPDATE ON server FOR EACH ROW EXECUTE FUNCTION bury()";
+    administer(wire.url(), sql);
+    wire.cut_at_commit(Cut::AfterCommit);
+    write(&engine, 1).await.expect("made before the server was dead");
+    assert_eq!(timeout(SOON, engine.expelled()).await.expect("told"), Expelled::Dead);
+    assert_eq!(written(&database), 1);
+    close(engine).await;
 }

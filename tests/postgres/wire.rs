@@ -35,6 +35,8 @@ struct State {
     refuses: AtomicBool,
     /// What becomes of the connection that sends the next COMMIT.
     cut: Mutex<Option<Cut>>,
+    /// The URL of the database itself.
+    url: String,
     /// Texts that are replaced on their way, each by one of its length.
     edits: Vec<(String, String)>,
     changed: Condvar,
@@ -56,7 +58,7 @@ impl Wire {
         let url = new_schema(&url());
         let (login, rest) = url.rsplit_once('@').expect("a login");
         let (host, rest) = rest.split_once('/').expect("a database");
-        let state = Arc::new(State { edits, ..State::default() });
+        let state = Arc::new(State { url: url.clone(), edits, ..State::default() });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (host, shared) = (host.to_owned(), Arc::clone(&state));
@@ -78,6 +80,16 @@ impl Wire {
             }
         });
         (Self(state), parse(&format!("{login}@127.0.0.1:{port}/{rest}")))
+    }
+
+    /// The URL of the database without the proxy.
+    pub(crate) fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// The database without the proxy.
+    pub(crate) fn around(&self) -> Database {
+        parse(&self.0.url)
     }
 
     /// Cuts the connection that sends the next COMMIT.

@@ -1,9 +1,10 @@
 //! The jobs of one transaction, a batch.
 //!
-//! Uploads of small files that follow each other in the queue are a group: they are put together, in one
-//! savepoint, see [`group`]. Those that are left out of it run after it, each in a savepoint of its own, as every
-//! other job does; so a job between two uploads sees the first and not the second. If a group fails, nothing of it
-//! is kept and all its jobs run one by one.
+//! Uploads of small files that follow each other in the queue are a group: they are put together, see [`group`]. Those
+//! that are left out of it run after it, each in a savepoint of its own, as every other job does; so a job between two
+//! uploads sees the first and not the second. If a group fails, nothing of it is kept and all its jobs run one by one.
+//! A group that has emptied the queue ends the batch: its callers would else wait for those who come meanwhile, and the
+//! writer would then wait for all of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,7 +15,7 @@ use crate::{
         counted::Sums,
         engine::ticket::{Answer, Job, Turn},
         group::{self, Placed},
-        sql::{Connection, Tx},
+        sql::{Connection, Mode, Tx},
         sums,
     },
 };
@@ -29,7 +30,7 @@ pub(super) fn run(
     jobs: &mut impl Iterator<Item = Job>,
     answers: &mut Vec<Answer>,
 ) -> Result<()> {
-    let mut batch = Batch { connection, answers, counted: Sums::default() };
+    let mut batch = Batch { connection, answers, counted: Sums::default(), is_empty: true };
     let mut group = Vec::new();
     loop {
         match jobs.next() {
@@ -56,6 +57,8 @@ struct Batch<'a> {
     connection: &'a mut dyn Connection,
     answers: &'a mut Vec<Answer>,
     counted: Sums,
+    /// Whether the transaction has done nothing yet, so that it can begin again in the place of a savepoint.
+    is_empty: bool,
 }
 
 impl Batch<'_> {
@@ -95,12 +98,23 @@ impl Batch<'_> {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        self.connection.execute("SAVEPOINT job", &[])?;
+        let is_first = std::mem::replace(&mut self.is_empty, false);
+        if !is_first {
+            self.connection.execute("SAVEPOINT job", &[])?;
+        }
         let mut tx = Tx::new(self.connection);
         let put = catch_unwind(AssertUnwindSafe(|| group::put(&mut tx, &files)))
             .unwrap_or_else(|_| Err(Error::internal("the plan of a group panicked").logged()));
         let counted = tx.counted();
-        self.end_savepoint(put.is_ok())?;
+        if is_first {
+            self.check()?;
+            if put.is_err() {
+                self.connection.rollback();
+                self.connection.begin(Mode::Write)?;
+            }
+        } else {
+            self.end_savepoint(put.is_ok())?;
+        }
         match put {
             Ok(placed) => {
                 self.counted.add_all(&counted);
@@ -115,6 +129,7 @@ impl Batch<'_> {
 
     /// Runs a job in a savepoint of its own.
     fn run_alone(&mut self, job: Job) -> Result<()> {
+        self.is_empty = false;
         if let Err(error) = self.connection.execute("SAVEPOINT job", &[]) {
             self.answers.push(job.run(Turn::Refused(error.clone())).1);
             return Err(error);
@@ -130,8 +145,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Keeps or rolls back the changes since the savepoint.
-    fn end_savepoint(&mut self, good: bool) -> Result<()> {
+    /// Checks that the transaction can continue.
+    fn check(&mut self) -> Result<()> {
         // The next statement would also wait until the timeout.
         if let Some(error) = self.connection.stalled() {
             return Err(error);
@@ -139,6 +154,12 @@ impl Batch<'_> {
         if !self.connection.in_transaction() {
             return Err(self.connection.undone());
         }
+        Ok(())
+    }
+
+    /// Keeps or rolls back the changes since the savepoint.
+    fn end_savepoint(&mut self, good: bool) -> Result<()> {
+        self.check()?;
         if !good {
             self.connection.execute("ROLLBACK TO job", &[])?;
         }

@@ -13,6 +13,7 @@ use crate::{
         Database,
         content::{self, NewFile, Part, Place},
         initialize_or_recover, list,
+        server::Joining,
         sql::Mode,
     },
 };

@@ -38,7 +38,11 @@ impl Standing {
 
     /// Takes note that the server is expelled.
     pub(super) fn expel(&self, why: Expelled) {
-        self.expelled.send_if_modified(|before| before.replace(why).is_none());
+        self.expelled.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(why);
+            is_first
+        });
     }
 
     /// Waits until the server is expelled.

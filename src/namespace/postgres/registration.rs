@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{VERDICT_PAUSE_FIRST, VERDICT_PAUSE_MAX, VERDICT_TIME},
     namespace::{
-        postgres::{BEGIN_WRITE, PostgresConnection},
+        postgres::{BEGIN_WRITE, NOW, PostgresConnection},
         server::Expelled,
         sql::{Connection as _, Mode},
     },
@@ -43,7 +43,7 @@ impl Registration {
     pub(super) fn new(id: &Uuid, committed: i64) -> Self {
         let begin = format!(
             "{BEGIN_WRITE}; UPDATE server SET batch = batch + 1
-             WHERE id = '{id}' AND state <> 3 RETURNING batch"
+             WHERE id = '{id}' AND state <> 3 RETURNING batch, {NOW}"
         );
         let row = format!("SELECT batch FROM server WHERE id = '{id}'");
         Self { begin, row, committed, is_in_doubt: false, expelled: None }
@@ -59,7 +59,7 @@ impl Registration {
         self.expelled.map(|(why, _)| why)
     }
 
-    /// The statements that begin a write transaction. The last one returns the count.
+    /// The statements that begin a write transaction. The last one returns the count and the time.
     pub(super) fn begin(&self) -> &str {
         &self.begin
     }
@@ -161,8 +161,8 @@ pub(super) fn unknown(error: Error) -> Error {
     Error::new(Kind::VerdictUnknown, message).because(error)
 }
 
-/// The number in the one row of the last statement; `None` without a row.
-pub(super) fn count(answers: &[SimpleQueryMessage]) -> Result<Option<i64>> {
+/// The count in the one row of the last statement, and the time if the statement returns it; `None` without a row.
+pub(super) fn count(answers: &[SimpleQueryMessage]) -> Result<Option<(i64, Option<i64>)>> {
     let row = answers.iter().rev().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
@@ -171,8 +171,9 @@ pub(super) fn count(answers: &[SimpleQueryMessage]) -> Result<Option<i64>> {
     else {
         return Ok(None);
     };
-    let number = row.get(0).and_then(|text| text.parse().ok());
-    number.map(Some).ok_or_else(|| Error::internal("the count of a server is no number"))
+    let number = |column| row.try_get(column).ok().flatten().and_then(|text| text.parse().ok());
+    let count = number(0).ok_or_else(|| Error::internal("the count of a server is no number"))?;
+    Ok(Some((count, number(1))))
 }
 
 #[cfg(test)]

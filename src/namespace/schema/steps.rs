@@ -106,9 +106,10 @@ CREATE TABLE server (
   id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, lease BIGINT NOT NULL,
   speaks BIGINT NOT NULL, ended BIGINT){clustered};";
 
-/// Adds to format 5: the rows of servers.
+/// Adds to format 5: the rows of servers. The bytes of small parts stay in their rows.
 fn to_format_6(tx: &mut Tx<'_>) -> Result<()> {
-    tx.make_tables(SERVER_TABLE)
+    tx.make_tables(SERVER_TABLE)?;
+    tx.keep_in_rows("part")
 }
 
 /// Adds the reach of folders. Each pass over all entries extends the known paths by one name; the passes end

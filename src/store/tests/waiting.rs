@@ -5,7 +5,9 @@ use crate::{
     limits::{RECLAIM_CHUNK_ROWS, RECLAIM_STEP, STEP, UNPIN_ROWS},
     namespace::{
         garbage::Ref,
+        lost_server,
         pin::{self, Owner},
+        server,
     },
     store::background::is_enough,
 };
@@ -104,18 +106,23 @@ async fn pins_of_an_earlier_run_are_dropped_in_steps() {
     let steps = move |tx: &mut Tx<'_>| {
         let pins = "SELECT COUNT(*) FROM pin";
         pin::pin(tx, &Owner::new(&own), Ref::content(1))?;
-        for server in ["-", "~"] {
+        let others = ["-", "~"];
+        for server in others {
             let other = Owner::new(server);
             for _ in 0..UNPIN_ROWS {
                 pin::pin(tx, &other, Ref::content(1))?;
             }
         }
-        assert_eq!(pin::of_others(tx, &own)?, 2 * UNPIN_ROWS as u64);
+        assert_eq!(server::dead_owners(tx)?, others);
         let mut left = tx.one(pins, &[])?.int(0)?;
-        while pin::unpin_others(tx, &own)? {
-            left -= UNPIN_ROWS as i64;
-            assert_eq!(tx.one(pins, &[])?.int(0)?, left);
+        for id in others {
+            assert_eq!(pin::of(tx, id)?, UNPIN_ROWS as u64);
+            while server::clear(tx, id, &lost_server())?.1 {
+                left -= UNPIN_ROWS as i64;
+                assert_eq!(tx.one(pins, &[])?.int(0)?, left);
+            }
         }
+        assert!(server::dead_owners(tx)?.is_empty());
         assert_eq!(left, 1, "its own stays");
         Ok(())
     };

@@ -1,0 +1,166 @@
+//! Several servers on one store: who is silent for its lease is declared dead, loses its operations, and starts over.
+
+use std::{sync::Arc, time::Duration};
+
+use imagestore::{
+    blob::Blobs,
+    error::Kind,
+    model::{
+        Conditions, CopyRequest, EntryKind, FileVersion, IfExists, OperationId, OperationState,
+        SkipFiles, Stat,
+    },
+    namespace::{Database, server::Expelled},
+    store::{Call, Config, Store},
+};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::{
+    database::{administer, new_schema, parse},
+    driver::url,
+    gate::Gate,
+    reader::Reader,
+    store::{path, try_upload, upload},
+    wire::Wire,
+};
+
+const LEASE: Duration = Duration::from_secs(1);
+/// Longer than any wait takes.
+const SOON: Duration = Duration::from_mins(1);
+
+async fn join(folder: &TempDir, database: &Database, gate: &Gate) -> Store {
+    let config = Config {
+        database: database.clone(),
+        reserve_bytes: 0,
+        lease: Some(LEASE),
+        ..Config::new(folder.path())
+    };
+    Store::open(config, Blobs::new(Arc::new(gate.clone()))).await.expect("opened").0
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn version(stat: &Stat) -> FileVersion {
+    match stat.entry.kind {
+        EntryKind::File { version, .. } => version,
+        EntryKind::Folder => panic!("a folder"),
+    }
+}
+
+/// Begins a copy that reads a part, which the gate holds.
+async fn begin(store: &Store, gate: &Gate) -> OperationId {
+    upload(store, &path("a/f"), &[7; 100_000]).await;
+    gate.close();
+    let request = CopyRequest {
+        id: OperationId::new(),
+        source: path("a"),
+        destination: path("b"),
+        skip_files: SkipFiles::default(),
+        check_mark_file: false,
+        if_exists: IfExists::Overwrite,
+        conditions: Conditions::default(),
+        verify: true,
+    };
+    let id = request.id;
+    drop(store.copy(request, true, &Call::system()).await.expect("begun"));
+    id
+}
+
+#[tokio::test]
+async fn a_silent_server_is_declared_dead_and_its_operations_fail() {
+    let (gate, folders) = (Gate::new(), [folder(), folder()]);
+    let (wire, through) = Wire::new();
+    let first = join(&folders[0], &through, &gate).await;
+    let second = join(&folders[1], &wire.around(), &gate).await;
+    let id = begin(&first, &gate).await;
+    let mut updates = second.watch(id, &Call::system()).await.expect("seen");
+    wire.fall_silent();
+    let ended = async {
+        while let Some(operation) = updates.next().await.expect("watched") {
+            if operation.state.is_final() {
+                return operation;
+            }
+        }
+        panic!("the watch has ended");
+    };
+    let ended = timeout(SOON, ended).await.expect("in time");
+    assert_eq!(ended.state, OperationState::Failed);
+    // While nothing reaches it, the first server does not answer from what it may still know.
+    let late = first.stat(&path("a"), &Call::system()).await.expect_err("its lease is over");
+    assert_eq!(late.kind(), Kind::Busy, "{late:?}");
+    upload(&second, &path("c"), b"written meanwhile").await;
+    wire.speak();
+    assert_eq!(timeout(SOON, first.expelled()).await.expect("told"), Expelled::Dead);
+    let refused = try_upload(&first, &path("d"), b"late").await.expect_err("expelled");
+    assert_eq!(refused.kind(), Kind::Busy, "{refused:?}");
+    first.abandon(Expelled::Dead);
+    gate.open();
+    first.close().await;
+    // Under its new id it is a server like any other.
+    let again = join(&folders[0], &through, &gate).await;
+    upload(&again, &path("d"), b"again").await;
+    second.stat(&path("d"), &Call::system()).await.expect("seen by both");
+    again.close().await;
+    second.close().await;
+}
+
+#[tokio::test]
+async fn servers_that_commit_and_servers_that_stop_are_not_declared_dead() {
+    let (gate, folders) = (Gate::new(), [folder(), folder()]);
+    let url = new_schema(&url());
+    let database = parse(&url);
+    let first = join(&folders[0], &database, &gate).await;
+    let second = join(&folders[1], &database, &gate).await;
+    let states = "SELECT CAST(SUM(state * CASE WHEN ended IS NULL THEN 1 ELSE 10 END) AS BIGINT) FROM server";
+    let beats = "SELECT MIN(batch) FROM server";
+    let reader = Reader::open(&database);
+    // Each has sent heartbeats for longer than its lease.
+    let beaten = async {
+        while reader.number(beats) < 12 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, beaten).await.expect("in time");
+    assert_eq!(reader.number(states), 2);
+    second.close().await;
+    // One is alive, and one has ended.
+    assert_eq!(reader.number(states), 1 + 3 * 10);
+    upload(&first, &path("a"), b"bytes").await;
+    first.close().await;
+}
+
+#[tokio::test]
+async fn a_restart_after_a_kill_ends_what_the_run_before_has_begun() {
+    let (gate, folder) = (Gate::new(), folder());
+    let database = parse(&new_schema(&url()));
+    let killed = join(&folder, &database, &gate).await;
+    let id = begin(&killed, &gate).await;
+    // Another start with its data folder, as after a kill.
+    let next = join(&folder, &database, &gate).await;
+    let ended = next.operation(id, &Call::system()).await.expect("known");
+    assert_eq!(ended.state, OperationState::Failed);
+    assert_eq!(timeout(SOON, killed.expelled()).await.expect("told"), Expelled::Dead);
+    killed.abandon(Expelled::Dead);
+    gate.open();
+    killed.close().await;
+    next.close().await;
+}
+
+#[tokio::test]
+async fn an_epoch_begins_when_the_database_has_lost_the_run_before() {
+    let (gate, folder) = (Gate::new(), folder());
+    let url = new_schema(&url());
+    let database = parse(&url);
+    let store = join(&folder, &database, &gate).await;
+    let before = version(&upload(&store, &path("a"), b"bytes").await);
+    administer(&url, "DELETE FROM server");
+    assert_eq!(timeout(SOON, store.expelled()).await.expect("told"), Expelled::CommitsLost);
+    store.abandon(Expelled::CommitsLost);
+    store.close().await;
+    let again = join(&folder, &database, &gate).await;
+    let after = version(&upload(&again, &path("b"), b"bytes").await);
+    assert!(after.epoch_data_loss > before.epoch_data_loss, "{before:?} {after:?}");
+    again.close().await;
+}
