@@ -15,7 +15,7 @@ fn digest() -> [u8; 32] {
 }
 
 async fn put(blobs: &Blobs) -> String {
-    let key = new_key(&digest(), 7);
+    let key = new_key(&digest(), uuid::Uuid::from_u128(7));
     blobs.put(&key, Bytes::from_static(BYTES)).await.expect("put");
     key
 }

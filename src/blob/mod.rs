@@ -43,7 +43,7 @@ pub use bucket::Refused;
 pub use buffer::Buffer;
 pub use error::Error;
 use key::is_key;
-pub use key::{new_key, prefixes, run_of};
+pub use key::{Putter, new_key, prefixes, putter};
 pub use listing::{ObjectInfo, Unlisted};
 use local::Folder;
 pub use local::MARK;

@@ -8,9 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path as Key};
+use uuid::Uuid;
 
-use super::{Blobs, Error, Location, ObjectInfo, is_key, new_key, run_of};
+use super::{Blobs, Error, Location, ObjectInfo, Putter, is_key, new_key, putter};
 use crate::model::BlobOwner;
+
+/// The server whose keys these tests make.
+const SERVER: Uuid = Uuid::from_u128(1 << 127);
 
 /// Runs all tests on a store that is empty.
 pub(super) async fn run(blobs: &Blobs) {
@@ -91,12 +95,19 @@ async fn a_key_holds_no_text_of_a_user(blobs: &Blobs) {
     let key = put(blobs, &digest, bytes).await;
     let hex = blake3::Hash::from_bytes(digest).to_hex();
     assert!(is_key(&key), "{key}");
-    assert!(key.starts_with(&format!("{:02x}/{hex}-8000000000000000-", digest[0])), "{key}");
-    assert_eq!(run_of(&key), Some(1 << 63));
-    // The keys of older programs do not name the run.
-    let old = key.replace("-8000000000000000-", "-");
-    assert!(is_key(&old) && run_of(&old).is_none(), "{old}");
-    for wrong in [key.replace("-8", "-"), key.replacen('-', "", 1), format!("{key}-0")] {
+    let server = SERVER.simple().to_string();
+    assert!(key.starts_with(&format!("{:02x}/{hex}-{server}-", digest[0])), "{key}");
+    assert_eq!(putter(&key), Putter::Server(SERVER));
+    // The keys of older programs name the run of the server, or nothing.
+    for (old, by) in [
+        (key.replace(&server, "8000000000000000"), Putter::Run),
+        (key.replace(&format!("-{server}"), ""), Putter::Unknown),
+    ] {
+        assert!(is_key(&old), "{old}");
+        assert_eq!(putter(&old), by, "{old}");
+    }
+    let short = key.replace(&server, server.get(1..).expect("digits"));
+    for wrong in [short, key.replacen('-', "", 1), format!("{key}-0")] {
         assert!(!is_key(&wrong), "{wrong}");
     }
     blobs.delete(&key).await.expect("deleted");
@@ -150,7 +161,7 @@ async fn more_than_a_page_is_listed(blobs: &Blobs) {
 
 /// Puts a part under a new key.
 async fn put(blobs: &Blobs, digest: &[u8; 32], bytes: Bytes) -> String {
-    let key = new_key(digest, 1 << 63);
+    let key = new_key(digest, SERVER);
     blobs.put(&key, bytes).await.expect("put");
     key
 }

@@ -12,8 +12,9 @@ pub const DATABASE_START_TIME: Duration = Duration::from_mins(10);
 pub const DATABASE_GRACE: Duration = Duration::from_secs(2);
 /// How long a statement waits for a lock that another session has.
 pub const DATABASE_LOCK_TIME: Duration = Duration::from_secs(5);
-/// How long a transaction may be idle before the database ends it.
-pub const DATABASE_IDLE_TIME: Duration = Duration::from_mins(1);
+/// How long a transaction may be idle before the database ends it: a server that is stopped in a transaction keeps the
+/// write lock from the others for that long.
+pub const DATABASE_IDLE_TIME: Duration = Duration::from_secs(5);
 /// The first pause of the circuit breaker for a database that does not answer: calls are refused until the next
 /// try. Each further pause is twice as long, up to [`DATABASE_PAUSE_MAX`].
 pub const DATABASE_PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -49,3 +50,5 @@ pub const LEASE_MIN: Duration = Duration::from_secs(1);
 pub const LEASE_MAX: Duration = Duration::from_hours(1);
 /// The number of heartbeats in a lease.
 pub const HEARTBEATS_IN_LEASE: u32 = 6;
+/// The objects of other servers that one transaction judges or forgets.
+pub const SUSPECTS_STEP: usize = 500;

@@ -28,6 +28,7 @@ pub mod server;
 pub mod session;
 pub mod sql;
 pub mod sums;
+pub mod suspect;
 pub mod token;
 pub mod tree;
 pub mod unpack;

@@ -93,6 +93,8 @@ CREATE INDEX token_order ON token (name, id);
 CREATE TABLE server (
   id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, lease BIGINT NOT NULL,
   speaks BIGINT NOT NULL, ended BIGINT){clustered};
+CREATE TABLE suspect (object {text} PRIMARY KEY, size BIGINT NOT NULL, server {text} NOT NULL){clustered};
+CREATE INDEX suspect_server ON suspect (server);
 "
 );
 

@@ -158,7 +158,7 @@ pub fn is_first(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
 }
 
 /// Whether a server has a living row.
-fn is_alive(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
+pub fn is_alive(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
     tx.exists("SELECT 1 FROM server WHERE id = $1 AND state <> $2", params![id, DEAD])
 }
 

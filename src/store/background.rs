@@ -10,15 +10,15 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    blob::{self, ObjectInfo, Unlisted},
+    blob,
     error::{Error, Kind, Result},
     limits::{
         CLEAR_EVERY, EXPIRE_EVERY, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
         RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, RECLAIM_STEP, SERVER_ROW_LIFE,
-        STEP, SWEEP_AGE_UNNAMED, SWEEP_EVERY, SWEEP_FIRST, micros,
+        STEP, SUSPECTS_STEP, SWEEP_EVERY, SWEEP_FIRST, micros,
     },
     model::{Digest, StorePath},
-    namespace::{content, garbage, operation, pin::Owner, server, session, sql::Tx},
+    namespace::{content, garbage, operation, pin::Owner, server, session, sql::Tx, suspect},
     store::{Store, blob_error},
 };
 
@@ -64,6 +64,8 @@ pub(super) fn start(store: &Store) {
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "free pages", Store::tend_free_pages));
     if let Some(lease) = store.0.config.lease {
         tasks.spawn(store.clone().keep_lease(lease));
+        let judge = each(EXPIRE_EVERY);
+        tasks.spawn(store.clone().every(judge, "suspects", Store::judge_suspects));
     }
     let digests = first(RECLAIM_IDLE, RECLAIM_IDLE);
     tasks.spawn(store.clone().every(digests, "digests", Store::digest));
@@ -236,6 +238,7 @@ impl Store {
         while self.0.engine.write(None, move |tx| operation::expire(tx, life)).await? {}
         let life = micros(SERVER_ROW_LIFE);
         while self.0.engine.write(None, move |tx| server::expire(tx, life)).await? {}
+        while self.0.engine.write(None, |tx| suspect::expire(tx, SUSPECTS_STEP)).await? {}
         Ok(())
     }
 
@@ -303,69 +306,5 @@ impl Store {
             }
         }
         Ok(hasher.finalize().into())
-    }
-
-    /// Marks objects that no row names or will name for deletion, and deletes staged files: those that a crash or
-    /// a failed put left. The background work does the same.
-    ///
-    /// # Errors
-    /// `Internal` or `Busy` if a folder of the blob store cannot be listed; the other folders are swept,
-    /// unless the blob store does not answer.
-    ///
-    /// # Cancel safety
-    /// Can be dropped and called again.
-    pub async fn sweep(&self) -> Result<()> {
-        let started = Instant::now();
-        let now = self.0.engine.read(None, |tx: &mut Tx<'_>| tx.now()).await?;
-        let mut removed = 0_u64;
-        let mut failure = None;
-        let mut objects = self.0.blobs.list();
-        while let Some(object) = objects.next().await {
-            let object = match object {
-                Ok(object) => object,
-                Err(Unlisted { error, .. }) => {
-                    let is_over = matches!(error, blob::Error::Stalled { .. });
-                    failure.get_or_insert(blob_error(&StorePath::root(), error));
-                    if is_over {
-                        break;
-                    }
-                    continue;
-                }
-            };
-            if self.can_be_named(&object, now) {
-                continue;
-            }
-            let key = object.key.clone();
-            let known = move |tx: &mut Tx<'_>| garbage::is_known_object(tx, &key);
-            if !self.0.engine.read(None, known).await? {
-                let (key, size) = (object.key, object.size as i64);
-                self.0
-                    .engine
-                    .write(None, move |tx| garbage::tombstone_object(tx, &key, size))
-                    .await?;
-                removed += 1;
-            }
-        }
-        let undecided = self.0.undecided.clone();
-        match self.0.blobs.sweep_staging(move |key| undecided.contains(key)).await {
-            Ok(files) => removed += files,
-            Err(error) => {
-                failure.get_or_insert(blob_error(&StorePath::root(), error));
-            }
-        }
-        if removed > 0 {
-            tracing::info!(removed, seconds = started.elapsed().as_secs(), "leftovers are swept");
-        }
-        failure.map_or(Ok(()), Err)
-    }
-
-    /// Whether a row may still be written that names an object; `now` is in microseconds since 1970. Only this server
-    /// writes to the store, so this is known for every key that names the run which put it; for other keys the
-    /// age decides.
-    pub(super) fn can_be_named(&self, object: &ObjectInfo, now: i64) -> bool {
-        match blob::run_of(&object.key) {
-            Some(_) => self.0.undecided.contains(&object.key),
-            None => object.modified_micros > now.saturating_sub(micros(SWEEP_AGE_UNNAMED)),
-        }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         check::{self, Candidate, Lost, Repair, RepairResult, Scan, Verdict},
         content::PartRow,
         counted::Counted,
-        garbage,
+        garbage, server,
         sql::Tx,
     },
     store::{Call, Store, part::Keep},
@@ -241,9 +241,15 @@ impl Checking {
                 }
             }
         }
+        let store = self.store.clone();
         let unknown = move |tx: &mut Tx<'_>| {
             let mut unknown = Vec::new();
             for object in old {
+                if let Some(other) = store.other_putter(&object.key)
+                    && server::is_alive(tx, &other)?
+                {
+                    continue;
+                }
                 if !garbage::is_known_object(tx, &object.key)? {
                     unknown.push(object);
                 }

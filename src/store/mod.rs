@@ -34,6 +34,7 @@ mod run;
 mod runs;
 mod sessions;
 mod space;
+mod sweep;
 mod tokens;
 mod unpack;
 mod upload;
@@ -105,8 +106,8 @@ struct Inner {
     server: String,
     /// What this server has seen of the others.
     observer: Arc<Mutex<Observer>>,
-    /// The number of this run of the server in the keys of its objects.
-    run: u64,
+    /// The same id, as it is in the keys of its objects.
+    id: Uuid,
     undecided: PendingObjects,
     budgets: Budgets,
     /// The number of jobs of the writer whose garbage is taken apart.
@@ -158,7 +159,7 @@ impl Store {
             observer: heartbeat::observer(config.lease),
             config,
             server,
-            run: object::new_run(),
+            id,
             undecided: PendingObjects::default(),
             budgets: Budgets::new(),
             settled: AtomicU64::new(0),

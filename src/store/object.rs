@@ -1,9 +1,9 @@
-//! Pending objects: those of this run of which it is not known yet whether a row will name them.
+//! Pending objects: those of this run of the server of which it is not known yet whether a row will name them.
 //!
 //! **Invariants:** a key is undecided before its object can exist, and until no transaction can name it any more.
 //! So the sweep, which lists objects first, may delete an object of this run that is neither undecided nor named
-//! by a row, however much time passes in between. Objects of an earlier run are never undecided: no transaction
-//! of that run is left.
+//! by a row, however much time passes in between. Objects of a dead server are never undecided: no transaction of that
+//! server is left.
 
 use std::{
     collections::HashSet,
@@ -11,7 +11,6 @@ use std::{
 };
 
 use tracing::Instrument;
-use uuid::Uuid;
 
 use crate::{
     blob,
@@ -19,12 +18,6 @@ use crate::{
     namespace::{garbage, sql::Tx},
     store::Store,
 };
-
-/// A random number of 64 bits that identifies this run of the server in object keys.
-pub(super) fn new_run() -> u64 {
-    let (high, low) = Uuid::new_v4().as_u64_pair();
-    high ^ low
-}
 
 /// The keys of the undecided objects.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +54,7 @@ pub(super) struct ObjectGuard {
 impl ObjectGuard {
     /// Guards an object of `size` bytes that is about to be put.
     pub(super) fn new(store: &Store, digest: &Digest, size: usize) -> Self {
-        let key = blob::new_key(&digest.0, store.0.run);
+        let key = blob::new_key(&digest.0, store.0.id);
         store.0.undecided.insert(&key);
         Self { key, size: size as i64, store: Some(store.clone()) }
     }

@@ -14,6 +14,8 @@ mod gate;
 #[cfg(test)]
 mod pooler;
 #[cfg(test)]
+mod process;
+#[cfg(test)]
 #[path = "../support/reader.rs"]
 mod reader;
 #[cfg(test)]

@@ -164,3 +164,76 @@ async fn an_epoch_begins_when_the_database_has_lost_the_run_before() {
     assert!(after.epoch_data_loss > before.epoch_data_loss, "{before:?} {after:?}");
     again.close().await;
 }
+
+#[tokio::test]
+async fn a_sweep_leaves_what_a_living_server_is_putting_and_deletes_what_a_dead_one_has_put() {
+    let (gate, folders) = (Gate::new(), [folder(), folder()]);
+    let (wire, through) = Wire::new();
+    let first = join(&folders[0], &through, &gate).await;
+    let second = join(&folders[1], &wire.around(), &gate).await;
+    let putting = {
+        let first = first.clone();
+        move |name, bytes| {
+            let first = first.clone();
+            tokio::spawn(async move { try_upload(&first, &path(name), bytes).await })
+        }
+    };
+    gate.hold_answers();
+    let upload = putting("a", &[1; 100_000]);
+    stored(&gate, 1).await;
+    // The object is there, and no row names it yet. The clock of the bucket is of no account.
+    gate.age();
+    second.sweep().await.expect("swept");
+    second.reclaim().await.expect("reclaimed");
+    first.judge_suspects().await.expect("judged");
+    second.reclaim().await.expect("reclaimed");
+    assert_eq!(gate.keys().await.len(), 1);
+    gate.open();
+    upload.await.expect("no panic").expect("uploaded");
+    // Of a dead server it goes.
+    gate.hold_answers();
+    let late = putting("b", &[2; 100_000]);
+    stored(&gate, 2).await;
+    administer(
+        wire.url(),
+        "UPDATE server SET state = 3, ended = 0 WHERE id = (SELECT MIN(id) FROM server)",
+    );
+    assert_eq!(timeout(SOON, first.expelled()).await.expect("told"), Expelled::Dead);
+    second.sweep().await.expect("swept");
+    second.reclaim().await.expect("reclaimed");
+    assert_eq!(gate.keys().await.len(), 1);
+    gate.open();
+    late.await.expect("no panic").expect_err("its server is dead");
+    first.abandon(Expelled::Dead);
+    first.close().await;
+    second.stat(&path("a"), &Call::system()).await.expect("there");
+    second.close().await;
+}
+
+/// Waits until the gate has stored so many objects.
+async fn stored(gate: &Gate, objects: usize) {
+    let stored = async {
+        while gate.keys().await.len() < objects {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, stored).await.expect("in time");
+}
+
+#[tokio::test]
+async fn an_object_that_its_server_has_put_too_late_is_deleted() {
+    let (gate, folder) = (Gate::new(), folder());
+    let database = parse(&new_schema(&url()));
+    let store = join(&folder, &database, &gate).await;
+    upload(&store, &path("a"), &[7; 100_000]).await;
+    let key = gate.keys().await.pop().expect("an object");
+    // Another object of this server, as a put leaves it that has timed out and then happened nevertheless.
+    let late = format!("{}{}", key.get(..key.len() - 32).expect("a prefix"), "0".repeat(32));
+    gate.copy(&key, &late).await;
+    let reader = Reader::open(&database);
+    assert_eq!(reader.number("SELECT COUNT(*) FROM part"), 1);
+    store.sweep().await.expect("swept");
+    store.reclaim().await.expect("reclaimed");
+    assert_eq!(gate.keys().await, [key]);
+    store.close().await;
+}

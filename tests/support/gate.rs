@@ -131,6 +131,11 @@ impl Gate {
         }
     }
 
+    /// Puts the bytes of an object under another key.
+    pub(crate) async fn copy(&self, from: &str, to: &str) {
+        self.0.objects.copy(&Path::from(from), &Path::from(to)).await.expect("copied");
+    }
+
     /// The keys of all objects.
     pub(crate) async fn keys(&self) -> Vec<String> {
         let objects: Vec<_> = self.0.objects.list(None).try_collect().await.expect("a list");

@@ -100,15 +100,17 @@ fn to_format_5(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The table `server`, as in format 6.
-const SERVER_TABLE: &str = "
+/// The tables of servers, as in format 6.
+const SERVER_TABLES: &str = "
 CREATE TABLE server (
   id {text} PRIMARY KEY, batch BIGINT NOT NULL, state BIGINT NOT NULL, lease BIGINT NOT NULL,
-  speaks BIGINT NOT NULL, ended BIGINT){clustered};";
+  speaks BIGINT NOT NULL, ended BIGINT){clustered};
+CREATE TABLE suspect (object {text} PRIMARY KEY, size BIGINT NOT NULL, server {text} NOT NULL){clustered};
+CREATE INDEX suspect_server ON suspect (server);";
 
-/// Adds to format 5: the rows of servers. The bytes of small parts stay in their rows.
+/// Adds to format 5: the rows of servers, and the suspects of sweeps. The bytes of small parts stay in their rows.
 fn to_format_6(tx: &mut Tx<'_>) -> Result<()> {
-    tx.make_tables(SERVER_TABLE)?;
+    tx.make_tables(SERVER_TABLES)?;
     tx.keep_in_rows("part")
 }
 

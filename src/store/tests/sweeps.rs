@@ -93,7 +93,7 @@ async fn a_put_that_fails_is_decided_and_left_to_the_sweep() {
 /// The key of an object that was not put, and a part that names it.
 fn part(byte: u8) -> (String, Part) {
     let (digest, size) = (Digest::of(&object(byte)), object(byte).len() as i64);
-    let key = blob::new_key(&digest.0, 1);
+    let key = blob::new_key(&digest.0, Uuid::from_u128(1));
     (key.clone(), Part { digest, size, place: Place::Object(key) })
 }
 
