@@ -41,8 +41,8 @@ use crate::{
             threads::{Done, Shared, read_loop, write_loop},
             ticket::{Job, JobHandle, Turn, passed, ticket},
         },
+        expelled::Expelled,
         group::{Placed, PlainFile},
-        server::Expelled,
         sql::{Connection, Tx},
     },
 };

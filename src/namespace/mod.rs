@@ -13,6 +13,7 @@ pub mod content;
 pub mod copy;
 pub mod counted;
 pub mod entries;
+pub mod expelled;
 pub mod files;
 pub mod filter;
 pub mod garbage;

@@ -35,12 +35,12 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{DATABASE_SAVEPOINTS_MAX, DATABASE_START_TIME, DATABASE_STATEMENT_TIME},
     namespace::{
+        expelled::Expelled,
         postgres::{
             registration::{Registration, count, unknown},
             session::{PreparedClient, Session, statement_time},
             values::{as_params, row},
         },
-        server::Expelled,
         sql::{Connection, Mode, Param, Row, Rows},
     },
 };
@@ -141,16 +141,14 @@ impl PostgresConnection {
             return self.with(async |talk| talk.client.batch_execute(sql).await).map(|()| false);
         };
         let begun = self.with(async |talk| talk.client.simple_query(registration.begin()).await);
-        let was_made = begun.and_then(|answers| match count(&answers)? {
-            Some((count, now)) => {
+        let was_made = begun.and_then(|answers| {
+            if let Some((count, now)) = count(&answers)? {
                 self.began = now;
-                registration.found(count)
+                return registration.found(count);
             }
-            None => {
-                let rows =
-                    self.with(async |talk| talk.client.simple_query(registration.row()).await)?;
-                Err(registration.missed(count(&rows)?.map(|(count, _)| count)))
-            }
+            let rows =
+                self.with(async |talk| talk.client.simple_query(registration.row()).await)?;
+            Err(registration.missed(count(&rows)?.map(|(count, _)| count)))
         });
         self.registration = Some(registration);
         was_made

@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub use observer::{Observer, boot_time};
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::Result,
     limits::{EXPIRE_ROWS, micros},
     model::OperationError,
     namespace::{
@@ -49,35 +49,6 @@ impl Joining {
     /// A server that has the store for itself.
     pub fn alone(id: Uuid) -> Self {
         Self { id, previous: None, lease: None }
-    }
-}
-
-/// Why a server must start over under a new id: it never writes again under this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expelled {
-    /// Another server has declared it dead.
-    Dead,
-    /// The database has lost commits, by a failover or a restore.
-    CommitsLost,
-    /// Another process writes with the same id: a copy of this machine.
-    Cloned,
-}
-
-impl Expelled {
-    /// The error of calls from then on.
-    pub fn error(self) -> Error {
-        let message = match self {
-            Self::Dead => {
-                "this server was declared dead, because the database did not hear from it; it starts over; try again"
-            }
-            Self::CommitsLost => {
-                "the database has lost commits; this server starts over; try again"
-            }
-            Self::Cloned => {
-                "another process writes with the id of this server; it starts over; try again"
-            }
-        };
-        Error::new(Kind::Busy, message)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     model::Usage,
     namespace::{
         counted::{Counted, Sums},
-        server::Expelled,
+        expelled::Expelled,
     },
 };
 

@@ -5,7 +5,6 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd,
     path::Path,
-    pin::pin,
     process::ExitCode,
 };
 
@@ -171,9 +170,8 @@ fn server_panicked(error: tokio::task::JoinError) -> Error {
 async fn serve_store(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), Error> {
     let listener = bind(config.listen).await?;
     let mut next = duplicate(&listener)?;
-    let mut server = match start(&config, listener, &mut stopped).await? {
-        Some(server) => server,
-        None => return Ok(()),
+    let Some(mut server) = start(&config, listener, &mut stopped).await? else {
+        return Ok(());
     };
     print_line(&ready(server.has_tls(), server.address()));
     loop {
@@ -217,7 +215,7 @@ async fn start(
     listener: TcpListener,
     stopped: &mut oneshot::Receiver<()>,
 ) -> Result<Option<Server>, Error> {
-    let mut starting = pin!(Server::start(config, listener));
+    let mut starting = Box::pin(Server::start(config, listener));
     let started = select! {
         started = starting.as_mut() => return started.map(Some),
         // A start that a database or a disk blocks is abandoned; the next start cleans up after it.

@@ -90,11 +90,21 @@ impl Store {
         let mut failed = false;
         while timeout(wait, stop.cancelled()).await.is_err() {
             wait = pause;
-            let result = tokio::select! {
-                result = async {
-                    if is_alone && !self.is_first().await? { Ok(()) } else { work(&self).await }
-                } => result,
-                () = stop.cancelled() => return,
+            let is_due = if is_alone {
+                tokio::select! {
+                    is_first = self.is_first() => is_first,
+                    () = stop.cancelled() => return,
+                }
+            } else {
+                Ok(true)
+            };
+            let result = match is_due {
+                Ok(true) => tokio::select! {
+                    result = work(&self) => result,
+                    () = stop.cancelled() => return,
+                },
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
             };
             // A repeated failure is logged as a warning once.
             match result {
@@ -135,10 +145,8 @@ impl Store {
     async fn take_apart(&self, rest: u32) -> Result<()> {
         let grace = micros(self.0.config.reclaim_grace);
         let does_all = rest == 0 || self.is_first().await?;
-        let mut written = match does_all {
-            true => self.0.engine.written(),
-            false => self.0.settled.load(Ordering::Relaxed),
-        };
+        let mut written =
+            if does_all { self.0.engine.written() } else { self.0.settled.load(Ordering::Relaxed) };
         // Other servers may write at any time.
         let mut seen_others = self.0.config.lease.map(|_| Instant::now());
         let mut owed = 0;

@@ -16,8 +16,9 @@ use crate::{
     error::Result,
     limits::{HEARTBEATS_IN_LEASE, SERVER_ROW_LIFE},
     namespace::{
+        expelled::Expelled,
         lost_server,
-        server::{self, Expelled, Observer, boot_time},
+        server::{self, Observer, boot_time},
         sql::Tx,
     },
     store::{Store, background::Schedule},
@@ -33,9 +34,7 @@ const FILE: &str = "server-id";
 pub(super) fn succeed(data: &Path, id: Uuid) -> Option<Uuid> {
     let failed = |error: io::Error| tracing::warn!(%error, "the id of this run is not kept");
     let previous = previous(data).inspect_err(|error| failed(io::Error::from(error.kind()))).ok();
-    let (file, new) = (data.join(FILE), data.join(format!("{FILE}.new")));
-    let kept = fs::write(&new, format!("{id}\n")).and_then(|()| fs::rename(new, file));
-    kept.unwrap_or_else(failed);
+    fs::write(data.join(FILE), format!("{id}\n")).unwrap_or_else(failed);
     previous.flatten()
 }
 

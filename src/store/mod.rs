@@ -79,8 +79,10 @@ use crate::{
         Stat, StorePath, Totals, reserved,
     },
     namespace::{
-        self, Engine, Opened, Recovered, condition, list, operation,
-        server::{Expelled, Joining, Observer},
+        self, Engine, Opened, Recovered, condition,
+        expelled::Expelled,
+        list, operation,
+        server::{Joining, Observer},
         sql::Tx,
         tree,
     },

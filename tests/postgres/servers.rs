@@ -9,7 +9,7 @@ use imagestore::{
         Conditions, CopyRequest, EntryKind, FileVersion, IfExists, OperationId, OperationState,
         SkipFiles, Stat,
     },
-    namespace::{Database, server::Expelled},
+    namespace::{Database, expelled::Expelled},
     store::{Call, Config, Store},
 };
 use tempfile::TempDir;

@@ -5,11 +5,7 @@ use std::time::Duration;
 use imagestore::{
     error::{Error, Kind},
     model::BlobOwner,
-    namespace::{
-        self, Database, Engine,
-        server::{Expelled, Joining},
-        sql::Param,
-    },
+    namespace::{self, Database, Engine, expelled::Expelled, server::Joining, sql::Param},
 };
 use tokio::time::timeout;
 use uuid::Uuid;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::{Error, Kind, Result},
-    namespace::server::{Expelled, boot_time},
+    namespace::{expelled::Expelled, server::boot_time},
 };
 
 /// The standing of a server in its store.

@@ -17,8 +17,8 @@ use crate::{
     error::{Error, Kind, Result},
     limits::{VERDICT_PAUSE_FIRST, VERDICT_PAUSE_MAX, VERDICT_TIME},
     namespace::{
+        expelled::Expelled,
         postgres::{BEGIN_WRITE, NOW, PostgresConnection},
-        server::Expelled,
         sql::{Connection as _, Mode},
     },
 };
@@ -163,9 +163,8 @@ pub(super) fn unknown(error: Error) -> Error {
 
 /// The count in the one row of the last statement, and the time if the statement returns it; `None` without a row.
 pub(super) fn count(answers: &[SimpleQueryMessage]) -> Result<Option<(i64, Option<i64>)>> {
-    let row = answers.iter().rev().find_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
+    let row = answers.iter().rev().find_map(|answer| {
+        if let SimpleQueryMessage::Row(row) = answer { Some(row) } else { None }
     });
     let Some(row) = row.filter(|row| row.columns().first().is_some_and(|it| it.name() == "batch"))
     else {

@@ -6,7 +6,7 @@
 
 use super::Param;
 
-/// A statement over a set of rows, in its two forms. Made by [`set`].
+/// A statement over a set of rows, in its two forms. Made by `set`.
 #[derive(Clone, Copy, Debug)]
 pub struct Set {
     /// The statement for one row.

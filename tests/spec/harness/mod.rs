@@ -24,7 +24,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use imagestore::{
     blob::{Blobs, Location},
     server::{
-        Replaced, Server as Real,
+        Ended, Replaced, Server as Real,
         config::{Access, Config, Required},
         gateway::{self, Gateway},
     },
@@ -104,7 +104,7 @@ pub(crate) struct Server {
     folder: TempDir,
     log: Log,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<()>,
+    running: JoinHandle<Ended>,
 }
 
 impl Server {
@@ -175,7 +175,8 @@ impl Server {
     /// Stops the server and starts another one on the same folder and database.
     pub(crate) async fn restart(self) -> Self {
         self.stop.send(()).expect("it runs");
-        self.running.await.expect("stopped");
+        let ended = self.running.await.expect("no panic");
+        assert_eq!(ended, Ended::Stopped);
         Self::start_in(self.folder, self.config).await
     }
 
