@@ -25,6 +25,7 @@ use super::{Error, config::Config};
 use crate::{
     blob::{self, durable},
     namespace::Database,
+    store,
 };
 
 /// The lock file of a folder.
@@ -71,6 +72,7 @@ impl Locks {
     pub fn without_blobs(config: &Config) -> Result<Self, Error> {
         let mut locks = Self { files: Vec::new(), new: Vec::new() };
         locks.folder(&Place::data(&config.data))?;
+        locks.new.extend(missing(std::iter::once(config.data.join(store::ID_FILE))));
         if let Database::Sqlite(file) = &config.database {
             locks.database(&Place::database(file))?;
         }

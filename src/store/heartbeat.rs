@@ -25,21 +25,21 @@ use crate::{
 };
 
 /// The file with the id of the last run, in the data folder.
-const FILE: &str = "server-id";
+pub const ID_FILE: &str = "server-id";
 
-/// Keeps the id of this run in its data folder for the next one, and returns that of the run before, which has certainly
-/// ended. `None` if there was none, it has told its end to the database, or its row may be gone.
+/// The id of an earlier run with this data folder, which has certainly ended. `None` if there was none, it has told its
+/// end to the database, or its row may be gone.
 ///
-/// Without the file the lease of that run ends by itself, so a failure is only logged.
-pub(super) fn succeed(data: &Path, id: Uuid) -> Option<Uuid> {
-    let failed = |error: io::Error| tracing::warn!(%error, "the id of this run is not kept");
-    let previous = previous(data).inspect_err(|error| failed(io::Error::from(error.kind()))).ok();
-    fs::write(data.join(FILE), format!("{id}\n")).unwrap_or_else(failed);
-    previous.flatten()
+/// Without it the lease of that run ends by itself, so a failure is only logged.
+pub(super) fn previous(data: &Path) -> Option<Uuid> {
+    let found = read(data);
+    found
+        .inspect_err(|error| tracing::warn!(%error, "the id of the run before is not known"))
+        .ok()?
 }
 
-fn previous(data: &Path) -> io::Result<Option<Uuid>> {
-    let file = data.join(FILE);
+fn read(data: &Path) -> io::Result<Option<Uuid>> {
+    let file = data.join(ID_FILE);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -49,9 +49,16 @@ fn previous(data: &Path) -> io::Result<Option<Uuid>> {
     Ok(Uuid::parse_str(text.trim()).ok().filter(|_| age < SERVER_ROW_LIFE))
 }
 
+/// Keeps the id of this run, which has its row, for the next one.
+pub(super) fn keep(data: &Path, id: Uuid) {
+    if let Err(error) = fs::write(data.join(ID_FILE), format!("{id}\n")) {
+        tracing::warn!(%error, "the id of this run is not kept");
+    }
+}
+
 /// Forgets the id of this run, which has told its end to the database.
 pub(super) fn forget(data: &Path) {
-    if let Err(error) = fs::remove_file(data.join(FILE)) {
+    if let Err(error) = fs::remove_file(data.join(ID_FILE)) {
         tracing::debug!(%error, "the id of this run stays");
     }
 }

@@ -59,6 +59,7 @@ pub use check::Checking;
 pub use config::Config;
 pub use copy::Copying;
 pub use download::Download;
+pub use heartbeat::ID_FILE;
 pub use links::NewLink;
 pub use package::{Compression, Package, PackageHeader};
 pub use restore::Restore;
@@ -140,8 +141,9 @@ impl Store {
         let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
         let (data, lease) = (config.data.clone(), config.lease);
         let open = move || {
-            let previous = heartbeat::succeed(&data, id);
-            namespace::open(&database, &Joining { id, previous, lease }, owner)
+            let previous = heartbeat::previous(&data);
+            let opened = namespace::open(&database, &Joining { id, previous, lease }, owner);
+            opened.inspect(|_| heartbeat::keep(&data, id))
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
         let Opened { engine, recovered, store, last_change } = opened;

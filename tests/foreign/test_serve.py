@@ -72,7 +72,7 @@ class Starting(ServeCase):
         self.assertRegex(self.server.log[0], READY_LINE)
         self.assertEqual({path.name for path in self.server.data.iterdir()}, {
             "blobs", "lock", "namespace.sqlite", "namespace.sqlite-shm", "namespace.sqlite-wal",
-            "namespace.sqlite.lock",
+            "namespace.sqlite.lock", "server-id",
         })
         # The server also ends when it had no clients.
         self.restart()
