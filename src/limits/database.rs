@@ -52,3 +52,14 @@ pub const LEASE_MAX: Duration = Duration::from_hours(1);
 pub const HEARTBEATS_IN_LEASE: u32 = 6;
 /// The objects of other servers that one transaction judges or forgets.
 pub const SUSPECTS_STEP: usize = 500;
+/// How often a server reads what other servers have changed, while an operation runs on it or is watched through it.
+pub const POLL_EVERY: Duration = Duration::from_millis(250);
+/// How often it does so otherwise: a token that is revoked on one server ends on the others within that time.
+pub const POLL_IDLE: Duration = Duration::from_millis(500);
+/// How often the progress of operations is kept for watchers on other servers, and read there.
+pub const PROGRESS_KEPT_EVERY: Duration = Duration::from_secs(1);
+/// How long a deleted object waits by default for its deletion where several servers may share the store: longer than a
+/// failover of the database loses, which brings the row back that names it.
+pub const OBJECT_HOLD_DEFAULT: Duration = Duration::from_hours(1);
+/// The longest time for that.
+pub const OBJECT_HOLD_MAX: Duration = Duration::from_hours(30 * 24);

@@ -14,12 +14,17 @@
 //! deleted. A part row that names a key removes it from `dead_object`; a key whose deletion has begun can no
 //! longer be named.
 
+mod objects;
 mod sets;
 
+pub use objects::{
+    DeadObject, claim_objects, dead_objects, forget_objects, is_known_object, remove_tombstone,
+    tombstone_object,
+};
 pub use sets::{enqueue_contents, look_up_contents};
 
 use crate::{
-    error::{self, Error, Result},
+    error::Result,
     limits::{RECLAIM_CHUNK_ROWS, TOTAL_MAX},
     model::Usage,
     namespace::{
@@ -311,28 +316,6 @@ pub(super) fn counted_part(has_object: bool) -> Counted {
     if has_object { Counted::Objects } else { Counted::Inline }
 }
 
-/// Marks an object of `size` bytes for deletion, unless a part has it: a caller that marks an object it has
-/// put cannot know whether the transaction that names the object was committed.
-pub fn tombstone_object(tx: &mut Tx<'_>, object: &str, size: i64) -> Result<()> {
-    if tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])? {
-        return Ok(());
-    }
-    let sql = "INSERT INTO dead_object (object, size) VALUES ($1, $2)
-               ON CONFLICT (object) DO NOTHING RETURNING size";
-    if let Some(row) = tx.first(sql, params![object, size])? {
-        tx.count(Counted::Dead, 1, row.count(0)?);
-    }
-    Ok(())
-}
-
-/// Removes the mark of an object, if there is one. Returns whether the object was claimed for deletion.
-fn unmark(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
-    let sql = "DELETE FROM dead_object WHERE object = $1 RETURNING claimed, size";
-    let Some(row) = tx.first(sql, params![object])? else { return Ok(false) };
-    tx.count(Counted::Dead, -1, -row.count(1)?);
-    Ok(row.int(0)? != 0)
-}
-
 /// The garbage of the store: folders, contents, parts and objects that wait to be freed, and an upper bound
 /// of their bytes. `part_bytes` are the bytes of all parts: folders and contents may share bytes with each
 /// other and with what stays, so they cannot free more than that. A target that an entry refers to again is
@@ -341,56 +324,6 @@ pub fn waiting(sums: &Sums, part_bytes: i64) -> Usage {
     let (objects, named) = (sums.of(Counted::Dead), sums.of(Counted::Waiting));
     let bytes = objects.bytes.saturating_add(named.bytes.min(part_bytes));
     Usage { count: objects.count + named.count, bytes: bytes.min(TOTAL_MAX) }
-}
-
-/// Up to `limit` keys of objects that are marked for deletion, those after `after` in the order of keys.
-pub fn dead_objects(tx: &mut Tx<'_>, after: &str, limit: usize) -> Result<Vec<String>> {
-    let sql = "SELECT object FROM dead_object WHERE object > $1 ORDER BY object LIMIT $2";
-    tx.all(sql, params![after, limit as i64])?.iter().map(|row| row.text(0)).collect()
-}
-
-/// Claims objects that are marked for deletion: from now on no part can name them. Returns the claimed ones.
-/// An object that a part names loses its mark instead; an object without a mark is left out.
-pub fn claim_objects(tx: &mut Tx<'_>, objects: Vec<String>) -> Result<Vec<String>> {
-    let mut claimed = Vec::with_capacity(objects.len());
-    for object in objects {
-        if tx.exists("SELECT 1 FROM part WHERE object = $1", params![&object])? {
-            unmark(tx, &object)?;
-            continue;
-        }
-        let sql = "UPDATE dead_object SET claimed = 1 WHERE object = $1";
-        if tx.execute(sql, params![&object])? > 0 {
-            claimed.push(object);
-        }
-    }
-    Ok(claimed)
-}
-
-/// Removes the mark of an object that a part is about to name.
-///
-/// # Errors
-/// `Busy` if the object is claimed for deletion: its bytes must be put again, under another key.
-pub fn remove_tombstone(tx: &mut Tx<'_>, object: &str) -> Result<()> {
-    if unmark(tx, object)? {
-        let message = "the bytes of a part were deleted as a leftover before they got their place; try \
-                       again";
-        return Err(Error::new(error::Kind::Busy, message));
-    }
-    Ok(())
-}
-
-/// Removes the marks of objects that were deleted.
-pub fn forget_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<()> {
-    for object in objects {
-        unmark(tx, object)?;
-    }
-    Ok(())
-}
-
-/// Whether a part names an object or the object is marked for deletion. The sweep removes only others.
-pub fn is_known_object(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
-    Ok(tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])?
-        || tx.exists("SELECT 1 FROM dead_object WHERE object = $1", params![object])?)
 }
 
 /// Whether a target was queued at least `grace` microseconds ago.

@@ -3,7 +3,10 @@
 
 use crate::{
     error::Result,
-    namespace::sql::{Tx, params},
+    namespace::{
+        schema,
+        sql::{Tx, params},
+    },
 };
 
 /// The names of the numbers of the key.
@@ -28,6 +31,7 @@ pub fn key(tx: &mut Tx<'_>) -> Result<Option<[i64; 4]>> {
 /// # Errors
 /// Those of the engine.
 pub fn set_key(tx: &mut Tx<'_>, numbers: [i64; 4]) -> Result<()> {
+    schema::next_access(tx)?;
     for (name, number) in NAMES.into_iter().zip(numbers) {
         tx.execute(
             "INSERT INTO meta (name, value) VALUES ($1, $2)

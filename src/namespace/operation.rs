@@ -10,8 +10,10 @@
 //! gap that one is missing.
 
 mod pages;
+mod servers;
 
 pub use pages::{changed_since, list};
+pub use servers::{fail_of, keep_progress, owners, running};
 
 use crate::{
     error::{Error, Kind, Result},
@@ -324,23 +326,6 @@ pub fn cancel(tx: &mut Tx<'_>, id: OperationId, error: &OperationError) -> Resul
 pub fn finished(id: OperationId) -> Error {
     let message = format!("the operation {id} has ended, so it cannot be cancelled");
     Error::new(Kind::Finished, message).field("id").with("id", id.to_string())
-}
-
-/// The servers of running operations.
-pub fn owners(tx: &mut Tx<'_>) -> Result<Vec<String>> {
-    let sql = "SELECT DISTINCT owner FROM operation WHERE state = 1";
-    tx.all(sql, &[])?.iter().map(|row| row.text(0)).collect()
-}
-
-/// Fails the running operations of a server that is dead. Returns their number.
-pub fn fail_of(tx: &mut Tx<'_>, server: &str, error: &OperationError) -> Result<u64> {
-    let sql = select!("seq FROM operation WHERE state = 1 AND owner = $1");
-    let rows = tx.all(sql, params![server])?;
-    for row in &rows {
-        let (run, progress) = (row.int(COLUMNS)?, from_row(row)?.progress);
-        finish(tx, run, OperationState::Failed, &progress, Some(error))?;
-    }
-    Ok(rows.len() as u64)
 }
 
 /// Deletes one step of rows of operations that ended at least `life` microseconds ago. Returns whether there

@@ -49,7 +49,9 @@ CREATE TABLE part (
   id {id}, digest {bytes} NOT NULL UNIQUE, size BIGINT NOT NULL, bytes {bytes}, object {text});
 CREATE UNIQUE INDEX part_object ON part (object) WHERE object IS NOT NULL;
 CREATE TABLE dead_object (
-  object {text} PRIMARY KEY, size BIGINT NOT NULL, claimed BIGINT NOT NULL DEFAULT 0){clustered};
+  object {text} PRIMARY KEY, size BIGINT NOT NULL, claimed BIGINT NOT NULL DEFAULT 0,
+  since BIGINT NOT NULL DEFAULT 0){clustered};
+CREATE INDEX dead_object_since ON dead_object (since, object);
 CREATE TABLE upload_session (
   id {text} PRIMARY KEY, path {text} NOT NULL, total BIGINT NOT NULL, received BIGINT NOT NULL,
   pieces BIGINT NOT NULL, modified BIGINT NOT NULL, committed BIGINT NOT NULL){clustered};
@@ -115,6 +117,7 @@ pub fn initialize(tx: &mut Tx<'_>) -> Result<()> {
         ("version", 0),
         ("change", 0),
         ("change_forgotten", 0),
+        ("access", 0),
     ] {
         tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", params![name, value])?;
     }
@@ -198,6 +201,11 @@ pub fn last_version(rows: &[Row]) -> Result<FileVersion> {
 /// Takes the next number of a change of an operation's state.
 pub fn next_change(tx: &mut Tx<'_>) -> Result<i64> {
     next(tx, "change")
+}
+
+/// Takes the next number of a change of tokens or of the key of links, so that other servers look at them again.
+pub fn next_access(tx: &mut Tx<'_>) -> Result<()> {
+    next(tx, "access").map(drop)
 }
 
 fn next(tx: &mut Tx<'_>, name: &str) -> Result<i64> {

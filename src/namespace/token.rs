@@ -11,6 +11,7 @@ use crate::{
     model::{Digest, Page, Token},
     namespace::{
         list::check_token,
+        schema,
         sql::{Param, Row, Tx, params},
     },
 };
@@ -174,6 +175,7 @@ pub fn page_token(first: &Token) -> String {
 
 /// Replaces the secret of a token. The old one is taken until `old_until`. The life of the token begins again.
 pub fn rotate(tx: &mut Tx<'_>, kept: &Kept, secret: &Digest, old_until: i64) -> Result<Token> {
+    schema::next_access(tx)?;
     let now = tx.now()?;
     let expires = kept.token.life.map(|life| now + life);
     tx.execute(
@@ -191,6 +193,7 @@ pub fn rotate(tx: &mut Tx<'_>, kept: &Kept, secret: &Digest, old_until: i64) -> 
 
 /// Revokes a token.
 pub fn revoke(tx: &mut Tx<'_>, token: Token) -> Result<Token> {
+    schema::next_access(tx)?;
     let now = tx.now()?;
     tx.execute("UPDATE token SET revoked = $1 WHERE id = $2", params![now, &token.id])?;
     Ok(Token { revoked: Some(now), ..token })

@@ -76,6 +76,18 @@ pub struct Serve {
     )]
     drain_time: Option<Time>,
 
+    /// Time for which a server may be silent before the other servers on its store declare it dead
+    #[arg(long, env = "IMAGESTORE_LEASE", value_name = "TIME", value_parser = lease)]
+    #[arg(default_value_t = Time(limits::LEASE_DEFAULT))]
+    lease: Time,
+
+    #[arg(long, env = "IMAGESTORE_OBJECT_HOLD", value_name = "TIME", value_parser = object_hold)]
+    #[arg(
+        help = "Time for which the objects of deleted files stay in the bucket, longer than a failover of the \
+                  database may lose [default: 1h with PostgreSQL and a bucket, else 0s]"
+    )]
+    object_hold: Option<Time>,
+
     /// Certificate authorities of clients in PEM; read again when it changes
     #[arg(long, env = "IMAGESTORE_CLIENT_CA", value_name = "FILE")]
     client_ca: Option<PathBuf>,
@@ -138,6 +150,10 @@ pub struct Config {
     pub operation_life: Duration,
     /// How long a stop serves on, and says that it is not ready.
     pub drain_time: Duration,
+    /// How long this server may be silent before others on the store declare it dead. `None`: it has the store for itself.
+    pub lease: Option<Duration>,
+    /// How long the objects of deleted files stay.
+    pub object_hold: Duration,
     /// The host names that a request may have in `Host`, in addition to IP addresses, `localhost` and the names
     /// of this machine; `*` allows every name.
     pub allowed_hosts: Vec<String>,
@@ -192,9 +208,14 @@ impl Serve {
             Database::Postgres(_) => limits::DRAIN_TIME_DEFAULT,
         };
         let blobs = self.blobs.as_deref().map(location);
+        let blobs = blobs.transpose()?.unwrap_or_else(|| Location::Folder(own("blobs")));
+        let can_share = can_share(&database, &blobs);
+        let hold = if can_share { limits::OBJECT_HOLD_DEFAULT } else { Duration::ZERO };
         Ok(Config {
+            lease: can_share.then_some(self.lease.0),
+            object_hold: self.object_hold.map_or(hold, |time| time.0),
             database,
-            blobs: blobs.transpose()?.unwrap_or_else(|| Location::Folder(own("blobs"))),
+            blobs,
             listen: self.port.listen,
             data: self.data,
             reserve_bytes: self.reserve.0,
@@ -227,6 +248,10 @@ impl Config {
         if let Some(url) = blobs {
             config.blobs = location(url)?;
         }
+        if can_share(&config.database, &config.blobs) {
+            config.lease = Some(limits::LEASE_DEFAULT);
+            config.object_hold = limits::OBJECT_HOLD_DEFAULT;
+        }
         Ok(config)
     }
 
@@ -241,6 +266,8 @@ impl Config {
             reclaim_grace: limits::RECLAIM_GRACE_DEFAULT,
             operation_life: limits::OPERATION_LIFE_DEFAULT,
             drain_time: Duration::ZERO,
+            lease: None,
+            object_hold: Duration::ZERO,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             refuses_plaintext: false,
@@ -249,6 +276,11 @@ impl Config {
             audit: audit::Settings::default(),
         }
     }
+}
+
+/// Whether several servers may have a store together: its database and its objects are no files of one machine.
+fn can_share(database: &Database, blobs: &Location) -> bool {
+    matches!((database, blobs), (Database::Postgres(_), Location::Bucket(_)))
 }
 
 /// Whether an address is reachable from this machine only.
@@ -272,9 +304,23 @@ impl std::fmt::Display for Bytes {
 }
 
 fn drain_time(text: &str) -> Result<Time, String> {
+    time_within(text, Duration::ZERO, limits::DRAIN_TIME_MAX)
+}
+
+fn lease(text: &str) -> Result<Time, String> {
+    time_within(text, limits::LEASE_MIN, limits::LEASE_MAX)
+}
+
+fn object_hold(text: &str) -> Result<Time, String> {
+    time_within(text, Duration::ZERO, limits::OBJECT_HOLD_MAX)
+}
+
+fn time_within(text: &str, least: Duration, most: Duration) -> Result<Time, String> {
     let time = time(text)?;
-    let most = Time(limits::DRAIN_TIME_MAX);
-    if time.0 > most.0 { Err(format!("at most {most}")) } else { Ok(time) }
+    if time.0 < least {
+        return Err(format!("at least {}", Time(least)));
+    }
+    if time.0 > most { Err(format!("at most {}", Time(most))) } else { Ok(time) }
 }
 
 /// The database of a URL. Errors do not repeat the URL, which may contain a password.

@@ -321,6 +321,8 @@ async fn open_store(config: &Config, blobs: Blobs, leftovers: u64) -> Result<Sto
         reserve_bytes: config.reserve_bytes,
         reclaim_grace: config.reclaim_grace,
         operation_life: config.operation_life,
+        object_hold: config.object_hold,
+        lease: config.lease,
         ..store::Config::new(&config.data)
     };
     let (store, recovered) = Store::open(settings, blobs)

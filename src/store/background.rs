@@ -18,8 +18,16 @@ use crate::{
         STEP, SUSPECTS_STEP, SWEEP_EVERY, SWEEP_FIRST, micros,
     },
     model::{Digest, StorePath},
-    namespace::{content, garbage, operation, pin::Owner, server, session, sql::Tx, suspect},
-    store::{Store, blob_error},
+    namespace::{
+        content,
+        garbage::{self, DeadObject},
+        operation,
+        pin::Owner,
+        server, session,
+        sql::Tx,
+        suspect,
+    },
+    store::{Store, blob_error, poll::Cursor},
 };
 
 /// Whether a step of reclamation ends after it has taken `done` items apart, of which it owes `owed`, in the time
@@ -57,13 +65,15 @@ impl Schedule {
 }
 
 /// Starts the background work of a store.
-pub(super) fn start(store: &Store) {
+pub(super) fn start(store: &Store, last_change: i64) {
     let tasks = &store.0.tasks;
     let (each, first) = (Schedule::each, Schedule::first);
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "reclamation", Store::reclaim_gently));
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "free pages", Store::tend_free_pages));
     if let Some(lease) = store.0.config.lease {
         tasks.spawn(store.clone().keep_lease(lease));
+        tasks.spawn(store.clone().poll(Cursor::new(last_change)));
+        tasks.spawn(store.clone().keep_progress());
         let judge = each(EXPIRE_EVERY);
         tasks.spawn(store.clone().every(judge, "suspects", Store::judge_suspects));
     }
@@ -183,15 +193,18 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes all dead objects: those whose rows were removed.
+    /// Deletes all objects whose rows were removed, and which have waited for the hold of the settings.
     async fn delete_dead(&self) -> Result<()> {
-        let (mut after, mut failure) = (String::new(), None);
+        let hold = micros(self.0.config.object_hold);
+        let (mut after, mut failure) = (DeadObject::default(), None);
         loop {
             let from = after.clone();
-            let dead = move |tx: &mut Tx<'_>| garbage::dead_objects(tx, &from, RECLAIM_OBJECTS);
+            let dead =
+                move |tx: &mut Tx<'_>| garbage::dead_objects(tx, &from, hold, RECLAIM_OBJECTS);
             let objects = self.0.engine.read(None, dead).await?;
             let Some(last) = objects.last() else { return failure.map_or(Ok(()), Err) };
             after.clone_from(last);
+            let objects = objects.into_iter().map(|object| object.key).collect();
             let (deleted, failed) = self.delete_objects(objects).await?;
             failure = failed.or(failure);
             // A blob store that deletes nothing of a batch is tried again in the next round.

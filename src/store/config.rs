@@ -22,6 +22,8 @@ pub struct Config {
     pub operation_life: Duration,
     /// How long an upload session lives after its last chunk.
     pub session_life: Duration,
+    /// How long an object waits for its deletion after its row was removed: longer than the database can lose commits.
+    pub object_hold: Duration,
     /// How long this server may be silent before the other servers on the store declare it dead. `None`: no other one
     /// may use the store.
     pub lease: Option<Duration>,
@@ -38,6 +40,7 @@ impl Config {
             reclaim_grace: RECLAIM_GRACE_DEFAULT,
             operation_life: OPERATION_LIFE_DEFAULT,
             session_life: SESSION_LIFE,
+            object_hold: Duration::ZERO,
             lease: None,
         }
     }

@@ -58,6 +58,17 @@ impl Known {
         secrets.into_iter().map(|(_, caller)| caller).collect()
     }
 
+    /// Forgets the secrets of a token but the current one. Returns them with their callers.
+    pub(super) fn replace(&mut self, id: &str, current: Digest) -> Vec<(Digest, Caller)> {
+        self.changes += 1;
+        let Some(known) = self.tokens.get_mut(id) else { return Vec::new() };
+        let (kept, replaced) = std::mem::take(&mut known.secrets)
+            .into_iter()
+            .partition(|(secret, _)| *secret == current);
+        known.secrets = kept;
+        replaced
+    }
+
     /// Forgets a token that is revoked, and ends its calls.
     pub(super) fn revoke(&mut self, id: &str) {
         self.changes += 1;

@@ -27,7 +27,7 @@ const MICROS: i64 = 1_000_000;
 pub(super) struct KnownLinkKey(Mutex<Option<LinkKey>>);
 
 impl KnownLinkKey {
-    fn lock(&self) -> MutexGuard<'_, Option<LinkKey>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<LinkKey>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,6 +27,7 @@ mod part;
 mod part_writer;
 mod pieces;
 mod pins;
+mod poll;
 mod readiness;
 mod report;
 mod restore;
@@ -172,7 +173,7 @@ impl Store {
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
         }));
-        background::start(&store);
+        background::start(&store, last_change);
         Ok((store, recovered))
     }
 

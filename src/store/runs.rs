@@ -22,6 +22,8 @@
 //! - While the outcome of a transaction is unknown, the run stays in the registry: as `Running`, or, if it is the
 //!   first transaction, refusing callers as busy.
 
+mod elsewhere;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -66,6 +68,8 @@ pub(super) struct Load {
 #[derive(Debug)]
 struct Table {
     runs: HashMap<OperationId, (Arc<Run>, Room)>,
+    /// The operations of other servers that are watched through this one.
+    elsewhere: HashMap<OperationId, watch::Sender<State>>,
     changes: broadcast::Sender<Operation>,
     /// The number of the last change that was announced.
     last_change: i64,
@@ -100,6 +104,7 @@ impl Runs {
     pub(super) fn new(last_change: i64) -> Self {
         let table = Mutex::new(Table {
             runs: HashMap::new(),
+            elsewhere: HashMap::new(),
             changes: broadcast::Sender::new(WATCH_LAG),
             last_change,
             is_closed: false,

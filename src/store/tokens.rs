@@ -210,6 +210,29 @@ impl Store {
         self.0.engine.write_and(call.deadline(), rotate, change).await
     }
 
+    /// Applies the row of a token in memory that another server may have changed, as a change here would.
+    pub(super) fn apply_token(&self, id: &str, kept: Option<Kept>, now: i64) {
+        let Some(kept) = kept.filter(|kept| kept.token.revoked.is_none()) else {
+            self.0.tokens.lock().revoke(id);
+            let message = "the token, which started it, was revoked";
+            self.0.runs.cancel_started_by(id, &Error::new(Kind::Cancelled, message));
+            return;
+        };
+        let replaced = self.0.tokens.lock().replace(id, kept.secret);
+        let until = kept.token.old_until.filter(|until| *until > now);
+        for (secret, caller) in replaced {
+            let left = until.filter(|_| kept.old_secret == Some(secret));
+            let left = left.and_then(|until| u64::try_from(until - now).ok());
+            match left {
+                Some(left) => {
+                    let time = Duration::from_micros(left);
+                    self.end_after(vec![caller], time, &Handle::current());
+                }
+                None => caller.revoke(),
+            }
+        }
+    }
+
     /// Ends the calls of replaced secrets after some time.
     fn end_after(&self, callers: Vec<Caller>, time: Duration, runtime: &Handle) {
         if callers.is_empty() {

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     limits::{CHANGES_PAGE, PROGRESS_EVERY},
     model::{Operation, OperationId},
-    namespace::{operation, sql::Tx},
+    namespace::{operation, schema, sql::Tx},
     store::{Call, Store, run::State, runs::Subscription},
 };
 
@@ -32,6 +32,11 @@ impl Store {
         updates.turn = Some(turn);
         updates.source = match self.0.runs.follow(id) {
             Some(mut states) if !first.state.is_final() => {
+                states.mark_changed();
+                UpdateSource::Run(states)
+            }
+            None if !first.state.is_final() && self.0.config.lease.is_some() => {
+                let mut states = self.0.runs.follow_elsewhere(&first);
                 states.mark_changed();
                 UpdateSource::Run(states)
             }
@@ -68,10 +73,10 @@ impl Store {
             call: call.clone(),
             turn,
         };
-        if since.is_some() {
-            updates.catch_up(call).await?;
-        } else {
-            updates.add_running(running);
+        match since {
+            Some(_) => updates.catch_up(call).await?,
+            None if self.0.config.lease.is_some() => updates.begin_among_others(call).await?,
+            None => updates.add_running(running),
         }
         Ok(updates)
     }
@@ -298,10 +303,19 @@ impl AllUpdates {
     /// operations with their latest progress.
     async fn catch_up(&mut self, call: &Call) -> Result<()> {
         // Changes that were announced before this subscription are in the rows that are read next.
-        let Subscription { changes, running, .. } = self.store.0.runs.subscribe();
-        let since = self.seen;
-        let read = move |tx: &mut Tx<'_>| operation::changed_since(tx, since, CHANGES_PAGE);
-        let rows = self.store.0.engine.read(call.deadline(), read).await?;
+        let Subscription { changes, mut running, .. } = self.store.0.runs.subscribe();
+        let (since, has_others) = (self.seen, self.store.0.config.lease.is_some());
+        let read = move |tx: &mut Tx<'_>| {
+            let rows = operation::changed_since(tx, since, CHANGES_PAGE)?;
+            let all = if has_others { operation::running(tx)? } else { Vec::new() };
+            Ok((rows, all))
+        };
+        let (rows, all) = self.store.0.engine.read(call.deadline(), read).await?;
+        for (operation, _) in all {
+            if !running.iter().any(|latest| latest.id == operation.id) {
+                running.push(operation);
+            }
+        }
         self.changes = changes;
         self.is_behind = rows.len() == CHANGES_PAGE;
         let mut ended = Vec::new();
@@ -317,6 +331,17 @@ impl AllUpdates {
         if !self.is_behind {
             self.add_running(running.into_iter().filter(|latest| !ended.contains(&latest.id)));
         }
+        Ok(())
+    }
+
+    /// Begins with the running operations of all servers.
+    async fn begin_among_others(&mut self, call: &Call) -> Result<()> {
+        let read = |tx: &mut Tx<'_>| Ok((schema::meta(tx, "change")?, operation::running(tx)?));
+        let (change, rows) = self.store.0.engine.read(call.deadline(), read).await?;
+        (self.begun_after, self.seen) = (change, change);
+        let mut running: Vec<_> = rows.into_iter().map(|(operation, _)| operation).collect();
+        running.iter_mut().for_each(|operation| self.store.add_progress(operation));
+        self.add_running(running);
         Ok(())
     }
 

@@ -19,8 +19,8 @@ use crate::{
 pub(super) type Step = fn(&mut Tx<'_>) -> Result<()>;
 
 /// The steps in order: the first one leads from format 1 to format 2.
-pub(super) const STEPS: [Step; 5] =
-    [to_format_2, to_format_3, to_format_4, to_format_5, to_format_6];
+pub(super) const STEPS: [Step; 6] =
+    [to_format_2, to_format_3, to_format_4, to_format_5, to_format_6, to_format_7];
 
 /// The table `sums`, as in format 4.
 const SUMS_TABLE: &str = "
@@ -112,6 +112,18 @@ CREATE INDEX suspect_server ON suspect (server);";
 fn to_format_6(tx: &mut Tx<'_>) -> Result<()> {
     tx.make_tables(SERVER_TABLES)?;
     tx.keep_in_rows("part")
+}
+
+/// Adds to format 6: the number of changes of tokens, and when objects were marked for deletion.
+fn to_format_7(tx: &mut Tx<'_>) -> Result<()> {
+    for sql in [
+        "INSERT INTO meta (name, value) VALUES ('access', 0)",
+        "ALTER TABLE dead_object ADD COLUMN since BIGINT NOT NULL DEFAULT 0",
+        "CREATE INDEX dead_object_since ON dead_object (since, object)",
+    ] {
+        tx.execute(sql, &[])?;
+    }
+    Ok(())
 }
 
 /// Adds the reach of folders. Each pass over all entries extends the known paths by one name; the passes end
