@@ -119,6 +119,10 @@ fn initialize_or_recover(
     if is_new {
         schema::initialize(&mut tx)?;
     }
+    let format = schema::meta(&mut tx, "format")?;
+    if joining.lease.is_some() && (schema::FORMAT_OF_SERVERS..schema::FORMAT).contains(&format) {
+        server::check_speakers(&mut tx, joining, schema::FORMAT)?;
+    }
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;
     check_owner(&mut tx, owner, is_new)?;

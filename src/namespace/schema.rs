@@ -19,6 +19,9 @@ use crate::{
 /// brought up to this format in steps.
 pub const FORMAT: i64 = 1 + STEPS.len() as i64;
 
+/// The first format with the rows of servers.
+pub const FORMAT_OF_SERVERS: i64 = 6;
+
 /// The id of the root folder.
 pub const ROOT: i64 = 1;
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub use observer::{Observer, boot_time};
 
 use crate::{
-    error::Result,
+    error::{Error, Kind, Result},
     limits::{EXPIRE_ROWS, micros},
     model::OperationError,
     namespace::{
@@ -98,6 +98,23 @@ pub fn end(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     let now = tx.now()?;
     let sql = "UPDATE server SET state = $1, ended = $2 WHERE id = $3 AND state <> $1";
     tx.execute(sql, params![DEAD, now, id]).map(drop)
+}
+
+/// Checks that no other living server has a program that is too old for this format.
+///
+/// # Errors
+/// `InvalidArgument`, with the id of that server.
+pub fn check_speakers(tx: &mut Tx<'_>, joining: &Joining, format: i64) -> Result<()> {
+    let previous = joining.previous.map(|id| id.to_string());
+    let is_old =
+        |row: &Server| row.is_alive() && row.speaks < format && Some(&row.id) != previous.as_ref();
+    let Some(old) = all(tx)?.into_iter().find(is_old) else { return Ok(()) };
+    let message = format!(
+        "the server {} on this store knows formats up to {} only, and this program writes {format}; stop it, and start \
+         this one again",
+        old.id, old.speaks
+    );
+    Err(Error::new(Kind::InvalidArgument, message))
 }
 
 /// Marks a server as one that stops: others do the background work.

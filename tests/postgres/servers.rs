@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use imagestore::{
+    access::Rights,
     blob::Blobs,
-    error::Kind,
+    error::{Error, Kind, Result},
     model::{
-        Conditions, CopyRequest, EntryKind, FileVersion, IfExists, OperationId, OperationState,
-        SkipFiles, Stat,
+        Conditions, CopyRequest, EntryKind, FileVersion, IfExists, Operation, OperationId,
+        OperationState, SkipFiles, Stat,
     },
     namespace::{Database, expelled::Expelled},
-    store::{Call, Config, Store},
+    store::{Call, Config, NewToken, Store},
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -49,9 +50,12 @@ fn version(stat: &Stat) -> FileVersion {
     }
 }
 
-/// Begins a copy that reads a part, which the gate holds.
+/// Begins a copy that reads three parts, which the gate holds.
 async fn begin(store: &Store, gate: &Gate) -> OperationId {
-    upload(store, &path("a/f"), &[7; 100_000]).await;
+    const FILES: [&[u8]; 3] = [&[1; 100_000], &[2; 100_000], &[3; 100_000]];
+    for (number, bytes) in FILES.into_iter().enumerate() {
+        upload(store, &path(&format!("a/{number}")), bytes).await;
+    }
     gate.close();
     let request = CopyRequest {
         id: OperationId::new(),
@@ -236,4 +240,85 @@ async fn an_object_that_its_server_has_put_too_late_is_deleted() {
     store.reclaim().await.expect("reclaimed");
     assert_eq!(gate.keys().await, [key]);
     store.close().await;
+}
+
+/// Waits for the last state of an operation.
+async fn ended(next: impl AsyncFnMut() -> Result<Option<Operation>>) -> Operation {
+    let mut next = next;
+    let last = async {
+        loop {
+            let operation = next().await.expect("told").expect("a state");
+            if operation.state.is_final() {
+                return operation;
+            }
+        }
+    };
+    timeout(SOON, last).await.expect("in time")
+}
+
+#[tokio::test]
+async fn an_operation_of_one_server_is_watched_on_a_second_and_cancelled_on_a_third() {
+    let (gate, folders) = (Gate::new(), [folder(), folder(), folder()]);
+    let database = parse(&new_schema(&url()));
+    let call = Call::system();
+    let first = join(&folders[0], &database, &gate).await;
+    let second = join(&folders[1], &database, &gate).await;
+    let third = join(&folders[2], &database, &gate).await;
+    let mut early = second.watch_all(None, &call).await.expect("watched");
+    let id = begin(&first, &gate).await;
+    let mut late = second.watch_all(None, &call).await.expect("watched");
+    let mut one = second.watch(id, &call).await.expect("watched");
+    let mut own = first.watch(id, &call).await.expect("watched");
+    for updates in [&mut early, &mut late] {
+        let begun = timeout(SOON, updates.next()).await.expect("in time").expect("told");
+        let begun = begun.expect("a change");
+        assert_eq!((begun.id, begun.state), (id, OperationState::Running));
+    }
+    // The third file waits at the gate, and the progress of the first two reaches the other server.
+    gate.pass(2);
+    let progress = async {
+        while one.next().await.expect("told").expect("a state").progress.files_done < 2 {}
+    };
+    timeout(SOON, progress).await.expect("in time");
+    let why = Error::new(Kind::Cancelled, "somebody cancelled it");
+    let cancelled = third.cancel(id, why, &call).await.expect("cancelled");
+    assert_eq!(cancelled.state, OperationState::Cancelled);
+    assert_eq!(ended(async || early.next().await).await.state, OperationState::Cancelled);
+    assert_eq!(ended(async || late.next().await).await.state, OperationState::Cancelled);
+    assert_eq!(ended(async || one.next().await).await.error, cancelled.error);
+    // Its own server ends its work, which waits.
+    assert_eq!(ended(async || own.next().await).await.state, OperationState::Cancelled);
+    gate.open();
+    for store in [first, second, third] {
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_on_one_server_ends_on_the_others() {
+    let (gate, folders) = (Gate::new(), [folder(), folder()]);
+    let database = parse(&new_schema(&url()));
+    let call = Call::system();
+    let first = join(&folders[0], &database, &gate).await;
+    let second = join(&folders[1], &database, &gate).await;
+    let rights = Rights::parse("writer:/").expect("rights");
+    let new = |name: &str| NewToken { name: name.to_owned(), rights: rights.clone(), life: None };
+    let (_, revoked) = first.create_token(new("revoked"), &call).await.expect("made");
+    let (_, rotated) = first.create_token(new("rotated"), &call).await.expect("made");
+    let callers = [
+        second.token_caller(revoked.expose()).await.expect("taken"),
+        second.token_caller(rotated.expose()).await.expect("taken"),
+    ];
+    first.revoke_token("revoked".to_owned(), &call).await.expect("revoked");
+    let (_, next) =
+        first.rotate_token("rotated".to_owned(), Duration::ZERO, &call).await.expect("rotated");
+    for caller in callers {
+        timeout(SOON, caller.revoked()).await.expect("in time");
+    }
+    assert!(second.known_token(revoked.expose()).is_none());
+    assert!(second.known_token(rotated.expose()).is_none());
+    second.token_caller(rotated.expose()).await.expect_err("replaced");
+    second.token_caller(next.expose()).await.expect("taken");
+    first.close().await;
+    second.close().await;
 }

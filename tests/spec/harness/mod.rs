@@ -23,6 +23,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use imagestore::{
     blob::{Blobs, Location},
+    limits::LEASE_DEFAULT,
     server::{
         Ended, Replaced, Server as Real,
         config::{Access, Config, Required},
@@ -77,9 +78,18 @@ async fn real(config: &Config, blobs: Option<Blobs>) -> Real {
     Real::start_with(config, replaced, listener).await.expect("started")
 }
 
-/// Starts a gateway on another port before a server with these settings, which trusts it, and returns its address.
-async fn gateway(server: SocketAddr, config: &Config) -> SocketAddr {
-    let mut own = gateway::Config::local(&format!("http://{server}")).expect("an address");
+/// The number of servers on one store, among which calls take turns: `IMAGESTORE_TEST_SERVERS`, or one.
+fn servers() -> usize {
+    std::env::var("IMAGESTORE_TEST_SERVERS").map_or(1, |servers| servers.parse().expect("a number"))
+}
+
+/// Starts a gateway on another port before servers with these settings, which trust it, and returns its address.
+async fn gateway(servers: &[SocketAddr], config: &Config) -> SocketAddr {
+    let url = |server: &SocketAddr| format!("http://{server}");
+    let backends = |server| gateway::Config::local(&url(server)).expect("an address").backends;
+    let first = servers.first().expect("a server");
+    let mut own = gateway::Config::local(&url(first)).expect("an address");
+    own.backends = servers.iter().flat_map(backends).collect();
     own.trusted_proxies.clone_from(&config.trusted_proxies);
     own.refuses_plaintext = config.refuses_plaintext;
     own.allowed_hosts.clone_from(&config.allowed_hosts);
@@ -93,18 +103,23 @@ async fn gateway(server: SocketAddr, config: &Config) -> SocketAddr {
 /// The generated client over a socket; its calls are recorded.
 pub(crate) type Client = ImageStoreClient<Recorded<Channel>>;
 
-/// A server with a folder and a database of its own, on a free port. A server that is dropped ends as if it were
-/// killed.
+/// A server with a folder and a database of its own, on a free port; or several servers on one store. A server that is
+/// dropped ends as if it were killed.
 pub(crate) struct Server {
     /// The address of REST: that of the server, or of the gateway before it.
     pub(crate) address: SocketAddr,
-    /// The address of gRPC.
+    /// The address of gRPC of the first server.
     pub(crate) grpc_address: SocketAddr,
     config: Config,
     folder: TempDir,
     log: Log,
+    running: Vec<Running>,
+}
+
+struct Running {
+    address: SocketAddr,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<Ended>,
+    ended: JoinHandle<Ended>,
 }
 
 impl Server {
@@ -120,8 +135,7 @@ impl Server {
         let (folder, mut config) = Self::settings();
         // A restart without the gate takes a folder, as a bucket without the objects is refused.
         config.blobs = Location::Folder(folder.path().join("blobs"));
-        let blobs = Some(Blobs::new(Arc::new(gate.clone())));
-        Self::run(real(&config, blobs).await, folder, config, log).await
+        Self::run(Some(Blobs::new(Arc::new(gate.clone()))), folder, config, log).await
     }
 
     /// Starts a server that trusts the proxies of a network, takes no credential that was sent in plain text, and is
@@ -139,32 +153,44 @@ impl Server {
         let mut config = Config::local(folder.path());
         config.database = database::database(folder.path());
         config.blobs = blobs::blobs(folder.path()).swap_remove(0);
+        config.lease = (servers() > 1).then_some(LEASE_DEFAULT);
         (folder, config)
     }
 
     async fn start_in(folder: TempDir, config: Config) -> Self {
         let log = Log::of_all();
-        Self::run(real(&config, None).await, folder, config, log).await
+        Self::run(None, folder, config, log).await
     }
 
-    async fn run(server: Real, folder: TempDir, config: Config, log: Log) -> Self {
-        let grpc_address = server.address();
-        let (stop, stopped) = oneshot::channel();
-        // A dropped `stop` does not stop the server: the server ends with its runtime, as if it were killed.
-        let running = tokio::spawn(server.run(async {
-            if stopped.await.is_err() {
-                std::future::pending::<()>().await;
+    async fn run(blobs: Option<Blobs>, folder: TempDir, config: Config, log: Log) -> Self {
+        let mut running = Vec::new();
+        for number in 0..servers() {
+            let mut own = config.clone();
+            if number > 0 {
+                own.data = folder.path().join(format!("server-{number}"));
             }
-        }));
+            let server = real(&own, blobs.clone()).await;
+            let address = server.address();
+            let (stop, stopped) = oneshot::channel();
+            // A dropped `stop` does not stop the server: the server ends with its runtime, as if it were killed.
+            let ended = tokio::spawn(server.run(async {
+                if stopped.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }));
+            running.push(Running { address, stop, ended });
+        }
+        let addresses: Vec<_> = running.iter().map(|server| server.address).collect();
+        let grpc_address = *addresses.first().expect("a server");
         let mut address = grpc_address;
-        if is_remote() {
+        if is_remote() || addresses.len() > 1 {
             // The gateway of a server that a test stops stays.
             log.expect("does not answer");
             log.expect("a backend does not serve");
             log.expect("no backend serves");
-            address = gateway(grpc_address, &config).await;
+            address = gateway(&addresses, &config).await;
         }
-        Self { address, grpc_address, config, folder, log, stop, running }
+        Self { address, grpc_address, config, folder, log, running }
     }
 
     /// Declares warnings and errors of the server's log that contain `text`.
@@ -174,9 +200,10 @@ impl Server {
 
     /// Stops the server and starts another one on the same folder and database.
     pub(crate) async fn restart(self) -> Self {
-        self.stop.send(()).expect("it runs");
-        let ended = self.running.await.expect("no panic");
-        assert_eq!(ended, Ended::Stopped);
+        for server in self.running {
+            server.stop.send(()).expect("it runs");
+            assert_eq!(server.ended.await.expect("no panic"), Ended::Stopped);
+        }
         Self::start_in(self.folder, self.config).await
     }
 
@@ -198,11 +225,16 @@ impl Server {
         Rest::new(self.http())
     }
 
-    /// The generated client, connected to the server.
+    /// The generated client, connected to the server. Each of its calls goes to one of several servers.
     pub(crate) async fn client(&self) -> Client {
-        let endpoint =
-            Channel::from_shared(format!("http://{}", self.grpc_address)).expect("a URI");
-        Client::new(Recorded(endpoint.connect().await.expect("connected")))
+        let endpoint = |server: &Running| {
+            Channel::from_shared(format!("http://{}", server.address)).expect("a URI")
+        };
+        let channel = match self.running.as_slice() {
+            [server] => endpoint(server).connect().await.expect("connected"),
+            servers => Channel::balance_list(servers.iter().map(endpoint)),
+        };
+        Client::new(Recorded(channel))
     }
 
     /// Opens an HTTP/2 connection to the server.
