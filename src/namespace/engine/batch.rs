@@ -38,9 +38,10 @@ pub(super) fn run(
                 group.push(job);
                 batch.run(std::mem::take(&mut group))?;
             }
-            // More jobs may come while these run.
-            None if group.is_empty() => break,
-            None => batch.run(std::mem::take(&mut group))?,
+            None => {
+                batch.run(std::mem::take(&mut group))?;
+                break;
+            }
         }
     }
     sums::keep(&mut Tx::new(batch.connection), &batch.counted)?;
