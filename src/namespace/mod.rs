@@ -19,6 +19,7 @@ pub mod garbage;
 pub mod group;
 pub mod link;
 pub mod list;
+pub mod migration;
 pub mod operation;
 pub mod package;
 pub mod pin;
@@ -41,6 +42,7 @@ mod sqlite;
 
 pub use database::Database;
 pub use engine::Engine;
+pub use migration::Purpose;
 pub use postgres::PostgresUrl;
 pub use tree::reach;
 
@@ -84,8 +86,22 @@ pub struct Opened {
 /// sweep would delete them), or a blob store without the objects of this one; `Busy` if another server has the database or it cannot be
 /// reached; `Internal` if it cannot be opened.
 pub fn open(database: &Database, server: &str, owner: BlobOwner) -> Result<Opened> {
+    open_for(Purpose::Serve, database, server, owner)
+}
+
+/// Opens the namespace as [`open`] does, for a purpose.
+///
+/// # Errors
+/// Those of [`open`]; `InvalidArgument` for an unfinished copy of another store, unless the purpose is to go on with it.
+pub fn open_for(
+    purpose: Purpose,
+    database: &Database,
+    server: &str,
+    owner: BlobOwner,
+) -> Result<Opened> {
     let mut writer = database.connect(Mode::Write)?;
-    let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), server, owner)?;
+    let (recovered, store, last_change) =
+        initialize_or_recover(writer.as_mut(), (server, purpose), owner)?;
     crash::reach(Point::Settle);
     writer.settle()?;
     crash::reach(Point::Settled);
@@ -97,7 +113,7 @@ pub fn open(database: &Database, server: &str, owner: BlobOwner) -> Result<Opene
 /// was recovered, the id of the store, and the number of the last change of an operation.
 fn initialize_or_recover(
     writer: &mut dyn Connection,
-    server: &str,
+    (server, purpose): (&str, Purpose),
     owner: BlobOwner,
 ) -> Result<(Recovered, i64, i64)> {
     writer.begin(Mode::Write)?;
@@ -112,6 +128,7 @@ fn initialize_or_recover(
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;
     check_owner(&mut tx, owner, is_new)?;
+    migration::admit(&mut tx, purpose)?;
     let recovered = recover(&mut tx, server)?;
     let last_change = schema::meta(&mut tx, "change")?;
     let counted = tx.counted();

@@ -19,6 +19,7 @@ mod health;
 pub mod identity;
 mod listen;
 pub mod locks;
+pub mod migrate;
 mod permissions;
 mod private;
 pub mod process;
@@ -59,7 +60,7 @@ use crate::{
     error::{Source, chain},
     grpc::Service,
     limits::CLOSE_TIME,
-    namespace::Recovered,
+    namespace::{Purpose, Recovered},
     rest,
     store::{self, Store},
     web,
@@ -209,8 +210,9 @@ impl Server {
         let stop = CancellationToken::new();
         let (ready, is_ready) = watch::channel(true);
         let grpc = grpc(is_ready.clone(), &stop)?;
-        let store = open_store(config, blobs, leftovers).await?;
         let is_local = matches!(listener, Listener::InProcess(_));
+        let purpose = if is_local { Purpose::Command } else { Purpose::Serve };
+        let store = open_store(config, purpose, blobs, leftovers).await?;
         let grants = admission.grants();
         let authenticator = match admission.authenticator(&store, is_local).await {
             Ok(authenticator) => authenticator,
@@ -331,13 +333,19 @@ impl Server {
 
 /// Opens the store, and logs in one line what the start has cleaned up. `leftovers` is the number of staging
 /// files that [`open_blobs`] has removed.
-async fn open_store(config: &Config, blobs: Blobs, leftovers: u64) -> Result<Store, Error> {
+async fn open_store(
+    config: &Config,
+    purpose: Purpose,
+    blobs: Blobs,
+    leftovers: u64,
+) -> Result<Store, Error> {
     let settings = store::Config {
         data: config.data.clone(),
         database: config.database.clone(),
         reserve_bytes: config.reserve_bytes,
         reclaim_grace: config.reclaim_grace,
         operation_life: config.operation_life,
+        purpose,
         ..store::Config::new(&config.data)
     };
     let (store, recovered) = Store::open(settings, blobs)

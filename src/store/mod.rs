@@ -56,7 +56,7 @@ pub use copy::Copying;
 pub use download::Download;
 pub use links::NewLink;
 pub use package::{Compression, Package, PackageHeader};
-pub use restore::Restore;
+pub use restore::{Copied, Restore};
 pub use sessions::Chunk;
 pub use tokens::NewToken;
 pub use upload::Upload;
@@ -77,7 +77,8 @@ use crate::{
         Stat, StorePath, Totals, reserved,
     },
     namespace::{
-        self, Database, Engine, Opened, Recovered, condition, list, operation, sql::Tx, tree,
+        self, Database, Engine, Opened, Purpose, Recovered, condition, list, operation, sql::Tx,
+        tree,
     },
     store::{
         budgets::Budgets, known_tokens::KnownTokens, links::KnownLinkKey, object::PendingObjects,
@@ -100,6 +101,8 @@ pub struct Config {
     pub operation_life: Duration,
     /// How long an upload session lives after its last chunk.
     pub session_life: Duration,
+    /// What the store is opened for.
+    pub purpose: Purpose,
 }
 
 impl Config {
@@ -113,6 +116,7 @@ impl Config {
             reclaim_grace: RECLAIM_GRACE_DEFAULT,
             operation_life: OPERATION_LIFE_DEFAULT,
             session_life: SESSION_LIFE,
+            purpose: Purpose::default(),
         }
     }
 }
@@ -159,7 +163,8 @@ impl Store {
         let (database, id) = (config.database.clone(), server.clone());
         let root = StorePath::root();
         let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
-        let open = move || namespace::open(&database, &id, owner);
+        let purpose = config.purpose;
+        let open = move || namespace::open_for(purpose, &database, &id, owner);
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
         let Opened { engine, recovered, store, last_change } = opened;
         if !matches!(owner, BlobOwner::Store(_))
