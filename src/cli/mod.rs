@@ -51,7 +51,7 @@ use crate::{
 
 /// Runs a client command to its end. Returns 0 for success, else 1 after printing the failure.
 pub fn run(global: &Global, command: Command) -> ExitCode {
-    run_to_end(global, async |output: &mut Output| execute(global, command, output).await)
+    run_to_end(global, async |output: &mut Output| Box::pin(execute(global, command, output)).await)
 }
 
 /// Runs the work of a command on a runtime of its own, and prints the failure if there is one.
@@ -139,7 +139,7 @@ mod tests;
 /// Runs a command within its `--timeout`, if it has one. Waits for the server end at that deadline by themselves. This
 /// function ends all other waits, such as one for a local pipe that nobody writes, [`limits::COMMAND_GRACE`] later.
 async fn execute(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
-    within(global, carry_out(global, command, output)).await
+    within(global, Box::pin(carry_out(global, command, output))).await
 }
 
 async fn within<T>(
@@ -191,7 +191,7 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
 }
 
 /// The client of a command, which notes what it has to say.
-async fn connected(global: &Global, output: &Output) -> Result<client::Client, Failure> {
+async fn connected(global: &Global, output: &mut Output) -> Result<client::Client, Failure> {
     let notes = output.notes();
     let mut client = global.connect().await?.on_token_expiry(move |time| {
         let hint = "an admin of its paths renews it by 'imagestore token rotate NAME'";

@@ -157,10 +157,8 @@ impl Walk {
             } else {
                 if self.asks {
                     let ahead = self.below.ahead(tx)?;
-                    for id in ahead {
-                        batch.folders.push(tree::tag(tx, id)?);
-                    }
-                    if !batch.folders.is_empty() {
+                    if !ahead.is_empty() {
+                        batch.folders = tree::tags(tx, &ahead)?;
                         break;
                     }
                 }

@@ -7,15 +7,18 @@
 //!
 //! **Invariants:** a copy is marked as unfinished before the first change of a restore, and as whole in the transaction
 //! that makes the restore visible. An unfinished copy is opened only for the next restore. A server that serves a copy
-//! makes it a store of its own: it drops the marks and the table, for from then on the folders may change.
+//! makes it a store of its own before its first call: it drops the marks and the table, for from then on the folders may
+//! change.
+
+use std::collections::HashSet;
 
 use crate::{
     error::{Error, Kind, Result},
-    model::{CopySource, FolderTag},
+    model::{BackupPart, CopySource, Digest, FolderTag},
     namespace::{
         entries, link,
         schema::{self, ROOT},
-        sql::{Tx, params},
+        sql::{Param, Rows, Set, Tx, params, set},
         token, tree,
     },
 };
@@ -81,24 +84,30 @@ fn set_mark(tx: &mut Tx<'_>, name: &str, value: i64) -> Result<()> {
     .map(drop)
 }
 
-/// Decides whether a store may be opened for a purpose. A whole copy that is opened to serve becomes a store of its own.
+/// Decides whether a store may be opened for a purpose.
 ///
 /// # Errors
 /// `InvalidArgument` for an unfinished copy.
 pub(super) fn admit(tx: &mut Tx<'_>, purpose: Purpose) -> Result<()> {
-    match (mark(tx, IS_WHOLE)?, purpose) {
-        (None, _) | (Some(_), Purpose::Copy) | (Some(1), Purpose::Command) => Ok(()),
-        (Some(1), Purpose::Serve) => {
-            for name in [SOURCE, IS_WHOLE, ROOT_CHANGES] {
-                tx.execute("DELETE FROM meta WHERE name = $1", params![name])?;
-            }
-            tx.execute("DROP TABLE copied_folder", &[]).map(drop)
-        }
-        (Some(_), Purpose::Serve | Purpose::Command) => Err(Error::new(
-            Kind::InvalidArgument,
-            "the store is an unfinished copy of another one; run 'imagestore migrate' again until it ends",
-        )),
+    if purpose == Purpose::Copy || mark(tx, IS_WHOLE)?.is_none_or(|whole| whole == 1) {
+        return Ok(());
     }
+    let message = "the store is an unfinished copy of another one; run 'imagestore migrate' again until it ends";
+    Err(Error::new(Kind::InvalidArgument, message))
+}
+
+/// Makes a whole copy a store of its own: its folders may change from now on. Does nothing for another store.
+///
+/// # Errors
+/// Those of the engine.
+pub fn release(tx: &mut Tx<'_>) -> Result<()> {
+    if mark(tx, SOURCE)?.is_none() {
+        return Ok(());
+    }
+    for name in [SOURCE, IS_WHOLE, ROOT_CHANGES] {
+        tx.execute("DELETE FROM meta WHERE name = $1", params![name])?;
+    }
+    tx.execute("DROP TABLE copied_folder", &[]).map(drop)
 }
 
 /// Marks the store as an unfinished copy of another one. Returns whether it knows folders of it.
@@ -151,6 +160,44 @@ fn check_unused(tx: &mut Tx<'_>) -> Result<()> {
     };
     let message = format!("the target {what}; name an empty target");
     Err(Error::new(Kind::InvalidArgument, message))
+}
+
+const PARTS: Set = set!(
+    "SELECT p.digest FROM",
+    ["$1" "hash" "BYTEA"],
+    "JOIN part p ON p.digest = r.hash"
+);
+
+/// For each part of an offer, whether the store does not have it.
+///
+/// # Errors
+/// Those of the engine.
+pub fn missing_parts(tx: &mut Tx<'_>, parts: &[BackupPart]) -> Result<Vec<bool>> {
+    let asked = Rows::new(PARTS, parts.iter().map(|part| [Param::from(&part.digest)]));
+    let [rows] = tx.run(&[asked])?;
+    let found: HashSet<Digest> = rows.iter().map(|row| row.digest(0)).collect::<Result<_>>()?;
+    Ok(parts.iter().map(|part| !found.contains(&part.digest)).collect())
+}
+
+const FOLDERS: Set = set!(
+    "SELECT c.source, c.changes FROM",
+    ["$1" "asked" "BIGINT", "$2" "stamp" "BIGINT"],
+    concat!(
+        "JOIN copied_folder c ON c.source = r.asked AND c.changes = r.stamp WHERE ",
+        entries::has_folder_ref!("c.folder")
+    )
+);
+
+/// For each folder of an offer, whether the store does not have it, as [`folder_of`] decides it.
+///
+/// # Errors
+/// Those of the engine.
+pub fn missing_folders(tx: &mut Tx<'_>, tags: &[FolderTag]) -> Result<Vec<bool>> {
+    let row = |tag: &FolderTag| [Param::from(tag.id), Param::from(tag.changes)];
+    let [rows] = tx.run(&[Rows::new(FOLDERS, tags.iter().map(row))])?;
+    let found: HashSet<_> =
+        rows.iter().map(|row| Ok((row.int(0)?, row.int(1)?))).collect::<Result<_>>()?;
+    Ok(tags.iter().map(|tag| !found.contains(&(tag.id, tag.changes))).collect())
 }
 
 /// The folder of this store that has a state of a folder of the source; `None` if it has none that something refers to.

@@ -73,6 +73,8 @@ struct Folder {
 /// The state of a restore.
 #[derive(Debug)]
 pub struct Build {
+    /// Whether it is the restore of a copy.
+    pub is_copy: bool,
     owner: Owner,
     taken: Taken,
     parts: Vec<Made>,
@@ -110,6 +112,7 @@ impl Build {
     /// Begins with no items.
     pub fn new(owner: Owner, taken: Taken) -> Self {
         Self {
+            is_copy: false,
             owner,
             taken,
             parts: Vec::new(),
@@ -250,10 +253,20 @@ impl Build {
     fn folder(&mut self, tx: &mut Tx<'_>, totals: Totals) -> Result<()> {
         let open = self.open(tx)?;
         if open.totals != totals {
-            return Err(damaged("a folder has other totals than what it holds"));
+            return Err(self.other_totals("a folder has other totals than what it holds"));
         }
         self.folders.push(Folder { last: Default::default(), ..open });
         Ok(())
+    }
+
+    /// The error for totals that are not those of the source. What was there before the restore of a copy may be wrong.
+    fn other_totals(&self, why: &str) -> Error {
+        if !self.is_copy {
+            return damaged(why);
+        }
+        let message = "the target has other totals than the source, because one of both was damaged or repaired since \
+                       the first pass; check the source, and name an empty target";
+        Error::new(Kind::InvalidArgument, message)
     }
 
     /// Adds a folder that the store has already.
@@ -311,7 +324,7 @@ impl Build {
             return Err(damaged("nothing refers to some of what it holds"));
         }
         if root.totals != self.taken.totals {
-            return Err(damaged("the root has other totals than the header says"));
+            return Err(self.other_totals("the root has other totals than the header says"));
         }
         pin::check(tx, &self.owner.id, 1)?;
         Ok(root)

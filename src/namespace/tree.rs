@@ -16,7 +16,7 @@ mod sets;
 
 pub use super::entries::{File, Target};
 pub use place::{check_file_fits, check_folder_fits, check_same_kind, resolve_for_write};
-pub use sets::{Change, look_up_totals, new_folders, record_changes};
+pub use sets::{Change, look_up_totals, new_folders, record_changes, tags};
 
 use reach::Reach;
 

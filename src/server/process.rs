@@ -114,7 +114,8 @@ pub fn migrate(global: &cli::Global, arguments: &Migrate) -> ExitCode {
         restrict_process();
         let plan = Plan::new(arguments)?;
         Ok(cli::migrate(global, plan.is_running(), async |client, progress| {
-            migrate::run(plan, client, progress).await.map_err(|error| error.explain())
+            let moved = Box::pin(migrate::run(plan, client, progress)).await;
+            moved.map_err(|error| error.explain())
         }))
     }))
 }

@@ -259,7 +259,9 @@ impl Restore {
         if self.copy.is_some() {
             self.begin_copy(source.as_ref()).await?;
         }
-        self.build = Some(Build::new(self.owner.clone(), *taken));
+        let mut build = Build::new(self.owner.clone(), *taken);
+        build.is_copy = self.copy.is_some();
+        self.build = Some(build);
         Ok(())
     }
 

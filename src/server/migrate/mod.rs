@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use plan::Plan;
 
-use super::{Error, config::Config, locks::Locks, open_blobs, open_store};
+use super::{Error, config::Config, locks::Locks, open};
 use crate::{
     client::{Client, transfer::TransferProgress},
     limits::MIGRATE_PASSES_MAX,
@@ -50,10 +50,10 @@ pub async fn run(
 ) -> Result<Moved, Error> {
     let source = match (plan.source, client) {
         (Some(end), _) => Source::Stopped(OpenEnd::open(end, Purpose::Command).await?),
-        (None, Some(client)) => Source::Running(client),
+        (None, Some(client)) => Source::Running(Box::new(client)),
         (None, None) => return Err(Error::new("no server and no store to copy from is named")),
     };
-    let moved = into(&source, plan.target, &progress).await;
+    let moved = Box::pin(into(&source, plan.target, &progress)).await;
     source.close().await;
     moved
 }
@@ -63,7 +63,7 @@ async fn into(source: &Source, target: End, progress: &TransferProgress) -> Resu
     // The source comes first: if it cannot be read, no target is made.
     let first = source.begin().await?;
     let target = OpenEnd::open(target, Purpose::Copy).await?;
-    let moved = passes(source, first, &target.store, progress).await;
+    let moved = Box::pin(passes(source, first, &target.store, progress)).await;
     target.close().await;
     moved
 }
@@ -174,8 +174,8 @@ impl OpenEnd {
 
     async fn try_open(config: &Config, purpose: Purpose, is_data_own: bool) -> Result<Self, Error> {
         let mut locks = Locks::take(config)?;
-        let (blobs, leftovers) = open_blobs(config).await?;
-        let store = open_store(config, purpose, blobs, leftovers).await?;
+        let (blobs, leftovers) = open::blobs(config).await?;
+        let store = open::store(config, purpose, blobs, leftovers).await?;
         // A folder that was only made for the locks goes with them.
         if is_data_own {
             locks.keep();

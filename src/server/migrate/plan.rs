@@ -61,8 +61,7 @@ impl Plan {
             blobs: arguments.to_blobs.as_deref(),
         };
         let source = if arguments.is_stopped() { Some(from.end()?) } else { None };
-        let mut target = to.end()?;
-        target.config.reclaim_grace = MIGRATE_GRACE;
+        let target = to.end()?;
         if let Some(source) = &source {
             source.check_exists()?;
             source.check_other(&target)?;
@@ -90,7 +89,7 @@ impl Flags<'_> {
             Config::private(data, url, *blobs)
                 .map_err(|error| Error::new(error.explain().replacen("--", flag, 1)))
         };
-        let (config, is_data_own) = if let Some(data) = data {
+        let (mut config, is_data_own) = if let Some(data) = data {
             (parse(data)?, true)
         } else {
             let found = own_folder(&parse(Path::new(""))?);
@@ -105,6 +104,7 @@ impl Flags<'_> {
                 "{flag}blobs memory:// is the memory of this command; name a place that stays"
             )));
         }
+        config.reclaim_grace = MIGRATE_GRACE;
         Ok(End { config, side, is_data_own })
     }
 }

@@ -16,7 +16,7 @@ pub(super) enum Source {
     /// A store that only this process has open.
     Stopped(OpenEnd),
     /// A server.
-    Running(Client),
+    Running(Box<Client>),
 }
 
 /// A snapshot of the source that is being read.
@@ -28,7 +28,7 @@ pub(super) struct Reading {
 
 enum From {
     Stopped(Backup),
-    Running(Box<BackupStream>, Records),
+    Running(Box<(BackupStream, Records)>),
 }
 
 impl Source {
@@ -45,10 +45,18 @@ impl Source {
             }
             Self::Running(client) => {
                 let stream = client.backup_for_copy().await.map_err(unreadable)?;
-                From::Running(Box::new(stream), Records::default())
+                From::Running(Box::new((stream, Records::default())))
             }
         };
         match from.next().await? {
+            Some(BackupMessage::Record(BackupRecord::Header(header)))
+                if header.source.is_none() =>
+            {
+                Err(Error::new(
+                    "the server is of an older imagestore, and cannot be copied while it serves; stop it, and name its \
+                     store by --from-data",
+                ))
+            }
             Some(BackupMessage::Record(BackupRecord::Header(header))) => {
                 Ok(Reading { header, from })
             }
@@ -85,7 +93,8 @@ impl Reading {
         match (&mut self.from, wanted) {
             (From::Stopped(backup), Some(wanted)) => backup.want(wanted).await,
             (From::Stopped(backup), None) => backup.want_all_folders().await,
-            (From::Running(stream, _), wanted) => {
+            (From::Running(running), wanted) => {
+                let (stream, _) = running.as_mut();
                 let all_folders = wanted.is_none();
                 let parts = wanted.unwrap_or_default();
                 stream.want(BackupWants { parts, all_folders }).await;
@@ -98,7 +107,7 @@ impl From {
     async fn next(&mut self) -> Result<Option<BackupMessage>, Error> {
         let (stream, records) = match self {
             Self::Stopped(backup) => return backup.next().await.transpose().map_err(unreadable),
-            Self::Running(stream, records) => (stream, records),
+            Self::Running(running) => running.as_mut(),
         };
         let message = match stream.next().await.map_err(unreadable)? {
             None => return Ok(None),

@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::Result,
     model::{BackupPart, CopySource, FolderTag, Totals},
     namespace::{
-        content,
         migration::{self, Credentials},
+        restore::damaged,
         sql::Tx,
     },
     store::{Call, Restore, Store},
@@ -63,6 +63,15 @@ impl Store {
         self.begin_restore(Some(Copying::default()), call)
     }
 
+    /// Makes a store that is a whole copy a store of its own, before the first call of a client. No migration goes on
+    /// with it from then on.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn release_copy(&self) -> Result<()> {
+        self.0.engine.write(None, migration::release).await
+    }
+
     /// Reads what a backup does not contain: the tokens and the key of links.
     ///
     /// # Errors
@@ -81,11 +90,7 @@ impl Restore {
     /// # Cancel safety
     /// The restore cannot continue when the future is dropped.
     pub async fn offer(&mut self, parts: Vec<BackupPart>) -> Result<Vec<u32>> {
-        let look = move |tx: &mut Tx<'_>| {
-            let is_missing =
-                |part: &BackupPart| content::has_part(tx, &part.digest).map(|found| !found);
-            parts.iter().map(is_missing).collect::<Result<Vec<_>>>()
-        };
+        let look = move |tx: &mut Tx<'_>| migration::missing_parts(tx, &parts);
         let missing = self.held.store.0.engine.read(None, look).await?;
         let wanted = indices(&missing);
         if let Some(copy) = &mut self.copy {
@@ -106,11 +111,7 @@ impl Restore {
         if !self.copy.as_ref().is_some_and(|copy| copy.has_folders) {
             return Ok(None);
         }
-        let look = move |tx: &mut Tx<'_>| {
-            let is_missing =
-                |tag: &FolderTag| migration::folder_of(tx, tag).map(|found| found.is_none());
-            tags.iter().map(is_missing).collect::<Result<Vec<_>>>()
-        };
+        let look = move |tx: &mut Tx<'_>| migration::missing_folders(tx, &tags);
         let missing = self.held.store.0.engine.read(None, look).await?;
         Ok(Some(indices(&missing)))
     }
@@ -134,11 +135,7 @@ impl Restore {
 
     /// Marks the store as an unfinished copy.
     pub(super) async fn begin_copy(&mut self, source: Option<&CopySource>) -> Result<()> {
-        let source = *source.ok_or_else(|| {
-            let message = "the source is served by an older imagestore, which cannot be read while it serves; stop it, \
-                           and name its store by --from-data";
-            Error::new(Kind::InvalidArgument, message)
-        })?;
+        let source = *source.ok_or_else(|| damaged("it is not made for a copy of a store"))?;
         let begin = move |tx: &mut Tx<'_>| migration::begin(tx, &source);
         let has_folders = self.held.store.0.engine.write(None, begin).await?;
         self.copy = Some(Copying { has_folders, ..Copying::default() });
