@@ -4,7 +4,7 @@ use crate::{
     error::Result,
     model::{BlobOwner, Totals},
     namespace::{
-        Database, entries, initialize_or_recover,
+        Database, Purpose, entries, initialize_or_recover,
         reach::Reach,
         sql::{Connection, Mode, Param, Row, Rows, Tx},
         tree::{self, File, Target},
@@ -35,7 +35,8 @@ pub(super) struct Metered {
 impl Metered {
     /// Makes a store in an empty database.
     pub(super) fn new(mut connection: Box<dyn Connection>) -> Self {
-        initialize_or_recover(connection.as_mut(), "test", BlobOwner::Nobody).unwrap();
+        initialize_or_recover(connection.as_mut(), ("test", Purpose::Serve), BlobOwner::Nobody)
+            .unwrap();
         Self { connection, counts: Counts::default() }
     }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     model::{BlobOwner, Conditions, Digest, EntryKind, Replaces, StorePath},
     namespace::{
-        Database,
+        Database, Purpose,
         content::{self, NewFile, Part, Place},
         initialize_or_recover, list,
         sql::Mode,
@@ -37,7 +37,8 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(dir.path().join("namespace.sqlite"));
         let mut writer = database.connect(Mode::Write).unwrap();
-        initialize_or_recover(writer.as_mut(), "test", BlobOwner::Nobody).unwrap();
+        initialize_or_recover(writer.as_mut(), ("test", Purpose::Serve), BlobOwner::Nobody)
+            .unwrap();
         writer.make_tables(TRIGGERS).unwrap();
         let readers = vec![database.connect(Mode::Read).unwrap()];
         Self { engine: Engine::start(writer, readers).unwrap(), _dir: dir }
