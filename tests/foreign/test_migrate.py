@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from .buckets import S3
-from .command import CommandCase
-from .server import Server
+from .command import CommandCase, StalledDisk
+from .rest import Rest
+from .server import Server, binary, environment
 from .test_backup import Writer
+from .test_readme import BLOCKS
 
 PSQL = "/usr/lib/postgresql/15/bin/psql"
 MIB = 1 << 20
@@ -31,14 +33,12 @@ FILES = {
 }
 # The distinct parts of these files, and their bytes.
 PARTS, PART_BYTES = 6, 5 + 100_000 + len(LARGE) + 7 + 20_000
-# Fewer than a migration of these files has of each; the test finds the last one by itself.
+# Each is reached at least once; the test finds out how often.
 POINTS = ["put", "stored", "commit", "committed", "recover", "recovered", "settle", "settled"]
 
 
 def state(server: Server) -> dict[str, tuple[str, Any, str]]:
     """Each file of a store: the digest of its bytes, its version, and its time."""
-    from .rest import Rest
-
     rest, found, folders = Rest(server.url), {}, [""]
     while folders:
         listing = json.loads(rest.call("GET", folders.pop()).content)
@@ -176,6 +176,38 @@ class Engines(MigrateCase):
         self.assertIn("clean", self.command("check", "--deep", env={"IMAGESTORE_SERVER": server.url}))
         server.stop()
 
+    def test_the_commands_of_the_readme(self) -> None:
+        """They move a store to PostgreSQL and S3: two runs while the server serves, one when it is stopped."""
+        variables, there = self.buckets.variables(), self.remote()
+        before = state(self.server)
+        running, stopped = [
+            block.replace("postgres://store:secret@127.0.0.1:5432/packages", there[1])
+            .replace("s3://packages/parts", there[3])
+            .replace("./imagestore-data", self.data)
+            for kind, block in BLOCKS
+            if kind.strip() == "move"
+        ]
+        path = f"{Path(binary()).parent}:{os.environ['PATH']}"
+        variables |= environment() | {"PATH": path, "IMAGESTORE_SERVER": self.server.url}
+        said = ""
+        for script in [running, running.splitlines()[0] + "\n" + stopped]:
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", script],
+                cwd=self.folder, env=variables, capture_output=True, encoding="utf-8", timeout=120,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            said += done.stdout
+            if script is running:
+                self.server.stop()
+        rest = ["without tokens.*", "without tokens.*", "and the key of links and 0 tokens"]
+        parts = [PARTS, 0, 0]
+        lines = [rf"migrated \d+ files, .* in 1 pass: {new} new parts, .*, {end}\n" for new, end in zip(parts, rest)]
+        self.assertRegex(said, rf"\A{''.join(lines)}clean: .*\n\Z")
+        server = self.served(*there, **self.buckets.variables())
+        self.assertEqual(state(server), before)
+        server.stop()
+        self.start_again()
+
 
 class Passes(MigrateCase):
     """A server that is copied while it serves."""
@@ -233,6 +265,43 @@ class Passes(MigrateCase):
         server = self.served()
         self.assertEqual(state(server), files)
         server.stop()
+
+    def test_a_signal_and_a_stop(self) -> None:
+        """What ends a migration is one line, and the next one goes on."""
+        for end, says in [
+            (lambda running: running.interrupt(), "stopped; the same command goes on with what the target has"),
+            (lambda _: self.server.stop(), "cannot read the source: "),
+        ]:
+            with StalledDisk(self.server.data), self.start("migrate", "--to-data", self.target) as running:
+                self.assertRegex(running.note(), "^migrating: ")
+                end(running)
+                self.assert_error(running.end(), says)
+        self.start_again()
+        self.moved("--to-data", self.target)
+        files = state(self.server)
+        server = self.served()
+        self.assertEqual(state(server), files)
+        server.stop()
+
+    def test_a_server_that_asks_who_reads_it(self) -> None:
+        """The caller needs the role of a reader at the root."""
+        self.server.stop()
+        tokens = {
+            path: self.command("token", "create", f"t{at}", "--role", "reader", "--path", path, "--data", self.data)
+            for at, path in enumerate(["/app", "/"])
+        }
+        server = Server(Path(self.data), "--access", "required")
+        self.addCleanup(server.kill)
+        for path, token in tokens.items():
+            variables = {"IMAGESTORE_SERVER": server.url, "IMAGESTORE_TOKEN": token.strip()}
+            done = self.run_command("migrate", "--to-data", self.target, env=variables)
+            if path == "/":
+                self.assertEqual(done.returncode, 0, done.stderr)
+            else:
+                self.assert_error(done, "cannot read the source: ", "may not read")
+                self.assertFalse(Path(self.target).exists())
+        server.stop()
+        self.start_again()
 
 
 class Killed(MigrateCase):
