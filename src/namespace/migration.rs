@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS copied_folder (
 const SOURCE: &str = "copy_source";
 /// 1 if the copy is whole, 0 while it is unfinished.
 const IS_WHOLE: &str = "copy_is_whole";
+/// The number of changes of the source when it was read last.
+const SOURCE_CHANGES: &str = "copy_source_changes";
 /// The number of changes of the root of this store when the copy became whole.
 const ROOT_CHANGES: &str = "copy_root_changes";
 
@@ -104,7 +106,7 @@ pub fn release(tx: &mut Tx<'_>) -> Result<()> {
     if mark(tx, SOURCE)?.is_none() {
         return Ok(());
     }
-    for name in [SOURCE, IS_WHOLE, ROOT_CHANGES] {
+    for name in [SOURCE, SOURCE_CHANGES, IS_WHOLE, ROOT_CHANGES] {
         tx.execute("DELETE FROM meta WHERE name = $1", params![name])?;
     }
     tx.execute("DROP TABLE copied_folder", &[]).map(drop)
@@ -114,7 +116,7 @@ pub fn release(tx: &mut Tx<'_>) -> Result<()> {
 ///
 /// # Errors
 /// `InvalidArgument` for a store that is the source itself, that holds something of its own, or that is a copy of a third
-/// one. Nothing has changed then.
+/// one; for a source that has lost changes. Nothing has changed then.
 pub fn begin(tx: &mut Tx<'_>, source: &CopySource) -> Result<bool> {
     let refused = |why: String| Err(Error::new(Kind::InvalidArgument, why));
     let own = schema::meta(tx, "store")?;
@@ -144,6 +146,15 @@ pub fn begin(tx: &mut Tx<'_>, source: &CopySource) -> Result<bool> {
             }
         }
     }
+    // The ids of folders that the source has lost can be those of other folders by now.
+    if mark(tx, SOURCE_CHANGES)?.is_some_and(|last| last > source.changes) {
+        return refused(
+            "the source has fewer changes than when it was copied last, so it has lost some, as by a restore of its \
+             database; name an empty target"
+                .to_owned(),
+        );
+    }
+    set_mark(tx, SOURCE_CHANGES, source.changes)?;
     set_mark(tx, IS_WHOLE, 0)?;
     tx.exists("SELECT 1 FROM copied_folder LIMIT 1", &[])
 }

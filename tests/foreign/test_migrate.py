@@ -266,6 +266,24 @@ class Passes(MigrateCase):
         self.assertEqual(state(server), files)
         server.stop()
 
+    def test_parts_in_memory(self) -> None:
+        """A server that keeps its parts in memory is copied before it stops, to a database and a folder by URL."""
+        server = Server(self.folder / "memory", "--blobs", "memory://")
+        self.addCleanup(server.kill)
+        rest = Rest(server.url)
+        self.addCleanup(rest.close)
+        rest.put_all(FILES)
+        files = state(server)
+        there = f"{self.folder}/there"
+        Path(there).mkdir()
+        database, blobs = f"sqlite://{there}/names.sqlite", f"file://{there}/parts"
+        moved = self.moved("--server", server.url, "--to-database", database, "--to-blobs", blobs)
+        self.assertEqual((moved["file_count"], moved["new_parts"]), (len(FILES), PARTS))
+        server.stop()
+        server = self.served("--database", database, "--blobs", blobs)
+        self.assertEqual(state(server), files)
+        server.stop()
+
     def test_a_signal_and_a_stop(self) -> None:
         """What ends a migration is one line, and the next one goes on."""
         for end, says in [
@@ -399,6 +417,20 @@ class Refusals(MigrateCase):
         self.refused("--from-data", newer, "--to-data", str(self.folder / "x"), says=["cannot open the source", new])
         self.assertFalse((self.folder / "x").exists())
         self.start_again()
+
+    def test_of_a_source_that_has_lost_changes(self) -> None:
+        """The database of the source comes from before the last pass."""
+        self.server.stop()
+        old = self.folder / "old"
+        shutil.copytree(self.data, old)
+        self.start_again()
+        self.rest.put("new", b"new")
+        self.moved("--to-data", self.target)
+        self.refused(
+            "--from-data", str(old), "--to-data", self.target,
+            says=["the source has fewer changes than when it was copied last", "name an empty target"],
+        )
+        self.assertEqual(self.moved("--to-data", self.target)["new_parts"], 0)
 
     def test_of_a_copy_that_was_changed(self) -> None:
         """A whole copy takes the next pass, until something else has changed it."""
