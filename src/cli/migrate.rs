@@ -40,16 +40,21 @@ pub fn migrate<F: Future<Output = Result<Moved, String>>>(
 fn line(moved: &Moved) -> String {
     let passes = if moved.passes == 1 { "pass" } else { "passes" };
     let rest = match moved.tokens {
-        Some(tokens) => format!("and the key of links and {} tokens", count(tokens)),
+        Some(tokens) => format!("with the key of links and {}", several(tokens, "token")),
         None => "without tokens, which come once the server is stopped".to_owned(),
     };
     format!(
-        "migrated {}, {}, in {} {passes}: {} new parts, {}, {} new folders, {rest}",
+        "migrated {}, {}, in {} {passes}: {}, {}, {}, {rest}",
         files(moved.totals.files.unsigned_abs()),
         bytes(moved.totals.bytes.unsigned_abs()),
         moved.passes,
-        count(moved.parts),
+        several(moved.parts, "new part"),
         bytes(moved.bytes),
-        count(moved.folders),
+        several(moved.folders, "new folder"),
     )
+}
+
+fn several(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
 }

@@ -199,7 +199,7 @@ class Engines(MigrateCase):
             said += done.stdout
             if script is running:
                 self.server.stop()
-        rest = ["without tokens.*", "without tokens.*", "and the key of links and 0 tokens"]
+        rest = ["without tokens.*", "without tokens.*", "with the key of links and 0 tokens"]
         parts = [PARTS, 0, 0]
         lines = [rf"migrated \d+ files, .* in 1 pass: {new} new parts, .*, {end}\n" for new, end in zip(parts, rest)]
         self.assertRegex(said, rf"\A{''.join(lines)}clean: .*\n\Z")
@@ -235,7 +235,7 @@ class Passes(MigrateCase):
         self.assertRegex(
             line,
             rf"^migrated {len(files)} files, \S+ MiB, in 1 pass: 0 new parts, 0 B, 0 new folders, "
-            "and the key of links and 1 tokens\n$",
+            "with the key of links and 1 token\n$",
         )
         server = self.served()
         self.assertEqual(state(server), files)
