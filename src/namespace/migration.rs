@@ -98,14 +98,19 @@ pub(super) fn admit(tx: &mut Tx<'_>, purpose: Purpose) -> Result<()> {
     Err(Error::new(Kind::InvalidArgument, message))
 }
 
-/// Makes a whole copy a store of its own: its folders may change from now on. Does nothing for another store.
+/// Whether the store is a copy.
+///
+/// # Errors
+/// Those of the engine.
+pub fn is_copy(tx: &mut Tx<'_>) -> Result<bool> {
+    Ok(mark(tx, SOURCE)?.is_some())
+}
+
+/// Makes a copy a store of its own: its folders may change from now on.
 ///
 /// # Errors
 /// Those of the engine.
 pub fn release(tx: &mut Tx<'_>) -> Result<()> {
-    if mark(tx, SOURCE)?.is_none() {
-        return Ok(());
-    }
     for name in [SOURCE, SOURCE_CHANGES, IS_WHOLE, ROOT_CHANGES] {
         tx.execute("DELETE FROM meta WHERE name = $1", params![name])?;
     }
