@@ -26,7 +26,7 @@
 //! | [`rest`] | the gateway | `wire`, `budget`, `offload`, `access` |
 //! | [`web`] | the embedded page | nobody |
 //! | [`client`], [`cli`] | the Rust client and the command line | `tls`, `secret`, `wire` |
-//! | [`server`] | configuration, wiring, shutdown | all of these |
+//! | [`server`] | configuration, wiring, shutdown, migration | all of these |
 //!
 //! A test keeps these rules (`tests/spec/tidy.rs`).
 //!
@@ -68,6 +68,13 @@
 //! numbers them; the caller takes the parts that it does not have. [`store::Store::restore`] builds
 //! the same, unreachable and pinned ([`namespace::restore`]), and its last transaction fills the root.
 //!
+//! # Life of a migration
+//!
+//! [`server::migrate`] gives the backups of one store to another, which takes each of them in place of the one before.
+//! A folder has a tag, which is its id and the number of its changes; the target keeps which of its folders has which tag
+//! ([`namespace::migration`]), so the walk of a later backup descends only where tags differ. The target is marked as
+//! unfinished until the last transaction of a pass.
+//!
 //! # Failure and recovery
 //!
 //! A caller that leaves before a job has begun takes it back; what has begun gives its verdict.
@@ -99,6 +106,8 @@
 //! | operation | a copy, upload or other work with an id, a row and an end |
 //! | run | an operation that runs on this server, see [`store`] |
 //! | session | an upload in chunks; a chunk is what a client sends, a part is what is stored |
+//! | pass | one snapshot of a store that a migration copies into another one |
+//! | tag | the id of a folder and the number of its changes: equal tags, equal folders |
 //! | mark file | a file `_.dir`, by which other tools know that a folder is complete |
 //! | package | a folder as a ZIP archive, see [`store::Package`] |
 //! | link | an address that is signed, with which whoever has it downloads one file or package |

@@ -9,7 +9,7 @@ use imagestore::{
     server::{
         config::{Config, Serve},
         gateway,
-        process::{serve, serve_gateway, with_stopped},
+        process::{migrate, serve, serve_gateway, with_stopped},
     },
 };
 use tikv_jemallocator::Jemalloc;
@@ -50,6 +50,9 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::Serve(arguments)) => serve(*arguments),
         Some(Command::Gateway(arguments)) => serve_gateway(*arguments),
+        Some(Command::Client(cli::Command::Migrate(command))) => {
+            migrate(&arguments.global, &command)
+        }
         Some(Command::Client(command)) => run(&arguments.global, command),
         None => {
             Arguments::command().print_help().ok();

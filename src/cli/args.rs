@@ -5,6 +5,7 @@
 //! changes what one command does has none, so that a forgotten variable cannot change the meaning of a typed command.
 
 pub(super) mod link;
+pub(super) mod migrate;
 pub(super) mod store;
 pub(super) mod token;
 
@@ -19,6 +20,7 @@ use clap::{
 
 use self::{
     link::Link,
+    migrate::Migrate,
     store::StoreCommand,
     token::{TokenCommand, Whoami},
 };
@@ -58,6 +60,11 @@ pub enum Command {
     Backup(Backup),
     /// Restore a backup into an empty store
     Restore(Restore),
+    /// Copy a store into another one, between all databases and blob stores
+    ///
+    /// The first run copies everything, each later one only what has changed. With --server, the source serves its clients
+    /// meanwhile; after the last run, from the store of the stopped server, the target replaces it.
+    Migrate(Box<Migrate>),
     /// Create, list, rotate and revoke tokens, by which the server knows its callers
     #[command(subcommand)]
     Token(TokenCommand),
@@ -319,6 +326,9 @@ pub fn wrong(line: &ArgMatches) -> Option<(ErrorKind, String)> {
     if let Some(flag) = needs_data(line) {
         let why = format!("--{flag} is for a server that is stopped, and needs --data DIR");
         return Some((ErrorKind::MissingRequiredArgument, why));
+    }
+    if let ("migrate", migrate) = line.subcommand()? {
+        return migrate::wrong(migrate);
     }
     let ("copy", copy) = line.subcommand()? else { return None };
     let several = copy.get_many::<String>("sources").is_some_and(|sources| sources.len() > 1);

@@ -17,9 +17,7 @@ use crate::{
         progress::ProgressDisplay,
         text::{bytes, count, files},
     },
-    client::{
-        Client, backup::Place, download::Existing, error::Result, transfer::TransferProgress,
-    },
+    client::{Client, backup::Place, download::Existing, transfer::TransferProgress},
     limits,
 };
 
@@ -64,12 +62,15 @@ pub(super) async fn restore(
 
 /// Runs a backup or restore to its end and shows the progress meanwhile. `stopped` is the message of the failure
 /// after a signal.
-async fn run_with_progress<T>(
-    mut work: impl Future<Output = Result<T>> + Unpin,
+pub(super) async fn run_with_progress<T, E>(
+    mut work: impl Future<Output = Result<T, E>> + Unpin,
     (label, stopped): (&str, &str),
     tally: &TransferProgress,
     output: &mut Output,
-) -> Result<T, Failure> {
+) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
     let mut interrupt = Interrupt::listen()?;
     let mut look = interval(limits::PROGRESS_EVERY);
     let mut meter = ProgressDisplay::new(label.to_owned(), output);
@@ -103,7 +104,7 @@ mod tests {
             tokio::time::sleep(limits::PROGRESS_EVERY).await;
             tally.expect(2, 8);
             tokio::time::sleep(2 * limits::PROGRESS_LINE_EVERY).await;
-            Ok(())
+            Ok::<_, Failure>(())
         });
         run_with_progress(work, ("backing up", "stopped"), &tally, &mut output)
             .await

@@ -18,6 +18,7 @@ use crate::{
         backup::{BackupSummary, RestoreSummary},
         transfer::TransferredFile,
     },
+    model::Moved,
     wire::{
         DESCRIPTOR,
         v1::{DeleteResponse, Entry, Operation, Token},
@@ -187,6 +188,19 @@ pub(super) fn backed(backed: &BackupSummary) -> Value {
         "part_bytes": backed.part_bytes,
         "new_parts": backed.new_parts,
         "new_bytes": backed.new_bytes,
+    })
+}
+
+/// A finished migration as JSON.
+pub(super) fn migrated(moved: &Moved) -> Value {
+    json!({
+        "passes": moved.passes,
+        "file_count": moved.totals.files,
+        "size_bytes": moved.totals.bytes,
+        "new_parts": moved.parts,
+        "new_bytes": moved.bytes,
+        "new_folders": moved.folders,
+        "tokens": moved.tokens,
     })
 }
 

@@ -17,6 +17,7 @@ mod json;
 mod link;
 mod local_file;
 mod many;
+mod migrate;
 mod named;
 mod operations;
 mod output;
@@ -34,8 +35,9 @@ mod upload;
 
 use std::{io, process::ExitCode};
 
-pub use args::{Command, wrong};
+pub use args::{Command, migrate::Migrate, wrong};
 pub use global::Global;
+pub use migrate::migrate;
 pub use named::settle;
 
 use crate::{
@@ -49,6 +51,14 @@ use crate::{
 
 /// Runs a client command to its end. Returns 0 for success, else 1 after printing the failure.
 pub fn run(global: &Global, command: Command) -> ExitCode {
+    run_to_end(global, async |output: &mut Output| Box::pin(execute(global, command, output)).await)
+}
+
+/// Runs the work of a command on a runtime of its own, and prints the failure if there is one.
+fn run_to_end(
+    global: &Global,
+    work: impl AsyncFnOnce(&mut Output) -> Result<(), Failure>,
+) -> ExitCode {
     let style = if global.json { Style::Json } else { Style::Lines };
     let mut output = Output::standard(style);
     let result = tokio::runtime::Builder::new_multi_thread()
@@ -56,7 +66,7 @@ pub fn run(global: &Global, command: Command) -> ExitCode {
         .build()
         .map_err(Failure::from)
         .and_then(|runtime| {
-            let result = runtime.block_on(execute(global, command, &mut output));
+            let result = runtime.block_on(work(&mut output));
             // Does not wait for blocking threads, such as one that still walks through a local folder.
             runtime.shutdown_background();
             result
@@ -129,8 +139,15 @@ mod tests;
 /// Runs a command within its `--timeout`, if it has one. Waits for the server end at that deadline by themselves. This
 /// function ends all other waits, such as one for a local pipe that nobody writes, [`limits::COMMAND_GRACE`] later.
 async fn execute(global: &Global, command: Command, output: &mut Output) -> Result<(), Failure> {
+    within(global, Box::pin(carry_out(global, command, output))).await
+}
+
+async fn within<T>(
+    global: &Global,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let Some(Time(time)) = global.timeout else {
-        let ended = carry_out(global, command, output).await;
+        let ended = work.await;
         if let Err(Failure::Client(error)) = &ended
             && error.is_late()
         {
@@ -140,7 +157,7 @@ async fn execute(global: &Global, command: Command, output: &mut Output) -> Resu
         return ended;
     };
     let end = time.saturating_add(limits::COMMAND_GRACE);
-    match tokio::time::timeout(end, carry_out(global, command, output)).await {
+    match tokio::time::timeout(end, work).await {
         Ok(result) => result,
         Err(_) => Err(Failure::Said(format!("the command did not end within {time:?}"))),
     }
@@ -150,15 +167,7 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
     if let Command::Store(command) = &command {
         return store::run(global, command, output);
     }
-    let notes = output.notes();
-    let mut client = global.connect().await?.on_token_expiry(move |time| {
-        let hint = "an admin of its paths renews it by 'imagestore token rotate NAME'";
-        notes.say(format_args!("the token expires at {time}; {hint}"));
-    });
-    if !output.is_json() {
-        let notes = output.notes();
-        client = client.on_retry(move |error| notes.say(format_args!("{error}; trying again")));
-    }
+    let client = connected(global, output).await?;
     match command {
         Command::Copy(args) => copy::copy(&client, args, output).await,
         Command::Upload(args) => upload::upload(&client, args, output).await,
@@ -172,11 +181,25 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
         Command::Token(command) => token::run(&client, command, output).await,
         Command::Link(args) => link::link(&client, args, output).await,
         Command::Whoami(args) => token::whoami(&client, &args, output).await,
-        // Has ended above.
-        Command::Store(_) => Ok(()),
+        // Has ended above, or is carried out by `migrate`.
+        Command::Store(_) | Command::Migrate(_) => Ok(()),
         Command::Info => show::info(&client, output).await,
         Command::Watch(args) => operations::watch(&client, args.id.as_deref(), output).await,
         Command::Operations(args) => operations::list(&client, args.state, output).await,
         Command::Cancel(args) => operations::cancel(&client, &args.id, output).await,
     }
+}
+
+/// The client of a command, which notes what it has to say.
+async fn connected(global: &Global, output: &mut Output) -> Result<client::Client, Failure> {
+    let notes = output.notes();
+    let mut client = global.connect().await?.on_token_expiry(move |time| {
+        let hint = "an admin of its paths renews it by 'imagestore token rotate NAME'";
+        notes.say(format_args!("the token expires at {time}; {hint}"));
+    });
+    if !output.is_json() {
+        let notes = output.notes();
+        client = client.on_retry(move |error| notes.say(format_args!("{error}; trying again")));
+    }
+    Ok(client)
 }

@@ -100,6 +100,7 @@ impl Names {
             | Command::Info
             | Command::Check(_)
             | Command::Backup(_)
+            | Command::Migrate(_)
             | Command::Restore(_) => Ok(()),
         }
     }

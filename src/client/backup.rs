@@ -8,6 +8,7 @@
 mod frames;
 mod place;
 mod restore;
+mod stream;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -24,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 pub use place::Place;
 pub use restore::{RestoreSummary, probe};
+pub use stream::BackupStream;
 
 use crate::{
     client::{
@@ -107,7 +109,7 @@ impl Client {
     ) -> Result<Receiving<'a>> {
         let (requests, receiver) = mpsc::channel(1);
         let ask = |payload| BackupRequest { payload: Some(payload) };
-        let start = BackupStart { everything: receiving.folder.is_none() };
+        let start = BackupStart { everything: receiving.folder.is_none(), copy: false };
         // This send cannot fail, because this function holds the receiver.
         requests.send(ask(backup_request::Payload::Start(start))).await.ok();
         let call = self.stub.clone().backup(ReceiverStream::new(receiver)).await;
@@ -193,7 +195,8 @@ impl<'a> Receiving<'a> {
         let look = tokio::task::spawn_blocking(move || folder.missing(&offer.parts));
         self.wanted = joined(look).await?.into();
         let places = (0..).zip(&self.wanted).filter(|(_, wanted)| **wanted);
-        Ok(BackupWants { parts: places.map(|(place, _)| place).collect() })
+        let parts = places.map(|(place, _)| place).collect();
+        Ok(BackupWants { parts, all_folders: false })
     }
 
     async fn record(&mut self, record: BackupRecord) -> Result<()> {
@@ -208,7 +211,14 @@ impl<'a> Receiving<'a> {
             Some(Record::Footer(footer)) => {
                 (self.backed.parts, self.backed.part_bytes) = (footer.parts, footer.part_bytes);
             }
-            Some(Record::List(_) | Record::Entries(_) | Record::Folder(_)) | None => {}
+            Some(
+                Record::List(_)
+                | Record::Entries(_)
+                | Record::Folder(_)
+                | Record::Known(_)
+                | Record::Tag(_),
+            )
+            | None => {}
         }
         self.write(Payload::Record(record)).await
     }

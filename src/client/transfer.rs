@@ -70,7 +70,7 @@ impl TransferProgress {
     }
 
     /// Adds to the files and bytes done.
-    pub(super) fn add(&self, files: u64, bytes: u64) {
+    pub fn add(&self, files: u64, bytes: u64) {
         self.files_done.fetch_add(files, Relaxed);
         self.bytes_done.fetch_add(bytes, Relaxed);
     }

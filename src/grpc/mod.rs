@@ -4,7 +4,7 @@
 //! have no logic of their own. This module also enforces the deadline of a call, `grpc-timeout`: for calls inside
 //! the process no transport does.
 
-mod backups;
+pub mod backups;
 mod call;
 mod files;
 mod links;

@@ -15,6 +15,26 @@ pub struct BackupHeader {
     pub taken: Taken,
     /// An estimate of the contents and the bytes of parts to come, for progress.
     pub expected: Totals,
+    /// The store and its state, if the backup is for a copy of the store.
+    pub source: Option<CopySource>,
+}
+
+/// The store of which another one is a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopySource {
+    /// Its id, which is never 0.
+    pub store: i64,
+    /// The number of its changes.
+    pub changes: i64,
+}
+
+/// The state of a folder. Folders of one store with the same tag are equal, with everything below them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderTag {
+    /// Its id, which is never used twice.
+    pub id: i64,
+    /// The number of changes of the folder and below it.
+    pub changes: i64,
 }
 
 /// The identity and size of a snapshot of the whole store.
@@ -88,7 +108,11 @@ impl BackupCounts {
             BackupRecord::Content { .. } => self.contents += 1,
             BackupRecord::Folder(_) => self.folders += 1,
             BackupRecord::Entries(entries) => self.entries += entries.len() as u64,
-            BackupRecord::Header(_) | BackupRecord::List(_) | BackupRecord::Footer(_) => {}
+            BackupRecord::Header(_)
+            | BackupRecord::List(_)
+            | BackupRecord::Known(_)
+            | BackupRecord::Tag(_)
+            | BackupRecord::Footer(_) => {}
         }
     }
 }
@@ -113,6 +137,27 @@ pub enum BackupRecord {
     Entries(Vec<BackupEntry>),
     /// A folder, with its totals; the last folder is the root.
     Folder(Totals),
+    /// For a copy: a folder that the reader of the backup has. It has the next number of a folder.
+    Known(FolderTag),
+    /// For a copy: the tag of the folder before.
+    Tag(FolderTag),
     /// The last record.
     Footer(BackupCounts),
+}
+
+/// What a migration has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// How many times the source was read.
+    pub passes: u32,
+    /// The totals of both stores at the end.
+    pub totals: Totals,
+    /// The parts, and their bytes, that were moved; the others were in the target.
+    pub parts: u64,
+    /// The bytes of these parts.
+    pub bytes: u64,
+    /// The folders that were moved; the others were in the target.
+    pub folders: u64,
+    /// The number of tokens that the target took over, from a source that was stopped.
+    pub tokens: Option<u64>,
 }

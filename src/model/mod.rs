@@ -14,7 +14,8 @@ mod session;
 mod token;
 
 pub use backup::{
-    BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, Taken,
+    BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, CopySource,
+    FolderTag, Moved, Taken,
 };
 pub use blob_owner::BlobOwner;
 pub use check::{CheckReport, CheckRequest, Finding, FindingKind};

@@ -7,6 +7,9 @@
 //! The walk visits every distinct folder, content and part once, children before parents. Folders with many
 //! entries are read in pages.
 //!
+//! The walk for a copy asks about folders before it enters them, and passes over those that the copy has. A folder is
+//! known by its id and the number of its changes ([`tree::change_tag`]).
+//!
 //! **Memory.** The numbers of all visited folders, contents and parts.
 
 use std::{
@@ -17,7 +20,9 @@ use std::{
 use crate::{
     error::{Error, Kind, Result},
     limits::{BACKUP_PAGE_ROWS, STEP},
-    model::{BackupEntry, BackupRecord, BackupTarget, StorePath, Taken, Totals},
+    model::{
+        BackupEntry, BackupRecord, BackupTarget, CopySource, FolderTag, StorePath, Taken, Totals,
+    },
     namespace::{
         content::{self, PartRow},
         counted::Counted,
@@ -45,6 +50,15 @@ pub fn take(tx: &mut Tx<'_>, owner: &Owner) -> Result<(i64, Taken)> {
     Ok((folder, Taken { at: tx.now()?, version, totals }))
 }
 
+/// Says of which store a copy is made, and its state. Called in the transaction of [`take`].
+///
+/// # Errors
+/// Those of the engine.
+pub fn source(tx: &mut Tx<'_>) -> Result<CopySource> {
+    let changes = tree::tag(tx, ROOT)?.changes;
+    Ok(CopySource { store: schema::meta(tx, "store")?, changes })
+}
+
 /// An estimate of the contents and the bytes of parts in a backup: those of the whole store.
 ///
 /// # Errors
@@ -62,6 +76,9 @@ pub struct Batch {
     pub parts: Vec<(StorePath, PartRow)>,
     /// The records that follow these parts in the stream.
     pub records: Vec<BackupRecord>,
+    /// The folders that are entered next, at most [`BACKUP_PAGE_ROWS`], unless [`Walk::pass_over`] is told of them before
+    /// the next step.
+    pub folders: Vec<FolderTag>,
 }
 
 /// A folder whose entries are being read. All folders below it have their numbers.
@@ -81,6 +98,10 @@ struct FolderRead {
 #[derive(Debug)]
 pub struct Walk {
     below: walk::Walk,
+    /// Whether the walk is for a copy.
+    is_copy: bool,
+    /// Whether it asks about the folders that it enters.
+    asks: bool,
     inside: Option<FolderRead>,
     folders: HashMap<i64, u64>,
     contents: HashMap<i64, u64>,
@@ -88,15 +109,28 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Begins at a folder, which must be pinned.
-    pub fn new(root: i64) -> Self {
+    /// Begins at a folder, which must be pinned. The walk for a copy asks about folders and tags them.
+    pub fn new(root: i64, is_copy: bool) -> Self {
         Self {
             below: walk::Walk::new(root, BACKUP_PAGE_ROWS),
+            is_copy,
+            asks: is_copy,
             inside: None,
             folders: HashMap::new(),
             contents: HashMap::new(),
             parts: HashMap::new(),
         }
+    }
+
+    /// Passes over a folder of the last batch, which gets the next number.
+    pub fn pass_over(&mut self, folder: &FolderTag) {
+        self.below.pass_over(folder.id);
+        self.folders.insert(folder.id, self.folders.len() as u64);
+    }
+
+    /// Enters all folders from now on without asking.
+    pub fn stop_asking(&mut self) {
+        self.asks = false;
     }
 
     fn is_over(&self) -> bool {
@@ -120,8 +154,17 @@ impl Walk {
                 } else {
                     self.inside = Some(inside);
                 }
-            } else if let Some(Visit::Leave(id)) = self.below.next(tx)? {
-                self.inside = Some(FolderRead::new(id, self.below.path()));
+            } else {
+                if self.asks {
+                    let ahead = self.below.ahead(tx)?;
+                    if !ahead.is_empty() {
+                        batch.folders = tree::tags(tx, &ahead)?;
+                        break;
+                    }
+                }
+                if let Some(Visit::Leave(id)) = self.below.next(tx)? {
+                    self.inside = Some(FolderRead::new(id, self.below.path()));
+                }
             }
             if batch.parts.len() >= BACKUP_PAGE_ROWS || started.elapsed() >= STEP {
                 break;
@@ -146,6 +189,9 @@ impl Walk {
             }
             let totals = tree::totals(tx, &Target::Folder(inside.id))?;
             batch.records.push(BackupRecord::Folder(totals));
+            if self.is_copy {
+                batch.records.push(BackupRecord::Tag(tree::tag(tx, inside.id)?));
+            }
             return Ok(true);
         };
         let path = inside.path.child(&name);

@@ -143,6 +143,14 @@ pub fn remove(tx: &mut Tx<'_>, folder: i64, name: &str) -> Result<Link> {
     Link::from_row(&tx.one(sql, params![folder, &folded(name), name])?, 0)
 }
 
+/// Removes all entries of a folder. The caller has copied them, or releases their targets.
+///
+/// # Errors
+/// Those of the engine.
+pub fn remove_all(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
+    tx.execute("DELETE FROM entry WHERE folder = $1", params![folder]).map(drop)
+}
+
 /// Whether a folder has no entries.
 ///
 /// # Errors

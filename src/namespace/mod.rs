@@ -20,6 +20,7 @@ pub mod garbage;
 pub mod group;
 pub mod link;
 pub mod list;
+pub mod migration;
 pub mod operation;
 pub mod package;
 pub mod pin;
@@ -44,6 +45,7 @@ mod sqlite;
 
 pub use database::Database;
 pub use engine::Engine;
+pub use migration::Purpose;
 pub use postgres::PostgresUrl;
 pub use tree::reach;
 
@@ -126,6 +128,7 @@ fn initialize_or_recover(
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;
     check_owner(&mut tx, owner, is_new)?;
+    migration::admit(&mut tx, joining.purpose)?;
     if server::register(&mut tx, joining)? && !is_new {
         schema::raise_epoch(&mut tx)?;
     }

@@ -5,6 +5,9 @@
 //! the pin into that reference. At the end one pin is left, on the new root. A server that dies during a restore
 //! therefore leaves only pins, which the next start drops, and a pin that was lost is noticed.
 //!
+//! The restore of a copy replaces what the store has: parts and folders that are there already are pinned instead of
+//! being made ([`migration`]).
+//!
 //! **Invariant:** the store trusts nothing in a backup except the digest of a file of several parts, which only
 //! its bytes as a whole could prove. Names, order, sizes and totals are checked: they are those that the store
 //! itself would have made.
@@ -17,13 +20,17 @@ mod tests;
 use crate::{
     error::{Error, Kind, Result},
     limits::TOTAL_MAX,
-    model::{BackupEntry, BackupRecord, BackupTarget, Digest, StorePath, Taken, Totals, folded},
+    model::{
+        BackupEntry, BackupPart, BackupRecord, BackupTarget, Digest, FolderTag, StorePath, Taken,
+        Totals, folded,
+    },
     namespace::{
-        content::{self, Part, Place},
+        content::{self, Part, PartRow, Place},
         entries,
         garbage::Ref,
+        migration::{self, Credentials},
         pin::{self, Owner},
-        reach::Reach,
+        reach::{self, Reach},
         restore::list::List,
         schema::{self, ROOT},
         sql::Tx,
@@ -36,6 +43,8 @@ use crate::{
 pub enum Step {
     /// A part. Its object, if it has one, is durable. A part that was stored already is pinned by the owner.
     Part(Part),
+    /// A part that the store has already.
+    Stored(BackupPart),
     /// A list, a content, entries or a folder.
     Record(BackupRecord),
 }
@@ -64,6 +73,8 @@ struct Folder {
 /// The state of a restore.
 #[derive(Debug)]
 pub struct Build {
+    /// Whether it is the restore of a copy.
+    pub is_copy: bool,
     owner: Owner,
     taken: Taken,
     parts: Vec<Made>,
@@ -101,6 +112,7 @@ impl Build {
     /// Begins with no items.
     pub fn new(owner: Owner, taken: Taken) -> Self {
         Self {
+            is_copy: false,
             owner,
             taken,
             parts: Vec::new(),
@@ -129,6 +141,14 @@ impl Build {
                 self.parts.push(Made { id, size, digest, is_pinned: true });
                 Ok(())
             }
+            Step::Stored(part) => {
+                let row = content::pin_part(tx, &self.owner, &part.digest)?;
+                let row = row.filter(|row| row.size == part.size);
+                let PartRow { id, size, digest, .. } = row.ok_or_else(|| gone("a part"))?;
+                self.pinned += 1;
+                self.parts.push(Made { id, size, digest: Some(digest), is_pinned: true });
+                Ok(())
+            }
             Step::Record(BackupRecord::List(parts)) => {
                 for number in parts {
                     let number = index(*number, self.parts.len())?;
@@ -152,6 +172,11 @@ impl Build {
                 Ok(())
             }
             Step::Record(BackupRecord::Folder(totals)) => self.folder(tx, *totals),
+            Step::Record(BackupRecord::Known(tag)) => self.known(tx, tag),
+            Step::Record(BackupRecord::Tag(tag)) => {
+                let folder = self.folders.last().ok_or_else(|| damaged("a tag has no folder"))?;
+                migration::record_folder(tx, tag, folder.id)
+            }
             Step::Record(
                 BackupRecord::Header(_) | BackupRecord::Part(_) | BackupRecord::Footer(_),
             ) => Err(damaged("a record comes where none of its kind can be")),
@@ -228,9 +253,33 @@ impl Build {
     fn folder(&mut self, tx: &mut Tx<'_>, totals: Totals) -> Result<()> {
         let open = self.open(tx)?;
         if open.totals != totals {
-            return Err(damaged("a folder has other totals than what it holds"));
+            return Err(self.other_totals("a folder has other totals than what it holds"));
         }
         self.folders.push(Folder { last: Default::default(), ..open });
+        Ok(())
+    }
+
+    /// The error for totals that are not those of the source. What was there before the restore of a copy may be wrong.
+    fn other_totals(&self, why: &str) -> Error {
+        if !self.is_copy {
+            return damaged(why);
+        }
+        let message = "the target has other totals than the source, because one of both was damaged or repaired since \
+                       the first pass; check the source, and name an empty target";
+        Error::new(Kind::InvalidArgument, message)
+    }
+
+    /// Adds a folder that the store has already.
+    fn known(&mut self, tx: &mut Tx<'_>, tag: &FolderTag) -> Result<()> {
+        if self.open.is_some() {
+            return Err(damaged("a known folder comes inside another one"));
+        }
+        let id = migration::folder_of(tx, tag)?.ok_or_else(|| gone("a folder"))?;
+        pin::pin(tx, &self.owner, Ref::folder(id))?;
+        self.pinned += 1;
+        let target = Target::Folder(id);
+        let (totals, reach) = (tree::totals(tx, &target)?, reach::below(tx, &target)?);
+        self.folders.push(Folder { id, totals, reach, is_pinned: true, last: Default::default() });
         Ok(())
     }
 
@@ -241,20 +290,50 @@ impl Build {
     /// `Cancelled` if a pin is gone. Nothing has changed then.
     pub fn finish(&self, tx: &mut Tx<'_>) -> Result<Totals> {
         check_empty(tx)?;
+        let root = self.root(tx)?;
+        tree::fill_root(tx, root.id)?;
+        self.adopt(tx, root)
+    }
+
+    /// Replaces what the store has by the restored copy, and marks the store as a whole copy.
+    ///
+    /// # Errors
+    /// As [`Build::finish`], except `AlreadyExists`.
+    pub fn finish_copy(
+        &self,
+        tx: &mut Tx<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Totals> {
+        let root = self.root(tx)?;
+        tree::replace_root(tx, root.id)?;
+        migration::finish(tx, credentials)?;
+        self.adopt(tx, root)
+    }
+
+    /// Takes over the versions, and drops the pins.
+    fn adopt(&self, tx: &mut Tx<'_>, root: &Folder) -> Result<Totals> {
+        schema::adopt(tx, &self.taken.version)?;
+        pin::unpin(tx, &self.owner.id)?;
+        Ok(root.totals)
+    }
+
+    /// The root of the backup, if all of it is there.
+    fn root(&self, tx: &mut Tx<'_>) -> Result<&Folder> {
         let root = self.folders.last().ok_or_else(|| damaged("it has no root"))?;
         if !self.list.is_empty() || self.open.is_some() || self.pinned != 1 || !root.is_pinned {
             return Err(damaged("nothing refers to some of what it holds"));
         }
         if root.totals != self.taken.totals {
-            return Err(damaged("the root has other totals than the header says"));
+            return Err(self.other_totals("the root has other totals than the header says"));
         }
         pin::check(tx, &self.owner.id, 1)?;
-        tree::fill_root(tx, root.id)?;
-        let version = self.taken.version;
-        schema::adopt(tx, &version)?;
-        pin::unpin(tx, &self.owner.id)?;
-        Ok(root.totals)
+        Ok(root)
     }
+}
+
+/// The error for what the store had when it was offered, and has no more.
+fn gone(what: &str) -> Error {
+    Error::new(Kind::Busy, format!("{what} of the target was reclaimed meanwhile; try again"))
 }
 
 /// Converts a number of the stream to an index below `len`.

@@ -20,6 +20,7 @@ use crate::{
     limits::{EXPIRE_ROWS, micros},
     model::OperationError,
     namespace::{
+        migration::Purpose,
         operation, pin,
         schema::FORMAT,
         sql::{Tx, params},
@@ -43,12 +44,14 @@ pub struct Joining {
     /// How long the count of the server may stand still before others declare it dead. `None`: no other server uses
     /// the store.
     pub lease: Option<Duration>,
+    /// What the store is opened for.
+    pub purpose: Purpose,
 }
 
 impl Joining {
     /// A server that has the store for itself.
     pub fn alone(id: Uuid) -> Self {
-        Self { id, previous: None, lease: None }
+        Self { id, previous: None, lease: None, purpose: Purpose::Serve }
     }
 }
 

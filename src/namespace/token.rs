@@ -168,6 +168,44 @@ pub fn list(tx: &mut Tx<'_>, size: usize, token: &str) -> Result<Page<Token>> {
     Ok(Page { items, next })
 }
 
+/// All tokens, ended ones included: at most twice [`TOKENS_MAX`].
+///
+/// # Errors
+/// Those of the engine.
+pub fn all(tx: &mut Tx<'_>) -> Result<Vec<Kept>> {
+    let rows = tx.all(select!("ORDER BY name, id LIMIT $1"), params![2 * TOKENS_MAX])?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Replaces all tokens by those of another store.
+///
+/// # Errors
+/// Those of the engine.
+pub fn replace_all(tx: &mut Tx<'_>, tokens: &[Kept]) -> Result<()> {
+    tx.execute("DELETE FROM token", &[])?;
+    for Kept { token, secret, old_secret } in tokens {
+        tx.execute(
+            "INSERT INTO token (id, name, grants, created_by, created, life, expires, used, revoked, old_until,
+               secret, old_secret) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            params![
+                &token.id,
+                &token.name,
+                &token.grants,
+                &token.created_by,
+                token.created,
+                token.life,
+                token.expires,
+                token.used,
+                token.revoked,
+                token.old_until,
+                secret,
+                old_secret.as_ref()
+            ],
+        )?;
+    }
+    Ok(())
+}
+
 /// The token of the page that begins with a token.
 pub fn page_token(first: &Token) -> String {
     format!("{} {}", first.name, first.id)

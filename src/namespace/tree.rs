@@ -16,14 +16,14 @@ mod sets;
 
 pub use super::entries::{File, Target};
 pub use place::{check_file_fits, check_folder_fits, check_same_kind, resolve_for_write};
-pub use sets::{Change, look_up_totals, new_folders, record_changes};
+pub use sets::{Change, look_up_totals, new_folders, record_changes, tags};
 
 use reach::Reach;
 
 use crate::{
     error::{Error, Kind, Result},
     limits::TOTAL_MAX,
-    model::{FileVersion, MARK_FILE, StorePath, Totals},
+    model::{FileVersion, FolderTag, MARK_FILE, StorePath, Totals},
     namespace::{
         counted::Counted,
         entries,
@@ -64,8 +64,14 @@ pub fn totals(tx: &mut Tx<'_>, target: &Target) -> Result<Totals> {
 /// shared is cloned by the write and never changed, so it cannot change without the folder.
 pub fn change_tag(tx: &mut Tx<'_>, folder: i64) -> Result<String> {
     let store = schema::meta(tx, "store")?;
-    let changes = tx.one("SELECT changes FROM folder WHERE id = $1", params![folder])?.int(0)?;
+    let changes = tag(tx, folder)?.changes;
     Ok(format!("{store:x}-{folder:x}-{changes:x}"))
+}
+
+/// The change tag of a folder in its store.
+pub fn tag(tx: &mut Tx<'_>, id: i64) -> Result<FolderTag> {
+    let changes = tx.one("SELECT changes FROM folder WHERE id = $1", params![id])?.int(0)?;
+    Ok(FolderTag { id, changes })
 }
 
 /// Counts a change of a folder that is not a write at a path, in the folder itself and in the folders that
@@ -242,6 +248,16 @@ pub fn fill_root(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
     set_sums(tx, ROOT, totals, reach)?;
     count_change(tx, ROOT)?;
     entries::copy_all(tx, folder, ROOT)
+}
+
+/// Gives the root the totals and entries of another folder. What it had becomes garbage.
+pub fn replace_root(tx: &mut Tx<'_>, folder: i64) -> Result<()> {
+    if !entries::is_empty(tx, ROOT)? {
+        let old = clone(tx, ROOT)?;
+        entries::remove_all(tx, ROOT)?;
+        enqueue_garbage(tx, Ref::folder(old))?;
+    }
+    fill_root(tx, folder)
 }
 
 /// Sets the totals and the reach of a folder.

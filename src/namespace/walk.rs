@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use roaring::RoaringTreemap;
 
@@ -84,6 +84,30 @@ impl Walk {
             open.ready = page.into_iter().map(|((_, name), id)| (name, id)).collect();
         }
         Ok(None)
+    }
+
+    /// The distinct sub-folders of the current folder that the next calls of [`Walk::next`] enter, once for each page
+    /// of them. Runs at most one statement.
+    ///
+    /// # Errors
+    /// Those of the engine; the walk cannot be continued then.
+    pub fn ahead(&mut self, tx: &mut Tx<'_>) -> Result<Vec<i64>> {
+        if std::mem::take(&mut self.is_left) {
+            self.open.pop();
+        }
+        let Some(open) = self.open.last_mut() else { return Ok(Vec::new()) };
+        if !open.ready.is_empty() || open.folders.is_done() {
+            return Ok(Vec::new());
+        }
+        let page = open.folders.page(tx, self.page_rows)?;
+        open.ready = page.into_iter().map(|((_, name), id)| (name, id)).collect();
+        let ids: BTreeSet<i64> = open.ready.iter().map(|(_, id)| *id).collect();
+        Ok(ids.into_iter().filter(|id| !self.seen.contains(id.cast_unsigned())).collect())
+    }
+
+    /// Counts a folder as visited, with everything below it.
+    pub fn pass_over(&mut self, id: i64) {
+        self.seen.insert(id.cast_unsigned());
     }
 
     fn meet(&mut self, name: String, id: i64) -> Visit {

@@ -20,6 +20,8 @@ mod health;
 pub mod identity;
 mod listen;
 pub mod locks;
+pub mod migrate;
+mod open;
 mod permissions;
 mod private;
 pub mod process;
@@ -56,15 +58,8 @@ use identity::Tls;
 use locks::Locks;
 
 use crate::{
-    blob::{Blobs, Location},
-    client::in_process::Connections,
-    error::chain,
-    grpc::Service,
-    limits::CLOSE_TIME,
-    namespace::Recovered,
-    rest,
-    store::{self, Store},
-    web,
+    blob::Blobs, client::in_process::Connections, grpc::Service, limits::CLOSE_TIME,
+    namespace::Purpose, rest, store::Store, web,
 };
 
 /// The full name of the gRPC service.
@@ -167,13 +162,14 @@ impl Server {
         // The locks come before the store: without them another server may be putting parts into the blob folder.
         let (mut locks, (blobs, leftovers)) = match replaced.blobs {
             Some(blobs) => (Locks::without_blobs(config)?, (blobs, 0)),
-            None => (Locks::take(config)?, open_blobs(config).await?),
+            None => (Locks::take(config)?, open::blobs(config).await?),
         };
         let stop = CancellationToken::new();
         let (ready, is_ready) = watch::channel(true);
         let grpc = grpc(is_ready.clone(), &stop)?;
-        let store = open_store(config, blobs, leftovers).await?;
         let is_local = matches!(listener, Listener::InProcess(_));
+        let purpose = if is_local { Purpose::Command } else { Purpose::Serve };
+        let store = open::store(config, purpose, blobs, leftovers).await?;
         let grants = admission.grants();
         let authenticator = match admission.authenticator(&store, is_local).await {
             Ok(authenticator) => authenticator,
@@ -183,6 +179,9 @@ impl Server {
             }
         };
         locks.keep();
+        if !is_local {
+            open::release(&store).await?;
+        }
         let settings = config.clone();
         // A walk that panics leaves the permissions as they are.
         spawn_blocking(move || permissions::tighten(&settings)).await.ok();
@@ -311,56 +310,6 @@ pub enum Ended {
     /// It was expelled from its store, and a new one must start.
     Expelled,
 }
-
-/// Opens the store, and logs in one line what the start has cleaned up. `leftovers` is the number of staging
-/// files that [`open_blobs`] has removed.
-async fn open_store(config: &Config, blobs: Blobs, leftovers: u64) -> Result<Store, Error> {
-    let settings = store::Config {
-        data: config.data.clone(),
-        database: config.database.clone(),
-        reserve_bytes: config.reserve_bytes,
-        reclaim_grace: config.reclaim_grace,
-        operation_life: config.operation_life,
-        object_hold: config.object_hold,
-        lease: config.lease,
-        ..store::Config::new(&config.data)
-    };
-    let (store, recovered) = Store::open(settings, blobs)
-        .await
-        .map_err(|error| Error::new("cannot open the store").because(error))?;
-    if leftovers > 0 || recovered != Recovered::default() {
-        info!(
-            operations_failed = recovered.operations,
-            pins_dropped = recovered.pins,
-            leftovers_swept = leftovers,
-            "cleared away what an earlier run left unfinished"
-        );
-    }
-    Ok(store)
-}
-
-/// Opens the blob store and removes the staging files that a crash left. Returns their number.
-async fn open_blobs(config: &Config) -> Result<(Blobs, u64), Error> {
-    let blobs = match &config.blobs {
-        Location::Folder(folder) => Blobs::local(folder).map_err(|error| {
-            Error::new(format!("cannot open the blob store {}", config.blobs)).because(error)
-        })?,
-        Location::Memory => Blobs::memory(),
-        Location::Bucket(bucket) => {
-            let opened = Blobs::bucket(bucket).await;
-            opened.map_err(|refused| Error::new(refused.to_string()))?
-        }
-    };
-    // No staging file is in use: the lock keeps other servers out, and this one has put nothing yet.
-    let leftovers = blobs.sweep_staging(|_| false).await.unwrap_or_else(|error| {
-        // Staging files that stay only take up space.
-        let error = chain(&error);
-        warn!(error, "what an earlier run left in the blob store is not swept");
-        0
-    });
-    Ok((blobs, leftovers))
-}
-
 /// The host names under which requests are accepted. Logs a warning if every name is accepted.
 fn hosts(allowed: &[String], has_tls: bool) -> Hosts {
     let hosts = Hosts::new(allowed, has_tls);

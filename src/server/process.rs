@@ -24,9 +24,11 @@ use super::{
     Ended, Error, Server,
     config::{Config, Serve},
     gateway::{self, Gateway},
+    migrate::{self, Plan},
     permissions::restrict_process,
 };
 use crate::{
+    cli::{self, Migrate},
     client::in_process::{self, Connector},
     limits::{END_TIME, RUNTIME_STOP_TIME, START_OVER_PAUSE},
 };
@@ -104,6 +106,18 @@ pub fn with_stopped(
         Err(Error::new(format!("no store is in {data}; name its data folder")))
     });
     exit_code(config.and_then(|config| try_with_stopped(&config, command)))
+}
+
+/// Runs the command `migrate`. Its errors are one line, and its exit code is 1 then.
+pub fn migrate(global: &cli::Global, arguments: &Migrate) -> ExitCode {
+    exit_code(init_log(PRIVATE_LOG).and_then(|()| {
+        restrict_process();
+        let plan = Plan::new(arguments)?;
+        Ok(cli::migrate(global, plan.is_running(), async |client, progress| {
+            let moved = Box::pin(migrate::run(plan, client, progress)).await;
+            moved.map_err(|error| error.explain())
+        }))
+    }))
 }
 
 fn try_with_stopped(

@@ -13,7 +13,9 @@ use crate::{
     budget::{Permit, PermitHandle},
     error::{Error, Kind, Result},
     limits::{BACKUP_FORMAT, BACKUP_PARTS_IN_FLIGHT, BACKUP_PIECES_WAITING, STREAM_MESSAGE_BYTES},
-    model::{BackupCounts, BackupHeader, BackupPart, BackupRecord, Digest, StorePath, Taken},
+    model::{
+        BackupCounts, BackupHeader, BackupPart, BackupRecord, Digest, FolderTag, StorePath, Taken,
+    },
     namespace::{
         backup::{self, Walk},
         content::PartRow,
@@ -28,6 +30,8 @@ use crate::{
 pub enum BackupMessage {
     /// The next parts; the caller answers with [`Backup::want`] which of them it wants with their bytes.
     Offer(Vec<BackupPart>),
+    /// For a copy: the next folders, which the caller answers with [`Backup::want`] or [`Backup::want_all_folders`].
+    Folders(Vec<FolderTag>),
     /// A record.
     Record(BackupRecord),
     /// Bytes of the part of the last record, at most [`STREAM_MESSAGE_BYTES`].
@@ -38,7 +42,27 @@ pub enum BackupMessage {
 #[derive(Debug)]
 pub struct Backup {
     pieces: mpsc::Receiver<Result<BackupMessage>>,
-    wants: mpsc::Sender<Vec<u32>>,
+    wants: mpsc::Sender<Wants>,
+}
+
+/// What a backup is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A caller that has nothing.
+    Everything,
+    /// A caller that has parts.
+    Parts,
+    /// A copy of the store, which has parts and folders.
+    Copy,
+}
+
+/// An answer to an offer.
+#[derive(Debug)]
+enum Wants {
+    /// The indices of the wanted items.
+    Some(Vec<u32>),
+    /// All folders, and no more offers of folders.
+    AllFolders,
 }
 
 impl Backup {
@@ -55,10 +79,15 @@ impl Backup {
         self.pieces.recv().await
     }
 
-    /// Answers the last offer: the indices of the wanted parts in it, each at most once.
-    pub async fn want(&self, parts: Vec<u32>) {
+    /// Answers the last offer: the indices of the wanted parts or folders in it, each at most once.
+    pub async fn want(&self, items: Vec<u32>) {
         // If the backup has ended, its next piece is the error.
-        self.wants.send(parts).await.ok();
+        self.wants.send(Wants::Some(items)).await.ok();
+    }
+
+    /// Answers an offer of folders: all of them are wanted, and all later ones, which are not offered.
+    pub async fn want_all_folders(&self) {
+        self.wants.send(Wants::AllFolders).await.ok();
     }
 }
 
@@ -71,6 +100,24 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped; the pin is released then.
     pub async fn backup(&self, everything: bool, call: &Call) -> Result<Backup> {
+        let purpose = if everything { Purpose::Everything } else { Purpose::Parts };
+        self.begin_backup(purpose, call).await
+    }
+
+    /// Begins a backup for a copy of this store: its header says which store this is, folders are offered, too, and each
+    /// folder has a tag, so that a later backup sends only what differs.
+    ///
+    /// # Errors
+    /// Those of [`Store::backup`].
+    ///
+    /// # Cancel safety
+    /// That of [`Store::backup`].
+    pub async fn backup_for_copy(&self, call: &Call) -> Result<Backup> {
+        self.begin_backup(Purpose::Copy, call).await
+    }
+
+    async fn begin_backup(&self, purpose: Purpose, call: &Call) -> Result<Backup> {
+        let is_copy = purpose == Purpose::Copy;
         let turn = self.0.budgets.backups.try_acquire(call.peer(), 1);
         let turn = turn.map_err(|_| {
             Error::new(Kind::Busy, "too many backups run; try again when one is over")
@@ -78,14 +125,18 @@ impl Store {
         let expected = self.0.engine.read(call.deadline(), backup::expected).await?;
         let owner = Owner::new(&self.0.server);
         let held = PinGuard { store: self.clone(), owner: owner.id.clone() };
-        let take = move |tx: &mut Tx<'_>| backup::take(tx, &owner);
-        let (root, taken) = self.0.engine.write(call.deadline(), take).await?;
+        let take = move |tx: &mut Tx<'_>| {
+            let source = is_copy.then(|| backup::source(tx)).transpose()?;
+            let (root, taken) = backup::take(tx, &owner)?;
+            Ok((root, taken, source))
+        };
+        let (root, taken, source) = self.0.engine.write(call.deadline(), take).await?;
         let (sender, pieces) = mpsc::channel(BACKUP_PIECES_WAITING);
         let (wants, wanted) = mpsc::channel(1);
         let (counts, stand) = (BackupCounts::default(), turn.hold().clone());
-        let sending = BackupTask { held, sender, wanted, everything, counts, stand };
-        let header = BackupHeader { format: BACKUP_FORMAT, taken, expected };
-        self.spawn(sending.run(Walk::new(root), header, turn));
+        let sending = BackupTask { held, sender, wanted, purpose, counts, stand };
+        let header = BackupHeader { format: BACKUP_FORMAT, taken, expected, source };
+        self.spawn(sending.run(Walk::new(root, is_copy), header, turn));
         Ok(Backup { pieces, wants })
     }
 }
@@ -94,8 +145,8 @@ impl Store {
 struct BackupTask {
     held: PinGuard,
     sender: mpsc::Sender<Result<BackupMessage>>,
-    wanted: mpsc::Receiver<Vec<u32>>,
-    everything: bool,
+    wanted: mpsc::Receiver<Wants>,
+    purpose: Purpose,
     counts: BackupCounts,
     /// The handle of the permit, on which stalls of the caller are noted.
     stand: PermitHandle,
@@ -144,6 +195,9 @@ impl BackupTask {
             for record in batch.records {
                 self.record(record).await?;
             }
+            if !batch.folders.is_empty() {
+                self.folders(batch.folders, &mut walk).await?;
+            }
         }
         self.record(BackupRecord::Footer(self.counts)).await
     }
@@ -180,24 +234,43 @@ impl BackupTask {
 
     /// Offers parts. Returns for each of them whether it is wanted.
     async fn ask(&mut self, parts: &[(StorePath, PartRow)]) -> Result<Vec<bool>> {
-        if self.everything {
+        if self.purpose == Purpose::Everything {
             return Ok(vec![true; parts.len()]);
         }
         let offered =
             |(_, row): &(StorePath, PartRow)| BackupPart { digest: row.digest, size: row.size };
         self.send(BackupMessage::Offer(parts.iter().map(offered).collect())).await?;
+        match self.answer().await? {
+            Wants::Some(places) => chosen(places, parts.len()),
+            Wants::AllFolders => {
+                Err(Error::invalid("wants", "folders are wanted, and parts were offered"))
+            }
+        }
+    }
+
+    /// Offers folders. Records those that are not wanted, which the walk passes over.
+    async fn folders(&mut self, folders: Vec<FolderTag>, walk: &mut Walk) -> Result<()> {
+        self.send(BackupMessage::Folders(folders.clone())).await?;
+        let wanted = match self.answer().await? {
+            Wants::Some(places) => chosen(places, folders.len())?,
+            Wants::AllFolders => {
+                walk.stop_asking();
+                return Ok(());
+            }
+        };
+        for (folder, _) in folders.iter().zip(wanted).filter(|(_, wanted)| !wanted) {
+            walk.pass_over(folder);
+            self.record(BackupRecord::Known(*folder)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the answer to an offer.
+    async fn answer(&mut self) -> Result<Wants> {
         self.stand.stalls();
         let answer = self.wanted.recv().await.ok_or_else(caller_disconnected)?;
         self.stand.progress();
-        let mut wanted = vec![false; parts.len()];
-        for place in answer {
-            let Some(found @ false) = wanted.get_mut(place as usize) else {
-                let message = format!("the offer has no part {place}, or it was named twice");
-                return Err(Error::invalid("wants", message));
-            };
-            *found = true;
-        }
-        Ok(wanted)
+        Ok(answer)
     }
 
     async fn record(&mut self, record: BackupRecord) -> Result<()> {
@@ -211,6 +284,19 @@ impl BackupTask {
         self.stand.progress();
         Ok(())
     }
+}
+
+/// For each of `count` offered items, whether its index is among those of an answer.
+fn chosen(places: Vec<u32>, count: usize) -> Result<Vec<bool>> {
+    let mut wanted = vec![false; count];
+    for place in places {
+        let Some(found @ false) = wanted.get_mut(place as usize) else {
+            let message = format!("the offer has no item {place}, or it was named twice");
+            return Err(Error::invalid("wants", message));
+        };
+        *found = true;
+    }
+    Ok(wanted)
 }
 
 fn caller_disconnected() -> Error {

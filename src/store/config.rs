@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{
     limits::{OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT, SESSION_LIFE},
-    namespace::Database,
+    namespace::{Database, Purpose},
 };
 
 /// The settings of a store.
@@ -27,6 +27,8 @@ pub struct Config {
     /// How long this server may be silent before the other servers on the store declare it dead. `None`: no other one
     /// may use the store.
     pub lease: Option<Duration>,
+    /// What the store is opened for.
+    pub purpose: Purpose,
 }
 
 impl Config {
@@ -42,6 +44,7 @@ impl Config {
             session_life: SESSION_LIFE,
             object_hold: Duration::ZERO,
             lease: None,
+            purpose: Purpose::default(),
         }
     }
 }

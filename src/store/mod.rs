@@ -63,7 +63,7 @@ pub use download::Download;
 pub use heartbeat::ID_FILE;
 pub use links::NewLink;
 pub use package::{Compression, Package, PackageHeader};
-pub use restore::Restore;
+pub use restore::{Copied, Restore};
 pub use sessions::Chunk;
 pub use tokens::NewToken;
 pub use upload::Upload;
@@ -140,10 +140,11 @@ impl Store {
         let (database, server) = (config.database.clone(), id.to_string());
         let root = StorePath::root();
         let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
-        let (data, lease) = (config.data.clone(), config.lease);
+        let (data, lease, purpose) = (config.data.clone(), config.lease, config.purpose);
         let open = move || {
             let previous = heartbeat::previous(&data);
-            let opened = namespace::open(&database, &Joining { id, previous, lease }, owner);
+            let opened =
+                namespace::open(&database, &Joining { id, previous, lease, purpose }, owner);
             opened.inspect(|_| heartbeat::keep(&data, id))
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;

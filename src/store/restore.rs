@@ -8,6 +8,8 @@
 //! independent of the records that follow; otherwise the object is marked for deletion. A restore that is
 //! dropped drops its pins, and everything that it made is reclaimed.
 
+mod copy;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
@@ -28,8 +30,10 @@ use crate::{
         restore::{self, Build, Step, damaged},
         sql::Tx,
     },
-    store::{Call, Store, backup::is_of, pins::PinGuard, space::Claim},
+    store::{Call, Store, backup::is_of, pins::PinGuard, restore::copy::Copying, space::Claim},
 };
+
+pub use self::copy::Copied;
 
 /// A running restore. Dropped before [`Restore::finish`], it leaves nothing visible.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub struct Restore {
     owner: Owner,
     /// `None` before the header.
     build: Option<Build>,
+    /// What a restore of a copy knows; `None` for any other restore.
+    copy: Option<Copying>,
     /// The part whose bytes are being received, these bytes, and the space that the part will take.
     incoming: Option<(BackupPart, BytesMut, Claim)>,
     /// The queue of parts that are being put, and of the steps behind them, in the order of the backup.
@@ -82,16 +88,22 @@ impl Store {
     /// # Errors
     /// `AlreadyExists` if the store is not empty, `Busy` if another restore runs, `Timeout`.
     pub async fn restore(&self, call: &Call) -> Result<Restore> {
+        let restore = self.begin_restore(None, call)?;
+        self.0.engine.read(call.deadline(), restore::check_empty).await?;
+        Ok(restore)
+    }
+
+    fn begin_restore(&self, copy: Option<Copying>, call: &Call) -> Result<Restore> {
         let turn = self.0.budgets.restores.try_acquire(call.peer(), 1);
         let turn = turn.map_err(|_| {
             Error::new(Kind::Busy, "another restore runs; try again when it is over")
         })?;
-        self.0.engine.read(call.deadline(), restore::check_empty).await?;
         let owner = Owner::new(&self.0.server);
         Ok(Restore {
             held: Arc::new(PinGuard { store: self.clone(), owner: owner.id.clone() }),
             owner,
             build: None,
+            copy,
             incoming: None,
             waiting: VecDeque::new(),
             putting: 0,
@@ -120,7 +132,7 @@ impl Restore {
             return Err(damaged("something comes after its end"));
         }
         if self.build.is_none() {
-            return self.begin(&record);
+            return self.begin(&record).await;
         }
         if let BackupRecord::Footer(counts) = record {
             if counts != self.counts {
@@ -135,6 +147,11 @@ impl Restore {
                 if part.size <= 0 || part.size > PART_BYTES_MAX as i64 {
                     return Err(damaged("a part has a size that none can have"));
                 }
+                if let Some(copy) = &mut self.copy
+                    && !copy.takes(part)
+                {
+                    return self.wait(Waiting::Step(Step::Stored(*part))).await;
+                }
                 let claim = self.held.store.0.space.claim(part.size as u64).await?;
                 self.incoming = Some((*part, BytesMut::new(), claim));
                 return Ok(());
@@ -142,6 +159,10 @@ impl Restore {
             BackupRecord::List(parts) => parts.len(),
             BackupRecord::Entries(entries) => entries.len(),
             BackupRecord::Content { .. } | BackupRecord::Folder(_) => 1,
+            BackupRecord::Known(_) | BackupRecord::Tag(_) if self.copy.is_some() => 1,
+            BackupRecord::Known(_) | BackupRecord::Tag(_) => {
+                return Err(damaged("it is made for a copy of a store"));
+            }
             BackupRecord::Header(_) | BackupRecord::Footer(_) => 0,
         };
         if rows > BACKUP_PAGE_ROWS {
@@ -204,6 +225,15 @@ impl Restore {
     /// Those of [`Restore::record`]; `Timeout`; `AlreadyExists` if something was stored meanwhile. Nothing is
     /// visible then.
     pub async fn finish(mut self, call: &Call) -> Result<Totals> {
+        let build = self.settle(call).await?;
+        let finish = move |tx: &mut Tx<'_>| build.finish(tx);
+        let totals = self.held.store.0.engine.write(call.deadline(), finish).await?;
+        tracing::info!(files = totals.files, bytes = totals.bytes, "a backup is restored");
+        Ok(totals)
+    }
+
+    /// Waits until everything is durable.
+    async fn settle(&mut self, call: &Call) -> Result<Build> {
         if !self.is_whole {
             return Err(damaged("it is truncated: its footer is missing"));
         }
@@ -212,15 +242,11 @@ impl Restore {
             self.write().await
         };
         call.until(settled).await?;
-        let Some(build) = self.build.take() else { return Err(damaged("it has no header")) };
-        let finish = move |tx: &mut Tx<'_>| build.finish(tx);
-        let totals = self.held.store.0.engine.write(call.deadline(), finish).await?;
-        tracing::info!(files = totals.files, bytes = totals.bytes, "a backup is restored");
-        Ok(totals)
+        self.build.take().ok_or_else(|| damaged("it has no header"))
     }
 
-    fn begin(&mut self, record: &BackupRecord) -> Result<()> {
-        let BackupRecord::Header(BackupHeader { format, taken, .. }) = record else {
+    async fn begin(&mut self, record: &BackupRecord) -> Result<()> {
+        let BackupRecord::Header(BackupHeader { format, taken, source, .. }) = record else {
             return Err(damaged("it does not begin with a header"));
         };
         if *format > BACKUP_FORMAT {
@@ -230,7 +256,12 @@ impl Restore {
             );
             return Err(Error::new(Kind::InvalidArgument, message));
         }
-        self.build = Some(Build::new(self.owner.clone(), *taken));
+        if self.copy.is_some() {
+            self.begin_copy(source.as_ref()).await?;
+        }
+        let mut build = Build::new(self.owner.clone(), *taken);
+        build.is_copy = self.copy.is_some();
+        self.build = Some(build);
         Ok(())
     }
 
@@ -269,7 +300,7 @@ impl Restore {
                 Step::Part(Part { place: Place::Inline(bytes), .. }) => self.bytes += bytes.len(),
                 Step::Record(BackupRecord::Entries(entries)) => self.rows += entries.len(),
                 Step::Record(BackupRecord::List(parts)) => self.rows += parts.len(),
-                Step::Part(_) | Step::Record(_) => {}
+                Step::Part(_) | Step::Stored(_) | Step::Record(_) => {}
             }
             self.ready.push(step);
             if self.rows >= RESTORE_STEP_ROWS || self.bytes >= RESTORE_STEP_BYTES {

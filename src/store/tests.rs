@@ -18,6 +18,7 @@ mod links;
 #[path = "../../tests/support/log.rs"]
 mod log;
 mod long;
+mod migrations;
 mod packages;
 mod runs;
 mod sweeps;

@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn numbers_are_counted_however_they_stand() {
         let wants = |count: usize| {
-            let wants = BackupWants { parts: vec![300; count] };
+            let wants = BackupWants { parts: vec![300; count], ..BackupWants::default() };
             BackupRequest { payload: Some(backup_request::Payload::Wants(wants)) }
         };
         check(&wants(2 * BACKUP_PAGE_ROWS), None);

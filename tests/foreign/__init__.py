@@ -16,6 +16,7 @@ outside client does, and stops it by SIGTERM. The server must end in time and wi
 - `test_log`: the log lines of failed calls.
 - `test_watch`, `test_deadlines`: copies that are watched, cancelled or given up while they run.
 - `test_backup`, `test_check`: backups and checks of a store, stopped or serving.
+- `test_migrate`: stores that are copied between databases and blob stores.
 - `test_hostile`: one client that attacks the server while others work.
 - `test_overload`: many stalled clients, while others work.
 - `test_memory`, `test_requests`: the memory and work that single requests cost the server.

@@ -14,7 +14,7 @@ BIG_BYTES = 20 * 1024 * 1024
 COMMANDS = {
     "serve": "", "gateway": "", "copy": "cp", "upload": "put", "download": "get", "list": "ls", "stat": "",
     "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "", "check": "", "backup": "",
-    "restore": "", "token": "", "link": "", "whoami": "",
+    "restore": "", "migrate": "", "token": "", "link": "", "whoami": "",
     "store": "",
 }
 PACKAGE = {
@@ -31,7 +31,7 @@ SHARED = {
     f"IMAGESTORE_{name}"
     for name in [
         "SERVER", "CONFIG", "CA", "CERT", "KEY", "TOKEN", "TOKEN_FILE", "JSON", "TIMEOUT", "JOBS",
-        "DATABASE", "BLOBS",
+        "DATABASE", "BLOBS", "FROM_DATABASE", "TO_DATABASE",
     ]
 }
 MARKS = {MARK, f"code/{MARK}", f"data/{MARK}", f"data/deep/{MARK}", f"data/deep/er/{MARK}"}

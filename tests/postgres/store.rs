@@ -123,7 +123,7 @@ async fn transfer(from: &Store, to: &Store) {
         match piece.expect("a piece") {
             BackupMessage::Record(record) => restore.record(record).await.expect("taken"),
             BackupMessage::Data(data) => restore.data(data).await.expect("taken"),
-            BackupMessage::Offer(_) => panic!("nothing is offered"),
+            BackupMessage::Offer(_) | BackupMessage::Folders(_) => panic!("nothing is offered"),
         }
     }
     restore.finish(&Call::system()).await.expect("restored");

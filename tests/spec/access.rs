@@ -113,7 +113,10 @@ fn sample(rpc: &str) -> Vec<Vec<u8>> {
         "Check" => one(&v1::CheckRequest { deep: false, repair: false }),
         "Check with repair" => one(&v1::CheckRequest { deep: false, repair: true }),
         "Backup" => {
-            let start = v1::backup_request::Payload::Start(v1::BackupStart { everything: true });
+            let start = v1::backup_request::Payload::Start(v1::BackupStart {
+                everything: true,
+                copy: false,
+            });
             one(&v1::BackupRequest { payload: Some(start) })
         }
         "Restore" => Vec::new(),

@@ -21,12 +21,12 @@ use crate::{
 };
 
 fn start(everything: bool) -> BackupRequest {
-    let start = BackupStart { everything };
+    let start = BackupStart { everything, copy: false };
     BackupRequest { payload: Some(backup_request::Payload::Start(start)) }
 }
 
 fn wants(parts: Vec<u32>) -> BackupRequest {
-    let wants = BackupWants { parts };
+    let wants = BackupWants { parts, all_folders: false };
     BackupRequest { payload: Some(backup_request::Payload::Wants(wants)) }
 }
 

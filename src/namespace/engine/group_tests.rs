@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     model::{BlobOwner, Conditions, Digest, EntryKind, Replaces, StorePath},
     namespace::{
-        Database,
+        Database, Purpose,
         content::{self, NewFile, Part, Place},
         initialize_or_recover, list,
         server::Joining,

@@ -45,7 +45,7 @@ enum Mode {
 }
 
 /// How to make the TLS of a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TlsSettings {
     mode: Option<Mode>,
     /// The authorities in PEM; `None` or `system`: those of the system.

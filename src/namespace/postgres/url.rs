@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Where a PostgreSQL database is, and how to log in. `Debug` hides the password.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresUrl {
     pub(super) config: Config,
     pub(super) tls: TlsSettings,

@@ -1,9 +1,10 @@
 //! Folders that are made and changed together.
 
 use crate::{
-    model::Totals,
+    error::Result,
+    model::{FolderTag, Totals},
     namespace::{
-        sql::{Param, Rows, Set, count, set},
+        sql::{Param, Rows, Set, Tx, count, set},
         tree::reach::Reach,
     },
 };
@@ -13,6 +14,22 @@ const LOOK_UP: Set = set!(
     ["$1" "asked" "BIGINT"],
     "JOIN folder f ON f.id = r.asked"
 );
+
+const LOOK_UP_TAGS: Set = set!(
+    "SELECT f.id, f.changes FROM",
+    ["$1" "asked" "BIGINT"],
+    "JOIN folder f ON f.id = r.asked"
+);
+
+/// The change tags of folders, in no order.
+///
+/// # Errors
+/// Those of the engine.
+pub fn tags(tx: &mut Tx<'_>, folders: &[i64]) -> Result<Vec<FolderTag>> {
+    let asked = Rows::new(LOOK_UP_TAGS, folders.iter().map(|id| [Param::from(*id)]));
+    let [rows] = tx.run(&[asked])?;
+    rows.iter().map(|row| Ok(FolderTag { id: row.int(0)?, changes: row.int(1)? })).collect()
+}
 
 /// Looks up the totals of folders: their files and bytes.
 pub fn look_up_totals<'a>(folders: impl IntoIterator<Item = i64>) -> Rows<'a> {

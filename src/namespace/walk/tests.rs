@@ -46,6 +46,41 @@ fn each_distinct_folder_is_visited_once_and_after_what_is_below_it() {
 }
 
 #[test]
+fn what_is_passed_over_is_not_entered() {
+    let (mut store, _dir) = store();
+    let ((deep, one, two, root), _) = store.job(|tx| {
+        let deep = folder(tx, &names(1), &[]);
+        let one = folder(tx, &names(2), &[deep]);
+        let two = folder(tx, &names(1), &[one]);
+        Ok((deep, one, two, folder(tx, &[], &[one, two, one])))
+    });
+    for passed in [one, two] {
+        // Each page is told once, before its folders are entered, without those that were visited.
+        let (mut walk, mut told, mut entered) = (Walk::new(root, 2), Vec::new(), Vec::new());
+        let ((), _) = all(&mut store, |tx| {
+            let ahead = walk.ahead(tx)?;
+            if ahead.contains(&passed) {
+                walk.pass_over(passed);
+            }
+            told.extend(ahead);
+            let visit = walk.next(tx)?;
+            entered.extend(visit.and_then(|visit| match visit {
+                Visit::Enter(id) => Some(id),
+                Visit::Again(_) | Visit::Leave(_) => None,
+            }));
+            Ok(visit.is_none().then_some(()))
+        });
+        let (tells, enters) = if passed == one {
+            (vec![one, two], vec![root, two])
+        } else {
+            (vec![one, two, deep], vec![root, one, deep])
+        };
+        assert_eq!((told, entered), (tells, enters));
+        assert!(walk.is_over());
+    }
+}
+
+#[test]
 fn a_circle_of_folders_is_left_again() {
     let (mut store, _dir) = store();
     let ((below, root), _) = store.job(|tx| {

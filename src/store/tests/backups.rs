@@ -59,6 +59,7 @@ async fn rest(backup: &mut Backup) -> Result<Vec<BackupMessage>> {
                 backup.want((0..).zip(parts).map(|(place, _)| place).collect()).await;
             }
             piece @ (BackupMessage::Record(_) | BackupMessage::Data(_)) => pieces.push(piece),
+            BackupMessage::Folders(_) => unreachable!(),
         }
     }
     Ok(pieces)
@@ -74,7 +75,7 @@ async fn feed(restore: &mut Restore, pieces: &[BackupMessage]) -> Result<()> {
         match piece.clone() {
             BackupMessage::Record(record) => restore.record(record).await?,
             BackupMessage::Data(data) => restore.data(data).await?,
-            BackupMessage::Offer(_) => unreachable!(),
+            BackupMessage::Offer(_) | BackupMessage::Folders(_) => unreachable!(),
         }
     }
     Ok(())
