@@ -88,6 +88,11 @@ pub struct Serve {
     )]
     object_hold: Option<Time>,
 
+    /// Time between two sweeps of the blob store, which look for objects without a row
+    #[arg(long, env = "IMAGESTORE_SWEEP_EVERY", value_name = "TIME", value_parser = sweep_every)]
+    #[arg(default_value_t = Time(limits::SWEEP_EVERY))]
+    sweep_every: Time,
+
     /// Certificate authorities of clients in PEM; read again when it changes
     #[arg(long, env = "IMAGESTORE_CLIENT_CA", value_name = "FILE")]
     client_ca: Option<PathBuf>,
@@ -154,6 +159,8 @@ pub struct Config {
     pub lease: Option<Duration>,
     /// How long the objects of deleted files stay.
     pub object_hold: Duration,
+    /// The time between two sweeps of the blob store.
+    pub sweep_every: Duration,
     /// The host names that a request may have in `Host`, in addition to IP addresses, `localhost` and the names
     /// of this machine; `*` allows every name.
     pub allowed_hosts: Vec<String>,
@@ -214,6 +221,7 @@ impl Serve {
         Ok(Config {
             lease: can_share.then_some(self.lease.0),
             object_hold: self.object_hold.map_or(hold, |time| time.0),
+            sweep_every: self.sweep_every.0,
             database,
             blobs,
             listen: self.port.listen,
@@ -268,6 +276,7 @@ impl Config {
             drain_time: Duration::ZERO,
             lease: None,
             object_hold: Duration::ZERO,
+            sweep_every: limits::SWEEP_EVERY,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             refuses_plaintext: false,
@@ -313,6 +322,10 @@ fn lease(text: &str) -> Result<Time, String> {
 
 fn object_hold(text: &str) -> Result<Time, String> {
     time_within(text, Duration::ZERO, limits::OBJECT_HOLD_MAX)
+}
+
+fn sweep_every(text: &str) -> Result<Time, String> {
+    time_within(text, limits::SWEEP_EVERY_MIN, limits::SWEEP_EVERY_MAX)
 }
 
 fn time_within(text: &str, least: Duration, most: Duration) -> Result<Time, String> {

@@ -25,6 +25,7 @@ pub(super) async fn store(
         reclaim_grace: config.reclaim_grace,
         operation_life: config.operation_life,
         object_hold: config.object_hold,
+        sweep_every: config.sweep_every,
         lease: config.lease,
         purpose,
         ..store::Config::new(&config.data)

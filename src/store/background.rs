@@ -15,7 +15,7 @@ use crate::{
     limits::{
         CLEAR_EVERY, EXPIRE_EVERY, RECLAIM_IDLE, RECLAIM_OBJECTS, RECLAIM_OBJECTS_IN_FLIGHT,
         RECLAIM_OWED, RECLAIM_OWED_MAX, RECLAIM_QUIET, RECLAIM_REST, RECLAIM_STEP, SERVER_ROW_LIFE,
-        STEP, SUSPECTS_STEP, SWEEP_EVERY, SWEEP_FIRST, micros,
+        STEP, SUSPECTS_STEP, SWEEP_FIRST, micros,
     },
     model::{Digest, StorePath},
     namespace::{
@@ -84,7 +84,8 @@ pub(super) fn start(store: &Store, last_change: i64) {
     let expiry = first(EXPIRE_EVERY, EXPIRE_EVERY);
     tasks.spawn(store.clone().every(expiry, "expiry", Store::expire));
     // The first sweep is early, so that a server which is restarted often sweeps, too.
-    let sweep = first(SWEEP_FIRST, SWEEP_EVERY);
+    let sweep_every = store.0.config.sweep_every;
+    let sweep = first(sweep_every.min(SWEEP_FIRST), sweep_every);
     tasks.spawn(store.clone().every(sweep, "sweep", Store::sweep));
 }
 
@@ -253,6 +254,10 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
     pub async fn expire(&self) -> Result<()> {
+        if self.0.config.lease.is_some() {
+            // Another server may have committed a content with a lower id than those that were looked at.
+            self.0.digested.store(0, Ordering::Relaxed);
+        }
         let life = micros(self.0.config.session_life);
         while self.0.engine.write(None, move |tx| session::expire(tx, life)).await? {}
         let life = micros(self.0.config.operation_life);

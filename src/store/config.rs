@@ -24,6 +24,8 @@ pub struct Config {
     pub session_life: Duration,
     /// How long an object waits for its deletion after its row was removed: longer than the database can lose commits.
     pub object_hold: Duration,
+    /// The time between two sweeps of the blob store.
+    pub sweep_every: Duration,
     /// How long this server may be silent before the other servers on the store declare it dead. `None`: no other one
     /// may use the store.
     pub lease: Option<Duration>,
@@ -42,7 +44,9 @@ impl Config {
             reclaim_grace: RECLAIM_GRACE_DEFAULT,
             operation_life: OPERATION_LIFE_DEFAULT,
             session_life: SESSION_LIFE,
+            SWEEP_EVERY,
             object_hold: Duration::ZERO,
+            sweep_every: SWEEP_EVERY,
             lease: None,
             purpose: Purpose::default(),
         }

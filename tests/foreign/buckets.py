@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -92,6 +93,7 @@ class S3(BucketServer):
         folder.mkdir()
         self._weed = str(Path(sys.executable).parent / "weed")
         self._master, volume, filer, port, lance, iceberg = free_ports(6)
+        self._filer = f"http://127.0.0.1:{filer}"
         config = folder / "identities.json"
         identities = [
             {
@@ -130,6 +132,21 @@ class S3(BucketServer):
             timeout=START_SECONDS,
         )
         assert re.search(f"created bucket {name}", done.stdout + done.stderr), done
+
+    def keys(self, bucket: str, prefix: str) -> set[str]:
+        """The keys of all objects below a folder of a bucket, without that folder."""
+        return set(self._files(f"/buckets/{bucket}/{prefix}", ""))
+
+    def _files(self, root: str, below: str) -> Iterator[str]:
+        url = f"{self._filer}{root}{below}?limit=100000"
+        answer = requests.get(url, headers={"Accept": "application/json"}, timeout=START_SECONDS)
+        answer.raise_for_status()
+        for entry in answer.json()["Entries"] or []:
+            name = below + entry["FullPath"].rsplit("/", 1)[1]
+            if entry["Mode"] & 1 << 31:
+                yield from self._files(root, f"{name}/")
+            else:
+                yield name
 
     def variables(self, user: str = "writer", secret: str | None = None) -> dict[str, str]:
         """What a client has in its environment."""
