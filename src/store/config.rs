@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    limits::{OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT, SESSION_LIFE},
+    limits::{
+        OPERATION_LIFE_DEFAULT, RECLAIM_GRACE_DEFAULT, RESERVE_BYTES_DEFAULT, SESSION_LIFE,
+        SWEEP_EVERY,
+    },
     namespace::{Database, Purpose},
 };
 
@@ -44,7 +47,6 @@ impl Config {
             reclaim_grace: RECLAIM_GRACE_DEFAULT,
             operation_life: OPERATION_LIFE_DEFAULT,
             session_life: SESSION_LIFE,
-            SWEEP_EVERY,
             object_hold: Duration::ZERO,
             sweep_every: SWEEP_EVERY,
             lease: None,
