@@ -91,8 +91,8 @@ class Postgres:
 class Cluster:
     """Three servers, their database and their bucket."""
 
-    def __init__(self, folder: Path, count: int = 3) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, count: int = 3, drain: str = "0s") -> None:
+        self.folder, self._drain = folder, drain
         self.database = Postgres(folder / "postgres")
         self.buckets = S3(folder / "buckets")
         self.buckets.make_bucket("store")
@@ -113,7 +113,7 @@ class Cluster:
     def options(self) -> list[str]:
         """The options of each server."""
         return [
-            "--database", self.database.url, "--blobs", "s3://store/parts", "--reserve", "0", "--drain-time", "0s",
+            "--database", self.database.url, "--blobs", "s3://store/parts", "--reserve", "0", "--drain-time", self._drain,
             "--lease", f"{LEASE_SECONDS}s", "--object-hold", f"{HOLD_SECONDS}s", "--reclaim-grace", "0s",
             "--sweep-every", "2s",
         ]
