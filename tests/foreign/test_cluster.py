@@ -26,7 +26,7 @@ import requests
 from .cluster import LEASE_SECONDS, Cluster
 from .server import binary, environment
 
-ROUNDS = 3_000 if os.environ.get("TEST_LONG") else 300
+ROUNDS = int(os.environ.get("TEST_ROUNDS") or (3_000 if os.environ.get("TEST_LONG") else 300))
 WRITERS = 4
 READERS = 4
 FILES = 3

@@ -301,7 +301,7 @@ async fn a_token_that_is_revoked_on_one_server_ends_on_the_others() {
     let call = Call::system();
     let first = join(&folders[0], &database, &gate).await;
     let second = join(&folders[1], &database, &gate).await;
-    let rights = Rights::parse("writer:/").expect("rights");
+    let rights = Rights::parse("writer /").expect("rights");
     let new = |name: &str| NewToken { name: name.to_owned(), rights: rights.clone(), life: None };
     let (_, revoked) = first.create_token(new("revoked"), &call).await.expect("made");
     let (_, rotated) = first.create_token(new("rotated"), &call).await.expect("made");
