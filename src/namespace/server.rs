@@ -40,6 +40,8 @@ pub struct Joining {
     pub id: Uuid,
     /// An earlier run that has certainly ended.
     pub previous: Option<Uuid>,
+    /// Whether an earlier run has found that the database has lost commits.
+    pub has_lost_commits: bool,
     /// How long the count of the server may stand still before others declare it dead. `None`: no other server uses
     /// the store.
     pub lease: Option<Duration>,
@@ -48,7 +50,7 @@ pub struct Joining {
 impl Joining {
     /// A server that has the store for itself.
     pub fn alone(id: Uuid) -> Self {
-        Self { id, previous: None, lease: None }
+        Self { id, previous: None, has_lost_commits: false, lease: None }
     }
 }
 
@@ -74,16 +76,16 @@ impl Server {
 }
 
 /// Adds the row of a server that starts. Declares its earlier run dead; and all others, if it has the store for itself.
-/// Returns whether the row of the earlier run is missing, which the database has lost then.
+/// Returns whether the database has lost commits: the earlier run has found that, or its row is missing.
 pub fn register(tx: &mut Tx<'_>, joining: &Joining) -> Result<bool> {
     let now = tx.now()?;
     if joining.lease.is_none() {
         let sql = "UPDATE server SET state = $1, ended = $2 WHERE state <> $1";
         tx.execute(sql, params![DEAD, now])?;
     }
-    let mut is_lost = false;
+    let mut is_lost = joining.has_lost_commits;
     if let Some(previous) = joining.previous.map(|id| id.to_string()) {
-        is_lost = !tx.exists("SELECT 1 FROM server WHERE id = $1", params![&previous])?;
+        is_lost |= !tx.exists("SELECT 1 FROM server WHERE id = $1", params![&previous])?;
         end(tx, &previous)?;
     }
     tx.execute(

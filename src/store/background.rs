@@ -19,7 +19,7 @@ use crate::{
     },
     model::{Digest, StorePath},
     namespace::{content, garbage, operation, pin::Owner, server, session, sql::Tx, suspect},
-    store::{Store, blob_error},
+    store::{Store, blob_error, heartbeat},
 };
 
 /// Whether a step of reclamation ends after it has taken `done` items apart, of which it owes `owed`, in the time
@@ -240,6 +240,8 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
     pub async fn expire(&self) -> Result<()> {
+        let data = self.0.config.data.clone();
+        tokio::task::spawn_blocking(move || heartbeat::touch(&data)).await.ok(); // A panic is logged.
         let life = micros(self.0.config.session_life);
         while self.0.engine.write(None, move |tx| session::expire(tx, life)).await? {}
         let life = micros(self.0.config.operation_life);

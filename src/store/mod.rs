@@ -141,8 +141,9 @@ impl Store {
         let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
         let (data, lease) = (config.data.clone(), config.lease);
         let open = move || {
-            let previous = heartbeat::previous(&data);
-            let opened = namespace::open(&database, &Joining { id, previous, lease }, owner);
+            let (previous, has_lost_commits) = heartbeat::previous(&data);
+            let joining = Joining { id, previous, has_lost_commits, lease };
+            let opened = namespace::open(&database, &joining, owner);
             opened.inspect(|_| heartbeat::keep(&data, id))
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
@@ -198,8 +199,13 @@ impl Store {
         close(self.0.engine.clone()).await;
     }
 
-    /// Ends all calls, because this server is expelled from its store: what they do is lost with its id.
-    pub fn abandon(&self, why: Expelled) {
+    /// Ends all calls, because this server is expelled from its store: what they do is lost with its id. The next start
+    /// with its data folder begins a new epoch if the database has lost commits.
+    pub async fn abandon(&self, why: Expelled) {
+        if why == Expelled::CommitsLost {
+            let (data, id) = (self.0.config.data.clone(), self.0.id);
+            tokio::task::spawn_blocking(move || heartbeat::keep_loss(&data, id)).await.ok();
+        }
         self.0.runs.refuse_all(&why.error());
         self.0.draining.cancel();
         self.0.stop.cancel();
