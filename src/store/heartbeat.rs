@@ -7,9 +7,10 @@ use std::{
     fs, io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use uuid::Uuid;
 
 use crate::{
@@ -68,8 +69,10 @@ pub(super) fn keep_loss(data: &Path, id: Uuid) {
 
 /// Tells the next run that this one still has its row: the age of the file says whether the row may be gone.
 pub(super) fn touch(data: &Path) {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
     let file = fs::File::options().write(true).open(data.join(ID_FILE));
-    if let Err(error) = file.and_then(|file| file.set_modified(SystemTime::now())) {
+    if let Err(error) = file.and_then(|file| Ok(futimens(&file, &times)?)) {
         tracing::debug!(%error, "the id of this run keeps its age");
     }
 }
