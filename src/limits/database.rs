@@ -67,3 +67,6 @@ pub const OBJECT_HOLD_MAX: Duration = Duration::from_hours(30 * 24);
 pub const SWEEP_EVERY_MIN: Duration = Duration::from_secs(1);
 /// The longest such time.
 pub const SWEEP_EVERY_MAX: Duration = Duration::from_hours(30 * 24);
+/// How long ago a server may have read the changes of tokens on other servers to rely on those in its memory; else it reads
+/// each token from the database.
+pub const ACCESS_AGE_MAX: Duration = Duration::from_secs(1);

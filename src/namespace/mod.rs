@@ -34,6 +34,7 @@ pub mod suspect;
 pub mod token;
 pub mod tree;
 pub mod unpack;
+mod upgrade;
 pub mod walk;
 
 mod database;
@@ -95,12 +96,18 @@ pub fn open(database: &Database, joining: &Joining, owner: BlobOwner) -> Result<
         Some(_) => database.join()?,
         None => database.connect(Mode::Write)?,
     };
+    let connect = || (0..READERS).map(|_| database.connect(Mode::Read)).collect::<Result<Vec<_>>>();
+    // Beside others a row of a start that fails would look like a server.
+    let early = joining.lease.map(|_| connect()).transpose()?;
+    if joining.lease.is_some() {
+        upgrade::wait_for_old(writer.as_mut(), joining)?;
+    }
     let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), joining, owner)?;
     writer.register(joining.id);
     crash::reach(Point::Settle);
     writer.settle()?;
     crash::reach(Point::Settled);
-    let readers = (0..READERS).map(|_| database.connect(Mode::Read)).collect::<Result<_>>()?;
+    let readers = early.map_or_else(connect, Ok)?;
     let engine = Engine::start(writer, readers, joining.lease)?;
     Ok(Opened { engine, recovered, store, last_change })
 }
@@ -121,9 +128,8 @@ fn initialize_or_recover(
     if is_new {
         schema::initialize(&mut tx)?;
     }
-    let format = schema::meta(&mut tx, "format")?;
-    if joining.lease.is_some() && (schema::FORMAT_OF_SERVERS..schema::FORMAT).contains(&format) {
-        server::check_speakers(&mut tx, joining, schema::FORMAT)?;
+    if joining.lease.is_some() {
+        upgrade::check(&mut tx, joining)?;
     }
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;

@@ -128,6 +128,9 @@ impl PostgresConnection {
     /// Begins a transaction, on a new connection if the old one is lost. A write transaction takes the write lock, and
     /// counts in the row of the server. Returns whether the commit that was in doubt has been made.
     fn try_begin(&mut self, mode: Mode) -> Result<bool> {
+        if let Some(why) = self.expelled() {
+            return Err(why.error());
+        }
         if self.session.is_none() {
             self.connect().map_err(busy_without_files)?;
             tracing::info!("connected to the database again");
@@ -151,6 +154,10 @@ impl PostgresConnection {
             Err(registration.missed(count(&rows)?.map(|(count, _)| count)))
         });
         self.registration = Some(registration);
+        if self.expelled().is_some() {
+            // Its claim must not keep the next server out.
+            self.session = None;
+        }
         was_made
     }
 
@@ -206,7 +213,8 @@ impl Connection for PostgresConnection {
         self.began = None;
         let mut begun = self.try_begin(mode);
         // A connection that died while it was idle is noticed only here, where a new one can replace it.
-        if begun.is_err() && was_connected && self.session.is_none() && self.stalled.is_none() {
+        let was_lost = was_connected && self.session.is_none() && self.expelled().is_none();
+        if begun.is_err() && was_lost && self.stalled.is_none() {
             tracing::warn!(error = ?begun.as_ref().err(), "the connection to the database was lost");
             begun = self.try_begin(mode);
         }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub use observer::{Observer, boot_time};
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::Result,
     limits::{EXPIRE_ROWS, micros},
     model::OperationError,
     namespace::{
@@ -41,6 +41,8 @@ pub struct Joining {
     pub id: Uuid,
     /// An earlier run that has certainly ended.
     pub previous: Option<Uuid>,
+    /// Whether an earlier run has found that the database has lost commits.
+    pub has_lost_commits: bool,
     /// How long the count of the server may stand still before others declare it dead. `None`: no other server uses
     /// the store.
     pub lease: Option<Duration>,
@@ -51,7 +53,7 @@ pub struct Joining {
 impl Joining {
     /// A server that has the store for itself.
     pub fn alone(id: Uuid) -> Self {
-        Self { id, previous: None, lease: None, purpose: Purpose::Serve }
+        Self { id, previous: None, has_lost_commits: false, lease: None, purpose: Purpose::Serve }
     }
 }
 
@@ -66,27 +68,22 @@ pub struct Server {
     pub lease: i64,
     /// The newest format that its program knows.
     pub speaks: i64,
-    state: i64,
-}
-
-impl Server {
-    /// Whether it was not declared dead.
-    pub fn is_alive(&self) -> bool {
-        self.state != DEAD
-    }
 }
 
 /// Adds the row of a server that starts. Declares its earlier run dead; and all others, if it has the store for itself.
-/// Returns whether the row of the earlier run is missing, which the database has lost then.
+/// Returns whether the database has lost commits: the earlier run has found that, or its row is missing.
 pub fn register(tx: &mut Tx<'_>, joining: &Joining) -> Result<bool> {
     let now = tx.now()?;
     if joining.lease.is_none() {
         let sql = "UPDATE server SET state = $1, ended = $2 WHERE state <> $1";
         tx.execute(sql, params![DEAD, now])?;
     }
-    let mut is_lost = false;
+    // The claim shows that no server has the store for itself any more.
+    let sql = "UPDATE server SET state = $1, ended = $2 WHERE lease = 0 AND state <> $1";
+    tx.execute(sql, params![DEAD, now])?;
+    let mut is_lost = joining.has_lost_commits;
     if let Some(previous) = joining.previous.map(|id| id.to_string()) {
-        is_lost = !tx.exists("SELECT 1 FROM server WHERE id = $1", params![&previous])?;
+        is_lost |= !tx.exists("SELECT 1 FROM server WHERE id = $1", params![&previous])?;
         end(tx, &previous)?;
     }
     tx.execute(
@@ -103,40 +100,18 @@ pub fn end(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     tx.execute(sql, params![DEAD, now, id]).map(drop)
 }
 
-/// Checks that no other living server has a program that is too old for this format.
-///
-/// # Errors
-/// `InvalidArgument`, with the id of that server.
-pub fn check_speakers(tx: &mut Tx<'_>, joining: &Joining, format: i64) -> Result<()> {
-    let previous = joining.previous.map(|id| id.to_string());
-    let is_old =
-        |row: &Server| row.is_alive() && row.speaks < format && Some(&row.id) != previous.as_ref();
-    let Some(old) = all(tx)?.into_iter().find(is_old) else { return Ok(()) };
-    let message = format!(
-        "the server {} on this store knows formats up to {} only, and this program writes {format}; stop it, and start \
-         this one again",
-        old.id, old.speaks
-    );
-    Err(Error::new(Kind::InvalidArgument, message))
-}
-
 /// Marks a server as one that stops: others do the background work.
 pub fn drain(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     let sql = "UPDATE server SET state = $1 WHERE id = $2 AND state = $3";
     tx.execute(sql, params![DRAINING, id, ALIVE]).map(drop)
 }
 
-/// All rows, in the order of ids.
-pub fn all(tx: &mut Tx<'_>) -> Result<Vec<Server>> {
-    let rows = tx.all("SELECT id, batch, state, lease, speaks FROM server ORDER BY id", &[])?;
+/// The rows of all servers that are not dead, in the order of ids.
+pub fn living(tx: &mut Tx<'_>) -> Result<Vec<Server>> {
+    let sql = "SELECT id, batch, lease, speaks FROM server WHERE state <> $1 ORDER BY id";
+    let rows = tx.all(sql, params![DEAD])?;
     let server = |row: &crate::namespace::sql::Row| {
-        Ok(Server {
-            id: row.text(0)?,
-            batch: row.int(1)?,
-            state: row.int(2)?,
-            lease: row.int(3)?,
-            speaks: row.int(4)?,
-        })
+        Ok(Server { id: row.text(0)?, batch: row.int(1)?, lease: row.int(2)?, speaks: row.int(3)? })
     };
     rows.iter().map(server).collect()
 }

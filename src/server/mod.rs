@@ -253,7 +253,7 @@ impl Server {
                 () = shutdown => {}
                 why = store.expelled() => {
                     draining.cancel();
-                    store.abandon(why);
+                    store.abandon(why).await;
                     stop.cancel();
                     return Ended::Expelled;
                 }
@@ -282,6 +282,8 @@ impl Server {
         let health = health::keep(&store, ready, (&draining, &stop));
         let ((), ended, (), ()) = tokio::join!(serving, stopping, health, watched.run(&stop));
         // A task of its own: it holds the locks until the store is closed, also after the timeout below.
+        // An expelled server changes nothing any more, so the next one need not wait for its last puts.
+        let locks = (ended == Ended::Stopped).then_some(locks);
         let closing = tokio::spawn(async move {
             store.close().await;
             drop(locks);

@@ -3,7 +3,6 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
-    os::fd::AsFd,
     path::Path,
     process::ExitCode,
 };
@@ -180,14 +179,15 @@ fn server_panicked(error: tokio::task::JoinError) -> Error {
     Error::new("the server panicked").because(error)
 }
 
-/// Binds the port and serves until `stopped`. Starts over under the same port when the server is expelled from its store.
+/// Binds the port and serves until `stopped`. Starts over under the same port when the server is expelled from its store;
+/// until then connections are refused, so that clients turn to other servers.
 async fn serve_store(config: Config, mut stopped: oneshot::Receiver<()>) -> Result<(), Error> {
     let listener = bind(config.listen).await?;
-    let mut next = duplicate(&listener)?;
     let Some(mut server) = start(&config, listener, &mut stopped).await? else {
         return Ok(());
     };
-    print_line(&ready(server.has_tls(), server.address()));
+    let address = server.address();
+    print_line(&ready(server.has_tls(), address));
     loop {
         let ended = server
             .run(async {
@@ -199,9 +199,11 @@ async fn serve_store(config: Config, mut stopped: oneshot::Receiver<()>) -> Resu
             return Ok(());
         }
         server = loop {
-            let copy = duplicate(&next)?;
-            let listener = std::mem::replace(&mut next, copy);
-            match start(&config, listener, &mut stopped).await {
+            let started = match bind(address).await {
+                Ok(listener) => start(&config, listener, &mut stopped).await,
+                Err(error) => Err(error),
+            };
+            match started {
                 Ok(Some(server)) => break server,
                 Ok(None) => return Ok(()),
                 Err(error) => warn!("cannot start over; it is tried again: {}", error.explain()),
@@ -213,14 +215,6 @@ async fn serve_store(config: Config, mut stopped: oneshot::Receiver<()>) -> Resu
         };
         info!("started over");
     }
-}
-
-/// Another handle of a port.
-fn duplicate(listener: &TcpListener) -> Result<TcpListener, Error> {
-    let copied = listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from);
-    copied
-        .and_then(TcpListener::from_std)
-        .map_err(|error| Error::new("cannot keep the port").because(error))
 }
 
 /// Starts a server. `None` if `stopped` resolves first.

@@ -27,7 +27,7 @@ use crate::{
         sql::Tx,
         suspect,
     },
-    store::{Store, blob_error, poll::Cursor},
+    store::{Store, blob_error, heartbeat, poll::Cursor},
 };
 
 /// Whether a step of reclamation ends after it has taken `done` items apart, of which it owes `owed`, in the time
@@ -254,6 +254,8 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
     pub async fn expire(&self) -> Result<()> {
+        let data = self.0.config.data.clone();
+        tokio::task::spawn_blocking(move || heartbeat::touch(&data)).await.ok(); // A panic is logged.
         if self.0.config.lease.is_some() {
             // Another server may have committed a content with a lower id than those that were looked at.
             self.0.digested.store(0, Ordering::Relaxed);

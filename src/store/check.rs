@@ -279,7 +279,8 @@ impl Checking {
         };
         let Some(finding) = finding else { return Ok(()) };
         tracing::warn!(object = key, repaired = finding.repaired, "an object belongs to nothing");
-        if finding.repaired {
+        // An object that waits for its deletion is left to reclamation.
+        if finding.repaired && self.store.0.config.object_hold.is_zero() {
             // If the delete fails, reclamation tries it again.
             self.store.delete_objects(vec![key]).await?;
         }

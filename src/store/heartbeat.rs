@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use uuid::Uuid;
 
 use crate::{
@@ -27,31 +28,57 @@ use crate::{
 /// The file with the id of the last run, in the data folder.
 pub const ID_FILE: &str = "server-id";
 
-/// The id of an earlier run with this data folder, which has certainly ended. `None` if there was none, it has told its
-/// end to the database, or its row may be gone.
+/// What follows an id whose run has found that the database has lost commits.
+const LOSS: &str = " has lost commits";
+
+/// The id of an earlier run with this data folder, which has certainly ended, and whether it has found that the database
+/// has lost commits. No id if there was none, it has told its end to the database, or its row may be gone.
 ///
 /// Without it the lease of that run ends by itself, so a failure is only logged.
-pub(super) fn previous(data: &Path) -> Option<Uuid> {
+pub(super) fn previous(data: &Path) -> (Option<Uuid>, bool) {
     let found = read(data);
-    found
-        .inspect_err(|error| tracing::warn!(%error, "the id of the run before is not known"))
-        .ok()?
+    let found =
+        found.inspect_err(|error| tracing::warn!(%error, "the id of the run before is not known"));
+    found.unwrap_or_default()
 }
 
-fn read(data: &Path) -> io::Result<Option<Uuid>> {
+fn read(data: &Path) -> io::Result<(Option<Uuid>, bool)> {
     let file = data.join(ID_FILE);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, false)),
         Err(error) => return Err(error),
     };
+    let text = text.trim();
+    let (id, has_lost_commits) =
+        text.strip_suffix(LOSS).map_or((text, false), |before| (before, true));
     let age = fs::metadata(&file)?.modified()?.elapsed().unwrap_or_default();
-    Ok(Uuid::parse_str(text.trim()).ok().filter(|_| age < SERVER_ROW_LIFE))
+    let id = Uuid::parse_str(id).ok().filter(|_| age < SERVER_ROW_LIFE);
+    Ok((id, has_lost_commits))
 }
 
 /// Keeps the id of this run, which has its row, for the next one.
 pub(super) fn keep(data: &Path, id: Uuid) {
-    if let Err(error) = fs::write(data.join(ID_FILE), format!("{id}\n")) {
+    write(data, &format!("{id}\n"));
+}
+
+/// Keeps with the id that its run has found that the database has lost commits.
+pub(super) fn keep_loss(data: &Path, id: Uuid) {
+    write(data, &format!("{id}{LOSS}\n"));
+}
+
+/// Tells the next run that this one still has its row: the age of the file says whether the row may be gone.
+pub(super) fn touch(data: &Path) {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    let file = fs::File::options().write(true).open(data.join(ID_FILE));
+    if let Err(error) = file.and_then(|file| Ok(futimens(&file, &times)?)) {
+        tracing::debug!(%error, "the id of this run keeps its age");
+    }
+}
+
+fn write(data: &Path, text: &str) {
+    if let Err(error) = fs::write(data.join(ID_FILE), text) {
         tracing::warn!(%error, "the id of this run is not kept");
     }
 }
@@ -92,7 +119,7 @@ impl Store {
     async fn beat(&self) -> Result<()> {
         let (me, observer) = (self.0.server.clone(), Arc::clone(&self.0.observer));
         let look = move |tx: &mut Tx<'_>| {
-            let mut others = server::all(tx)?;
+            let mut others = server::living(tx)?;
             others.retain(|row| row.id != me);
             let mut observer = observer.lock().unwrap_or_else(PoisonError::into_inner);
             let dead = observer.look(&others, boot_time());

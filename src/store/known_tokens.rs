@@ -58,6 +58,12 @@ impl Known {
         secrets.into_iter().map(|(_, caller)| caller).collect()
     }
 
+    /// The ids of all tokens, which another server may have changed: no row that was read before now is kept.
+    pub(super) fn suspect_all(&mut self) -> Vec<String> {
+        self.changes += 1;
+        self.tokens.keys().cloned().collect()
+    }
+
     /// Forgets the secrets of a token but the current one. Returns them with their callers.
     pub(super) fn replace(&mut self, id: &str, current: Digest) -> Vec<(Digest, Caller)> {
         self.changes += 1;

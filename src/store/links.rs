@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    access::{Caller, Fingerprint, Link, LinkForm, LinkKey, LinkKeyNumbers, SignedLink},
+    access::{Caller, Fingerprint, Link, LinkForm, LinkKey, SignedLink},
     error::{Error, Kind, Result},
     limits::{LINK_GRANTED_LIFE_MAX, LINK_LIFE_MAX, micros},
     model::{Digest, StorePath},
@@ -24,11 +24,41 @@ const MICROS: i64 = 1_000_000;
 
 /// The key of the store, once it is known.
 #[derive(Debug, Default)]
-pub(super) struct KnownLinkKey(Mutex<Option<LinkKey>>);
+pub(super) struct KnownLinkKey(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    key: Option<LinkKey>,
+    /// Rises with each change of the key: what was read before a change is not kept.
+    changes: u64,
+}
 
 impl KnownLinkKey {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Option<LinkKey>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the key, which another server may have changed.
+    pub(super) fn forget(&self) {
+        let mut known = self.lock();
+        known.changes += 1;
+        known.key = None;
+    }
+
+    /// Notes another key.
+    fn set(&self, key: &LinkKey) {
+        let mut known = self.lock();
+        known.changes += 1;
+        known.key = Some(key.clone());
+    }
+
+    /// Keeps a key that was read when there had been so many changes. Returns whether there was none since.
+    fn keep(&self, key: &LinkKey, changes: u64) -> bool {
+        let mut known = self.lock();
+        if known.changes == changes {
+            known.key = Some(key.clone());
+        }
+        known.changes == changes
     }
 }
 
@@ -110,13 +140,13 @@ impl Store {
     /// `Unauthenticated` for a token that is unknown, is revoked or has expired, and for a secret that has ended; `Busy`.
     pub async fn linked_token(&self, id: &str, secret: Fingerprint) -> Result<Caller> {
         let is_it = |digest: &Digest| Fingerprint::from(*digest) == secret;
-        let known = {
+        let known = self.knows_access().then(|| {
             let known = self.0.tokens.lock();
             let token = known.tokens.get(id);
             let found = token.and_then(|token| token.secrets.iter().find(|(it, _)| is_it(it)));
             found.map(|(_, caller)| caller.clone())
-        };
-        if let Some(caller) = known
+        });
+        if let Some(caller) = known.flatten()
             && caller.expiry().is_none_or(|expiry| expiry.instant > Instant::now())
         {
             return Ok(caller);
@@ -138,7 +168,7 @@ impl Store {
             link::set_key(tx, numbers)?;
             Ok(LinkKey::from(numbers))
         };
-        let known = move |key: &LinkKey| *store.0.link_key.lock() = Some(key.clone());
+        let known = move |key: &LinkKey| store.0.link_key.set(key);
         self.0.engine.write_and(call.deadline(), rotate, known).await.map(drop)
     }
 
@@ -156,21 +186,26 @@ impl Store {
             link::set_key(tx, numbers)?;
             Ok(numbers)
         };
-        let numbers = self.0.engine.write(call.deadline(), make).await?;
-        Ok(self.keep_link_key(numbers))
+        Ok(LinkKey::from(self.0.engine.write(call.deadline(), make).await?))
     }
 
     /// The key of the store, if there is one.
     async fn known_link_key(&self, deadline: Option<Instant>) -> Result<Option<LinkKey>> {
-        if let Some(key) = &*self.0.link_key.lock() {
-            return Ok(Some(key.clone()));
+        loop {
+            let changes = {
+                let known = self.0.link_key.lock();
+                if let Some(key) = known.key.as_ref().filter(|_| self.knows_access()) {
+                    return Ok(Some(key.clone()));
+                }
+                known.changes
+            };
+            let Some(numbers) = self.0.engine.read(deadline, link::key).await? else {
+                return Ok(None);
+            };
+            let key = LinkKey::from(numbers);
+            if self.0.link_key.keep(&key, changes) {
+                return Ok(Some(key));
+            }
         }
-        let stored = self.0.engine.read(deadline, link::key).await?;
-        Ok(stored.map(|numbers| self.keep_link_key(numbers)))
-    }
-
-    /// Keeps a key in memory, and returns it, or the newer one that a faster rotation has set.
-    fn keep_link_key(&self, numbers: LinkKeyNumbers) -> LinkKey {
-        self.0.link_key.lock().get_or_insert_with(|| LinkKey::from(numbers)).clone()
     }
 }

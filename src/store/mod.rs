@@ -116,6 +116,8 @@ struct Inner {
     budgets: Budgets,
     /// The number of jobs of the writer whose garbage is taken apart.
     settled: AtomicU64,
+    /// When the changes of other servers were asked for that are known, in milliseconds of the boot time.
+    polled: AtomicU64,
     /// The id of the last content whose digest the background work has looked at.
     digested: AtomicI64,
     tasks: TaskTracker,
@@ -142,9 +144,9 @@ impl Store {
         let owner = blobs.owner().await.map_err(|error| blob_error(&root, error))?;
         let (data, lease, purpose) = (config.data.clone(), config.lease, config.purpose);
         let open = move || {
-            let previous = heartbeat::previous(&data);
-            let opened =
-                namespace::open(&database, &Joining { id, previous, lease, purpose }, owner);
+            let (previous, has_lost_commits) = heartbeat::previous(&data);
+            let joining = Joining { id, previous, has_lost_commits, lease, purpose };
+            let opened = namespace::open(&database, &joining, owner);
             opened.inspect(|_| heartbeat::keep(&data, id))
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
@@ -169,6 +171,7 @@ impl Store {
             undecided: PendingObjects::default(),
             budgets: Budgets::new(),
             settled: AtomicU64::new(0),
+            polled: AtomicU64::new(0),
             digested: AtomicI64::new(0),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -200,8 +203,13 @@ impl Store {
         close(self.0.engine.clone()).await;
     }
 
-    /// Ends all calls, because this server is expelled from its store: what they do is lost with its id.
-    pub fn abandon(&self, why: Expelled) {
+    /// Ends all calls, because this server is expelled from its store: what they do is lost with its id. The next start
+    /// with its data folder begins a new epoch if the database has lost commits.
+    pub async fn abandon(&self, why: Expelled) {
+        if why == Expelled::CommitsLost {
+            let (data, id) = (self.0.config.data.clone(), self.0.id);
+            tokio::task::spawn_blocking(move || heartbeat::keep_loss(&data, id)).await.ok();
+        }
         self.0.runs.refuse_all(&why.error());
         self.0.draining.cancel();
         self.0.stop.cancel();

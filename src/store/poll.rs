@@ -4,15 +4,15 @@
 //! The row of an operation is the truth. Its server adds progress to a row that runs, once a second. The other servers
 //! read all changes since the last one that they know, with one query for all their watchers.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
 use crate::{
     error::{Kind, Result},
-    limits::{CHANGES_PAGE, POLL_EVERY, POLL_IDLE, PROGRESS_KEPT_EVERY},
+    limits::{ACCESS_AGE_MAX, CHANGES_PAGE, POLL_EVERY, POLL_IDLE, PROGRESS_KEPT_EVERY},
     model::{Operation, OperationId, Progress},
-    namespace::{operation, schema, sql::Tx, token},
+    namespace::{operation, schema, server::boot_time, sql::Tx, token},
     store::Store,
 };
 
@@ -21,8 +21,8 @@ use crate::{
 pub(super) struct Cursor {
     /// The number of the last change of an operation.
     change: i64,
-    /// The number of the last change of a token.
-    access: i64,
+    /// The epoch, and the number of the last change of a token in it.
+    access: (i64, i64),
     /// When the progress of the operations of other servers is read again.
     progress_at: Instant,
 }
@@ -31,7 +31,7 @@ impl Cursor {
     /// The cursor of a server that has just opened the store.
     pub(super) fn new(change: i64) -> Self {
         // The first look reads all tokens in memory again: there are none.
-        Self { change, access: 0, progress_at: Instant::now() }
+        Self { change, access: (0, 0), progress_at: Instant::now() }
     }
 }
 
@@ -62,9 +62,9 @@ impl Store {
     /// Reads and tells all changes since the last time.
     async fn poll_once(&self, cursor: &mut Cursor) -> Result<()> {
         loop {
-            let since = cursor.change;
+            let (since, asked) = (cursor.change, millis(boot_time()));
             let read = move |tx: &mut Tx<'_>| {
-                let access = schema::meta(tx, "access")?;
+                let access = (schema::meta(tx, "epoch_data_loss")?, schema::meta(tx, "access")?);
                 let changed = match operation::changed_since(tx, since, CHANGES_PAGE) {
                     // This server was away for so long that the rows are gone; its watchers read them anew, too.
                     Err(error) if error.kind() == Kind::ChangesForgotten => {
@@ -82,6 +82,7 @@ impl Store {
                 self.reread_tokens().await?;
                 cursor.access = access;
             }
+            self.0.polled.store(asked, Ordering::Release);
             if changed.len() < CHANGES_PAGE {
                 break;
             }
@@ -102,17 +103,21 @@ impl Store {
             found.retain(|(_, owner)| *owner != me);
             let mut found: Vec<_> = found.into_iter().map(|(operation, _)| operation).collect();
             // An operation may have ended between the look of its watcher and the beginning of the watch.
+            let mut gone = Vec::new();
             for id in followed {
-                if !found.iter().any(|operation: &Operation| operation.id == id)
-                    && let Some(row) = operation::find(tx, id)?
-                {
-                    found.push(row.operation);
+                if found.iter().any(|operation: &Operation| operation.id == id) {
+                    continue;
+                }
+                match operation::find(tx, id)? {
+                    Some(row) => found.push(row.operation),
+                    None => gone.push(id),
                 }
             }
-            Ok(found)
+            Ok((found, gone))
         };
-        let found = self.0.engine.read(None, read).await?;
+        let (found, gone) = self.0.engine.read(None, read).await?;
         self.0.runs.publish_elsewhere(&found);
+        gone.into_iter().for_each(|id| self.0.runs.forget_elsewhere(id));
         Ok(())
     }
 
@@ -142,9 +147,16 @@ impl Store {
         }
     }
 
+    /// Whether what this server knows of tokens and of the key of links in memory may be relied on: that it has read the
+    /// changes of others lately.
+    pub(super) fn knows_access(&self) -> bool {
+        let since = millis(boot_time()).saturating_sub(self.0.polled.load(Ordering::Acquire));
+        self.0.config.lease.is_none() || since < millis(ACCESS_AGE_MAX)
+    }
+
     /// Looks at the rows of the tokens in memory again.
     async fn reread_tokens(&self) -> Result<()> {
-        let ids: Vec<String> = self.0.tokens.lock().tokens.keys().cloned().collect();
+        let ids = self.0.tokens.lock().suspect_all();
         let read = move |tx: &mut Tx<'_>| {
             let now = tx.now()?;
             let rows = ids.into_iter().map(|id| Ok((token::get(tx, &id)?, id)));
@@ -154,7 +166,11 @@ impl Store {
         for (kept, id) in rows {
             self.apply_token(&id, kept, now);
         }
-        *self.0.link_key.lock() = None;
+        self.0.link_key.forget();
         Ok(())
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

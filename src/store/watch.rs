@@ -311,10 +311,10 @@ impl AllUpdates {
             Ok((rows, all))
         };
         let (rows, all) = self.store.0.engine.read(call.deadline(), read).await?;
-        for (operation, _) in all {
-            if !running.iter().any(|latest| latest.id == operation.id) {
-                running.push(operation);
-            }
+        if has_others {
+            // The rows decide: another server may have ended an operation that still works here.
+            running = all.into_iter().map(|(operation, _)| operation).collect();
+            running.iter_mut().for_each(|operation| self.store.add_progress(operation));
         }
         self.changes = changes;
         self.is_behind = rows.len() == CHANGES_PAGE;

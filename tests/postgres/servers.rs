@@ -99,7 +99,7 @@ async fn a_silent_server_is_declared_dead_and_its_operations_fail() {
     assert_eq!(timeout(SOON, first.expelled()).await.expect("told"), Expelled::Dead);
     let refused = try_upload(&first, &path("d"), b"late").await.expect_err("expelled");
     assert_eq!(refused.kind(), Kind::Busy, "{refused:?}");
-    first.abandon(Expelled::Dead);
+    first.abandon(Expelled::Dead).await;
     gate.open();
     first.close().await;
     // Under its new id it is a server like any other.
@@ -146,27 +146,35 @@ async fn a_restart_after_a_kill_ends_what_the_run_before_has_begun() {
     let ended = next.operation(id, &Call::system()).await.expect("known");
     assert_eq!(ended.state, OperationState::Failed);
     assert_eq!(timeout(SOON, killed.expelled()).await.expect("told"), Expelled::Dead);
-    killed.abandon(Expelled::Dead);
+    killed.abandon(Expelled::Dead).await;
     gate.open();
     killed.close().await;
     next.close().await;
 }
 
 #[tokio::test]
-async fn an_epoch_begins_when_the_database_has_lost_the_run_before() {
-    let (gate, folder) = (Gate::new(), folder());
-    let url = new_schema(&url());
-    let database = parse(&url);
-    let store = join(&folder, &database, &gate).await;
-    let before = version(&upload(&store, &path("a"), b"bytes").await);
-    administer(&url, "DELETE FROM server");
-    assert_eq!(timeout(SOON, store.expelled()).await.expect("told"), Expelled::CommitsLost);
-    store.abandon(Expelled::CommitsLost);
-    store.close().await;
-    let again = join(&folder, &database, &gate).await;
-    let after = version(&upload(&again, &path("b"), b"bytes").await);
-    assert!(after.epoch_data_loss > before.epoch_data_loss, "{before:?} {after:?}");
-    again.close().await;
+async fn an_epoch_begins_when_the_database_has_lost_commits() {
+    // The row of the server is as it was before its last commit, or is gone.
+    for lost in ["UPDATE server SET batch = batch - 1", "DELETE FROM server"] {
+        let (gate, folder) = (Gate::new(), folder());
+        let url = new_schema(&url());
+        let database = parse(&url);
+        let store = join(&folder, &database, &gate).await;
+        let before = version(&upload(&store, &path("a"), b"bytes").await);
+        administer(&url, lost);
+        assert_eq!(timeout(SOON, store.expelled()).await.expect("told"), Expelled::CommitsLost);
+        store.abandon(Expelled::CommitsLost).await;
+        store.close().await;
+        let again = join(&folder, &database, &gate).await;
+        let after = version(&upload(&again, &path("b"), b"bytes").await);
+        assert!(after.epoch_data_loss > before.epoch_data_loss, "{before:?} {after:?}");
+        again.close().await;
+        // Once.
+        let last = join(&folder, &database, &gate).await;
+        let same = version(&upload(&last, &path("c"), b"bytes").await);
+        assert_eq!(same.epoch_data_loss, after.epoch_data_loss);
+        last.close().await;
+    }
 }
 
 #[tokio::test]
@@ -208,7 +216,7 @@ async fn a_sweep_leaves_what_a_living_server_is_putting_and_deletes_what_a_dead_
     assert_eq!(gate.keys().await.len(), 1);
     gate.open();
     late.await.expect("no panic").expect_err("its server is dead");
-    first.abandon(Expelled::Dead);
+    first.abandon(Expelled::Dead).await;
     first.close().await;
     second.stat(&path("a"), &Call::system()).await.expect("there");
     second.close().await;

@@ -70,6 +70,10 @@ pub(super) fn write_loop(
         for answer in answers {
             is_told |= answer(failure.clone());
         }
+        // After the answers: a verdict that a dead row has is told first.
+        if let Some(why) = connection.expelled() {
+            shared.standing.expel(why);
+        }
         // A caller that still waits logs the error itself.
         if let Some(error) = failure.filter(|_| !is_told) {
             error.report();
@@ -117,7 +121,6 @@ fn write_batch(
     if let Err(error) = shared.breaker.begin(connection, Mode::Write) {
         // No transaction can begin, so all jobs of the batch are refused together.
         answers.extend(batch.filter_map(|job| refuse(job, &error)));
-        expel(connection, shared);
         return Err(error);
     }
     let done = batch::run(connection, &mut batch.filter(Job::begin), answers);
@@ -129,15 +132,7 @@ fn write_batch(
         }
         Err(_) => connection.rollback(),
     }
-    expel(connection, shared);
     done
-}
-
-/// Takes note that the connection never writes again.
-fn expel(connection: &dyn Connection, shared: &Shared) {
-    if let Some(why) = connection.expelled() {
-        shared.standing.expel(why);
-    }
 }
 
 /// The loop of a reader thread, until the queue is closed and empty.

@@ -123,7 +123,8 @@ fn to_format_7(tx: &mut Tx<'_>) -> Result<()> {
     ] {
         tx.execute(sql, &[])?;
     }
-    Ok(())
+    let now = tx.now()?;
+    tx.execute("UPDATE dead_object SET since = $1", params![now]).map(drop)
 }
 
 /// Adds the reach of folders. Each pass over all entries extends the known paths by one name; the passes end

@@ -47,7 +47,7 @@ impl Observer {
         self.last = Some(now);
         let mut dead = Vec::new();
         let mut seen = HashMap::with_capacity(rows.len());
-        for row in rows.iter().filter(|row| row.is_alive() && row.lease > 0) {
+        for row in rows.iter().filter(|row| row.lease > 0) {
             let before = self.seen.get(&row.id).filter(|_| !was_away);
             let stands = before.filter(|before| before.batch == row.batch);
             let since = stands.map_or(now, |before| before.since);
@@ -69,7 +69,6 @@ impl Observer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::server::{ALIVE, DEAD};
 
     const LEASE: i64 = 30_000_000;
 
@@ -77,8 +76,8 @@ mod tests {
         Observer::new(Duration::from_secs(10))
     }
 
-    fn row(id: &str, batch: i64, state: i64) -> Server {
-        Server { id: id.to_owned(), batch, lease: LEASE, speaks: 6, state }
+    fn row(id: &str, batch: i64) -> Server {
+        Server { id: id.to_owned(), batch, lease: LEASE, speaks: 6 }
     }
 
     fn at(seconds: u64) -> Duration {
@@ -89,9 +88,9 @@ mod tests {
     fn a_count_that_stands_still_for_the_lease_is_a_death() {
         let mut observer = observer();
         for second in (0..30).step_by(5) {
-            assert_eq!(observer.look(&[row("a", 3, ALIVE)], at(second)), [""; 0]);
+            assert_eq!(observer.look(&[row("a", 3)], at(second)), [""; 0]);
         }
-        let dead = observer.look(&[row("a", 3, ALIVE)], at(30));
+        let dead = observer.look(&[row("a", 3)], at(30));
         assert_eq!(dead, ["a"]);
     }
 
@@ -100,7 +99,7 @@ mod tests {
         let mut observer = observer();
         for second in (0..300).step_by(5) {
             let batch = i64::from(second >= 25) + i64::from(second >= 50);
-            let found = observer.look(&[row("a", batch, ALIVE)], at(second));
+            let found = observer.look(&[row("a", batch)], at(second));
             assert_eq!(found.is_empty(), second < 80, "{second}");
             if second == 80 {
                 return;
@@ -112,32 +111,31 @@ mod tests {
     fn an_observer_that_was_away_has_observed_nothing() {
         let mut observer = observer();
         for second in (0..30).step_by(5) {
-            observer.look(&[row("a", 3, ALIVE)], at(second));
+            observer.look(&[row("a", 3)], at(second));
         }
-        assert_eq!(observer.look(&[row("a", 3, ALIVE)], at(36)), [""; 0]);
+        assert_eq!(observer.look(&[row("a", 3)], at(36)), [""; 0]);
         for second in (41..66).step_by(5) {
-            assert_eq!(observer.look(&[row("a", 3, ALIVE)], at(second)), [""; 0]);
+            assert_eq!(observer.look(&[row("a", 3)], at(second)), [""; 0]);
         }
-        assert_eq!(observer.look(&[row("a", 3, ALIVE)], at(66)).len(), 1);
+        assert_eq!(observer.look(&[row("a", 3)], at(66)).len(), 1);
     }
 
     #[test]
     fn a_look_that_was_not_committed_counts_as_an_absence() {
         let mut observer = observer();
         for second in (0..30).step_by(5) {
-            observer.look(&[row("a", 3, ALIVE)], at(second));
+            observer.look(&[row("a", 3)], at(second));
         }
         observer.void();
-        assert_eq!(observer.look(&[row("a", 3, ALIVE)], at(30)), [""; 0]);
+        assert_eq!(observer.look(&[row("a", 3)], at(30)), [""; 0]);
     }
 
     #[test]
-    fn servers_without_a_lease_and_dead_ones_are_left_alone() {
+    fn servers_without_a_lease_are_left_alone() {
         let mut observer = observer();
-        let alone = Server { lease: 0, ..row("a", 3, ALIVE) };
+        let alone = Server { lease: 0, ..row("a", 3) };
         for second in (0..100).step_by(5) {
-            let rows = [alone.clone(), row("b", 1, DEAD)];
-            assert_eq!(observer.look(&rows, at(second)), [""; 0]);
+            assert_eq!(observer.look(&[alone.clone()], at(second)), [""; 0]);
         }
     }
 }

@@ -297,9 +297,16 @@ impl Work {
             let (error, progress) = (error.clone(), progress.clone());
             let end = move |tx: &mut Tx<'_>| {
                 copy::give_up(tx, (number, &owner), (state, &error), &progress)?;
-                operation::get(tx, id)
+                // After a cancellation on another server the operation may run there anew, or its row may be gone.
+                let found = operation::find(tx, id)?.filter(|found| found.run == number);
+                Ok(found.map(|found| found.operation))
             };
-            async move { store.0.engine.write_and(None, end, recorder(&store)).await.map(drop) }
+            let (recorder, run) = (store.clone(), Arc::clone(&self.run));
+            let record = move |found: &Option<Operation>| match found {
+                Some(operation) => recorder.0.runs.record(operation),
+                None => recorder.0.runs.end_unchanged(&run, State::Elsewhere),
+            };
+            async move { store.0.engine.write_and(None, end, record).await.map(drop) }
         })
         .await;
     }

@@ -1,8 +1,10 @@
 //! The operations of other servers, as this server has read them from their rows.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
-use super::{Runs, announce};
+use super::{Runs, Table, announce, known};
 use crate::{
     error::{Error, Kind},
     model::{Operation, OperationId},
@@ -29,29 +31,27 @@ impl Runs {
         table.elsewhere.keys().copied().collect()
     }
 
-    /// Announces changed rows, in the order of their changes. A run of this server that another one has ended is
+    /// Announces changed rows, in the order of their changes. A run of this server whose row another one has ended is
     /// cancelled.
     pub(in crate::store) fn record_elsewhere(&self, changed: &[Operation]) {
         for operation in changed {
             let mut table = self.table();
             table.last_change = table.last_change.max(operation.change);
-            let run = table.runs.get(&operation.id).map(|(run, _)| run.clone());
-            if let Some(run) = run {
-                drop(table);
-                if operation.state.is_final() {
+            if let Some((run, _)) = table.runs.get(&operation.id) {
+                // A run that has not begun has no row yet: this one is of an earlier run with its id.
+                let known = known(run).map(|known| known.change);
+                if known.is_some_and(|change| change < operation.change) {
+                    let run = Arc::clone(run);
+                    drop(table);
                     let error = operation.error.as_ref();
-                    let message = error.map_or("the operation has ended", |error| &error.message);
+                    let message =
+                        error.map_or("the operation has ended elsewhere", |it| &it.message);
                     run.cancel(Error::new(Kind::Cancelled, message));
                 }
                 continue;
             }
             announce(&table, operation);
-            if let Some(states) = table.elsewhere.get(&operation.id) {
-                states.send_replace(State::Known(Box::new(operation.clone())));
-            }
-            if operation.state.is_final() {
-                table.elsewhere.remove(&operation.id);
-            }
+            tell(&mut table, operation);
         }
     }
 
@@ -59,18 +59,35 @@ impl Runs {
     pub(in crate::store) fn publish_elsewhere(&self, operations: &[Operation]) {
         for operation in operations {
             let mut table = self.table();
-            if table.runs.contains_key(&operation.id) {
-                continue;
-            }
-            if operation.change <= table.last_change {
+            if !table.runs.contains_key(&operation.id) && operation.change <= table.last_change {
                 announce(&table, operation);
-            }
-            if let Some(states) = table.elsewhere.get(&operation.id) {
-                states.send_replace(State::Known(Box::new(operation.clone())));
-            }
-            if operation.state.is_final() {
-                table.elsewhere.remove(&operation.id);
+                tell(&mut table, operation);
             }
         }
+    }
+
+    /// Lets the watchers of an operation of another server look for its row, which is gone.
+    pub(in crate::store) fn forget_elsewhere(&self, id: OperationId) {
+        self.table().elsewhere.remove(&id);
+    }
+}
+
+/// Tells the watchers of an operation of another server its state, unless they know a newer one.
+fn tell(table: &mut Table, operation: &Operation) {
+    let Some(states) = table.elsewhere.get(&operation.id) else { return };
+    states.send_if_modified(|state| {
+        let is_newer = match state {
+            State::Known(known) => {
+                (known.change, known.updated) < (operation.change, operation.updated)
+            }
+            State::Starting | State::Refused(_) | State::Elsewhere => true,
+        };
+        if is_newer {
+            *state = State::Known(Box::new(operation.clone()));
+        }
+        is_newer
+    });
+    if operation.state.is_final() {
+        table.elsewhere.remove(&operation.id);
     }
 }

@@ -1,0 +1,89 @@
+//! Servers of older programs on a store that is to be brought up to date.
+//!
+//! The format is raised only when no server is there that does not know it. A server that was killed leaves a living row;
+//! it is declared dead once its count of commits has stood still for its lease.
+
+use std::{thread::sleep, time::Duration};
+
+use crate::{
+    error::{Error, Kind, Result},
+    namespace::{
+        schema,
+        server::{self, Joining, Server},
+        sql::{Connection, Mode, Tx},
+    },
+};
+
+/// The other living servers that do not know the format of this program, if the store has an older one.
+fn old(tx: &mut Tx<'_>, joining: &Joining) -> Result<Vec<Server>> {
+    let format = schema::meta(tx, "format")?;
+    if !(schema::FORMAT_OF_SERVERS..schema::FORMAT).contains(&format) {
+        return Ok(Vec::new());
+    }
+    let previous = joining.previous.map(|id| id.to_string());
+    let mut old = server::living(tx)?;
+    old.retain(|row| {
+        row.lease > 0 && row.speaks < schema::FORMAT && Some(&row.id) != previous.as_ref()
+    });
+    Ok(old)
+}
+
+/// Checks that no other living server is too old for the format of this program.
+///
+/// # Errors
+/// `InvalidArgument`, with the id of that server.
+pub(super) fn check(tx: &mut Tx<'_>, joining: &Joining) -> Result<()> {
+    let Some(old) = old(tx, joining)?.into_iter().next() else { return Ok(()) };
+    let message = format!(
+        "the server {} on this store knows formats up to {} only, and this program writes {}; stop it, and start \
+         this one again",
+        old.id,
+        old.speaks,
+        schema::FORMAT
+    );
+    Err(Error::new(Kind::InvalidArgument, message))
+}
+
+/// Waits for the lease of servers that are too old for the format of this program, and declares those dead that have not
+/// committed meanwhile. Blocks for a lease at most.
+///
+/// # Errors
+/// Those of the engine.
+pub(super) fn wait_for_old(writer: &mut dyn Connection, joining: &Joining) -> Result<()> {
+    let before = in_transaction(writer, |tx| old(tx, joining))?;
+    let Some(lease) = before.iter().map(|row| row.lease).max() else { return Ok(()) };
+    let lease = Duration::from_micros(u64::try_from(lease).unwrap_or_default());
+    tracing::info!(
+        servers = before.len(),
+        seconds = lease.as_secs_f64(),
+        "servers of an older program have not ended; waiting whether they still commit"
+    );
+    sleep(lease);
+    in_transaction(writer, |tx| {
+        for row in old(tx, joining)? {
+            if before.contains(&row) {
+                server::end(tx, &row.id)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Runs a job in a write transaction, if there is a store.
+fn in_transaction<T: Default>(
+    writer: &mut dyn Connection,
+    job: impl FnOnce(&mut Tx<'_>) -> Result<T>,
+) -> Result<T> {
+    writer.begin(Mode::Write)?;
+    if !writer.has_tables()? {
+        writer.rollback();
+        return Ok(T::default());
+    }
+    let done = job(&mut Tx::new(writer));
+    if done.is_ok() {
+        writer.commit()?;
+    } else {
+        writer.rollback();
+    }
+    done
+}
