@@ -187,15 +187,15 @@ async fn only_a_migration_opens_an_unfinished_copy() {
     let dir = tempfile::tempdir().unwrap();
     let database = database::database(dir.path());
     let from = source().await;
-    let open = async |purpose: Purpose| {
+    let open = async |purpose: namespace::Purpose| {
         let config = Config { database: database.clone(), purpose, ..Config::new(dir.path()) };
         Store::open(config, Blobs::new(Arc::new(Gate::new()))).await
     };
     for (messages, is_whole) in [(1, false), (usize::MAX, true)] {
-        let (to, _) = open(Purpose::Copy).await.unwrap();
+        let (to, _) = open(namespace::Purpose::Copy).await.unwrap();
         pass(&from.store, &to, messages).await.unwrap();
         to.close().await;
-        for purpose in [Purpose::Serve, Purpose::Command] {
+        for purpose in [namespace::Purpose::Serve, namespace::Purpose::Command] {
             match open(purpose).await {
                 Ok((store, _)) => {
                     assert!(is_whole);

@@ -137,7 +137,7 @@ async fn an_object_that_a_row_names_is_never_claimed() {
     fixture.upload("a", object(1)).await.unwrap();
     let job = |tx: &mut Tx<'_>| {
         tx.execute("INSERT INTO dead_object (object, size) SELECT object, size FROM part", &[])?;
-        let objects = garbage::dead_objects(tx, &DeadObject::default(), 0, 2)?;
+        let objects = garbage::dead_objects(tx, &garbage::DeadObject::default(), 0, 2)?;
         let objects: Vec<_> = objects.into_iter().map(|object| object.key).collect();
         Ok((objects.len(), garbage::claim_objects(tx, objects)?))
     };
