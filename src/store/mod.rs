@@ -32,6 +32,7 @@ mod report;
 mod restore;
 mod run;
 mod runs;
+mod schedule;
 mod sessions;
 mod space;
 mod sweep;
