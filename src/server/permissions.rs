@@ -21,7 +21,7 @@ use super::{
     config::Config,
     locks::{IN_FOLDER, database_files},
 };
-use crate::{blob, namespace::Database};
+use crate::{blob, namespace::Database, store};
 
 /// The permissions of the group and of others.
 const OTHERS: u32 = 0o077;
@@ -51,6 +51,7 @@ pub(super) fn tighten(config: &Config) {
     if let Some(blobs) = &blobs {
         found.blobs(blobs);
     }
+    found.path(&data.join(store::ID_FILE));
     if blobs.as_ref() != Some(&data) {
         found.path(&data.join(IN_FOLDER));
         found.path(&data);

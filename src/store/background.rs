@@ -7,7 +7,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::{StreamExt, stream};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     blob,
@@ -27,7 +27,7 @@ use crate::{
         sql::Tx,
         suspect,
     },
-    store::{Store, blob_error, heartbeat, poll::Cursor},
+    store::{Store, blob_error, heartbeat, poll::Cursor, schedule::Schedule},
 };
 
 /// Whether a step of reclamation ends after it has taken `done` items apart, of which it owes `owed`, in the time
@@ -38,30 +38,6 @@ pub(super) fn is_enough(
     has_waiting_writers: bool,
 ) -> bool {
     took >= STEP || (done >= owed && (has_waiting_writers || took >= RECLAIM_STEP))
-}
-
-/// When and where background work runs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
-    /// The pause before the first time.
-    wait: Duration,
-    /// The pause before each further time.
-    pause: Duration,
-    /// Whether only the first server on a store does it. Where two are the first for a moment, no harm is done: each step
-    /// is a transaction, or deletes what no row will name.
-    is_alone: bool,
-}
-
-impl Schedule {
-    /// Work of every server.
-    pub(super) fn each(pause: Duration) -> Self {
-        Self { wait: pause, pause, is_alone: false }
-    }
-
-    /// Work of the first server.
-    fn first(wait: Duration, pause: Duration) -> Self {
-        Self { wait, pause, is_alone: true }
-    }
 }
 
 /// Starts the background work of a store.
@@ -90,47 +66,6 @@ pub(super) fn start(store: &Store, last_change: i64) {
 }
 
 impl Store {
-    /// Repeats `work` until the store closes.
-    pub(super) async fn every(
-        self,
-        Schedule { mut wait, pause, is_alone }: Schedule,
-        name: &'static str,
-        work: impl AsyncFn(&Self) -> Result<()>,
-    ) {
-        let stop = self.0.stop.clone();
-        let mut failed = false;
-        while timeout(wait, stop.cancelled()).await.is_err() {
-            wait = pause;
-            let is_due = if is_alone {
-                tokio::select! {
-                    is_first = self.is_first() => is_first,
-                    () = stop.cancelled() => return,
-                }
-            } else {
-                Ok(true)
-            };
-            let result = match is_due {
-                Ok(true) => tokio::select! {
-                    result = work(&self) => result,
-                    () = stop.cancelled() => return,
-                },
-                Ok(false) => Ok(()),
-                Err(error) => Err(error),
-            };
-            // A repeated failure is logged as a warning once.
-            match result {
-                Ok(()) => failed = false,
-                Err(error) if failed => {
-                    tracing::debug!(name, ?error, "background work failed again");
-                }
-                Err(error) => {
-                    failed = true;
-                    tracing::warn!(name, ?error, "background work failed; it is tried again");
-                }
-            }
-        }
-    }
-
     /// Takes apart all garbage that is due, and deletes its objects, without the rests of the background work.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::{
         server::{self, Observer, boot_time},
         sql::Tx,
     },
-    store::{Store, background::Schedule},
+    store::{Store, schedule::Schedule},
 };
 
 /// The file with the id of the last run, in the data folder.

@@ -33,6 +33,7 @@ mod report;
 mod restore;
 mod run;
 mod runs;
+mod schedule;
 mod sessions;
 mod space;
 mod sweep;
