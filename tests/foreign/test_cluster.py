@@ -387,8 +387,8 @@ class Chaos(unittest.TestCase):
         return self.cluster.database.ask("SELECT object FROM part WHERE object IS NOT NULL")
 
     def objects(self) -> set[str]:
-        """The keys of objects in the bucket."""
-        return self.cluster.buckets.keys("store", "parts/")
+        """The keys of objects in the bucket, without the mark of the store."""
+        return {key for key in self.cluster.buckets.keys("store", "parts/") if "/" in key}
 
 
 class Pausing:
