@@ -22,7 +22,7 @@ use crate::{
     namespace::{
         operation, pin,
         schema::FORMAT,
-        sql::{Tx, params},
+        sql::{Row, Tx, params},
     },
 };
 
@@ -111,7 +111,7 @@ pub fn drain(tx: &mut Tx<'_>, id: &str) -> Result<()> {
 /// All rows, in the order of ids.
 pub fn all(tx: &mut Tx<'_>) -> Result<Vec<Server>> {
     let rows = tx.all("SELECT id, batch, state, lease, speaks FROM server ORDER BY id", &[])?;
-    let server = |row: &crate::namespace::sql::Row| {
+    let server = |row: &Row| {
         Ok(Server {
             id: row.text(0)?,
             batch: row.int(1)?,

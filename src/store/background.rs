@@ -19,7 +19,7 @@ use crate::{
     },
     model::{Digest, StorePath},
     namespace::{content, garbage, operation, pin::Owner, server, session, sql::Tx, suspect},
-    store::{Store, blob_error, heartbeat, schedule::Schedule},
+    store::{Store, blob_error, schedule::Schedule},
 };
 
 /// Whether a step of reclamation ends after it has taken `done` items apart, of which it owes `owed`, in the time
@@ -36,6 +36,7 @@ pub(super) fn is_enough(
 pub(super) fn start(store: &Store) {
     let tasks = &store.0.tasks;
     let (each, first) = (Schedule::each, Schedule::first);
+    tasks.spawn(store.clone().every(each(EXPIRE_EVERY), "the age of the id", Store::touch_id));
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "reclamation", Store::reclaim_gently));
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "free pages", Store::tend_free_pages));
     if let Some(lease) = store.0.config.lease {
@@ -64,22 +65,22 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
     pub async fn reclaim(&self) -> Result<()> {
-        self.take_apart(0).await?;
+        self.take_apart(0, true).await?;
         self.delete_dead().await
     }
 
     /// Reclamation as background work, with rests between its steps.
     async fn reclaim_gently(&self) -> Result<()> {
-        self.take_apart(RECLAIM_REST).await?;
-        if self.is_first().await? { self.delete_dead().await } else { Ok(()) }
+        let does_all = self.is_first().await?;
+        self.take_apart(RECLAIM_REST, does_all).await?;
+        if does_all { self.delete_dead().await } else { Ok(()) }
     }
 
     /// Takes apart all garbage that is due, in steps. While others write, it rests after a step for `rest` times the
-    /// duration of the step, unless it owes more. With a rest, a server that is not the first on its store takes apart only
-    /// what it owes for its own writes.
-    async fn take_apart(&self, rest: u32) -> Result<()> {
+    /// duration of the step, unless it owes more. A server that does not do all takes apart only what it owes for its own
+    /// writes.
+    async fn take_apart(&self, rest: u32, does_all: bool) -> Result<()> {
         let grace = micros(self.0.config.reclaim_grace);
-        let does_all = rest == 0 || self.is_first().await?;
         let mut written =
             if does_all { self.0.engine.written() } else { self.0.settled.load(Ordering::Relaxed) };
         // Other servers may write at any time.
@@ -175,8 +176,6 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
     pub async fn expire(&self) -> Result<()> {
-        let data = self.0.config.data.clone();
-        tokio::task::spawn_blocking(move || heartbeat::touch(&data)).await.ok(); // A panic is logged.
         let life = micros(self.0.config.session_life);
         while self.0.engine.write(None, move |tx| session::expire(tx, life)).await? {}
         let life = micros(self.0.config.operation_life);
