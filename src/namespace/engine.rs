@@ -128,11 +128,7 @@ impl Engine {
         job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
         committed: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T> {
-        // A job in the queue may begin before the timer of a deadline fires, so a deadline that has passed is
-        // checked here.
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(Error::late());
-        }
+        check_deadline(deadline)?;
         self.write_unless(passed(deadline), job, committed).await
     }
 
@@ -168,9 +164,7 @@ impl Engine {
         file: Option<PlainFile>,
         alone: impl FnOnce(&mut Tx<'_>) -> Result<Placed> + Send + 'static,
     ) -> Result<Placed> {
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(Error::late());
-        }
+        check_deadline(deadline)?;
         let put = |turn: Turn<'_, '_>| match turn {
             Turn::Placed(placed) => Ok(placed),
             turn @ (Turn::Run(_) | Turn::Refused(_)) => alone(turn.tx()?),
@@ -208,9 +202,7 @@ impl Engine {
         deadline: Option<Instant>,
         job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(Error::late());
-        }
+        check_deadline(deadline)?;
         self.standing.check_lease()?;
         let (job, ticket) = ticket(|turn| job(turn.tx()?), |_| ());
         tokio::select! {
@@ -239,14 +231,6 @@ impl Engine {
             ask(&self.writer, |_| Ok(()), &self.done.commits, time)
         );
         reader.and(writer)
-    }
-
-    /// Checks that the server may answer from memory: that it has reached the database within its lease.
-    ///
-    /// # Errors
-    /// `Busy`.
-    pub fn check_lease(&self) -> Result<()> {
-        self.standing.check_lease()
     }
 
     /// Waits until this server must start over under another id. All calls fail from then on.
@@ -286,6 +270,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// Fails after a deadline: a job in the queue may begin before the timer of its deadline fires.
+fn check_deadline(deadline: Option<Instant>) -> Result<()> {
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return Err(Error::late());
+    }
+    Ok(())
 }
 
 /// Counts a job as waiting until this guard is dropped: when the job runs or is dropped.

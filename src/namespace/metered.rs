@@ -4,7 +4,7 @@ use crate::{
     error::Result,
     model::{BlobOwner, Totals},
     namespace::{
-        Database, Purpose, entries, initialize_or_recover,
+        Database, entries, initialize_or_recover,
         reach::Reach,
         server::Joining,
         sql::{Connection, Mode, Param, Row, Rows, Tx},

@@ -5,8 +5,8 @@
 //! serialization failure. A read transaction is REPEATABLE READ READ ONLY: one snapshot.
 //!
 //! The writing connection also holds an advisory lock of its session, the claim: exclusive, or shared with other
-//! servers. A server that has the store for itself fails the operations of all others. Both locks are per schema: a database can
-//! hold one store in each of its schemas (`?options=-c%20search_path%3DNAME`).
+//! servers. A server that has the store for itself fails the operations of all others. Both locks are per schema: a
+//! database can hold one store in each of its schemas (`?options=-c%20search_path%3DNAME`).
 //!
 //! **Invariants:** nothing is written without the claim. A connection is dropped, and its transaction with
 //! it, after any failure other than an error response of the database; the next transaction begins on a new
@@ -48,15 +48,8 @@ use crate::{
 const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT pg_advisory_xact_lock(1229801299, hashtext(current_schema()))";
 
-/// The expression of the clock of the database, in microseconds since 1970.
-macro_rules! now {
-    () => {
-        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
-    };
-}
-
-/// The same as a constant.
-const NOW: &str = now!();
+/// The clock of the database, in microseconds since 1970.
+const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -316,7 +309,7 @@ impl Connection for PostgresConnection {
         if let Some(began) = self.began {
             return Ok(began);
         }
-        one(&self.query(concat!("SELECT ", now!()), &[])?)
+        one(&self.query(NOW, &[])?)
     }
 
     fn disk_bytes(&mut self) -> Result<i64> {

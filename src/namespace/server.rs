@@ -23,7 +23,7 @@ use crate::{
         migration::Purpose,
         operation, pin,
         schema::FORMAT,
-        sql::{Tx, params},
+        sql::{Row, Tx, params},
     },
 };
 
@@ -110,7 +110,7 @@ pub fn drain(tx: &mut Tx<'_>, id: &str) -> Result<()> {
 pub fn living(tx: &mut Tx<'_>) -> Result<Vec<Server>> {
     let sql = "SELECT id, batch, lease, speaks FROM server WHERE state <> $1 ORDER BY id";
     let rows = tx.all(sql, params![DEAD])?;
-    let server = |row: &crate::namespace::sql::Row| {
+    let server = |row: &Row| {
         Ok(Server { id: row.text(0)?, batch: row.int(1)?, lease: row.int(2)?, speaks: row.int(3)? })
     };
     rows.iter().map(server).collect()

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Result,
-    namespace::sql::{Tx, params},
+    namespace::sql::{Row, Tx, params},
 };
 
 /// An object without a row.
@@ -27,7 +27,7 @@ pub fn add(tx: &mut Tx<'_>, suspect: &Suspect) -> Result<()> {
 pub fn of(tx: &mut Tx<'_>, server: &str, limit: usize) -> Result<Vec<Suspect>> {
     let sql = "SELECT object, size FROM suspect WHERE server = $1 LIMIT $2";
     let rows = tx.all(sql, params![server, limit as i64])?;
-    let suspect = |row: &crate::namespace::sql::Row| {
+    let suspect = |row: &Row| {
         Ok(Suspect { object: row.text(0)?, size: row.int(1)?, server: server.to_owned() })
     };
     rows.iter().map(suspect).collect()

@@ -281,9 +281,9 @@ impl Server {
         };
         let health = health::keep(&store, ready, (&draining, &stop));
         let ((), ended, (), ()) = tokio::join!(serving, stopping, health, watched.run(&stop));
-        // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         // An expelled server changes nothing any more, so the next one need not wait for its last puts.
         let locks = (ended == Ended::Stopped).then_some(locks);
+        // A task of its own: it holds the locks until the store is closed, also after the timeout below.
         let closing = tokio::spawn(async move {
             store.close().await;
             drop(locks);

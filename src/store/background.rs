@@ -27,7 +27,7 @@ use crate::{
         sql::Tx,
         suspect,
     },
-    store::{Store, blob_error, heartbeat, poll::Cursor, schedule::Schedule},
+    store::{Store, blob_error, poll::Cursor, schedule::Schedule},
 };
 
 /// Whether a step of reclamation ends after it has taken `done` items apart, of which it owes `owed`, in the time
@@ -44,6 +44,7 @@ pub(super) fn is_enough(
 pub(super) fn start(store: &Store, last_change: i64) {
     let tasks = &store.0.tasks;
     let (each, first) = (Schedule::each, Schedule::first);
+    tasks.spawn(store.clone().every(each(EXPIRE_EVERY), "the age of the id", Store::touch_id));
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "reclamation", Store::reclaim_gently));
     tasks.spawn(store.clone().every(each(RECLAIM_IDLE), "free pages", Store::tend_free_pages));
     if let Some(lease) = store.0.config.lease {
@@ -75,22 +76,22 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
     pub async fn reclaim(&self) -> Result<()> {
-        self.take_apart(0).await?;
+        self.take_apart(0, true).await?;
         self.delete_dead().await
     }
 
     /// Reclamation as background work, with rests between its steps.
     async fn reclaim_gently(&self) -> Result<()> {
-        self.take_apart(RECLAIM_REST).await?;
-        if self.is_first().await? { self.delete_dead().await } else { Ok(()) }
+        let does_all = self.is_first().await?;
+        self.take_apart(RECLAIM_REST, does_all).await?;
+        if does_all { self.delete_dead().await } else { Ok(()) }
     }
 
     /// Takes apart all garbage that is due, in steps. While others write, it rests after a step for `rest` times the
-    /// duration of the step, unless it owes more. With a rest, a server that is not the first on its store takes apart only
-    /// what it owes for its own writes.
-    async fn take_apart(&self, rest: u32) -> Result<()> {
+    /// duration of the step, unless it owes more. A server that does not do all takes apart only what it owes for its own
+    /// writes.
+    async fn take_apart(&self, rest: u32, does_all: bool) -> Result<()> {
         let grace = micros(self.0.config.reclaim_grace);
-        let does_all = rest == 0 || self.is_first().await?;
         let mut written =
             if does_all { self.0.engine.written() } else { self.0.settled.load(Ordering::Relaxed) };
         // Other servers may write at any time.
@@ -189,8 +190,6 @@ impl Store {
     /// # Cancel safety
     /// Can be dropped and called again: it works in steps.
     pub async fn expire(&self) -> Result<()> {
-        let data = self.0.config.data.clone();
-        tokio::task::spawn_blocking(move || heartbeat::touch(&data)).await.ok(); // A panic is logged.
         if self.0.config.lease.is_some() {
             // Another server may have committed a content with a lower id than those that were looked at.
             self.0.digested.store(0, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use uuid::Uuid;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     limits::{HEARTBEATS_IN_LEASE, SERVER_ROW_LIFE},
     namespace::{
         expelled::Expelled,
@@ -68,7 +68,7 @@ pub(super) fn keep_loss(data: &Path, id: Uuid) {
 }
 
 /// Tells the next run that this one still has its row: the age of the file says whether the row may be gone.
-pub(super) fn touch(data: &Path) {
+fn touch(data: &Path) {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: now };
     let file = fs::File::options().write(true).open(data.join(ID_FILE));
@@ -84,7 +84,7 @@ fn write(data: &Path, text: &str) {
 }
 
 /// Forgets the id of this run, which has told its end to the database.
-pub(super) fn forget(data: &Path) {
+fn forget(data: &Path) {
     if let Err(error) = fs::remove_file(data.join(ID_FILE)) {
         tracing::debug!(%error, "the id of this run stays");
     }
@@ -108,6 +108,12 @@ impl Store {
     /// Can be dropped and called again.
     pub async fn expelled(&self) -> Expelled {
         self.0.engine.expelled().await
+    }
+
+    /// Tells the next run with this data folder that this one still has its row.
+    pub(super) async fn touch_id(&self) -> Result<()> {
+        let data = self.0.config.data.clone();
+        tokio::task::spawn_blocking(move || touch(&data)).await.map_err(Error::internal)
     }
 
     /// Sends heartbeats until the store closes.

@@ -68,7 +68,7 @@ pub use restore::{Copied, Restore};
 pub use sessions::Chunk;
 pub use tokens::NewToken;
 pub use upload::Upload;
-pub use upload_spec::{Stored, Unpack, UploadSpec};
+pub use upload_spec::{Unpack, UploadSpec};
 pub use watch::{AllUpdates, Updates};
 
 pub use crate::access::Call;

@@ -117,7 +117,9 @@ impl Store {
         };
         let (found, gone) = self.0.engine.read(None, read).await?;
         self.0.runs.publish_elsewhere(&found);
-        gone.into_iter().for_each(|id| self.0.runs.forget_elsewhere(id));
+        for id in gone {
+            self.0.runs.forget_elsewhere(id);
+        }
         Ok(())
     }
 

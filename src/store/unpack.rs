@@ -39,13 +39,14 @@ use crate::{
     model::{Conditions, Digest, Replaces, StorePath},
     namespace::{
         content::{Part, Place},
+        group::Placed,
         list,
         pin::{self, Owner},
         sql::Tx,
         unpack::{self, UnpackedFile},
     },
     store::{
-        Call, Store, Stored, object::ObjectGuard, part_writer::PartWriter, pins::PinGuard,
+        Call, Store, object::ObjectGuard, part_writer::PartWriter, pins::PinGuard,
         upload::check_above,
     },
 };
@@ -94,7 +95,7 @@ impl Store {
         parts: Vec<Part>,
         marks: bool,
         call: &Call,
-    ) -> Result<Stored> {
+    ) -> Result<Placed> {
         let _turn = call.until(self.0.budgets.unpacks.acquire(call.peer(), 1)).await?;
         let owner = Owner::new(&self.0.server);
         let held = PinGuard { store: self.clone(), owner: owner.id.clone() };
@@ -238,14 +239,14 @@ impl Unpacking {
     }
 
     /// Gives the folder its path.
-    async fn finish(self, replaces: Replaces, conditions: Conditions) -> Result<Stored> {
+    async fn finish(self, replaces: Replaces, conditions: Conditions) -> Result<Placed> {
         let (folder, owner, path) = (self.folder, self.owner.clone(), self.path.clone());
         let caller = self.call.caller().clone();
         let finish = move |tx: &mut Tx<'_>| {
             check_above(tx, (&path, replaces), &caller)?;
             unpack::check(tx, (&path, replaces), &conditions)?;
             let files_replaced = unpack::finish(tx, (&path, replaces), (folder, &owner))?;
-            Ok(Stored { stat: list::stat(tx, &path)?, files_replaced })
+            Ok(Placed { stat: list::stat(tx, &path)?, files_replaced })
         };
         self.store.0.engine.write(self.call.deadline(), finish).await
     }

@@ -24,7 +24,7 @@ use crate::{
         tree, unpack,
     },
     store::{
-        Call, Store, Stored, Unpack, UploadSpec,
+        Call, Store, Unpack, UploadSpec,
         object::ObjectGuard,
         part_writer::{PartWriter, too_many_parts},
     },
@@ -159,7 +159,7 @@ impl Upload {
     /// # Errors
     /// `DataLoss` if size or digest are not as announced, `Timeout`, those of [`Upload::write`] and of the
     /// commit. Nothing is visible then.
-    pub async fn store(mut self) -> Result<Stored> {
+    pub async fn store(mut self) -> Result<Placed> {
         self.check_size(self.incoming.size)?;
         if let Some(unpack) = self.incoming.unpack {
             return Box::pin(self.unpack(unpack)).await;
@@ -196,13 +196,13 @@ impl Upload {
         let placed = self.store.0.engine.put(self.call.deadline(), plain, commit).await?;
         self.part_writer.has_pins = pins > UNPIN_ROWS;
         object.into_iter().for_each(ObjectGuard::disarm);
-        Ok(Stored { stat: placed.stat, files_replaced: placed.files_replaced })
+        Ok(placed)
     }
 }
 
 impl Upload {
     /// Makes a folder of the archive that has arrived.
-    async fn unpack(mut self, Unpack { marks }: Unpack) -> Result<Stored> {
+    async fn unpack(mut self, Unpack { marks }: Unpack) -> Result<Placed> {
         let stored = self.call.until(Box::pin(self.part_writer.finish_stored()));
         let (parts, digest) = stored.await?;
         self.incoming.digest.map_or(Ok(()), |expected| check_digest(digest, expected))?;

@@ -1,6 +1,6 @@
-//! The parameters of an upload, which precede its bytes, and the result, which follows them.
+//! The parameters of an upload, which precede its bytes.
 
-use crate::model::{Conditions, Digest, Replaces, Stat, StorePath};
+use crate::model::{Conditions, Digest, Replaces, StorePath};
 
 /// The parameters of an upload that precede its bytes.
 #[derive(Clone, Debug)]
@@ -38,13 +38,4 @@ impl UploadSpec {
             unpack: None,
         }
     }
-}
-
-/// The result of an upload.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// The metadata of the file, or of the folder that the archive became.
-    pub stat: Stat,
-    /// The number of files that it has replaced.
-    pub files_replaced: i64,
 }

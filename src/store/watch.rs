@@ -314,7 +314,9 @@ impl AllUpdates {
         if has_others {
             // The rows decide: another server may have ended an operation that still works here.
             running = all.into_iter().map(|(operation, _)| operation).collect();
-            running.iter_mut().for_each(|operation| self.store.add_progress(operation));
+            for operation in &mut running {
+                self.store.add_progress(operation);
+            }
         }
         self.changes = changes;
         self.is_behind = rows.len() == CHANGES_PAGE;
@@ -340,7 +342,9 @@ impl AllUpdates {
         let (change, rows) = self.store.0.engine.read(call.deadline(), read).await?;
         (self.begun_after, self.seen) = (change, change);
         let mut running: Vec<_> = rows.into_iter().map(|(operation, _)| operation).collect();
-        running.iter_mut().for_each(|operation| self.store.add_progress(operation));
+        for operation in &mut running {
+            self.store.add_progress(operation);
+        }
         self.add_running(running);
         Ok(())
     }

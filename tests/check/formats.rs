@@ -13,12 +13,13 @@ use imagestore::{
 use crate::harness::{DEEP, FOR_EVER, Folder, SESSION, check, copy, path, put};
 
 /// Each older format, with a dump of SQLite and one of PostgreSQL.
-const DUMPS: [(i64, [&str; 2]); 5] = [
+const DUMPS: [(i64, [&str; 2]); 6] = [
     (1, [include_str!("formats/1.sqlite.sql"), include_str!("formats/1.postgres.sql")]),
     (2, [include_str!("formats/2.sqlite.sql"), include_str!("formats/2.postgres.sql")]),
     (3, [include_str!("formats/3.sqlite.sql"), include_str!("formats/3.postgres.sql")]),
     (4, [include_str!("formats/4.sqlite.sql"), include_str!("formats/4.postgres.sql")]),
     (5, [include_str!("formats/5.sqlite.sql"), include_str!("formats/5.postgres.sql")]),
+    (6, [include_str!("formats/6.sqlite.sql"), include_str!("formats/6.postgres.sql")]),
 ];
 
 /// The files of a dump, each with its size in bytes and the byte that fills it.

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     model::{BlobOwner, Conditions, Digest, EntryKind, Replaces, StorePath},
     namespace::{
-        Database, Purpose,
+        Database,
         content::{self, NewFile, Part, Place},
         initialize_or_recover, list,
         server::Joining,

@@ -66,7 +66,7 @@ impl PlainFile {
 /// What an upload has made visible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// The metadata of the file.
+    /// The metadata of the file, or of the folder that an archive became.
     pub stat: Stat,
     /// The number of files that it has replaced.
     pub files_replaced: i64,

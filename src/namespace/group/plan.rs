@@ -139,12 +139,12 @@ impl<'a> Planner<'a> {
         let (above, name) = path.split_last()?;
         let mut names = above.into_iter();
         let (mut chain, mut missing, mut folder) = (vec![ROOT], Vec::new(), ROOT);
-        for name in names.by_ref() {
-            match self.seen.get(folder, name) {
+        for next in names.by_ref() {
+            match self.seen.get(folder, next) {
                 None => {
-                    missing.push(name);
+                    missing.push(next);
                     missing.extend(names);
-                    return Some(Way { chain, missing, name: path.split_last()?.1, old: None });
+                    return Some(Way { chain, missing, name, old: None });
                 }
                 Some(Found { target: Target::Folder(child), is_shared: false, .. }) => {
                     folder = *child;

@@ -43,7 +43,7 @@ impl Registration {
     pub(super) fn new(id: &Uuid, committed: i64) -> Self {
         let begin = format!(
             "{BEGIN_WRITE}; UPDATE server SET batch = batch + 1
-             WHERE id = '{id}' AND state <> 3 RETURNING batch, {NOW}"
+             WHERE id = '{id}' AND state <> 3 RETURNING batch, ({NOW})"
         );
         let row = format!("SELECT batch FROM server WHERE id = '{id}'");
         Self { begin, row, committed, is_in_doubt: false, expelled: None }

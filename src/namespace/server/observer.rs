@@ -68,6 +68,8 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     const LEASE: i64 = 30_000_000;
@@ -135,7 +137,7 @@ mod tests {
         let mut observer = observer();
         let alone = Server { lease: 0, ..row("a", 3) };
         for second in (0..100).step_by(5) {
-            assert_eq!(observer.look(&[alone.clone()], at(second)), [""; 0]);
+            assert_eq!(observer.look(slice::from_ref(&alone), at(second)), [""; 0]);
         }
     }
 }

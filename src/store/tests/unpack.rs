@@ -40,7 +40,11 @@ fn pack(files: &[(String, Vec<u8>)], method: CompressionMethod) -> Bytes {
     zip.finish().unwrap().into_inner().into()
 }
 
-async fn unpack(store: &Store, incoming: UploadSpec, archive: Bytes) -> Result<Stored> {
+async fn unpack(
+    store: &Store,
+    incoming: UploadSpec,
+    archive: Bytes,
+) -> Result<namespace::group::Placed> {
     let mut upload = store.upload(incoming, &Call::system()).await?;
     upload.write(archive).await?;
     upload.store().await

@@ -79,6 +79,7 @@ async fn real(config: &Config, blobs: Option<Blobs>) -> Real {
 }
 
 /// The number of servers on one store, among which calls take turns: `IMAGESTORE_TEST_SERVERS`, or one.
+#[expect(clippy::disallowed_methods, reason = "tests/run asks for them")]
 fn servers() -> usize {
     std::env::var("IMAGESTORE_TEST_SERVERS").map_or(1, |servers| servers.parse().expect("a number"))
 }
