@@ -101,11 +101,9 @@ class Cluster:
         self.addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
         self.servers = [self.make(number) for number in range(count)]
 
-    def make(self, number: int, under: tuple[str, ...] = ()) -> Server:
+    def make(self, number: int) -> Server:
         """Starts a server."""
-        server = Server(
-            self.folder / f"server-{number}", *self.options(), under=under, listen=self.addresses[number]
-        )
+        server = Server(self.folder / f"server-{number}", *self.options(), listen=self.addresses[number])
         # Whatever is done to the servers, the test judges by their answers.
         server.expect("")
         return server
@@ -118,9 +116,9 @@ class Cluster:
             "--sweep-every", "2s",
         ]
 
-    def restart(self, number: int) -> None:
-        """Starts a server again after its end."""
-        self.servers[number].start(self.addresses[number])
+    def restart(self, number: int, **variables: str) -> None:
+        """Starts a server again after its end, with these environment variables."""
+        self.servers[number].start(self.addresses[number], **variables)
 
     def close(self) -> None:
         """Ends everything."""

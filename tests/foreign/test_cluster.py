@@ -1,13 +1,6 @@
-"""Three servers on one store, while each of their parts is killed, stopped, cut off, put back or misled.
-
-Writers put files into a new folder each time, and then copy that folder to one place. Readers download that place as a
-package, which is one snapshot. So a package has the files of one copy; not of one before the last that was acknowledged
-when the download began; and of none that has not begun. A call that is not answered is sent again to any server, under the
-same operation id, until it is.
-"""
+"""Three servers on one store, while each of their parts is killed, stopped, cut off, put back or misled."""
 
 import io
-import json
 import os
 import random
 import signal
@@ -16,7 +9,6 @@ import tempfile
 import threading
 import time
 import unittest
-import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,192 +16,20 @@ from pathlib import Path
 import requests
 
 from .cluster import LEASE_SECONDS, Cluster
+from .judge import ANSWER_SECONDS, CALL_SECONDS, FILES, READERS, WRITERS, Client, Judge, Reader, Writer
 from .server import binary, environment
 
 ROUNDS = int(os.environ.get("TEST_ROUNDS") or (3_000 if os.environ.get("TEST_LONG") else 300))
-WRITERS = 4
-READERS = 4
-FILES = 3
-# Longer than a call takes while nothing is wrong for longer than a few seconds.
-CALL_SECONDS = 20
-# Within this time every call is answered by some server, whatever happens meanwhile.
-ANSWER_SECONDS = 90
 
 
-class Judge:
-    """What each writer was told, and whether what readers see agrees with it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        # The last sequence number that has begun, and the last one that was acknowledged, of each writer.
-        self.begun = [0] * WRITERS
-        self.acknowledged = [0] * WRITERS
-        # The same when the database was copied that may be put back.
-        self.kept: list[int] | None = None
-        # Rises when a failover that loses commits begins and when it is over: what overlaps one is not judged.
-        self.failovers = 0
-        self.versions: dict[int, tuple[int, int]] = {}
-        self.faults: list[str] = []
-        self.reads = 0
-
-    def fault(self, message: str) -> None:
-        """Notes what must not happen."""
-        with self.lock:
-            self.faults.append(message)
-
-    def acknowledge(self, writer: int, number: int, failovers: int) -> bool:
-        """Notes an acknowledged copy. Whether it counts: else it may be lost, and is made again."""
-        with self.lock:
-            if failovers != self.failovers:
-                return False
-            self.acknowledged[writer] = number
-            return True
-
-    def keep(self) -> None:
-        """Notes that the database is copied now; nobody writes meanwhile."""
-        with self.lock:
-            self.kept = list(self.acknowledged)
-
-    def lose(self) -> None:
-        """Notes that a failover begins."""
-        with self.lock:
-            assert self.kept is not None
-            self.failovers += 1
-            self.acknowledged = self.kept
-
-    def lost(self) -> None:
-        """Notes that the failover is over."""
-        with self.lock:
-            self.failovers += 1
-
-    def before(self, writer: int) -> tuple[int, int]:
-        """What a reader needs when it begins."""
-        with self.lock:
-            return self.acknowledged[writer], self.failovers
-
-    def seen(self, writer: int, began: tuple[int, int], numbers: set[int]) -> None:
-        """Judges a package."""
-        least, failovers = began
-        with self.lock:
-            if failovers != self.failovers:
-                return
-            self.reads += 1
-            if len(numbers) != 1:
-                self.faults.append(f"writer {writer}: a package has files of {numbers}")
-            elif not least <= min(numbers) <= self.begun[writer]:
-                message = f"writer {writer}: {numbers} seen, {least} acknowledged, {self.begun[writer]} begun"
-                self.faults.append(message)
-
-
-class Client(threading.Thread):
-    """A thread that calls the servers by turns at random."""
-
-    def __init__(self, cluster: Cluster, judge: Judge, stop: threading.Event) -> None:
-        super().__init__(daemon=True)
-        self.cluster, self.judge, self.stop = cluster, judge, stop
-
-    def call(self, method: str, path: str, **arguments: object) -> requests.Response:
-        """Sends a request until a server answers it."""
-        end = time.monotonic() + ANSWER_SECONDS
-        last: object = None
-        while time.monotonic() < end:
-            address = random.choice(self.cluster.addresses)
-            try:
-                answer = requests.request(method, f"http://{address}{path}", timeout=CALL_SECONDS, **arguments)
-            except requests.RequestException as error:
-                last = error
-            else:
-                if answer.status_code not in (429, 503, 504):
-                    return answer
-                last = answer.text
-            self.stop.wait(0.02)
-        self.judge.fault(f"{method} {path} was not answered: {last}")
-        raise AssertionError(last)
-
-    def run(self) -> None:
-        while not self.stop.is_set():
-            try:
-                self.turn()
-            except Exception as error:
-                self.judge.fault(repr(error))
-                return
-
-    def turn(self) -> None:
-        """Makes one step."""
-        raise NotImplementedError
-
-
-class Writer(Client):
-    """Puts a folder and copies it, again and again."""
-
-    def __init__(self, number: int, cluster: Cluster, judge: Judge, stop: threading.Event) -> None:
-        super().__init__(cluster, judge, stop)
-        self.number = number
-
-    def turn(self) -> None:
-        with self.judge.lock:
-            self.judge.begun[self.number] += 1
-            sequence = self.judge.begun[self.number]
-        while not self.attempt(sequence):
-            pass
-
-    def attempt(self, sequence: int) -> bool:
-        """Writes the files of a sequence number. Whether that was acknowledged and counts."""
-        source = f"from/{self.number}-{sequence}-{uuid.uuid4().hex}"
-        _, failovers = self.judge.before(self.number)
-        text = f"{self.number} {sequence}\n".encode()
-        for file in range(FILES):
-            # One of the files is an object in the bucket.
-            data = text + random.randbytes(20_000 if file == 0 else 10)
-            answer = self.call("PUT", f"/ImageStore/{source}/{file}?api-version=6.0", data=data)
-            if answer.status_code != 200:
-                raise AssertionError(answer.text)
-        body = {"RemoteSource": source, "RemoteDestination": f"to/{self.number}", "OperationId": str(uuid.uuid4())}
-        answer = self.call("POST", "/ImageStore/$/Copy?api-version=6.0", data=json.dumps(body))
-        if answer.status_code == 404:
-            # The files were lost by a failover.
-            return self.refused(failovers, answer)
-        if answer.status_code != 200:
-            return self.refused(failovers, answer)
-        if not self.judge.acknowledge(self.number, sequence, failovers):
-            return False
-        answer = self.call("DELETE", f"/ImageStore/{source}?api-version=6.0")
-        if answer.status_code not in (200, 404):
-            raise AssertionError(answer.text)
-        return True
-
-    def refused(self, failovers: int, answer: requests.Response) -> bool:
-        """A copy may fail with its server, or because a failover has lost its source."""
-        if self.judge.failovers == failovers and "server stopped" not in answer.text:
-            raise AssertionError(answer.text)
-        return False
-
-
-class Reader(Client):
-    """Downloads the folders of the writers."""
-
-    def turn(self) -> None:
-        writer = random.randrange(WRITERS)
-        began = self.judge.before(writer)
-        if began[0] == 0:
-            self.stop.wait(0.02)
-            return
-        answer = self.call("GET", f"/Packages/to/{writer}.zip")
-        if answer.status_code != 200:
-            if self.judge.failovers == began[1]:
-                self.judge.fault(f"writer {writer} with {began[0]} acknowledged: {answer.text}")
-            return
-        numbers = set()
-        try:
-            with zipfile.ZipFile(io.BytesIO(answer.content)) as package:
-                for name in package.namelist():
-                    number, sequence = package.read(name).split(b"\n")[0].split()
-                    assert int(number) == writer
-                    numbers.add(int(sequence))
-        except zipfile.BadZipFile:
-            # The server was killed while it sent.
-            return
-        self.judge.seen(writer, began, numbers)
+def clock_of(file: Path) -> dict[str, str]:
+    """The environment of a process whose clock differs from that of the machine by what the file has."""
+    told = subprocess.run(["faketime", "-f", "+0m", "env"], capture_output=True, encoding="utf-8", check=True).stdout
+    (library,) = (line.removeprefix("LD_PRELOAD=") for line in told.splitlines() if line.startswith("LD_PRELOAD="))
+    return {
+        "LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 class Chaos(unittest.TestCase):
@@ -313,12 +133,16 @@ class Chaos(unittest.TestCase):
         self.cluster.restart(other)
 
     def other_clock(self) -> None:
-        """Restarts a server with another clock."""
+        """Restarts a server with another clock, which then jumps."""
         number = self.some()
         self.cluster.servers[number].send(signal.SIGKILL)
         self.cluster.servers[number].kill()
-        minutes = self.random.choice([-10, -3, 3, 10])
-        self.cluster.servers[number] = self.cluster.make(number, ("faketime", "-f", f"{minutes:+d}m"))
+        clock = self.cluster.folder / f"clock-{number}"
+        before, after = self.random.sample([-10, -3, 3, 10], 2)
+        clock.write_text(f"{before:+d}m", encoding="utf-8")
+        self.cluster.restart(number, **clock_of(clock))
+        self.rest()
+        clock.write_text(f"{after:+d}m", encoding="utf-8")
 
     def test_nothing_acknowledged_is_lost_and_nothing_half_is_seen(self) -> None:
         """All faults, many times, beside writers and readers."""

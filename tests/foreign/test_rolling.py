@@ -27,7 +27,8 @@ class Rolling(unittest.TestCase):
         self.folder.chmod(0o755)
         self.cluster = Cluster(self.folder, drain="3s")
         self.addCleanup(self.cluster.close)
-        text = SETTINGS.read_text(encoding="utf-8").replace("bind :19080", "bind fd@{number}")
+        text = SETTINGS.read_text(encoding="utf-8").replace("{", "{{").replace("}", "}}")
+        text = text.replace("bind :19080", "bind fd@{number}")
         for number, address in enumerate(self.cluster.addresses, 1):
             text = text.replace(f"store-{number}:19080", address)
         text = text.replace("default_backend", "stats enable\n    stats uri /stats\n    default_backend")

@@ -155,14 +155,14 @@ async fn call(server: &Server, rpc: &str, token: Option<&str>) -> Code {
         [&[0], length.as_slice(), &message].concat()
     });
     let body = http_body_util::Full::new(frames.collect::<Bytes>());
-    let mut request = http::Request::post(format!("http://{}/{SERVICE}/{method}", server.address))
+    let mut request = http::Request::post(format!("http://{}/{SERVICE}/{method}", server.grpc_address))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let request = request.body(Body::new(body)).expect("a request");
-    let response = server.http2().await.send_request(request).await.expect("a response");
+    let response = server.grpc_http2().await.send_request(request).await.expect("a response");
     let refused = Status::from_header_map(response.headers()).map(|status| status.code());
     let is_stream = rpcs(&[DESCRIPTOR]).expect("descriptors")[&format!("/{SERVICE}/{method}")];
     match refused {

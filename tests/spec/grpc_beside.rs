@@ -17,7 +17,7 @@ use tonic_types::StatusExt;
 use crate::harness::Server;
 
 async fn channel(server: &Server) -> Channel {
-    let channel = Channel::from_shared(format!("http://{}", server.address));
+    let channel = Channel::from_shared(format!("http://{}", server.grpc_address));
     channel.expect("a URI").connect().await.expect("connected")
 }
 

@@ -23,10 +23,10 @@ const HEADERS_BYTES_MAX: usize = 8 * KIB;
 async fn refused(server: &Server, method: &str, message: &[u8]) -> Status {
     let length = u32::try_from(message.len()).expect("small").to_be_bytes();
     let frame = [&[0][..], &length, message].concat();
-    let uri = format!("http://{}{method}", server.address);
+    let uri = format!("http://{}{method}", server.grpc_address);
     let request = Request::post(uri).header("content-type", "application/grpc");
     let request = request.body(Body::new(Full::from(frame))).expect("a request");
-    let answer = server.http2().await.send_request(request).await.expect("an answer");
+    let answer = server.grpc_http2().await.send_request(request).await.expect("an answer");
     assert_eq!(answer.status(), 200);
     let sizes = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
     assert!(sizes.sum::<usize>() < HEADERS_BYTES_MAX, "{:?}", answer.headers());

@@ -47,13 +47,13 @@ async fn is_packed(server: &Server, method: &str, message: &impl Message) -> boo
     let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).expect("small").to_be_bytes();
     let frame = [&[0][..], &length, &message].concat();
-    let uri = format!("http://{}/imagestore.v1.ImageStore/{method}", server.address);
+    let uri = format!("http://{}/imagestore.v1.ImageStore/{method}", server.grpc_address);
     let request = Request::post(uri)
         .header("content-type", "application/grpc")
         .header("grpc-accept-encoding", "identity, deflate, gzip")
         .body(Body::new(Full::from(frame)))
         .expect("a request");
-    let answer = server.http2().await.send_request(request).await.expect("an answer");
+    let answer = server.grpc_http2().await.send_request(request).await.expect("an answer");
     let is_encoded = answer.headers().get("grpc-encoding").is_some_and(|value| value == "gzip");
     let body = answer.into_body().collect().await.expect("a body").to_bytes();
     body[0] == 1 && is_encoded

@@ -298,7 +298,7 @@ async fn no_page_is_larger_than_a_message() {
 #[tokio::test]
 async fn the_health_of_the_service_is_told() {
     let server = Server::start().await;
-    let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address));
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.grpc_address));
     let channel = channel.expect("a URI").connect().await.expect("connected");
     let mut client = HealthClient::new(channel);
     for service in ["", SERVICE] {
@@ -320,7 +320,7 @@ macro_rules! files {
             server_reflection_client::ServerReflectionClient,
             server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
         };
-        let channel = tonic::transport::Channel::from_shared(format!("http://{}", $server.address));
+        let channel = tonic::transport::Channel::from_shared(format!("http://{}", $server.grpc_address));
         let channel = channel.expect("a URI").connect().await.expect("connected");
         let mut client = ServerReflectionClient::new(channel);
         let ask = MessageRequest::FileContainingSymbol($symbol.to_owned());

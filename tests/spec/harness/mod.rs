@@ -238,9 +238,14 @@ impl Server {
         Client::new(Recorded(channel))
     }
 
-    /// Opens an HTTP/2 connection to the server.
+    /// Opens an HTTP/2 connection to REST.
     pub(crate) async fn http2(&self) -> Http2 {
         http2::connect(self.address).await
+    }
+
+    /// Opens an HTTP/2 connection to gRPC.
+    pub(crate) async fn grpc_http2(&self) -> Http2 {
+        http2::connect(self.grpc_address).await
     }
 
     /// The generated client over a plain HTTP/2 connection.
