@@ -73,6 +73,8 @@ pub enum Kind {
     TooManyFailures,
     /// The deadline passed.
     Timeout,
+    /// The server that ran the operation was lost. The operation can be started again, under its id, too.
+    ServerLost,
     /// Cancelled by another client, or by its caller.
     Cancelled,
     /// The disk is full but for its reserve.
@@ -233,7 +235,8 @@ mod tests {
             UNSATISFIABLE_RANGE UNAUTHENTICATED FORBIDDEN FILE_NOT_FOUND FOLDER_NOT_FOUND PATH_NOT_FOUND \
             OPERATION_NOT_FOUND SESSION_NOT_FOUND TOKEN_NOT_FOUND ALREADY_EXISTS WRITE_CONFLICT SESSION_CONFLICT \
             CHANGED PRECONDITION_FAILED FINISHED CHANGES_FORGOTTEN TOO_LARGE MESSAGE_TOO_LARGE BUSY \
-            VERDICT_UNKNOWN TOO_MANY_FAILURES TIMEOUT CANCELLED NO_SPACE CORRUPT DATA_LOSS UNSUPPORTED_ENCODING UNIMPLEMENTED INTERNAL";
+            VERDICT_UNKNOWN TOO_MANY_FAILURES TIMEOUT SERVER_LOST CANCELLED NO_SPACE CORRUPT DATA_LOSS \
+            UNSUPPORTED_ENCODING UNIMPLEMENTED INTERNAL";
         assert_eq!(reasons.join(" "), expected);
     }
 

@@ -181,7 +181,7 @@ fn recover(tx: &mut Tx<'_>) -> Result<Recovered> {
 /// The error of an operation whose server is dead.
 pub fn lost_server() -> OperationError {
     OperationError {
-        kind: Kind::Cancelled,
-        message: "the server stopped while the operation ran; start it again".to_owned(),
+        kind: Kind::ServerLost,
+        message: "the server that ran the operation was lost; start the operation again".to_owned(),
     }
 }

@@ -34,7 +34,7 @@ pub const fn status(kind: Kind) -> StatusCode {
         Kind::UnsatisfiableRange => StatusCode::RANGE_NOT_SATISFIABLE,
         Kind::Corrupt | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Kind::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Kind::Busy | Kind::VerdictUnknown => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Busy | Kind::VerdictUnknown | Kind::ServerLost => StatusCode::SERVICE_UNAVAILABLE,
         Kind::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
         Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
@@ -47,7 +47,7 @@ pub const fn code(kind: Kind) -> &'static str {
         Kind::InvalidArgument | Kind::UnsatisfiableRange | Kind::UnsupportedEncoding => {
             "E_INVALIDARG"
         }
-        Kind::DataLoss => "FABRIC_E_OPERATION_NOT_COMPLETE",
+        Kind::DataLoss | Kind::ServerLost => "FABRIC_E_OPERATION_NOT_COMPLETE",
         Kind::PathTooLong => "FABRIC_E_PATH_TOO_LONG",
         Kind::Reserved => "FABRIC_E_IMAGEBUILDER_RESERVED_DIRECTORY_ERROR",
         Kind::InvalidSessionId => "FABRIC_E_INVALID_UPLOAD_SESSION_ID",

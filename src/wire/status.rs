@@ -113,7 +113,7 @@ pub const fn code(kind: Kind) -> Code {
             Code::ResourceExhausted
         }
         Kind::PreconditionFailed | Kind::Finished => Code::FailedPrecondition,
-        Kind::SessionConflict | Kind::Changed => Code::Aborted,
+        Kind::SessionConflict | Kind::Changed | Kind::ServerLost => Code::Aborted,
         Kind::BadRange | Kind::UnsatisfiableRange | Kind::ChangesForgotten => Code::OutOfRange,
         Kind::UnsupportedEncoding | Kind::Unimplemented => Code::Unimplemented,
         Kind::Internal => Code::Internal,

@@ -91,6 +91,7 @@ async fn a_silent_server_is_declared_dead_and_its_operations_fail() {
     };
     let ended = timeout(SOON, ended).await.expect("in time");
     assert_eq!(ended.state, OperationState::Failed);
+    assert_eq!(ended.error.expect("an error").kind, Kind::ServerLost);
     // While nothing reaches it, the first server does not answer from what it may still know.
     let late = first.stat(&path("a"), &Call::system()).await.expect_err("its lease is over");
     assert_eq!(late.kind(), Kind::Busy, "{late:?}");
@@ -145,6 +146,7 @@ async fn a_restart_after_a_kill_ends_what_the_run_before_has_begun() {
     let next = join(&folder, &database, &gate).await;
     let ended = next.operation(id, &Call::system()).await.expect("known");
     assert_eq!(ended.state, OperationState::Failed);
+    assert_eq!(ended.error.expect("an error").kind, Kind::ServerLost);
     assert_eq!(timeout(SOON, killed.expelled()).await.expect("told"), Expelled::Dead);
     killed.abandon(Expelled::Dead).await;
     gate.open();

@@ -155,9 +155,10 @@ async fn call(server: &Server, rpc: &str, token: Option<&str>) -> Code {
         [&[0], length.as_slice(), &message].concat()
     });
     let body = http_body_util::Full::new(frames.collect::<Bytes>());
-    let mut request = http::Request::post(format!("http://{}/{SERVICE}/{method}", server.grpc_address))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
+    let mut request =
+        http::Request::post(format!("http://{}/{SERVICE}/{method}", server.grpc_address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }

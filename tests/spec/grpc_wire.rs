@@ -320,7 +320,8 @@ macro_rules! files {
             server_reflection_client::ServerReflectionClient,
             server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
         };
-        let channel = tonic::transport::Channel::from_shared(format!("http://{}", $server.grpc_address));
+        let channel =
+            tonic::transport::Channel::from_shared(format!("http://{}", $server.grpc_address));
         let channel = channel.expect("a URI").connect().await.expect("connected");
         let mut client = ServerReflectionClient::new(channel);
         let ask = MessageRequest::FileContainingSymbol($symbol.to_owned());

@@ -201,6 +201,7 @@ async fn a_start_tells_what_an_earlier_one_left_running() {
     let mut all = store.watch_all(Some(since), &Call::system()).await.unwrap();
     let told = all.next().await.unwrap().unwrap();
     assert_eq!((told.id, told.state), (running.items[0].id, OperationState::Failed));
+    assert_eq!(told.error.unwrap().kind, Kind::ServerLost);
     assert_eq!(told.change, since + 1);
     store.close().await;
 }
