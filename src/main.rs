@@ -9,7 +9,7 @@ use imagestore::{
     server::{
         config::{Config, Serve},
         gateway,
-        process::{migrate, serve, serve_gateway, with_stopped},
+        process::{migrate, serve, serve_gateway, upgrade, with_stopped},
     },
 };
 use tikv_jemallocator::Jemalloc;
@@ -52,6 +52,9 @@ fn main() -> ExitCode {
         Some(Command::Gateway(arguments)) => serve_gateway(*arguments),
         Some(Command::Client(cli::Command::Migrate(command))) => {
             migrate(&arguments.global, &command)
+        }
+        Some(Command::Client(cli::Command::Upgrade(command))) => {
+            upgrade(&arguments.global, *command)
         }
         Some(Command::Client(command)) => run(&arguments.global, command),
         None => {

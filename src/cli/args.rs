@@ -8,6 +8,7 @@ pub(super) mod link;
 pub(super) mod migrate;
 pub(super) mod store;
 pub(super) mod token;
+pub(super) mod upgrade;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,7 @@ use self::{
     migrate::Migrate,
     store::StoreCommand,
     token::{TokenCommand, Whoami},
+    upgrade::Upgrade,
 };
 use crate::{cli::skip, limits, secret::Secret, wire::v1::OperationState};
 
@@ -65,6 +67,10 @@ pub enum Command {
     /// The first run copies everything, each later one only what has changed. With --server, the source serves its clients
     /// meanwhile; after the last run, from the store of the stopped server, the target replaces it.
     Migrate(Box<Migrate>),
+    /// Bring the tables of a store up to date for this program, without serving it
+    ///
+    /// The start of a server does it, too, if no server of an older program runs.
+    Upgrade(Box<Upgrade>),
     /// Create, list, rotate and revoke tokens, by which the server knows its callers
     #[command(subcommand)]
     Token(TokenCommand),
@@ -344,7 +350,11 @@ pub fn wrong(line: &ArgMatches) -> Option<(ErrorKind, String)> {
 /// Finds a typed `--database` or `--blobs` without `--data`. The environment variables are allowed without
 /// `--data`, because a server has the same ones; a command that connects to a server ignores them.
 fn needs_data(line: &ArgMatches) -> Option<&'static str> {
-    let (_, mut line) = line.subcommand()?;
+    let (name, mut line) = line.subcommand()?;
+    if name == "upgrade" {
+        // A database is enough to name its store.
+        return None;
+    }
     while let Some((_, below)) = line.subcommand() {
         line = below;
     }

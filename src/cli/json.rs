@@ -18,7 +18,7 @@ use crate::{
         backup::{BackupSummary, RestoreSummary},
         transfer::TransferredFile,
     },
-    model::Moved,
+    model::{Formats, Moved},
     wire::{
         DESCRIPTOR,
         v1::{DeleteResponse, Entry, Operation, Token},
@@ -202,6 +202,11 @@ pub(super) fn migrated(moved: &Moved) -> Value {
         "new_folders": moved.folders,
         "tokens": moved.tokens,
     })
+}
+
+/// A finished upgrade as JSON.
+pub(super) fn upgraded(formats: Formats) -> Value {
+    json!({ "format_before": formats.before, "format": formats.after })
 }
 
 /// A finished restore as JSON.

@@ -31,14 +31,16 @@ mod text;
 pub mod time;
 mod token;
 mod transfer;
+mod upgrade;
 mod upload;
 
 use std::{io, process::ExitCode};
 
-pub use args::{Command, migrate::Migrate, wrong};
+pub use args::{Command, migrate::Migrate, upgrade::Upgrade, wrong};
 pub use global::Global;
 pub use migrate::migrate;
 pub use named::settle;
+pub use upgrade::upgrade;
 
 use crate::{
     cli::{
@@ -181,8 +183,8 @@ async fn carry_out(global: &Global, command: Command, output: &mut Output) -> Re
         Command::Token(command) => token::run(&client, command, output).await,
         Command::Link(args) => link::link(&client, args, output).await,
         Command::Whoami(args) => token::whoami(&client, &args, output).await,
-        // Has ended above, or is carried out by `migrate`.
-        Command::Store(_) | Command::Migrate(_) => Ok(()),
+        // Has ended above, or is carried out by `migrate` or `upgrade`.
+        Command::Store(_) | Command::Migrate(_) | Command::Upgrade(_) => Ok(()),
         Command::Info => show::info(&client, output).await,
         Command::Watch(args) => operations::watch(&client, args.id.as_deref(), output).await,
         Command::Operations(args) => operations::list(&client, args.state, output).await,

@@ -101,6 +101,7 @@ impl Names {
             | Command::Check(_)
             | Command::Backup(_)
             | Command::Migrate(_)
+            | Command::Upgrade(_)
             | Command::Restore(_) => Ok(()),
         }
     }

@@ -12,6 +12,7 @@ mod path;
 mod position;
 mod session;
 mod token;
+mod upgrade;
 
 pub use backup::{
     BackupCounts, BackupEntry, BackupHeader, BackupPart, BackupRecord, BackupTarget, CopySource,
@@ -30,3 +31,4 @@ pub use path::{MARK_FILE, StorePath, folded};
 pub use position::Position;
 pub use session::{ByteRange, ChunkRange, Session, SessionId};
 pub use token::Token;
+pub use upgrade::Formats;

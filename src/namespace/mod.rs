@@ -34,7 +34,7 @@ pub mod suspect;
 pub mod token;
 pub mod tree;
 pub mod unpack;
-mod upgrade;
+pub mod upgrade;
 pub mod walk;
 
 mod database;
@@ -100,7 +100,7 @@ pub fn open(database: &Database, joining: &Joining, owner: BlobOwner) -> Result<
     // Beside others a row of a start that fails would look like a server.
     let early = joining.lease.map(|_| connect()).transpose()?;
     if joining.lease.is_some() {
-        upgrade::wait_for_old(writer.as_mut(), joining)?;
+        upgrade::wait_for_old(writer.as_mut(), joining.previous)?;
     }
     let (recovered, store, last_change) = initialize_or_recover(writer.as_mut(), joining, owner)?;
     writer.register(joining.id);
@@ -129,7 +129,7 @@ fn initialize_or_recover(
         schema::initialize(&mut tx)?;
     }
     if joining.lease.is_some() {
-        upgrade::check(&mut tx, joining)?;
+        upgrade::check(&mut tx, joining.previous)?;
     }
     schema::migrate(&mut tx)?;
     let store = schema::meta(&mut tx, "store")?;

@@ -5,22 +5,52 @@
 
 use std::{thread::sleep, time::Duration};
 
+use uuid::Uuid;
+
 use crate::{
     error::{Error, Kind, Result},
+    model::Formats,
     namespace::{
-        schema,
-        server::{self, Joining, Server},
+        Database, schema,
+        server::{self, Server},
         sql::{Connection, Mode, Tx},
+        sums,
     },
 };
 
-/// The other living servers that do not know the format of this program, if the store has an older one.
-fn old(tx: &mut Tx<'_>, joining: &Joining) -> Result<Vec<Server>> {
+/// Brings the tables of a store up to date without serving it. Blocks, for a lease at most while servers of an older
+/// program have not ended, and must not be called on a thread of an async runtime. No other process may use an SQLite
+/// file.
+///
+/// # Errors
+/// `InvalidArgument` if no store is in the database, a newer program wrote it, or a server is too old for the format of
+/// this program; `Busy` if a server has the database for itself or it cannot be reached; `Internal` for other failures.
+pub fn run(database: &Database) -> Result<Formats> {
+    let mut writer = database.join()?;
+    wait_for_old(writer.as_mut(), None)?;
+    let formats = in_transaction(writer.as_mut(), |tx| {
+        check(tx, None)?;
+        let before = schema::meta(tx, "format")?;
+        schema::migrate(tx)?;
+        let counted = tx.counted();
+        sums::keep(tx, &counted)?;
+        Ok(Some(Formats { before, after: schema::meta(tx, "format")? }))
+    })?;
+    writer.settle()?;
+    formats.ok_or_else(|| {
+        let why = "no store is in the database; the first start of a server makes it";
+        Error::new(Kind::InvalidArgument, why)
+    })
+}
+
+/// The other living servers that do not know the format of this program, if the store has an older one. The run
+/// `previous` has certainly ended.
+fn old(tx: &mut Tx<'_>, previous: Option<Uuid>) -> Result<Vec<Server>> {
     let format = schema::meta(tx, "format")?;
     if !(schema::FORMAT_OF_SERVERS..schema::FORMAT).contains(&format) {
         return Ok(Vec::new());
     }
-    let previous = joining.previous.map(|id| id.to_string());
+    let previous = previous.map(|id| id.to_string());
     let mut old = server::living(tx)?;
     old.retain(|row| {
         row.lease > 0 && row.speaks < schema::FORMAT && Some(&row.id) != previous.as_ref()
@@ -32,8 +62,8 @@ fn old(tx: &mut Tx<'_>, joining: &Joining) -> Result<Vec<Server>> {
 ///
 /// # Errors
 /// `InvalidArgument`, with the id of that server.
-pub(super) fn check(tx: &mut Tx<'_>, joining: &Joining) -> Result<()> {
-    let Some(old) = old(tx, joining)?.into_iter().next() else { return Ok(()) };
+pub(super) fn check(tx: &mut Tx<'_>, previous: Option<Uuid>) -> Result<()> {
+    let Some(old) = old(tx, previous)?.into_iter().next() else { return Ok(()) };
     let message = format!(
         "the server {} on this store knows formats up to {} only, and this program writes {}; stop it, and start \
          this one again",
@@ -49,8 +79,8 @@ pub(super) fn check(tx: &mut Tx<'_>, joining: &Joining) -> Result<()> {
 ///
 /// # Errors
 /// Those of the engine.
-pub(super) fn wait_for_old(writer: &mut dyn Connection, joining: &Joining) -> Result<()> {
-    let before = in_transaction(writer, |tx| old(tx, joining))?;
+pub(super) fn wait_for_old(writer: &mut dyn Connection, previous: Option<Uuid>) -> Result<()> {
+    let before = in_transaction(writer, |tx| old(tx, previous))?;
     let Some(lease) = before.iter().map(|row| row.lease).max() else { return Ok(()) };
     let lease = Duration::from_micros(u64::try_from(lease).unwrap_or_default());
     tracing::info!(
@@ -60,7 +90,7 @@ pub(super) fn wait_for_old(writer: &mut dyn Connection, joining: &Joining) -> Re
     );
     sleep(lease);
     in_transaction(writer, |tx| {
-        for row in old(tx, joining)? {
+        for row in old(tx, previous)? {
             if before.contains(&row) {
                 server::end(tx, &row.id)?;
             }

@@ -29,6 +29,7 @@ mod reflection;
 mod status_details;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

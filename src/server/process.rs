@@ -25,9 +25,10 @@ use super::{
     gateway::{self, Gateway},
     migrate::{self, Plan},
     permissions::restrict_process,
+    upgrade,
 };
 use crate::{
-    cli::{self, Migrate},
+    cli::{self, Migrate, Upgrade},
     client::in_process::{self, Connector},
     limits::{END_TIME, RUNTIME_STOP_TIME, START_OVER_PAUSE},
 };
@@ -116,6 +117,16 @@ pub fn migrate(global: &cli::Global, arguments: &Migrate) -> ExitCode {
             let moved = Box::pin(migrate::run(plan, client, progress)).await;
             moved.map_err(|error| error.explain())
         }))
+    }))
+}
+
+/// Runs the command `upgrade`. Its errors are one line, and its exit code is 1 then.
+pub fn upgrade(global: &cli::Global, arguments: Upgrade) -> ExitCode {
+    exit_code(init_log(PRIVATE_LOG).map(|()| {
+        restrict_process();
+        cli::upgrade(global, async {
+            upgrade::run(arguments).await.map_err(|error| error.explain())
+        })
     }))
 }
 

@@ -27,10 +27,14 @@ class Postgres:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres")
             folder.chmod(0o755)
-        # Every commit is synced to the disk by its process, and survives a kill of that process without a sync.
-        self._run("initdb", "--pgdata", str(self._data), "--username", "tests", "--no-sync", "--auth", "trust")
         self.url = f"postgres://tests@127.0.0.1:{self._port}/postgres"
+        self._make()
         self.start()
+
+    def _make(self) -> None:
+        """Makes the files of the database."""
+        # Every commit is written by its process, and survives a kill of that process without a sync.
+        self._run("initdb", "--pgdata", str(self._data), "--username", "tests", "--no-sync", "--auth", "trust")
 
     def _as_owner(self, *command: str) -> list[str]:
         if os.geteuid() != 0:
@@ -86,6 +90,22 @@ class Postgres:
         """Cuts all connections."""
         self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                  " AND backend_type = 'client backend'")
+
+
+class Standby(Postgres):
+    """A server that follows a primary one, and takes no writes."""
+
+    def __init__(self, folder: Path, primary: Postgres) -> None:
+        self._primary = primary
+        super().__init__(folder)
+
+    def _make(self) -> None:
+        source = ["--dbname", self._primary.url, "--checkpoint", "fast", "--no-sync", "--write-recovery-conf"]
+        self._run("pg_basebackup", "--pgdata", str(self._data), *source)
+
+    def promote(self) -> None:
+        """Makes it a primary one."""
+        self._run("pg_ctl", "promote", "--wait", "--silent", "--pgdata", str(self._data))
 
 
 class Cluster:

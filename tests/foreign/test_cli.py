@@ -14,7 +14,7 @@ BIG_BYTES = 20 * 1024 * 1024
 COMMANDS = {
     "serve": "", "gateway": "", "copy": "cp", "upload": "put", "download": "get", "list": "ls", "stat": "",
     "delete": "rm", "watch": "", "operations": "", "cancel": "", "info": "", "check": "", "backup": "",
-    "restore": "", "migrate": "", "token": "", "link": "", "whoami": "",
+    "restore": "", "migrate": "", "upgrade": "", "token": "", "link": "", "whoami": "",
     "store": "",
 }
 PACKAGE = {
@@ -76,7 +76,7 @@ class Usage(CommandCase):
             *(["cp", "a", "b", "--skip", name] for name in ["", "*.dll", "a?", "Dir/x", "D\\x", "a|b"]),
             ["cp", "a", "b", "--literal", "--skip", "*/x"], ["cp", "a", "b", "--keep", "--replace"],
             ["cp", "a", "b", "c", "--operation-id", "0190a9f0-1234-7abc-8def-0123456789ab"],
-            ["rm"], ["put", "a"], ["get"], ["whoami", "a"],
+            ["rm"], ["upgrade"], ["put", "a"], ["get"], ["whoami", "a"],
             ["cp", "one:a", "two:a"], ["cp", "one:a", "a"],
             ["store", "add", "a:b", "http://here"], ["store", "add", "a"],
             ["token", "create", "ci", "--role", "owner", "--path", "/"],

@@ -7,13 +7,17 @@ import time
 import unittest
 from pathlib import Path
 
+import grpc
 import requests
 
 from .cluster import Cluster
 from .proxy import Proxy
+from .reflection import Reflection
+from .test_grpc import SERVICE, upload_messages
 
 SETTINGS = Path(__file__).parents[2] / "docs/compose/haproxy.cfg"
 CLIENTS = 8
+GRPC_CLIENTS = 4
 SECONDS = 60
 
 
@@ -72,10 +76,30 @@ class Rolling(unittest.TestCase):
                     if answer.status_code != 200 or answer.content not in (b"", data):
                         self.lost.append(f"{answer.status_code}: {answer.text}")
 
+    def grpc_client(self, number: int) -> None:
+        """The same over gRPC, on one connection to the balancer."""
+        reflection = Reflection(self.proxy.address)
+        store = reflection.service(SERVICE)
+        round_ = 0
+        while not self.over.is_set():
+            round_ += 1
+            data, path = f"{number} {round_}".encode(), f"g{number}"
+            try:
+                store.call("Upload", upload_messages(path, data, {}))
+                found = b"".join(part.data for part in store.call("Download", path=path))
+            except grpc.RpcError as error:
+                self.lost.append(repr(error))
+                continue
+            self.calls += 2
+            if found != data:
+                self.lost.append(f"{found!r} after {data!r}")
+        reflection.close()
+
     def test_no_call_is_lost(self) -> None:
         """Each call is answered, and each read sees the write before it."""
         self.wait_for_all()
         clients = [threading.Thread(target=self.client, args=(number,)) for number in range(CLIENTS)]
+        clients += [threading.Thread(target=self.grpc_client, args=(number,)) for number in range(GRPC_CLIENTS)]
         for client in clients:
             client.start()
         try:

@@ -1,6 +1,10 @@
 //! One of many concurrent clients, and its random calls.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::{join, join_all, try_join_all};
 use imagestore::error::Kind;
@@ -53,7 +57,7 @@ impl Client {
 
     /// Performs one random action.
     async fn act(&mut self) -> Outcome<()> {
-        match self.dice.roll(100) {
+        match self.dice.roll(130) {
             0..12 => self.publish().await,
             12..22 => self.copy_packages().await,
             22..25 => self.delete_packages().await,
@@ -66,7 +70,9 @@ impl Client {
             73..80 => self.read_hot().await,
             80..83 => self.mirror().await,
             83..96 => self.write_own().await,
-            _ => self.see_own().await,
+            96..100 => self.see_own().await,
+            100..112 => self.write_in_order().await,
+            _ => self.read_in_order().await,
         }
     }
 
@@ -80,11 +86,16 @@ impl Client {
 
     /// Waits for a call, or sometimes cancels it; a cancelled call may or may not have taken effect.
     async fn wait(&mut self, call: impl Future<Output = Outcome<()>>) -> Outcome<()> {
+        self.answer(call).await.unwrap_or(Ok(()))
+    }
+
+    /// The answer of a call; `None` if it was cancelled.
+    async fn answer(&mut self, call: impl Future<Output = Outcome<()>>) -> Option<Outcome<()>> {
         let patience = match self.dice.roll(6) {
             0 => Duration::from_micros(self.dice.roll(3_000) as u64),
             _ => Duration::MAX,
         };
-        tokio::time::timeout(patience, call).await.unwrap_or(Ok(()))
+        tokio::time::timeout(patience, call).await.ok()
     }
 
     /// Copies with random options.
@@ -229,6 +240,57 @@ impl Client {
     async fn read_hot(&mut self) -> Outcome<()> {
         let path = self.hot();
         self.read(&path).await
+    }
+
+    /// A file whose calls are judged in real time.
+    fn ordered(&mut self) -> String {
+        format!("order/f{}", self.dice.roll(3))
+    }
+
+    /// Writes bytes that no other write has: by an upload, by the commit of a session, or by a copy.
+    async fn write_in_order(&mut self) -> Outcome<()> {
+        let (path, class) = (self.ordered(), self.class());
+        let store = Arc::clone(&self.stores[self.dice.roll(2)]);
+        let how = self.dice.roll(3);
+        let id = uuid::Uuid::new_v4().to_string();
+        let at = if how == 0 { format!("staging/{id}") } else { path.clone() };
+        let upload = self.record.unique(&at, class);
+        let bytes = upload.all();
+        let last = async {
+            match how {
+                0 => store.copy(&copy(&at, &path)).await,
+                1 => store.commit(&id).await,
+                _ => store.upload(&path, &bytes).await,
+            }
+        };
+        match how {
+            0 => {
+                store.upload(&at, &bytes).await?;
+                self.record.copy(&copy(&at, &path));
+            }
+            1 => store.chunk(&id, &path, (0, bytes.len() as u64), &bytes).await?,
+            _ => {}
+        }
+        self.record.order.begin(&path, upload);
+        match self.answer(last).await {
+            Some(Ok(())) => self.record.order.end(&path, upload),
+            Some(Err(fault)) if fault.kind != Kind::VerdictUnknown => panic!("{fault:?}"),
+            Some(Err(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    async fn read_in_order(&mut self) -> Outcome<()> {
+        let path = self.ordered();
+        let store = Arc::clone(&self.stores[self.dice.roll(2)]);
+        let begun = Instant::now();
+        let seen = match store.download(&path).await {
+            Ok(bytes) => Some(Upload::of(&bytes, 0)),
+            Err(fault) if is_expected(fault.kind) => None,
+            Err(fault) => panic!("{fault:?}"),
+        };
+        self.record.order.read(&path, seen, begun);
+        Ok(())
     }
 
     /// Copies the folder `own`, so that the next write below it has to clone.

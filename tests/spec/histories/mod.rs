@@ -1,16 +1,18 @@
 //! Many concurrent clients over sockets, over both interfaces, on the same paths: every read is whole, and at
 //! the end every total equals a recount.
 //!
-//! There are three kinds of paths. Packages become visible only by copies, so every listing of a package is
+//! There are four kinds of paths. Packages become visible only by copies, so every listing of a package is
 //! of one version. All clients write to hot paths, so a read there returns what some client has sent. And a
 //! client's own folder is exactly as the client left it, although the folders above it are shared and are
-//! copied all the time.
+//! copied all the time. And the calls on a few files are judged in real time: a read that began after a write was
+//! acknowledged sees that write or a later one, whichever server answers.
 //!
 //! `TEST_LONG=1` makes the histories longer; `TEST_SEED=<number>` repeats their choices, though not their
 //! timing.
 
 mod client;
 mod content;
+mod order;
 mod record;
 
 use std::sync::Arc;
@@ -78,8 +80,11 @@ async fn verify_all(server: &Server, record: &Record) {
         record.saw(path, &bytes, 0);
     }
     let (listings, sights) = record.verify();
-    println!("{listings} listings of packages, {sights} different downloads");
-    assert!(listings > 0 && sights > 0);
+    let (writes, reads) = record.order.verify();
+    println!(
+        "{listings} listings of packages, {sights} different downloads, {writes} writes and {reads} reads in order"
+    );
+    assert!(listings > 0 && sights > 0 && writes > 0 && reads > 0);
 
     let mut client = server.client().await;
     let root = client.stat(StatRequest::default()).await.expect("the root").into_inner();

@@ -7,7 +7,10 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use super::content::{Class, Upload};
+use super::{
+    content::{Class, Upload},
+    order::Order,
+};
 use crate::{
     dice::Dice,
     harness::{Copy, Item},
@@ -15,6 +18,9 @@ use crate::{
 
 /// The name that copies of packages leave out, in any case.
 pub(super) const SKIPPED: &str = "extra";
+
+/// The serial numbers of uploads of bytes that no other upload has are above this one.
+const UNIQUE: usize = 1 << 32;
 
 /// A version of a package: the uploads of its files by their paths below it.
 #[derive(Clone, Debug, Default)]
@@ -24,11 +30,17 @@ pub(super) struct Package {
 
 /// The record that all clients share.
 #[derive(Default)]
-pub(super) struct Record(Mutex<Inner>);
+pub(super) struct Record {
+    inner: Mutex<Inner>,
+    /// The calls on the files that are judged in real time.
+    pub(super) order: Order,
+}
 
 #[derive(Default)]
 struct Inner {
     uploads: usize,
+    /// The uploads of bytes that no other one has.
+    unique: usize,
     /// The paths that each upload was sent to.
     sent: BTreeMap<Upload, BTreeSet<String>>,
     /// The destinations to which each source was copied.
@@ -41,7 +53,7 @@ struct Inner {
 
 impl Record {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().expect("no panic")
+        self.inner.lock().expect("no panic")
     }
 
     /// Records an upload to a path, of new bytes or of bytes that were sent before, perhaps to another path.
@@ -51,6 +63,15 @@ impl Record {
         let known = inner.sent.range(some..).next().filter(|_| dice.roll(4) == 0);
         let upload = known.map_or(Upload::new(inner.uploads, class), |(upload, _)| *upload);
         inner.uploads += 1;
+        inner.sent.entry(upload).or_default().insert(path.to_owned());
+        upload
+    }
+
+    /// Records an upload to a path, of bytes that no other upload has or will have.
+    pub(super) fn unique(&self, path: &str, class: Class) -> Upload {
+        let mut inner = self.inner();
+        inner.unique += 1;
+        let upload = Upload::new(UNIQUE + inner.unique, class);
         inner.sent.entry(upload).or_default().insert(path.to_owned());
         upload
     }

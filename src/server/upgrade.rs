@@ -1,0 +1,47 @@
+//! The command `upgrade`: brings the tables of a store up to date without serving it.
+
+use std::path::Path;
+
+use tokio::task::spawn_blocking;
+
+use super::{Error, config::Config, locks::Locks};
+use crate::{
+    cli::Upgrade,
+    model::Formats,
+    namespace::{Database, upgrade},
+    secret::Secret,
+};
+
+/// Brings the store that the arguments name up to date.
+///
+/// # Errors
+///
+/// A URL that is malformed; no store; a store that a server has open for itself, or that a newer program wrote; a server
+/// that is too old for the format of this program.
+///
+/// # Cancel safety
+///
+/// The upgrade is one transaction, which goes on when the future is dropped.
+pub(super) async fn run(arguments: Upgrade) -> Result<Formats, Error> {
+    let database = arguments.database.as_ref().map(Secret::expose);
+    let mut config =
+        Config::private(arguments.data.as_deref().unwrap_or(Path::new("")), database, None)?;
+    if let (None, Database::Sqlite(file)) = (&arguments.data, &config.database) {
+        config.data = file.parent().unwrap_or(Path::new("")).to_owned();
+    }
+    if !config.database.exists() {
+        let data = config.data.display();
+        return Err(Error::new(format!("no store is in {data}; name its data folder")));
+    }
+    let work = move || {
+        // Servers of an SQLite file lock it; the claim of a connection keeps those of a PostgreSQL database out.
+        let _locks = match config.database {
+            Database::Sqlite(_) => Some(Locks::without_blobs(&config)?),
+            Database::Postgres(_) => None,
+        };
+        let done = upgrade::run(&config.database);
+        done.map_err(|error| Error::new("cannot bring the store up to date").because(error))
+    };
+    let panicked = |error| Error::new("the upgrade panicked").because(error);
+    spawn_blocking(work).await.map_err(panicked)?
+}
