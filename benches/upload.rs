@@ -6,10 +6,7 @@
 
 mod support;
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs as _},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use clap::Parser;
@@ -58,7 +55,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let common = &arguments.common;
     let scratch = common.scratch()?;
     let database = arguments.database.as_ref();
-    let database = database.map(|url| behind(url, Duration::from_micros(arguments.delay)));
+    let database = database.map(|url| delay::behind(url, Duration::from_micros(arguments.delay)));
     let flags = database.transpose()?.map(|url| vec!["--database".to_owned(), url]);
     let server = Server::start_with(&scratch.path().join("data"), &flags.unwrap_or_default())?;
     let runs = common.size(arguments.runs, 3, 1);
@@ -85,17 +82,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     Ok(table.print()?)
-}
-
-/// The URL of a database behind a proxy that delays its messages; the same URL without a delay.
-fn behind(url: &str, delay: Duration) -> Result<String> {
-    if delay.is_zero() {
-        return Ok(url.to_owned());
-    }
-    let (user, rest) = url.split_once('@').ok_or("the URL has no user")?;
-    let (host, database) = rest.split_once('/').ok_or("the URL has no database")?;
-    let target = host.to_socket_addrs()?.next().ok_or("the database has no address")?;
-    Ok(format!("{user}@{}/{database}", delay::start(target, delay)?))
 }
 
 /// The interface of an upload.

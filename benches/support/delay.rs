@@ -4,7 +4,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _},
     sync::mpsc::{Receiver, Sender, channel},
     thread::{sleep, spawn},
     time::{Duration, Instant},
@@ -15,8 +15,19 @@ use super::Result;
 /// The bytes that are read at once.
 const CHUNK: usize = 64 << 10;
 
+/// The URL of a database behind a proxy that delays its messages; the same URL without a delay.
+pub(crate) fn behind(url: &str, delay: Duration) -> Result<String> {
+    if delay.is_zero() {
+        return Ok(url.to_owned());
+    }
+    let (user, rest) = url.split_once('@').ok_or("the URL has no user")?;
+    let (host, database) = rest.split_once('/').ok_or("the URL has no database")?;
+    let target = host.to_socket_addrs()?.next().ok_or("the database has no address")?;
+    Ok(format!("{user}@{}/{database}", start(target, delay)?))
+}
+
 /// Starts a proxy to `target`, until the program ends. Returns its address.
-pub(crate) fn start(target: SocketAddr, delay: Duration) -> Result<SocketAddr> {
+fn start(target: SocketAddr, delay: Duration) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     spawn(move || {

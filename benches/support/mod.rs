@@ -9,6 +9,7 @@
 
 #![allow(dead_code, reason = "every bench is a program of its own and uses some of it")]
 
+pub(crate) mod cpu;
 pub(crate) mod delay;
 pub(crate) mod grpc;
 pub(crate) mod http;

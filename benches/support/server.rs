@@ -56,6 +56,11 @@ impl Server {
         self.address
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The peak of resident memory since the start, or since the last [`Server::forget_peak`], in bytes.
     pub(crate) fn peak_bytes(&self) -> Result<u64> {
         self.status_bytes("VmHWM:")

@@ -1,4 +1,4 @@
-"""A rolling restart of three servers behind the haproxy of the documentation: no call is lost."""
+"""The three servers and the haproxy of the documentation: its compose file, and a rolling restart that loses no call."""
 
 import csv
 import tempfile
@@ -6,16 +6,22 @@ import threading
 import time
 import unittest
 from pathlib import Path
+from typing import Any
 
 import grpc
 import requests
+import yaml
 
-from .cluster import Cluster
+from .buckets import S3
+from .cluster import Cluster, Postgres
 from .proxy import Proxy
 from .reflection import Reflection
+from .rest import Rest
+from .server import Server
 from .test_grpc import SERVICE, upload_messages
 
-SETTINGS = Path(__file__).parents[2] / "docs/compose/haproxy.cfg"
+FOLDER = Path(__file__).parents[2] / "docs/compose"
+SETTINGS = FOLDER / "haproxy.cfg"
 CLIENTS = 8
 GRPC_CLIENTS = 4
 SECONDS = 60
@@ -114,3 +120,56 @@ class Rolling(unittest.TestCase):
                 client.join()
         self.assertEqual(self.lost, [], f"{len(self.lost)} of {self.calls}")
         self.assertGreater(self.calls, 100)
+
+
+class ComposedServer(Server):
+    """A server with the command of a service of the compose file."""
+
+    def __init__(self, data: Path, service: dict[str, Any], variables: dict[str, str]) -> None:
+        self._command = [str(argument) for argument in service["command"]]
+        under = ("env", *(f"{name}={value}" for name, value in variables.items()))
+        super().__init__(data, under=under, listen="0.0.0.0:0")
+
+    def arguments(self, listen: str) -> list[str]:
+        """The command of the service, with a port and a folder of the test."""
+        meant = {"--listen=0.0.0.0:19080": f"--listen={listen}", "--data=/data": f"--data={self.data}"}
+        assert meant.keys() < set(self._command), self._command
+        return [meant.get(argument, argument) for argument in self._command]
+
+
+class Compose(unittest.TestCase):
+    """The compose file."""
+
+    def test_its_servers_are_one_store(self) -> None:
+        """They start by its commands and variables, with the addresses and credentials of the test."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="imagestore-")))
+        folder.chmod(0o755)
+        database = Postgres(folder / "database")
+        self.addCleanup(database.stop)
+        buckets = S3(folder / "bucket")
+        self.addCleanup(buckets.stop)
+        buckets.make_bucket("imagestore")
+        services = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]
+        self.assertIn("s3.bucket.create -name imagestore ", services["make-bucket"]["command"][0])
+        text = SETTINGS.read_text(encoding="utf-8")
+        servers = []
+        for number in (1, 2, 3):
+            service = services[f"store-{number}"]
+            self.assertEqual(text.count(f"server store-{number} store-{number}:19080\n"), 2)
+            variables = dict(service["environment"])
+            self.assertEqual(variables["IMAGESTORE_BLOBS"], "s3://imagestore/parts")
+            meant = {"IMAGESTORE_DATABASE": database.url, **buckets.variables()}
+            self.assertLessEqual(meant.keys(), variables.keys())
+            server = ComposedServer(folder / f"store-{number}", service, variables | meant)
+            self.addCleanup(server.kill)
+            server.expect("everyone who reaches", "plain text", "without TLS")
+            servers.append(server)
+        for number, server in enumerate(servers):
+            rest = Rest(server.url)
+            rest.put(f"f{number}", b"f")
+            rest.close()
+        for server in servers:
+            rest = Rest(server.url)
+            self.assertEqual([rest.content(f"f{number}") for number in range(3)], [b"f"] * 3)
+            rest.close()
+            server.stop()
