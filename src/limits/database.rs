@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// The most names of folders whose ids the writer keeps, to read the rows of a path together.
+pub const NAME_CACHE_MAX: usize = 4096;
 /// The timeout of a connection to the database server, and of the login.
 pub const DATABASE_CONNECT_TIME: Duration = Duration::from_secs(5);
 /// The timeout of one statement.

@@ -14,7 +14,7 @@ use crate::{
     namespace::{
         counted::Sums,
         engine::ticket::{Answer, Job, Turn},
-        group::{self, Placed},
+        group::{self, NameCache, Placed},
         sql::{Connection, Mode, Tx},
         sums,
     },
@@ -29,8 +29,9 @@ pub(super) fn run(
     connection: &mut dyn Connection,
     jobs: &mut impl Iterator<Item = Job>,
     answers: &mut Vec<Answer>,
+    cache: &mut NameCache,
 ) -> Result<()> {
-    let mut batch = Batch { connection, answers, counted: Sums::default(), is_empty: true };
+    let mut batch = Batch { connection, answers, cache, counted: Sums::default(), is_empty: true };
     let mut group = Vec::new();
     loop {
         match jobs.next() {
@@ -56,6 +57,7 @@ pub(super) fn run(
 struct Batch<'a> {
     connection: &'a mut dyn Connection,
     answers: &'a mut Vec<Answer>,
+    cache: &'a mut NameCache,
     counted: Sums,
     /// Whether the transaction has done nothing yet, so that it can begin again in the place of a savepoint.
     is_empty: bool,
@@ -103,7 +105,7 @@ impl Batch<'_> {
             self.connection.execute("SAVEPOINT job", &[])?;
         }
         let mut tx = Tx::new(self.connection);
-        let put = catch_unwind(AssertUnwindSafe(|| group::put(&mut tx, &files)))
+        let put = catch_unwind(AssertUnwindSafe(|| group::put(&mut tx, &files, self.cache)))
             .unwrap_or_else(|_| Err(Error::internal("the plan of a group panicked").logged()));
         let counted = tx.counted();
         if is_first {

@@ -16,6 +16,7 @@ use crate::{
             lease::{self, Standing},
             ticket::{Answer, Job, Turn},
         },
+        group::NameCache,
         sql::{Connection, Mode, Tx},
     },
 };
@@ -56,11 +57,13 @@ pub(super) fn write_loop(
     mut jobs: mpsc::Receiver<Job>,
     shared: &Shared,
 ) {
+    let mut cache = NameCache::default();
     while let Some(first) = jobs.blocking_recv() {
         let others = std::iter::from_fn(|| jobs.try_recv().ok());
         let waiting = std::iter::once(first).chain(others).filter(|job| !job.is_abandoned());
         let mut answers = Vec::new();
-        let failure = write_some(connection.as_mut(), waiting, shared, &mut answers).err();
+        let failure =
+            write_some(connection.as_mut(), waiting, shared, (&mut answers, &mut cache)).err();
         // The wake-up job of a close may have been taken into the batch, so closing is checked after each
         // batch.
         if shared.is_closing() {
@@ -90,13 +93,13 @@ fn write_some(
     connection: &mut dyn Connection,
     waiting: impl Iterator<Item = Job>,
     shared: &Shared,
-    answers: &mut Vec<Answer>,
+    (answers, cache): (&mut Vec<Answer>, &mut NameCache),
 ) -> Result<()> {
     let mut waiting = waiting.peekable();
     if waiting.peek().is_none() {
         return Ok(());
     }
-    let done = write_batch(connection, &mut waiting, shared, answers);
+    let done = write_batch(connection, &mut waiting, shared, (answers, cache));
     if let Some(error) = shared.breaker.refusal() {
         answers.extend(waiting.filter_map(|job| refuse(job, &error)));
     }
@@ -114,7 +117,7 @@ fn write_batch(
     connection: &mut dyn Connection,
     waiting: &mut impl Iterator<Item = Job>,
     shared: &Shared,
-    answers: &mut Vec<Answer>,
+    (answers, cache): (&mut Vec<Answer>, &mut NameCache),
 ) -> Result<()> {
     let batch = waiting.take(connection.batch_max());
     let begun = lease::now();
@@ -123,7 +126,7 @@ fn write_batch(
         answers.extend(batch.filter_map(|job| refuse(job, &error)));
         return Err(error);
     }
-    let done = batch::run(connection, &mut batch.filter(Job::begin), answers);
+    let done = batch::run(connection, &mut batch.filter(Job::begin), answers, cache);
     shared.breaker.judge(connection);
     match &done {
         Ok(()) => {

@@ -1,7 +1,7 @@
 //! Files of at most one part that are put together: looked up, planned and written in sets.
 //!
 //! ```text
-//!   look    one statement for all names of a depth, one for all digests
+//!   look    one statement for all names, as far as the folders above them are known, and one for all digests
 //!   plan    pure: what each file becomes, as if they were put one after the other
 //!   apply   one statement for each table
 //! ```
@@ -12,13 +12,16 @@
 //! whose path is equal to, above or below that of a file before it that is left out, so that the later of two
 //! uploads stays the later one.
 //!
-//! **Invariants:** everything is read in the transaction that writes, and nothing is remembered after it. If this
+//! **Invariants:** everything is read in the transaction that writes, and nothing is taken from the ones before. If this
 //! fails, the caller undoes what was written, and may run the jobs one by one.
 
 mod apply;
 mod contents;
 mod look;
+mod name_cache;
 mod plan;
+
+pub use name_cache::NameCache;
 
 use crate::{
     error::Result,
@@ -72,12 +75,17 @@ pub struct Placed {
     pub files_replaced: i64,
 }
 
-/// Puts files at their paths, in their order. Returns what each has become; `None` for a file that is left out.
+/// Puts files at their paths, in their order. Returns what each has become; `None` for a file that is left out. The cache is
+/// that of the database.
 ///
 /// # Errors
 /// Those of the engine. Some of the files may be written then.
-pub fn put(tx: &mut Tx<'_>, files: &[&PlainFile]) -> Result<Vec<Option<Placed>>> {
-    let seen = look::look(tx, files)?;
+pub fn put(
+    tx: &mut Tx<'_>,
+    files: &[&PlainFile],
+    cache: &mut NameCache,
+) -> Result<Vec<Option<Placed>>> {
+    let seen = look::look(tx, files, cache)?;
     plan::plan(seen, files).apply(tx)
 }
 

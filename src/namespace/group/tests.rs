@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    limits::TOTAL_MAX,
+    limits::{NAME_CACHE_MAX, TOTAL_MAX},
     model::{Replaces, Tags, Usage},
     namespace::{
         content::{self, NewFile, Place},
@@ -56,7 +56,7 @@ fn put_one(tx: &mut Tx<'_>, at: &str, parts: &[Part]) -> Result<i64> {
 
 fn put_group(tx: &mut Tx<'_>, files: &[(&str, Vec<Part>)]) -> Result<Vec<Option<Placed>>> {
     let files: Vec<_> = files.iter().map(|(at, parts)| plain(at, parts)).collect();
-    put(tx, &files.iter().collect::<Vec<_>>())
+    put(tx, &files.iter().collect::<Vec<_>>(), &mut NameCache::default())
 }
 
 fn tables(store: &mut Metered) -> Vec<Vec<Row>> {
@@ -138,20 +138,66 @@ fn a_placed_file_is_described_as_a_stat_describes_it() {
     }
 }
 
-#[test]
-fn a_group_takes_as_many_round_trips_as_its_paths_are_deep() {
-    let (mut store, _dir) = fixture();
-    let files: Vec<_> = (0..20).map(|number| format!("a/b/f{number}")).collect();
+/// The round trips of a group of new files in a folder.
+fn round_trips(store: &mut Metered, folder: &str, cache: &mut NameCache) -> usize {
+    let files: Vec<_> = (0..20).map(|number| format!("{folder}/f{number}")).collect();
     let files: Vec<_> = files.iter().map(|at| plain(at, &inline("x"))).collect();
-    let (_, counts) = store.job(|tx| put(tx, &files.iter().collect::<Vec<_>>()));
-    // Two depths that are there, the name that is not; the contents; the rows; the entries. The clock is no statement.
-    assert_eq!(counts.round_trips, 2 + 1 + 2, "{counts:?}");
+    let (placed, counts) = store.job(|tx| put(tx, &files.iter().collect::<Vec<_>>(), &mut *cache));
+    assert!(placed.iter().all(Option::is_some), "{folder}");
+    counts.round_trips
+}
+
+#[test]
+fn the_names_of_a_known_folder_are_looked_up_in_one_round_trip() {
+    let (mut store, _dir) = fixture();
+    let mut cache = NameCache::default();
+    // After the names: the rows; the entries. The clock is no statement.
+    assert_eq!(round_trips(&mut store, "a/b/c", &mut cache), 2 + 2, "a; b, which is not there");
+    assert_eq!(round_trips(&mut store, "a/b/c", &mut cache), 3 + 2, "a and b; c; the files");
+    assert_eq!(round_trips(&mut store, "a/b/c", &mut cache), 1 + 2, "all of them");
+    assert_eq!(round_trips(&mut store, "a/b/d", &mut cache), 1 + 2, "d is not there");
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_followed_there() {
+    let (mut store, _dir) = fixture();
+    let mut cache = NameCache::default();
+    for _ in 0..3 {
+        round_trips(&mut store, "a/b/c", &mut cache);
+    }
+    // The path is removed, and made again with other folders; c is a file then.
+    store.job(|tx| tree::remove(tx, &path("a/b")));
+    store.job(|tx| put_one(tx, "a/b/e/x", &inline("x")));
+    assert_eq!(round_trips(&mut store, "a/b/c", &mut cache), 2 + 2, "a and the old b; the new b");
+    store.job(|tx| tree::remove(tx, &path("a/b/c")));
+    store.job(|tx| put_one(tx, "a/b/c", &inline("x")));
+    let files = [plain("a/b/c/x", &inline("x"))];
+    let (placed, _) = store.job(|tx| put(tx, &[&files[0]], &mut cache));
+    assert_eq!(placed, [None], "nothing is put below a file");
+    // The file below the root is there nevertheless.
+    assert_eq!(round_trips(&mut store, "a/b/e", &mut cache), 2 + 2);
+}
+
+#[test]
+fn a_full_cache_starts_anew() {
+    let mut cache = NameCache::default();
+    for number in 0..NAME_CACHE_MAX as i64 {
+        cache.keep(ROOT, &format!("{number}"), number + 2);
+    }
+    let deep = path("7/x");
+    assert_eq!(cache.follow(&deep), [(ROOT, "7"), (9, "x")]);
+    cache.keep(ROOT, "7", 8);
+    assert_eq!(cache.follow(&deep), [(ROOT, "7"), (8, "x")], "no new name");
+    cache.keep(ROOT, "new", 5);
+    assert_eq!(cache.follow(&deep), [(ROOT, "7")]);
+    assert_eq!(cache.follow(&path("new/x")), [(ROOT, "new"), (5, "x")]);
 }
 
 /// Puts one group, and returns whether each of its files was put.
 fn is_put(store: &mut Metered, files: &[PlainFile]) -> Vec<bool> {
     let before = tables(store);
-    let (placed, _) = store.job(|tx| put(tx, &files.iter().collect::<Vec<_>>()));
+    let (placed, _) =
+        store.job(|tx| put(tx, &files.iter().collect::<Vec<_>>(), &mut NameCache::default()));
     if placed.iter().all(Option::is_none) {
         assert_eq!(tables(store), before, "what is left out writes nothing");
     }
