@@ -38,8 +38,15 @@ impl Blobs {
     /// Objects whose key [`new_key`](super::new_key) cannot have made are left out, so that the sweep cannot touch foreign
     /// files.
     pub fn list(&self) -> BoxStream<'static, Result<ObjectInfo, Unlisted>> {
+        self.list_from(0)
+    }
+
+    /// As [`Blobs::list`]; the first folder is the one with this number, and those before it come last.
+    pub fn list_from(&self, first: u8) -> BoxStream<'static, Result<ObjectInfo, Unlisted>> {
         let blobs = self.clone();
-        let folders = stream::iter(prefixes()).flat_map(move |folder| {
+        let first = usize::from(first);
+        let turned = prefixes().skip(first).chain(prefixes().take(first));
+        let folders = stream::iter(turned).flat_map(move |folder| {
             let objects = blobs.list_folder(&folder);
             objects
                 .map(move |found| found.map_err(|error| Unlisted { folder: folder.clone(), error }))

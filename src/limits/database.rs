@@ -65,6 +65,8 @@ pub const PROGRESS_KEPT_EVERY: Duration = Duration::from_secs(1);
 pub const OBJECT_HOLD_DEFAULT: Duration = Duration::from_hours(1);
 /// The longest time for that.
 pub const OBJECT_HOLD_MAX: Duration = Duration::from_hours(30 * 24);
+/// The objects that a sweep looks up at once.
+pub const SWEEP_STEP: usize = 1_000;
 /// The shortest time between two sweeps of the blob store.
 pub const SWEEP_EVERY_MIN: Duration = Duration::from_secs(1);
 /// The longest such time.

@@ -19,7 +19,7 @@ mod sets;
 
 pub use objects::{
     DeadObject, claim_objects, dead_objects, forget_objects, is_known_object, remove_tombstone,
-    tombstone_object,
+    tombstone_object, unknown_objects,
 };
 pub use sets::{enqueue_contents, look_up_contents};
 

@@ -10,8 +10,8 @@ use futures::StreamExt;
 
 use crate::{
     blob::{self, ObjectInfo, Putter, Unlisted},
-    error::Result,
-    limits::{SUSPECTS_STEP, SWEEP_AGE_UNNAMED, micros},
+    error::{Error, Result},
+    limits::{SUSPECTS_STEP, SWEEP_AGE_UNNAMED, SWEEP_STEP, micros},
     model::StorePath,
     namespace::{
         garbage, server,
@@ -33,23 +33,8 @@ impl Store {
     /// Can be dropped and called again.
     pub async fn sweep(&self) -> Result<()> {
         let started = Instant::now();
-        let now = self.0.engine.read(None, |tx: &mut Tx<'_>| tx.now()).await?;
-        let mut removed = 0_u64;
         let mut failure = None;
-        let mut objects = self.0.blobs.list();
-        while let Some(object) = objects.next().await {
-            match object {
-                Ok(object) if self.can_be_named(&object, now) => {}
-                Ok(object) => removed += u64::from(self.bury(object).await?),
-                Err(Unlisted { error, .. }) => {
-                    let is_over = matches!(error, blob::Error::Stalled { .. });
-                    failure.get_or_insert(blob_error(&StorePath::root(), error));
-                    if is_over {
-                        break;
-                    }
-                }
-            }
-        }
+        let mut removed = self.sweep_objects(&mut failure).await?;
         let undecided = self.0.undecided.clone();
         match self.0.blobs.sweep_staging(move |key| undecided.contains(key)).await {
             Ok(files) => removed += files,
@@ -61,6 +46,29 @@ impl Store {
             tracing::info!(removed, seconds = started.elapsed().as_secs(), "leftovers are swept");
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Marks the objects of a sweep. Returns their number; `failure` becomes the first failure of a listing.
+    async fn sweep_objects(&self, failure: &mut Option<Error>) -> Result<u64> {
+        let now = self.0.engine.read(None, |tx: &mut Tx<'_>| tx.now()).await?;
+        // From anywhere, so that servers which restart often sweep all of it in the end.
+        let mut objects = self.0.blobs.list_from(fastrand::u8(..));
+        let (mut removed, mut batch, mut is_over) = (0, Vec::new(), false);
+        while !is_over {
+            match objects.next().await {
+                Some(Ok(object)) if self.can_be_named(&object, now) => {}
+                Some(Ok(object)) => batch.push(object),
+                Some(Err(Unlisted { error, .. })) => {
+                    is_over = matches!(error, blob::Error::Stalled { .. });
+                    failure.get_or_insert(blob_error(&StorePath::root(), error));
+                }
+                None => is_over = true,
+            }
+            if batch.len() == SWEEP_STEP || is_over {
+                removed += self.bury_all(std::mem::take(&mut batch)).await?;
+            }
+        }
+        Ok(removed)
     }
 
     /// Whether this server may still write a row that names an object, or one of an old program may; `now` is in
@@ -83,13 +91,20 @@ impl Store {
         }
     }
 
-    /// Marks an object for deletion, unless a row names it or its server lives. Returns whether it is marked.
-    async fn bury(&self, object: ObjectInfo) -> Result<bool> {
-        let key = object.key.clone();
-        let known = move |tx: &mut Tx<'_>| garbage::is_known_object(tx, &key);
-        if self.0.engine.read(None, known).await? {
-            return Ok(false);
+    /// Marks those of the objects for deletion that no row names and whose server does not live. Returns their number.
+    async fn bury_all(&self, objects: Vec<ObjectInfo>) -> Result<u64> {
+        let keys: Vec<_> = objects.iter().map(|object| object.key.clone()).collect();
+        let unknown = move |tx: &mut Tx<'_>| garbage::unknown_objects(tx, &keys);
+        let unknown = self.0.engine.read(None, unknown).await?;
+        let mut buried = 0;
+        for object in objects.into_iter().filter(|object| unknown.contains(&object.key)) {
+            buried += u64::from(self.bury(object).await?);
         }
+        Ok(buried)
+    }
+
+    /// Marks an object for deletion that had no row, unless its server lives. Returns whether it is marked.
+    async fn bury(&self, object: ObjectInfo) -> Result<bool> {
         let (other, undecided) = (self.other_putter(&object.key), self.0.undecided.clone());
         let bury = move |tx: &mut Tx<'_>| {
             let (key, size) = (object.key, object.size as i64);

@@ -1,10 +1,12 @@
 //! Objects that are marked for deletion.
 
+use std::collections::HashSet;
+
 use crate::{
     error::{Error, Kind, Result},
     namespace::{
         counted::Counted,
-        sql::{Tx, params},
+        sql::{Param, Rows, Set, Tx, params, set},
     },
 };
 
@@ -97,4 +99,18 @@ pub fn forget_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<()> {
 pub fn is_known_object(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
     Ok(tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])?
         || tx.exists("SELECT 1 FROM dead_object WHERE object = $1", params![object])?)
+}
+
+const UNKNOWN: Set = set!(
+    "SELECT r.asked FROM",
+    ["$1" "asked" "TEXT"],
+    "WHERE NOT EXISTS (SELECT 1 FROM part WHERE object = r.asked)
+       AND NOT EXISTS (SELECT 1 FROM dead_object WHERE object = r.asked)"
+);
+
+/// Those of the objects that [`is_known_object`] does not know.
+pub fn unknown_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<HashSet<String>> {
+    let asked = objects.iter().map(|object| [Param::from(object.as_str())]);
+    let [rows] = tx.run(&[Rows::new(UNKNOWN, asked)])?;
+    rows.iter().map(|row| row.text(0)).collect()
 }
