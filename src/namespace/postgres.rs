@@ -60,6 +60,7 @@ pub(super) struct PostgresConnection {
     claim: Option<Claim>,
     /// `None` after the connection was lost, until the next transaction begins.
     session: Option<Session>,
+    reconnects: u64,
     in_transaction: bool,
     /// The time at which this write transaction had the write lock, by the clock of the database.
     began: Option<i64>,
@@ -95,6 +96,7 @@ impl PostgresConnection {
             url: url.clone(),
             claim,
             session: None,
+            reconnects: 0,
             in_transaction: false,
             began: None,
             registration: None,
@@ -115,6 +117,7 @@ impl PostgresConnection {
         let runtime = self.runtime.as_ref().ok_or_else(no_runtime)?;
         let connect = Session::connect(&self.url, self.claim, self.statement_time);
         self.session = Some(runtime.block_on(connect)?);
+        self.reconnects += 1;
         Ok(())
     }
 
@@ -244,6 +247,14 @@ impl Connection for PostgresConnection {
 
     fn register(&mut self, server: Uuid) {
         self.registration = Some(Registration::new(&server, 0));
+    }
+
+    fn reconnects(&self) -> u64 {
+        self.reconnects
+    }
+
+    fn disconnect(&mut self) {
+        self.session = None;
     }
 
     fn expelled(&self) -> Option<Expelled> {

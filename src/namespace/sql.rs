@@ -199,6 +199,12 @@ pub trait Connection: Send {
     /// declared dead writes nothing, and a commit whose response is lost is known to be made or not. The default is for
     /// an engine in this process, whose commits are never in doubt and whose file is locked.
     fn register(&mut self, _server: Uuid) {}
+    /// How often the database was connected to, beside the first time.
+    fn reconnects(&self) -> u64 {
+        0
+    }
+    /// Gives the connection up, so that the next transaction begins on a new one.
+    fn disconnect(&mut self) {}
     /// Why this connection never writes again under the id of its server.
     fn expelled(&self) -> Option<Expelled> {
         None

@@ -1,6 +1,6 @@
 //! A whole store on PostgreSQL, where this engine differs from SQLite.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use imagestore::{
     blob::Blobs,
@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
-    database::database,
-    driver::{cut, named},
+    database::{administer, database},
+    driver::{cut, named, url},
     reader::Reader,
 };
 
@@ -212,5 +212,43 @@ async fn what_was_acknowledged_outlives_lost_connections() {
     let reader = Reader::open(&database);
     assert_eq!(reader.number("SELECT COUNT(*) FROM entry WHERE content IS NOT NULL"), expected);
     assert_eq!(reader.number("SELECT COUNT(*) FROM part"), 2);
+    store.close().await;
+}
+
+/// The numbers of the server processes of a named database's connections.
+async fn processes(name: &str) -> BTreeSet<i32> {
+    let sql = format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{name}'");
+    let ask = move || {
+        let mut client = postgres::Client::connect(&url(), postgres::NoTls).expect("connected");
+        let rows = client.query(&sql, &[]).expect("answered");
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    tokio::task::spawn_blocking(ask).await.expect("no panic")
+}
+
+#[tokio::test]
+async fn readers_connect_again_after_the_writer_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (name, database) = named();
+    let store = open(folder.path(), database).await;
+    upload(&store, &path("a"), b"bytes").await;
+    let before = processes(&name).await;
+    // As a failover may move the writer to another server, while the old one still answers the readers.
+    let cut_writer = format!(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE application_name = '{name}' AND locktype = 'advisory'"
+    );
+    tokio::task::spawn_blocking(move || administer(&url(), &cut_writer)).await.expect("cut");
+    let left = processes(&name).await;
+    assert_eq!(before.difference(&left).count(), 1, "the writer's is gone");
+    while let Err(error) = try_upload(&store, &path("b"), b"bytes").await {
+        assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+    }
+    let all_anew = async {
+        while !processes(&name).await.is_disjoint(&before) {
+            store.stat(&path("b"), &Call::system()).await.expect("read");
+        }
+    };
+    timeout(WRITE_TIME, all_anew).await.expect("all readers");
     store.close().await;
 }

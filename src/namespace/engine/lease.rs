@@ -19,14 +19,20 @@ pub(super) struct Standing {
     lease: Option<Duration>,
     /// When the last transaction that was committed had begun, in milliseconds of [`boot_time`].
     renewed: AtomicU64,
+    /// How often the writer has connected to the database again.
+    reconnects: AtomicU64,
     expelled: watch::Sender<Option<Expelled>>,
 }
 
 impl Standing {
     /// The standing of a server that has just registered.
     pub(super) fn new(lease: Option<Duration>) -> Self {
-        let standing =
-            Self { lease, renewed: AtomicU64::new(0), expelled: watch::Sender::new(None) };
+        let standing = Self {
+            lease,
+            renewed: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            expelled: watch::Sender::new(None),
+        };
         standing.renew(now());
         standing
     }
@@ -34,6 +40,17 @@ impl Standing {
     /// Takes note of a commit whose transaction began at `begun`, by [`now`].
     pub(super) fn renew(&self, begun: u64) {
         self.renewed.fetch_max(begun, Ordering::Release);
+    }
+
+    /// Takes note of how often the writer has connected to the database again.
+    pub(super) fn reconnected(&self, count: u64) {
+        self.reconnects.store(count, Ordering::Release);
+    }
+
+    /// How often the writer has connected to the database again. Who connected before that may be connected to another
+    /// server of databases, which is no longer the primary one.
+    pub(super) fn reconnects(&self) -> u64 {
+        self.reconnects.load(Ordering::Acquire)
     }
 
     /// Takes note that the server is expelled.

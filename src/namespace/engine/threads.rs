@@ -126,6 +126,7 @@ fn write_batch(
         answers.extend(batch.filter_map(|job| refuse(job, &error)));
         return Err(error);
     }
+    shared.standing.reconnected(connection.reconnects());
     let done = batch::run(connection, &mut batch.filter(Job::begin), answers, cache);
     shared.breaker.judge(connection);
     match &done {
@@ -144,6 +145,7 @@ pub(super) fn read_loop(
     jobs: &Mutex<mpsc::Receiver<Job>>,
     shared: &Shared,
 ) {
+    let mut reconnects = 0;
     loop {
         let mut queue = jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(job) = queue.blocking_recv() else { return };
@@ -153,6 +155,10 @@ pub(super) fn read_loop(
         drop(queue);
         if job.is_abandoned() {
             continue;
+        }
+        let of_writer = shared.standing.reconnects();
+        if std::mem::replace(&mut reconnects, of_writer) != of_writer {
+            connection.disconnect();
         }
         let failure = shared.breaker.begin(connection.as_mut(), Mode::Read).err();
         let answer = if let Some(error) = &failure {
