@@ -82,6 +82,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
             let name = format!("{micros}-{servers}");
             let group = Group::start(&scratch.path().join(&name), &url, arguments, *servers)?;
             let [reads, writes] = group.measure(&name, &load, runs).await?;
+            // A server that is killed would do the background work until the end of its lease.
+            group.stop()?;
             let (of_reads, of_writes) = *first.get_or_insert((reads.rate, writes.rate));
             for (what, found, of) in [("reads", reads, of_reads), ("writes", writes, of_writes)] {
                 table.row([
@@ -121,12 +123,17 @@ struct Group {
 impl Group {
     fn start(dir: &Path, database: &str, arguments: &Arguments, servers: usize) -> Result<Self> {
         let blobs = arguments.blobs.split(' ').next().unwrap_or_default();
-        let flags = ["--database", database, "--blobs", blobs].map(str::to_owned);
+        let flags = ["--database", database, "--blobs", blobs, "--drain-time", "0s"];
+        let flags = flags.map(str::to_owned);
         let start = |number: usize| Server::start_with(&dir.join(number.to_string()), &flags);
         let servers = (0..servers).map(start).collect::<Result<Vec<_>>>()?;
         let limits = servers.iter().map(|server| CpuLimit::new(server.id(), arguments.core));
         let limits = limits.collect::<Result<Vec<_>>>()?;
         Ok(Self { servers, _limits: limits })
+    }
+
+    fn stop(self) -> Result<()> {
+        self.servers.into_iter().try_for_each(Server::stop)
     }
 
     /// Measures reads and writes by turns.

@@ -51,6 +51,16 @@ impl Server {
         Ok(Self { child, address })
     }
 
+    /// Stops the server in good order, and waits for its end.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let done = Command::new("kill").arg(self.id().to_string()).status()?;
+        if done.success() && self.child.wait()?.success() {
+            Ok(())
+        } else {
+            Err("no good end".into())
+        }
+    }
+
     /// The address that the server listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address

@@ -26,6 +26,7 @@ pub(super) async fn run(blobs: &Blobs) {
     other_bytes_are_corrupt(blobs).await;
     strangers_are_not_listed(blobs).await;
     more_than_a_page_is_listed(blobs).await;
+    a_listing_begins_at_any_folder(blobs).await;
 }
 
 #[tokio::test]
@@ -157,6 +158,22 @@ async fn more_than_a_page_is_listed(blobs: &Blobs) {
     assert_eq!(found, keys);
     let deleted = stream::iter(keys).map(async |key| blobs.delete(&key).await.expect("deleted"));
     deleted.buffer_unordered(16).collect::<Vec<_>>().await;
+}
+
+async fn a_listing_begins_at_any_folder(blobs: &Blobs) {
+    let digests = [0, 7, 255].map(|first| [first; 32]);
+    let mut keys = Vec::new();
+    for digest in &digests {
+        keys.push(put(blobs, digest, Bytes::new()).await);
+    }
+    for (first, order) in [(0, [0, 1, 2]), (7, [1, 2, 0]), (8, [2, 0, 1]), (255, [2, 0, 1])] {
+        let found: Vec<_> =
+            blobs.list_from(first).map(|it| it.expect("listed").key).collect().await;
+        assert_eq!(found, order.map(|at| keys[at].clone()), "{first}");
+    }
+    for key in keys {
+        blobs.delete(&key).await.expect("deleted");
+    }
 }
 
 /// Puts a part under a new key.

@@ -36,7 +36,7 @@ mod upload;
 
 use std::{io, process::ExitCode};
 
-pub use args::{Command, migrate::Migrate, upgrade::Upgrade, wrong};
+pub use args::{Command, migrate::Migrate, rules::wrong, upgrade::Upgrade};
 pub use global::Global;
 pub use migrate::migrate;
 pub use named::settle;

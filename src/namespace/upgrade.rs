@@ -65,8 +65,8 @@ fn old(tx: &mut Tx<'_>, previous: Option<Uuid>) -> Result<Vec<Server>> {
 pub(super) fn check(tx: &mut Tx<'_>, previous: Option<Uuid>) -> Result<()> {
     let Some(old) = old(tx, previous)?.into_iter().next() else { return Ok(()) };
     let message = format!(
-        "the server {} on this store knows formats up to {} only, and this program writes {}; stop it, and start \
-         this one again",
+        "the server {} on this store knows formats up to {} only, and this program writes {}; stop it, and try \
+         again",
         old.id,
         old.speaks,
         schema::FORMAT

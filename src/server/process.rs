@@ -33,6 +33,8 @@ use crate::{
     limits::{END_TIME, RUNTIME_STOP_TIME, START_OVER_PAUSE},
 };
 
+/// The log filter of an upgrade, which says what it waits for.
+const UPGRADE_LOG: &str = "warn,imagestore::namespace::upgrade=info";
 /// The log filter of a private server: only warnings and errors, since its command prints the results.
 const PRIVATE_LOG: &str = "warn";
 
@@ -122,7 +124,7 @@ pub fn migrate(global: &cli::Global, arguments: &Migrate) -> ExitCode {
 
 /// Runs the command `upgrade`. Its errors are one line, and its exit code is 1 then.
 pub fn upgrade(global: &cli::Global, arguments: Upgrade) -> ExitCode {
-    exit_code(init_log(PRIVATE_LOG).map(|()| {
+    exit_code(init_log(UPGRADE_LOG).map(|()| {
         restrict_process();
         cli::upgrade(global, async {
             upgrade::run(arguments).await.map_err(|error| error.explain())
@@ -241,7 +243,7 @@ async fn start(
         _ = stopped => timeout(END_TIME, starting).await,
     };
     if let Ok(server) = started {
-        server?.run(std::future::ready(())).await;
+        Box::pin(server?.run(std::future::ready(()))).await;
     } else {
         info!("stopped before it had started");
     }

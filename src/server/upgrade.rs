@@ -12,7 +12,7 @@ use crate::{
     secret::Secret,
 };
 
-/// Brings the store that the arguments name up to date.
+/// Brings the store that the arguments name up to date. Returns where it is, too.
 ///
 /// # Errors
 ///
@@ -22,26 +22,26 @@ use crate::{
 /// # Cancel safety
 ///
 /// The upgrade is one transaction, which goes on when the future is dropped.
-pub(super) async fn run(arguments: Upgrade) -> Result<Formats, Error> {
-    let database = arguments.database.as_ref().map(Secret::expose);
-    let mut config =
-        Config::private(arguments.data.as_deref().unwrap_or(Path::new("")), database, None)?;
-    if let (None, Database::Sqlite(file)) = (&arguments.data, &config.database) {
-        config.data = file.parent().unwrap_or(Path::new("")).to_owned();
-    }
-    if !config.database.exists() {
-        let data = config.data.display();
-        return Err(Error::new(format!("no store is in {data}; name its data folder")));
+pub(super) async fn run(arguments: Upgrade) -> Result<(String, Formats), Error> {
+    let url = arguments.database.as_ref().map(Secret::expose);
+    let data = arguments.data.as_deref().unwrap_or(Path::new(""));
+    let database = Config::private(data, url, None)?.database;
+    let place = match &database {
+        Database::Sqlite(file) => file.display().to_string(),
+        Database::Postgres(_) => "PostgreSQL".to_owned(),
+    };
+    if !database.exists() {
+        return Err(Error::new(format!("no store is in {place}; name its data folder")));
     }
     let work = move || {
         // Servers of an SQLite file lock it; the claim of a connection keeps those of a PostgreSQL database out.
-        let _locks = match config.database {
-            Database::Sqlite(_) => Some(Locks::without_blobs(&config)?),
+        let _locks = match &database {
+            Database::Sqlite(file) => Some(Locks::of_database(file)?),
             Database::Postgres(_) => None,
         };
-        let done = upgrade::run(&config.database);
+        let done = upgrade::run(&database);
         done.map_err(|error| Error::new("cannot bring the store up to date").because(error))
     };
     let panicked = |error| Error::new("the upgrade panicked").because(error);
-    spawn_blocking(work).await.map_err(panicked)?
+    Ok((place, spawn_blocking(work).await.map_err(panicked)??))
 }

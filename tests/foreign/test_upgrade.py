@@ -17,17 +17,17 @@ PSQL = "/usr/lib/postgresql/15/bin/psql"
 DUMPS = Path(__file__).parents[1] / "check/formats"
 LATEST = 7
 NEWER = LATEST + 1
-# The row of a server of the program before, with a lease of a second.
+# The row of a server of the program before, with a lease of five seconds.
 OLD_SERVER = "01a22d5f-0000-70b9-a19c-2c0c5c249079"
-OLD_ROW = f"INSERT INTO server VALUES ('{OLD_SERVER}', 0, 1, 1000000, {LATEST - 1}, NULL)"
+OLD_ROW = f"INSERT INTO server VALUES ('{OLD_SERVER}', 0, 1, 5000000, {LATEST - 1}, NULL)"
 # The servers of the dump have ended.
 ENDED = "UPDATE server SET state = 3, ended = 0"
 SECONDS = 60
 
 
-def upgraded(before: int) -> str:
+def upgraded(before: int, place: str = "PostgreSQL") -> str:
     """What an upgrade from a format says."""
-    return f"brought the store from format {before} to format {LATEST}\n"
+    return f"brought the store in {place} from format {before} to format {LATEST}\n"
 
 
 class EmbeddedStores(CommandCase):
@@ -45,17 +45,18 @@ class EmbeddedStores(CommandCase):
         """Any format before, by the data folder or by the database."""
         for format_ in [1, LATEST - 1]:
             data = self.load(format_)
-            self.assertEqual(self.command("upgrade", "--data", data), upgraded(format_))
-            latest = f"the store has format {LATEST}, which this program writes\n"
-            self.assertEqual(self.command("upgrade", "--database", f"sqlite://{data}/namespace.sqlite"), latest)
+            file = f"{data}/namespace.sqlite"
+            self.assertEqual(self.command("upgrade", "--data", data), upgraded(format_, file))
+            latest = f"the store in {file} has format {LATEST}, which this program writes\n"
+            self.assertEqual(self.command("upgrade", "--database", f"sqlite://{file}"), latest)
             (told,) = self.records("upgrade", "--data", data)
             self.assertEqual(told, {"format_before": LATEST, "format": LATEST})
 
     def test_what_cannot_be_upgraded_stays(self) -> None:
         """A store that a server has, one of a newer program, and none."""
-        self.assert_fails("upgrade", "--data", str(self.server.data), says=["another server has the data folder"])
+        self.assert_fails("upgrade", "--data", str(self.server.data), says=["another server has the database"])
         none = self.folder / "none"
-        self.assert_fails("upgrade", "--data", str(none), says=[f"no store is in {none}; name its data folder"])
+        self.assert_fails("upgrade", "--data", str(none), says=[f"no store is in {none}/namespace.sqlite; name its data folder"])
         self.assertFalse(none.exists())
         data = self.load(LATEST - 1)
         with closing(sqlite3.connect(f"{data}/namespace.sqlite", isolation_level=None)) as database:
@@ -94,6 +95,7 @@ class SharedStores(CommandCase):
         assert url is not None, "IMAGESTORE_TEST_POSTGRES is not set; tests/run sets it to a server of databases"
         self.schema = f"u{uuid.uuid4().hex}"
         self.url = f"{url}?options=-c%20search_path%3D{self.schema}"
+        self.addCleanup(subprocess.run, [PSQL, url, "--quiet", "--command", f"DROP SCHEMA {self.schema} CASCADE"], check=True)
         dump = (DUMPS / f"{LATEST - 1}.postgres.sql").read_text(encoding="utf-8")
         self.ask(f"CREATE SCHEMA {self.schema};\n{dump};\n{ENDED}")
         folder = self.enterContext(tempfile.TemporaryDirectory(prefix="imagestore-"))
@@ -152,5 +154,5 @@ class SharedStores(CommandCase):
         under = ("env", *(f"{name}={value}" for name, value in self.buckets.variables().items()))
         server = Server(self.folder / "new", "--database", self.url, "--blobs", "s3://store/parts", under=under)
         self.addCleanup(server.kill)
-        self.assertIn(f"the store has format {LATEST}", self.command("upgrade", "--database", self.url))
+        self.assertIn(f"the store in PostgreSQL has format {LATEST}", self.command("upgrade", "--database", self.url))
         server.stop()

@@ -128,6 +128,8 @@ fn write_batch(
     }
     shared.standing.reconnected(connection.reconnects());
     let done = batch::run(connection, &mut batch.filter(Job::begin), answers, cache);
+    // The verdict of a commit may have needed another connection; the answers come after this.
+    shared.standing.reconnected(connection.reconnects());
     shared.breaker.judge(connection);
     match &done {
         Ok(()) => {

@@ -12,7 +12,8 @@
 //! whose path is equal to, above or below that of a file before it that is left out, so that the later of two
 //! uploads stays the later one.
 //!
-//! **Invariants:** everything is read in the transaction that writes, and nothing is taken from the ones before. If this
+//! **Invariants:** everything is read in the transaction that writes, and only which rows are read together is known from
+//! the ones before. If this
 //! fails, the caller undoes what was written, and may run the jobs one by one.
 
 mod apply;

@@ -4,7 +4,7 @@
 //! the last time, the rows of a whole path are read in one statement instead of one for each name.
 //!
 //! **Invariant:** the cache only says which rows are read together. A path is followed by the rows that the transaction
-//! has read, so an entry that is no longer true costs one more statement, and changes nothing.
+//! has read, so an entry that is no longer true costs at most one more statement for each name below it, and changes nothing.
 
 use std::collections::HashMap;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    limits::PART_BYTES_MAX,
+    limits::{PART_BYTES_MAX, SWEEP_STEP},
     namespace::{
         content::{self, Part, Place},
         garbage,
@@ -146,4 +146,19 @@ async fn an_object_that_a_row_names_is_never_claimed() {
     fixture.store.reclaim().await.unwrap();
     assert_eq!(fixture.read("a").await.unwrap(), object(1));
     assert_eq!(fixture.number("SELECT COUNT(*) FROM dead_object").await, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_takes_all_leftovers_and_nothing_else() {
+    let fixture = Fixture::new().await;
+    fixture.upload("a", object(1)).await.unwrap();
+    // More than are looked up at once, of a server that is dead.
+    for number in 0..SWEEP_STEP as u64 + 5 {
+        let digest = Digest::of(&number.to_le_bytes());
+        let key = blob::new_key(&digest.0, Uuid::from_u128(1));
+        fixture.store.0.blobs.put(&key, Bytes::new()).await.unwrap();
+    }
+    sweep(&fixture).await;
+    assert_eq!(fixture.gate.keys().await.len(), 1);
+    assert_eq!(fixture.read("a").await.unwrap(), object(1));
 }
