@@ -169,10 +169,7 @@ pub(super) fn adopt(
     let sql =
         "UPDATE content SET etag = $1, size = $2, digest = COALESCE($3, digest) WHERE id = $4";
     if tx.execute(sql, params![etag, size, digest, assembled.content])? == 0 {
-        return Err(Error::new(
-            Kind::Busy,
-            "the file is gone that was being built; try again",
-        ));
+        return Err(Error::new(Kind::Busy, "the file is gone that was being built; try again"));
     }
     Ok(assembled.content)
 }
