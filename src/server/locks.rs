@@ -33,7 +33,9 @@ pub(super) const IN_FOLDER: &str = "lock";
 /// The suffix of a database's lock file.
 const BESIDE_DATABASE: &str = ".lock";
 /// The suffixes of the files that SQLite makes beside a database.
-const OF_DATABASE: [&str; 3] = ["-journal", "-shm", "-wal"];
+const OF_DATABASE: [&str; 3] = ["-journal", SHARED_MEMORY, "-wal"];
+/// That of the index of the log, which is made anew from the log.
+const SHARED_MEMORY: &str = "-shm";
 
 /// The locks of a server. Dropping it releases them.
 #[derive(Debug)]
@@ -42,6 +44,9 @@ pub struct Locks {
     files: Vec<File>,
     /// The paths that did not exist before this start, each after its folder. Removed on drop.
     new: Vec<PathBuf>,
+    /// The files that did not exist beside a database that did. Removed on drop, unless its log has something: what the
+    /// start has committed is only there until the database file has it.
+    logs: Vec<PathBuf>,
 }
 
 impl Locks {
@@ -70,7 +75,7 @@ impl Locks {
     ///
     /// As [`Locks::take`].
     pub fn without_blobs(config: &Config) -> Result<Self, Error> {
-        let mut locks = Self { files: Vec::new(), new: Vec::new() };
+        let mut locks = Self { files: Vec::new(), new: Vec::new(), logs: Vec::new() };
         locks.folder(&Place::data(&config.data))?;
         locks.new.extend(missing(std::iter::once(config.data.join(store::ID_FILE))));
         if let Database::Sqlite(file) = &config.database {
@@ -82,6 +87,7 @@ impl Locks {
     /// Keeps the created files when the locks are dropped. Called when the server has started.
     pub fn keep(&mut self) {
         self.new.clear();
+        self.logs.clear();
     }
 
     /// Creates a folder if it is missing, with its parents, and locks it.
@@ -111,10 +117,10 @@ impl Locks {
         }
         self.lock(place, &beside(&real, BESIDE_DATABASE))?;
         // A new file that is still empty belongs to this start: another server may have written to any other.
-        if is_new && fs::metadata(&real).is_ok_and(|found| found.len() == 0) {
-            self.new.push(real.clone());
-        }
-        self.new.extend(missing(OF_DATABASE.iter().map(|suffix| beside(&real, suffix))));
+        let is_own = is_new && fs::metadata(&real).is_ok_and(|found| found.len() == 0);
+        self.new.extend(is_own.then(|| real.clone()));
+        let made = if is_own { &mut self.new } else { &mut self.logs };
+        made.extend(missing(OF_DATABASE.iter().map(|suffix| beside(&real, suffix))));
         Ok(())
     }
 
@@ -144,6 +150,15 @@ impl Locks {
 impl Drop for Locks {
     /// Removes what a failed start has created. A folder that is not empty stays.
     fn drop(&mut self) {
+        let is_shared_memory = |path: &&PathBuf| path.to_string_lossy().ends_with(SHARED_MEMORY);
+        let has_log = self.logs.iter().filter(|path| !is_shared_memory(path)).any(|path| {
+            // Unknown is not empty.
+            fs::metadata(path)
+                .map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |it| it.len() > 0)
+        });
+        if !has_log {
+            self.new.append(&mut self.logs);
+        }
         for path in self.new.iter().rev() {
             fs::remove_file(path).or_else(|_| fs::remove_dir(path)).ok();
         }

@@ -166,6 +166,24 @@ fn what_a_failed_start_has_made_is_gone() {
 }
 
 #[test]
+fn what_a_failed_start_has_committed_stays() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let temp = temp.path();
+    let file = temp.join("names.db");
+    let config = config(temp, "a", &file, &temp.join("parts"));
+    fs::write(&file, b"rows").expect("written");
+    let beside = ["names.db-shm", "names.db-wal"].map(|name| temp.join(name));
+    for (log, left) in [(b"".as_slice(), 0), (b"commits", 2)] {
+        let locks = Locks::take(&config).expect("taken");
+        fs::write(&beside[0], b"index").expect("written");
+        fs::write(&beside[1], log).expect("written");
+        drop(locks);
+        assert!(file.exists());
+        assert_eq!(beside.iter().filter(|path| path.exists()).count(), left, "{log:?}");
+    }
+}
+
+#[test]
 fn what_was_there_before_stays_and_what_a_start_has_made_as_well() {
     let temp = tempfile::tempdir().expect("a folder");
     let temp = temp.path();

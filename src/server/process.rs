@@ -230,7 +230,7 @@ async fn start(
         _ = stopped => timeout(END_TIME, starting).await,
     };
     if let Ok(server) = started {
-        server?.run(std::future::ready(())).await;
+        Box::pin(server?.run(std::future::ready(()))).await;
     } else {
         info!("stopped before it had started");
     }
