@@ -86,7 +86,7 @@ pub fn has(tx: &mut Tx<'_>, content: i64, at: Cursor, page: &[ListedPart]) -> Re
 /// Writes a page of parts into a content that the owner builds, in place of the parts in that range.
 ///
 /// # Errors
-/// `Cancelled` if the owner no longer has its pin on the content.
+/// `Busy` if the owner no longer has its pin on the content.
 pub fn write(
     tx: &mut Tx<'_>,
     owner: &Owner,
@@ -117,7 +117,7 @@ pub fn write(
 /// the file fits at its path. Returns the file, and how many files it replaces.
 ///
 /// # Errors
-/// `Cancelled` if the owner no longer has its pin on the content; `AlreadyExists` as
+/// `Busy` if the owner no longer has its pin on the content; `AlreadyExists` as
 /// [`put_content`](content::put_content).
 pub fn put(
     tx: &mut Tx<'_>,
@@ -169,10 +169,7 @@ pub(super) fn adopt(
     let sql =
         "UPDATE content SET etag = $1, size = $2, digest = COALESCE($3, digest) WHERE id = $4";
     if tx.execute(sql, params![etag, size, digest, assembled.content])? == 0 {
-        return Err(Error::new(
-            Kind::Cancelled,
-            "the file is gone that was being built; try again",
-        ));
+        return Err(Error::new(Kind::Busy, "the file is gone that was being built; try again"));
     }
     Ok(assembled.content)
 }

@@ -187,7 +187,7 @@ fn all_skipped(totals: Totals) -> Progress {
 /// the run must hold.
 ///
 /// # Errors
-/// `Cancelled` if the operation no longer runs or has lost a pin; `PreconditionFailed`; those of
+/// `Cancelled` if the operation no longer runs; `Busy` if it has lost a pin; `PreconditionFailed`; those of
 /// [`tree::put`]; `AlreadyExists` if only a target of the same kind may be replaced. Nothing has changed
 /// then.
 pub fn finish(

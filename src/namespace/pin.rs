@@ -41,7 +41,7 @@ pub fn pin(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
 }
 
 /// Fails unless the owner holds exactly `expected` pins: without one of them, a target that the owner relies
-/// on may be gone. The error is `Cancelled`.
+/// on may be gone. The error is `Busy`.
 pub fn check(tx: &mut Tx<'_>, owner: &str, expected: usize) -> Result<()> {
     let found = tx.one("SELECT COUNT(*) FROM pin WHERE owner = $1", params![owner])?.int(0)?;
     if found == expected as i64 {
@@ -53,7 +53,7 @@ pub fn check(tx: &mut Tx<'_>, owner: &str, expected: usize) -> Result<()> {
 /// Fails unless the owner holds a pin on the target.
 ///
 /// # Errors
-/// `Cancelled`: without the pin, the target may be gone.
+/// `Busy`: without the pin, the target may be gone.
 pub fn check_one(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
     let sql = "SELECT 1 FROM pin WHERE kind = $1 AND target = $2 AND owner = $3";
     if tx.exists(sql, params![target.kind_number(), target.id, &owner.id])? {
@@ -62,16 +62,17 @@ pub fn check_one(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
     Err(lost(format!("{} lost {target:?}", owner.id)))
 }
 
+/// The error of work whose pins are gone: its server was declared dead, or the database has lost commits.
 fn lost(why: String) -> Error {
     let message = "a reference of this operation was lost; try again";
-    Error::new(Kind::Cancelled, message).because(why)
+    Error::new(Kind::Busy, message).because(why)
 }
 
 /// Drops the only pin of an owner on a target that another reference holds by now, without queueing the
 /// target.
 ///
 /// # Errors
-/// `Cancelled` unless the owner holds exactly one pin on the target: the target may be gone.
+/// `Busy` unless the owner holds exactly one pin on the target: the target may be gone.
 pub fn transfer(tx: &mut Tx<'_>, owner: &Owner, target: Ref) -> Result<()> {
     let sql = "DELETE FROM pin WHERE kind = $1 AND target = $2 AND owner = $3";
     let dropped = tx.execute(sql, params![target.kind_number(), target.id, &owner.id])?;

@@ -127,7 +127,7 @@ impl Build {
     /// Adds the next item.
     ///
     /// # Errors
-    /// `InvalidArgument` for an item that no store can have written, `Cancelled` if a pin is gone. The build
+    /// `InvalidArgument` for an item that no store can have written, `Busy` if a pin is gone. The build
     /// cannot be continued then.
     pub fn add(&mut self, tx: &mut Tx<'_>, step: &Step) -> Result<()> {
         match step {
@@ -287,7 +287,7 @@ impl Build {
     ///
     /// # Errors
     /// `AlreadyExists` if something was stored meanwhile, `InvalidArgument` if the backup is incomplete,
-    /// `Cancelled` if a pin is gone. Nothing has changed then.
+    /// `Busy` if a pin is gone. Nothing has changed then.
     pub fn finish(&self, tx: &mut Tx<'_>) -> Result<Totals> {
         check_empty(tx)?;
         let root = self.root(tx)?;

@@ -42,14 +42,14 @@ pub struct UnpackedFile {
 /// The row of a stored part that the caller has pinned.
 ///
 /// # Errors
-/// `Cancelled` if the part is gone.
+/// `Busy` if the part is gone.
 pub fn pinned_part(tx: &mut Tx<'_>, digest: &Digest) -> Result<PartRow> {
     let found = tx.first("SELECT id FROM part WHERE digest = $1", params![digest])?;
     let part = match found {
         Some(row) => content::part(tx, row.int(0)?)?,
         None => None,
     };
-    part.ok_or_else(|| Error::new(Kind::Cancelled, "a part of the archive is gone; try again"))
+    part.ok_or_else(|| Error::new(Kind::Busy, "a part of the archive is gone; try again"))
 }
 
 /// Makes an empty folder, pinned by its owner.
@@ -62,7 +62,7 @@ pub fn begin(tx: &mut Tx<'_>, owner: &Owner) -> Result<i64> {
 /// Adds the first of these files to the folder that the owner builds, for about [`STEP`]. Returns how many.
 ///
 /// # Errors
-/// `Cancelled` if a pin is gone; `Busy` if a part that was stored is gone; `Internal` if a path is taken.
+/// `Busy` if a pin is gone, or a part that was stored; `Internal` if a path is taken.
 pub fn add(
     tx: &mut Tx<'_>,
     (folder, owner): (i64, &Owner),
@@ -114,7 +114,7 @@ pub fn check(
 /// folder replaces.
 ///
 /// # Errors
-/// `Cancelled` if the pin is gone; those of [`tree::put`].
+/// `Busy` if the pin is gone; those of [`tree::put`].
 pub fn finish(
     tx: &mut Tx<'_>,
     (path, replaces): (&StorePath, Replaces),

@@ -30,7 +30,6 @@ ANSWER_SECONDS = 90
 # The numbers of a file version, in the order in which they count.
 NUMBERS = ("EpochDataLossNumber", "EpochConfigurationNumber", "VersionNumber")
 Version = tuple[int, ...]
-NONE: Version = ()
 
 
 class Judge:
@@ -45,9 +44,7 @@ class Judge:
         self.kept: list[int] | None = None
         # Rises when a failover that loses commits begins and when it is over: what overlaps one is not judged.
         self.failovers = 0
-        # The newest version of the file of each writer that was seen since the last failover, and what each version has
-        # been the version of.
-        self.versions = [NONE] * WRITERS
+        # What each version has been the version of.
         self.sizes: dict[Version, tuple[int, int]] = {}
         self.faults: list[str] = []
         self.reads = 0
@@ -76,35 +73,24 @@ class Judge:
             assert self.kept is not None
             self.failovers += 1
             self.acknowledged = self.kept
-            self.versions = [NONE] * WRITERS
 
     def lost(self) -> None:
         """Notes that the failover is over."""
         with self.lock:
             self.failovers += 1
-            self.versions = [NONE] * WRITERS
 
     def before(self, writer: int) -> tuple[int, int]:
         """What a reader needs when it begins."""
         with self.lock:
             return self.acknowledged[writer], self.failovers
 
-    def newest(self, writer: int) -> tuple[Version, int]:
-        """What a reader of versions needs when it begins."""
-        with self.lock:
-            return self.versions[writer], self.failovers
-
-    def listed(self, writer: int, began: tuple[Version, int], version: Version, size: int) -> None:
+    def listed(self, writer: int, failovers: int, version: Version, size: int) -> None:
         """Judges the version of the file of a writer, which has another size in each copy."""
-        least, failovers = began
         with self.lock:
             if failovers != self.failovers:
                 return
-            if version < least:
-                self.faults.append(f"writer {writer}: version {version} seen after {least}")
             if self.sizes.setdefault(version, (writer, size)) != (writer, size):
                 self.faults.append(f"version {version} is of {self.sizes[version]} and of {writer, size}")
-            self.versions[writer] = max(self.versions[writer], version)
 
     def seen(self, writer: int, began: tuple[int, int], numbers: set[int]) -> None:
         """Judges a package."""
@@ -221,12 +207,12 @@ class Reader(Client):
 
     def list(self, writer: int) -> None:
         """Lists the files of a writer."""
-        began = self.judge.newest(writer)
+        _, failovers = self.judge.before(writer)
         answer = self.call("GET", f"/ImageStore/to/{writer}?api-version=6.0")
         for file in answer.json()["StoreFiles"] if answer.status_code == 200 else []:
             if file["StoreRelativePath"].endswith("/0"):
                 version = tuple(int(file["FileVersion"][name]) for name in NUMBERS)
-                self.judge.listed(writer, began, version, int(file["FileSize"]))
+                self.judge.listed(writer, failovers, version, int(file["FileSize"]))
 
     def read(self, writer: int) -> None:
         """Downloads the files of a writer."""

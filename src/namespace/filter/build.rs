@@ -128,7 +128,7 @@ impl Build {
     /// Continues for one bounded transaction. Returns the new root once everything is built.
     ///
     /// # Errors
-    /// `Cancelled` if a pin is gone.
+    /// `Busy` if a pin is gone.
     pub fn step(
         &mut self,
         tx: &mut Tx<'_>,

@@ -229,7 +229,7 @@ async fn a_restore_that_lost_a_pin_is_given_up() {
     let forget = |tx: &mut Tx<'_>| tx.execute("DELETE FROM pin", &[]);
     assert!(fixture.store.0.engine.write(None, forget).await.unwrap() > 0);
     let error = restore.finish(&Call::system()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Cancelled);
+    assert_eq!(error.kind(), Kind::Busy);
     let page = fixture.store.list(&StorePath::root(), 0, String::new(), &Call::system()).await;
     assert_eq!(page.unwrap().items, []);
 }
@@ -246,7 +246,7 @@ async fn a_restore_that_lost_its_last_pin_is_given_up() {
         build.finish(tx)
     };
     let error = fixture.store.0.engine.write(None, finish).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Cancelled);
+    assert_eq!(error.kind(), Kind::Busy);
 }
 
 #[tokio::test]
@@ -297,7 +297,7 @@ async fn a_backup_that_has_lost_its_pin_ends_with_an_error() {
     let mut backup = fixture.store.backup(true, &Call::system()).await.unwrap();
     let unpin = |tx: &mut Tx<'_>| tx.execute("DELETE FROM pin", &[]);
     fixture.store.0.engine.write(None, unpin).await.unwrap();
-    assert_eq!(rest(&mut backup).await.unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(rest(&mut backup).await.unwrap_err().kind(), Kind::Busy);
 }
 
 #[tokio::test]

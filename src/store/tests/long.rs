@@ -148,10 +148,10 @@ async fn what_is_built_and_not_committed_is_reclaimed() {
         assembly::put(tx, &again.0, (&path("long"), Replaces::default()), &again.1, None).map(drop)
     };
     let lost = fixture.store.0.engine.write(None, put).await.unwrap_err();
-    assert_eq!(lost.kind(), Kind::Cancelled);
+    assert_eq!(lost.kind(), Kind::Busy);
     let step = move |tx: &mut Tx<'_>| assembly::write(tx, &own, &list, Cursor::default(), &[]);
     let lost = fixture.store.0.engine.write(None, step).await.unwrap_err();
-    assert_eq!(lost.kind(), Kind::Cancelled);
+    assert_eq!(lost.kind(), Kind::Busy);
     until("it is reclaimed", async || {
         fixture.store.reclaim().await.unwrap();
         fixture.number("SELECT COUNT(*) FROM content").await == 0
