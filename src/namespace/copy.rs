@@ -197,7 +197,7 @@ pub fn finish(
     (target, pins): (&Target, usize),
     progress: &Progress,
 ) -> Result<Operation> {
-    pin::check(tx, &owner.id, pins)?;
+    operation::check_pins(tx, run, pins)?;
     condition::check(tx, &request.destination, &request.conditions)?;
     let progress = if is_kept(tx, request)? {
         let totals = Totals { files: progress.files_total, bytes: progress.bytes_total };

@@ -308,6 +308,19 @@ pub fn finish(
     Ok(changed == 1)
 }
 
+/// Fails unless a run still runs and holds exactly `expected` pins.
+///
+/// # Errors
+/// `Cancelled` if the run has ended, as by a cancel on another server, which drops its pins; `Busy` if it has lost
+/// pins while it ran.
+pub fn check_pins(tx: &mut Tx<'_>, run: i64, expected: usize) -> Result<()> {
+    let Err(lost) = pin::check(tx, &owner_id(run), expected) else { return Ok(()) };
+    if tx.exists("SELECT 1 FROM operation WHERE seq = $1 AND state = 1", params![run])? {
+        return Err(lost);
+    }
+    Err(Error::new(Kind::Cancelled, "the operation has ended elsewhere"))
+}
+
 /// Cancels an operation that no task of this server runs, and drops its pins. Returns the cancelled
 /// operation.
 ///

@@ -125,10 +125,13 @@ impl Build {
         Self { root, skip, changed, order, inside: None }
     }
 
-    /// Continues for one bounded transaction. Returns the new root once everything is built.
-    ///
-    /// # Errors
-    /// `Busy` if a pin is gone.
+    /// How many pins the owner must hold before the next step.
+    pub fn pins(&self) -> usize {
+        if self.made(self.root).is_some() { BUILD_PINS } else { 1 }
+    }
+
+    /// Continues for one bounded transaction, in which the caller has checked its [`pins`](Self::pins). Returns the
+    /// new root once everything is built.
     pub fn step(
         &mut self,
         tx: &mut Tx<'_>,
@@ -136,9 +139,7 @@ impl Build {
         progress: &mut Progress,
     ) -> Result<Option<i64>> {
         let started = Instant::now();
-        let built = self.made(self.root);
-        pin::check(tx, &owner.id, if built.is_some() { BUILD_PINS } else { 1 })?;
-        if built.is_none() {
+        if self.made(self.root).is_none() {
             let root = self.make(tx, self.root)?;
             pin::pin(tx, owner, Ref::folder(root))?;
         }

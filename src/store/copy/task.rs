@@ -257,7 +257,9 @@ impl Work {
             let room = self.store.0.space.check_rows(FILTER_STEP_ROWS as u64 * ENTRY_ROW_BYTES);
             unless_cancelled(&self.run, room).await?;
             let (owner, mut progress) = (self.owner.clone(), self.report.progress().clone());
+            let number = self.number;
             let step = move |tx: &mut Tx<'_>| {
+                operation::check_pins(tx, number, build.pins())?;
                 let root = Build::step(&mut build, tx, &owner, &mut progress)?;
                 Ok((build, progress, root))
             };

@@ -1,6 +1,7 @@
 //! One task owns each run: callers may be dropped at any await, and every reported state stays true.
 
 use super::*;
+use crate::{model::OperationError, namespace::operation};
 
 fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "cancelled by a test")
@@ -46,6 +47,34 @@ async fn a_cancel_goes_on_although_its_caller_left() {
     drop(held);
     assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Cancelled);
     expect_cancelled(&fixture, asked.id).await;
+}
+
+/// The copy finds that its pins are gone before its server has heard of the cancel.
+#[tokio::test]
+async fn a_copy_that_was_cancelled_on_another_server_ends_as_cancelled() {
+    let (fixture, asked) = verifying().await;
+    let copying = begin(&fixture, &asked, &Call::system()).await;
+    let id = asked.id;
+    let cancel =
+        move |tx: &mut Tx<'_>| operation::cancel(tx, id, &OperationError::from(&cancelled()));
+    fixture.store.0.engine.write(None, cancel).await.unwrap();
+    fixture.gate.open();
+    let error = finish(copying).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (Kind::Cancelled, cancelled().message()));
+    expect_cancelled(&fixture, asked.id).await;
+}
+
+#[tokio::test]
+async fn a_copy_that_has_lost_its_pins_fails() {
+    let (fixture, asked) = verifying().await;
+    let copying = begin(&fixture, &asked, &Call::system()).await;
+    fixture.log.expect("a reference of this operation was lost");
+    let forget = |tx: &mut Tx<'_>| tx.execute("DELETE FROM pin", &[]);
+    assert!(fixture.store.0.engine.write(None, forget).await.unwrap() > 0);
+    fixture.gate.open();
+    assert_eq!(finish(copying).await.unwrap_err().kind(), Kind::Busy);
+    let operation = fixture.store.operation(asked.id, &Call::system()).await.unwrap();
+    assert_eq!(operation.state, OperationState::Failed);
 }
 
 #[tokio::test]
