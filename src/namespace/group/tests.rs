@@ -138,9 +138,10 @@ fn a_placed_file_is_described_as_a_stat_describes_it() {
     }
 }
 
-/// The round trips of a group of new files in a folder.
+/// The round trips of a group of files in a folder, new ones.
 fn round_trips(store: &mut Metered, folder: &str, cache: &mut NameCache) -> usize {
-    let files: Vec<_> = (0..20).map(|number| format!("{folder}/f{number}")).collect();
+    let of_this_call = uuid::Uuid::new_v4();
+    let files: Vec<_> = (0..20).map(|number| format!("{folder}/{of_this_call}{number}")).collect();
     let files: Vec<_> = files.iter().map(|at| plain(at, &inline("x"))).collect();
     let (placed, counts) = store.job(|tx| put(tx, &files.iter().collect::<Vec<_>>(), &mut *cache));
     assert!(placed.iter().all(Option::is_some), "{folder}");
