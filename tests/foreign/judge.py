@@ -30,6 +30,7 @@ ANSWER_SECONDS = 90
 # The numbers of a file version, in the order in which they count.
 NUMBERS = ("EpochDataLossNumber", "EpochConfigurationNumber", "VersionNumber")
 Version = tuple[int, ...]
+NONE: Version = ()
 
 
 class Judge:
@@ -42,9 +43,12 @@ class Judge:
         self.acknowledged = [0] * WRITERS
         # The same when the database was copied that may be put back.
         self.kept: list[int] | None = None
-        # Rises when a failover that loses commits begins and when it is over: what overlaps one is not judged.
+        # Rises when a failover that loses commits begins and when it is over, so it is odd while one is under way. What
+        # overlaps a failover or is within one is not judged.
         self.failovers = 0
-        # What each version has been the version of.
+        # The newest version of the file of each writer that was seen since the last failover, and what each version has
+        # been the version of.
+        self.versions = [NONE] * WRITERS
         self.sizes: dict[Version, tuple[int, int]] = {}
         self.faults: list[str] = []
         self.reads = 0
@@ -54,10 +58,14 @@ class Judge:
         with self.lock:
             self.faults.append(message)
 
+    def counts(self, failovers: int) -> bool:
+        """Whether a failover neither was under way at this number of failovers nor has begun since."""
+        return failovers == self.failovers and failovers % 2 == 0
+
     def acknowledge(self, writer: int, number: int, failovers: int) -> bool:
         """Notes an acknowledged copy. Whether it counts: else it may be lost, and is made again."""
         with self.lock:
-            if failovers != self.failovers:
+            if not self.counts(failovers):
                 return False
             self.acknowledged[writer] = number
             return True
@@ -73,30 +81,41 @@ class Judge:
             assert self.kept is not None
             self.failovers += 1
             self.acknowledged = self.kept
+            self.versions = [NONE] * WRITERS
 
     def lost(self) -> None:
         """Notes that the failover is over."""
         with self.lock:
             self.failovers += 1
+            self.versions = [NONE] * WRITERS
 
     def before(self, writer: int) -> tuple[int, int]:
         """What a reader needs when it begins."""
         with self.lock:
             return self.acknowledged[writer], self.failovers
 
-    def listed(self, writer: int, failovers: int, version: Version, size: int) -> None:
-        """Judges the version of the file of a writer, which has another size in each copy."""
+    def newest(self, writer: int) -> tuple[Version, int]:
+        """What a reader of versions needs when it begins."""
         with self.lock:
-            if failovers != self.failovers:
+            return self.versions[writer], self.failovers
+
+    def listed(self, writer: int, began: tuple[Version, int], version: Version, size: int) -> None:
+        """Judges the version of the file of a writer, which has another size in each copy."""
+        least, failovers = began
+        with self.lock:
+            if not self.counts(failovers):
                 return
+            if version < least:
+                self.faults.append(f"writer {writer}: version {version} seen after {least}")
             if self.sizes.setdefault(version, (writer, size)) != (writer, size):
                 self.faults.append(f"version {version} is of {self.sizes[version]} and of {writer, size}")
+            self.versions[writer] = max(self.versions[writer], version)
 
     def seen(self, writer: int, began: tuple[int, int], numbers: set[int]) -> None:
         """Judges a package."""
         least, failovers = began
         with self.lock:
-            if failovers != self.failovers:
+            if not self.counts(failovers):
                 return
             self.reads += 1
             if len(numbers) != 1:
@@ -189,7 +208,7 @@ class Writer(Client):
 
     def refused(self, failovers: int, answer: requests.Response) -> bool:
         """A copy may fail with its server, or because a failover has lost its source."""
-        if self.judge.failovers == failovers and "the server that ran the operation was lost" not in answer.text and "the server stopped" not in answer.text:
+        if self.judge.counts(failovers) and "the server that ran the operation was lost" not in answer.text and "the server stopped" not in answer.text:
             raise AssertionError(answer.text)
         return False
 
@@ -207,19 +226,19 @@ class Reader(Client):
 
     def list(self, writer: int) -> None:
         """Lists the files of a writer."""
-        _, failovers = self.judge.before(writer)
+        began = self.judge.newest(writer)
         answer = self.call("GET", f"/ImageStore/to/{writer}?api-version=6.0")
         for file in answer.json()["StoreFiles"] if answer.status_code == 200 else []:
             if file["StoreRelativePath"].endswith("/0"):
                 version = tuple(int(file["FileVersion"][name]) for name in NUMBERS)
-                self.judge.listed(writer, failovers, version, int(file["FileSize"]))
+                self.judge.listed(writer, began, version, int(file["FileSize"]))
 
     def read(self, writer: int) -> None:
         """Downloads the files of a writer."""
         began = self.judge.before(writer)
         answer = self.call("GET", f"/Packages/to/{writer}.zip")
         if answer.status_code != 200:
-            if self.judge.failovers == began[1]:
+            if self.judge.counts(began[1]):
                 self.judge.fault(f"writer {writer} with {began[0]} acknowledged: {answer.text}")
             return
         numbers = set()

@@ -19,7 +19,7 @@ from .cluster import LEASE_SECONDS, Cluster
 from .judge import ANSWER_SECONDS, CALL_SECONDS, FILES, READERS, WRITERS, Client, Judge, Reader, Writer
 from .server import binary, environment
 
-ROUNDS = int(os.environ.get("TEST_ROUNDS") or (3_000 if os.environ.get("TEST_LONG") else 100))
+ROUNDS = int(os.environ.get("TEST_ROUNDS") or (3_000 if os.environ.get("TEST_LONG") else 300))
 
 
 def clock_of(file: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ use imagestore::{
     namespace::{
         self,
         content::{Part, Place},
-        group::{self, PlainFile},
+        group::{self, NameCache, PlainFile},
         server::Joining,
         sql::{Mode, Param, Row, Rows, Set, Tx, Value},
     },
@@ -92,8 +92,10 @@ fn files_are_put_together() {
     let far = file("a/b/far", Place::Object("far".to_owned()));
     let files = [inline("a/one"), inline("a/B/two"), far, inline("a/one")];
     let files: Vec<_> = files.iter().collect();
+    let mut cache = NameCache::default();
     for replaced in [[0, 0, 0, 1], [1, 1, 1, 1]] {
-        let placed = group::put(&mut Tx::new(connection.as_mut()), &files).expect("put");
+        let placed =
+            group::put(&mut Tx::new(connection.as_mut()), &files, &mut cache).expect("put");
         let found: Vec<_> = placed.iter().flatten().map(|placed| placed.files_replaced).collect();
         assert_eq!(found, replaced);
     }

@@ -1,7 +1,7 @@
 //! One task owns each run: callers may be dropped at any await, and every reported state stays true.
 
 use super::*;
-use crate::{model::OperationError, namespace::operation};
+use crate::model::OperationError;
 
 fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "cancelled by a test")
