@@ -12,11 +12,13 @@
 
 mod check;
 mod pages;
+mod path;
 mod refs;
 mod sets;
 
 pub use check::{Below, Checked, Recount, get_checked, recount, rekey, scan};
 pub use pages::{Folders, Link, Linked, Listed, Page, Taken, links, list, take, targets};
+pub use path::follow;
 pub use refs::{content_places, folder_places, folder_refs, is_content_used};
 pub(super) use refs::{folders_above, has_content_ref, has_entry, has_folder_ref};
 pub use sets::{Found, found, look_up, write};

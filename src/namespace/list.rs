@@ -23,19 +23,24 @@ const ENTRY_OVERHEAD_BYTES: usize = 96;
 /// `PathNotFound`.
 pub fn stat(tx: &mut Tx<'_>, path: &StorePath) -> Result<Stat> {
     let target = find(tx, path)?;
-    let totals = tree::totals(tx, &target)?;
+    describe(tx, path, &target)
+}
+
+/// Describes the folder or file that a path leads to.
+pub fn describe(tx: &mut Tx<'_>, path: &StorePath, target: &Target) -> Result<Stat> {
+    let totals = tree::totals(tx, target)?;
     let entry = |kind| Entry { path: path.clone(), kind, totals };
     match target {
         Target::Folder(id) => Ok(Stat {
             entry: entry(EntryKind::Folder),
             digest: None,
             etag: None,
-            has_mark_file: tree::has_mark(tx, id)?,
-            change_tag: Some(tree::change_tag(tx, id)?),
+            has_mark_file: tree::has_mark(tx, *id)?,
+            change_tag: Some(tree::change_tag(tx, *id)?),
         }),
         Target::File(file) => {
             let (etag, digest) = content::digests(tx, file.content)?;
-            let kind = file_kind(tree::file_version(tx, file.version)?, &file);
+            let kind = file_kind(tree::file_version(tx, file.version)?, file);
             Ok(Stat { entry: entry(kind), digest, etag, has_mark_file: false, change_tag: None })
         }
     }

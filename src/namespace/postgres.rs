@@ -263,9 +263,9 @@ impl Connection for PostgresConnection {
 
     fn rollback(&mut self) {
         self.in_transaction = false;
-        if self.session.is_some()
-            && let Err(error) = self.with(async |talk| talk.client.batch_execute("ROLLBACK").await)
-        {
+        let (Some(session), Some(runtime)) = (&mut self.session, &self.runtime) else { return };
+        // Nobody waits for the answer: what follows on this connection comes after it.
+        if let Err(error) = runtime.block_on(session.send("ROLLBACK")) {
             // The database rolls back the transaction of a connection that is closed.
             self.session = None;
             tracing::error!(?error, "a transaction cannot be rolled back");

@@ -35,15 +35,7 @@ use crate::{
 
 /// Looks up a path; the empty path is the root folder.
 pub fn resolve(tx: &mut Tx<'_>, path: &StorePath) -> Result<Option<Target>> {
-    let mut target = Target::Folder(ROOT);
-    for name in path.names() {
-        let Target::Folder(folder) = target else { return Ok(None) };
-        match entries::get(tx, folder, name)? {
-            Some(found) => target = found,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(target))
+    entries::follow(tx, ROOT, path.names())
 }
 
 /// The totals of a folder, or of one file.
@@ -92,11 +84,10 @@ pub fn has_mark(tx: &mut Tx<'_>, folder: i64) -> Result<bool> {
 
 /// The file version of a number, with the epoch of this store.
 pub fn file_version(tx: &mut Tx<'_>, number: i64) -> Result<FileVersion> {
-    Ok(FileVersion {
-        epoch_data_loss: schema::meta(tx, "epoch_data_loss")?,
-        epoch_configuration: schema::meta(tx, "epoch_configuration")?,
-        number,
-    })
+    let sql = "SELECT (SELECT value FROM meta WHERE name = 'epoch_data_loss'),
+                 (SELECT value FROM meta WHERE name = 'epoch_configuration')";
+    let row = tx.one(sql, &[])?;
+    Ok(FileVersion { epoch_data_loss: row.int(0)?, epoch_configuration: row.int(1)?, number })
 }
 
 /// Removes the file at a parent of a path, if there is one. Returns its totals.

@@ -297,13 +297,13 @@ impl Store {
 }
 
 fn find(tx: &mut Tx<'_>, path: &StorePath, etag: Option<Digest>) -> Result<(File, Stat)> {
-    let Some(Target::File(file)) = tree::resolve(tx, path)? else {
+    let Some(target @ Target::File(file)) = tree::resolve(tx, path)? else {
         let message = format!("there is no file \"{path}\"");
         return Err(Error::new(Kind::FileNotFound, message)
             .field("path")
             .with("path", path.as_str()));
     };
-    let stat = list::stat(tx, path)?;
+    let stat = list::describe(tx, path, &target)?;
     if etag.is_some() && stat.etag != etag {
         let message = format!("\"{path}\" has changed meanwhile; read it from the start");
         return Err(Error::new(Kind::Changed, message).field("etag").with("path", path.as_str()));

@@ -224,6 +224,25 @@ impl Session {
         })
     }
 
+    /// Sends a statement that needs no answer. The response is passed over before that of the next statement.
+    ///
+    /// # Errors
+    /// That of the connection, if it has ended.
+    pub(super) async fn send(&mut self, sql: &str) -> Result<(), PgError> {
+        let Self { talk, connection } = self;
+        let mut answer = pin!(talk.client.batch_execute(sql));
+        poll_fn(|cx| {
+            let answered = answer.as_mut().poll(cx);
+            // Sends what the statement has queued.
+            if let Some(Poll::Ready(ended)) = connection.as_mut().map(|c| c.as_mut().poll(cx)) {
+                *connection = None;
+                ended?;
+            }
+            Poll::Ready(if let Poll::Ready(answered) = answered { answered } else { Ok(()) })
+        })
+        .await
+    }
+
     /// Sends statements and waits for their response: `time`, which the database may take for one, and
     /// [`DATABASE_GRACE`].
     pub(super) async fn ask<T>(
