@@ -111,8 +111,8 @@ class Standby(Postgres):
 class Cluster:
     """Three servers, their database and their bucket."""
 
-    def __init__(self, folder: Path, count: int = 3, drain: str = "0s") -> None:
-        self.folder, self._drain = folder, drain
+    def __init__(self, folder: Path, count: int = 3, drain: str = "0s", lease: float = LEASE_SECONDS) -> None:
+        self.folder, self._drain, self._lease = folder, drain, lease
         self.database = Postgres(folder / "postgres")
         self.buckets = S3(folder / "buckets")
         self.buckets.make_bucket("store")
@@ -132,7 +132,7 @@ class Cluster:
         """The options of each server."""
         return [
             "--database", self.database.url, "--blobs", "s3://store/parts", "--reserve", "0", "--drain-time", self._drain,
-            "--lease", f"{LEASE_SECONDS}s", "--object-hold", f"{HOLD_SECONDS}s", "--reclaim-grace", "0s",
+            "--lease", f"{self._lease}s", "--object-hold", f"{HOLD_SECONDS}s", "--reclaim-grace", "0s",
             "--sweep-every", "2s",
         ]
 
