@@ -27,6 +27,9 @@ pub fn stat(tx: &mut Tx<'_>, path: &StorePath) -> Result<Stat> {
 }
 
 /// Describes the folder or file that a path leads to.
+///
+/// # Errors
+/// Those of the engine.
 pub fn describe(tx: &mut Tx<'_>, path: &StorePath, target: &Target) -> Result<Stat> {
     let totals = tree::totals(tx, target)?;
     let entry = |kind| Entry { path: path.clone(), kind, totals };

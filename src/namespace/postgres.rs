@@ -11,7 +11,8 @@
 //! **Invariants:** nothing is written without the claim. A connection is dropped, and its transaction with
 //! it, after any failure other than an error response of the database; the next transaction begins on a new
 //! connection. A password is in no error, log line or `Debug`. Every statement has a timeout in the database,
-//! and a longer one in the client; a handshake has one in the client ([`session`]).
+//! and a longer one in the client, which only a rollback does not wait for; a handshake has one in the client
+//! ([`session`]).
 //!
 //! **Deliberately absent:** poolers that share a connection between clients: neither prepared statements nor
 //! session locks work with them.
@@ -214,9 +215,12 @@ impl Connection for PostgresConnection {
             tracing::warn!(error = ?begun.as_ref().err(), "the connection to the database was lost");
             begun = self.try_begin(mode);
         }
-        if begun.is_err() {
+        match &begun {
+            Ok(_) => {}
+            // What the connection was left in is not known, for example because a rollback was cancelled.
+            Err(error) if error.kind() == Kind::Internal => self.session = None,
             // The first of the two statements of a begin may have succeeded.
-            self.rollback();
+            Err(_) => self.rollback(),
         }
         self.in_transaction = begun.is_ok();
         begun.map(|_| ())

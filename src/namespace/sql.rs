@@ -150,8 +150,8 @@ pub trait Connection: Send {
     fn begin(&mut self, mode: Mode) -> Result<()>;
     /// Commits the transaction. It survives a power failure when this returns.
     fn commit(&mut self) -> Result<()>;
-    /// Rolls the transaction back. A failure is only logged: what was not committed is lost with the
-    /// connection.
+    /// Rolls the transaction back, and may not wait for the answer. A failure is only logged: what was not committed is
+    /// lost with the connection.
     fn rollback(&mut self);
     /// Whether a transaction is open. An engine may roll one back by itself, for example when the disk is
     /// full.

@@ -312,7 +312,7 @@ impl std::fmt::Display for Bytes {
     }
 }
 
-fn drain_time(text: &str) -> Result<Time, String> {
+pub(super) fn drain_time(text: &str) -> Result<Time, String> {
     time_within(text, Duration::ZERO, limits::DRAIN_TIME_MAX)
 }
 

@@ -260,11 +260,7 @@ impl Server {
                 }
             }
             draining.cancel();
-            if !drain_time.is_zero() {
-                info!(seconds = drain_time.as_secs_f64(), "draining: not ready, and serving on");
-                sleep(drain_time).await;
-            }
-            info!("stopping");
+            drain(drain_time).await;
             stop.cancel();
             store.drain().await;
             Ended::Stopped
@@ -303,6 +299,15 @@ impl Server {
         info!("stopped");
         ended
     }
+}
+
+/// Serves on for the time, unready, so that a balancer turns to others. The stop begins after it.
+async fn drain(time: Duration) {
+    if !time.is_zero() {
+        info!(seconds = time.as_secs_f64(), "draining: not ready, and serving on");
+        sleep(time).await;
+    }
+    info!("stopping");
 }
 
 /// How a server has ended.

@@ -15,4 +15,5 @@ class Gateway(Server):
     def arguments(self, listen: str) -> list[str]:
         """The arguments of the program before the options of the test."""
         flags = [flag for backend in self._backends for flag in ("--backend", backend)]
-        return ["gateway", "--listen", listen, *flags]
+        drain = [] if "--drain-time" in self._options else ["--drain-time", "0"]
+        return ["gateway", "--listen", listen, *drain, *flags]

@@ -44,7 +44,7 @@ class Judge:
         # The same when the database was copied that may be put back.
         self.kept: list[int] | None = None
         # Rises when a failover that loses commits begins and when it is over, so it is odd while one is under way. What
-        # overlaps a failover or is within one is not judged.
+        # was seen before one says nothing about what is seen after it, nor is there an order within it.
         self.failovers = 0
         # The newest version of the file of each writer that was seen since the last failover, and what each version has
         # been the version of.
@@ -103,21 +103,21 @@ class Judge:
         """Judges the version of the file of a writer, which has another size in each copy."""
         least, failovers = began
         with self.lock:
+            if self.sizes.setdefault(version, (writer, size)) != (writer, size):
+                self.faults.append(f"version {version} is of {self.sizes[version]} and of {writer, size}")
             if not self.counts(failovers):
                 return
             if version < least:
                 self.faults.append(f"writer {writer}: version {version} seen after {least}")
-            if self.sizes.setdefault(version, (writer, size)) != (writer, size):
-                self.faults.append(f"version {version} is of {self.sizes[version]} and of {writer, size}")
             self.versions[writer] = max(self.versions[writer], version)
 
     def seen(self, writer: int, began: tuple[int, int], numbers: set[int]) -> None:
         """Judges a package."""
         least, failovers = began
         with self.lock:
-            if not self.counts(failovers):
-                return
             self.reads += 1
+            if not self.counts(failovers):
+                least = 0
             if len(numbers) != 1:
                 self.faults.append(f"writer {writer}: a package has files of {numbers}")
             elif not least <= min(numbers) <= self.begun[writer]:

@@ -118,6 +118,20 @@ class BeforeOne(GatewayCase):
         with self.assertRaises(IncompleteRead):
             watch.read()
 
+    def test_a_stop_drains_first(self) -> None:
+        self.gateway = self.start_gateway(self.server.url, options=("--drain-time", "1h"))
+        self.gateway.line(SERVES)
+        self.gateway.send(signal.SIGTERM)
+        self.gateway.line(re.compile("draining"))
+        self.assertEqual(self.get("/health").status_code, 503)
+        self.assertEqual(self.get("/health/live").status_code, 200)
+        # New connections are served.
+        self.through(self.gateway).put("a", b"1")
+        # A SIGINT during the drain ends the gateway at once.
+        self.gateway.expect("interrupted during the stop, ending at once")
+        self.gateway.send(signal.SIGINT)
+        self.assertEqual(self.gateway.ended(), 1)
+
     def test_grpc_is_not_served(self) -> None:
         done = subprocess.run(
             [binary(), "ls", "--server", self.gateway.url],

@@ -153,6 +153,25 @@ fn a_reader_sees_one_snapshot_and_writes_nothing() {
 }
 
 #[test]
+fn a_rollback_gives_the_write_lock_to_others_at_once() {
+    let (_, database) = named();
+    let mut first = connect(&database, Mode::Write);
+    let mut second = connect(&database, Mode::Read);
+    for fails in [false, true] {
+        first.begin(Mode::Write).expect("begun");
+        assert_eq!(first.query("SELECT 1 / $1", &[Param::Int(i64::from(!fails))]).is_err(), fails);
+        first.rollback();
+        // The first connection is silent now, and would lose its session to a timeout before it loses the lock.
+        second.begin(Mode::Write).expect("begun");
+        second.rollback();
+    }
+    first.begin(Mode::Write).expect("begun");
+    assert_eq!(ints(&first.query("SELECT CAST(7 AS BIGINT)", &[]).expect("a row")), [7]);
+    first.commit().expect("committed");
+    assert_eq!([first.reconnects(), second.reconnects()], [0, 0]);
+}
+
+#[test]
 fn a_database_is_open_once() {
     let (_, database) = named();
     let engine =

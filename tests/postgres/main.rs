@@ -8,6 +8,8 @@ mod database;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod fence;
+#[cfg(test)]
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../support/gate.rs"]
 mod gate;

@@ -20,15 +20,20 @@ use crate::{
 /// Longer than a verdict takes.
 const SOON: Duration = Duration::from_mins(1);
 
-async fn open(database: &Database) -> Engine {
+/// A server that has the store for itself.
+pub(crate) async fn open(database: &Database) -> Engine {
+    join(database, None).await
+}
+
+async fn join(database: &Database, lease: Option<Duration>) -> Engine {
     let database = database.clone();
-    let open =
-        move || namespace::open(&database, &Joining::alone(Uuid::new_v4()), BlobOwner::Nobody);
+    let joining = Joining { lease, ..Joining::alone(Uuid::new_v4()) };
+    let open = move || namespace::open(&database, &joining, BlobOwner::Nobody);
     tokio::task::spawn_blocking(open).await.expect("no panic").expect("opened").engine
 }
 
 /// Writes a number that can be looked for.
-async fn write(engine: &Engine, number: i64) -> Result<(), Error> {
+pub(crate) async fn write(engine: &Engine, number: i64) -> Result<(), Error> {
     let write = engine.write(None, move |tx| {
         let sql = "INSERT INTO meta (name, value) VALUES ($1, $2)";
         tx.execute(sql, &[Param::Text(&format!("n{number}")), Param::Int(number)]).map(drop)
@@ -36,12 +41,12 @@ async fn write(engine: &Engine, number: i64) -> Result<(), Error> {
     timeout(SOON, write).await.expect("in time")
 }
 
-async fn close(engine: Engine) {
+pub(crate) async fn close(engine: Engine) {
     tokio::task::spawn_blocking(move || engine.close()).await.expect("closed");
 }
 
 /// The numbers that are written.
-fn written(database: &Database) -> i64 {
+pub(crate) fn written(database: &Database) -> i64 {
     Reader::open(database).number("SELECT COUNT(*) FROM meta WHERE name LIKE 'n%'")
 }
 
@@ -68,6 +73,20 @@ async fn a_commit_that_did_not_arrive_has_changed_nothing() {
         assert!(error.message().contains("nothing has changed"), "{error:?}");
         assert_eq!(written(&database), number - 1);
         write(&engine, number).await.expect("written");
+    }
+    close(engine).await;
+}
+
+/// The verdict waits for the write lock, which the transaction of the commit still has.
+#[tokio::test]
+async fn a_commit_that_is_still_on_its_way_is_awaited() {
+    let (wire, database) = Wire::new();
+    // A server that has the store for itself waits for its claim, which its last connection still has.
+    let engine = join(&database, Some(SOON)).await;
+    for number in 1..=3 {
+        wire.cut_at_commit(Cut::LateCommit);
+        write(&engine, number).await.expect("the commit was made");
+        assert_eq!(written(&database), number);
     }
     close(engine).await;
 }

@@ -16,6 +16,7 @@ use imagestore::namespace::Database;
 use crate::{
     database::{new_schema, parse},
     driver::url,
+    reader::Reader,
 };
 
 pub(crate) struct Wire(Arc<State>);
@@ -27,6 +28,8 @@ pub(crate) enum Cut {
     BeforeCommit,
     /// The response does not reach the client.
     AfterCommit,
+    /// The COMMIT reaches the database when another writer waits for the lock, and the response not the client.
+    LateCommit,
 }
 
 #[derive(Default)]
@@ -112,6 +115,14 @@ impl Wire {
     }
 }
 
+/// Waits until a connection waits for the write lock of a database. Blocks.
+pub(crate) fn until_a_writer_waits(database: &Database) {
+    let reader = Reader::open(database);
+    let sql = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = 1229801299
+                 AND CAST(objid AS BIGINT) = CAST(hashtext(current_schema()) AS BIGINT) & 4294967295";
+    while reader.number(sql) == 0 {}
+}
+
 impl State {
     fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 64 << 10];
@@ -139,6 +150,9 @@ impl State {
             if cut.is_some() {
                 // First, so that no response passes.
                 from.shutdown(Shutdown::Both).expect("shut down");
+            }
+            if cut == Some(Cut::LateCommit) {
+                until_a_writer_waits(&parse(&self.url));
             }
             if read == 0 || cut == Some(Cut::BeforeCommit) || to.write_all(bytes).is_err() {
                 // The connection may be closed already.

@@ -15,7 +15,7 @@ const NAMES_AT_ONCE: usize = 4;
 const COLUMNS: usize = 5;
 
 /// Follows names from a folder on, each in the folder that the name before leads to. `None` if one of them is not there,
-/// or leads to a file and is not the last.
+/// or leads to a file and is not the last. A damaged row before the last, with no target, leads nowhere.
 ///
 /// # Errors
 /// Those of the engine.

@@ -132,6 +132,9 @@ impl Build {
 
     /// Continues for one bounded transaction, in which the caller has checked its [`pins`](Self::pins). Returns the
     /// new root once everything is built.
+    ///
+    /// # Errors
+    /// Those of the engine.
     pub fn step(
         &mut self,
         tx: &mut Tx<'_>,

@@ -4,7 +4,7 @@
 //! callers, which end here; a credential of the gateway itself, with which a caller without one could do what the
 //! gateway may.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::builder::FalseyValueParser;
 use ipnet::IpNet;
@@ -12,8 +12,13 @@ use tracing::warn;
 
 use super::backend::{self, BackendUrl, Connector};
 use crate::{
-    limits::BACKENDS_MAX,
-    server::{Error, config::Port, identity::TlsFiles},
+    cli::time::Time,
+    limits::{self, BACKENDS_MAX},
+    server::{
+        Error,
+        config::{Port, drain_time},
+        identity::TlsFiles,
+    },
 };
 
 /// Runs the gateway.
@@ -42,6 +47,11 @@ pub struct Gateway {
     #[arg(long, env = "IMAGESTORE_ALLOW_PLAINTEXT", value_parser = FalseyValueParser::new())]
     allow_plaintext: bool,
 
+    /// Time for which a stop serves on and is not ready, so that a balancer turns to other gateways
+    #[arg(long, env = "IMAGESTORE_DRAIN_TIME", value_name = "TIME", value_parser = drain_time)]
+    #[arg(default_value_t = Time(limits::DRAIN_TIME_DEFAULT))]
+    drain_time: Time,
+
     /// What to log: a level, or directives such as info,imagestore=debug
     #[arg(long, env = "IMAGESTORE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -66,6 +76,8 @@ pub struct Config {
     pub refuses_open: bool,
     /// The certificate and the key of the port; `None`: no TLS.
     pub tls: Option<TlsFiles>,
+    /// How long a stop serves on and is not ready.
+    pub drain_time: Duration,
 }
 
 impl Gateway {
@@ -100,6 +112,7 @@ impl Gateway {
         Ok(Config {
             listen: self.port.listen,
             tls: self.port.tls(false)?,
+            drain_time: self.drain_time.0,
             backends: self.backend,
             authorities: self.backend_ca,
             allowed_hosts: self.port.allowed_host,
@@ -126,6 +139,7 @@ impl Config {
             refuses_plaintext: false,
             refuses_open: false,
             tls: None,
+            drain_time: Duration::ZERO,
         })
     }
 

@@ -14,7 +14,7 @@ mod content;
 mod pool;
 mod probe;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{net::TcpListener, sync::watch};
@@ -33,7 +33,7 @@ use super::{
     admission::WatchedFiles,
     audit::Audit,
     door::{Guards, Identification, Proxies, door},
-    hosts,
+    drain, hosts,
     identity::Tls,
     listen,
 };
@@ -57,6 +57,7 @@ pub struct Gateway {
     backends: Vec<(BackendUrl, Connector)>,
     refuses_open: bool,
     stop: CancellationToken,
+    drain_time: Duration,
 }
 
 impl Gateway {
@@ -98,7 +99,19 @@ impl Gateway {
         };
         let app = door(grpc(), rest, guards, Bounds::default())?;
         let (watched, refuses_open) = (WatchedFiles::of(tls_files), config.refuses_open);
-        Ok(Self { listener, address, tls, watched, app, pool, backends, refuses_open, stop })
+        let drain_time = config.drain_time;
+        Ok(Self {
+            listener,
+            address,
+            tls,
+            watched,
+            app,
+            pool,
+            backends,
+            refuses_open,
+            stop,
+            drain_time,
+        })
     }
 
     /// Whether the port has TLS.
@@ -111,17 +124,28 @@ impl Gateway {
         self.address
     }
 
-    /// Serves until `shutdown` resolves, then stops: watches end at once, and other calls have the time that they have
+    /// Serves until `shutdown` resolves, drains for the time of the settings, and then stops: watches end at once, and other calls have the time that they have
     /// at the stop of a server.
     ///
     /// # Cancel safety
     /// When the future is dropped, the gateway ends at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, tls, watched, app, pool, backends, refuses_open, stop, .. } = self;
+        let Self {
+            listener,
+            tls,
+            watched,
+            app,
+            pool,
+            backends,
+            refuses_open,
+            stop,
+            drain_time,
+            ..
+        } = self;
         let stopping = async {
             shutdown.await;
-            info!("stopping");
             pool.close();
+            drain(drain_time).await;
             stop.cancel();
         };
         let keeping = probe::keep(&pool, &backends, refuses_open);
