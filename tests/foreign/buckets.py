@@ -140,6 +140,9 @@ class S3(BucketServer):
     def _files(self, root: str, below: str) -> Iterator[str]:
         url = f"{self._filer}{root}{below}?limit=100000"
         answer = requests.get(url, headers={"Accept": "application/json"}, timeout=START_SECONDS)
+        if below and answer.status_code == 404:
+            # The folder has gone with its last object.
+            return
         answer.raise_for_status()
         for entry in answer.json()["Entries"] or []:
             name = below + entry["FullPath"].rsplit("/", 1)[1]
