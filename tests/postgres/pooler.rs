@@ -16,7 +16,7 @@ use crate::{
     driver::{explain, url},
 };
 
-/// PgBouncer in transaction mode, before the database of the run. It is stopped when it is dropped.
+/// `PgBouncer` in transaction mode, before the database of the run. It is stopped when it is dropped.
 struct Pooler {
     process: Child,
     port: u16,
@@ -74,7 +74,7 @@ impl Drop for Pooler {
     }
 }
 
-/// PgBouncer leaves the rights of root, and then reads its files.
+/// `PgBouncer` leaves the rights of root, and then reads its files.
 fn open_to_all(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("set");

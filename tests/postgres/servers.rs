@@ -52,7 +52,7 @@ fn version(stat: &Stat) -> FileVersion {
 
 /// Begins a copy that reads three parts, which the gate holds.
 async fn begin(store: &Store, gate: &Gate) -> OperationId {
-    const FILES: [&[u8]; 3] = [&[1; 100_000], &[2; 100_000], &[3; 100_000]];
+    const FILES: [&[u8]; 3] = [&vec![1; 100_000], &vec![2; 100_000], &[3; 100_000]];
     for (number, bytes) in FILES.into_iter().enumerate() {
         upload(store, &path(&format!("a/{number}")), bytes).await;
     }
@@ -193,7 +193,7 @@ async fn a_sweep_leaves_what_a_living_server_is_putting_and_deletes_what_a_dead_
         }
     };
     gate.hold_answers();
-    let upload = putting("a", &[1; 100_000]);
+    let upload = putting("a", &vec![1; 100_000]);
     stored(&gate, 1).await;
     // The object is there, and no row names it yet. The clock of the bucket is of no account.
     gate.age();
@@ -206,7 +206,7 @@ async fn a_sweep_leaves_what_a_living_server_is_putting_and_deletes_what_a_dead_
     upload.await.expect("no panic").expect("uploaded");
     // Of a dead server it goes.
     gate.hold_answers();
-    let late = putting("b", &[2; 100_000]);
+    let late = putting("b", &vec![2; 100_000]);
     stored(&gate, 2).await;
     administer(
         wire.url(),
@@ -239,7 +239,7 @@ async fn an_object_that_its_server_has_put_too_late_is_deleted() {
     let (gate, folder) = (Gate::new(), folder());
     let database = parse(&new_schema(&url()));
     let store = join(&folder, &database, &gate).await;
-    upload(&store, &path("a"), &[7; 100_000]).await;
+    upload(&store, &path("a"), &vec![7; 100_000]).await;
     let key = gate.keys().await.pop().expect("an object");
     // Another object of this server, as a put leaves it that has timed out and then happened nevertheless.
     let late = format!("{}{}", key.get(..key.len() - 32).expect("a prefix"), "0".repeat(32));

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Longer than all timeouts involved together.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 const INSERT: &str = "INSERT INTO t (i) VALUES (1)";
 const COUNT: &str = "SELECT COUNT(*) FROM t";
 

@@ -55,7 +55,7 @@ async fn a_commit_whose_response_is_lost_is_acknowledged() {
     let (wire, database) = Wire::new();
     let engine = open(&database).await;
     for number in 1..=3 {
-        wire.cut_at_commit(Cut::AfterCommit);
+        wire.cut_at_commit(Cut::After);
         write(&engine, number).await.expect("the commit was made");
         assert_eq!(written(&database), number);
     }
@@ -67,7 +67,7 @@ async fn a_commit_that_did_not_arrive_has_changed_nothing() {
     let (wire, database) = Wire::new();
     let engine = open(&database).await;
     for number in 1..=3 {
-        wire.cut_at_commit(Cut::BeforeCommit);
+        wire.cut_at_commit(Cut::Before);
         let error = write(&engine, number).await.expect_err("the commit was not made");
         assert_eq!(error.kind(), Kind::Busy, "{error:?}");
         assert!(error.message().contains("nothing has changed"), "{error:?}");
@@ -84,7 +84,7 @@ async fn a_commit_that_is_still_on_its_way_is_awaited() {
     // A server that has the store for itself waits for its claim, which its last connection still has.
     let engine = join(&database, Some(SOON)).await;
     for number in 1..=3 {
-        wire.cut_at_commit(Cut::LateCommit);
+        wire.cut_at_commit(Cut::Late);
         write(&engine, number).await.expect("the commit was made");
         assert_eq!(written(&database), number);
     }
@@ -95,7 +95,7 @@ async fn a_commit_that_is_still_on_its_way_is_awaited() {
 async fn a_commit_without_a_verdict_is_said_to_have_none() {
     let (wire, database) = Wire::new();
     let engine = open(&database).await;
-    wire.cut_at_commit(Cut::AfterCommit);
+    wire.cut_at_commit(Cut::After);
     wire.refuse(true);
     let error = write(&engine, 1).await.expect_err("nobody answers");
     assert_eq!(error.kind(), Kind::VerdictUnknown, "{error:?}");
@@ -143,7 +143,7 @@ async fn a_dead_row_has_the_verdict_of_the_last_commit() {
           $$ BEGIN NEW.state = 3; RETURN NEW; END $$;
         CREATE TRIGGER bury BEFORE UPDATE ON server FOR EACH ROW EXECUTE FUNCTION bury()";
     administer(wire.url(), sql);
-    wire.cut_at_commit(Cut::AfterCommit);
+    wire.cut_at_commit(Cut::After);
     write(&engine, 1).await.expect("made before the server was dead");
     assert_eq!(timeout(SOON, engine.expelled()).await.expect("told"), Expelled::Dead);
     assert_eq!(written(&database), 1);

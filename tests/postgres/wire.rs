@@ -25,11 +25,11 @@ pub(crate) struct Wire(Arc<State>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// The COMMIT does not reach the database.
-    BeforeCommit,
+    Before,
     /// The response does not reach the client.
-    AfterCommit,
+    After,
     /// The COMMIT reaches the database when another writer waits for the lock, and the response not the client.
-    LateCommit,
+    Late,
 }
 
 #[derive(Default)]
@@ -151,10 +151,10 @@ impl State {
                 // First, so that no response passes.
                 from.shutdown(Shutdown::Both).expect("shut down");
             }
-            if cut == Some(Cut::LateCommit) {
+            if cut == Some(Cut::Late) {
                 until_a_writer_waits(&parse(&self.url));
             }
-            if read == 0 || cut == Some(Cut::BeforeCommit) || to.write_all(bytes).is_err() {
+            if read == 0 || cut == Some(Cut::Before) || to.write_all(bytes).is_err() {
                 // The connection may be closed already.
                 to.shutdown(Shutdown::Write).ok();
                 from.shutdown(Shutdown::Read).ok();
