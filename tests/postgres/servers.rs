@@ -52,7 +52,7 @@ fn version(stat: &Stat) -> FileVersion {
 
 /// Begins a copy that reads three parts, which the gate holds.
 async fn begin(store: &Store, gate: &Gate) -> OperationId {
-    const FILES: [&[u8]; 3] = [&vec![1; 100_000], &vec![2; 100_000], &[3; 100_000]];
+    const FILES: [&[u8]; 3] = [&[1; 100_000], &[2; 100_000], &[3; 100_000]];
     for (number, bytes) in FILES.into_iter().enumerate() {
         upload(store, &path(&format!("a/{number}")), bytes).await;
     }
