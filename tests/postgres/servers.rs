@@ -25,6 +25,9 @@ use crate::{
     wire::Wire,
 };
 
+/// The bytes of two parts that are objects.
+const ONE: &[u8] = &[1; 100_000];
+const ANOTHER: &[u8] = &[2; 100_000];
 const LEASE: Duration = Duration::from_secs(1);
 /// Longer than any wait takes.
 const SOON: Duration = Duration::from_mins(1);
@@ -193,7 +196,7 @@ async fn a_sweep_leaves_what_a_living_server_is_putting_and_deletes_what_a_dead_
         }
     };
     gate.hold_answers();
-    let upload = putting("a", &vec![1; 100_000]);
+    let upload = putting("a", ONE);
     stored(&gate, 1).await;
     // The object is there, and no row names it yet. The clock of the bucket is of no account.
     gate.age();
@@ -206,7 +209,7 @@ async fn a_sweep_leaves_what_a_living_server_is_putting_and_deletes_what_a_dead_
     upload.await.expect("no panic").expect("uploaded");
     // Of a dead server it goes.
     gate.hold_answers();
-    let late = putting("b", &vec![2; 100_000]);
+    let late = putting("b", ANOTHER);
     stored(&gate, 2).await;
     administer(
         wire.url(),
@@ -239,7 +242,7 @@ async fn an_object_that_its_server_has_put_too_late_is_deleted() {
     let (gate, folder) = (Gate::new(), folder());
     let database = parse(&new_schema(&url()));
     let store = join(&folder, &database, &gate).await;
-    upload(&store, &path("a"), &vec![7; 100_000]).await;
+    upload(&store, &path("a"), ONE).await;
     let key = gate.keys().await.pop().expect("an object");
     // Another object of this server, as a put leaves it that has timed out and then happened nevertheless.
     let late = format!("{}{}", key.get(..key.len() - 32).expect("a prefix"), "0".repeat(32));
