@@ -106,11 +106,15 @@ pub fn is_copy(tx: &mut Tx<'_>) -> Result<bool> {
     Ok(mark(tx, SOURCE)?.is_some())
 }
 
-/// Makes a copy a store of its own: its folders may change from now on.
+/// Makes a copy a store of its own: its folders may change from now on. Does nothing if another server has done so since
+/// the copy was seen.
 ///
 /// # Errors
 /// Those of the engine.
 pub fn release(tx: &mut Tx<'_>) -> Result<()> {
+    if !is_copy(tx)? {
+        return Ok(());
+    }
     for name in [SOURCE, SOURCE_CHANGES, IS_WHOLE, ROOT_CHANGES] {
         tx.execute("DELETE FROM meta WHERE name = $1", params![name])?;
     }

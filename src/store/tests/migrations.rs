@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     limits::INLINE_BYTES_MAX,
     model::{BackupRecord, CheckRequest, EntryKind},
+    namespace::migration,
 };
 
 /// A grace that no test outlasts: what an unfinished copy has moved stays.
@@ -242,4 +243,16 @@ async fn totals_that_differ_end_a_pass() {
         pass(&from.store, &to.store, usize::MAX).await,
         "the target has other totals than the source",
     );
+}
+
+/// Each of them has seen the copy before one of them has released it.
+#[tokio::test]
+async fn servers_that_start_together_release_a_copy_once() {
+    let (from, to) = (source().await, Fixture::new().await);
+    whole(&from, &to).await;
+    for _ in 0..2 {
+        to.store.0.engine.write(None, migration::release).await.unwrap();
+        assert!(!to.store.0.engine.read(None, migration::is_copy).await.unwrap());
+    }
+    assert_same(&from, &to).await;
 }
