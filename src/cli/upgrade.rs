@@ -7,7 +7,8 @@ use crate::{
     model::Formats,
 };
 
-/// Runs an upgrade to its end, and says what it has done. `work` returns where the store is, too. Returns 0 for success, else 1 after printing the failure.
+/// Runs an upgrade to its end, and says what it has done. `work` returns where the store is, too. Returns 0 for success,
+/// else 1 after printing the failure.
 pub fn upgrade(
     global: &Global,
     work: impl Future<Output = Result<(String, Formats), String>>,

@@ -95,18 +95,18 @@ pub fn forget_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a part names an object or the object is marked for deletion. The sweep removes only others.
-pub fn is_known_object(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
-    Ok(tx.exists("SELECT 1 FROM part WHERE object = $1", params![object])?
-        || tx.exists("SELECT 1 FROM dead_object WHERE object = $1", params![object])?)
-}
-
 const UNKNOWN: Set = set!(
     "SELECT r.asked FROM",
     ["$1" "asked" "TEXT"],
     "WHERE NOT EXISTS (SELECT 1 FROM part WHERE object = r.asked)
        AND NOT EXISTS (SELECT 1 FROM dead_object WHERE object = r.asked)"
 );
+
+/// Whether a part names an object or the object is marked for deletion. The sweep removes only others.
+pub fn is_known_object(tx: &mut Tx<'_>, object: &str) -> Result<bool> {
+    let [unknown] = tx.run(&[Rows::new(UNKNOWN, [[Param::from(object)]])])?;
+    Ok(unknown.is_empty())
+}
 
 /// Those of the objects that [`is_known_object`] does not know.
 pub fn unknown_objects(tx: &mut Tx<'_>, objects: &[String]) -> Result<HashSet<String>> {

@@ -5,7 +5,13 @@
 //! became of the statement.
 
 use std::{
-    collections::HashMap, error::Error as _, future::poll_fn, io, pin::Pin, pin::pin, task::Poll,
+    collections::HashMap,
+    error::Error as _,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    pin::pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -234,10 +240,7 @@ impl Session {
         poll_fn(|cx| {
             let answered = answer.as_mut().poll(cx);
             // Sends what the statement has queued.
-            if let Some(Poll::Ready(ended)) = connection.as_mut().map(|c| c.as_mut().poll(cx)) {
-                *connection = None;
-                ended?;
-            }
+            drive(connection, cx)?;
             Poll::Ready(if let Poll::Ready(answered) = answered { answered } else { Ok(()) })
         })
         .await
@@ -253,18 +256,22 @@ impl Session {
         let Self { talk, connection } = self;
         let mut answer = pin!(run(talk));
         let answered = poll_fn(|cx| {
-            if let Some(Poll::Ready(ended)) = connection.as_mut().map(|c| c.as_mut().poll(cx)) {
-                *connection = None;
-                // The last error of the database says more than that the connection is closed.
-                if let Err(error) = ended {
-                    return Poll::Ready(Err(error));
-                }
-            }
+            // The last error of the database says more than that the connection is closed.
+            drive(connection, cx)?;
             answer.as_mut().poll(cx)
         });
         let time = time + DATABASE_GRACE;
         timeout(time, answered).await.map_err(|_| Fault::TimedOut(time))?.map_err(Fault::Driver)
     }
+}
+
+/// Does the I/O of a connection. Fails with the error with which it has ended.
+fn drive(connection: &mut Option<ConnectionTask>, cx: &mut Context<'_>) -> Result<(), PgError> {
+    let Some(Poll::Ready(ended)) = connection.as_mut().map(|task| task.as_mut().poll(cx)) else {
+        return Ok(());
+    };
+    *connection = None;
+    ended
 }
 
 impl PreparedClient {

@@ -124,8 +124,8 @@ impl Gateway {
         self.address
     }
 
-    /// Serves until `shutdown` resolves, drains for the time of the settings, and then stops: watches end at once, and other calls have the time that they have
-    /// at the stop of a server.
+    /// Serves until `shutdown` resolves, drains for the time of the settings, and then stops: watches end at once, and
+    /// other calls have the time that they have at the stop of a server.
     ///
     /// # Cancel safety
     /// When the future is dropped, the gateway ends at once.
